@@ -1,3 +1,3 @@
-"""The one place that holds the version; setup.py reads it without importing kovilt."""
+"""The version of kovilt, read by setup.py and written into every checkpoint and work folder."""
 
 __version__ = '0.1.0'
