@@ -8,7 +8,9 @@ ROOT = Path(__file__).parent
 
 
 def requirements(name: str) -> list[str]:
-    lines = (line.split('#')[0].strip() for line in (ROOT / 'requirements' / f'{name}.txt').read_text('utf-8').split('\n'))
+    lines = (
+        line.split('#')[0].strip() for line in (ROOT / 'requirements' / f'{name}.txt').read_text('utf-8').split('\n')
+    )
     return [line for line in lines if line]
 
 

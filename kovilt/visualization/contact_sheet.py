@@ -1,0 +1,99 @@
+"""A sheet of pictures, each with its question, the model's answer and the truth, right or wrong at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from kovilt.visualization.fonts import korean_font, load_font
+
+RIGHT, WRONG, INK, GREY, PAPER = '#1a7f4b', '#c0392b', '#222222', '#777777', '#ffffff'
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question about a picture with the model's answer; `score` is its softmax probability, 0 to 1."""
+
+    picture: Image.Image
+    question: str
+    answer: str
+    truth: str
+    score: float
+
+    @property
+    def right(self) -> bool:
+        return self.answer == self.truth
+
+    def sentence(self) -> str:
+        mark = 'O' if self.right else 'X'
+        return f'{self.question}  답: {self.answer} ({self.score:.0%})  정답: {self.truth}  {mark}'
+
+
+def draw_contact_sheet(items: Sequence[Answered], out: str | Path, *, columns: int = 4, width: int = 300) -> Path:
+    """Draw `items` in rows of `columns` cells, each `width` pixels wide, into the PNG `out`; returns its path.
+
+    Beside it `<out>.txt` lists the same as text: with no Hangul font on the machine the cells carry only the numbers of
+    its lines.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f'{number}. {item.sentence()}' for number, item in enumerate(items, 1)]
+    out.with_suffix('.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+    height, gap = width * 3 // 4, 14
+    caption = 92
+    rows = -(-len(items) // columns)
+    sheet = Image.new('RGB', (columns * (width + gap) + gap, rows * (height + caption + gap) + gap), PAPER)
+    for number, item in enumerate(items, 1):
+        row, column = divmod(number - 1, columns)
+        cell = _cell(number, item, width, height, caption)
+        sheet.paste(cell, (gap + column * (width + gap), gap + row * (height + caption + gap)))
+    sheet.save(out, optimize=True)
+    return out
+
+
+def _cell(number: int, item: Answered, width: int, height: int, caption: int) -> Image.Image:
+    cell = Image.new('RGB', (width, height + caption), PAPER)
+    picture = item.picture.convert('RGB')
+    picture.thumbnail((width, height), Image.Resampling.LANCZOS)
+    cell.paste('#f1f1ee', (0, 0, width, height))
+    cell.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+    draw = ImageDraw.Draw(cell)
+    colour = RIGHT if item.right else WRONG
+    draw.rectangle((0, height, width, height + 4), fill=colour)
+    text, top = load_font(16), height + 12
+    if korean_font() is None:
+        draw.text((0, top), f'{number}  {"right" if item.right else "wrong"}  {item.score:.0%}', colour, text)
+        return cell
+    for line in wrap(item.question, text, width, lines=2):
+        draw.text((0, top), line, INK, text)
+        top += 22
+    top = height + caption - 32
+    answer = f'{item.answer} {item.score:.0%}'
+    draw.text((0, top), answer, colour, load_font(20))
+    if not item.right:
+        end = draw.textlength(answer, load_font(20))
+        draw.text((end + 12, top + 4), f'정답 {item.truth}', GREY, text)
+    return cell
+
+
+def wrap(sentence: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+    """Break a sentence at blanks into at most `lines` lines of `width` pixels; too long a one ends in an ellipsis."""
+    broken: list[str] = []
+    for word in sentence.split():
+        longer = f'{broken[-1]} {word}' if broken else word
+        if broken and font.getlength(longer) <= width:
+            broken[-1] = longer
+        else:
+            broken.append(word)
+    kept = broken[:lines]
+    if len(broken) > lines:
+        kept[-1] += ' …'
+    for place, line in enumerate(kept):
+        while font.getlength(line) > width and len(line) > 2:
+            line = line.removesuffix('…').rstrip()[:-1] + '…'
+        kept[place] = line
+    return kept
