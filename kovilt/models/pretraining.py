@@ -1,0 +1,102 @@
+"""Pre-training: masked words, image-text matching and word-patch alignment, L = L1 + L2 + 0.5 L3."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kovilt.models.base import Batch, KoviltModel
+from kovilt.registry import MODELS
+
+
+@MODELS.register_module()
+class ViLTForPreTraining(KoviltModel):
+    """ViLT with the three objectives of section 3, in two passes over each batch.
+
+    (a) damaged captions with their pictures: masked words; (b) whole captions, half of them with another picture:
+    matching and alignment. Pictures are embedded once for both.
+
+    Args:
+        encoder: config of `ViLT`.
+        mlm_head: config of `MLMHead`, or None to leave masked words out.
+        itm_head: config of `ITMHead`, or None.
+        wpa_head: config of `WPAHead`, or None; it shares the pass of `itm_head` and needs it.
+        data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: dict[str, Any],
+        mlm_head: dict[str, Any] | None,
+        itm_head: dict[str, Any] | None,
+        wpa_head: dict[str, Any] | None,
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        if wpa_head and not itm_head:
+            raise ValueError('wpa_head needs itm_head: its pairs come from the matching pass')
+        self.encoder = MODELS.build(encoder)
+        shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
+        self.mlm_head = mlm_head and MODELS.build(dict(mlm_head, vocab_size=self.encoder.vocab_size, **shared))
+        self.itm_head = itm_head and MODELS.build(dict(itm_head, **shared))
+        self.wpa_head = wpa_head and MODELS.build(wpa_head)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        mlm = ('mlm_loss', 'mlm_accuracy') if self.mlm_head else ()
+        itm = ('itm_loss', 'itm_accuracy') if self.itm_head else ()
+        wpa = ('wpa_loss', 'wpa_matched_distance', 'wpa_mismatched_distance') if self.wpa_head else ()
+        return mlm + itm + wpa
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        losses = {}
+        if self.mlm_head:
+            losses |= self._masked_words(batch, pictures)
+        if self.itm_head:
+            losses |= self._matching(batch, pictures)
+        return losses
+
+    def _masked_words(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+        damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+        states = self._encode(batch, pictures, damaged, batch['image_index'], read='words')
+        return self.mlm_head.loss(states.rows, states.packing.take_words(labels))
+
+    def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+        image_index, matched = self.itm_head.draw_partners(
+            batch['image_index'], batch['image_id'], batch['sample_seed'])
+        read = 'all' if self.wpa_head else 'pooled'
+        states = self._encode(batch, pictures, batch['input_ids'], image_index, read=read)
+        matched = matched.to(pictures.device)
+        losses = self.itm_head.loss(self.encoder.pool(states), matched)
+        if self.wpa_head:
+            words = states.words(batch['input_ids'].shape[1])
+            word_mask = (batch['word_ids'] >= 0).to(pictures.device)
+            losses |= self.wpa_head.loss(words, word_mask, *states.patches(), matched)
+        return losses
+
+    def _encode(self, batch: Batch, pictures: Tensor, input_ids: Tensor, image_index: Tensor, read: str):
+        return self.encoder(
+            input_ids=input_ids, text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
+            image_index=image_index, read=read)
+
+    def predict(self, batch: Batch) -> list[dict]:
+        """What is watched in validation: one dict of this batch's means under the names of `losses`, and `rows`."""
+        if not len(batch['input_ids']):
+            return []
+        values = {name: float(value) for name, value in self.losses(batch).items()}
+        return [dict(values, rows=len(batch['input_ids']))]
+
+    @torch.no_grad()
+    def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Transport plans (B, L, P) of a batch's true pairs, with the word mask (B, L) and the patch mask (B, P)."""
+        batch = self.data_preprocessor(batch)
+        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        states = self._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='all')
+        word_mask = (batch['word_ids'] >= 0).to(pictures.device)
+        patches, patch_mask = states.patches()
+        _, plan = self.wpa_head(states.words(batch['input_ids'].shape[1]), word_mask, patches, patch_mask)
+        return plan, word_mask, patch_mask

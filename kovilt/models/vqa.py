@@ -1,0 +1,65 @@
+"""Fine-tuning and answering: visual question answering over the answers of the training set."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from kovilt.models.base import Batch, KoviltModel, host
+from kovilt.registry import MODELS
+
+
+@MODELS.register_module()
+class ViLTForVQA(KoviltModel):
+    """ViLT with an answer head on the pooled text [CLS].
+
+    Args:
+        encoder: config of `ViLT`.
+        vqa_head: config of `VQAHead`.
+        data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
+        topk: how many answers a prediction lists, best first.
+
+    Attributes:
+        answers: the answers in label order, given by the runner from the training set or the checkpoint.
+    """
+
+    loss_names = ('vqa_loss', 'vqa_accuracy')
+
+    def __init__(
+        self,
+        *,
+        encoder: dict[str, Any],
+        vqa_head: dict[str, Any],
+        data_preprocessor: dict[str, Any] | None = None,
+        topk: int = 5,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.encoder = MODELS.build(encoder)
+        self.vqa_head = MODELS.build(
+            dict(vqa_head, hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std))
+        self.topk = topk
+        self.answers: Sequence[str] = ()
+
+    def pooled(self, batch: Batch) -> Tensor:
+        """The pooled state (B, D) of each pair of a batch that the preprocessor has seen."""
+        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        return self.encoder.pool(self.encoder(
+            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
+            image_index=batch['image_index'], read='pooled'))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return self.vqa_head.loss(self.pooled(batch), batch['label'])
+
+    def predict(self, batch: Batch) -> list[dict]:
+        """For each row its best answer, its softmax probability, the `topk` best of both, and the row's record."""
+        if not len(batch['input_ids']):
+            return []
+        best = self.vqa_head(self.pooled(batch)).float().softmax(dim=1).topk(min(self.topk, len(self.answers)), dim=1)
+        records = batch.get('records') or [{}] * len(batch['input_ids'])
+        predictions = []
+        for record, labels, scores in zip(records, host(best.indices), host(best.values), strict=True):
+            topk = [dict(answer=self.answers[label], score=score) for label, score in zip(labels, scores, strict=True)]
+            predictions.append(dict(topk[0], topk=topk, record=record))
+        return predictions

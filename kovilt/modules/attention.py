@@ -1,0 +1,64 @@
+"""Multi-head self-attention over packed words and patches."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kovilt.modules.packing import Packing, Read
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:                                     # older torch: the plain path serves every device
+    varlen_attn = None
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the words and patches of each pair together (eq. 4).
+
+    Shapes: T rows of all pairs, R rows that are read, D hidden size, h heads.
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, drop_rate: float) -> None:
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f'hidden_size {hidden_size} is not a multiple of num_heads {num_heads}')
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor, packing: Packing, read: Read = 'all', rows: Tensor | None = None) -> Tensor:
+        """x (T, D); `rows` (R,) are packing.rows(read) when not all rows ask; returns (R, D)."""
+        if rows is None:
+            q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)   # each (T, h, D/h)
+        else:                                           # keys and values of every row, questions of few
+            d = x.shape[-1]
+            q = F.linear(x.index_select(0, rows), self.qkv.weight[:d], self.qkv.bias[:d])
+            q = q.unflatten(-1, (self.num_heads, -1))                                # (R, h, D/h)
+            kv = F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:])
+            k, v = kv.unflatten(-1, (2, self.num_heads, -1)).unbind(1)
+        attend = _attend_varlen if _has_varlen(q) else _attend_runs
+        return self.dropout(self.proj(attend(q, k, v, packing, read).flatten(1)))
+
+
+def _has_varlen(q: Tensor) -> bool:
+    return varlen_attn is not None and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+
+
+def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+    """Attention run by run; a run is a rectangle of equal pairs, so there is neither padding nor mask."""
+    asked = [run.pairs * run.read(read) for run in packing.runs]
+    known = [run.pairs * run.length for run in packing.runs]
+    out = []
+    for run, qs, ks, vs in zip(packing.runs, q.split(asked), k.split(known), v.split(known), strict=True):
+        qs, ks, vs = (t.unflatten(0, (run.pairs, -1)).transpose(1, 2) for t in (qs, ks, vs))   # (pairs, h, n, D/h)
+        out.append(F.scaled_dot_product_attention(qs, ks, vs).transpose(1, 2).flatten(0, 1))
+    return torch.cat(out)
+
+
+def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+    """The same by one variable-length kernel."""
+    ends_q, longest_q = packing.boundaries(read)
+    ends_k, longest_k = packing.boundaries('all')
+    return varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), ends_q, ends_k, longest_q, longest_k)

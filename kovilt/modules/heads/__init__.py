@@ -1,0 +1,1 @@
+"""What the states are trained for. Each objective keeps its draws, projection, loss and weight in one file."""

@@ -1,0 +1,59 @@
+"""Visual question answering as classification over the answers of the training set."""
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kovilt.modules.vilt import init_weights
+
+
+class VQAHead(nn.Module):
+    """Linear D -> 2D, LayerNorm, GELU, Linear 2D -> answers, on the pooled state (ViLT's order of norm and GELU).
+
+    Args:
+        hidden_size: D.
+        num_answers: C, size of the answer vocabulary.
+        loss: 'cross_entropy' for sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over the
+            answers (ViLT on VQAv2), for sets with several.
+        loss_weight: weight of the loss.
+        init_std: standard deviation of the weights' start.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_answers: int,
+        loss: Literal['cross_entropy', 'bce'] = 'cross_entropy',
+        loss_weight: float = 1.0,
+        init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        if loss not in ('cross_entropy', 'bce'):
+            raise ValueError(f"loss {loss!r} is neither 'cross_entropy' nor 'bce'")
+        self.num_answers, self.loss_type, self.loss_weight = num_answers, loss, loss_weight
+        self.fc1 = nn.Linear(hidden_size, 2 * hidden_size)
+        self.norm = nn.LayerNorm(2 * hidden_size)
+        self.fc2 = nn.Linear(2 * hidden_size, num_answers)
+        self.apply(lambda module: init_weights(module, init_std))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """pooled (B, D) to scores (B, C)."""
+        return self.fc2(F.gelu(self.norm(self.fc1(pooled))))
+
+    def loss(self, pooled: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """pooled (B, D); label int64 (B,), -1 = outside the vocabulary (no loss, counted as wrong), or soft (B, C)."""
+        scores = self(pooled).float()
+        soft = label.float()
+        if label.ndim == 1:
+            soft = F.one_hot(label.clamp(min=0), self.num_answers).float() * (label >= 0)[:, None]
+        if self.loss_type == 'bce':
+            loss = F.binary_cross_entropy_with_logits(scores, soft, reduction='sum') / len(scores)
+        else:
+            loss = -(soft * scores.log_softmax(dim=1)).sum() / len(scores)
+        return {
+            'vqa_loss': self.loss_weight * loss,
+            'vqa_accuracy': soft.gather(1, scores.argmax(dim=1, keepdim=True)).mean(),
+        }

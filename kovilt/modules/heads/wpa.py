@@ -1,0 +1,61 @@
+"""Word-patch alignment: the cost of carrying a caption's words to the picture's patches (section 3, L3)."""
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kovilt.modules.transport import ipot, transport_cost, transport_distance
+
+
+class WPAHead(nn.Module):
+    """Optimal-transport distance between the word and patch states of each pair, in float32 whatever the autocast.
+
+    Args:
+        loss_weight: weight of L3; 0.5 in the paper, 0.1 in ViLT.
+        mismatched: 'ignore' minimises the mean distance of matched pairs (the paper); 'push' minimises the sum over
+            matched pairs minus the sum over mismatched pairs, divided by their number together (ViLT, UNITER).
+        beta: strength of IPOT's proximal term.
+        iterations: IPOT's steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_weight: float = 0.5,
+        mismatched: Literal['ignore', 'push'] = 'ignore',
+        beta: float = 0.5,
+        iterations: int = 50,
+    ) -> None:
+        super().__init__()
+        if mismatched not in ('ignore', 'push'):
+            raise ValueError(f"mismatched {mismatched!r} is neither 'ignore' nor 'push'")
+        self.loss_weight, self.mismatched, self.beta, self.iterations = loss_weight, mismatched, beta, iterations
+
+    def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, patch_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (B,) and transport plans (B, L, P) of words (B, L, D) and patches (B, P, D).
+
+        The masks, bool (B, L) and (B, P), leave out [CLS], [SEP], padding and the image CLS.
+        """
+        with torch.autocast(words.device.type, enabled=False):
+            cost = transport_cost(words.float(), patches.float())
+            plan = ipot(cost, word_mask, patch_mask, beta=self.beta, iterations=self.iterations)
+            return transport_distance(cost, plan), plan
+
+    def loss(
+        self, words: Tensor, word_mask: Tensor, patches: Tensor, patch_mask: Tensor, matched: Tensor
+    ) -> dict[str, Tensor]:
+        """As `forward`, with matched bool (B,)."""
+        distance, _ = self(words, word_mask, patches, patch_mask)
+        matched_sum, mismatched_sum = (distance * matched).sum(), (distance * ~matched).sum()
+        num_matched = matched.sum()
+        if self.mismatched == 'push':
+            loss = (matched_sum - mismatched_sum) / len(matched)
+        else:
+            loss = matched_sum / num_matched.clamp(min=1)
+        return {
+            'wpa_loss': self.loss_weight * loss,
+            'wpa_matched_distance': matched_sum.detach() / num_matched.clamp(min=1),
+            'wpa_mismatched_distance': mismatched_sum.detach() / (len(matched) - num_matched).clamp(min=1),
+        }

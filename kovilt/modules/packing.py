@@ -1,0 +1,122 @@
+"""The packed layout: which row of the packed states belongs to which word or patch of which pair.
+
+Shapes: B pairs, I pictures, W words in all, T words and patches of all pairs together.
+"""
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Read = Literal['all', 'words', 'pooled']
+
+
+class Run(NamedTuple):
+    """Neighbouring pairs of one shape: each has `words` words, then the image CLS and `patches` patches."""
+
+    pairs: int
+    words: int
+    patches: int
+
+    @property
+    def length(self) -> int:
+        return self.words + 1 + self.patches
+
+    def read(self, read: Read) -> int:
+        """How many leading rows of each pair are read out of the last block."""
+        return {'all': self.length, 'words': self.words, 'pooled': 1}[read]
+
+
+class Packing:
+    """Rows of the packed states of B pairs: [words ; image CLS ; patches] of each, no padding anywhere.
+
+    Pairs of equal shape are laid next to each other (a run), so attention needs neither padding nor a mask: every
+    run is a plain (pairs, length) rectangle. All sizes are worked out on the host from the small tensors
+    `text_lengths`, `patch_counts` and `image_index`; nothing here ever waits for an accelerator.
+
+    Args:
+        text_lengths: int64 (B,), words of each pair with its [CLS] and [SEP]; at least 1.
+        patch_counts: int64 (I,), patches of each picture; 0 = no picture was given.
+        image_index: int64 (B,), the picture of each pair.
+        device: where the index tensors are needed.
+    """
+
+    def __init__(self, text_lengths: Tensor, patch_counts: Tensor, image_index: Tensor, device: torch.device) -> None:
+        patches = patch_counts[image_index]                                        # (B,)
+        shape = torch.stack([text_lengths, patches], dim=1)
+        order = torch.argsort(text_lengths * (int(patches.max()) + 1) + patches, stable=True)
+        shapes, pairs = torch.unique_consecutive(shape[order], dim=0, return_counts=True)
+        self.runs = [Run(n, words, count) for n, (words, count) in zip(pairs.tolist(), shapes.tolist(), strict=True)]
+        self.num_pairs = len(text_lengths)
+        self.device = device
+        self.text_lengths, self.patch_counts = text_lengths, patches
+
+        words, lengths = text_lengths[order], text_lengths[order] + 1 + patches[order]   # in packed order
+        self.starts = self._by_pair(order, starts_of(lengths))                             # (B,) first row of each pair
+        self.word_starts = self._by_pair(order, starts_of(words))                          # (B,) likewise, words only
+
+        pair, position = ramp(lengths)                                            # both (T,)
+        picture_starts = starts_of(patch_counts + 1)
+        word_row = starts_of(words)[pair] + position
+        picture_row = int(words.sum()) + picture_starts[image_index[order]][pair] + position - words[pair]
+        self.source = self.move(torch.where(position < words[pair], word_row, picture_row))   # (T,) of [words ; pictures]
+
+        word_pair, word_position = ramp(words)
+        self.word_pair, self.word_position = order[word_pair], word_position       # (W,) where each packed word is from
+
+    def rows(self, read: Read) -> Tensor:
+        """The packed rows that `read` keeps, in packed order: (T,), (W,) or (B,)."""
+        if read == 'pooled':
+            return self.move(self.starts.sort().values)
+        if read == 'words':
+            return self.move(self.starts[self.word_pair] + self.word_position)
+        return torch.arange(len(self.source), device=self.device)
+
+    def first_rows(self, read: Read) -> Tensor:
+        """Row of each pair's text [CLS] among the rows that `read` kept, by pair: (B,)."""
+        if read == 'pooled':
+            return self.move(self.starts.argsort().argsort())
+        return self.move(self.word_starts if read == 'words' else self.starts)
+
+    def boundaries(self, read: Read) -> tuple[Tensor, int]:
+        """Where each pair's rows end among those that `read` keeps, int32 (B + 1,) on the device, and the longest."""
+        counts = [run.read(read) for run in self.runs for _ in range(run.pairs)]
+        ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
+        return self.move(ends), max(counts)
+
+    def take_words(self, per_word: Tensor) -> Tensor:
+        """The real words of a padded host tensor (B, L), in packed order and still on the host, (W,)."""
+        return per_word[self.word_pair, self.word_position]
+
+    def word_grid(self, max_words: int) -> Tensor:
+        """Rows of the words among all packed rows, padded to (B, max_words) with row 0."""
+        position = torch.arange(max_words)
+        inside = position < self.text_lengths[:, None]
+        return self.move((self.starts[:, None] + position).masked_fill(~inside, 0))
+
+    def patch_grid(self) -> tuple[Tensor, Tensor]:
+        """Rows of the patches among all packed rows, padded to (B, P) with row 0, and their mask (B, P)."""
+        position = torch.arange(int(self.patch_counts.max()) if self.num_pairs else 0)
+        mask = position < self.patch_counts[:, None]
+        first = self.starts + self.text_lengths + 1
+        return self.move((first[:, None] + position).masked_fill(~mask, 0)), self.move(mask)
+
+    def move(self, index: Tensor) -> Tensor:
+        """A small host tensor, on the device."""
+        return index.to(self.device, non_blocking=True)
+
+    @staticmethod
+    def _by_pair(order: Tensor, values: Tensor) -> Tensor:
+        return torch.empty_like(values).scatter_(0, order, values)
+
+
+def starts_of(lengths: Tensor) -> Tensor:
+    """First row of each of the stacked pieces."""
+    return lengths.cumsum(0) - lengths
+
+
+def ramp(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """For every row of the stacked pieces: which piece it is of, and its place in that piece."""
+    piece = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    return piece, torch.arange(len(piece)) - starts_of(lengths)[piece]

@@ -1,0 +1,148 @@
+"""ViLT: one stream of words and patches (Kim, Son and Kim, ICML 2021, arXiv 2102.03334)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder, sincos_positions
+from kovilt.modules.packing import Packing, Read
+from kovilt.modules.transformer import Block
+
+
+@dataclass(frozen=True)
+class ViLTStates:
+    """What the encoder says of B pairs: the rows that were read, after the final norm, in packed order."""
+
+    rows: Tensor                 # (R, D)
+    packing: Packing
+    read: Read
+
+    def first(self) -> Tensor:
+        """The state of each pair's text [CLS], (B, D)."""
+        return self.rows.index_select(0, self.packing.first_rows(self.read))
+
+    def words(self, max_words: int) -> Tensor:
+        """The states of the words, padded to (B, max_words, D); what lies beyond a text's end means nothing."""
+        return self.rows[self.packing.word_grid(max_words)]
+
+    def patches(self) -> tuple[Tensor, Tensor]:
+        """The states of the patches without the image CLS, padded to (B, P, D), and their mask (B, P)."""
+        index, mask = self.packing.patch_grid()
+        return self.rows[index], mask
+
+
+class ViLT(nn.Module):
+    """Words and patches through one transformer; the text [CLS] feeds the pooler (section 3, eq. 1-5).
+
+    h0 = [text ; image CLS ; patches] of each pair (eq. 3). The base size of the paper is hidden_size 768, 12 layers,
+    12 heads, patch 32, pictures up to 384 x 608: 88,154,112 + 768 x vocab_size parameters.
+
+    Shapes: B pairs, I pictures, L text length, P patches of a picture, T rows of all pairs together, D hidden size.
+
+    Args:
+        hidden_size: D.
+        num_layers: number of blocks.
+        num_heads: attention heads; divides hidden_size.
+        vocab_size: number of WordPiece tokens.
+        max_text_len: longest text in tokens, [CLS] and [SEP] included.
+        patch_size: side of a patch in pixels.
+        image_size: side in pixels of the square picture whose grid the position table is made for.
+        mlp_ratio: width of the MLP over hidden_size.
+        drop_rate: dropout on embeddings, attention output and MLP (never on attention weights, as in ViLT).
+        norm_eps: epsilon of the blocks' norms and the final norm.
+        init_std: standard deviation of the weights' normal start; 0.02 suits width 768, narrower models want more.
+        pos_init: start of the picture's position table: 'normal', or 'sincos' for training small models from nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        vocab_size: int,
+        max_text_len: int,
+        patch_size: int,
+        image_size: int,
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.1,
+        norm_eps: float = 1e-6,
+        init_std: float = 0.02,
+        pos_init: Literal['normal', 'sincos'] = 'normal',
+    ) -> None:
+        super().__init__()
+        self.hidden_size, self.vocab_size, self.max_text_len = hidden_size, vocab_size, max_text_len
+        self.patch_size, self.image_size, self.init_std = patch_size, image_size, init_std
+        self.text = TextEmbedder(
+            hidden_size=hidden_size, vocab_size=vocab_size, max_text_len=max_text_len, drop_rate=drop_rate)
+        self.image = PatchEmbedder(
+            hidden_size=hidden_size, patch_size=patch_size, image_size=image_size, drop_rate=drop_rate)
+        self.modality_embed = nn.Embedding(2, hidden_size)
+        self.blocks = nn.ModuleList(
+            Block(hidden_size=hidden_size, num_heads=num_heads, mlp_size=int(mlp_ratio * hidden_size),
+                  drop_rate=drop_rate, norm_eps=norm_eps)
+            for _ in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.pooler = nn.Linear(hidden_size, hidden_size)
+        self.apply(lambda module: init_weights(module, init_std))
+        nn.init.normal_(self.image.cls_token, std=init_std)
+        nn.init.normal_(self.image.pos_embed, std=init_std)
+        if pos_init == 'sincos':
+            self.image.pos_embed.data[1:] = sincos_positions(self.image.grid_size, hidden_size)
+
+    def embed_pictures(self, patches: Tensor, grids: Tensor) -> Tensor:
+        """Embed each picture of the batch once, for all texts and passes that speak of it.
+
+        patches (sum P, 3*p*p) in [-1, 1], grids int64 (I, 2) on the host; returns (sum (1 + P), D).
+        """
+        return self.image(patches, grids) + self.modality_embed.weight[1]
+
+    def forward(
+        self,
+        *,
+        input_ids: Tensor,
+        text_mask: Tensor,
+        pictures: Tensor,
+        grids: Tensor,
+        image_index: Tensor,
+        read: Read = 'all',
+    ) -> ViLTStates:
+        """Encode B pairs of a text and a picture.
+
+        Args:
+            input_ids: int64 (B, L), on the host, padded on the right.
+            text_mask: bool (B, L), on the host, True = a token of the text.
+            pictures: (sum (1 + P), D) from `embed_pictures`, on the device.
+            grids: int64 (I, 2), on the host.
+            image_index: int64 (B,), on the host.
+            read: which states the caller wants of the last block: 'all', the 'words', or the 'pooled' [CLS] alone. The
+                values are the same; what nobody reads is not computed.
+
+        Raises:
+            ValueError: a text is longer than max_text_len.
+        """
+        text_lengths = text_mask.sum(dim=1)
+        if (longest := int(text_lengths.max())) > self.max_text_len:
+            raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
+        packing = Packing(text_lengths, grids.prod(dim=1), image_index, pictures.device)
+        words = self.text(packing.move(packing.take_words(input_ids)), packing.move(packing.word_position))
+        words = words + self.modality_embed.weight[0]
+        x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)        # (T, D)
+        for block in self.blocks[:-1]:
+            x = block(x, packing)
+        return ViLTStates(self.norm(self.blocks[-1](x, packing, read)), packing, read)
+
+    def pool(self, states: ViLTStates) -> Tensor:
+        """tanh(Linear(text [CLS])), (B, D)."""
+        return torch.tanh(self.pooler(states.first()))
+
+
+def init_weights(module: nn.Module, std: float) -> None:
+    """BERT's start, which ViLT keeps for what it does not load: weights N(0, std), biases 0, norms (1, 0)."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
