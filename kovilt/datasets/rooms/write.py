@@ -1,0 +1,225 @@
+"""Writes a Rooms folder: pictures, questions and captions in the layouts of the real sets, boxes, and what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kovilt.datasets.rooms.draw import draw_scene
+from kovilt.datasets.rooms.language import captions, questions
+from kovilt.datasets.rooms.scene import sample_scene
+
+VERSION = 1
+QUALITY = 90
+CHUNK = 16  # pictures a worker draws before it reports
+SUBSETS = {False: '실내 가전 및 가구배치 이미지 수집', True: '개인생활환경 이미지 수집'}  # True: an animal is in the picture
+SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
+CAPTION_FILE = 'MSCOCO_train_val_Korean.json'
+MAX_QUESTIONS = 10  # question ids of a picture: image_id * 10, image_id * 10 + 1, ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of pictures of one split, drawn by one worker into `root`."""
+
+    root: Path
+    seed: int
+    split: str
+    indices: range
+    zipped: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one picture adds to the files: JSON lines without the commas between them."""
+
+    split: str
+    subset: str
+    member: str
+    coco_file: str
+    image: str
+    questions: list[str]
+    captions: str
+    boxes: str
+    answer_types: list[str]
+
+
+def line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def image_id(split: str, index: int) -> int:
+    """Odd ids for training, even for validation: both splits can grow."""
+    return 2 * index + (1 if split == 'train' else 2)
+
+
+def draw_job(job: Job) -> list[Entry]:
+    return [draw_entry(job, index) for index in job.indices]
+
+
+def draw_entry(job: Job, index: int) -> Entry:
+    """Draws one picture to its place and returns its rows."""
+    seed, split = job.seed, job.split
+    folder, coco_folder = SPLITS[split]
+    scene = sample_scene(seed, split, index)
+    picture, boxes, _ = draw_scene(scene, seed, split, index)
+    identity = image_id(split, index)
+    file = hashlib.md5(f'kovilt rooms {seed} {split} {index}'.encode(), usedforsecurity=False).hexdigest() + '.jpg'
+    subset = SUBSETS[any(thing.kind.alive for thing in scene.things)]
+    member = f'{subset}/{scene.room}/{file}'
+    coco_file = f'{coco_folder}/COCO_{coco_folder}_{identity:012d}.jpg'
+    target = job.root / 'captions' / coco_file
+    buffer = io.BytesIO()
+    picture.save(buffer, 'JPEG', quality=QUALITY)
+    target.write_bytes(buffer.getvalue())
+    if not job.zipped:
+        link(target, job.root / 'vqa' / folder / 'images' / member)
+    rows = questions(scene, seed, split, index)
+    korean, english = captions(scene, seed, split, index)
+    objects = [
+        {
+            'name': thing.kind.name,
+            'color': thing.color.name,
+            'size': thing.size,
+            'zone': thing.zone,
+            'box': list(box),
+        }
+        for thing, box in zip(scene.things, boxes)
+    ]
+    return Entry(
+        split=split,
+        subset=subset,
+        member=member,
+        coco_file=coco_file,
+        image=line({'image_id': identity, 'image': file, 'category': scene.room, 'weather': '그외'}),
+        questions=[
+            line(
+                {
+                    'question_id': identity * MAX_QUESTIONS + k,
+                    'image_id': identity,
+                    'question': row.text,
+                    'answer': row.answer,
+                    'answer_type': row.answer_type,
+                }
+            )
+            for k, row in enumerate(rows)
+        ],
+        captions=line({'file_path': coco_file, 'captions': english, 'id': identity, 'caption_ko': korean}),
+        boxes=line(
+            {
+                'image_id': identity,
+                'file': file,
+                'coco_file': coco_file,
+                'split': split,
+                'width': scene.width,
+                'height': scene.height,
+                'room': scene.room,
+                'objects': objects,
+            }
+        ),
+        answer_types=[row.answer_type for row in rows],
+    )
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under a second name; a copy where the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_rooms(
+    root: Path,
+    *,
+    images: int,
+    dev_images: int,
+    seed: int,
+    workers: int,
+    zipped: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict:
+    """Fills the empty folder `root`; returns what it wrote into rooms.json. The bytes do not depend on `workers`."""
+    for folder, coco_folder in SPLITS.values():
+        (root / 'captions' / coco_folder).mkdir(parents=True)
+        (root / 'vqa' / folder).mkdir(parents=True)
+    jobs = [
+        Job(root, seed, split, range(start, min(start + CHUNK, count)), zipped)
+        for split, count in (('train', images), ('val', dev_images))
+        for start in range(0, count, CHUNK)
+    ]
+    entries: list[Entry] = []
+    for drawn in run_jobs(jobs, workers):
+        entries += drawn
+        progress(len(entries), images + dev_images)
+    write_lines(root / 'boxes.jsonl', (entry.boxes for entry in entries))
+    write_list(root / 'captions' / CAPTION_FILE, [entry.captions for entry in entries])
+    for split, (folder, _) in SPLITS.items():
+        for subset in SUBSETS.values():
+            rows = [entry for entry in entries if entry.split == split and entry.subset == subset]
+            if rows:
+                write_subset(root, root / 'vqa' / folder, subset, rows, zipped)
+    summary = {
+        **parameters(images=images, dev_images=dev_images, seed=seed, zipped=zipped),
+        'pictures': {split: sum(entry.split == split for entry in entries) for split in SPLITS},
+        'questions': {split: sum(len(e.questions) for e in entries if e.split == split) for split in SPLITS},
+        'answer_types': dict(sorted(Counter(t for entry in entries for t in entry.answer_types).items())),
+    }
+    (root / 'rooms.json').write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+    return summary
+
+
+def parameters(*, images: int, dev_images: int, seed: int, zipped: bool) -> dict:
+    """What decides the bytes of a Rooms folder."""
+    return {'version': VERSION, 'images': images, 'dev_images': dev_images, 'seed': seed, 'zip': zipped}
+
+
+def run_jobs(jobs: list[Job], workers: int) -> Iterable[list[Entry]]:
+    """The jobs' results in their order."""
+    if workers <= 1:
+        yield from map(draw_job, jobs)
+        return
+    with multiprocessing.get_context().Pool(min(workers, len(jobs))) as pool:
+        yield from pool.imap(draw_job, jobs)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open('w', encoding='utf-8', newline='\n') as file:
+        file.writelines(f'{text}\n' for text in lines)
+
+
+def write_list(path: Path, rows: list[str]) -> None:
+    """A JSON list, one row to a line."""
+    path.write_text('[\n' + ',\n'.join(rows) + '\n]\n', encoding='utf-8')
+
+
+def write_subset(root: Path, folder: Path, subset: str, rows: list[Entry], zipped: bool) -> None:
+    """One subset's label file, and with `zipped` its two zips."""
+    images = ',\n'.join(entry.image for entry in rows)
+    asked = ',\n'.join(question for entry in rows for question in entry.questions)
+    labels = f'{{"images": [\n{images}\n], "question": [\n{asked}\n]}}\n'
+    if not zipped:
+        path = folder / 'labels' / f'[라벨]{subset}' / f'{subset}.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(labels, encoding='utf-8')
+        return
+    with zipfile.ZipFile(folder / f'[라벨]{subset}.zip', 'w') as archive:
+        archive.writestr(dated(f'{subset}.json'), labels, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(folder / f'{subset}.zip', 'w') as archive:
+        for entry in rows:
+            archive.writestr(dated(entry.member), (root / 'captions' / entry.coco_file).read_bytes())
+
+
+def dated(name: str) -> zipfile.ZipInfo:
+    """A zip member that carries no clock: same seed, same bytes."""
+    return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
