@@ -1,0 +1,100 @@
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from kovilt.errors import KoviltError
+from kovilt.recipe import StatusLine, Step, clock, run_plan
+
+COUNT = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
+
+
+def step(work: Path, name: str, code: str = COUNT, *extra: str) -> Step:
+    folder = work / name
+    return Step(name, f'{name} 단계', ['-c', code, str(folder), *extra], folder, seconds=1)
+
+
+def run(steps, work):
+    show = io.StringIO()
+    return run_plan(steps, work, show=show), show.getvalue()
+
+
+def test_steps_run_once_and_a_second_call_skips_them(tmp_path):
+    steps = [step(tmp_path, 'draw'), step(tmp_path, 'train')]
+    taken, _ = run(steps, tmp_path)
+    again, said = run(steps, tmp_path)
+    assert taken == again and set(taken) == {'draw', 'train'}
+    assert said.count('done before') == 2
+    assert (tmp_path / 'train' / 'runs').read_text() == 'x'
+
+
+def test_a_changed_command_empties_its_folder_and_all_later_ones_but_no_earlier(tmp_path):
+    run([step(tmp_path, 'a'), step(tmp_path, 'b'), step(tmp_path, 'c')], tmp_path)
+    (tmp_path / 'c' / 'old').touch()
+    _, said = run([step(tmp_path, 'a'), step(tmp_path, 'b', COUNT, '--more'), step(tmp_path, 'c')], tmp_path)
+    assert said.count('done before') == 1
+    assert not (tmp_path / 'c' / 'old').exists()
+
+
+def test_a_failed_step_is_named_with_its_log_and_started_again_in_its_folder(tmp_path):
+    fails_once = (
+        'import pathlib, sys; p = pathlib.Path(sys.argv[1]) / "half"\n'
+        'if not p.exists(): p.touch(); print("error: no room left on the disk", file=sys.stderr); sys.exit(2)'
+    )
+    steps = [step(tmp_path, 'draw'), step(tmp_path, 'train', fails_once)]
+    with pytest.raises(KoviltError) as caught:
+        run(steps, tmp_path)
+    log = tmp_path / 'logs' / '02_train.log'
+    message = f'step 2 of 2 (train) ended with exit code 2: no room left on the disk; its log: {log}'
+    assert str(caught.value) == message
+    assert 'no room left' in log.read_text()
+    assert not json.loads((tmp_path / 'steps' / 'train.json').read_text())['done']
+    taken, said = run(steps, tmp_path)
+    assert said.count('done before') == 1 and (tmp_path / 'train' / 'half').exists()
+
+
+def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
+    steps = [step(tmp_path, 'draw')]
+    run(steps, tmp_path)
+    (tmp_path / 'draw' / 'runs').unlink()
+    (tmp_path / 'draw').rmdir()
+    run(steps, tmp_path)
+    assert (tmp_path / 'draw' / 'runs').read_text() == 'x'
+
+
+@pytest.mark.parametrize(
+    ('line', 'left'),
+    [
+        ('Iter(train) [ 100/1000]  lr: 1.0e-4  eta: 0:01:30  time: 0.1  loss: 2.5', 90),
+        ('Epoch(train) [1][ 5/10]  eta: 1 day, 0:00:10  loss: 2.5', 86410),
+        ('drawn 25/100 pictures', 30),
+        ('loss: 2.5', None),
+        ('wrote 3.5/4.5 of 2026/13.5', None),
+    ],
+)
+def test_time_left_is_read_from_what_the_tools_print(line, left, monkeypatch):
+    now = iter(float(10 * tick) for tick in range(10))
+    monkeypatch.setattr('kovilt.recipe.time.monotonic', lambda: next(now))
+    status = StatusLine('[1/2] train', 60, 30, ['loss'], io.StringIO())
+    status.read(line)
+    assert status.left == left
+    assert status.values == ({'loss': '2.5'} if 'loss' in line else {})
+
+
+def test_a_terminal_sees_one_line_with_the_step_and_everything_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr('kovilt.recipe.time.monotonic', lambda: now[0])
+    show = io.StringIO()
+    show.isatty = lambda: True
+    monkeypatch.setenv('COLUMNS', '200')
+    status = StatusLine('[1/2] train', 60, 100, ['mlm_loss'], show)
+    now[0] = 10.0
+    status.read('Iter(train) [1/4] eta: 0:00:30  mlm_loss: 3.25')
+    assert show.getvalue() == '\r\x1b[K[1/2] train   25 %  left: 0:30, of everything 2:10  mlm_loss 3.25'
+    status.close()
+    assert show.getvalue().endswith('\r\x1b[K')
+
+
+def test_clock():
+    assert [clock(9.6), clock(600), clock(3661)] == ['0:10', '10:00', '1:01:01']
