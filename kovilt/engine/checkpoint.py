@@ -1,0 +1,150 @@
+"""Checkpoints: read without running code, compared with the model before a tensor moves, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kovilt.errors import KoviltError
+
+BODY = 'encoder.'   # what pre-training and fine-tuning share; the heads stand outside it
+MIN_BODY_SHARE = 0.95
+
+
+def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 'cpu') -> dict:
+    """Reads a `.pth` written by `KoviltRunner`, or a `.safetensors` file of weights alone.
+
+    Returns a dict with `state_dict` and `meta`, and what else the file holds. Only tensors and plain Python values are
+    accepted (`weights_only`): a pickle that would call anything is refused, never executed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise KoviltError(f'{path}: no such checkpoint file')
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path, map_location)
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL (\S+)', str(error))
+        if found:
+            raise KoviltError(f'{path}: refused, it holds {found[1]!r}, which could run code; only files of tensors and '
+                              'plain values are read') from error
+        raise KoviltError(f'{path}: not a checkpoint') from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        raise KoviltError(f'{path}: not a checkpoint, or cut off ({str(error).splitlines()[0] if str(error) else "empty"})'
+                          ) from error
+    if not isinstance(checkpoint, dict):
+        raise KoviltError(f'{path}: not a checkpoint: it holds a {type(checkpoint).__name__}, not a state_dict')
+    if 'state_dict' not in checkpoint:
+        if not checkpoint or not all(isinstance(value, Tensor) for value in checkpoint.values()):
+            raise KoviltError(f'{path}: not a checkpoint: it has no "state_dict"')
+        checkpoint = {'state_dict': checkpoint}
+    checkpoint.setdefault('meta', {})
+    return checkpoint
+
+
+def _read_safetensors(path: Path, map_location: str | torch.device) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return {'state_dict': load_file(path, device=str(map_location)), 'meta': {}}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise KoviltError(f'{path}: not a safetensors file, or cut off ({error})') from error
+
+
+def write_checkpoint(checkpoint: dict, path: str | os.PathLike) -> None:
+    """Writes beside `path` and moves into place, so that a crash or a full disk never leaves half a checkpoint."""
+    path = Path(path)
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise KoviltError(f'{path}: checkpoint not written ({error}); is the disk full?') from error
+
+
+def latest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
+    """The checkpoint that a run in `work_dir` wrote last; survives a moved folder and a missing `last_checkpoint`."""
+    work_dir = Path(work_dir)
+    pointer = work_dir / 'last_checkpoint'
+    if pointer.is_file():
+        named = work_dir / Path(pointer.read_text(encoding='utf-8').strip()).name
+        if named.is_file():
+            return named
+    found = [(int(number[1]), path) for path in work_dir.glob('*.pth')
+             if (number := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))]
+    return max(found)[1] if found else None
+
+
+def describe(checkpoint: Mapping) -> str:
+    """What a checkpoint is, in a few words: its model, and where its training stood."""
+    meta = checkpoint.get('meta', {})
+    words = meta.get('model_type') or 'weights without a model name'
+    if 'epoch' in meta and 'iter' in meta:
+        words += f' after {meta["epoch"]} epochs, {meta["iter"]} steps'
+    return words
+
+
+def differences(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """How a model's tensors and a checkpoint's differ, each in a few words: sizes first, then missing, then left over."""
+    sizes = [f'{name} is {tuple(theirs[name].shape)} there and {tuple(ours[name].shape)} here'
+             for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+    missing = [f'{name} is missing there' for name in ours if name not in theirs]
+    extra = [f'{name} has no place here' for name in theirs if name not in ours]
+    return sizes + missing + extra
+
+
+def load_whole(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> None:
+    """Loads every tensor of a checkpoint of the same model; any difference is a KoviltError that names the first."""
+    ours, theirs = model.state_dict(), checkpoint['state_dict']
+    _check_answers(model, checkpoint, source)
+    found = differences(ours, theirs)
+    if found:
+        more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+        raise KoviltError(f'{source}: not a checkpoint of this {type(model).__name__}; it is {describe(checkpoint)}, '
+                          f'and {"; ".join(found[:3])}{more}')
+    model.load_state_dict(theirs)
+
+
+def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> tuple[int, int]:
+    """Loads `encoder.*` alone, as fine-tuning from pre-training does; heads keep their fresh weights.
+
+    Returns how many of the encoder's tensors were loaded and how many exist. Tensors of another size, or fewer than 95 %
+    of the encoder's tensors, are a KoviltError.
+    """
+    ours = {name: value for name, value in model.state_dict().items() if name.startswith(BODY)}
+    theirs = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith(BODY)}
+    shared = ours.keys() & theirs.keys()
+    found = differences({name: ours[name] for name in ours if name in shared},
+                        {name: theirs[name] for name in ours if name in shared})
+    if found:
+        raise KoviltError(f'{source}: this encoder is of another size; it is {describe(checkpoint)}, and '
+                          f'{"; ".join(found[:3])}; give encoder the sizes of the checkpoint')
+    if len(shared) < MIN_BODY_SHARE * max(len(ours), 1):
+        raise KoviltError(f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; it is '
+                          f'{describe(checkpoint)}')
+    model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
+    return len(shared), len(ours)
+
+
+def _check_answers(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> None:
+    """A classifier's rows mean answers: the same number of rows in another order would be silently wrong."""
+    ours = getattr(model, 'answers', None)
+    theirs = checkpoint.get('meta', {}).get('dataset_meta', {}).get('answers')
+    if not ours or not theirs or list(ours) == list(theirs):
+        return
+    if len(ours) != len(theirs):
+        what = f'{len(theirs)} answers there, {len(ours)} here'
+    else:
+        row = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+        what = f'answer {row} is {theirs[row]!r} there and {ours[row]!r} here'
+    raise KoviltError(f'{source}: its answers are not those of this data: {what}; to keep its encoder only, set '
+                      'load_encoder_only=True')

@@ -1,0 +1,100 @@
+"""The optimizer's parameter groups, and mixed precision where MMEngine has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from kovilt.errors import KoviltError, nearest
+from kovilt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ViLTOptimWrapperConstructor:
+    """ViLT's four groups: body and heads, each with and without weight decay.
+
+    Norms and biases are not decayed, position tables and embeddings are. (ViLT decays the norm inside its VQA head too, by
+    a name that its list misses; we do not.) The parameters whose names start with one of `head_prefixes` learn
+    `head_lr_mult` times as fast. Groups carry a readable `name`; Adam and AdamW run fused unless the config says otherwise.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        self.wrapper_cfg = dict(optim_wrapper_cfg)
+        self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer'))
+        options = dict(paramwise_cfg or {})
+        self.head_lr_mult = options.pop('head_lr_mult', 1.0)
+        self.head_prefixes = tuple(options.pop('head_prefixes', ()))
+        if options:
+            name = next(iter(options))
+            raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}'
+                              f'{nearest(name, ("head_lr_mult", "head_prefixes"))}')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        model = getattr(model, 'module', model)
+        optimizer_cfg = {**self.optimizer_cfg, 'params': self.groups(model)}
+        if optimizer_cfg['type'] in ('Adam', 'AdamW') and not optimizer_cfg.get('foreach'):
+            optimizer_cfg.setdefault('fused', True)
+        wrapper_cfg = {'type': 'OptimWrapper', **self.wrapper_cfg, 'optimizer': OPTIMIZERS.build(optimizer_cfg)}
+        return OPTIM_WRAPPERS.build(wrapper_cfg)
+
+    def groups(self, model: nn.Module) -> list[dict]:
+        """Parameter groups for a torch optimizer; empty ones are left out."""
+        names = {name for name, _ in model.named_children()}
+        for prefix in self.head_prefixes:
+            if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
+                raise KoviltError(f'optim_wrapper.paramwise_cfg.head_prefixes: no parameter of {type(model).__name__} starts '
+                                  f'with {prefix!r}{nearest(prefix, names)}')
+        undecayed = {f'{path}.{name}' if path else name for path, module in model.named_modules()
+                     for name, _ in module.named_parameters(recurse=False) if isinstance(module, NORMS) or name == 'bias'}
+        lr, decay = self.optimizer_cfg.get('lr'), self.optimizer_cfg.get('weight_decay', 0.0)
+        groups: dict[str, dict] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            head = name.startswith(self.head_prefixes) if self.head_prefixes else False
+            key = f'{"head" if head else "body"}.{"no_decay" if name in undecayed else "decay"}'
+            group = groups.setdefault(key, {'name': key, 'params': [],
+                                            'weight_decay': 0.0 if name in undecayed else decay})
+            if lr is not None:
+                group['lr'] = lr * self.head_lr_mult if head else lr
+            group['params'].append(parameter)
+        ordered = [groups[key] for key in sorted(groups)]
+        for group in ordered:
+            count = sum(parameter.numel() for parameter in group['params'])
+            print_log(f'optimizer group {group["name"]}: {len(group["params"])} tensors, {count:,} numbers, '
+                      f'lr {group.get("lr")}, weight decay {group["weight_decay"]}', logger='current')
+        return ordered
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Mixed precision in bfloat16 on any device, CPU included; bfloat16 has float32's range and needs no loss scaling.
+
+    MMEngine's AmpOptimWrapper refuses to run on a CPU, and its scaler makes the device wait at every step; float16, which
+    does need the scaler, stays with it.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+            yield
+
+
+def mixed_precision(optim_wrapper: dict, dtype: str = 'auto') -> dict:
+    """The wrapper config of `--amp`: bfloat16 where the device computes in it (all CPUs count), else float16."""
+    cuda = torch.cuda.is_available()
+    if dtype == 'auto':
+        dtype = 'float16' if cuda and torch.cuda.get_device_capability() < (8, 0) else 'bfloat16'
+    if dtype == 'bfloat16':
+        return {**optim_wrapper, 'type': 'AutocastOptimWrapper'}
+    if not cuda:
+        raise KoviltError('--amp float16 needs a CUDA device; on a CPU use --amp bfloat16')
+    return {**optim_wrapper, 'type': 'AmpOptimWrapper', 'dtype': 'float16', 'loss_scale': 'dynamic'}

@@ -1,0 +1,280 @@
+"""MMEngine's Runner with what kovilt's data, checkpoints and machines ask of it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+from mmengine.dist import broadcast_object_list, master_only
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import weights_to_cpu
+from mmengine.utils import apply_to
+from torch import nn
+from torch.utils.data import DataLoader
+
+import kovilt
+from kovilt.errors import KoviltError
+from kovilt.registry import DATASETS, MODELS, RUNNERS
+
+from .checkpoint import describe, latest_checkpoint, load_body, load_whole, read_checkpoint, write_checkpoint
+from .distributed import init_cpu_process_group
+
+# What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the data's
+# metainfo, the history of every scalar as pickled objects - stands elsewhere in the checkpoint or in the work folder.
+RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt')
+
+
+@RUNNERS.register_module()
+class KoviltRunner(Runner):
+    """Trains and evaluates a config of kovilt.
+
+    Beyond MMEngine's Runner: sizes that a config leaves open (None) come from the data; the data, the encoder and the
+    checkpoint are compared before the first step; checkpoints hold plain values only, are written atomically and read
+    without running code; several processes also work on CPUs; learning rates scale with the batch sampler's batch.
+    """
+
+    def __init__(self, model: nn.Module | dict, work_dir: str, **kwargs: Any) -> None:
+        self.data_sizes: dict[str, Any] = {}      # what the data said, by the name of the model's argument
+        self.dataset_meta: dict[str, Any] = {}    # the training data's, also when only testing
+        existed = os.path.isdir(work_dir)
+        check_writable(work_dir)
+        try:
+            super().__init__(model, work_dir, **kwargs)
+        except KoviltError:   # a run that never began leaves nothing behind
+            self._discard(existed)
+            raise
+
+    def _discard(self, keep_work_dir: bool) -> None:
+        if hasattr(self, '_log_dir') and self._rank == 0:
+            shutil.rmtree(self._log_dir, ignore_errors=True)
+            if not keep_work_dir and not os.listdir(self._work_dir):
+                os.rmdir(self._work_dir)
+
+    # Machines
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """MMEngine joins processes over CUDA only; on CPUs they are joined here first, over gloo."""
+        if self.distributed and not torch.cuda.is_available():
+            init_cpu_process_group(self._launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wraps with KoviltDistributedDataParallel. No device_ids: it would move the batch's layout off the host."""
+        if self.distributed:
+            model_wrapper_cfg = {'type': 'KoviltDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False,
+                                 'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+                                 **(model_wrapper_cfg or {})}
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    # Data
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """The run's seed is also the dataset's, from which every sample draws its chance, unless the config gives one."""
+        if isinstance(dataloader, dict):
+            dataloader = copy.deepcopy(dataloader)
+            dataset = dataloader.get('dataset')
+            if isinstance(dataset, dict) and seed is not None:
+                dataset.setdefault('seed', seed)
+            if not dataloader.get('num_workers', 0):
+                dataloader.pop('persistent_workers', None)   # torch refuses what only workers can have
+                dataloader.pop('prefetch_factor', None)
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Fills the sizes that the config leaves open, builds the model and gives it the answers' names."""
+        if not isinstance(model, dict):
+            return super().build_model(model)
+        self.data_sizes, self.dataset_meta = self._read_data()
+        model = fill_sizes(copy.deepcopy(model), self.data_sizes)
+        check_sizes(model, self.data_sizes)
+        built = MODELS.build(model)
+        if 'answers' in self.dataset_meta:
+            built.answers = list(self.dataset_meta['answers'])
+        return built
+
+    def _read_data(self) -> tuple[dict, dict]:
+        """Sizes and metainfo of the training data, or, when only testing, of the data that the checkpoint was trained on."""
+        if self._train_dataloader is not None:
+            self._train_dataloader = self.build_dataloader(
+                self._train_dataloader, seed=self.seed, diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False))
+            dataset = self._train_dataloader.dataset
+            return data_sizes(dataset), dict(getattr(dataset, 'metainfo', {}))
+        if self._load_from is not None:
+            meta = read_checkpoint(self._load_from)['meta']
+            return dict(meta.get('data_sizes', {})), dict(meta.get('dataset_meta', {}))
+        return {}, {}
+
+    def build_val_loop(self, loop):
+        """The evaluator is told the answers that training knew, not those of the data it evaluates."""
+        loop = super().build_val_loop(loop)
+        self._inform(loop.evaluator, loop.dataloader.dataset)
+        return loop
+
+    def build_test_loop(self, loop):
+        """As build_val_loop."""
+        loop = super().build_test_loop(loop)
+        self._inform(loop.evaluator, loop.dataloader.dataset)
+        return loop
+
+    def _inform(self, evaluator, dataset) -> None:
+        known = {key: value for key, value in self.dataset_meta.items() if key in ('answers', 'answer_counts')}
+        evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **known}
+
+    def scale_lr(self, optim_wrapper, auto_scale_lr: Mapping | None = None) -> None:
+        """Scales the learning rate from `base_batch_size` to the batch of all processes, when enabled."""
+        if auto_scale_lr is None or not auto_scale_lr.get('enable', False):
+            return
+        batch = self.world_size * self.cfg.train_dataloader.batch_size
+        ratio = batch / auto_scale_lr['base_batch_size']
+        self.logger.info(f'learning rates x {ratio:g}: {batch} pairs a step, {auto_scale_lr["base_batch_size"]} in the config')
+        for group in optim_wrapper.optimizer.param_groups:
+            group['lr'] *= ratio
+
+    # Checkpoints
+
+    def load_or_resume(self) -> None:
+        """Resumes from the work folder's latest checkpoint, else starts from `load_from`, else from nothing.
+
+        `resume` is 'auto' or True for the latest one of the work folder, where there may be none yet; True beside a
+        `load_from` resumes from that file.
+        """
+        if self._has_loaded:
+            return
+        if self._resume == 'auto' or (self._resume and self._load_from is None):
+            latest = [latest_checkpoint(self.work_dir)]
+            broadcast_object_list(latest)
+            if latest[0] is None:
+                self.logger.info(f'nothing to resume in {self.work_dir}: the run starts from its beginning')
+                self._resume = False
+            else:
+                self._resume, self._load_from = True, str(latest[0])
+        super().load_or_resume()
+
+    def load_checkpoint(self, filename: str, map_location='cpu', strict: bool = True, revise_keys: list | None = None) -> dict:
+        """Loads the weights of `filename` into the model, or says in one line why it cannot.
+
+        A run that is resumed, tested or started from a checkpoint of the same model takes every tensor. One that starts
+        from another model's checkpoint - fine-tuning from pre-training - or from a file of weights alone takes the encoder
+        and leaves the heads new; `load_encoder_only = True` in the config asks for that also between equal models.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        training = self._train_dataloader is not None and not self._resume
+        same = checkpoint['meta'].get('model_type') == type(model).__name__
+        if training and (not same or self.cfg.get('load_encoder_only', False)):
+            loaded, total = load_body(model, checkpoint, filename)
+            left = sorted({name.split('.')[0] for name in checkpoint['state_dict'] if not name.startswith('encoder.')})
+            fresh = sorted({name.split('.')[0] for name in model.state_dict() if not name.startswith('encoder.')})
+            self.logger.info(f'{filename} ({describe(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
+                             f'left behind: {", ".join(left) or "nothing"}; new: {", ".join(fresh) or "nothing"}')
+            checkpoint['state_dict'] = weights_to_cpu(model.state_dict())   # what hooks such as EMAHook copy
+            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        else:
+            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+            load_whole(model, checkpoint, filename)
+            self.logger.info(f'{filename} ({describe(checkpoint)}): loaded')
+        self._has_loaded = True
+        return checkpoint
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None, save_optimizer: bool = True,
+                        save_param_scheduler: bool = True, meta: dict | None = None, by_epoch: bool = True,
+                        backend_args: dict | None = None) -> None:
+        """Writes `out_dir`/`filename` whole or not at all; every value is a tensor or plain Python.
+
+        `file_client_args` and `backend_args` are MMEngine's remote storage and must be None: files are local.
+        """
+        if file_client_args or backend_args:
+            raise KoviltError('checkpoints are written to local folders; remove file_client_args and backend_args')
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **(meta or {})}
+        meta |= {
+            'model_type': type(model).__name__, 'kovilt_version': kovilt.__version__, 'mmengine_version': mmengine.__version__,
+            'torch_version': torch.__version__, 'cfg': self.cfg.pretty_text, 'seed': self.seed,
+            'experiment_name': self.experiment_name, 'time': time.strftime('%Y-%m-%d %H:%M:%S'),
+            'data_sizes': self.data_sizes, 'dataset_meta': plain(self.dataset_meta)}
+        info = {key: value for key, value in self.message_hub.runtime_info.items() if key.startswith(RESUMED_INFO)}
+        checkpoint: dict[str, Any] = {
+            'meta': meta, 'state_dict': weights_to_cpu(model.state_dict()),
+            'message_hub': {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}}
+        if save_optimizer:
+            checkpoint['optimizer'] = apply_to(self.optim_wrapper.state_dict(), lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        write_checkpoint(checkpoint, Path(out_dir) / filename)
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """KoviltError unless a file can be made in `folder`, which need not exist; leaves nothing behind."""
+    folder = Path(folder).absolute()
+    parent = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise KoviltError(f'work-dir {folder}: cannot write there ({error.strerror}); choose another with --work-dir') from error
+
+
+def data_sizes(dataset) -> dict[str, Any]:
+    """What a dataset decides about a model, by the name of the model's argument: its answers, its tokenizer's ids."""
+    sizes: dict[str, Any] = {}
+    answers = getattr(dataset, 'metainfo', {}).get('answers')
+    if answers is not None:
+        sizes['num_answers'] = len(answers)
+    tokenizer = getattr(dataset, 'tokenizer', None)
+    if tokenizer is not None:
+        sizes |= {'vocab_size': len(tokenizer), 'mask_token_id': tokenizer.mask_token_id,
+                  'special_token_ids': sorted(tokenizer.all_special_ids)}
+        sizes['max_text_len'] = getattr(dataset, 'max_text_len', None)
+    return sizes
+
+
+def fill_sizes(model: dict, sizes: Mapping[str, Any], path: str = 'model') -> dict:
+    """Replaces each None of `num_answers`, `vocab_size`, `mask_token_id`, `special_token_ids` by what the data says."""
+    for key, value in model.items():
+        if isinstance(value, dict):
+            fill_sizes(value, sizes, f'{path}.{key}')
+        elif value is None and key in ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids'):
+            if sizes.get(key) is None:
+                raise KoviltError(f'{path}.{key} is None, "from the data", but neither training data nor checkpoint gives it; '
+                                  'write the number')
+            model[key] = sizes[key]
+    return model
+
+
+def check_sizes(model: Mapping, sizes: Mapping[str, Any]) -> None:
+    """The numbers that data and model both state must agree before the first step."""
+    encoder = model.get('encoder') or {}
+    said, size = encoder.get('vocab_size'), sizes.get('vocab_size')
+    if said is not None and size is not None and said < size:
+        raise KoviltError(f'model.encoder.vocab_size is {said}, but the tokenizer has {size} tokens; write None to take its size')
+    longest, length = encoder.get('max_text_len'), sizes.get('max_text_len')
+    if longest is not None and length is not None and length > longest:
+        raise KoviltError(f'texts are cut to max_text_len={length} tokens, but model.encoder.max_text_len is {longest}; '
+                          'give both the same number')
+    said, count = (model.get('vqa_head') or {}).get('num_answers'), sizes.get('num_answers')
+    if said is not None and count is not None and said != count:
+        raise KoviltError(f'model.vqa_head.num_answers is {said}, but the training data has {count} answers; write None to '
+                          'take its count')
+
+
+def plain(value: Any) -> Any:
+    """`value` as tensors, numbers, text, lists and dicts, which are all that a checkpoint may hold."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    if hasattr(value, 'tolist') and not isinstance(value, torch.Tensor):   # numpy
+        return value.tolist()
+    return value
