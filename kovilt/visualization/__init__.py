@@ -1,7 +1,7 @@
 """What a run looks like: curves, contact sheets, alignment heat maps and the HTML report that holds them."""
 
 from kovilt.visualization.contact_sheet import Answered, draw_contact_sheet
-from kovilt.visualization.curves import Curve, Panel, draw_curves, read_scalars
+from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics
 from kovilt.visualization.fonts import HOW_TO_GET_ONE, korean_font
 from kovilt.visualization.heatmap import draw_alignment
 from kovilt.visualization.report import table, write_report
@@ -15,7 +15,7 @@ __all__ = [
     'draw_contact_sheet',
     'draw_curves',
     'korean_font',
-    'read_scalars',
+    'read_metrics',
     'table',
     'write_report',
 ]

@@ -1,4 +1,4 @@
-"""Reads the scalars that a run wrote and draws them as one picture."""
+"""Reads the numbers that a run wrote and draws them as one picture."""
 
 from __future__ import annotations
 
@@ -32,39 +32,30 @@ class Panel:
     levels: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_scalars(work_dir: str | Path) -> dict[str, tuple[list[int], list[float]]]:
-    """All scalars of a run, as name -> (steps, values), from the `scalars.json` of each start of the run.
+def read_metrics(work_dir: str | Path) -> dict[str, tuple[list[int], list[float]]]:
+    """The numbers of a run as 'train/<name>' or 'val/<name>' -> (optimizer steps, values), from its `metrics.jsonl`.
 
-    MMEngine writes one folder for each start (`<work_dir>/<time>/vis_data/scalars.json`, one JSON object a line). A
-    resumed run writes again the steps since its checkpoint: the later start wins. A validation's row counts epochs or
-    steps of its own; it is placed at the training step that it follows. A half-written last line is left out.
-
-    Raises KoviltError when the run has written no scalars.
+    A half-written last line, which a killed run leaves, is left out.
+    Raises KoviltError when there is no such file, and names the line when one is not JSON.
     """
-    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    if not files:
-        raise KoviltError(f'no */vis_data/scalars.json under {work_dir}; is it the work folder of a training run?')
-    found: dict[str, dict[int, float]] = {}
-    for file in files:
-        step = 0
-        fresh: dict[str, dict[int, float]] = {}
-        lines = file.read_text(encoding='utf-8').splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    break
-                raise KoviltError(f'{file}, line {number}: not JSON ({error.msg}); remove the line') from error
-            if 'iter' in row:
-                step = int(row['step'])
-            for name, value in row.items():
-                if name not in ('step', 'iter', 'epoch') and isinstance(value, int | float):
-                    fresh.setdefault(name, {})[step] = float(value)
-        for name, points in fresh.items():
-            kept = {step: value for step, value in found.get(name, {}).items() if step < min(points)}
-            found[name] = kept | points
-    return {name: (list(points), list(points.values())) for name, points in found.items()}
+    file = Path(work_dir) / 'metrics.jsonl'
+    if not file.is_file():
+        raise KoviltError(f'{file}: no such file; is {work_dir} the work folder of a training run?')
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    lines = file.read_text(encoding='utf-8').splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise KoviltError(f'{file}, line {number}: not JSON ({error.msg}); remove the line') from error
+        for name, value in row.items():
+            if row['mode'] in ('train', 'val') and name not in ('mode', 'step', 'epoch', 'time'):
+                steps, values = found.setdefault(f'{row["mode"]}/{name}', ([], []))
+                steps.append(row['step'])
+                values.append(value)
+    return found
 
 
 def smooth(values: Sequence[float], share: float = 0.03) -> list[float]:

@@ -4,39 +4,37 @@ import pytest
 from PIL import Image
 
 from kovilt.errors import KoviltError
-from kovilt.visualization.curves import Curve, Panel, draw_curves, read_scalars, smooth
+from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics, smooth
 
 
-def write(run, start, rows, tail=''):
-    folder = run / start / 'vis_data'
-    folder.mkdir(parents=True)
-    (folder / 'scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in rows) + tail, encoding='utf-8')
+def write(run, *rows, tail=''):
+    run.mkdir(exist_ok=True)
+    (run / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows) + tail, encoding='utf-8')
 
 
-def test_a_resumed_run_reads_as_one(tmp_path):
-    train = [{'loss': 5.0 - step / 10, 'iter': step, 'step': step} for step in range(10, 50, 10)]
-    write(tmp_path, '20260101_000000', train)
-    write(tmp_path, '20260101_010000', [{'loss': 1.0, 'iter': step, 'step': step} for step in (30, 40, 50)])
-    assert read_scalars(tmp_path)['loss'] == ([10, 20, 30, 40, 50], [4.0, 3.0, 1.0, 1.0, 1.0])
-
-
-def test_validation_stands_at_the_training_step_it_follows(tmp_path):
-    rows = [{'loss': 1.0, 'iter': 40, 'step': 40, 'epoch': 1}, {'vqa/accuracy': 12.5, 'step': 1}]
-    write(tmp_path, '20260101_000000', rows)
-    assert read_scalars(tmp_path)['vqa/accuracy'] == ([40], [12.5])
+def test_training_and_validation_are_told_apart(tmp_path):
+    write(
+        tmp_path,
+        {'mode': 'train', 'step': 50, 'epoch': 0, 'mlm_loss': 5.0, 'time': 1.0},
+        {'mode': 'train', 'step': 100, 'epoch': 0, 'mlm_loss': 4.0, 'time': 2.0},
+        {'mode': 'val', 'step': 100, 'epoch': 1, 'mlm_loss': 4.5, 'time': 3.0},
+        {'mode': 'epoch', 'step': 100, 'epoch': 1, 'epoch_seconds': 9.0, 'time': 3.0},
+    )
+    assert read_metrics(tmp_path) == {'train/mlm_loss': ([50, 100], [5.0, 4.0]), 'val/mlm_loss': ([100], [4.5])}
 
 
 def test_a_half_written_last_line_is_left_out_and_a_broken_line_named(tmp_path):
-    write(tmp_path / 'a', '1', [{'loss': 1.0, 'iter': 1, 'step': 1}], tail='{"loss": 2')
-    assert read_scalars(tmp_path / 'a')['loss'] == ([1], [1.0])
-    write(tmp_path / 'b', '1', [], tail='{"loss"\n{"loss": 1.0, "iter": 1, "step": 1}\n')
-    with pytest.raises(KoviltError, match='scalars.json, line 1'):
-        read_scalars(tmp_path / 'b')
+    row = {'mode': 'train', 'step': 1, 'loss': 1.0}
+    write(tmp_path / 'a', row, tail='{"loss": 2')
+    assert read_metrics(tmp_path / 'a') == {'train/loss': ([1], [1.0])}
+    write(tmp_path / 'b', tail='{"loss"\n' + json.dumps(row) + '\n')
+    with pytest.raises(KoviltError, match='metrics.jsonl, line 1'):
+        read_metrics(tmp_path / 'b')
 
 
-def test_a_folder_without_scalars_is_named(tmp_path):
-    with pytest.raises(KoviltError, match='is it the work folder'):
-        read_scalars(tmp_path)
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(KoviltError, match='metrics.jsonl: no such file'):
+        read_metrics(tmp_path)
 
 
 def test_smoothing_keeps_a_constant_and_the_first_value():
