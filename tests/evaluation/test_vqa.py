@@ -1,0 +1,126 @@
+"""Accuracy counts each question once, forgives nothing but the writing of Hangul, and knows what no model can reach."""
+
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+
+from kovilt.evaluation import VQAAccuracy
+from kovilt.evaluation.table import display_width, format_table
+from kovilt.registry import METRICS
+
+
+def predictions(*rows):
+    """(row, truth, answer, type[, broken]) each."""
+    found = []
+    for row, truth, answer, kind, *broken in rows:
+        record = dict(row=row, answer=truth, answer_type=kind)
+        found.append({'record': record | {'broken': True} if broken else record, 'answer': answer})
+    return found
+
+
+def evaluate(rows, size=None, meta=None):
+    metric = VQAAccuracy()
+    metric.dataset_meta = meta
+    for row in predictions(*rows):
+        metric.process(None, [row])
+    return metric.evaluate(len({row[0] for row in rows}) if size is None else size)
+
+
+def test_is_found_by_name_and_scores_percent_by_type():
+    assert isinstance(METRICS.build(dict(type='VQAAccuracy')), VQAAccuracy)
+    scores = evaluate([(0, '네', '네', '있다'), (1, '네', '아니요', '있다'), (2, '빨간색', '빨간색', '색')])
+    assert scores['accuracy'] == pytest.approx(200 / 3)
+    assert scores['accuracy/있다'] == 50 and scores['accuracy/색'] == 100
+    assert scores['questions'] == 3 and scores['questions/있다'] == 2
+    assert 'coverage' not in scores and 'majority_accuracy' not in scores
+
+
+def test_keys_have_no_prefix_unless_asked():
+    rows = predictions((0, '네', '네', ''))
+    bare, named = VQAAccuracy(), VQAAccuracy(prefix='dev')
+    for metric in (bare, named):
+        metric.process(None, rows)
+    assert set(bare.evaluate(1)) == {'accuracy', 'questions', 'broken'}
+    assert set(named.evaluate(1)) == {'dev/accuracy', 'dev/questions', 'dev/broken'}
+
+
+def test_decomposed_hangul_and_blanks_are_the_same_answer_and_nothing_else_is():
+    assert evaluate([(0, '빨간색', unicodedata.normalize('NFD', ' 빨간색 '), '색')])['accuracy'] == 100
+    assert evaluate([(0, '검은 색', '검은색', '색')])['accuracy'] == 0
+
+
+def test_a_repeated_question_counts_once_and_a_lost_one_is_an_error():
+    rows = [(0, '네', '네', ''), (1, '네', '아니요', ''), (0, '네', '네', ''), (0, '네', '네', '')]
+    assert evaluate(rows, size=2)['accuracy'] == 50
+    with pytest.raises(ValueError, match='2 of 3 questions'):
+        evaluate(rows, size=3)
+    with pytest.raises(ValueError, match='0 of 0'):
+        evaluate([])
+
+
+def test_a_broken_picture_is_wrong_even_when_the_guess_is_right():
+    meta = dict(answers=['네', '아니요'], answer_counts=[1, 2])
+    scores = evaluate([(0, '네', '네', '', True), (1, '네', '네', '')], meta=meta)
+    assert scores['accuracy'] == 50 and scores['broken'] == 1
+    assert scores['coverage'] == 100 and scores['ceiling'] == 50
+
+
+def test_baselines_come_from_training():
+    meta = dict(answers=['빨간색', '네', '아니요'], answer_counts=[3, 10, 9])
+    rows = [(0, '네', '아니요', ''), (1, '네', '네', ''), (2, '빨간색', '빨간색', ''), (3, '보라색', '네', '')]
+    scores = evaluate(rows, meta=meta)
+    assert scores['majority_accuracy'] == 50      # 네 in two of four
+    assert scores['coverage'] == scores['ceiling'] == 75   # 보라색 is no answer of the model
+    assert scores['accuracy'] == 50 and scores['answerable_accuracy'] == pytest.approx(200 / 3)
+
+
+def test_answers_and_counts_that_disagree_are_refused():
+    with pytest.raises(ValueError, match='2 answers but 1 answer_counts'):
+        evaluate([(0, '네', '네', '')], meta=dict(answers=['네', '아니요'], answer_counts=[1]))
+
+
+def test_works_inside_mmengines_evaluator():
+    evaluator = Evaluator([VQAAccuracy()])
+    evaluator.dataset_meta = dict(answers=['네'], answer_counts=[1])
+    evaluator.process(predictions((0, '네', '네', '있다')), None)
+    assert evaluator.evaluate(1)['majority_accuracy'] == 100
+
+
+def answer_share(store, out, rank):
+    """One of two processes; rank 0 has rows 0, 1, 2, rank 1 row 3 and, wrapped round, rows 0 and 1 once more."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    truth = ['네', '네', '아니요', '네']
+    metric = VQAAccuracy()
+    for row in ([0, 1, 2], [3, 0, 1])[rank]:
+        metric.process(None, predictions((row, truth[row], '네', '있다')))
+    scores = metric.evaluate(4)
+    Path(f'{out}.{rank}').write_text(json.dumps(scores), encoding='utf-8')
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_count_each_question_once(tmp_path):
+    command = [sys.executable, __file__, tmp_path / 'store', tmp_path / 'scores']
+    here = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+    processes = [subprocess.Popen([*command, str(rank)], env=here) for rank in (0, 1)]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    first, second = (json.loads((tmp_path / f'scores.{rank}').read_text(encoding='utf-8')) for rank in (0, 1))
+    assert first == second
+    assert first['questions'] == 4 and first['accuracy'] == 75
+
+
+def test_columns_stand_straight_with_hangul():
+    decomposed = unicodedata.normalize('NFD', '관계')
+    lines = format_table(['type', 'n'], [['있다', '1'], ['colour', '1,000'], [decomposed, '10']]).splitlines()
+    assert display_width('있다 a') == 6 and display_width(decomposed) == 4
+    assert len({display_width(line) for line in lines}) == 1
+
+
+if __name__ == '__main__':
+    answer_share(sys.argv[1], sys.argv[2], int(sys.argv[3]))
