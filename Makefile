@@ -12,7 +12,7 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 8 ? 8 : n)))
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip install --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: help quickstart rooms test lint format install clean
+.PHONY: help quickstart rooms test lint install clean
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 6
 
@@ -28,10 +28,6 @@ test: lint
 
 lint: $(VENV)/.tests-installed
 	$(bin)/ruff check .
-
-format: $(VENV)/.tests-installed
-	$(bin)/ruff check --fix-only .
-	$(bin)/ruff format .
 
 install: $(VENV)/.installed
 
