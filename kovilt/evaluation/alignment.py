@@ -24,7 +24,7 @@ _TAIL = re.compile(
     r'\W*'
 )
 # Names that after a numeral count things: 개 in 의자 두 개 is no dog.
-_COUNTERS = frozenset('개 대 권 장 병 잔 컵 벌 채 자루 마리 송이 그루 켤레'.split())
+_COUNTERS = frozenset('개 대 권 장 병 잔 벌 채 자루 마리 송이 그루 켤레'.split())
 _NUMERAL = re.compile(r'\d+|한|두|세|네|다섯|여섯|일곱|여덟|아홉|열|열한|열두|스무|몇|여러')
 
 
@@ -119,8 +119,8 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
     """The objects that Rooms drew, and all their names.
 
     Each line of the file is a picture: {"file", "coco_file", "width", "height", "objects": [{"name", "box"}]}, a box
-    being [x0, y0, x1, y1] in pixels. Returns, under the picture's file and also its coco_file, the boxes (K, 4) of each
-    name in shares of the picture's sides.
+    being [x0, y0, x1, y1] in pixels. Returns, under both file names of the picture (without folders), the boxes (K, 4)
+    of each name in shares of the picture's sides.
     """
     path = Path(path)
     if not path.is_file():
@@ -136,7 +136,7 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
                 for thing in picture['objects']:
                     boxes.setdefault(thing['name'], []).append(thing['box'])
                 shares = {name: np.array(found, float).reshape(-1, 4) / sides for name, found in boxes.items()}
-                pictures |= {picture[key]: shares for key in ('file', 'coco_file') if key in picture}
+                pictures |= {Path(picture[key]).name: shares for key in ('file', 'coco_file') if key in picture}
             except (ValueError, KeyError, TypeError) as error:
                 raise KoviltError(f'{path}, line {number}: not a picture with its boxes ({error!r})') from error
             names |= shares.keys()
@@ -165,11 +165,12 @@ def score_alignment(
                 rows, columns = map(int, grids[place])
                 if not rows * columns:                                           # a broken picture has no patches
                     continue
-                if record['image'] not in pictures:
+                file = Path(record['image']).name
+                if file not in pictures:
                     raise KoviltError(f'{boxes}: no boxes for {record["image"]}; is it the boxes file of another set?')
                 found = alignment_hits(
-                    plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[record['image']], names)
-                hits.setdefault(record['image'], []).extend(found)
+                    plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[file], names)
+                hits.setdefault(file, []).extend(found)
     finally:
         model.train(was_training)
     return alignment_score(list(hits.values()), resamples=resamples, seed=seed)

@@ -95,7 +95,7 @@ ROOM = json.dumps(
 
 def test_read_boxes_names_the_line_at_fault(tmp_path):
     pictures, names = read_boxes(boxes_file(tmp_path, ROOM))
-    assert names == {'의자'} and pictures.keys() == {'a.jpg', 'val2014/b.jpg'}
+    assert names == {'의자'} and pictures.keys() == {'a.jpg', 'b.jpg'}
     assert pictures['a.jpg']['의자'].tolist() == [[0, 0, 0.5, 0.5], [0, 0.5, 0.5, 1]]
     for broken in ('{"file": "c.jpg"}', '{"file": ', '[]'):
         with pytest.raises(KoviltError, match='boxes.jsonl, line 2'):
@@ -114,7 +114,7 @@ class PointsLeft(torch.nn.Module):
         return plan, None, None
 
 
-def batch(image='val2014/b.jpg', grid=(1, 2)):
+def batch(image='/data/captions/val2014/b.jpg', grid=(1, 2)):
     return dict(
         input_ids=torch.zeros(2, 4, dtype=torch.int64),
         grids=torch.tensor([grid]),

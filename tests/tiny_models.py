@@ -1,0 +1,55 @@
+"""Models of two layers and forty words that tests of weights, inference and tools share; nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import BertTokenizer, PreTrainedTokenizerBase
+
+from kovilt.registry import MODELS
+
+WORDS = '소파 의자 책 ##은 ##는 ##이 ##가 ##를 ##에 무슨 색 ##이에요 있어요 몇 개 위 빨간 파란 ? .'.split()
+ANSWERS = ['네', '아니요', '빨간색', '파란색', '두 개']
+IMAGE_PIPELINE = [
+    dict(type='LoadPicture'),
+    dict(type='ResizeViLT', short=32, long=53, divisor=8),
+    dict(type='Patchify', patch_size=8),
+]
+MAX_TEXT_LEN = 12
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    """A WordPiece tokenizer that keeps Hangul whole."""
+    pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *WORDS]
+    return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=False, strip_accents=False)
+
+
+def tiny_encoder() -> dict[str, Any]:
+    return dict(
+        type='ViLT', hidden_size=16, num_layers=2, num_heads=2, vocab_size=len(WORDS) + 5, max_text_len=MAX_TEXT_LEN,
+        patch_size=8, image_size=32, init_std=0.2,
+    )
+
+
+def tiny_config(kind: str = 'ViLTForVQA') -> dict[str, Any]:
+    """The config of a model of two layers, every size filled in."""
+    if kind == 'ViLTForVQA':
+        return dict(type=kind, encoder=tiny_encoder(), vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
+    return dict(
+        type=kind, encoder=tiny_encoder(),
+        mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
+        itm_head=dict(type='ITMHead'), wpa_head=dict(type='WPAHead'),
+    )
+
+
+def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0) -> torch.nn.Module:
+    """Random weights, also where training starts from zeros and ones, so that no two parameters can be confused."""
+    model = MODELS.build(tiny_config(kind)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    if kind == 'ViLTForVQA':
+        model.answers = list(ANSWERS)
+    return model

@@ -1,0 +1,227 @@
+"""A model folder holds the model exactly, opens in transformers, and says what is wrong with a damaged one."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import ViltForMaskedLM, ViltForQuestionAnswering
+
+from kovilt.errors import KoviltError
+from kovilt.weights import from_huggingface, load_model_folder, save_model_folder, to_huggingface
+from tests.tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
+
+
+def save(out, kind='ViLTForVQA', **others):
+    arguments = dict(model_cfg=tiny_config(kind), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN) | others
+    return save_model_folder(arguments.pop('model', None) or tiny_model(kind), tiny_tokenizer(), out, **arguments)
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    return save(tmp_path_factory.mktemp('models') / 'vqa', answer_counts=[5, 4, 3, 2, 1], training=dict(epoch=3))
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / 'model')
+
+
+def pair(rows=3, columns=5):
+    """A picture whose grid is not the one of the position table, and two texts of different length."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (3, 8 * rows, 8 * columns), generator=generator, dtype=torch.uint8)
+    patches = pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(rows * columns, -1)
+    ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
+    mask = ids != 0
+    batch = dict(
+        patches=patches, grids=torch.tensor([[rows, columns]]), image_index=torch.tensor([0, 0]),
+        input_ids=ids, text_mask=mask)
+    return batch, dict(
+        input_ids=ids, attention_mask=mask.long(), pixel_values=(pixels.float() / 127.5 - 1).expand(2, -1, -1, -1),
+        pixel_mask=torch.ones(2, 8 * rows, 8 * columns, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_transformers_gives_the_same_scores(saved):
+    theirs = ViltForQuestionAnswering.from_pretrained(saved).eval()
+    assert [theirs.config.id2label[i] for i in range(len(ANSWERS))] == ANSWERS
+    ours = load_model_folder(saved).model
+    batch, inputs = pair()
+    scores = ours.vqa_head(ours.pooled(ours.data_preprocessor(batch)))
+    assert scores.std() > 0.1
+    torch.testing.assert_close(theirs(**inputs).logits, scores, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_transformers_guesses_the_same_words(tmp_path):
+    folder = save(tmp_path / 'body', 'ViLTForPreTraining')
+    theirs = ViltForMaskedLM.from_pretrained(folder).eval()
+    ours = load_model_folder(folder).model
+    batch, inputs = pair()
+    batch = ours.data_preprocessor(batch)
+    pictures = ours.encoder.embed_pictures(batch['patches'], batch['grids'])
+    states = ours._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='all')
+    scores, mask = ours.mlm_head(states.words(5)), batch['text_mask']
+    torch.testing.assert_close(theirs(**inputs).logits[mask], scores[mask], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['ViLTForVQA', 'ViLTForPreTraining'])
+def test_round_trip_keeps_every_bit(tmp_path, kind):
+    model = tiny_model(kind)
+    again = load_model_folder(save(tmp_path / 'model', kind, model=model)).model
+    assert not again.training
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert (tmp_path / 'model/kovilt_heads.safetensors').is_file() == (kind == 'ViLTForPreTraining')
+
+
+def test_the_key_map_is_one_to_one():
+    state = tiny_model('ViLTForPreTraining').state_dict() | tiny_model().state_dict()
+    theirs = to_huggingface(state)
+    assert sum(t.numel() for t in theirs.values()) == sum(t.numel() for t in state.values())
+    back = from_huggingface(theirs, source='x')
+    assert back.keys() == state.keys() and all(torch.equal(back[key], state[key]) for key in state)
+    with pytest.raises(KoviltError, match='vqa_head.extra.weight'):
+        to_huggingface({'vqa_head.extra.weight': torch.zeros(1)})
+    with pytest.raises(KoviltError, match='x: bert.pooler.weight is no parameter'):
+        from_huggingface({'bert.pooler.weight': torch.zeros(1)}, source='x')
+    del theirs['vilt.encoder.layer.1.attention.attention.key.bias']
+    with pytest.raises(KoviltError, match='encoder.blocks.1.attn.qkv.bias'):
+        from_huggingface(theirs, source='x')
+
+
+def test_what_is_needed_to_understand_it_lies_in_it(saved):
+    loaded = load_model_folder(saved, kind='ViLTForVQA')
+    assert loaded.model.answers == ANSWERS and loaded.info['answer_counts'] == [5, 4, 3, 2, 1]
+    assert loaded.image_pipeline == IMAGE_PIPELINE
+    assert loaded.text_pipeline == [dict(type='TokenizeKorean', tokenizer=str(saved), max_text_len=MAX_TEXT_LEN)]
+    card = (saved / 'README.md').read_text(encoding='utf-8')
+    assert '| epoch | 3 |' in card and 'ResizeViLT(short=32, long=53, divisor=8)' in card and '| answers | 5 |' in card
+    processor = json.loads((saved / 'preprocessor_config.json').read_text())
+    assert processor['size'] == {'shortest_edge': 32} and processor['size_divisor'] == 8
+    assert str(saved.parent) not in (saved / 'kovilt.json').read_text()
+
+
+def test_a_model_without_eyes_has_no_image_processor(tmp_path):
+    folder = save(tmp_path / 'blind', image_pipeline=[dict(type='NoPicture')])
+    assert not (folder / 'preprocessor_config.json').exists()
+    assert load_model_folder(folder).image_pipeline == [dict(type='NoPicture')]
+
+
+def rewrite(folder, name, change):
+    """Changes a file of the folder and its digest with it."""
+    from kovilt.weights.folder import _digest
+
+    change(folder / name)
+    info = json.loads((folder / 'kovilt.json').read_text(encoding='utf-8'))
+    info['files'][name] = _digest(folder / name)
+    (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
+
+
+def edit_json(**changes):
+    def change(file):
+        file.write_text(json.dumps(json.loads(file.read_text(encoding='utf-8')) | changes), encoding='utf-8')
+    return change
+
+
+def edit_weights(edit):
+    def change(file):
+        tensors = load_file(file)
+        edit(tensors)
+        save_file(tensors, file)
+    return change
+
+
+def fill_nan(tensors):
+    tensors['vilt.layernorm.weight'][3] = float('nan')
+
+
+def test_damage_is_named(folder):
+    def refused(match):
+        with pytest.raises(KoviltError, match=match) as caught:
+            load_model_folder(folder)
+        assert '\n' not in str(caught.value)
+
+    weights = folder / 'model.safetensors'
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
+    refused('model.safetensors: .* bytes instead of')
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused('model.safetensors: its sha256')
+    weights.unlink()
+    refused('model.safetensors: missing')
+    weights.write_bytes(whole)
+    rewrite(folder, 'model.safetensors', edit_weights(fill_nan))
+    refused('encoder.norm.weight holds NaN')
+    rewrite(folder, 'model.safetensors', edit_weights(lambda t: t.pop('vilt.layernorm.weight')))
+    refused("encoder.norm.weight is missing, but the model of kovilt.json has")
+    weights.write_bytes(whole)
+    rewrite(folder, 'model.safetensors', edit_weights(lambda t: t.update({'classifier.3.bias': torch.zeros(9)})))
+    refused('vqa_head.fc2.bias is \\(9,\\)')
+    rewrite(folder, 'model.safetensors', lambda file: file.write_bytes(b'x' * 100))
+    refused('not a safetensors file')
+
+
+def test_answers_that_do_not_fit_are_refused(folder):
+    rewrite(folder, 'config.json', edit_json(id2label={'0': '네', '1': '아니요'}))
+    with pytest.raises(KoviltError, match='id2label has 2 answers, the answer head 5'):
+        load_model_folder(folder)
+    rewrite(folder, 'config.json', edit_json(id2label={'0': '네', '2': '아니요'}))
+    with pytest.raises(KoviltError, match="none of number '1'"):
+        load_model_folder(folder)
+
+
+def test_other_folders_are_refused(folder, tmp_path):
+    with pytest.raises(KoviltError, match='no such folder'):
+        load_model_folder(tmp_path / 'none')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(KoviltError, match='it has no kovilt.json'):
+        load_model_folder(tmp_path / 'empty')
+    with pytest.raises(KoviltError, match='a ViLTForPreTraining is needed'):
+        load_model_folder(folder, kind='ViLTForPreTraining')
+    edit_json(format=99)(folder / 'kovilt.json')
+    with pytest.raises(KoviltError, match='format 99'):
+        load_model_folder(folder)
+    (folder / 'kovilt.json').write_text('{"format": ')
+    with pytest.raises(KoviltError, match='kovilt.json: cannot be read as JSON'):
+        load_model_folder(folder)
+
+
+def test_an_unknown_part_of_the_model_is_named(folder):
+    edit_json(model=tiny_config() | dict(vqa_head=dict(type='NoSuchHead', num_answers=5)))(folder / 'kovilt.json')
+    with pytest.raises(KoviltError, match='NoSuchHead'):
+        load_model_folder(folder)
+
+
+def test_nothing_is_overwritten_unasked(folder, tmp_path):
+    with pytest.raises(KoviltError, match='exists already'):
+        save(folder)
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos/cat.jpg').touch()
+    with pytest.raises(KoviltError, match='is no model folder'):
+        save(tmp_path / 'photos', overwrite=True)
+    (folder / 'stale').touch()
+    save(folder, overwrite=True)
+    assert not (folder / 'stale').exists()
+    load_model_folder(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['model', 'photos']
+
+
+def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path):
+    broken = tiny_model()
+    broken.encoder.norm.weight.data[0] = float('inf')
+    with pytest.raises(KoviltError, match='encoder.norm.weight holds NaN or infinity'):
+        save(tmp_path / 'model', model=broken)
+    nameless = tiny_model()
+    nameless.answers = ['네', '네', '아니요', '빨간색', '파란색']
+    with pytest.raises(KoviltError, match='5 answers, but 4 different names'):
+        save(tmp_path / 'model', model=nameless)
+    with pytest.raises(KoviltError, match="model type 'ResNet'"):
+        save(tmp_path / 'model', model_cfg=dict(type='ResNet'))
+    (tmp_path / 'file').touch()
+    with pytest.raises(KoviltError, match='not written'):
+        save(tmp_path / 'file' / 'model')
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
