@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder, sincos_positions
 from kovilt.modules.packing import Packing, Read
-from kovilt.modules.transformer import Block
+from kovilt.modules.transformer import Activation, Block
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class ViLT(nn.Module):
         mlp_ratio: width of the MLP over hidden_size.
         drop_rate: dropout on embeddings, attention output and MLP (never on attention weights, as in ViLT).
         norm_eps: epsilon of the blocks' norms and the final norm.
+        activation: of the MLPs, 'gelu' (ViLT) or 'relu'.
         init_std: standard deviation of the weights' normal start; 0.02 suits width 768, narrower models want more.
         pos_init: start of the picture's position table: 'normal', or 'sincos' for training small models from nothing.
     """
@@ -70,6 +71,7 @@ class ViLT(nn.Module):
         mlp_ratio: float = 4.0,
         drop_rate: float = 0.1,
         norm_eps: float = 1e-6,
+        activation: Activation = 'gelu',
         init_std: float = 0.02,
         pos_init: Literal['normal', 'sincos'] = 'normal',
     ) -> None:
@@ -83,7 +85,7 @@ class ViLT(nn.Module):
         self.modality_embed = nn.Embedding(2, hidden_size)
         self.blocks = nn.ModuleList(
             Block(hidden_size=hidden_size, num_heads=num_heads, mlp_size=int(mlp_ratio * hidden_size),
-                  drop_rate=drop_rate, norm_eps=norm_eps)
+                  drop_rate=drop_rate, norm_eps=norm_eps, activation=activation)
             for _ in range(num_layers))
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.pooler = nn.Linear(hidden_size, hidden_size)

@@ -1,0 +1,53 @@
+"""The alignment head: float32 under any autocast, and the two readings of the loss."""
+import pytest
+import torch
+
+from kovilt.modules import WPAHead
+
+WORD_MASK = torch.ones(4, 3, dtype=torch.bool)
+PATCH_MASK = torch.ones(4, 5, dtype=torch.bool)
+MATCHED = torch.tensor([True, False, True, False])
+
+
+def states() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(4, 3, 16, generator=generator), torch.randn(4, 5, 16, generator=generator)
+
+
+def test_the_paper_reads_matched_pairs_alone_and_vilt_pushes_the_others_apart():
+    words, patches = states()
+    distance, _ = WPAHead()(words, WORD_MASK, patches, PATCH_MASK)
+    paper = WPAHead(loss_weight=0.5).loss(words, WORD_MASK, patches, PATCH_MASK, MATCHED)
+    vilt = WPAHead(loss_weight=0.1, mismatched='push').loss(words, WORD_MASK, patches, PATCH_MASK, MATCHED)
+    torch.testing.assert_close(paper['wpa_loss'], 0.5 * distance[MATCHED].mean())
+    torch.testing.assert_close(vilt['wpa_loss'], 0.1 * (distance[MATCHED].sum() - distance[~MATCHED].sum()) / 4)
+    torch.testing.assert_close(paper['wpa_mismatched_distance'], distance[~MATCHED].mean())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_transport_is_float32_under_autocast(dtype):
+    words, patches = (t.to(dtype) for t in states())
+    plain, _ = WPAHead()(words.float(), WORD_MASK, patches.float(), PATCH_MASK)
+    with torch.autocast('cpu', dtype=dtype):
+        distance, plan = WPAHead()(words, WORD_MASK, patches, PATCH_MASK)
+    assert distance.dtype == plan.dtype == torch.float32
+    assert torch.equal(distance, plain)
+
+
+def test_gradients_are_finite_even_for_equal_and_opposite_states():
+    words, patches = states()
+    words[0], patches[0], patches[1] = 1.0, 1.0, -patches[1]
+    words[2] = 0.0
+    words, patches = words.requires_grad_(), patches.requires_grad_()
+    WPAHead().loss(words, WORD_MASK, patches, PATCH_MASK, MATCHED)['wpa_loss'].backward()
+    assert words.grad.isfinite().all() and patches.grad.isfinite().all() and patches.grad.abs().sum() > 0
+
+
+def test_a_batch_without_matched_pairs_costs_nothing():
+    losses = WPAHead().loss(*states()[:1], WORD_MASK, states()[1], PATCH_MASK, torch.zeros(4, dtype=torch.bool))
+    assert losses['wpa_loss'] == 0
+
+
+def test_an_unknown_reading_is_refused():
+    with pytest.raises(ValueError, match="'pull'"):
+        WPAHead(mismatched='pull')

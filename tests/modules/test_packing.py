@@ -1,0 +1,47 @@
+"""The packed layout puts every word and patch where the states are later looked for."""
+import torch
+
+from kovilt.modules.packing import Packing
+
+
+def make_packing() -> Packing:
+    return Packing(torch.tensor([3, 5, 3, 4]), torch.tensor([6, 2]), torch.tensor([0, 1, 1, 0]), torch.device('cpu'))
+
+
+def test_every_pair_finds_its_own_words_and_picture():
+    packing = make_packing()
+    words = torch.cat([torch.tensor([10.0 * pair + place for place in range(length)])
+                       for pair, length in enumerate([3, 5, 3, 4])])
+    in_packed_order = torch.tensor([10.0 * pair + place for pair, place in
+                                    zip(packing.word_pair.tolist(), packing.word_position.tolist(), strict=True)])
+    assert sorted(in_packed_order.tolist()) == sorted(words.tolist())
+    pictures = torch.cat([100 + torch.arange(7.0), 200 + torch.arange(3.0)])           # CLS first
+    packed = torch.cat([in_packed_order, pictures])[packing.source]
+    for pair, (length, image) in enumerate(zip([3, 5, 3, 4], [0, 1, 1, 0], strict=True)):
+        start, count = int(packing.starts[pair]), [7, 3][image]
+        words_of_pair = [10 * pair + place for place in range(length)]
+        expected = words_of_pair + [100 * (image + 1) + place for place in range(count)]
+        assert packed[start:start + length + count].tolist() == expected
+
+
+def test_runs_cover_all_pairs_without_padding():
+    packing = make_packing()
+    assert sum(run.pairs * run.length for run in packing.runs) == len(packing.source) == 15 + 2 * 7 + 2 * 3
+
+
+def test_what_is_read_is_found_again():
+    packing = make_packing()
+    for read in ('all', 'words', 'pooled'):
+        rows = packing.rows(read)
+        assert rows.tolist() == sorted(rows.tolist())
+        assert rows[packing.first_rows(read)].tolist() == packing.starts.tolist()
+        ends, longest = packing.boundaries(read)
+        assert int(ends[-1]) == len(rows) and longest == max(run.read(read) for run in packing.runs)
+
+
+def test_grids_point_at_words_and_patches_and_mask_the_rest():
+    packing = make_packing()
+    index, mask = packing.patch_grid()
+    assert mask.sum(dim=1).tolist() == [6, 2, 2, 6]
+    assert index[1, :2].tolist() == [int(packing.starts[1]) + 5 + 1, int(packing.starts[1]) + 5 + 2]
+    assert packing.word_grid(5)[0].tolist() == [int(packing.starts[0]) + place for place in range(3)] + [0, 0]

@@ -1,0 +1,87 @@
+"""Transport against POT's exact earth mover's distance."""
+import numpy as np
+import ot
+import pytest
+import torch
+
+from kovilt.modules.transport import ipot, transport_cost, transport_distance
+
+PAIRS, WORDS, PATCHES = 6, 8, 30
+
+
+def make_pairs(*, shared_direction: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Costs (B, L, P) of random states and ragged masks; deep layers' states share a direction."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(32, generator=generator) * shared_direction
+    words = torch.randn(PAIRS, WORDS, 32, generator=generator) + direction
+    patches = torch.randn(PAIRS, PATCHES, 32, generator=generator) + direction
+    word_mask = torch.arange(WORDS) < torch.tensor([8, 5, 3, 8, 1, 6])[:, None]
+    patch_mask = torch.arange(PATCHES) < torch.tensor([30, 24, 30, 20, 12, 30])[:, None]
+    return transport_cost(words, patches), word_mask, patch_mask
+
+
+def exact(cost, word_mask, patch_mask) -> np.ndarray:
+    """The exact distance of each pair, of its words and patches alone."""
+    distances = []
+    for c, words, patches in zip(cost.double().numpy(), word_mask.numpy(), patch_mask.numpy(), strict=True):
+        masses = [np.full(mask.sum(), 1 / mask.sum()) for mask in (words, patches)]
+        distances.append(ot.emd2(*masses, c[words][:, patches]))
+    return np.array(distances)
+
+
+@pytest.mark.parametrize('shared_direction', [0.0, 2.0])
+@pytest.mark.parametrize('beta, iterations, bound', [(0.5, 50, 0.05), (0.5, 2000, 0.002), (0.1, 500, 0.002)])
+def test_distance_is_close_to_the_exact_one(shared_direction, beta, iterations, bound):
+    cost, word_mask, patch_mask = make_pairs(shared_direction=shared_direction)
+    plan = ipot(cost, word_mask, patch_mask, beta=beta, iterations=iterations)
+    distance, truth = transport_distance(cost, plan).numpy(), exact(cost, word_mask, patch_mask)
+    assert (np.abs(distance - truth) / truth).max() < bound
+
+
+def test_inner_iterations_bring_the_marginals_closer_and_keep_the_distance():
+    cost, word_mask, patch_mask = make_pairs(shared_direction=2.0)
+    once, often = (ipot(cost, word_mask, patch_mask, beta=0.5, iterations=200, inner_iterations=k) for k in (1, 5))
+    mass = patch_mask / patch_mask.sum(dim=1, keepdim=True)
+    assert (often.sum(dim=1) - mass).abs().max() <= (once.sum(dim=1) - mass).abs().max()
+    torch.testing.assert_close(transport_distance(cost, often), transport_distance(cost, once), rtol=5e-3, atol=0)
+
+
+def test_words_carry_equal_mass_and_what_is_masked_carries_none():
+    cost, word_mask, patch_mask = make_pairs(shared_direction=0.0)
+    plan = ipot(cost, word_mask, patch_mask, beta=0.5, iterations=50)
+    assert (plan[~word_mask] == 0).all() and (plan.transpose(1, 2)[~patch_mask] == 0).all()
+    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+    torch.testing.assert_close(plan.sum(dim=1), patch_mask / patch_mask.sum(dim=1, keepdim=True), rtol=0, atol=5e-3)
+
+
+def test_what_lies_behind_a_mask_changes_nothing():
+    cost, word_mask, patch_mask = make_pairs(shared_direction=0.0)
+    spoiled = torch.where(word_mask[:, :, None] & patch_mask[:, None, :], cost, torch.rand_like(cost) * 100)
+    plans = [ipot(c, word_mask, patch_mask, beta=0.5, iterations=20) for c in (cost, spoiled)]
+    torch.testing.assert_close(*plans)
+
+
+def test_pairs_without_words_or_patches_are_harmless():
+    cost, word_mask, patch_mask = make_pairs(shared_direction=0.0)
+    words, patches = word_mask.clone(), patch_mask.clone()
+    words[0], patches[1] = False, False
+    plan = ipot(cost, words, patches, beta=0.5, iterations=50)
+    assert (plan[:2] == 0).all()
+    torch.testing.assert_close(plan[2:], ipot(cost, word_mask, patch_mask, beta=0.5, iterations=50)[2:])
+
+
+@pytest.mark.parametrize('beta', [0.5, 0.02])
+def test_extreme_costs_stay_finite(beta):
+    cost = torch.stack([torch.zeros(4, 7), torch.full((4, 7), 2.0), torch.eye(4, 7) * 2])
+    plan = ipot(cost, torch.ones(3, 4, dtype=torch.bool), torch.ones(3, 7, dtype=torch.bool), beta=beta, iterations=100)
+    assert plan.isfinite().all()
+    torch.testing.assert_close(transport_distance(cost, plan)[:2], torch.tensor([0.0, 2.0]), rtol=0, atol=1e-3)
+
+
+def test_gradient_is_that_of_the_exact_distance_at_its_plan():
+    cost, word_mask, patch_mask = make_pairs(shared_direction=0.0)
+    cost = cost.double().requires_grad_()
+    plan = ipot(cost, word_mask, patch_mask, beta=0.5, iterations=500)
+    transport_distance(cost, plan).sum().backward()
+    assert not plan.requires_grad
+    torch.testing.assert_close(cost.grad, plan)

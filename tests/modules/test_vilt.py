@@ -1,0 +1,140 @@
+"""The encoder: sizes of the paper, and states that no neighbour in the batch can change."""
+import pytest
+import torch
+from torch import nn
+
+from kovilt.modules import ViLT
+from kovilt.modules.vilt import ViLTStates
+
+
+def encode(vilt: ViLT, batch: dict, read: str = 'all') -> ViLTStates:
+    pictures = vilt.embed_pictures(batch['patches'], batch['grids'])
+    return vilt(input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
+                image_index=batch['image_index'], read=read)
+
+
+def alone(batch: dict, pair: int) -> dict:
+    """The batch that holds this pair only."""
+    image, length = int(batch['image_index'][pair]), int(batch['text_mask'][pair].sum())
+    counts = batch['grids'].prod(dim=1)
+    start = int(counts[:image].sum())
+    return dict(patches=batch['patches'][start:start + counts[image]], grids=batch['grids'][image:image + 1],
+                image_index=torch.tensor([0]), input_ids=batch['input_ids'][pair:pair + 1, :length],
+                text_mask=batch['text_mask'][pair:pair + 1, :length])
+
+
+@pytest.mark.parametrize('vocab_size', [1000, 42_000])
+def test_base_size_has_the_parameters_of_the_paper(vocab_size):
+    with torch.device('meta'):
+        vilt = ViLT(hidden_size=768, num_layers=12, num_heads=12, vocab_size=vocab_size, max_text_len=40,
+                    patch_size=32, image_size=384)
+    assert sum(parameter.numel() for parameter in vilt.parameters()) == 88_154_112 + 768 * vocab_size
+
+
+def test_a_pair_alone_and_in_a_batch_have_the_same_states(vilt, batch):
+    together = encode(vilt, batch)
+    for pair in range(6):
+        single = encode(vilt, alone(batch, pair))
+        start = int(together.packing.starts[pair])
+        torch.testing.assert_close(together.rows[start:start + len(single.rows)], single.rows, rtol=0, atol=1e-5)
+        torch.testing.assert_close(vilt.pool(together)[pair], vilt.pool(single)[0], rtol=0, atol=1e-5)
+
+
+def test_more_padding_and_another_order_change_nothing(vilt, batch):
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    padded = dict(batch, image_index=batch['image_index'][order],
+                  input_ids=nn.functional.pad(batch['input_ids'][order], (0, 3)),
+                  text_mask=nn.functional.pad(batch['text_mask'][order], (0, 3)))
+    expected = vilt.pool(encode(vilt, batch))[order]
+    torch.testing.assert_close(vilt.pool(encode(vilt, padded)), expected, rtol=0, atol=1e-5)
+
+
+def test_reading_less_gives_the_same_values(vilt, batch):
+    states = encode(vilt, batch)
+    words = encode(vilt, batch, 'words')
+    torch.testing.assert_close(encode(vilt, batch, 'pooled').first(), states.first())
+    torch.testing.assert_close(words.first(), states.first())
+    torch.testing.assert_close(words.rows, states.rows[states.packing.rows('words')])
+
+
+def test_reading_less_gives_the_same_gradients(vilt, batch):
+    gradients = []
+    for read in ('all', 'pooled'):
+        vilt.zero_grad()
+        vilt.pool(encode(vilt, batch, read)).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in vilt.parameters() if parameter.grad is not None])
+    for whole, less in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, less, rtol=1e-4, atol=1e-6)
+
+
+def test_agrees_with_a_plain_padded_formulation(vilt, batch):
+    """nn.MultiheadAttention with a key padding mask, one pair per row, written from eq. 1 to 5."""
+    states = encode(vilt, batch)
+    pair, image = 2, 1
+    length = int(batch['text_mask'][pair].sum())
+    counts = batch['grids'].prod(dim=1)
+    patches = batch['patches'].split(counts.tolist())[image]
+    text = vilt.text
+    words = text.word_embed(batch['input_ids'][pair]) + text.pos_embed.weight[:9] + text.segment_embed.weight[0]
+    table = vilt.image.pos_embed[1:].T.reshape(1, 32, 4, 4)
+    grid = tuple(batch['grids'][image].tolist())
+    positions = nn.functional.interpolate(table, size=grid, mode='bilinear', align_corners=True)
+    seen = vilt.image.proj(patches) + positions.flatten(2)[0].T
+    seen = torch.cat([vilt.image.cls_token + vilt.image.pos_embed[:1], seen])
+    x = torch.cat([text.norm(words) + vilt.modality_embed.weight[0], seen + vilt.modality_embed.weight[1]])[None]
+    padding = torch.zeros(1, x.shape[1], dtype=torch.bool)
+    padding[0, length:9] = True                                     # words padded to 9: masked as keys
+    for block in vilt.blocks:
+        attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        attention.in_proj_weight, attention.in_proj_bias = block.attn.qkv.weight, block.attn.qkv.bias
+        attention.out_proj = block.attn.proj
+        h = block.norm1(x)
+        x = x + attention(h, h, h, key_padding_mask=padding, need_weights=False)[0]
+        x = x + block.mlp.fc2(nn.functional.gelu(block.mlp.fc1(block.norm2(x))))
+    expected = vilt.norm(x)[0, ~padding[0]]
+    start = int(states.packing.starts[pair])
+    torch.testing.assert_close(states.rows[start:start + len(expected)], expected, rtol=0, atol=1e-5)
+
+
+def test_positions_are_interpolated_as_torch_does(vilt):
+    table = vilt.image.pos_embed[1:].T.reshape(1, 32, 4, 4)
+    for grid in [(4, 4), (3, 7), (1, 5), (9, 1)]:
+        expected = nn.functional.interpolate(table, size=grid, mode='bilinear', align_corners=True).flatten(2)[0].T
+        torch.testing.assert_close(vilt.image.positions(*grid), expected, rtol=0, atol=1e-6)
+
+
+def test_an_answer_given_in_inference_mode_does_not_spoil_training(vilt, batch):
+    with torch.inference_mode():
+        encode(vilt, batch)
+    encode(vilt, batch).rows.sum().backward()
+
+
+def test_a_question_without_a_picture_is_answered_from_its_words(vilt, batch):
+    blind = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
+    pooled = vilt.pool(encode(vilt, blind))
+    assert pooled.isfinite().all()
+    elsewhere = dict(blind, image_index=torch.tensor([2, 1, 0, 2, 1, 0]))
+    torch.testing.assert_close(pooled, vilt.pool(encode(vilt, elsewhere)))
+
+
+def test_evaluation_gives_the_same_states_twice_and_training_draws_dropout(vilt, batch):
+    assert torch.equal(encode(vilt, batch).rows, encode(vilt, batch).rows)
+    vilt.train()
+    assert not torch.equal(encode(vilt, batch).rows, encode(vilt, batch).rows)
+
+
+def test_too_long_a_text_is_refused_with_its_length(vilt, batch):
+    longer = dict(batch, input_ids=batch['input_ids'].repeat(1, 2), text_mask=torch.ones(6, 18, dtype=torch.bool))
+    with pytest.raises(ValueError, match='18 tokens is longer than max_text_len 12'):
+        encode(vilt, longer)
+
+
+@pytest.mark.parametrize('sizes, message', [
+    (dict(hidden_size=30), 'hidden_size 30 is not a multiple of num_heads 4'),
+    (dict(image_size=33), 'image_size 33 is not a multiple of patch_size 8'),
+    (dict(activation='tanh'), "activation 'tanh'"),
+])
+def test_sizes_that_do_not_fit_are_named(sizes, message):
+    fitting = dict(hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+    with pytest.raises(ValueError, match=message):
+        ViLT(**(fitting | sizes))
