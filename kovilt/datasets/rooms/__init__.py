@@ -4,10 +4,10 @@
 
     OUT/vqa/{Training,Validation}/images/<subset>/<room>/<32 hex>.jpg     AI-Hub 101, folders
     OUT/vqa/{Training,Validation}/labels/[라벨]<subset>/<subset>.json     {"images": [...], "question": [...]}
-    OUT/vqa/{Training,Validation}/{<subset>,[라벨]<subset>}.zip           AI-Hub 101, zips: instead of the two above, with --zip
+    OUT/vqa/{Training,Validation}/{<subset>,[라벨]<subset>}.zip           AI-Hub 101, with --zip instead
     OUT/captions/MSCOCO_train_val_Korean.json                             AI-Hub 261, five captions a picture
     OUT/captions/{train,val}2014/COCO_{train,val}2014_<12 digits>.jpg     the same pictures
-    OUT/boxes.jsonl                                                       every picture's objects and their visible boxes
+    OUT/boxes.jsonl                                                       every picture's objects, their visible boxes
     OUT/rooms.json                                                        parameters, counts
 
 The walk: `scene` samples what stands where, `language` speaks about it, `draw` paints it, `write` lays out the files.
@@ -15,6 +15,6 @@ Picture i of a split depends on (seed, split, i) alone. Nothing here needs torch
 """
 
 from kovilt.datasets.rooms.scene import COLORS, KINDS, Scene, sample_scene
-from kovilt.datasets.rooms.write import write_rooms
+from kovilt.datasets.rooms.write import make_rooms
 
-__all__ = ['COLORS', 'KINDS', 'Scene', 'sample_scene', 'write_rooms']
+__all__ = ['COLORS', 'KINDS', 'Scene', 'sample_scene', 'make_rooms']

@@ -11,33 +11,39 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from kovilt.datasets.rooms.scene import WALL, Scene, Thing, seeded
+from kovilt.datasets.rooms.scene import WALL, Box, Scene, Thing, seeded
 
 SUPERSAMPLE = 3
 RGB = tuple[int, int, int]
 WALLS: tuple[RGB, ...] = (
-    (226, 218, 204), (212, 222, 226), (222, 226, 210), (230, 214, 210), (216, 212, 226), (224, 224, 222), (206, 220, 214),
-)
+    (226, 218, 204), (212, 222, 226), (222, 226, 210), (230, 214, 210), (216, 212, 226), (224, 224, 222),
+    (206, 220, 214),
+)  # fmt: skip
 FLOORS: tuple[RGB, ...] = (
-    (204, 184, 158), (190, 174, 156), (216, 200, 176), (188, 188, 190), (204, 206, 202), (184, 190, 198), (198, 182, 172),
-)
+    (204, 184, 158), (190, 174, 156), (216, 200, 176), (188, 188, 190), (204, 206, 202), (184, 190, 198),
+    (198, 182, 172),
+)  # fmt: skip
 PALE: RGB = (238, 236, 228)
 STEEL: RGB = (158, 162, 168)
 DARK: RGB = (66, 66, 72)
 LEAF: RGB = (120, 148, 104)
 SCREEN: RGB = (140, 156, 166)
 DAY_SKY: RGB = (206, 228, 240)
-NIGHT_SKY: RGB = (70, 80, 112)
-EVENING = np.array([1.0, 0.93, 0.84])
+NIGHT_SKY: RGB = (112, 118, 142)
+MAT: RGB = (204, 210, 206)
+DUSK: RGB = (132, 140, 142)
+EVENING = np.array([1.0, 0.95, 0.88])  # the lamp light's red, green and blue on the room,
+EVENING_THINGS = (1.0, 0.98, 0.95)  # and on things: weaker, so that white stays white
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
     """`share` of b in a."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b))
+    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
 
 
 class Pen:
-    """Draws in the unit square of one thing. `body` is its colour, `shade` darker, `light` lighter, `line` the outline."""
+    """Draws in the unit square of one thing: `body` is its colour, `shade` darker, `light` lighter, `line` outlines it,
+    `mark` is seen on it."""
 
     def __init__(self, width: int, height: int, body: RGB, evening: bool) -> None:
         self.width, self.height = width * SUPERSAMPLE, height * SUPERSAMPLE
@@ -48,6 +54,7 @@ class Pen:
         brightness = sum(body) / 3
         self.body = body
         self.light = mix(body, (255, 255, 255), 0.22)
+        self.pale = mix(body, (255, 255, 255), 0.6) if brightness < 240 else (228, 228, 228)
         self.shade = mix(body, (255, 255, 255), 0.20) if brightness < 60 else mix(body, (0, 0, 0), 0.2)
         self.line = (10, 10, 12) if brightness < 60 else mix(body, (20, 16, 20), 0.45 if brightness > 200 else 0.55)
         self.mark = DARK if brightness > 150 else PALE  # what must be seen on the body
@@ -55,9 +62,11 @@ class Pen:
 
     def points(self, xy: tuple[float, ...]) -> list[tuple[float, float]]:
         w, h = self.width - 1, self.height - 1
-        return [(x * w, y * h) for x, y in zip(xy[::2], xy[1::2])]
+        return [(x * w, y * h) for x, y in zip(xy[::2], xy[1::2], strict=True)]
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 0.0, outline: bool = True) -> None:
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 0.0, outline: bool = True
+    ) -> None:
         """A rectangle; `radius` of its corners as a share of its shorter side."""
         ends = self.points((x0, y0, x1, y1))
         r = radius * min(ends[1][0] - ends[0][0], ends[1][1] - ends[0][1])
@@ -75,7 +84,17 @@ class Pen:
         self.draw.chord(ends, start, end, fill, self.line, self.stroke)
         self.mask_draw.chord(ends, start, end, 255)
 
-    def ring(self, x0: float, y0: float, x1: float, y1: float, thickness: float, fill: RGB, start: float = 0, end: float = 360) -> None:
+    def ring(
+        self,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        thickness: float,
+        fill: RGB,
+        start: float = 0,
+        end: float = 360,
+    ) -> None:
         """An arc; `thickness` as a share of the canvas's width."""
         ends, width = self.points((x0, y0, x1, y1)), round(thickness * self.width)
         self.draw.arc(ends, start, end, self.line, width)
@@ -134,15 +153,15 @@ def draw_table(pen: Pen) -> None:
 
 
 def draw_bed(pen: Pen) -> None:
-    pen.box(0.06, 0.84, 0.13, 1, DARK)
-    pen.box(0.88, 0.84, 0.95, 1, DARK)
-    pen.box(0.05, 0.46, 0.97, 0.70, PALE, 0.3)
-    pen.box(0.10, 0.34, 0.32, 0.52, PALE, 0.5)
-    pen.box(0.34, 0.42, 0.97, 0.74, pen.body, 0.2)
-    pen.box(0.34, 0.42, 0.46, 0.74, pen.light, 0.2)
-    pen.box(0.03, 0.70, 0.98, 0.90, pen.body)
-    pen.box(0, 0, 0.10, 0.96, pen.body, 0.4)
-    pen.box(0.93, 0.36, 1, 0.96, pen.body, 0.4)
+    pen.box(0.06, 0.84, 0.14, 1, DARK)
+    pen.box(0.87, 0.84, 0.95, 1, DARK)
+    pen.box(0.05, 0.46, 0.97, 0.74, pen.pale, 0.3)
+    pen.box(0.10, 0.30, 0.32, 0.54, pen.pale, 0.5)
+    pen.shape(0.30, 0.74, 0.33, 0.42, 0.94, 0.42, 0.97, 0.50, 0.97, 0.74, fill=pen.body)
+    pen.shape(0.30, 0.74, 0.33, 0.42, 0.45, 0.42, 0.42, 0.74, fill=pen.light)
+    pen.box(0.03, 0.68, 0.98, 0.90, pen.body)
+    pen.box(0, 0, 0.11, 0.97, pen.body, 0.4)
+    pen.box(0.92, 0.34, 1, 0.97, pen.body, 0.4)
 
 
 def draw_lamp(pen: Pen) -> None:
@@ -234,9 +253,9 @@ def draw_frame(pen: Pen) -> None:
     pen.box(0, 0.15, 1, 1, pen.body)
     pen.box(0.05, 0.19, 0.95, 0.96, pen.light, outline=False)
     pen.box(0.09, 0.23, 0.91, 0.92, pen.body, outline=False)
-    pen.box(0.20, 0.32, 0.80, 0.83, PALE)
-    pen.shape(0.22, 0.81, 0.40, 0.48, 0.54, 0.70, 0.62, 0.60, 0.78, 0.81, fill=STEEL, outline=False)
-    pen.oval(0.60, 0.38, 0.72, 0.49, mix(STEEL, (255, 255, 255), 0.3), outline=False)
+    pen.box(0.20, 0.32, 0.80, 0.83, MAT)
+    pen.shape(0.22, 0.81, 0.40, 0.48, 0.54, 0.70, 0.62, 0.60, 0.78, 0.81, fill=DUSK, outline=False)
+    pen.oval(0.60, 0.38, 0.72, 0.49, mix(MAT, (255, 255, 255), 0.6), outline=False)
 
 
 def draw_cat(pen: Pen) -> None:
@@ -333,7 +352,7 @@ def draw_thing(thing: Thing, evening: bool) -> tuple[Image.Image, Image.Image]:
     return picture, mask
 
 
-def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.Image, list[tuple[int, int, int, int]], list[float]]:
+def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.Image, list[Box], list[float]]:
     """The picture, the box of each thing's visible part, and the share of each silhouette that is visible."""
     picture = draw_background(scene, seeded('kovilt rooms light', seed, split, index))
     masks = []
@@ -348,10 +367,10 @@ def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.I
     return picture, *visible_parts(scene, masks)
 
 
-def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[tuple[int, int, int, int]], list[float]]:
+def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[Box], list[float]]:
     covered = Image.new('L', (scene.width, scene.height), 0)
     boxes, shares = [], []
-    for thing, mask in zip(reversed(scene.things), reversed(masks)):
+    for thing, mask in zip(reversed(scene.things), reversed(masks), strict=True):
         solid = mask.point(lambda value: 255 if value > 127 else 0)
         seen = ImageChops.subtract(solid, covered.crop(thing.box))
         x0, y0, x1, y1 = seen.getbbox() or (0, 0, 0, 0)
@@ -370,7 +389,7 @@ def draw_shadow(picture: Image.Image, thing: Thing) -> None:
 
 
 def tint(picture: Image.Image) -> Image.Image:
-    return picture.point([min(255, round(value * share)) for share in EVENING for value in range(256)])
+    return picture.point([min(255, round(value * share)) for share in EVENING_THINGS for value in range(256)])
 
 
 def draw_background(scene: Scene, rng) -> Image.Image:

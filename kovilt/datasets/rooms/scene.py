@@ -10,7 +10,7 @@ import hashlib
 import random
 from dataclasses import dataclass, replace
 
-from kovilt.datasets.rooms.korean import Noun
+from kovilt.datasets.rooms.particles import Noun
 
 SHORT_SIDE = 256
 # (width : height, weight)
@@ -19,9 +19,10 @@ SIZES = {'작은': 0.235, '큰': 0.40}  # square root of the box's area, as a sh
 SIZE_JITTER = 0.04
 MAX_HIDDEN = 0.10  # of a box may lie under nearer boxes
 LEFT, CENTRE, RIGHT = '왼쪽', '가운데', '오른쪽'
-BANDS = {LEFT: (0.0, 0.36), CENTRE: (0.44, 0.56), RIGHT: (0.64, 1.0)}  # of the width, where a thing's middle lies
-BAND_SLACK = 0.02
+SIDES = {LEFT: (0.0, 0.36), CENTRE: (0.44, 0.56), RIGHT: (0.64, 1.0)}  # of the width, where a thing's middle lies
+SIDE_SLACK = 0.02
 WALL, FLOOR = '벽', '바닥'
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last two exclusive
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Color:
-    """A colour: its noun (빨간색), its attribute (빨간), English, and the red, green, blue of a body painted with it."""
+    """A colour: its noun (빨간색), its attribute (빨간), English, and the RGB of a body painted with it."""
 
     name: Noun
     attribute: str
     english: str
     rgb: tuple[int, int, int]
+
+    @property
+    def that_is(self) -> str:
+        """빨간, 갈색인: as it stands before 것."""
+        return f'{self.name}인' if self.attribute == self.name else self.attribute
 
 
 COLORS = {
@@ -98,7 +104,7 @@ class Thing:
     color: Color
     size: str
     zone: str = FLOOR
-    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    box: Box = (0, 0, 0, 0)
     mirrored: bool = False
 
     @property
@@ -121,11 +127,11 @@ class Scene:
     evening: bool
     things: tuple[Thing, ...]
 
-    def band(self, thing: Thing) -> str | None:
+    def side(self, thing: Thing) -> str | None:
         """왼쪽, 가운데 or 오른쪽; None where people could disagree."""
         x = thing.x / self.width
-        for name, (low, high) in BANDS.items():
-            if low - BAND_SLACK <= x <= high + BAND_SLACK:
+        for name, (low, high) in SIDES.items():
+            if low - SIDE_SLACK <= x <= high + SIDE_SLACK:
                 return name
         return None
 
@@ -168,7 +174,7 @@ def sample_things(rng: random.Random) -> list[Thing]:
     group_color = rng.choice(list(COLORS.values())) if rng.random() < 0.4 else None
     large_share = {2: 0.6, 3: 0.55, 4: 0.5, 5: 0.42, 6: 0.36}[repeats + others]
     things = []
-    for position, kind in enumerate([kinds[0]] * (repeats - 1) + kinds):
+    for kind in [kinds[0]] * (repeats - 1) + kinds:
         color = rng.choice(list(COLORS.values()))
         if kind is kinds[0] and group_color:
             color = group_color
@@ -204,9 +210,7 @@ def place(rng: random.Random, things: list[Thing], width: int, height: int, hori
     return placed
 
 
-def draw_box(
-    rng: random.Random, thing: Thing, placed: list[Thing], width: int, height: int, horizon: int
-) -> tuple[int, int, int, int]:
+def draw_box(rng: random.Random, thing: Thing, placed: list[Thing], width: int, height: int, horizon: int) -> Box:
     side = SIZES[thing.size] * min(width, height) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
     w, h = round(side * thing.kind.aspect**0.5), round(side / thing.kind.aspect**0.5)
     margin = 4
@@ -218,9 +222,9 @@ def draw_box(
         x = rng.randint(left, max(left, right - w))
         base = round(y0 + holder.kind.support * (y1 - y0))
         return x, base - h, x + w, base
-    low, high = BANDS[rng.choice(list(BANDS))]
-    middle = rng.uniform(max(low * width, margin + w / 2), max(margin + w / 2, min(high * width, width - margin - w / 2)))
-    x = round(middle - w / 2)
+    low, high = SIDES[rng.choice(list(SIDES))]
+    first, last = max(low * width, margin + w / 2), min(high * width, width - margin - w / 2)
+    x = round(rng.uniform(first, max(first, last)) - w / 2)
     if thing.kind.wall:
         base = round(rng.uniform(margin + h, max(margin + h, horizon - 0.05 * height)))
     else:
@@ -228,7 +232,7 @@ def draw_box(
     return x, base - h, x + w, base
 
 
-def inside(box: tuple[int, int, int, int], width: int, height: int) -> bool:
+def inside(box: Box, width: int, height: int) -> bool:
     return box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
 
 
@@ -240,7 +244,7 @@ def depth(thing: Thing, things: list[Thing]) -> tuple[int, int, bool]:
     return 1, (holder or thing).box[3], holder is not None
 
 
-def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+def overlap(a: Box, b: Box) -> int:
     """Area that two boxes share."""
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 

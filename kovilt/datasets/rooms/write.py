@@ -1,4 +1,4 @@
-"""Writes a Rooms folder: pictures, questions and captions in the layouts of the real sets, boxes, and what made them."""
+"""Writes a Rooms folder: pictures, questions and captions in the real sets' layouts, boxes, and what made them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from pathlib import Path
 from kovilt.datasets.rooms.draw import draw_scene
 from kovilt.datasets.rooms.language import captions, questions
 from kovilt.datasets.rooms.scene import sample_scene
+from kovilt.errors import KoviltError
 
-VERSION = 1
+VERSION = 2  # grows when the same seed would draw other bytes
 QUALITY = 90
 CHUNK = 16  # pictures a worker draws before it reports
-SUBSETS = {False: '실내 가전 및 가구배치 이미지 수집', True: '개인생활환경 이미지 수집'}  # True: an animal is in the picture
+SUBSETS = {
+    False: '실내 가전 및 가구배치 이미지 수집',
+    True: '개인생활환경 이미지 수집',
+}  # by: is an animal in the picture
 SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
 CAPTION_FILE = 'MSCOCO_train_val_Korean.json'
+SUMMARY_FILE = 'rooms.json'
 MAX_QUESTIONS = 10  # question ids of a picture: image_id * 10, image_id * 10 + 1, ...
 
 
@@ -93,7 +98,7 @@ def draw_entry(job: Job, index: int) -> Entry:
             'zone': thing.zone,
             'box': list(box),
         }
-        for thing, box in zip(scene.things, boxes)
+        for thing, box in zip(scene.things, boxes, strict=True)
     ]
     return Entry(
         split=split,
@@ -139,49 +144,83 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_rooms(
-    root: Path,
+def make_rooms(
+    out: str | Path,
     *,
     images: int,
     dev_images: int,
     seed: int,
-    workers: int,
+    workers: int = 1,
     zipped: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict:
-    """Fills the empty folder `root`; returns what it wrote into rooms.json. The bytes do not depend on `workers`."""
+) -> bool:
+    """Draws a Rooms folder, whole or not at all: it grows under another name beside `out` and is renamed at the end.
+
+    Returns False when `out` already holds Rooms of the same parameters. KoviltError when `out` holds anything else or
+    cannot be written. The bytes do not depend on `workers`. `progress(done, total)` counts pictures.
+    """
+    out = Path(out)
+    wanted = {'version': VERSION, 'images': images, 'dev_images': dev_images, 'seed': seed, 'zip': zipped}
+    if holds_rooms(out, wanted):
+        return False
+    temporary = out.absolute().with_name(f'.{out.absolute().name}.{os.getpid()}')
+    try:
+        temporary.mkdir(parents=True)
+        write_rooms(temporary, wanted, workers, progress)
+        temporary.replace(out)
+    except OSError as error:
+        raise KoviltError(f'{out} cannot be written ({error.strerror}): name a folder you may write to') from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def holds_rooms(out: Path, wanted: dict) -> bool:
+    """Whether `out` holds Rooms of the wanted parameters; False when it is absent or empty, KoviltError otherwise."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not out.is_dir():
+        raise KoviltError(f'{out} is a file: name a folder')
+    try:
+        there = json.loads((out / SUMMARY_FILE).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        raise KoviltError(f'{out} is not empty and holds no Rooms: name another folder or empty it') from None
+    differing = [f'{key} {there.get(key)}, not {value}' for key, value in wanted.items() if there.get(key) != value]
+    if differing:
+        raise KoviltError(f'{out} holds other Rooms ({"; ".join(differing)}): name another folder or remove it')
+    return True
+
+
+def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int, int], None]) -> None:
+    """Fills the empty folder `root`."""
     for folder, coco_folder in SPLITS.values():
         (root / 'captions' / coco_folder).mkdir(parents=True)
         (root / 'vqa' / folder).mkdir(parents=True)
+    counts = {'train': wanted['images'], 'val': wanted['dev_images']}
     jobs = [
-        Job(root, seed, split, range(start, min(start + CHUNK, count)), zipped)
-        for split, count in (('train', images), ('val', dev_images))
+        Job(root, wanted['seed'], split, range(start, min(start + CHUNK, count)), wanted['zip'])
+        for split, count in counts.items()
         for start in range(0, count, CHUNK)
     ]
     entries: list[Entry] = []
     for drawn in run_jobs(jobs, workers):
         entries += drawn
-        progress(len(entries), images + dev_images)
+        progress(len(entries), sum(counts.values()))
     write_lines(root / 'boxes.jsonl', (entry.boxes for entry in entries))
-    write_list(root / 'captions' / CAPTION_FILE, [entry.captions for entry in entries])
+    captions_file = root / 'captions' / CAPTION_FILE
+    captions_file.write_text('[\n' + ',\n'.join(entry.captions for entry in entries) + '\n]\n', encoding='utf-8')
     for split, (folder, _) in SPLITS.items():
         for subset in SUBSETS.values():
             rows = [entry for entry in entries if entry.split == split and entry.subset == subset]
             if rows:
-                write_subset(root, root / 'vqa' / folder, subset, rows, zipped)
+                write_subset(root, root / 'vqa' / folder, subset, rows, wanted['zip'])
+    answer_types = Counter(answer_type for entry in entries for answer_type in entry.answer_types)
     summary = {
-        **parameters(images=images, dev_images=dev_images, seed=seed, zipped=zipped),
-        'pictures': {split: sum(entry.split == split for entry in entries) for split in SPLITS},
+        **wanted,
         'questions': {split: sum(len(e.questions) for e in entries if e.split == split) for split in SPLITS},
-        'answer_types': dict(sorted(Counter(t for entry in entries for t in entry.answer_types).items())),
+        'answer_types': dict(sorted(answer_types.items())),
     }
-    (root / 'rooms.json').write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
-    return summary
-
-
-def parameters(*, images: int, dev_images: int, seed: int, zipped: bool) -> dict:
-    """What decides the bytes of a Rooms folder."""
-    return {'version': VERSION, 'images': images, 'dev_images': dev_images, 'seed': seed, 'zip': zipped}
+    (root / SUMMARY_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
 def run_jobs(jobs: list[Job], workers: int) -> Iterable[list[Entry]]:
@@ -196,11 +235,6 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterable[list[Entry]]:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     with path.open('w', encoding='utf-8', newline='\n') as file:
         file.writelines(f'{text}\n' for text in lines)
-
-
-def write_list(path: Path, rows: list[str]) -> None:
-    """A JSON list, one row to a line."""
-    path.write_text('[\n' + ',\n'.join(rows) + '\n]\n', encoding='utf-8')
 
 
 def write_subset(root: Path, folder: Path, subset: str, rows: list[Entry], zipped: bool) -> None:
