@@ -60,7 +60,8 @@ class Packing:
         picture_starts = starts_of(patch_counts + 1)
         word_row = starts_of(words)[pair] + position
         picture_row = int(words.sum()) + picture_starts[image_index[order]][pair] + position - words[pair]
-        self.source = self.move(torch.where(position < words[pair], word_row, picture_row))  # (T,), in [words; pictures]
+        # (T,) rows of [words ; pictures]
+        self.source = self.move(torch.where(position < words[pair], word_row, picture_row))
 
         word_pair, word_position = ramp(words)
         self.word_pair, self.word_position = order[word_pair], word_position       # (W,) where each packed word is from

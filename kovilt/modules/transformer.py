@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from kovilt.modules.attention import SelfAttention
 from kovilt.modules.packing import Packing, Read
 
-
 Activation = Literal['gelu', 'relu']
 
 

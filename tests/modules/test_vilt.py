@@ -135,6 +135,7 @@ def test_too_long_a_text_is_refused_with_its_length(vilt, batch):
     (dict(activation='tanh'), "activation 'tanh'"),
 ])
 def test_sizes_that_do_not_fit_are_named(sizes, message):
-    fitting = dict(hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+    fitting = dict(
+        hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
     with pytest.raises(ValueError, match=message):
         ViLT(**(fitting | sizes))
