@@ -17,7 +17,7 @@ BODY = 'encoder.'   # what pre-training and fine-tuning share; the heads stand o
 MIN_BODY_SHARE = 0.95
 
 
-def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 'cpu') -> dict:
+def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.device = 'cpu') -> dict:
     """Reads a `.pth` written by `KoviltRunner`, or a `.safetensors` file of weights alone.
 
     Returns a dict with `state_dict` and `meta`, and what else the file holds. Only tensors and plain Python values are

@@ -25,7 +25,7 @@ import kovilt
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS, MODELS, RUNNERS
 
-from .checkpoint import describe, latest_checkpoint, load_body, load_whole, read_checkpoint, write_checkpoint
+from .checkpoint import describe, latest_checkpoint, load_body, load_whole, load_checkpoint_file, write_checkpoint
 from .distributed import init_cpu_process_group
 
 # What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the data's
@@ -110,7 +110,7 @@ class KoviltRunner(Runner):
             dataset = self._train_dataloader.dataset
             return data_sizes(dataset), dict(getattr(dataset, 'metainfo', {}))
         if self._load_from is not None:
-            meta = read_checkpoint(self._load_from)['meta']
+            meta = load_checkpoint_file(self._load_from)['meta']
             return dict(meta.get('data_sizes', {})), dict(meta.get('dataset_meta', {}))
         return {}, {}
 
@@ -167,7 +167,7 @@ class KoviltRunner(Runner):
         from another model's checkpoint - fine-tuning from pre-training - or from a file of weights alone takes the encoder
         and leaves the heads new; `load_encoder_only = True` in the config asks for that also between equal models.
         """
-        checkpoint = read_checkpoint(filename, map_location)
+        checkpoint = load_checkpoint_file(filename, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         training = self._train_dataloader is not None and not self._resume
         same = checkpoint['meta'].get('model_type') == type(model).__name__

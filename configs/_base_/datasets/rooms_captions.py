@@ -1,0 +1,26 @@
+"""Captions of Rooms (python tools/data/make_rooms.py data/rooms), in AI-Hub 261's layout. KOVILT_ROOMS names another folder."""
+data_root = '{{$KOVILT_ROOMS:data/rooms}}'
+
+image_pipeline = [
+    dict(type='LoadPicture'),
+    dict(type='ResizeViLT', short=128, long=213, divisor=16),   # ViLT's rule at a third: int(1333 / 800 * 128) = 213
+    dict(type='Patchify', patch_size=16)]
+text_pipeline = [dict(type='TokenizeKorean', tokenizer=f'{data_root}/tokenizer', max_text_len=40)]
+
+train_dataloader = dict(
+    batch_size=64, num_workers=1, persistent_workers=True,
+    dataset=dict(
+        type='AIHubCOCOKorean', data_root=f'{data_root}/captions', split='train',
+        image_pipeline=image_pipeline, text_pipeline=text_pipeline),
+    sampler=dict(type='PictureSampler', shuffle=True),
+    batch_sampler=dict(type='GlobalBatchSampler'),
+    collate_fn=dict(type='PairCollate', micro_batches=1))
+val_dataloader = dict(
+    batch_size=128, num_workers=1,
+    dataset=dict(
+        type='AIHubCOCOKorean', data_root=f'{data_root}/captions', split='val', test_mode=True,
+        image_pipeline=image_pipeline, text_pipeline=text_pipeline),
+    sampler=dict(type='PictureSampler', shuffle=False, texts_per_image=1),
+    batch_sampler=dict(type='GlobalBatchSampler'),
+    collate_fn=dict(type='PairCollate'))
+val_evaluator = dict(type='PretrainingMetrics')

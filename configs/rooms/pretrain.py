@@ -1,0 +1,9 @@
+"""Pre-training on Rooms captions.
+
+Data: python tools/data/make_rooms.py data/rooms --images 2000
+Command: python tools/train.py configs/rooms/pretrain.py
+"""
+_base_ = ['../_base_/runtime_steps.py', '../_base_/models/pretraining.py',
+          '../_base_/datasets/rooms_captions.py', '../_base_/schedules/rooms.py']
+model = dict(encoder=dict(
+    hidden_size=128, num_layers=4, num_heads=4, patch_size=16, image_size=128, drop_rate=0.0))

@@ -1,0 +1,292 @@
+"""Comparing a config with the constructors it will call: unknown keys and types, missing keys, values of wrong types."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+import mmengine.runner  # noqa: F401  fills MMEngine's own registries
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from kovilt import registry as reg
+from kovilt.errors import KoviltError, nearest
+
+# Keys of a config that are no argument of Runner: MMEngine reads them elsewhere; load_encoder_only is KoviltRunner's.
+BESIDE_RUNNER = ('runner_type', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
+                 'activation_checkpointing', 'load_encoder_only')
+ENV_KEYS = {'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+            'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+            'auto_scale_lr': ('enable', 'base_batch_size')}
+HOOK_NAMES = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+# Which registry the dicts under an argument are looked up in, wherever their owner's own is not the right one.
+BY_ARGUMENT = {'dataset': reg.DATASETS, 'datasets': reg.DATASETS, 'image_pipeline': reg.TRANSFORMS,
+               'text_pipeline': reg.TRANSFORMS, 'pipeline': reg.TRANSFORMS, 'transforms': reg.TRANSFORMS,
+               'sampler': reg.DATA_SAMPLERS, 'metrics': reg.METRICS, 'vis_backends': reg.VISBACKENDS,
+               'init_cfg': reg.WEIGHT_INITIALIZERS, 'optimizer': reg.OPTIMIZERS}
+
+# Arguments that the framework hands over, so that a config need not state them.
+GIVEN = {reg.DATA_SAMPLERS: {'dataset', 'seed', 'sampler', 'batch_size'}, reg.LOOPS: {'runner', 'dataloader', 'evaluator'},
+         reg.PARAM_SCHEDULERS: {'optimizer'}, reg.OPTIMIZERS: {'params'}, reg.OPTIM_WRAPPERS: {'optimizer'},
+         reg.VISUALIZERS: {'name', 'save_dir'}, reg.VISBACKENDS: {'save_dir'}, reg.MODEL_WRAPPERS: {'module'}}
+CHECKED_FOR_MISSING = (reg.DATASETS, reg.TRANSFORMS, reg.HOOKS, reg.METRICS, reg.LOOPS, reg.DATA_SAMPLERS)
+FROM_DATA = ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids')   # None: KoviltRunner asks the data
+
+
+@functools.lru_cache
+def top_level_keys() -> frozenset[str]:
+    """What may stand at the top of a config."""
+    return frozenset(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}) | set(BESIDE_RUNNER)
+
+
+def check_config(config: Mapping) -> None:
+    """KoviltError for the first part of a config that no constructor would take as it stands."""
+    for key in config:
+        if key not in top_level_keys():
+            continue   # a helper's name, checked against its use when the file was read
+        value = config[key]
+        if value is None:
+            continue
+        if key in ('model', 'data_preprocessor'):
+            _component(value, key, reg.MODELS)
+        elif key.endswith('_dataloader'):
+            _dataloader(value, key)
+        elif key.endswith('_cfg') and key != 'env_cfg':
+            _loop_or_wrapper(value, key)
+        elif key == 'optim_wrapper':
+            _optim_wrapper(value, key)
+        elif key == 'param_scheduler':
+            _components(value, key, reg.PARAM_SCHEDULERS, extra=('convert_to_iter_based',))
+        elif key.endswith('_evaluator'):
+            _evaluator(value, key)
+        elif key == 'default_hooks':
+            _is_dict(value, key)
+            for name, hook in value.items():
+                if hook is not None and name not in HOOK_NAMES and 'type' not in hook:
+                    raise KoviltError(f"{key}.{name}: missing key 'type'{nearest(name, HOOK_NAMES)}")
+                if hook is not None:
+                    _component(hook, f'{key}.{name}', reg.HOOKS, extra=('priority',))
+        elif key == 'custom_hooks':
+            _components(value, key, reg.HOOKS, extra=('priority',))
+        elif key == 'visualizer':
+            _component({'type': 'Visualizer', **value}, key, reg.VISUALIZERS)
+        elif key == 'log_processor':
+            _component({'type': 'LogProcessor', **value}, key, reg.LOG_PROCESSORS)
+        elif key in ENV_KEYS:
+            _known(value, key, ENV_KEYS[key])
+    for need in ('model',):
+        if need not in config:
+            raise KoviltError(f'the config has no {need!r}')
+
+
+def _dataloader(node: Any, path: str) -> None:
+    parts = {'dataset': reg.DATASETS, 'sampler': reg.DATA_SAMPLERS, 'batch_sampler': reg.DATA_SAMPLERS,
+             'collate_fn': reg.FUNCTIONS, 'worker_init_fn': reg.FUNCTIONS}
+    _is_dict(node, path)
+    signature = _signature(DataLoader)
+    _known(node, path, (*signature.names, 'num_batch_per_epoch'))
+    for key in ('dataset', 'sampler', 'batch_size'):
+        if key not in node:
+            raise KoviltError(f'{path}: missing key {key!r}')
+    for key, value in node.items():
+        if key in parts:
+            _component(value, f'{path}.{key}', parts[key])
+        elif key in ('batch_size', 'num_workers'):
+            _value(value, int, f'{path}.{key}')
+            if value < (key == 'batch_size'):
+                raise KoviltError(f'{path}.{key} is {value}; it must be at least {int(key == "batch_size")}')
+
+
+def _loop_or_wrapper(node: Any, path: str) -> None:
+    _is_dict(node, path)
+    if path == 'model_wrapper_cfg':
+        _component({'type': 'KoviltDistributedDataParallel', **node}, path, reg.MODEL_WRAPPERS)
+        return
+    node = dict(node)
+    by_epoch = node.pop('by_epoch', None)
+    train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+    if path == 'train_cfg' and 'type' not in node and by_epoch is None:
+        raise KoviltError("train_cfg: missing key 'by_epoch' or 'type'")
+    default = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
+    _component({'type': default, **node}, path, reg.LOOPS)
+
+
+def _optim_wrapper(node: Any, path: str) -> None:
+    _is_dict(node, path)
+    node = {'type': 'OptimWrapper', **node}
+    constructor = node.pop('constructor', None)
+    node.pop('paramwise_cfg', None)   # checked by its constructor
+    if constructor is not None:
+        _resolve(constructor, f'{path}.constructor', reg.OPTIM_WRAPPER_CONSTRUCTORS)
+    if 'optimizer' not in node:
+        raise KoviltError(f"{path}: missing key 'optimizer'")
+    _component(node.pop('optimizer'), f'{path}.optimizer', reg.OPTIMIZERS)
+    _component(node, path, reg.OPTIM_WRAPPERS, extra=('constructor', 'paramwise_cfg', 'optimizer'))
+
+
+def _evaluator(node: Any, path: str) -> None:
+    if isinstance(node, Mapping) and 'metrics' in node:
+        _component({'type': 'Evaluator', **node}, path, reg.EVALUATOR)
+    else:
+        _components(node, path, reg.METRICS)
+
+
+def _components(node: Any, path: str, registry: Registry, extra: Iterable[str] = ()) -> None:
+    if isinstance(node, (list, tuple)):
+        for i, item in enumerate(node):
+            _component(item, f'{path}.{i}', registry, extra)
+    else:
+        _component(node, path, registry, extra)
+
+
+def _component(node: Any, path: str, registry: Registry, extra: Iterable[str] = ()) -> None:
+    """Checks one `dict(type=...)` against its class, then the components within it."""
+    _is_dict(node, path)
+    if 'type' not in node:
+        raise KoviltError(f"{path}: missing key 'type'")
+    kind = _resolve(node['type'], path, registry)
+    signature = _signature(kind)
+    what = f'{path} ({kind.__name__})'
+    for key, value in node.items():
+        if key in ('type', '_scope_') or key in extra:
+            continue
+        if key not in signature.names:
+            guess = nearest(key, (*signature.names, *extra))
+            if signature.closed or guess:
+                raise KoviltError(f'unknown key {key!r} in {what}{guess or _choices(signature.names)}')
+            continue
+        if not (value is None and key in FROM_DATA) and key in signature.types:
+            _value(value, signature.types[key], f'{path}.{key}')
+        _within(value, f'{path}.{key}', BY_ARGUMENT.get(key, registry))
+    if any(registry is checked for checked in CHECKED_FOR_MISSING):
+        given = next((names for owner, names in GIVEN.items() if owner is registry), set())
+        for key in signature.required:
+            if key not in node and key not in given:
+                raise KoviltError(f'missing key {key!r} in {what}')
+
+
+def _within(node: Any, path: str, registry: Registry) -> None:
+    """Finds the components inside an argument's value: a dict with a type, a list of them, or a dict of such."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get('type'), str) or inspect.isclass(node.get('type')):
+            _component(node, path, registry)
+        else:
+            for key, value in node.items():
+                _within(value, f'{path}.{key}', registry)
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            _within(value, f'{path}.{i}', registry)
+
+
+def _resolve(name: Any, path: str, registry: Registry) -> Callable:
+    if not isinstance(name, str):
+        return name
+    try:
+        found = registry.get(name)
+    except RuntimeError:   # MMEngine's word for a dotted name that cannot be imported
+        found = None
+    if found is None:
+        names = [key for owner in (registry, registry.root) for key in owner.module_dict]
+        raise KoviltError(f'{path}: no {registry.name} is called {name!r}{nearest(name, names) or _choices(names)}')
+    return found
+
+
+@dataclass(frozen=True)
+class _Signature:
+    names: tuple[str, ...]
+    required: tuple[str, ...]
+    types: Mapping[str, Any]
+    closed: bool                # no further names are taken
+
+
+@functools.lru_cache(maxsize=None)
+def _signature(kind: Callable) -> _Signature:
+    """The arguments that a class or function takes by name; **kwargs is followed up the bases' constructors."""
+    if inspect.isclass(kind):
+        chain = [base.__init__ for base in kind.__mro__ if '__init__' in vars(base) and base is not object]
+    else:
+        chain = [kind.__call__ if not inspect.isroutine(kind) and not isinstance(kind, functools.partial) else kind]
+    names: dict[str, inspect.Parameter] = {}
+    hints: dict[str, Any] = {}
+    closed = not chain
+    for function in chain:
+        parameters = list(inspect.signature(function).parameters.values())
+        if inspect.isclass(kind):
+            parameters = parameters[1:]
+        try:
+            found = typing.get_type_hints(function)
+        except (NameError, TypeError, AttributeError):   # names that exist for type checkers only
+            found = {}
+        open_ended = False
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                open_ended = True
+            elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in names:
+                names[parameter.name] = parameter
+                hints.setdefault(parameter.name, found.get(parameter.name))
+        if not open_ended:
+            closed = True
+            break
+    return _Signature(
+        names=tuple(names), closed=closed,
+        required=tuple(name for name, parameter in names.items() if parameter.default is parameter.empty),
+        types={name: hint for name, hint in hints.items() if hint is not None})
+
+
+def _value(value: Any, hint: Any, path: str) -> None:
+    """KoviltError when a plain value contradicts a plain annotation; annotations beyond those are not judged."""
+    allowed = _plain(hint)
+    if allowed is None:
+        return
+    kinds, choices = allowed
+    if choices and not kinds - {type(None)}:
+        if value not in choices and not (value is None and type(None) in kinds):
+            raise KoviltError(f'{path} is {value!r}; it must be one of {", ".join(map(repr, choices))}'
+                              f'{nearest(str(value), map(str, choices))}')
+        return
+    fits = any(value is None if kind is type(None) else
+               isinstance(value, bool) if kind is bool else
+               isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float else
+               isinstance(value, int) and not isinstance(value, bool) if kind is int else
+               isinstance(value, kind) for kind in kinds) or value in choices
+    if not fits:
+        wanted = ' or '.join(sorted('None' if kind is type(None) else kind.__name__ for kind in kinds))
+        raise KoviltError(f'{path} is {value!r}, a {type(value).__name__}; it must be {wanted}')
+
+
+def _plain(hint: Any) -> tuple[set[type], tuple] | None:
+    """The plain types and literal choices of an annotation, or None when it has any other part."""
+    if hint in (int, float, bool, str, type(None)):
+        return {hint}, ()
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return set(), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        parts = [_plain(part) for part in typing.get_args(hint)]
+        if all(parts):
+            return set().union(*(part[0] for part in parts)), tuple(choice for part in parts for choice in part[1])
+    return None
+
+
+def _known(node: Any, path: str, names: Iterable[str]) -> None:
+    _is_dict(node, path)
+    for key in node:
+        if key not in names:
+            raise KoviltError(f'unknown key {key!r} in {path}{nearest(key, names) or _choices(names)}')
+
+
+def _is_dict(node: Any, path: str) -> None:
+    if not isinstance(node, Mapping):
+        raise KoviltError(f'{path} is {node!r}; it must be a dict')
+
+
+def _choices(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return f'; it takes {", ".join(names)}' if len(names) <= 12 else ''
