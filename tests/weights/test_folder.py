@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 from transformers import ViltForMaskedLM, ViltForQuestionAnswering
 
 from kovilt.errors import KoviltError
 from kovilt.weights import from_huggingface, load_model_folder, save_model_folder, to_huggingface
-from tests.tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 
 
 def save(out, kind='ViLTForVQA', **others):
