@@ -1,0 +1,99 @@
+"""The answers a model chooses from: those of the training set that are frequent enough."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from kovilt.errors import KoviltError
+
+from .korean import normalize_korean
+
+
+class AnswerVocabulary:
+    """Answers and how often training saw each, the most frequent first (ties in the order of their text).
+
+    An answer's place is its class, so class 0 is the majority answer. Answers are normalised by `normalize_korean`.
+
+    Args:
+        answers: distinct answers.
+        counts: rows of the training set with each.
+        min_count: the smallest count that was kept.
+    """
+
+    def __init__(self, answers: list[str], counts: list[int], *, min_count: int) -> None:
+        if len(answers) != len(counts) or len(set(answers)) != len(answers):
+            raise ValueError(f'{len(answers)} answers ({len(set(answers))} distinct) with {len(counts)} counts')
+        self.answers, self.counts, self.min_count = answers, counts, min_count
+        self.class_of = {answer: number for number, answer in enumerate(answers)}
+
+    @classmethod
+    def build(cls, counts: Mapping[str, int], *, min_count: int = 6) -> AnswerVocabulary:
+        """Keep the answers seen at least `min_count` times; the paper removes those seen 5 times or fewer.
+
+        Raises:
+            KoviltError: no answer is that frequent.
+        """
+        kept = sorted(((-count, answer) for answer, count in counts.items() if count >= min_count))
+        if not kept:
+            most = max(counts.values(), default=0)
+            raise KoviltError(
+                f'answer vocabulary is empty: none of {len(counts)} answers occurs min_count={min_count} times (the most '
+                f'frequent occurs {most} times); lower answers=dict(min_count=...) or train on more rows'
+            )
+        return cls([answer for _, answer in kept], [-count for count, _ in kept], min_count=min_count)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def coverage(self, counts: Mapping[str, int]) -> float:
+        """Share (0 to 1) of rows, given as how often each answer occurs in them, whose answer is in the vocabulary."""
+        total = sum(counts.values())
+        return sum(count for answer, count in counts.items() if answer in self.class_of) / total if total else 0.0
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON; a reader never sees half a file."""
+        path = Path(path)
+        content = {
+            'normalizer': normalize_korean.__name__,
+            'min_count': self.min_count,
+            'answers': self.answers,
+            'counts': self.counts,
+        }
+        draft = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+        try:
+            draft.write_text(json.dumps(content, ensure_ascii=False, indent=0) + '\n', encoding='utf-8')
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise KoviltError(f'{path}: the answer vocabulary cannot be written ({error.strerror})') from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> AnswerVocabulary:
+        """Read what `save` wrote.
+
+        Raises:
+            KoviltError: missing or malformed file.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
+            vocabulary = cls(
+                [normalize_korean(answer) for answer in content['answers']],
+                [int(count) for count in content['counts']],
+                min_count=int(content['min_count']),
+            )
+        except FileNotFoundError:
+            raise KoviltError(f'{path}: no such answer vocabulary; answers=dict(min_count=6) builds one') from None
+        except OSError as error:
+            raise KoviltError(f'{path}: the answer vocabulary cannot be read ({error.strerror})') from error
+        except json.JSONDecodeError as error:
+            raise KoviltError(
+                f'{path}, line {error.lineno}, column {error.colno}: {error.msg}; not an answer vocabulary'
+            ) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise KoviltError(f'{path}: not an answer vocabulary ({type(error).__name__}: {error})') from None
+        if not len(vocabulary):
+            raise KoviltError(f'{path}: the answer vocabulary is empty')
+        return vocabulary

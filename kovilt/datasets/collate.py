@@ -1,0 +1,76 @@
+"""Samples become the packed batch: pictures once each as their patches, texts padded to the longest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mmengine.registry
+import numpy as np
+import torch
+from torch import Tensor
+
+from kovilt.registry import FUNCTIONS
+
+Batch = dict[str, Any]
+
+
+# MMEngine's Runner asks the root registry for a collate function by its bare name and never looks into children.
+@mmengine.registry.FUNCTIONS.register_module(name='PairCollate')
+@FUNCTIONS.register_module(name='PairCollate')
+def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> list[Batch]:
+    """Cut the samples into `micro_batches` parts as even as can be and pack each; the parts make one optimizer step.
+
+    Always a list, with at least one batch; a part without rows is left out. Without any sample (all pictures of the
+    batch are broken) the list holds one batch of no rows and no pictures, so that every process still takes its step.
+
+    Returns batches of I distinct pictures, B texts, at most L pieces:
+        patches uint8 (sum of P, 3*p*p), grids int64 (I, 2), image_id int64 (I,), image_index int64 (B,),
+        input_ids int64 (B, L), text_mask bool (B, L), word_ids int64 (B, L), sample_seed int64 (B,), and, when the
+        samples have them, label int64 (B,) and records, a list of B dicts.
+    """
+    parts = [len(samples) * i // micro_batches for i in range(micro_batches + 1)]
+    batches = [pack(samples[a:b]) for a, b in zip(parts, parts[1:], strict=False) if b > a]
+    return batches or [pack([])]
+
+
+def pack(samples: list[dict[str, Any]]) -> Batch:
+    """One batch of all samples; see `collate_pairs`."""
+    index: dict[int, int] = {}
+    images = []
+    for sample in samples:
+        if index.setdefault(sample['image_id'], len(index)) == len(images):
+            images.append(sample['image'])
+    width = max((image['patches'].shape[1] for image in images), default=0)  # 0 when no picture has any patch
+    patches = [image['patches'] for image in images if len(image['patches'])]
+    batch = {
+        'patches': torch.from_numpy(np.concatenate(patches) if patches else np.zeros((0, width), np.uint8)),
+        'grids': _int64([image['grid'] for image in images]).view(-1, 2),
+        'image_id': _int64(list(index)),
+        'image_index': _int64([index[sample['image_id']] for sample in samples]),
+        **_pad_texts(samples),
+        'sample_seed': _int64([sample['sample_seed'] for sample in samples]),
+    }
+    if samples and 'label' in samples[0]:
+        batch['label'] = _int64([sample['label'] for sample in samples])
+    if samples and 'record' in samples[0]:
+        batch['records'] = [sample['record'] for sample in samples]
+    return batch
+
+
+def _pad_texts(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    lengths = np.array([len(sample['input_ids']) for sample in samples], dtype=np.int64)
+    shape = (len(samples), int(lengths.max(initial=0)))
+    input_ids = np.full(shape, samples[0]['pad_id'] if samples else 0, dtype=np.int64)
+    word_ids = np.full(shape, -1, dtype=np.int64)
+    for row, sample in enumerate(samples):
+        input_ids[row, : lengths[row]] = sample['input_ids']
+        word_ids[row, : lengths[row]] = sample['word_ids']
+    text_mask = np.arange(shape[1]) < lengths[:, None]
+    return {
+        name: torch.from_numpy(value)
+        for name, value in (('input_ids', input_ids), ('text_mask', text_mask), ('word_ids', word_ids))
+    }
+
+
+def _int64(values: list) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)

@@ -1,0 +1,146 @@
+"""Rows of JSON files too large to be held as Python objects: one row is parsed at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from kovilt.errors import KoviltError
+
+_CHUNK = 1 << 20  # characters read at a time
+_LONGEST_ROW = 1 << 23  # characters; a row that is still incomplete after so many is a syntax error
+_BLANKS = re.compile(r'[ \t\n\r]*')
+
+
+class JSONRows:
+    """Iterates over the rows of a UTF-8 JSON file as (key, row).
+
+    A row is an element of the top-level list (its key is None) or of a list that stands under `key` in the top-level
+    object. Other values of the top-level object are passed over. Only about a megabyte of the file is in memory.
+
+    Args:
+        stream: the file, opened in binary mode; a byte-order mark is accepted.
+        path: what messages call the file.
+
+    Raises:
+        KoviltError: the file is not UTF-8 or not JSON, with the line and column where reading stopped.
+    """
+
+    def __init__(self, stream: BinaryIO, path: str) -> None:
+        self.path = path
+        self._text = io.TextIOWrapper(stream, encoding='utf-8-sig')
+        self._decode = json.JSONDecoder().raw_decode
+        self._buffer, self._at = '', 0  # what is being parsed, and how far parsing has come in it
+        self._row_at = 0  # where the last row begins in the buffer
+        self._line, self._column = 1, 1  # place of the buffer's first character in the file
+
+    def __iter__(self) -> Iterator[tuple[str | None, Any]]:
+        opening = self._peek()
+        if opening == '[':
+            for row in self._list():
+                yield None, row
+        elif opening == '{':
+            yield from self._object()
+        else:
+            self._fail('expecting a list or an object' if opening else 'the file is empty', self._at)
+        if self._peek():
+            self._fail('more text after the end of the data', self._at)
+
+    @property
+    def place(self) -> str:
+        """'<file>, line <n>' of the row that was given last."""
+        return f'{self.path}, line {self._position(self._row_at)[0]}'
+
+    def _object(self) -> Iterator[tuple[str, Any]]:
+        self._at += 1
+        if self._peek() == '}':
+            self._at += 1
+            return
+        while True:
+            if self._peek() != '"':
+                self._fail('expecting a name in double quotes', self._at)
+            key = self._value()
+            self._step(':')
+            if self._peek() == '[':
+                for row in self._list():
+                    yield key, row
+            else:
+                self._value()
+            if self._step(',}') == '}':
+                return
+
+    def _list(self) -> Iterator[Any]:
+        self._at += 1
+        if self._peek() == ']':
+            self._at += 1
+            return
+        while True:
+            yield self._value()
+            if self._step(',]') == ']':
+                return
+
+    def _value(self) -> Any:
+        self._peek()
+        while True:
+            try:
+                value, end = self._decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                place = error.pos - self._at
+                if len(self._buffer) - self._at > _LONGEST_ROW or not self._read_on():
+                    self._fail(error.msg, self._at + place)
+            except RecursionError:
+                self._fail('nested too deeply', self._at)
+            else:
+                if end == len(self._buffer) and self._read_on():
+                    continue  # a number may go on in the next chunk
+                self._row_at, self._at = self._at, end
+                return value
+
+    def _peek(self) -> str:
+        """The next character that is no blank, '' at the end of the file."""
+        while True:
+            self._at = _BLANKS.match(self._buffer, self._at).end()
+            if self._at < len(self._buffer):
+                return self._buffer[self._at]
+            if not self._read_on():
+                return ''
+
+    def _step(self, expected: str) -> str:
+        """Pass over the next character, which must be one of `expected`."""
+        found = self._peek()
+        if not found or found not in expected:
+            self._fail(f'expecting {" or ".join(map(repr, expected))}', self._at)
+        self._at += 1
+        return found
+
+    def _read_on(self) -> bool:
+        """Drop what has been parsed and read another chunk; False at the end of the file."""
+        try:
+            chunk = self._text.read(_CHUNK)
+        except UnicodeDecodeError as error:
+            line, _ = self._position(len(self._buffer))
+            raise KoviltError(
+                f'{self.path}: not UTF-8 text ({error.reason}) after line {line}; extract or download the file again, '
+                'or save it as UTF-8'
+            ) from None
+        if not chunk:
+            return False
+        self._line, self._column = self._position(self._at)
+        self._buffer, self._at = self._buffer[self._at :] + chunk, 0
+        return True
+
+    def _position(self, at: int) -> tuple[int, int]:
+        """Line and column in the file of a place in the buffer."""
+        lines = self._buffer.count('\n', 0, at)
+        return self._line + lines, at - self._buffer.rfind('\n', 0, at) if lines else self._column + at
+
+    def _fail(self, reason: str, at: int) -> None:
+        line, column = self._position(at)
+        ended = ' (the file ends here)' if not self._buffer[at:].strip() else ''
+        raise KoviltError(
+            f'{self.path}, line {line}, column {column}: {reason}{ended}; the file is malformed or cut off, extract or '
+            'download it again'
+        ) from None

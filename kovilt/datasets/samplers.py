@@ -1,0 +1,120 @@
+"""The order of the rows: one global order per epoch, whatever the number of processes and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Dataset, Sampler
+
+from kovilt.registry import DATA_SAMPLERS
+
+_EPOCH = 1 << 40  # an index is row + epoch * _EPOCH, so that a worker knows the epoch of each row
+
+
+def join_index(epoch: int, row: int) -> int:
+    """The index that stands for a row in an epoch."""
+    return epoch * _EPOCH + row
+
+
+def split_index(index: int) -> tuple[int, int]:
+    """(epoch, row) of an index."""
+    return divmod(index, _EPOCH)
+
+
+@DATA_SAMPLERS.register_module()
+class PictureSampler(Sampler):
+    """All rows of a dataset, those of one picture next to each other so that a batch opens it once.
+
+    The order depends on (seed, epoch) alone: it is that of the whole run, `GlobalBatchSampler` gives each process its
+    part. Indices carry the epoch (`split_index`).
+
+    Args:
+        dataset: has `row_pictures`, int (rows,).
+        shuffle: draw the order of the pictures, and of the rows of each, anew in every epoch.
+        seed: the same in all processes; None = agreed between them.
+        texts_per_image: at most so many rows of a picture in a run; the rest of its rows form further runs elsewhere in
+            the order. None = all its rows in one run. 1 = rows in entirely random order. Only with `shuffle`.
+    """
+
+    def __init__(
+        self, dataset: Dataset, *, shuffle: bool, seed: int | None = None, texts_per_image: int | None = None
+    ) -> None:
+        if texts_per_image is not None and texts_per_image < 1:
+            raise ValueError(f'texts_per_image={texts_per_image} is not positive')
+        self.pictures = dataset.row_pictures
+        self.shuffle, self.texts_per_image = shuffle, texts_per_image
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """MMEngine's DistSamplerSeedHook calls this before each epoch."""
+        self.epoch = epoch
+
+    def order(self) -> np.ndarray:
+        """int64 (rows,): the rows in this epoch's order."""
+        if not self.shuffle:
+            return np.argsort(self.pictures, kind='stable')
+        chance = np.random.default_rng((self.seed, self.epoch))
+        count = len(self.pictures)
+        order = np.lexsort((chance.random(count), self.pictures))  # pictures together, their rows shuffled
+        starts = np.flatnonzero(np.diff(self.pictures[order], prepend=-1))  # where each picture begins
+        sizes = np.diff(starts, append=count)
+        place = np.arange(count) - np.repeat(starts, sizes)  # of each row within its picture
+        run = np.cumsum((place % self.texts_per_image if self.texts_per_image else place) == 0) - 1
+        return order[np.argsort(chance.permutation(run[-1] + 1)[run], kind='stable')]
+
+    def __iter__(self) -> Iterator[int]:
+        first = join_index(self.epoch, 0)
+        return (first + row for row in self.order().tolist())
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@DATA_SAMPLERS.register_module()
+class GlobalBatchSampler(Sampler):
+    """Cuts one global order into batches of `batch_size` rows per process: batch i of N processes is rows i*N*b to (i+1)*N*b.
+
+    So a run of two processes makes the same steps as one process with twice the batch. In training (a shuffling
+    sampler) the last batch is filled up from the beginning of the order, so that all processes take equally many equal
+    steps. In evaluation no row is ever repeated: what is left for the last batch is dealt out evenly, and a process may
+    get nothing of it.
+
+    Args:
+        sampler: gives the global order; has `shuffle`.
+        batch_size: rows per process.
+        drop_last: leave out an incomplete last batch.
+        round_up: fill the last batch up; None = as the sampler shuffles.
+    """
+
+    def __init__(
+        self, sampler: PictureSampler, batch_size: int, drop_last: bool = False, round_up: bool | None = None
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size} is not positive')
+        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
+        self.round_up = sampler.shuffle if round_up is None else round_up
+        self.rank, self.world_size = get_dist_info()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.fromiter(self.sampler, dtype=np.int64, count=len(self.sampler))
+        step = self.batch_size * self.world_size
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            if len(rows) < step:
+                if self.drop_last:
+                    return
+                if self.round_up:
+                    rows = np.take(order, range(start, start + step), mode='wrap')
+            first, last = (len(rows) * rank // self.world_size for rank in (self.rank, self.rank + 1))
+            if last > first:
+                yield rows[first:last].tolist()
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.sampler), self.batch_size * self.world_size)
+        if not rest or self.drop_last:
+            return full
+        mine = self.round_up or rest * (self.rank + 1) // self.world_size > rest * self.rank // self.world_size
+        return full + bool(mine)

@@ -1,0 +1,7 @@
+"""The steps from a record to tensors: pictures to patches, texts to pieces."""
+
+from .image import LoadPicture, RandAugment, ResizeViLT
+from .packing import NoPicture, Patchify
+from .text import TokenizeKorean, load_tokenizer
+
+__all__ = ['LoadPicture', 'NoPicture', 'Patchify', 'RandAugment', 'ResizeViLT', 'TokenizeKorean', 'load_tokenizer']

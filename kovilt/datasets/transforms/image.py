@@ -1,0 +1,186 @@
+"""Pictures: read, augmented, resized by ViLT's rule. All with Pillow, whose filters ViLT was trained with."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageEnhance, ImageOps
+
+from kovilt.errors import KoviltError
+from kovilt.registry import TRANSFORMS
+
+MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures that look like an attack (1 GB at 6 bytes a pixel)
+_WHITE = (255, 255, 255)
+
+
+@TRANSFORMS.register_module()
+class LoadPicture(BaseTransform):
+    """Read a picture of any mode as `img`, PIL RGB, upright as its EXIF says.
+
+    Reads, whichever is there first: `img` (a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4)), `img_bytes`, or
+    `img_path` (a path, or anything with `read_bytes`). Transparent parts are laid over white, 16-bit grey is scaled to 8
+    bits, the first frame of an animation counts.
+
+    Raises:
+        KoviltError: no such file, no picture, truncated, or more than 178,956,970 pixels; names the file.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        name = str(results.get('img_path') or 'picture')
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # checked below, by the same limit
+                results['img'] = _to_rgb(_opened(results))
+        except FileNotFoundError:
+            raise KoviltError(f'{name}: no such picture') from None
+        except Image.DecompressionBombError:
+            raise KoviltError(f'{name}: more than {MOST_PIXELS:,} pixels; make it smaller') from None
+        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:  # what Pillow's decoders raise
+            raise KoviltError(f'{name}: not a readable picture ({_one_line(error)}); replace the file') from None
+        return results
+
+
+def _opened(results: dict[str, Any]) -> Image.Image:
+    image = results.get('img')
+    if image is None:
+        content = results.get('img_bytes')
+        if content is None:
+            path = results['img_path']
+            content = (Path(path) if isinstance(path, str) else path).read_bytes()
+        image = Image.open(io.BytesIO(content))
+    elif isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+            raise ValueError(f'an array of shape {image.shape} and type {image.dtype}, expecting uint8 (H, W, 3)')
+        try:
+            image = Image.fromarray(image)
+        except TypeError:
+            raise ValueError(f'an array of shape {image.shape}, expecting (H, W, 3)') from None
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode == 'RGB' and 'transparency' not in image.info:
+        return image
+    if image.mode.startswith('I') or image.mode == 'F':
+        return Image.fromarray(_to_bytes(np.asarray(image))).convert('RGB')
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        return Image.alpha_composite(Image.new('RGBA', image.size, (*_WHITE, 255)), image).convert('RGB')
+    return image.convert('RGB')
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 bits (Pillow's own conversion clips them at 255) or floats, scaled to 0..255."""
+    values = values.astype(np.float64)
+    most = 65535.0 if values.max(initial=0) > 255 else 255.0 if values.max(initial=0) > 1 else 1.0
+    return (values.clip(0, most) * (255 / most)).round().astype(np.uint8)
+
+
+def _one_line(error: BaseException) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
+@TRANSFORMS.register_module()
+class ResizeViLT(BaseTransform):
+    """ViLT's rule, pixel for pixel: short side to `short`, long side at most `long`, both cut down to multiples of `divisor`.
+
+    Pillow's bicubic filter; the aspect ratio changes by what the cutting takes. A departure: a picture so long and thin that its
+    short side would become 0 (beyond about 20 to 1, where ViLT fails) gets one `divisor`.
+
+    Args:
+        short: pixels; ViLT: 384.
+        long: pixels; ViLT: int(1333 / 800 * 384) = 639, so 608 is the longest side that occurs.
+        divisor: pixels; the patch size.
+    """
+
+    def __init__(self, *, short: int, long: int, divisor: int) -> None:
+        if not 0 < divisor <= short <= long:
+            raise ValueError(f'expecting divisor {divisor} <= short {short} <= long {long}')
+        self.short, self.long, self.divisor = short, long, divisor
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        image = results['img']
+        size = self.target(*image.size)
+        if image.size != size:
+            results['img'] = image.resize(size, Image.Resampling.BICUBIC)
+        return results
+
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that a picture gets."""
+        scale = self.short / min(width, height)
+        sides = [self.short if side == min(width, height) else scale * side for side in (width, height)]
+        if max(sides) > self.long:
+            scale = self.long / max(sides)
+            sides = [scale * side for side in sides]
+        width, height = (max(int(side + 0.5) // self.divisor, 1) * self.divisor for side in sides)
+        return width, height
+
+
+@TRANSFORMS.register_module()
+class RandAugment(BaseTransform):
+    """RandAugment as ViLT fine-tunes with it: `num_ops` of 14 operations, each equally likely, may repeat, no flips.
+
+    Left and right stay what they are, since questions ask for them. Drawn from `image_seed`, so a picture looks the same to
+    all its texts of an epoch, whichever worker reads it. Source: Cubuk et al. 2020, RandAugment; ViLT 2021, section 4.2
+    (N=2, M=9) with the list of the ViLT code: no inversion and no cut-outs. Stands before ResizeViLT, as in ViLT.
+
+    Args:
+        num_ops: operations per picture.
+        magnitude: strength, 0 to 30.
+    """
+
+    def __init__(self, *, num_ops: int = 2, magnitude: float = 9) -> None:
+        if not 0 <= magnitude <= 30:
+            raise ValueError(f'magnitude {magnitude} is not between 0 and 30')
+        self.num_ops, self.magnitude = num_ops, magnitude
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        chance = np.random.default_rng(results['image_seed'])
+        image = results['img']
+        for choice in chance.integers(len(_OPERATIONS), size=self.num_ops):
+            operation, low, high = _OPERATIONS[choice]
+            strength = low + (high - low) * self.magnitude / 30
+            image = operation(image, strength, 1 if chance.random() < 0.5 else -1)
+        results['img'] = image
+        return results
+
+
+def _affine(image: Image.Image, *coefficients: float) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, coefficients)
+
+
+def _enhance(enhancer: type) -> Callable[[Image.Image, float, int], Image.Image]:
+    return lambda image, factor, sign: enhancer(image).enhance(factor)
+
+
+def _solarize_add(image: Image.Image, addition: float, sign: int) -> Image.Image:
+    return image.point([min(255, value + int(addition)) if value < 128 else value for value in range(256)] * 3)
+
+
+# (operation(image, strength, sign), strength at magnitude 0, strength at magnitude 30); sign is -1 or 1.
+_OPERATIONS: tuple[tuple[Callable[[Image.Image, float, int], Image.Image], float, float], ...] = (
+    (lambda image, strength, sign: ImageOps.autocontrast(image), 0, 1),
+    (lambda image, strength, sign: ImageOps.equalize(image), 0, 1),
+    (lambda image, degrees, sign: image.rotate(sign * degrees), 0, 30),
+    (lambda image, bits, sign: ImageOps.posterize(image, max(1, int(bits))), 0, 4),
+    (lambda image, threshold, sign: ImageOps.solarize(image, threshold), 0, 256),
+    (_solarize_add, 0, 110),
+    (_enhance(ImageEnhance.Color), 0.1, 1.9),
+    (_enhance(ImageEnhance.Contrast), 0.1, 1.9),
+    (_enhance(ImageEnhance.Brightness), 0.1, 1.9),
+    (_enhance(ImageEnhance.Sharpness), 0.1, 1.9),
+    (lambda image, shear, sign: _affine(image, 1, sign * shear, 0, 0, 1, 0), 0, 0.3),
+    (lambda image, shear, sign: _affine(image, 1, 0, 0, sign * shear, 1, 0), 0, 0.3),
+    (lambda image, pixels, sign: _affine(image, 1, 0, sign * pixels, 0, 1, 0), 0, 100),
+    (lambda image, pixels, sign: _affine(image, 1, 0, 0, 0, 1, sign * pixels), 0, 100),
+)

@@ -1,0 +1,43 @@
+"""From here on a picture is its list of patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from kovilt.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class Patchify(BaseTransform):
+    """Cut `img` (PIL RGB) into p x p patches: `patches` uint8 (rows * columns, 3*p*p) and `grid` (rows, columns).
+
+    Patches run row by row; a patch holds its three channels one after the other, each row by row, which is the order of
+    the flattened kernel of a patch convolution. Pixels stay bytes; the model's preprocessor normalises them.
+
+    Args:
+        patch_size: p, pixels. The sides of the picture must be multiples of it.
+    """
+
+    def __init__(self, *, patch_size: int) -> None:
+        self.patch_size = patch_size
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        pixels, p = np.asarray(results['img']), self.patch_size  # (H, W, 3)
+        rows, columns = pixels.shape[0] // p, pixels.shape[1] // p
+        if pixels.shape != (rows * p, columns * p, 3):
+            raise ValueError(f'a picture of shape {pixels.shape} cannot be cut into patches of {p} x {p} x 3')
+        patches = pixels.reshape(rows, p, columns, p, 3).transpose(0, 2, 4, 1, 3)  # (rows, columns, 3, p, p)
+        results['patches'], results['grid'] = patches.reshape(rows * columns, 3 * p * p), (rows, columns)
+        return results
+
+
+@TRANSFORMS.register_module()
+class NoPicture(BaseTransform):
+    """Instead of a picture: no patches, grid (0, 0). As the only image transform it makes the question-only baseline."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        results['patches'], results['grid'] = np.zeros((0, 0), dtype=np.uint8), (0, 0)
+        return results
