@@ -200,7 +200,7 @@ class KoviltRunner(Runner):
         meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **(meta or {})}
         meta |= {
             'model_type': type(model).__name__, 'kovilt_version': kovilt.__version__, 'mmengine_version': mmengine.__version__,
-            'torch_version': torch.__version__, 'cfg': self.cfg.pretty_text, 'seed': self.seed,
+            'torch_version': str(torch.__version__), 'cfg': self.cfg.pretty_text, 'seed': self.seed,
             'experiment_name': self.experiment_name, 'time': time.strftime('%Y-%m-%d %H:%M:%S'),
             'data_sizes': self.data_sizes, 'dataset_meta': plain(self.dataset_meta)}
         info = {key: value for key, value in self.message_hub.runtime_info.items() if key.startswith(RESUMED_INFO)}
@@ -275,6 +275,8 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)   # also what is text only by descent, such as an environment's version
     if hasattr(value, 'tolist') and not isinstance(value, torch.Tensor):   # numpy
         return value.tolist()
     return value
