@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +21,14 @@ MIN_BODY_SHARE = 0.95
 
 
 def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.device = 'cpu') -> dict:
-    """Reads a `.pth` written by `KoviltRunner`, or a `.safetensors` file of weights alone.
+    """Reads a `.pth` written by `KoviltRunner`, a model folder, or a `.safetensors` file of weights alone.
 
     Returns a dict with `state_dict` and `meta`, and what else the file holds. Only tensors and plain Python values are
     accepted (`weights_only`): a pickle that would call anything is refused, never executed.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_folder(path)
     if not path.is_file():
         raise KoviltError(f'{path}: no such checkpoint file')
     if path.suffix == '.safetensors':
@@ -56,6 +61,26 @@ def _read_safetensors(path: Path, map_location: str | torch.device) -> dict:
         return {'state_dict': load_file(path, device=str(map_location)), 'meta': {}}
     except (SafetensorError, OSError, ValueError) as error:
         raise KoviltError(f'{path}: not a safetensors file, or cut off ({error})') from error
+
+
+def _read_folder(path: Path) -> dict:
+    from kovilt.datasets.transforms.text import load_tokenizer
+    from kovilt.weights.folder import load_model_folder
+    folder = load_model_folder(path)
+    answers = list(getattr(folder.model, 'answers', ()))
+    meta = {'model_type': type(folder.model).__name__, 'data_sizes': tokenizer_sizes(load_tokenizer(path)), 'dataset_meta': {}}
+    if answers:
+        meta['data_sizes']['num_answers'] = len(answers)
+        meta['dataset_meta'] = {'answers': answers, 'answer_counts': folder.info.get('answer_counts')}
+    return {'state_dict': folder.model.state_dict(), 'meta': meta}
+
+
+def tokenizer_sizes(tokenizer) -> dict[str, Any]:
+    """What a tokenizer decides about a model, by the name of the model's argument, and a digest of its pieces in order."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return {'vocab_size': len(tokenizer), 'mask_token_id': tokenizer.mask_token_id,
+            'special_token_ids': sorted(tokenizer.all_special_ids),
+            'vocabulary_digest': hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]}
 
 
 def write_checkpoint(checkpoint: dict, path: str | os.PathLike) -> None:
@@ -133,6 +158,15 @@ def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) 
                           f'{describe(checkpoint)}')
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
     return len(shared), len(ours)
+
+
+def check_vocabulary(sizes: Mapping[str, Any], checkpoint: Mapping, source: str | os.PathLike) -> None:
+    """Token ids mean pieces: two tokenizers of the same size would be silently wrong, those of two sizes fail late."""
+    theirs = checkpoint.get('meta', {}).get('data_sizes', {})
+    ours, there = sizes.get('vocabulary_digest'), theirs.get('vocabulary_digest')
+    if ours and there and ours != there:
+        raise KoviltError(f'{source}: it was trained with another tokenizer ({theirs.get("vocab_size")} tokens there, '
+                          f'{sizes.get("vocab_size")} here); give TokenizeKorean that one')
 
 
 def _check_answers(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> None:

@@ -23,9 +23,18 @@ from torch.utils.data import DataLoader
 
 import kovilt
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS, MODELS, RUNNERS
+from kovilt.registry import MODELS, RUNNERS
 
-from .checkpoint import describe, latest_checkpoint, load_body, load_whole, load_checkpoint_file, write_checkpoint
+from .checkpoint import (
+    check_vocabulary,
+    describe,
+    latest_checkpoint,
+    load_body,
+    load_checkpoint_file,
+    load_whole,
+    tokenizer_sizes,
+    write_checkpoint,
+)
 from .distributed import init_cpu_process_group
 
 # What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the data's
@@ -127,6 +136,11 @@ class KoviltRunner(Runner):
         return loop
 
     def _inform(self, evaluator, dataset) -> None:
+        sizes = data_sizes(dataset)
+        check_sizes(self.cfg.model, {**sizes, 'num_answers': None})
+        if self.data_sizes.get('vocabulary_digest', sizes.get('vocabulary_digest')) != sizes.get('vocabulary_digest'):
+            raise KoviltError('the evaluation data is read with another tokenizer than the training data or checkpoint; give both '
+                              'the same TokenizeKorean')
         known = {key: value for key, value in self.dataset_meta.items() if key in ('answers', 'answer_counts')}
         evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **known}
 
@@ -170,6 +184,7 @@ class KoviltRunner(Runner):
         checkpoint = load_checkpoint_file(filename, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         training = self._train_dataloader is not None and not self._resume
+        check_vocabulary(self.data_sizes, checkpoint, filename)
         same = checkpoint['meta'].get('model_type') == type(model).__name__
         if training and (not same or self.cfg.get('load_encoder_only', False)):
             loaded, total = load_body(model, checkpoint, filename)
@@ -234,9 +249,12 @@ def data_sizes(dataset) -> dict[str, Any]:
         sizes['num_answers'] = len(answers)
     tokenizer = getattr(dataset, 'tokenizer', None)
     if tokenizer is not None:
-        sizes |= {'vocab_size': len(tokenizer), 'mask_token_id': tokenizer.mask_token_id,
-                  'special_token_ids': sorted(tokenizer.all_special_ids)}
-        sizes['max_text_len'] = getattr(dataset, 'max_text_len', None)
+        sizes |= tokenizer_sizes(tokenizer)
+    steps = [*getattr(dataset, 'image_pipeline', ()), *getattr(dataset, 'text_pipeline', ())]
+    for name in ('patch_size', 'max_text_len'):
+        found = [getattr(step, name) for step in steps if hasattr(step, name)]
+        if found:
+            sizes[name] = found[0]
     return sizes
 
 
@@ -263,6 +281,9 @@ def check_sizes(model: Mapping, sizes: Mapping[str, Any]) -> None:
     if longest is not None and length is not None and length > longest:
         raise KoviltError(f'texts are cut to max_text_len={length} tokens, but model.encoder.max_text_len is {longest}; '
                           'give both the same number')
+    side, cut = encoder.get('patch_size'), sizes.get('patch_size')
+    if side is not None and cut is not None and side != cut:
+        raise KoviltError(f'Patchify cuts patches of {cut} pixels, but model.encoder.patch_size is {side}; give both the same number')
     said, count = (model.get('vqa_head') or {}).get('num_answers'), sizes.get('num_answers')
     if said is not None and count is not None and said != count:
         raise KoviltError(f'model.vqa_head.num_answers is {said}, but the training data has {count} answers; write None to '

@@ -1,7 +1,8 @@
-"""What watches a run: exact resuming, the time of an epoch, and the record that a work folder keeps."""
+"""What watches a run: exact resuming, the time of an epoch, the record of a work folder, the answers of a test."""
 
 from .epoch_time import EpochTimeHook
 from .exact_resume import ExactResumeHook
+from .predictions import PredictionsHook
 from .run_record import RunRecordHook
 
-__all__ = ['EpochTimeHook', 'ExactResumeHook', 'RunRecordHook']
+__all__ = ['EpochTimeHook', 'ExactResumeHook', 'PredictionsHook', 'RunRecordHook']
