@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Train on N processes of this machine:   bash tools/dist_train.sh CONFIG N [options of tools/train.py]
+# Several machines: the same command on each, with NNODES (how many), NODE_RANK (0, 1, ...), MASTER_ADDR and PORT (of node 0).
+# PYTHON=... names the interpreter. With GPUs a process takes one each (NCCL); without, they compute on the CPU (gloo).
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    sed -n '2,4s/^# //p' "$0" >&2
+    exit 2
+fi
+CONFIG=$1
+N=$2
+shift 2
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$N" \
+    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
+    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"
