@@ -11,7 +11,7 @@
     OUT/rooms.json                                                        parameters, counts
 
 The walk: `scene` samples what stands where, `language` speaks about it, `draw` paints it, `write` lays out the files.
-Picture i of a split depends on (seed, split, i) alone. Nothing here needs torch.
+Picture i of a split depends on (seed, split, i) alone, its bytes also on Pillow's version. Nothing here needs torch.
 """
 
 from kovilt.datasets.rooms.scene import COLORS, KINDS, Scene, sample_scene

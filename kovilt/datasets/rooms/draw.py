@@ -6,6 +6,7 @@ touches all four sides, so that its box is exact. The body's colour covers the l
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -355,7 +356,7 @@ def draw_thing(thing: Thing, evening: bool) -> tuple[Image.Image, Image.Image]:
 def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.Image, list[Box], list[float]]:
     """The picture, the box of each thing's visible part, and the share of each silhouette that is visible."""
     picture = draw_background(scene, seeded('kovilt rooms light', seed, split, index))
-    masks = []
+    masks: list[Image.Image] = []
     for thing in scene.things:
         sprite, mask = draw_thing(thing, scene.evening)
         if scene.evening:
@@ -368,8 +369,10 @@ def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.I
 
 
 def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[Box], list[float]]:
+    """Box and share of what nearer things leave of each silhouette, from the nearest thing to the farthest."""
     covered = Image.new('L', (scene.width, scene.height), 0)
-    boxes, shares = [], []
+    boxes: list[Box] = []
+    shares: list[float] = []
     for thing, mask in zip(reversed(scene.things), reversed(masks), strict=True):
         solid = mask.point(lambda value: 255 if value > 127 else 0)
         seen = ImageChops.subtract(solid, covered.crop(thing.box))
@@ -381,6 +384,7 @@ def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[Box], li
 
 
 def draw_shadow(picture: Image.Image, thing: Thing) -> None:
+    """A flat shadow where a thing stands."""
     x0, _, x1, base = thing.box
     reach = max(3, round(0.045 * (x1 - x0)))
     mask = Image.new('L', (x1 - x0 + 2 * reach, 2 * reach), 0)
@@ -389,10 +393,11 @@ def draw_shadow(picture: Image.Image, thing: Thing) -> None:
 
 
 def tint(picture: Image.Image) -> Image.Image:
+    """A thing in the evening."""
     return picture.point([min(255, round(value * share)) for share in EVENING_THINGS for value in range(256)])
 
 
-def draw_background(scene: Scene, rng) -> Image.Image:
+def draw_background(scene: Scene, rng: random.Random) -> Image.Image:
     """Wall, floor, skirting board, and light that falls off from one side."""
     wall, floor = rng.choice(WALLS), rng.choice(FLOORS)
     picture = Image.new('RGB', (scene.width, scene.height), wall)

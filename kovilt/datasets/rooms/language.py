@@ -410,12 +410,12 @@ def join(nouns: list[Noun]) -> Noun:
     return Noun(''.join([*(f'{noun}, ' for noun in before[:-1]), *(f'{noun:과} ' for noun in before[-1:]), last]))
 
 
-def numbered(phrase: str, english: str, kind: Kind, number: int, *, always: bool = False) -> Told:
+def numbered(phrase: str, words: str, kind: Kind, number: int, *, always: bool = False) -> Told:
     """Two red chairs, 빨간 의자 두 개; `always` says one, too."""
     korean = Noun(f'{phrase} {NUMERALS[number]} {kind.counter}' if number > 1 or always else phrase)
     if number > 1:
-        return f'{ENGLISH_NUMERALS[number]} {english}s', korean
-    return (f'one {english}' if always else with_article(english)), korean
+        return f'{ENGLISH_NUMERALS[number]} {words}s', korean
+    return (f'one {words}' if always else with_article(words)), korean
 
 
 def with_article(words: str) -> str:

@@ -191,6 +191,7 @@ def sample_things(rng: random.Random) -> list[Thing]:
 
 
 def supports(things: list[Thing], thing: Thing) -> bool:
+    """Whether something stands on a thing."""
     return any(other.zone == thing.kind.name for other in things)
 
 
@@ -201,7 +202,7 @@ def place(rng: random.Random, things: list[Thing], width: int, height: int, hori
     placed: list[Thing] = []
     for i in order:
         for _ in range(40):
-            thing = replace(things[i], box=draw_box(rng, things[i], placed, width, height, horizon))
+            thing = replace(things[i], box=propose(rng, things[i], placed, width, height, horizon))
             if inside(thing.box, width, height) and fits(thing, placed):
                 placed.append(thing)
                 break
@@ -210,15 +211,17 @@ def place(rng: random.Random, things: list[Thing], width: int, height: int, hori
     return placed
 
 
-def draw_box(rng: random.Random, thing: Thing, placed: list[Thing], width: int, height: int, horizon: int) -> Box:
+def propose(rng: random.Random, thing: Thing, placed: list[Thing], width: int, height: int, horizon: int) -> Box:
+    """A place for a thing that its zone allows: on its holder, on the wall, or standing on the floor."""
     side = SIZES[thing.size] * min(width, height) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
     w, h = round(side * thing.kind.aspect**0.5), round(side / thing.kind.aspect**0.5)
-    margin = 4
+    margin = 4  # pixels to the picture's border
     holder = next((other for other in placed if other.kind.name == thing.zone), None)
     if holder is not None:
         x0, y0, x1, y1 = holder.box
-        inset = round(0.30 * (x1 - x0)) if holder.kind.name == '침대' else round(0.12 * (x1 - x0))
-        left, right = (x0 + 4, x1 - inset) if holder.mirrored else (x0 + inset, x1 - 4)
+        pillow = round((0.30 if holder.kind.name == '침대' else 0.05) * (x1 - x0))
+        end = round(0.05 * (x1 - x0))
+        left, right = (x0 + end, x1 - pillow) if holder.mirrored else (x0 + pillow, x1 - end)
         x = rng.randint(left, max(left, right - w))
         base = round(y0 + holder.kind.support * (y1 - y0))
         return x, base - h, x + w, base
@@ -233,6 +236,7 @@ def draw_box(rng: random.Random, thing: Thing, placed: list[Thing], width: int, 
 
 
 def inside(box: Box, width: int, height: int) -> bool:
+    """Whether a box lies in the picture."""
     return box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
 
 
@@ -250,12 +254,14 @@ def overlap(a: Box, b: Box) -> int:
 
 
 def hides(front: Thing, back: Thing, things: list[Thing]) -> int:
+    """Area of one box under another's that is nearer; what stands on a thing does not hide it."""
     if front is back or front.zone == back.kind.name or depth(front, things) < depth(back, things):
         return 0
     return overlap(front.box, back.box)
 
 
 def hidden_share(thing: Thing, things: list[Thing]) -> float:
+    """Share of a box that lies under nearer boxes."""
     return sum(hides(other, thing, things) for other in things) / thing.area
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
+import signal
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from kovilt.datasets.rooms.draw import draw_scene
 from kovilt.datasets.rooms.language import captions, questions
@@ -22,10 +24,7 @@ from kovilt.errors import KoviltError
 VERSION = 2  # grows when the same seed would draw other bytes
 QUALITY = 90
 CHUNK = 16  # pictures a worker draws before it reports
-SUBSETS = {
-    False: '실내 가전 및 가구배치 이미지 수집',
-    True: '개인생활환경 이미지 수집',
-}  # by: is an animal in the picture
+SUBSETS = '실내 가전 및 가구배치 이미지 수집', '개인생활환경 이미지 수집'  # the second with a cat or a dog
 SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
 CAPTION_FILE = 'MSCOCO_train_val_Korean.json'
 SUMMARY_FILE = 'rooms.json'
@@ -45,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one picture adds to the files: JSON lines without the commas between them."""
+    """What one picture adds to the files, as lines of JSON."""
 
     split: str
     subset: str
@@ -169,7 +168,9 @@ def make_rooms(
         write_rooms(temporary, wanted, workers, progress)
         temporary.replace(out)
     except OSError as error:
-        raise KoviltError(f'{out} cannot be written ({error.strerror}): name a folder you may write to') from error
+        raise KoviltError(
+            f'{out} cannot be written ({error.strerror or error}): name a folder you may write to'
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return True
@@ -203,14 +204,16 @@ def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int,
         for start in range(0, count, CHUNK)
     ]
     entries: list[Entry] = []
-    for drawn in run_jobs(jobs, workers):
-        entries += drawn
-        progress(len(entries), sum(counts.values()))
-    write_lines(root / 'boxes.jsonl', (entry.boxes for entry in entries))
-    captions_file = root / 'captions' / CAPTION_FILE
-    captions_file.write_text('[\n' + ',\n'.join(entry.captions for entry in entries) + '\n]\n', encoding='utf-8')
+    with open_text(root / 'boxes.jsonl') as boxes, open_text(root / 'captions' / CAPTION_FILE) as told:
+        for drawn in run_jobs(jobs, workers):
+            for entry in drawn:
+                boxes.write(entry.boxes + '\n')
+                told.write((',\n' if entries else '[\n') + entry.captions)
+                entries.append(replace(entry, boxes='', captions=''))
+            progress(len(entries), sum(counts.values()))
+        told.write('\n]\n')
     for split, (folder, _) in SPLITS.items():
-        for subset in SUBSETS.values():
+        for subset in SUBSETS:
             rows = [entry for entry in entries if entry.split == split and entry.subset == subset]
             if rows:
                 write_subset(root, root / 'vqa' / folder, subset, rows, wanted['zip'])
@@ -223,18 +226,23 @@ def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int,
     (root / SUMMARY_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
-def run_jobs(jobs: list[Job], workers: int) -> Iterable[list[Entry]]:
-    """The jobs' results in their order."""
-    if workers <= 1:
+def run_jobs(jobs: list[Job], workers: int) -> Iterator[list[Entry]]:
+    """The jobs' results in the order of the jobs."""
+    if workers == 1:
         yield from map(draw_job, jobs)
         return
-    with multiprocessing.get_context().Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap(draw_job, jobs)
+    # Workers leave Ctrl-C to the main process: one message instead of a traceback from each.
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        yield from pool.map(draw_job, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    with path.open('w', encoding='utf-8', newline='\n') as file:
-        file.writelines(f'{text}\n' for text in lines)
+def open_text(path: Path) -> TextIO:
+    return path.open('w', encoding='utf-8', newline='\n')
 
 
 def write_subset(root: Path, folder: Path, subset: str, rows: list[Entry], zipped: bool) -> None:
