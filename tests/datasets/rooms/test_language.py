@@ -153,27 +153,28 @@ def test_a_picture_has_six_to_eight_questions_one_yes_one_no():
 
 
 def test_answering_without_looking_stays_below_two_in_five(many):
-    """Three question-only predictors, fitted on 1500 scenes: by exact text, by words that matter, by type."""
+    """Question-only predictors, fitted on 1500 scenes: by exact text, by words that matter, by type. An answer that the
+    question offers counts as "the first" or "the second" of those offered, the best one can do with a comparison."""
 
     def keys(question) -> tuple:
         words = tuple(re.findall(f'{COLOR}|{KIND}|왼쪽|오른쪽|큰|커|작|많|적|위에|벽|쪽', question.text))
-        return (
-            question.text,
-            (question.answer_type, words),
-            (question.answer_type, frozenset(words)),
-            question.answer_type,
-        )
+        kind = question.answer_type
+        return question.text, (kind, words), (kind, frozenset(words)), (kind, len(MENTION.findall(question.text))), kind
 
-    tables: list[dict] = [defaultdict(Counter) for _ in range(4)]
+    def said(question) -> str | int:
+        offered = [mention['kind'] for mention in MENTION.finditer(question.text)]
+        return offered.index(question.answer) if question.answer in offered else question.answer
+
+    tables: list[dict] = [defaultdict(Counter) for _ in range(5)]
     for question in many['train']:
         for table, key in zip(tables, keys(question), strict=True):
-            table[key][question.answer] += 1
-    for first in range(4):  # each falls back on the coarser ones behind it
+            table[key][said(question)] += 1
+    for first in range(5):  # each falls back on the coarser ones behind it
         hits = 0
         for question in many['val']:
-            seen = [(table[key]) for table, key in zip(tables, keys(question), strict=True)][first:]
+            seen = [table[key] for table, key in zip(tables, keys(question), strict=True)][first:]
             counts = next(counts for counts in seen if sum(counts.values()) >= 3)
-            hits += counts.most_common(1)[0][0] == question.answer
+            hits += counts.most_common(1)[0][0] == said(question)
         assert hits / len(many['val']) < 0.40
 
 
