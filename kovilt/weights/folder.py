@@ -44,8 +44,8 @@ _WEIGHTS, _OWN_WEIGHTS, _INFO, _CARD = 'model.safetensors', 'kovilt_heads.safete
 
 
 @dataclass(frozen=True)
-class ModelFolder:
-    """A model read from its folder, in evaluation mode on the CPU, and how its pictures and texts are prepared."""
+class TrainedModel:
+    """A model in evaluation mode on the CPU, how its pictures and texts are prepared, and what else is known of it."""
 
     model: BaseModel
     image_pipeline: list[dict[str, Any]]
@@ -81,6 +81,8 @@ def save_model_folder(
     Raises:
         KoviltError: `out` exists or cannot be written, a weight is not finite, or sizes disagree.
     """
+    from kovilt.engine.checkpoint import tokenizer_sizes
+
     out = Path(os.path.abspath(Path(out).expanduser()))
     _check_place(out, overwrite)
     kind = str(model_cfg.get('type', '')).rpartition('.')[2]
@@ -114,6 +116,7 @@ def save_model_folder(
             'image_pipeline': [dict(step) for step in image_pipeline],
             'max_text_len': max_text_len,
             'normalizer': NORMALIZER,
+            'vocabulary_digest': tokenizer_sizes(tokenizer)['vocabulary_digest'],
             'answer_counts': None if answer_counts is None else list(answer_counts),
             'training': dict(training or {}),
             'files': {file.name: _digest(file) for file in sorted(part.iterdir())},
@@ -129,7 +132,7 @@ def save_model_folder(
     return out
 
 
-def load_model_folder(path: str | Path, *, kind: str | None = None) -> ModelFolder:
+def load_model_folder(path: str | Path, *, kind: str | None = None) -> TrainedModel:
     """Reads a folder that `save_model_folder` wrote, after comparing every file with its size and digest.
 
     Args:
@@ -171,7 +174,7 @@ def load_model_folder(path: str | Path, *, kind: str | None = None) -> ModelFold
     if 'vqa_head' in model_cfg:
         model.answers = _read_answers(config, model.vqa_head.num_answers, path / 'config.json')
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(path), max_text_len=info['max_text_len'])]
-    return ModelFolder(model.eval(), info['image_pipeline'], text_pipeline, info)
+    return TrainedModel(model.eval(), info['image_pipeline'], text_pipeline, info)
 
 
 def _check_place(out: Path, overwrite: bool) -> None:

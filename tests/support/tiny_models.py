@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from kovilt.registry import MODELS
@@ -45,11 +47,32 @@ def tiny_config(kind: str = 'ViLTForVQA') -> dict[str, Any]:
 
 def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0) -> torch.nn.Module:
     """Random weights, also where training starts from zeros and ones, so that no two parameters can be confused."""
-    model = MODELS.build(tiny_config(kind)).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = MODELS.build(tiny_config(kind)).eval()
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
     if kind == 'ViLTForVQA':
         model.answers = list(ANSWERS)
     return model
+
+
+def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
+    """What `KoviltRunner` leaves of a training: `out`/epoch_1.pth, with its tokenizer in `out`/tokenizer."""
+    from kovilt.engine.checkpoint import tokenizer_sizes, write_checkpoint
+
+    tokenizer, model = tiny_tokenizer(), tiny_model(kind)
+    tokenizer.save_pretrained(out / 'tokenizer')
+    text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(out / 'tokenizer'), max_text_len=MAX_TEXT_LEN)]
+    config = tiny_config(kind)
+    config['encoder']['vocab_size'] = None                # "from the data", as configs say it
+    dataset = dict(type='AIHubLivingVQA', data_root='gone', image_pipeline=IMAGE_PIPELINE, text_pipeline=text_pipeline)
+    sizes, known = tokenizer_sizes(tokenizer), {}
+    if kind == 'ViLTForVQA':
+        config['vqa_head']['num_answers'] = None
+        sizes['num_answers'], known = len(ANSWERS), dict(answers=ANSWERS, answer_counts=[5, 4, 3, 2, 1])
+    meta = dict(
+        model_type=kind, epoch=1, iter=10, seed=0, data_sizes=sizes, dataset_meta=known,
+        cfg=Config(dict(model=config, val_dataloader=dict(batch_size=2, dataset=dataset), amp=None)).pretty_text) | meta
+    write_checkpoint(dict(state_dict=model.state_dict(), meta=meta), out / 'epoch_1.pth')
+    return out / 'epoch_1.pth'

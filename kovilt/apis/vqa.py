@@ -1,0 +1,170 @@
+"""Ask a trained model: pictures and questions in, answers with their scores out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from kovilt.datasets.korean import normalize_korean
+from kovilt.errors import KoviltError
+from kovilt.registry import FUNCTIONS, TRANSFORMS
+from kovilt.weights import check_tokenizer, load_trained
+
+Picture = str | os.PathLike | Image.Image | np.ndarray
+
+MOST_CHARACTERS = 1000   # far beyond the 40 tokens that a model reads: a file was pasted, or a loop ran away
+LEAST_SIDE = 8           # pixels; nothing can be seen on less
+
+
+class VQAInferencer:
+    """Answers Korean questions about pictures.
+
+    >>> ask = VQAInferencer('work_dirs/quickstart/model')
+    >>> ask('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
+
+    The same question about the same picture gets the same answer, alone or among others.
+
+    Args:
+        model: a model folder, a checkpoint (.pth) of training, or a work folder, whose latest checkpoint is taken.
+        config: the config of a checkpoint; None = the one that it carries.
+        device: 'cpu', 'cuda', 'cuda:1', ...; None = the GPU if there is one.
+        batch_size: pairs that are computed together.
+        tokenizer: a tokenizer's folder or file, when a checkpoint's config names one that has moved.
+
+    Raises:
+        KoviltError: no such model, a damaged one, or one that does not answer questions.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike,
+        *,
+        config: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        batch_size: int = 32,
+        tokenizer: str | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise KoviltError(f'batch_size={batch_size}: at least one pair is computed at a time')
+        self.batch_size = batch_size
+        trained = load_trained(model, config=config, tokenizer=tokenizer, kind='ViLTForVQA')
+        device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+        try:
+            self.model = trained.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise KoviltError(f'device {device}: {str(error).splitlines()[0]}') from error
+        self._image_steps = [TRANSFORMS.build(step) for step in trained.image_pipeline]
+        self._text_steps = [TRANSFORMS.build(step) for step in trained.text_pipeline]
+        self._collate = FUNCTIONS.get('PairCollate')
+        for step in self._text_steps:
+            if hasattr(step, 'tokenizer'):
+                check_tokenizer(trained, step.tokenizer)
+
+    @property
+    def answers(self) -> list[str]:
+        """Every answer that the model can give."""
+        return list(self.model.answers)
+
+    def __call__(
+        self, pictures: Picture | Sequence[Picture], questions: str | Sequence[str], topk: int = 5
+    ) -> list[dict[str, Any]]:
+        """Answers each pair of a picture and a question, in their order.
+
+        Args:
+            pictures: one or a list of paths, PIL images or uint8 arrays (H, W, 3) or (H, W). A picture that stands for
+                several questions (the same path, or the same object) is read once.
+            questions: one or a list. Of pictures and questions, one stands for all of the other's.
+            topk: how many answers to list, best first; fewer when the model knows fewer.
+
+        Returns:
+            For each pair dict(answer=..., score=..., topk=[dict(answer=..., score=...), ...]); a score is the softmax
+            probability of the answer among all answers of the model.
+
+        Raises:
+            KoviltError: a picture or question that cannot be used, by its number in the list; counts that do not match.
+        """
+        if isinstance(topk, bool) or not isinstance(topk, int) or topk < 1:
+            raise KoviltError(f'topk={topk!r}: at least the best answer is listed')
+        pictures = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        questions = [questions] if isinstance(questions, str) else list(questions)
+        first: dict[Any, int] = {}
+        numbers = [first.setdefault(_identity(n, picture), n) for n, picture in enumerate(pictures)]
+        texts = [self._read_question(n, question) for n, question in enumerate(questions)]
+        if len(pictures) != len(questions) and 1 not in (len(pictures), len(questions)):
+            raise KoviltError(
+                f'{len(pictures)} pictures and {len(questions)} questions: give as many of each, or one of either')
+        count = max(len(pictures), len(questions)) if pictures and questions else 0
+        pairs = [(numbers[i % len(pictures)], i % len(texts)) for i in range(count)]
+        order = sorted(range(count), key=lambda i: pairs[i][0])   # a picture's questions together
+
+        self.model.topk = topk
+        results: list[dict[str, Any]] = [{}] * count
+        images: dict[int, dict[str, Any]] = {}                    # of one batch; the next keeps what it shares
+        for start in range(0, count, self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            needed = dict.fromkeys(pairs[i][0] for i in chosen)
+            images = {n: images.get(n) or self._read_picture(n, pictures[n]) for n in needed}
+            samples = [
+                dict(texts[text], image=images[picture], image_id=picture, sample_seed=0)
+                for picture, text in (pairs[i] for i in chosen)
+            ]
+            with torch.inference_mode():
+                predictions = self.model(self._collate(samples)[0], mode='predict')
+            for i, prediction in zip(chosen, predictions, strict=True):
+                results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}
+        return results
+
+    def _read_question(self, number: int, question: str) -> dict[str, Any]:
+        """The pieces of a question: input_ids, word_ids, pad_id."""
+        if not isinstance(question, str):
+            raise KoviltError(f'question {number}: {question!r} is a {type(question).__name__}; give text')
+        text = normalize_korean(question)
+        if not text:
+            raise KoviltError(f'question {number}: it is empty; ask something')
+        if len(text) > MOST_CHARACTERS:
+            raise KoviltError(
+                f'question {number}: {len(text):,} characters ({text[:20]}...); ask in at most {MOST_CHARACTERS:,}')
+        results = {'text': text}
+        for step in self._text_steps:
+            results = step(results)
+        read, said = int(results['word_ids'].max()) + 1, len(text.split())
+        if read < said:
+            warnings.warn(f'question {number}: only its first {read} of {said} words are read', stacklevel=3)
+        return {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
+
+    def _read_picture(self, number: int, picture: Picture) -> dict[str, Any]:
+        """The patches and the grid of a picture."""
+        if isinstance(picture, (str, os.PathLike)):
+            results, name = {'img_path': os.fspath(picture)}, f'picture {number}: '
+        else:
+            results, name = {'img_path': f'picture {number}', 'img': picture}, ''
+        try:
+            for step in self._image_steps:
+                results = step(results)
+                _check_side(results)
+        except KoviltError as error:
+            raise KoviltError(f'{name}{error}') from error
+        return {'patches': results['patches'], 'grid': results['grid']}
+
+
+def _identity(number: int, picture: Picture) -> Any:
+    """What tells whether two pictures are one."""
+    if isinstance(picture, (str, os.PathLike)):
+        return os.path.abspath(picture)
+    if isinstance(picture, (Image.Image, np.ndarray)):
+        return id(picture)
+    kind = type(picture).__name__
+    raise KoviltError(f'picture {number}: a {kind}; give a path, a PIL image or a uint8 array (H, W, 3)')
+
+
+def _check_side(results: dict[str, Any]) -> None:
+    image = results.get('img')
+    if isinstance(image, Image.Image) and min(image.size) < LEAST_SIDE:
+        size = f'{image.width} x {image.height}'
+        raise KoviltError(f'{results["img_path"]}: {size} pixels; give a picture of at least {LEAST_SIDE} a side')

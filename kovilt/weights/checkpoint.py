@@ -1,0 +1,181 @@
+"""A trained model from where it lies: its folder, or a checkpoint of its training, which carries the config."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kovilt.errors import KoviltError
+from kovilt.registry import MODELS
+
+from .folder import TrainedModel, load_model_folder, save_model_folder
+
+_WORTH_KNOWING = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
+
+
+def load_trained(
+    path: str | os.PathLike,
+    *,
+    config: str | os.PathLike | None = None,
+    tokenizer: str | None = None,
+    kind: str | None = None,
+) -> TrainedModel:
+    """Loads a model folder, a training checkpoint (.pth), or the latest checkpoint of a work folder.
+
+    Args:
+        path: folder or file.
+        config: config file of a checkpoint; None = the one that the checkpoint carries.
+        tokenizer: what `load_tokenizer` takes, in place of the tokenizer that the config names.
+        kind: the model class that is wanted, such as 'ViLTForVQA'; None takes any.
+
+    Raises:
+        KoviltError: nothing there, a damaged file, a model of another kind, sizes that disagree.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise KoviltError(f'{path}: no such model folder or checkpoint')
+    checkpoint = _checkpoint_file(path)
+    if checkpoint is not None:
+        trained = _load_checkpoint(checkpoint, config, kind)
+    elif config is None:
+        trained = load_model_folder(path, kind=kind)
+    else:
+        raise KoviltError(f'{path}: a model folder carries its own config; leave out {config}')
+    if tokenizer is not None:
+        for step in trained.text_pipeline:
+            if 'tokenizer' in step:
+                step['tokenizer'] = tokenizer
+    return trained
+
+
+def export_checkpoint(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    config: str | os.PathLike | None = None,
+    tokenizer: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a checkpoint, or the latest of a work folder, as the model folder `out`; arguments as `load_trained`."""
+    from kovilt.datasets.transforms.text import load_tokenizer
+
+    if _checkpoint_file(Path(path).expanduser()) is None:
+        raise KoviltError(f'{path}: no checkpoint to export')
+    trained = load_trained(path, config=config, tokenizer=tokenizer)
+    tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
+    check_tokenizer(trained, tokens)
+    return save_model_folder(
+        trained.model,
+        tokens,
+        out,
+        model_cfg=trained.info['model'],
+        image_pipeline=trained.image_pipeline,
+        max_text_len=trained.info['max_text_len'],
+        answer_counts=trained.info['answer_counts'],
+        training=trained.info['training'],
+        overwrite=overwrite,
+    )
+
+
+def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
+    """KoviltError unless `tokenizer` numbers its pieces as that of training did; else every word is another."""
+    from kovilt.engine.checkpoint import tokenizer_sizes
+
+    expected = trained.info.get('vocabulary_digest')
+    if expected is not None and tokenizer_sizes(tokenizer)['vocabulary_digest'] != expected:
+        raise KoviltError(f'tokenizer {tokenizer.name_or_path}: the model was trained with another one; name that one')
+
+
+def _checkpoint_file(path: Path) -> Path | None:
+    """The checkpoint that `path` is or, as a work folder, holds; None when it is no place of checkpoints."""
+    from kovilt.engine.checkpoint import latest_checkpoint
+
+    return path if path.is_file() else latest_checkpoint(path)
+
+
+def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | None) -> TrainedModel:
+    from kovilt.engine.checkpoint import load_checkpoint_file, load_whole
+    from kovilt.engine.config import load_config
+    from kovilt.engine.runner import fill_sizes
+
+    checkpoint = load_checkpoint_file(path)
+    meta = checkpoint['meta']
+    if config is not None:
+        cfg = load_config(config).to_dict()
+    elif isinstance(meta.get('cfg'), str):
+        cfg = read_plain_config(meta['cfg'], source=f'config in {path}')
+    else:
+        raise KoviltError(f'{path}: no config in it; name the config that it was trained with')
+    source = str(config or f'config in {path}')
+    model_cfg, dataset = cfg.get('model'), _dataset(cfg)
+    if not isinstance(model_cfg, dict) or dataset is None:
+        raise KoviltError(f'{source}: it has no {"model" if model_cfg is None else "dataset with an image_pipeline"}')
+    if kind is not None and model_cfg.get('type') != kind:
+        raise KoviltError(f'{path}: holds a {model_cfg.get("type")}, a {kind} is needed here')
+    sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
+    model_cfg = fill_sizes(model_cfg, sizes)
+    model = MODELS.build(dict(model_cfg))
+    if 'answers' in known:
+        model.answers = list(known['answers'])
+    load_whole(model, checkpoint, path)
+    if 'vqa_head' in model_cfg and len(model.answers) != model.vqa_head.num_answers:
+        raise KoviltError(f'{path}: {len(model.answers)} answers, {model.vqa_head.num_answers} in its answer head')
+    texts = dataset['text_pipeline']
+    info = {
+        'model': model_cfg,
+        'max_text_len': min(step['max_text_len'] for step in texts if 'max_text_len' in step),
+        'vocabulary_digest': sizes.get('vocabulary_digest'),
+        'answer_counts': known.get('answer_counts'),
+        'training': {key: meta[key] for key in _WORTH_KNOWING if key in meta},
+    }
+    return TrainedModel(model.eval(), dataset['image_pipeline'], texts, info)
+
+
+def _dataset(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The dataset whose pipelines are those of evaluation; the test set's, else the validation set's."""
+    for name in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+        dataset = (cfg.get(name) or {}).get('dataset') or {}
+        if 'image_pipeline' in dataset and 'text_pipeline' in dataset:
+            return dataset
+    return None
+
+
+def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
+    """The values of a config's text as MMEngine dumps it: `name = value` lines of literals and dict(...), nothing else.
+
+    A config is a program when MMEngine reads it. One that comes inside a checkpoint is only parsed, never run.
+
+    Raises:
+        KoviltError: anything that is not such a line.
+    """
+    try:
+        lines = ast.parse(text).body
+    except SyntaxError as error:
+        raise KoviltError(f'{source}, line {error.lineno}: {error.msg}') from error
+    values = {}
+    for line in lines:
+        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
+            raise KoviltError(f'{source}, line {line.lineno}: not a plain "name = value"; name the config file instead')
+        try:
+            values[line.targets[0].id] = _plain_value(line.value)
+        except ValueError as error:
+            raise KoviltError(f'{source}, line {line.lineno}: no plain value; name the config file instead') from error
+    return values
+
+
+def _plain_value(node: ast.expr) -> Any:
+    match node:
+        case ast.Call(func=ast.Name(id='dict'), args=[] | [ast.Dict()]) if all(word.arg for word in node.keywords):
+            others = {word.arg: _plain_value(word.value) for word in node.keywords}
+            return {**_plain_value(node.args[0]), **others} if node.args else others
+        case ast.Dict() if None not in node.keys:
+            pairs = zip(node.keys, node.values, strict=True)
+            return {ast.literal_eval(key): _plain_value(value) for key, value in pairs}
+        case ast.List():
+            return [_plain_value(item) for item in node.elts]
+        case ast.Tuple():
+            return tuple(_plain_value(item) for item in node.elts)
+    return ast.literal_eval(node)

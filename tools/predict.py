@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Ask a trained model about a picture.
+
+    python tools/predict.py work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?"
+    python tools/predict.py work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의자는 몇 개예요?" --topk 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))   # also without installation
+
+from kovilt.errors import run_cli  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('model', help='model folder, checkpoint (.pth), or work folder of a training run')
+    parser.add_argument('picture', help='picture file')
+    parser.add_argument('question', nargs='+', help='one question or several, each in quotes')
+    parser.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
+    parser.add_argument('--tokenizer', help='folder or file of the tokenizer, when it is not where the config says')
+    parser.add_argument('--topk', type=int, default=5, metavar='K', help='how many answers to list (default: 5)')
+    parser.add_argument('--json', action='store_true', help='print what the API returns, a line for each question')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from kovilt.environment import check_environment
+    check_environment()
+    import json
+
+    from kovilt.apis import VQAInferencer
+    from kovilt.evaluation.table import display_width
+
+    ask = VQAInferencer(args.model, config=args.config, device=args.device, tokenizer=args.tokenizer)
+    results = ask(args.picture, args.question, topk=args.topk)
+    for question, result in zip(args.question, results, strict=True):
+        if args.json:
+            print(json.dumps(result, ensure_ascii=False))
+            continue
+        width = max(display_width(row['answer']) for row in result['topk'])
+        print(question)
+        for row in result['topk']:
+            print(f'  {row["answer"]}{" " * (width - display_width(row["answer"]))}  {100 * row["score"]:6.2f} %')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))
