@@ -1,0 +1,79 @@
+"""The two passes of pre-training."""
+import pytest
+import torch
+
+from kovilt.registry import MODELS
+from tests.models.test_steps import make_batch
+from tests.support.tiny_models import tiny_config, tiny_model
+
+
+def test_the_total_is_l1_plus_l2_plus_half_l3():
+    model = tiny_model('ViLTForPreTraining')
+    losses = model(make_batch(8), mode='loss')
+    total, logs = model.parse_losses(losses)
+    distance = losses['wpa_matched_distance']
+    torch.testing.assert_close(total, losses['mlm_loss'] + losses['itm_loss'] + 0.5 * distance)
+    assert set(logs) == {'loss', *model.loss_names}
+
+
+def test_every_parameter_learns():
+    model = tiny_model('ViLTForPreTraining')
+    model.parse_losses(model(make_batch(8), mode='loss'))[0].backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert idle == []
+
+
+def test_masked_words_see_the_true_picture_and_matching_the_whole_caption(monkeypatch):
+    model, batch = tiny_model('ViLTForPreTraining'), make_batch(8)
+    seen = []
+    encode = model.encoder.forward
+
+    def watch(**arguments):
+        seen.append(arguments)
+        return encode(**arguments)
+
+    monkeypatch.setattr(model.encoder, 'forward', watch)
+    model(batch, mode='loss')
+    masked, matching = seen
+    assert torch.equal(masked['image_index'], batch['image_index'])
+    assert not torch.equal(masked['input_ids'], batch['input_ids'])
+    assert torch.equal(matching['input_ids'], batch['input_ids'])
+    assert int((matching['image_index'] != batch['image_index']).sum()) == 4
+
+
+def test_evaluation_is_deterministic_and_draws_the_same_masks():
+    model, batch = tiny_model('ViLTForPreTraining'), make_batch(8)
+    with torch.no_grad():
+        assert model.val_step([batch]) == model.val_step([batch])
+
+
+def test_alignment_ignores_the_exchange_and_carries_every_word():
+    model, batch = tiny_model('ViLTForPreTraining'), make_batch(6)
+    plan, word_mask, patch_mask = model.align(batch)
+    assert plan.shape == (6, 6, 20) and patch_mask.all()
+    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('left_out', ['mlm_head', 'wpa_head'])
+def test_an_objective_can_be_left_out(left_out):
+    model = MODELS.build(dict(tiny_config('ViLTForPreTraining'), **{left_out: None}))
+    losses = model(make_batch(8), mode='loss')
+    assert losses.keys() == set(model.loss_names)
+    assert not any(name.startswith(left_out[:3]) for name in losses)
+
+
+def test_alignment_without_matching_is_refused():
+    with pytest.raises(ValueError, match='wpa_head needs itm_head'):
+        MODELS.build(dict(tiny_config('ViLTForPreTraining'), itm_head=None))
+
+
+def test_bfloat16_autocast_trains_with_transport_in_float32():
+    model = tiny_model('ViLTForPreTraining')
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model(make_batch(8), mode='loss')
+    exact = model(make_batch(8), mode='loss')
+    assert losses['wpa_loss'].dtype == torch.float32
+    for name in ('mlm_loss', 'itm_loss', 'wpa_loss'):
+        torch.testing.assert_close(losses[name].float(), exact[name], rtol=0.05, atol=0.05)
+    model.parse_losses(losses)[0].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
