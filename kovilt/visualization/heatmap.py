@@ -20,14 +20,14 @@ def draw_alignment(
     plan: np.ndarray,
     out: str | Path,
     *,
-    boxes: Sequence[Sequence[float] | None] | None = None,
+    boxes: Sequence[Sequence[Sequence[float]]] | None = None,
     columns: int = 4,
     width: int = 260,
 ) -> Path:
     """Draw one panel a word, the mass that it sends to each patch laid over the picture, into the PNG `out`.
 
     plan (W, rows, cols): non-negative mass from each of the W words to each patch; every panel is scaled to its own
-    largest value. boxes: for each word the true box (left, top, right, bottom) in pixels of `picture`, or None.
+    largest value. boxes: for each word the boxes of what it names, each (left, top, right, bottom) in pixels.
     With no Hangul font on the machine a panel carries its word's number, and `<out>.txt` lists the words.
     Raises ValueError when the plan does not fit the words.
     """
@@ -52,8 +52,8 @@ def draw_alignment(
         draw.text((left, top), word if korean_font() else f'word {place + 1}', INK, load_font(20))
         top += caption
         sheet.paste(overlay(small, plan[place]), (left, top))
-        if boxes is not None and boxes[place] is not None:
-            x0, y0, x1, y1 = (side * scale for side in boxes[place])
+        for box in boxes[place] if boxes is not None else ():
+            x0, y0, x1, y1 = (side * scale for side in box)
             draw.rectangle((left + x0, top + y0, left + x1, top + y1), outline='#0b57d0', width=3)
     sheet.save(out, optimize=True)
     return out

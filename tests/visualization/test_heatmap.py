@@ -26,7 +26,7 @@ def test_a_panel_for_each_word_and_the_words_beside(tmp_path, monkeypatch, with_
     if not with_font:
         monkeypatch.setattr(fonts, '_search', lambda: None)
     words = ['고양이가', '소파에', '있다']
-    boxes = [(0, 0, 20, 20), None, (5, 5, 30, 30)]
+    boxes = [[(0, 0, 20, 20)], [], [(5, 5, 30, 30), (40, 0, 60, 9)]]
     out = draw_alignment(
         Image.new('RGB', (64, 32)), words, np.ones((3, 1, 2)), tmp_path / 'a' / 'heat.png', boxes=boxes
     )
