@@ -1,0 +1,337 @@
+#!/usr/bin/env python
+"""Ko-ViLT on drawn rooms, end to end: draw, pre-train, fine-tune, evaluate, look, ask. `make quickstart`, `make rooms`.
+
+    python tools/quickstart.py                    # ten minutes on two cores, from the body that kovilt ships
+    python tools/quickstart.py --recipe rooms     # the recipe from nothing; makes such a body
+
+Every step is one of kovilt's own tools; what is done is not done again, an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # also without installation
+
+from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.recipe import Step, clock, run_plan  # noqa: E402
+
+BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder, made by --recipe rooms
+LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: pictures, and optimizer steps of 64 texts."""
+
+    images: int
+    dev_images: int
+    pretrain_steps: int
+    vqa_steps: int
+    val_interval: int
+
+
+SIZES = {
+    ('quickstart', 'default'): Size(2000, 500, 300, 1500, 500),
+    ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
+    ('rooms', 'default'): Size(8000, 500, 10000, 10000, 1000),
+    ('rooms', 'tiny'): Size(40, 8, 6, 6, 3),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--recipe', choices=('quickstart', 'rooms'), default='quickstart', help='(default: quickstart)')
+    parser.add_argument(
+        '--scale', choices=('default', 'tiny'), default='default', help='tiny: a minute, learns nothing'
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    return parser.parse_args()
+
+
+def plan(recipe: str, size: Size, work: Path) -> list[Step]:
+    """The steps of a recipe, in order. `work` is the folder they write to."""
+    data, tokenizer = work / 'data', work / 'data' / 'tokenizer'
+    own = recipe == 'rooms'
+    body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
+    # What 2 cores take, in seconds: a start of a tool, an optimizer step, a dev question.
+    start, pretrain_step, vqa_step, question = 9, 0.35, 0.11, 0.004
+    questions = 8 * size.dev_images
+
+    def train(name: str, title: str, steps: int, seconds: float, watch: Sequence[str], load_from: str = '') -> Step:
+        options = [f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={min(size.val_interval, steps)}']
+        if not own:
+            place = 'dataset.text_pipeline.0.tokenizer'
+            options += [f'{loader}.{place}={BODY}' for loader in ('train_dataloader', 'val_dataloader')]
+        start_from = ['--load-from', load_from] if load_from else []
+        command = [
+            'tools/train.py',
+            f'configs/rooms/{name}.py',
+            '--work-dir',
+            f'{work}/{name}',
+            '--resume',
+            *start_from,
+        ]
+        return Step(name, title, [*command, '--cfg-options', *options], work / name, start + steps * seconds, watch)
+
+    def test(name: str, title: str) -> Step:
+        folder = work / f'{name}_test'
+        checkpoint = f'{work}/{name}/iter_{size.vqa_steps}.pth'
+        command = ['tools/test.py', f'configs/rooms/{name}.py', checkpoint, '--work-dir', f'{folder}']
+        out = ['--out', f'{folder}/predictions.jsonl']
+        return Step(f'{name}_test', title, [*command, *out], folder, start + questions * question)
+
+    draw = ['tools/data/make_rooms.py', f'{data}', '--images', f'{size.images}', '--dev-images', f'{size.dev_images}']
+    steps = [Step('draw', 'draw rooms · 방 그리기', [*draw, '--seed', '0'], data, 2 + size.images / 100)]
+    if own:
+        corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
+        command = ['tools/data/train_tokenizer.py', f'{tokenizer}', '--vocab-size', '1000', *corpus]
+        steps.append(Step('tokenizer', 'train the tokenizer · 토크나이저 학습', command, tokenizer, 10))
+    steps += [
+        train('pretrain', 'pre-train from scratch · 사전학습', size.pretrain_steps, pretrain_step, LOSSES),
+        train(
+            'vqa',
+            'fine-tune the pre-trained body · 미세조정',
+            size.vqa_steps,
+            vqa_step,
+            ['vqa_loss', 'vqa_accuracy'],
+            body,
+        ),
+        train(
+            'vqa_scratch',
+            'the same from scratch · 사전학습 없이',
+            size.vqa_steps,
+            vqa_step,
+            ['vqa_loss', 'vqa_accuracy'],
+        ),
+        train('question_only', 'the same without pictures · 그림 없이', size.vqa_steps, vqa_step / 4, ['vqa_loss']),
+        test('vqa', 'evaluate · 평가'),
+        test('vqa_scratch', 'evaluate from scratch · 평가 (사전학습 없이)'),
+        test('question_only', 'evaluate without pictures · 평가 (그림 없이)'),
+        Step(
+            'alignment',
+            'words and boxes · 단어와 상자 비교',
+            ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment'],
+            work / 'alignment',
+            start + 20,
+        ),
+    ]
+    return steps
+
+
+def read_results(work: Path, taken: Mapping[str, float]) -> dict:
+    """The summary of a finished plan: what stands in `summary.json`, all accuracies in percent."""
+    tests = {
+        name: json.loads((work / f'{name}_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
+        for name in ('vqa', 'vqa_scratch', 'question_only')
+    }
+    alignment = json.loads((work / 'alignment' / 'alignment.json').read_text(encoding='utf-8'))
+    kinds = [key.removeprefix('accuracy/') for key in tests['vqa'] if key.startswith('accuracy/')]
+    from kovilt.visualization import read_metrics
+
+    metrics = read_metrics(work / 'pretrain')
+    return {
+        'vqa_accuracy': tests['vqa']['accuracy'],
+        'majority_accuracy': tests['vqa']['majority_accuracy'],
+        'question_only_accuracy': tests['question_only']['accuracy'],
+        'scratch_accuracy': tests['vqa_scratch']['accuracy'],
+        'alignment_accuracy': alignment['alignment_accuracy'],
+        'alignment_chance': alignment['alignment_chance'],
+        'questions': tests['vqa']['questions'],
+        'per_type': {
+            kind: {
+                'questions': tests['vqa'][f'questions/{kind}'],
+                'accuracy': tests['vqa'][f'accuracy/{kind}'],
+                'scratch_accuracy': tests['vqa_scratch'][f'accuracy/{kind}'],
+                'question_only_accuracy': tests['question_only'][f'accuracy/{kind}'],
+            }
+            for kind in kinds
+        },
+        'pretraining_losses': {name: [metrics[f'train/{name}'][1][i] for i in (0, -1)] for name in LOSSES},
+        'seconds': round(sum(taken.values()), 1),
+        'seconds_per_step': {name: round(seconds, 1) for name, seconds in taken.items()},
+    }
+
+
+def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
+    """Write curves.png, contact_sheet.png and alignment.png; returns the predictions on the contact sheet."""
+    from PIL import Image
+
+    from kovilt.visualization import Answered, Curve, Panel, draw_contact_sheet, draw_curves, read_metrics
+
+    runs = {name: read_metrics(work / name) for name in ('pretrain', 'vqa', 'vqa_scratch', 'question_only')}
+
+    def curve(label: str, run: str, name: str) -> Curve:
+        return Curve(label, *runs[run].get(name, ((), ())))
+
+    def against(name: str) -> list[Curve]:
+        labels = {'vqa': 'pre-trained body', 'vqa_scratch': 'from scratch', 'question_only': 'no picture'}
+        return [curve(label, run, name) for run, label in labels.items()]
+
+    draw_curves(
+        [
+            Panel('Pre-training: masked words', 'L1, nats', [curve('masked words', 'pretrain', 'train/mlm_loss')]),
+            Panel('Pre-training: matching', 'L2, nats', [curve('image-text matching', 'pretrain', 'train/itm_loss')]),
+            Panel(
+                'Pre-training: word-patch alignment',
+                'transport distance',
+                [
+                    curve('matched pairs', 'pretrain', 'train/wpa_matched_distance'),
+                    curve('mismatched pairs', 'pretrain', 'train/wpa_mismatched_distance'),
+                ],
+            ),
+            Panel('Fine-tuning: loss', 'cross-entropy, nats', against('train/vqa_loss')),
+            Panel(
+                'Fine-tuning: dev accuracy',
+                'percent',
+                against('val/accuracy'),
+                {'majority answer': summary['majority_accuracy']},
+            ),
+        ],
+        work / 'curves.png',
+    )
+    lines = (work / 'vqa_test' / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
+    chosen = choose([json.loads(line) for line in lines], 12)
+    draw_contact_sheet(
+        [
+            Answered(Image.open(row['image']), row['question'], row['answer'], row['truth'], row['score'])
+            for row in chosen
+        ],
+        work / 'contact_sheet.png',
+    )
+    return chosen
+
+
+def choose(predictions: Sequence[dict], number: int) -> list[dict]:
+    """So many questions drawn blindly, the answer types in turn and no picture twice while there are others."""
+    groups = defaultdict(list)
+    for row in random.Random(0).sample(predictions, len(predictions)):
+        groups[row['answer_type']].append(row)
+    turns = [row for group in groups.values() for row in group]
+    turns.sort(key=lambda row: groups[row['answer_type']].index(row))
+    seen: set[str] = set()
+    fresh = [row for row in turns if not (row['image'] in seen or seen.add(row['image']))]
+    return (fresh + [row for row in turns if row not in fresh])[:number]
+
+
+def ask(model: str, row: Mapping) -> dict:
+    """Ask the finished model one question with `tools/predict.py`, as a user would; prints command and answer."""
+    command = ['tools/predict.py', model, row['image'], row['question'], '--topk', '3', '--json']
+    print('$ ' + shlex.join(['python', *command]), flush=True)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
+    answer = json.loads(done.stdout)
+    print(f'  {answer["answer"]} ({answer["score"]:.0%})   정답: {row["truth"]}\n')
+    return {'picture': row['image'], 'question': row['question'], 'truth': row['truth'], **answer}
+
+
+def tell(summary: Mapping, own: bool) -> str:
+    """The result for a person at a terminal: English with the Korean words beside it."""
+    from kovilt.evaluation.table import format_table
+
+    def percent(value: float) -> str:
+        return f'{value:.1f}'
+
+    body = 'the body pre-trained here' if own else 'the body that kovilt ships'
+    accuracy = [
+        [f'fine-tuned from {body} · 사전학습', percent(summary['vqa_accuracy'])],
+        ['as many steps from scratch · 사전학습 없이', percent(summary['scratch_accuracy'])],
+        ['as many steps without pictures · 그림 없이', percent(summary['question_only_accuracy'])],
+        ['always the most frequent answer · 최빈 답', percent(summary['majority_accuracy'])],
+    ]
+    kinds = [
+        [kind, str(row['questions']), *(percent(row[f'{run}accuracy']) for run in ('', 'scratch_', 'question_only_'))]
+        for kind, row in summary['per_type'].items()
+    ]
+    losses = [[name, *(f'{value:.3f}' for value in summary['pretraining_losses'][name])] for name in LOSSES]
+    chance = summary['alignment_chance']
+    return '\n\n'.join(
+        [
+            f'Accuracy on {summary["questions"]:,} dev questions, percent · 정확도\n'
+            + format_table(['', '%'], accuracy),
+            'By answer type · 질문 유형별\n'
+            + format_table(['', 'questions', 'pre-trained', 'scratch', 'no picture'], kinds),
+            'Pre-training from scratch, first and last · 사전학습 손실\n' + format_table(['', 'first', 'last'], losses),
+            f'Object words whose most transported mass falls in their object: {summary["alignment_accuracy"]:.1f} %, '
+            f'by chance {chance:.1f} % · 단어-영역 정렬',
+        ]
+    )
+
+
+def write_page(work: Path, summary: Mapping, own: bool) -> None:
+    """report.html: the numbers and the pictures on one page."""
+    from kovilt.visualization import table, write_report
+
+    rows = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
+    total = [summary[key] for key in ('questions', 'vqa_accuracy', 'scratch_accuracy', 'question_only_accuracy')]
+    head = ['answer type · 유형', 'questions', 'pre-trained body', 'from scratch', 'no picture']
+    losses = [[name, *summary['pretraining_losses'][name]] for name in LOSSES]
+    alignment = ['accuracy', summary['alignment_accuracy']], ['chance', summary['alignment_chance']]
+    pictures = {
+        'Losses and dev accuracy · 손실과 정확도': work / 'curves.png',
+        'Dev questions drawn at random · 무작위로 고른 질문': work / 'contact_sheet.png',
+    }
+    if (work / 'alignment' / 'example.png').is_file():
+        pictures['Where the words of a caption look · 단어가 보는 곳'] = work / 'alignment' / 'example.png'
+    write_report(
+        work / 'report.html',
+        title='Ko-ViLT on Rooms',
+        lead=f'Drawn household scenes, Korean questions. The most frequent answer alone is right for '
+        f'{summary["majority_accuracy"]:.1f} % of them.',
+        tables={
+            'Accuracy, percent · 정확도': table(head, [*rows, ['all · 전체', *total]]),
+            'Pre-training losses, first and last · 사전학습 손실': table(['', 'first', 'last'], losses),
+            'Word-patch alignment, percent · 단어-영역 정렬': table(['', '%'], alignment),
+        },
+        pictures=pictures,
+        sentences=(work / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines(),
+        footer=f'make {"rooms" if own else "quickstart"}, {clock(summary["seconds"])} (h:mm:ss)',
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    from kovilt.environment import check_environment
+    from kovilt.visualization import HOW_TO_GET_ONE, korean_font
+
+    check_environment()
+    os.chdir(ROOT)  # configs and the work folder stand here
+    own, size = args.recipe == 'rooms', SIZES[args.recipe, args.scale]
+    work = Path('work_dirs', args.recipe if args.scale == 'default' else f'{args.recipe}_{args.scale}')
+    os.environ['KOVILT_ROOMS'] = str(work / 'data')
+    steps = plan(args.recipe, size, work)
+    expected = clock(sum(step.seconds for step in steps))
+    print(f'kovilt {args.recipe}: {len(steps)} steps into {work}, about {expected} on 2 cores')
+    taken = run_plan(steps, work)
+
+    start = time.monotonic()
+    summary = read_results(work, taken)
+    chosen = draw_pictures(work, summary)
+    print(f'\n{tell(summary, own)}\n')
+    summary['example'] = ask(f'{work}/vqa', chosen[0])
+    summary['seconds'] = round(summary['seconds'] + time.monotonic() - start, 1)
+    summary['size'] = asdict(size)
+    write_page(work, summary, own)
+    (work / 'summary.json').write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+    if korean_font() is None:
+        print(HOW_TO_GET_ONE)
+    print(f'{clock(summary["seconds"])} in all · 걸린 시간. Look at · 결과 보기:')
+    for name in ('report.html', 'curves.png', 'contact_sheet.png', 'summary.json'):
+        print(f'  {work / name}')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))
