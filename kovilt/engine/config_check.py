@@ -19,7 +19,7 @@ from kovilt import registry as reg
 from kovilt.errors import KoviltError, nearest
 
 # Keys of a config that are no argument of Runner: MMEngine reads them elsewhere; load_encoder_only is KoviltRunner's.
-BESIDE_RUNNER = ('runner_type', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
+BESIDE_RUNNER = ('runner_type', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile',
                  'activation_checkpointing', 'load_encoder_only')
 ENV_KEYS = {'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
             'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),

@@ -13,6 +13,7 @@ from typing import Any
 
 import mmengine
 import torch
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader
 
 import kovilt
 from kovilt.errors import KoviltError
-from kovilt.registry import MODELS, RUNNERS
+from kovilt.registry import MODEL_WRAPPERS, MODELS, RUNNERS
 
 from .checkpoint import (
     check_vocabulary,
@@ -78,11 +79,11 @@ class KoviltRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wraps with KoviltDistributedDataParallel. No device_ids: it would move the batch's layout off the host."""
-        if self.distributed:
-            model_wrapper_cfg = {'type': 'KoviltDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False,
-                                 'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
-                                 **(model_wrapper_cfg or {})}
-        return super().wrap_model(model_wrapper_cfg, model)
+        if not self.distributed:
+            return super().wrap_model(None, model)
+        wrapper = {'type': 'KoviltDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False,
+                   'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
+        return MODEL_WRAPPERS.build(wrapper, default_args={'module': model.to(get_device())})
 
     # Data
 
