@@ -1,0 +1,197 @@
+"""The inferencer answers each pair as if it were alone, reads a picture once, and names what it cannot use."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_checkpoint, tiny_config, tiny_model, tiny_tokenizer
+
+from kovilt.apis import VQAInferencer
+from kovilt.errors import KoviltError
+from kovilt.weights import save_model_folder
+
+QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?', '책은 몇 개 ?', '의자 위에 책이 있어요 ?']
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return save_model_folder(
+        tiny_model(), tiny_tokenizer(), tmp_path_factory.mktemp('models') / 'vqa',
+        model_cfg=tiny_config(), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
+
+
+@pytest.fixture(scope='module')
+def ask(folder):
+    return VQAInferencer(folder, device='cpu', batch_size=3)
+
+
+def picture(seed, height=40, width=60):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def close(ours, theirs):
+    return all(
+        a['answer'] == b['answer'] and abs(a['score'] - b['score']) < 1e-5
+        and [row['answer'] for row in a['topk']] == [row['answer'] for row in b['topk']]
+        for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_result_is_plain_and_its_scores_are_probabilities(ask):
+    (result,) = ask(picture(0), QUESTIONS[0])
+    assert result.keys() == {'answer', 'score', 'topk'}
+    scores = [row['score'] for row in result['topk']]
+    assert {row['answer'] for row in result['topk']} == set(ANSWERS)
+    assert all(type(score) is float for score in scores) and scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=1e-5)
+    assert result['topk'][0] == dict(answer=result['answer'], score=result['score'])
+
+
+def test_each_pair_is_answered_as_if_alone_and_in_order(ask):
+    """Seven pairs in batches of three, pictures of three shapes in mixed order."""
+    tall, long = picture(1, 64, 32), picture(2, 33, 200)
+    pictures = [picture(0), tall, picture(0), long, tall, picture(0), picture(3)]
+    questions = [*QUESTIONS, *QUESTIONS[:3]]
+    together = ask(pictures, questions)
+    alone = [ask(p, q)[0] for p, q in zip(pictures, questions, strict=True)]
+    assert close(together, alone)
+    assert len({result['score'] for result in together}) == 7
+    assert together == ask(pictures, questions)
+
+
+def test_one_of_either_stands_for_all(ask):
+    one, many = picture(0), [picture(i) for i in range(4)]
+    assert close(ask(one, QUESTIONS), ask([one] * 4, QUESTIONS))
+    assert close(ask(many, QUESTIONS[0]), ask(many, QUESTIONS[:1] * 4))
+    assert ask([], []) == []
+    for pictures, questions in ((many, QUESTIONS[:2]), ([], QUESTIONS[:2]), (many, [])):
+        with pytest.raises(KoviltError, match='pictures and .* questions: give as many'):
+            ask(pictures, questions)
+
+
+def test_paths_images_and_arrays_are_the_same_picture(ask, tmp_path):
+    pixels = picture(5)
+    file = tmp_path / 'room.png'
+    Image.fromarray(pixels).save(file)
+    results = ask([file, str(file), Image.open(file), pixels], QUESTIONS[1])
+    assert close(results, [results[0]] * 4)
+    grey = pixels[:, :, 0]
+    assert close(ask(grey, QUESTIONS[1]), ask(np.stack([grey] * 3, axis=2), QUESTIONS[1]))
+    Image.fromarray(pixels).convert('RGBA').save(tmp_path / 'alpha.png')
+    assert close(ask(tmp_path / 'alpha.png', QUESTIONS[1]), results[:1])
+
+
+def test_a_shared_picture_is_read_and_packed_once(ask, tmp_path, monkeypatch):
+    file = tmp_path / 'room.png'
+    Image.fromarray(picture(6)).save(file)
+    other, read, packed = picture(7), [], []
+    read_picture, collate = ask._read_picture, ask._collate
+    monkeypatch.setattr(ask, '_read_picture', lambda n, p: read.append(n) or read_picture(n, p))
+    monkeypatch.setattr(ask, '_collate', lambda samples: packed.append(collate(samples)) or packed[-1])
+    ask([file, other, str(file), other, file, file], QUESTIONS[0])
+    assert read == [0, 1]
+    assert [len(batch['grids']) for (batch,) in packed] == [1, 2]      # three times file, then file, other, other
+
+
+def test_topk_is_clipped_to_the_answers(ask):
+    assert len(ask(picture(0), QUESTIONS[0], topk=2)[0]['topk']) == 2
+    assert len(ask(picture(0), QUESTIONS[0], topk=99)[0]['topk']) == len(ANSWERS)
+    for topk in (0, -1, 1.5, True, None):
+        with pytest.raises(KoviltError, match='topk='):
+            ask(picture(0), QUESTIONS[0], topk=topk)
+
+
+def test_a_question_is_read_as_training_read_it(ask):
+    import unicodedata
+
+    messy = '\u200b ' + unicodedata.normalize('NFD', QUESTIONS[1]).replace(' ', '\t\n ')
+    assert ask(picture(0), messy) == ask(picture(0), QUESTIONS[1])
+
+
+def test_a_question_that_is_cut_is_said_to_be(ask):
+    with pytest.warns(UserWarning, match='question 0: only its first 10 of 30 words are read'):
+        ask(picture(0), '책 ' * 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ask(picture(0), '책 ' * 10)
+
+
+@pytest.mark.parametrize(
+    ('question', 'message'),
+    [
+        ('', 'question 1: it is empty'),
+        (' \t\u200b\n', 'question 1: it is empty'),
+        (None, 'question 1: None is a NoneType'),
+        (b'abc', "question 1: b'abc' is a bytes"),
+        ('소파 ' * 5000, 'question 1: 14,999 characters \\(소파 소파'),
+    ],
+)
+def test_a_bad_question_is_named(ask, question, message):
+    with pytest.raises(KoviltError, match=message) as caught:
+        ask(picture(0), [QUESTIONS[0], question])
+    assert '\n' not in str(caught.value)
+
+
+def bad_files(folder):
+    whole = folder / 'whole.jpg'
+    Image.fromarray(picture(8)).save(whole)
+    (folder / 'cut.jpg').write_bytes(whole.read_bytes()[:500])
+    (folder / 'text.jpg').write_text('not a picture')
+    Image.fromarray(picture(8, 1, 300)).save(folder / 'line.png')
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda folder: folder / 'none.jpg', 'picture 1: .*none.jpg: no such picture'),
+        (lambda folder: folder / 'cut.jpg', 'picture 1: .*cut.jpg: not a readable picture'),
+        (lambda folder: folder / 'text.jpg', 'picture 1: .*text.jpg: not a readable picture'),
+        (lambda folder: folder, 'picture 1: '),
+        (lambda folder: folder / 'line.png', 'picture 1: .*line.png: 300 x 1 pixels'),
+        (lambda folder: picture(0).astype(np.float32), 'picture 1: .*float32'),
+        (lambda folder: picture(0)[None], 'picture 1: .*shape \\(1, 40, 60, 3\\)'),
+        (lambda folder: picture(0)[:0], 'picture 1: .*shape \\(0, 60, 3\\)'),
+        (lambda folder: np.zeros((9, 9, 5), np.uint8), 'picture 1: .*shape \\(9, 9, 5\\)'),
+        (lambda folder: picture(0)[:1], 'picture 1: 60 x 1 pixels'),
+        (lambda folder: None, 'picture 1: a NoneType; give a path'),
+        (lambda folder: b'', 'picture 1: a bytes; give a path'),
+    ],
+)
+def test_a_bad_picture_is_named(ask, tmp_path, make, message):
+    bad_files(tmp_path)
+    bad = make(tmp_path)
+    with pytest.raises(KoviltError, match=message) as caught:
+        ask([picture(0), bad], QUESTIONS[0])
+    assert '\n' not in str(caught.value)
+
+
+def test_a_checkpoint_answers_as_its_model_folder(ask, tmp_path):
+    checkpoint = tiny_checkpoint(tmp_path)
+    expected = ask(picture(0), QUESTIONS)
+    for model in (checkpoint, tmp_path):
+        assert VQAInferencer(model, device='cpu', batch_size=3)(picture(0), QUESTIONS) == expected
+    with pytest.raises(KoviltError, match='a ViLTForVQA is needed'):
+        VQAInferencer(tiny_checkpoint(tmp_path / 'body', 'ViLTForPreTraining'))
+    moved = (tmp_path / 'tokenizer').rename(tmp_path / 'moved')
+    with pytest.raises(KoviltError, match='tokenizer'):
+        VQAInferencer(checkpoint)
+    assert close(VQAInferencer(checkpoint, device='cpu', tokenizer=str(moved))(picture(0), QUESTIONS), expected)
+
+
+def test_a_model_that_learned_without_pictures_ignores_them(tmp_path):
+    folder = save_model_folder(
+        tiny_model(), tiny_tokenizer(), tmp_path / 'blind',
+        model_cfg=tiny_config(), image_pipeline=[dict(type='NoPicture')], max_text_len=MAX_TEXT_LEN)
+    first, second = VQAInferencer(folder, device='cpu')([picture(0), picture(1)], QUESTIONS[0])
+    assert first['topk'] == second['topk']
+
+
+def test_a_device_that_is_not_there_is_named(folder):
+    with pytest.raises(KoviltError, match='device nonsense'):
+        VQAInferencer(folder, device='nonsense')
+    if not torch.cuda.is_available():
+        with pytest.raises(KoviltError, match='device cuda'):
+            VQAInferencer(folder, device='cuda')
+    with pytest.raises(KoviltError, match='batch_size=0'):
+        VQAInferencer(folder, batch_size=0)

@@ -1,0 +1,94 @@
+"""The command line says what the API says, quickly when only asked for help, in one line when it cannot."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import tiny_checkpoint
+
+from kovilt.apis import VQAInferencer
+from kovilt.errors import run_cli
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?']
+
+
+def start(*arguments, tool='predict.py'):
+    return subprocess.run([sys.executable, TOOLS / tool, *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a tool in this process, which has everything imported; returns exit code, stdout, stderr."""
+
+    def call(*arguments, tool='predict.py'):
+        spec = importlib.util.spec_from_file_location('tool', TOOLS / tool)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        code = run_cli(lambda: module.main(module.parse_args()))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('predict')
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / 'room.png')
+    return tiny_checkpoint(folder), folder / 'room.png'
+
+
+def test_json_is_what_the_api_returns(files):
+    model, picture = files
+    done = start(model, picture, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    expected = VQAInferencer(model, device='cpu')(picture, QUESTIONS, topk=2)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+
+
+def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
+    model, picture = files
+    code, out, _ = call(model, tmp_path / 'model', tool='weights/export.py')
+    assert code == 0 and str(tmp_path / 'model') in out
+    code, out, _ = call(tmp_path / 'model', picture, *QUESTIONS, '--topk', 2)
+    assert code == 0
+    lines = out.splitlines()
+    assert [lines[0], lines[3]] == QUESTIONS and len(lines) == 6
+    best = VQAInferencer(model)(picture, QUESTIONS[0])[0]
+    assert lines[1].split('  ')[1].strip() == best['answer'] and lines[1].endswith(f'{100 * best["score"]:.2f} %')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('none', 'room.png', '의자?'), 'error: none: no such model folder or checkpoint'),
+        (('MODEL', 'none.jpg', '의자?'), 'error: picture 0: none.jpg: no such picture'),
+        (('MODEL', 'PICTURE', ' '), 'error: question 0: it is empty; ask something'),
+        (('MODEL', 'PICTURE', '의자?', '--topk', '0'), 'error: topk=0'),
+        (('MODEL', 'PICTURE', '의자?', '--config', 'none.py'), 'error: none.py: no such config file'),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
+    known = {'MODEL': files[0], 'PICTURE': files[1]}
+    code, out, error = call(*(known.get(argument, argument) for argument in arguments))
+    assert (code, out) == (2, '')
+    assert error.startswith(message) and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('tool', ['predict.py', 'weights/export.py', 'analysis/alignment.py'])
+def test_help_is_instant(tool):
+    times = []
+    for _ in range(4):                             # the first start writes compiled files
+        begin = time.perf_counter()
+        done = start('--help', tool=tool)
+        times.append(time.perf_counter() - begin)
+        assert done.returncode == 0 and 'usage' in done.stdout
+    assert min(times) < 0.7
