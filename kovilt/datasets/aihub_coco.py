@@ -22,11 +22,11 @@ _SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014
 class AIHubCOCOKorean(PairDataset):
     """One row per Korean caption; a record of the file has about five for one picture.
 
-    The pictures are those of COCO 2014 in folders (or zips) `train2014` and `val2014` beneath `data_root`; where one is not there,
-    the COCO 2017 picture of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
+    The pictures are those of COCO 2014 in folders (or zips) `train2014` and `val2014` beneath `data_root`; where one is
+    not there, the COCO 2017 picture of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
 
     Args:
-        ann_file: the captions; relative to `data_root` or absolute. A bare name is also searched for beneath `data_root`.
+        ann_file: the captions; relative to `data_root` or absolute. A bare name is also searched for beneath it.
         split: 'train' (the records whose `file_path` lies in train2014), 'val' (val2014) or 'trainval'.
         others: as in PairDataset.
     """
@@ -34,9 +34,9 @@ class AIHubCOCOKorean(PairDataset):
     COLUMNS = {'text': TextColumn}
     TEXT = 'text'
     HOW_TO_GET = (
-        'Get 한국어 이미지 설명 데이터셋 (dataSetSn=261) from https://aihub.or.kr, and train2014.zip and val2014.zip from '
-        'https://cocodataset.org/#download, and put MSCOCO_train_val_Korean.json, train2014/ and val2014/ beneath data_root; or '
-        'draw the embedded data: python tools/data/make_rooms.py OUT'
+        'Get 한국어 이미지 설명 데이터셋 (dataSetSn=261) from https://aihub.or.kr, and train2014.zip and '
+        'val2014.zip from https://cocodataset.org/#download, and put MSCOCO_train_val_Korean.json, train2014/ and '
+        'val2014/ beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
     )
 
     def __init__(self, *, ann_file: str = 'MSCOCO_train_val_Korean.json', **others: Any) -> None:

@@ -34,17 +34,17 @@ class AIHubLivingVQA(QuestionDataset):
     """Reads AI-Hub 101 as it was downloaded: extracted folders, zips, or both, however deep beneath `data_root`.
 
     A file belongs to the split that the last part of its path with Training or Validation in it names. Labels are JSON
-    files, or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or [라벨]...; all
-    other folders and zips may hold pictures. Labels and pictures of a subset (개인생활환경 이미지 수집, ...) are matched
-    by its name; without a match all pictures of the split count. Rows and pictures are joined by `image_id`, pictures
-    found as `<subset>/<category>/<file>` or, failing that, as the only `<file>` of the subset.
+    files, or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or
+    [라벨]...; all other folders and zips may hold pictures. Labels and pictures of a subset (개인생활환경 이미지 수집,
+    ...) are matched by its name; without a match all pictures of the split count. Rows and pictures are joined by
+    `image_id`, pictures found as `<subset>/<category>/<file>` or, failing that, as the only `<file>` of the subset.
 
     Layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the AI-Hub page, see README.
     """
 
     HOW_TO_GET = (
-        'Get 생활 및 거주환경 기반 VQA (dataSetSn=101) from https://aihub.or.kr, Training and Validation, and put the zips or '
-        'their content beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
+        'Get 생활 및 거주환경 기반 VQA (dataSetSn=101) from https://aihub.or.kr, Training and Validation, and put the '
+        'zips or their content beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
@@ -122,11 +122,11 @@ class AIHubLivingVQA(QuestionDataset):
                                     _list_image(listed, image, images, pictures, groups)
                     image_id, question_id = _value(row, 'image_id', rows), _value(row, 'question_id', rows)
                     if question_id in seen:
-                        self.dropped['question_id seen before'] += 1
+                        self.left_out['question_id seen before'] += 1
                         continue
                     seen.add(question_id)
                     if image_id not in listed and not self.test_mode:
-                        self.dropped['image_id not among the images of its file'] += 1
+                        self.left_out['image_id not among the images of its file'] += 1
                         continue
                     if image_id not in numbers:
                         place = listed.get(image_id, f'image_id {image_id}')

@@ -40,8 +40,8 @@ class AnswerVocabulary:
         if not kept:
             most = max(counts.values(), default=0)
             raise KoviltError(
-                f'answer vocabulary is empty: none of {len(counts)} answers occurs min_count={min_count} times (the most '
-                f'frequent occurs {most} times); lower answers=dict(min_count=...) or train on more rows'
+                f'answer vocabulary is empty: none of {len(counts)} answers occurs min_count={min_count} times (the '
+                f'most frequent occurs {most} times); lower answers=dict(min_count=...) or train on more rows'
             )
         return cls([answer for _, answer in kept], [-count for count, _ in kept], min_count=min_count)
 

@@ -1,11 +1,12 @@
-"""Rows stored as columns of flat arrays: no Python object per row, so a forked worker shares the memory of the main process.
+"""Rows stored as columns of flat arrays: no Python object per row, so forked workers share the main process's memory.
 
-A list of 1.6 million Python strings costs about 100 bytes of overhead a row, and reading one writes its reference count,
-which copies the page into every worker. Here a row is a slice of bytes; the columns also pickle as they are (spawn).
+A list of 1.6 million Python strings costs about 100 bytes of overhead a row, and reading one writes its reference
+count, which copies the page into every worker. Here a row is a slice of bytes. Columns also pickle as they are (spawn).
 """
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable
 
@@ -38,6 +39,12 @@ class TextColumn:
         start = self._ends[index - 1] if index else 0
         return bytes(self._bytes[start : self._ends[index]]).decode()
 
+    def digest(self) -> bytes:
+        """Equal for equal columns."""
+        digest = hashlib.blake2b(self._ends)
+        digest.update(self._bytes)
+        return digest.digest()
+
 
 class CategoryColumn:
     """Strings that repeat (answers, folders): each distinct one is stored once, a row is its number in `codes`."""
@@ -64,3 +71,9 @@ class CategoryColumn:
 
     def __getitem__(self, index: int) -> str:
         return self.values[self.codes[index]]
+
+    def digest(self) -> bytes:
+        """Equal for equal columns."""
+        digest = hashlib.blake2b(self.codes)
+        digest.update(self.values.digest())
+        return digest.digest()

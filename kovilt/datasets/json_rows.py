@@ -94,8 +94,8 @@ class JSONRows:
             except RecursionError:
                 self._fail('nested too deeply', self._at)
             else:
-                if end == len(self._buffer) and self._read_on():
-                    continue  # a number may go on in the next chunk
+                if end > len(self._buffer) - 3 and self._read_on():
+                    continue  # a number may go on in the next chunk: 12|3, 1.5|e-3, 1.5e-|3
                 self._row_at, self._at = self._at, end
                 return value
 

@@ -1,4 +1,4 @@
-"""Where the pictures lie: folders and zips are listed once, a picture is looked up by name and read only by workers.
+"""Where the pictures lie: folders and zips are listed once, pictures are looked up by name and read only by workers.
 
 Names are compared after `normalize_korean`, since some zips and file systems hold decomposed Hangul. A picture inside a
 zip is kept as its place in the file (offset, size), so that a worker reads it without loading the zip's directory: that
@@ -125,7 +125,7 @@ def _open_container(path: str) -> BinaryIO:
 
 
 class PictureStore:
-    """Pictures by number, in flat columns; a number gives a `Path`, a `ZipMember`, or None for one known to be absent."""
+    """Pictures by number, in flat columns: each a `Path`, a `ZipMember`, or None for one known to be absent."""
 
     def __init__(self) -> None:
         self._containers, self._names = CategoryColumn(), TextColumn()
@@ -197,7 +197,7 @@ class PictureIndex:
         return self._store[number]
 
     def find(self, groups: list[str], category: str, file: str) -> int | None:
-        """Number of the picture `<category>/<file>` of one of the groups, else of the only one there called `<file>`."""
+        """Number of the picture `<category>/<file>` of one of the groups, else of the only `<file>` there."""
         category, file = normalize_korean(category), normalize_korean(file)
         for group in groups:
             number = self._numbers.get(group, {}).get(f'{category}/{file}')

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
+
+from kovilt.errors import KoviltError, nearest
 
 from .answers import AnswerVocabulary
 from .columns import CategoryColumn, TextColumn
@@ -37,7 +38,6 @@ class QuestionDataset(PairDataset):
     TEXT = 'question'
 
     def __init__(self, *, answers: Mapping[str, Any] | str | Path | None = None, **others: Any) -> None:
-        self.answer_vocabulary: AnswerVocabulary | None = None
         self._answers = answers
         super().__init__(**others)
 
@@ -45,35 +45,37 @@ class QuestionDataset(PairDataset):
         rows = super()._select()
         column = self._columns['answer']
         distinct = [column.values[code] for code in range(len(column.values))]
-        given = np.array([bool(answer) for answer in distinct])[column.codes[rows]]
-        if not given.all():
-            self.dropped['no answer'] += int((~given).sum())
-            rows = rows[given]
+        given = np.array([bool(answer) for answer in distinct])
+        rows = self._keep(rows, given[column.codes[rows]], 'no answer')
         counts = dict(zip(distinct, np.bincount(column.codes[rows], minlength=len(distinct)).tolist(), strict=True))
-        counts.pop('', None)
-        if isinstance(self._answers, Mapping):
-            if self.test_mode:
-                raise ValueError(
-                    'the answer vocabulary is built of training answers; give an evaluation split a path or None'
-                )
-            self.answer_vocabulary = AnswerVocabulary.build(counts, **self._answers)
-        elif self._answers is not None:
-            self.answer_vocabulary = AnswerVocabulary.load(self._answers)
-        if self.answer_vocabulary is None:
+        self.answer_vocabulary = vocabulary = self._vocabulary(counts)
+        if vocabulary is None:
             return rows
-        vocabulary = self.answer_vocabulary
-        print_log(
-            f'{type(self).__name__} {self.split}: {len(vocabulary):,} answers seen at least {vocabulary.min_count} times '
-            f'cover {vocabulary.coverage(counts):.2%} of {len(rows):,} rows; the most frequent, {vocabulary.answers[0]!r}, is '
-            f'the answer of {counts.get(vocabulary.answers[0], 0) / max(len(rows), 1):.2%}',
-            logger='current',
+        majority = vocabulary.answers[0]
+        self._log(
+            f'{len(vocabulary):,} answers seen at least {vocabulary.min_count} times cover '
+            f'{vocabulary.coverage(counts):.2%} of the rows; the most frequent, {majority!r}, is '
+            f'{counts.get(majority, 0) / max(len(rows), 1):.2%} of them'
         )
         self._label_of_code = np.array([vocabulary.class_of.get(answer, -1) for answer in distinct], dtype=np.int64)
-        if not self.test_mode:
-            known = self._label_of_code[column.codes[rows]] >= 0
-            self.dropped['answer outside the vocabulary'] += int((~known).sum())
-            rows = rows[known]
-        return rows
+        if self.test_mode:
+            return rows
+        return self._keep(rows, self._label_of_code[column.codes[rows]] >= 0, 'answer outside the vocabulary')
+
+    def _vocabulary(self, counts: dict[str, int]) -> AnswerVocabulary | None:
+        if self._answers is None:
+            return None
+        if not isinstance(self._answers, Mapping):
+            return AnswerVocabulary.load(self._answers)
+        if self.test_mode:
+            raise KoviltError(
+                f'answers={dict(self._answers)}: an answer vocabulary is built of training rows; give an evaluation '
+                'split None, or the path of a saved one'
+            )
+        for key in self._answers:
+            if key != 'min_count':
+                raise KoviltError(f'unknown key {key!r} in answers{nearest(key, ["min_count"])}')
+        return AnswerVocabulary.build(counts, **self._answers)
 
     @property
     def metainfo(self) -> dict[str, Any]:

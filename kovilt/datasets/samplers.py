@@ -34,8 +34,9 @@ class PictureSampler(Sampler):
         dataset: has `row_pictures`, int (rows,).
         shuffle: draw the order of the pictures, and of the rows of each, anew in every epoch.
         seed: the same in all processes; None = agreed between them.
-        texts_per_image: at most so many rows of a picture in a run; the rest of its rows form further runs elsewhere in
-            the order. None = all its rows in one run. 1 = rows in entirely random order. Only with `shuffle`.
+        texts_per_image: at most so many rows of a picture in a run; the rest of its rows form further runs elsewhere.
+            None = all its rows in one run. 1 = rows in entirely random order or, without `shuffle`, the first rows of
+            all pictures, then the second rows, and so on.
     """
 
     def __init__(
@@ -54,16 +55,17 @@ class PictureSampler(Sampler):
 
     def order(self) -> np.ndarray:
         """int64 (rows,): the rows in this epoch's order."""
-        if not self.shuffle:
-            return np.argsort(self.pictures, kind='stable')
-        chance = np.random.default_rng((self.seed, self.epoch))
         count = len(self.pictures)
-        order = np.lexsort((chance.random(count), self.pictures))  # pictures together, their rows shuffled
+        chance = np.random.default_rng((self.seed, self.epoch))
+        within = chance.random(count) if self.shuffle else np.zeros(count)
+        order = np.lexsort((within, self.pictures))  # stable: pictures together, their rows shuffled or as they were
         starts = np.flatnonzero(np.diff(self.pictures[order], prepend=-1))  # where each picture begins
-        sizes = np.diff(starts, append=count)
-        place = np.arange(count) - np.repeat(starts, sizes)  # of each row within its picture
-        run = np.cumsum((place % self.texts_per_image if self.texts_per_image else place) == 0) - 1
-        return order[np.argsort(chance.permutation(run[-1] + 1)[run], kind='stable')]
+        place = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))  # of each row within its picture
+        turn, place = np.divmod(place, self.texts_per_image or max(count, 1))
+        if not self.shuffle:
+            return order[np.argsort(turn, kind='stable')]
+        run = np.cumsum(place == 0) - 1
+        return order[np.argsort(chance.permutation(int((place == 0).sum()))[run], kind='stable')]
 
     def __iter__(self) -> Iterator[int]:
         first = join_index(self.epoch, 0)
@@ -75,12 +77,13 @@ class PictureSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class GlobalBatchSampler(Sampler):
-    """Cuts one global order into batches of `batch_size` rows per process: batch i of N processes is rows i*N*b to (i+1)*N*b.
+    """Cuts one global order into batches of `batch_size` rows per process.
 
-    So a run of two processes makes the same steps as one process with twice the batch. In training (a shuffling
-    sampler) the last batch is filled up from the beginning of the order, so that all processes take equally many equal
-    steps. In evaluation no row is ever repeated: what is left for the last batch is dealt out evenly, and a process may
-    get nothing of it.
+    Batch i of N processes is made of the rows i * N * batch_size to (i + 1) * N * batch_size of the order, process r
+    taking the r-th part. So a run of two processes makes the same steps as one process with twice the batch. In
+    training (a shuffling sampler) the last batch is filled up from the beginning of the order, so that all processes
+    take equally many equal steps. In evaluation no row is ever repeated: what is left for the last batch is dealt out
+    evenly, and a process may get nothing of it.
 
     Args:
         sampler: gives the global order; has `shuffle`.

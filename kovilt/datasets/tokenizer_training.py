@@ -39,8 +39,9 @@ def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, m
     if not words:
         raise KoviltError(f'{out}: no text to train a tokenizer on')
 
-    # The trainer numbers '##x' pieces in the order of a hash table, which differs from run to run and decides between equally frequent
-    # pairs. Naming them all as special tokens, sorted, fixes their order; they are ordinary pieces in what is written.
+    # The trainer numbers '##x' pieces in the order of a hash table, which differs from run to run and decides between
+    # equally frequent pairs. Naming them all as special tokens, sorted, fixes their order; in what is written they are
+    # ordinary pieces.
     continuing = sorted({f'##{character}' for word in words for character in word[1:]})
     characters = {character for word in words for character in word}
     tokenizer = Tokenizer(models.WordPiece(unk_token='[UNK]'))

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import ExifTags, Image, ImageEnhance, ImageOps
 
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
 
 MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures that look like an attack (1 GB at 6 bytes a pixel)
-_WHITE = (255, 255, 255)
 
 
 @TRANSFORMS.register_module()
 class LoadPicture(BaseTransform):
     """Read a picture of any mode as `img`, PIL RGB, upright as its EXIF says.
 
-    Reads, whichever is there first: `img` (a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4)), `img_bytes`, or
-    `img_path` (a path, or anything with `read_bytes`). Transparent parts are laid over white, 16-bit grey is scaled to 8
-    bits, the first frame of an animation counts.
+    Reads, whichever is there first: `img` (a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4)), `img_bytes`,
+    or `img_path` (a path, or anything with `read_bytes`). Transparent parts are laid over white, 16-bit grey is scaled
+    to 8 bits, the first frame of an animation counts.
 
     Raises:
         KoviltError: no such file, no picture, truncated, or more than 178,956,970 pixels; names the file.
@@ -33,57 +32,68 @@ class LoadPicture(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         name = str(results.get('img_path') or 'picture')
+        image = results.get('img')
+        if isinstance(image, np.ndarray):
+            image = _from_array(image, name)
+        content = None if image is not None else _content(results, name)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # checked below, by the same limit
-                results['img'] = _to_rgb(_opened(results))
-        except FileNotFoundError:
-            raise KoviltError(f'{name}: no such picture') from None
+            image = Image.open(io.BytesIO(content)) if image is None else image
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            results['img'] = _to_rgb(image)
         except Image.DecompressionBombError:
             raise KoviltError(f'{name}: more than {MOST_PIXELS:,} pixels; make it smaller') from None
-        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:  # what Pillow's decoders raise
-            raise KoviltError(f'{name}: not a readable picture ({_one_line(error)}); replace the file') from None
+        except Exception as error:  # on damaged files Pillow's decoders raise anything, also TypeError and OverflowError
+            raise KoviltError(f'{name}: not a readable picture ({_one_line(error)}); replace the file') from error
         return results
 
 
-def _opened(results: dict[str, Any]) -> Image.Image:
-    image = results.get('img')
-    if image is None:
-        content = results.get('img_bytes')
-        if content is None:
-            path = results['img_path']
-            content = (Path(path) if isinstance(path, str) else path).read_bytes()
-        image = Image.open(io.BytesIO(content))
-    elif isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
-            raise ValueError(f'an array of shape {image.shape} and type {image.dtype}, expecting uint8 (H, W, 3)')
-        try:
-            image = Image.fromarray(image)
-        except TypeError:
-            raise ValueError(f'an array of shape {image.shape}, expecting (H, W, 3)') from None
-    if image.width * image.height > MOST_PIXELS:
-        raise Image.DecompressionBombError
-    return image
+def _content(results: dict[str, Any], name: str) -> bytes:
+    if 'img_bytes' in results:
+        return results['img_bytes']
+    path = results['img_path']
+    try:
+        return (Path(path) if isinstance(path, str) else path).read_bytes()
+    except FileNotFoundError:
+        raise KoviltError(f'{name}: no such picture') from None
+    except OSError as error:
+        raise KoviltError(f'{name}: the picture cannot be read ({error.strerror})') from error
+
+
+def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1 if pixels.ndim == 2 else 0
+    if pixels.dtype != np.uint8 or 0 in pixels.shape or channels not in (1, 3, 4):
+        raise KoviltError(f'{name}: an array of shape {pixels.shape} and type {pixels.dtype}; give uint8 (H, W, 3)')
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
-    image = ImageOps.exif_transpose(image)
+    if _is_turned(image):
+        image = ImageOps.exif_transpose(image)
     if image.mode == 'RGB' and 'transparency' not in image.info:
         return image
-    if image.mode.startswith('I') or image.mode == 'F':
-        return Image.fromarray(_to_bytes(np.asarray(image))).convert('RGB')
+    if image.mode == 'F' or image.mode.startswith('I'):
+        return Image.fromarray(_to_bytes(image)).convert('RGB')
     if image.has_transparency_data:
         image = image.convert('RGBA')
-        return Image.alpha_composite(Image.new('RGBA', image.size, (*_WHITE, 255)), image).convert('RGB')
+        return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
     return image.convert('RGB')
 
 
-def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits (Pillow's own conversion clips them at 255) or floats, scaled to 0..255."""
-    values = values.astype(np.float64)
-    most = 65535.0 if values.max(initial=0) > 255 else 255.0 if values.max(initial=0) > 1 else 1.0
-    return (values.clip(0, most) * (255 / most)).round().astype(np.uint8)
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error):
+        return False  # a damaged EXIF block says nothing about the pixels
+
+
+def _to_bytes(image: Image.Image) -> np.ndarray:
+    """Grey of more than 8 bits as 0..255: 16 bits by their range (Pillow would clip at 255), others by what occurs."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    most = values.max(initial=0)
+    top = 65535 if image.mode.startswith('I;16') or most > 255 else 255 if most > 1 or image.mode != 'F' else 1
+    return (values.clip(0, top) * (255 / top)).round().astype(np.uint8)
 
 
 def _one_line(error: BaseException) -> str:
@@ -92,10 +102,10 @@ def _one_line(error: BaseException) -> str:
 
 @TRANSFORMS.register_module()
 class ResizeViLT(BaseTransform):
-    """ViLT's rule, pixel for pixel: short side to `short`, long side at most `long`, both cut down to multiples of `divisor`.
+    """ViLT's rule, pixel for pixel: short side to `short`, long side at most `long`, in `divisor`s.
 
-    Pillow's bicubic filter; the aspect ratio changes by what the cutting takes. A departure: a picture so long and thin that its
-    short side would become 0 (beyond about 20 to 1, where ViLT fails) gets one `divisor`.
+    Pillow's bicubic filter; the aspect ratio changes by what the cutting takes. A departure: a picture so long and thin
+    that its short side would become 0 (beyond about 20 to 1, where ViLT fails) gets one `divisor`.
 
     Args:
         short: pixels; ViLT: 384.
@@ -130,9 +140,10 @@ class ResizeViLT(BaseTransform):
 class RandAugment(BaseTransform):
     """RandAugment as ViLT fine-tunes with it: `num_ops` of 14 operations, each equally likely, may repeat, no flips.
 
-    Left and right stay what they are, since questions ask for them. Drawn from `image_seed`, so a picture looks the same to
-    all its texts of an epoch, whichever worker reads it. Source: Cubuk et al. 2020, RandAugment; ViLT 2021, section 4.2
-    (N=2, M=9) with the list of the ViLT code: no inversion and no cut-outs. Stands before ResizeViLT, as in ViLT.
+    Left and right stay what they are, since questions ask for them. Drawn from `image_seed`, so a picture looks the
+    same to all its texts of an epoch, whichever worker reads it. Source: Cubuk et al. 2020, RandAugment; ViLT 2021,
+    section 4.2 (N=2, M=9) with the list of the ViLT code: no inversion and no cut-outs. Stands before ResizeViLT, as in
+    ViLT.
 
     Args:
         num_ops: operations per picture.

@@ -9,6 +9,8 @@ from mmcv.transforms import BaseTransform
 
 from kovilt.registry import TRANSFORMS
 
+NO_PICTURE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
+
 
 @TRANSFORMS.register_module()
 class Patchify(BaseTransform):
@@ -36,8 +38,7 @@ class Patchify(BaseTransform):
 
 @TRANSFORMS.register_module()
 class NoPicture(BaseTransform):
-    """Instead of a picture: no patches, grid (0, 0). As the only image transform it makes the question-only baseline."""
+    """Instead of a picture: no patches, grid (0, 0). Alone in an image pipeline it makes the question-only baseline."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        results['patches'], results['grid'] = np.zeros((0, 0), dtype=np.uint8), (0, 0)
-        return results
+        return {**results, **NO_PICTURE}

@@ -39,8 +39,9 @@ _HUB_SECONDS = 5
 class TokenizeKorean(BaseTransform):
     """Turn `text` (normalised) into `input_ids`, `word_ids`, both int64 (l,), and `pad_id`.
 
-    [CLS] first, [SEP] last, l at most `max_text_len`. `word_ids` numbers the eojeol (what stands between blanks, with its
-    particles and punctuation) that each piece is of; -1 on [CLS] and [SEP]. Special tokens written out in a text are text.
+    [CLS] first, [SEP] last, l at most `max_text_len`. `word_ids` numbers the eojeol (what stands between blanks, with
+    its particles and punctuation) that each piece is of; -1 on [CLS] and [SEP]. Special tokens written out in a text
+    are text.
 
     A text is cut to 32 characters per piece before it is tokenised, so that one of 10,000 characters costs no more than
     another; only a text whose pieces are that long on average would notice.
@@ -72,7 +73,7 @@ class TokenizeKorean(BaseTransform):
 
 
 def load_tokenizer(name_or_path: str | os.PathLike) -> PreTrainedTokenizerFast:
-    """A HuggingFace tokenizer from a folder, a `vocab.txt`, a `tokenizer.json` or a name on the hub, checked for Hangul.
+    """A HuggingFace tokenizer from a folder, a `vocab.txt`, a `tokenizer.json` or the hub, checked for Hangul.
 
     Lower-casing and accents are handled as the tokenizer's own files say; a `vocab.txt` without a
     `tokenizer_config.json` beside it is taken as cased, with accents kept.
@@ -169,7 +170,8 @@ def _check_hangul(tokenizer: PreTrainedTokenizerFast) -> None:
     normalizer = tokenizer.backend_tokenizer.normalizer
     if words and normalizer is not None and normalizer.normalize_str('고양이') != '고양이':
         raise KoviltError(
-            f'tokenizer {name}: it takes Hangul apart (lower-casing strips accents, which decomposes 고양이 into letters) and {unknown:.0%} '
+            f'tokenizer {name}: it takes Hangul apart (lower-casing strips accents, which decomposes 고양이 into '
+            f'letters) and {unknown:.0%} '
             'of common Korean becomes [UNK]; set "strip_accents": false in its tokenizer_config.json'
         )
     raise KoviltError(
