@@ -57,7 +57,9 @@ def run_plan(steps: Sequence[Step], work_dir: Path, *, show: TextIO = sys.stdout
     (work_dir / 'steps').mkdir(parents=True, exist_ok=True)
     (work_dir / 'logs').mkdir(exist_ok=True)
     taken: dict[str, float] = {}
-    expected = real = 0.0  # of the steps that ran in this call: how fast is this machine?
+    expected = real = (
+        60.0  # of the steps that ran in this call, after a minute at our own speed: how fast is this machine?
+    )
     key = __version__
     for number, step in enumerate(steps, 1):
         key = hashlib.sha256('\0'.join([key, *step.command]).encode()).hexdigest()[:16]
@@ -71,7 +73,7 @@ def run_plan(steps: Sequence[Step], work_dir: Path, *, show: TextIO = sys.stdout
             taken[step.name] = state['seconds']
             print(f'{head}: done before ({clock(state["seconds"])})', file=show, flush=True)
             continue
-        speed = real / expected if expected else 1.0
+        speed = real / expected
         later = speed * sum(other.seconds for other in steps[number:])
         line = StatusLine(head, speed * step.seconds, later, step.watch, show)
         step.folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def run_plan(steps: Sequence[Step], work_dir: Path, *, show: TextIO = sys.stdout
         _write(state_file, state)
         taken[step.name] = state['seconds']
         expected, real = expected + step.seconds, real + time.monotonic() - start
-        print(f'{head}: {clock(state["seconds"])}', file=show, flush=True)
+        print(f'{head}: done in {clock(state["seconds"])}', file=show, flush=True)
     return taken
 
 

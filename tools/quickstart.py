@@ -44,7 +44,7 @@ class Size:
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(2000, 500, 300, 1500, 500),
+    ('quickstart', 'default'): Size(2000, 500, 200, 900, 450),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
     ('rooms', 'default'): Size(8000, 500, 10000, 10000, 1000),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3),
@@ -63,72 +63,62 @@ def parse_args() -> argparse.Namespace:
 
 def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     """The steps of a recipe, in order. `work` is the folder they write to."""
-    data, tokenizer = work / 'data', work / 'data' / 'tokenizer'
     own = recipe == 'rooms'
+    data, tokenizer = work / 'data', work / 'data' / 'tokenizer'
     body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
-    # What 2 cores take, in seconds: a start of a tool, an optimizer step, a dev question.
-    start, pretrain_step, vqa_step, question = 9, 0.35, 0.11, 0.004
-    questions = 8 * size.dev_images
+    model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
+    # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
+    start, pretrain_step, vqa_step, text = 9, 0.35, 0.11, 0.004
 
-    def train(name: str, title: str, steps: int, seconds: float, watch: Sequence[str], load_from: str = '') -> Step:
+    def with_tokenizer(*loaders: str) -> list[str]:
+        return [] if own else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={BODY}' for loader in loaders]
+
+    def train(name: str, title: str, steps: int, step: float, watch: Sequence[str], load_from: str = '') -> Step:
+        interval = max(1, min(50, steps // 50))
         options = [f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={min(size.val_interval, steps)}']
-        if not own:
-            place = 'dataset.text_pipeline.0.tokenizer'
-            options += [f'{loader}.{place}={BODY}' for loader in ('train_dataloader', 'val_dataloader')]
-        start_from = ['--load-from', load_from] if load_from else []
-        command = [
-            'tools/train.py',
-            f'configs/rooms/{name}.py',
-            '--work-dir',
-            f'{work}/{name}',
-            '--resume',
-            *start_from,
-        ]
-        return Step(name, title, [*command, '--cfg-options', *options], work / name, start + steps * seconds, watch)
+        options += [f'default_hooks.{hook}.interval={interval}' for hook in ('logger', 'run_record')]
+        begin = ['--load-from', load_from] if load_from else []
+        command = ['tools/train.py', f'configs/rooms/{name}.py', '--work-dir', f'{work}/{name}', '--resume', *begin]
+        command += ['--cfg-options', *options, *with_tokenizer('train', 'val')]
+        evaluations = 8 * size.dev_images * text * -(-steps // size.val_interval)
+        return Step(name, title, command, work / name, start + steps * step + evaluations, watch)
 
     def test(name: str, title: str) -> Step:
         folder = work / f'{name}_test'
         checkpoint = f'{work}/{name}/iter_{size.vqa_steps}.pth'
         command = ['tools/test.py', f'configs/rooms/{name}.py', checkpoint, '--work-dir', f'{folder}']
-        out = ['--out', f'{folder}/predictions.jsonl']
-        return Step(f'{name}_test', title, [*command, *out], folder, start + questions * question)
+        command += ['--out', f'{folder}/predictions.jsonl']
+        if not own:
+            command += ['--cfg-options', *with_tokenizer('val')]
+        return Step(f'{name}_test', title, command, folder, start + 8 * size.dev_images * text)
+
+    def export(name: str, title: str, checkpoint: str) -> Step:
+        return Step(
+            name, title, ['tools/weights/export.py', checkpoint, f'{work}/{name}', '--overwrite'], work / name, start
+        )
 
     draw = ['tools/data/make_rooms.py', f'{data}', '--images', f'{size.images}', '--dev-images', f'{size.dev_images}']
-    steps = [Step('draw', 'draw rooms · 방 그리기', [*draw, '--seed', '0'], data, 2 + size.images / 100)]
-    if own:
-        corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
-        command = ['tools/data/train_tokenizer.py', f'{tokenizer}', '--vocab-size', '1000', *corpus]
-        steps.append(Step('tokenizer', 'train the tokenizer · 토크나이저 학습', command, tokenizer, 10))
-    steps += [
+    corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
+    learn = ['tools/data/train_tokenizer.py', f'{tokenizer}', '--vocab-size', '1000', *corpus]
+    align = ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment']
+    vqa = ('vqa_loss', 'vqa_accuracy')
+    steps = [
+        Step('draw', 'draw rooms · 방 그리기', [*draw, '--seed', '0'], data, 2 + size.images / 100),
+        Step('tokenizer', 'train the tokenizer · 토크나이저 학습', learn, tokenizer, 5 + size.images / 500),
         train('pretrain', 'pre-train from scratch · 사전학습', size.pretrain_steps, pretrain_step, LOSSES),
-        train(
-            'vqa',
-            'fine-tune the pre-trained body · 미세조정',
-            size.vqa_steps,
-            vqa_step,
-            ['vqa_loss', 'vqa_accuracy'],
-            body,
-        ),
-        train(
-            'vqa_scratch',
-            'the same from scratch · 사전학습 없이',
-            size.vqa_steps,
-            vqa_step,
-            ['vqa_loss', 'vqa_accuracy'],
-        ),
-        train('question_only', 'the same without pictures · 그림 없이', size.vqa_steps, vqa_step / 4, ['vqa_loss']),
+        export('body', 'write the body · 몸체 저장', body),
+        train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
+        train('vqa_scratch', 'the same from scratch · 사전학습 없이', size.vqa_steps, vqa_step, vqa),
+        train('question_only', 'the same without pictures · 그림 없이', size.vqa_steps, vqa_step / 4, vqa),
         test('vqa', 'evaluate · 평가'),
         test('vqa_scratch', 'evaluate from scratch · 평가 (사전학습 없이)'),
         test('question_only', 'evaluate without pictures · 평가 (그림 없이)'),
         Step(
-            'alignment',
-            'words and boxes · 단어와 상자 비교',
-            ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment'],
-            work / 'alignment',
-            start + 20,
+            'alignment', 'words and boxes · 단어와 상자', align, work / 'alignment', start + 5 * size.dev_images * text
         ),
+        export('model', 'write the model · 모델 저장', model),
     ]
-    return steps
+    return [step for step in steps if own or step.name not in ('tokenizer', 'body')]
 
 
 def read_results(work: Path, taken: Mapping[str, float]) -> dict:
@@ -173,8 +163,9 @@ def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
 
     runs = {name: read_metrics(work / name) for name in ('pretrain', 'vqa', 'vqa_scratch', 'question_only')}
 
-    def curve(label: str, run: str, name: str) -> Curve:
-        return Curve(label, *runs[run].get(name, ((), ())))
+    def curve(label: str, run: str, name: str, scale: float = 1.0) -> Curve:
+        steps, values = runs[run].get(name, ((), ()))
+        return Curve(label, steps, [scale * value for value in values])
 
     def against(name: str) -> list[Curve]:
         labels = {'vqa': 'pre-trained body', 'vqa_scratch': 'from scratch', 'question_only': 'no picture'}
@@ -190,6 +181,14 @@ def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
                 [
                     curve('matched pairs', 'pretrain', 'train/wpa_matched_distance'),
                     curve('mismatched pairs', 'pretrain', 'train/wpa_mismatched_distance'),
+                ],
+            ),
+            Panel(
+                'Pre-training: accuracy',
+                'percent',
+                [
+                    curve('masked words', 'pretrain', 'train/mlm_accuracy', 100),
+                    curve('image-text matching', 'pretrain', 'train/itm_accuracy', 100),
                 ],
             ),
             Panel('Fine-tuning: loss', 'cross-entropy, nats', against('train/vqa_loss')),
@@ -228,14 +227,15 @@ def choose(predictions: Sequence[dict], number: int) -> list[dict]:
 
 def ask(model: str, row: Mapping) -> dict:
     """Ask the finished model one question with `tools/predict.py`, as a user would; prints command and answer."""
-    command = ['tools/predict.py', model, row['image'], row['question'], '--topk', '3', '--json']
+    picture = os.path.relpath(row['image'])
+    command = ['tools/predict.py', model, picture, row['question'], '--topk', '3', '--json']
     print('$ ' + shlex.join(['python', *command]), flush=True)
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
     answer = json.loads(done.stdout)
     print(f'  {answer["answer"]} ({answer["score"]:.0%})   정답: {row["truth"]}\n')
-    return {'picture': row['image'], 'question': row['question'], 'truth': row['truth'], **answer}
+    return {'picture': picture, 'question': row['question'], 'truth': row['truth'], **answer}
 
 
 def tell(summary: Mapping, own: bool) -> str:
@@ -320,7 +320,7 @@ def main(args: argparse.Namespace) -> None:
     summary = read_results(work, taken)
     chosen = draw_pictures(work, summary)
     print(f'\n{tell(summary, own)}\n')
-    summary['example'] = ask(f'{work}/vqa', chosen[0])
+    summary['example'] = ask(f'{work}/model', chosen[0])
     summary['seconds'] = round(summary['seconds'] + time.monotonic() - start, 1)
     summary['size'] = asdict(size)
     write_page(work, summary, own)

@@ -26,8 +26,9 @@ def draw_alignment(
 ) -> Path:
     """Draw one panel a word, the mass that it sends to each patch laid over the picture, into the PNG `out`.
 
-    plan (W, rows, cols): non-negative mass from each of the W words to each patch; every panel is scaled to its own
-    largest value. boxes: for each word the boxes of what it names, each (left, top, right, bottom) in pixels.
+    plan (W, rows, cols): non-negative mass from each of the W words to each patch, drawn on one scale for all words: a
+    word that looks everywhere stays faint. boxes: for each word the boxes of what it names, each (left, top, right,
+    bottom) in pixels of `picture`.
     With no Hangul font on the machine a panel carries its word's number, and `<out>.txt` lists the words.
     Raises ValueError when the plan does not fit the words.
     """
@@ -51,7 +52,7 @@ def draw_alignment(
         left, top = gap + column * (width + gap), gap + row * (height + caption + gap)
         draw.text((left, top), word if korean_font() else f'word {place + 1}', INK, load_font(20))
         top += caption
-        sheet.paste(overlay(small, plan[place]), (left, top))
+        sheet.paste(overlay(small, plan[place] / max(plan.max(), 1e-12)), (left, top))
         for box in boxes[place] if boxes is not None else ():
             x0, y0, x1, y1 = (side * scale for side in box)
             draw.rectangle((left + x0, top + y0, left + x1, top + y1), outline='#0b57d0', width=3)
@@ -60,9 +61,8 @@ def draw_alignment(
 
 
 def overlay(picture: Image.Image, mass: np.ndarray) -> Image.Image:
-    """The picture in grey with the mass (rows, cols) of its patches laid over in colour: much mass, strong colour."""
-    share = np.clip(mass / max(float(mass.max()), 1e-12), 0, 1)
-    heat = Image.fromarray(share.astype(np.float32), 'F').resize(picture.size, Image.Resampling.BICUBIC)
+    """The picture in grey with the mass (rows, cols) of its patches, 0 to 1, laid over: much mass, strong colour."""
+    heat = Image.fromarray(mass.astype(np.float32), 'F').resize(picture.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(heat), 0, 1)  # (H, W)
     colour = np.stack([np.interp(strength, (0, 0.5, 1), HEAT[:, channel]) for channel in range(3)], -1)
     ground = np.asarray(picture.convert('L').convert('RGB'), float) * 0.6 + np.asarray(picture, float) * 0.4

@@ -9,7 +9,7 @@ from kovilt.visualization.heatmap import draw_alignment, overlay
 def test_colour_lies_where_the_mass_is():
     picture = Image.new('RGB', (80, 40), 'grey')
     mass = np.zeros((2, 4))
-    mass[1, 3] = 0.2
+    mass[1, 3] = 1.0
     seen = np.asarray(overlay(picture, mass), int)
     away = np.abs(seen - seen[0, 0]).sum(-1)
     row, column = np.unravel_index(away.argmax(), away.shape)

@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kovilt.engine.config import load_config
+from tools import quickstart
+from tools.quickstart import SIZES, choose, draw_pictures, plan, read_results, tell, write_page
+
+ROOT = Path(quickstart.__file__).parents[1]
+
+
+@pytest.mark.parametrize('recipe', ['quickstart', 'rooms'])
+def test_every_step_is_a_tool_with_a_folder_of_its_own(recipe, tmp_path):
+    steps = plan(recipe, SIZES[recipe, 'tiny'], tmp_path)
+    assert all((ROOT / step.command[0]).is_file() for step in steps)
+    assert len({step.name for step in steps}) == len({step.folder for step in steps}) == len(steps)
+    assert all(step.folder.is_relative_to(tmp_path) and step.folder != tmp_path for step in steps)
+
+
+@pytest.mark.parametrize('recipe', ['quickstart', 'rooms'])
+def test_the_options_of_every_training_exist(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for step in plan(recipe, SIZES[recipe, 'default'], tmp_path):
+        if step.command[0] == 'tools/train.py':
+            options = step.command[step.command.index('--cfg-options') + 1 :]
+            config = load_config(step.command[1], options)
+            assert config.train_cfg.max_iters >= config.train_cfg.val_interval > 0
+
+
+def test_the_quickstart_fits_in_ten_minutes(tmp_path):
+    assert sum(step.seconds for step in plan('quickstart', SIZES['quickstart', 'default'], tmp_path)) < 570
+
+
+def test_fine_tuning_and_its_baselines_differ_in_one_thing(tmp_path):
+    steps = {step.name: list(step.command) for step in plan('quickstart', SIZES['quickstart', 'default'], tmp_path)}
+    scratch = steps['vqa_scratch']
+    begin = steps['vqa'].index('--load-from')
+    assert [word.replace('vqa', 'vqa_scratch') for word in steps['vqa'][:begin] + steps['vqa'][begin + 2 :]] == scratch
+    assert [word.replace('question_only', 'vqa_scratch') for word in steps['question_only']] == scratch
+
+
+def prediction(number: int, kind: str, right: bool, picture: str) -> dict:
+    return {
+        'image': picture,
+        'question': f'질문 {number}?',
+        'answer': '예',
+        'truth': '예' if right else '아니요',
+        'score': 0.5,
+        'answer_type': kind,
+    }
+
+
+def test_questions_shown_are_drawn_blindly_over_types_and_pictures():
+    rows = [prediction(i, '색' if i < 90 else '개수', i < 50, f'{i // 8}.jpg') for i in range(100)]
+    shown = choose(rows, 8)
+    assert len({row['image'] for row in shown}) == 8
+    assert {row['answer_type'] for row in shown} == {'색', '개수'}
+    wrong = [{**row, 'answer': '?', 'score': 0.0} for row in rows]
+    assert [row['question'] for row in choose(wrong, 8)] == [row['question'] for row in shown]
+    assert len(choose(rows[:3], 8)) == 3
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A work folder as the steps leave it."""
+    Image.new('RGB', (40, 30), 'tan').save(tmp_path / 'a.jpg')
+    for name, accuracy in {'vqa': 80.0, 'vqa_scratch': 45.0, 'question_only': 41.5}.items():
+        folder = tmp_path / f'{name}_test'
+        folder.mkdir()
+        metrics = {'accuracy': accuracy, 'majority_accuracy': 12.5, 'questions': 20, 'broken': 0}
+        metrics |= {'accuracy/색': accuracy, 'questions/색': 12, 'accuracy/개수': accuracy, 'questions/개수': 8}
+        (folder / 'metrics.json').write_text(json.dumps({'metrics': metrics}), encoding='utf-8')
+        rows = [prediction(i, '색' if i % 2 else '개수', i % 3 > 0, str(tmp_path / 'a.jpg')) for i in range(20)]
+        lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+        (folder / 'predictions.jsonl').write_text(lines, encoding='utf-8')
+        (tmp_path / name).mkdir()
+        training = [{'mode': 'train', 'step': s, 'vqa_loss': 3 / s, 'vqa_accuracy': 0.1 * s} for s in (1, 2)]
+        training += [{'mode': 'val', 'step': 2, 'accuracy': accuracy}]
+        (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
+    (tmp_path / 'pretrain').mkdir()
+    names = ('mlm_loss', 'itm_loss', 'wpa_loss', 'mlm_accuracy', 'itm_accuracy', 'wpa_matched_distance')
+    training = [{'mode': 'train', 'step': step, **dict.fromkeys(names, 1 / step)} for step in (10, 20)]
+    (tmp_path / 'pretrain' / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
+    (tmp_path / 'alignment').mkdir()
+    score = {'alignment_accuracy': 60.0, 'alignment_chance': 12.0}
+    (tmp_path / 'alignment' / 'alignment.json').write_text(json.dumps(score), encoding='utf-8')
+    return tmp_path
+
+
+def test_the_summary_holds_what_is_promised(finished):
+    summary = read_results(finished, {'draw': 3.0, 'vqa': 100.25})
+    assert summary['vqa_accuracy'] == 80.0 and summary['scratch_accuracy'] == 45.0
+    assert summary['majority_accuracy'] == 12.5 and summary['question_only_accuracy'] == 41.5
+    assert summary['alignment_accuracy'] == 60.0 and summary['alignment_chance'] == 12.0
+    assert summary['seconds'] == 103.2
+    assert summary['per_type']['색'] == {
+        'questions': 12,
+        'accuracy': 80.0,
+        'scratch_accuracy': 45.0,
+        'question_only_accuracy': 41.5,
+    }
+    assert summary['pretraining_losses']['mlm_loss'] == [0.1, 0.05]
+
+
+def test_the_pictures_the_page_and_the_closing_words(finished):
+    summary = read_results(finished, {'draw': 3.0})
+    shown = draw_pictures(finished, summary)
+    write_page(finished, summary, own=False)
+    assert len(shown) == 12
+    for name in ('curves.png', 'contact_sheet.png', 'contact_sheet.txt', 'report.html'):
+        assert (finished / name).stat().st_size > 0
+    words = tell(summary, own=False)
+    assert '80.0' in words and '41.5' in words and '12.5' in words and '색' in words
