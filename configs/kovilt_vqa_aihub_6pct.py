@@ -1,4 +1,4 @@
-"""Fine-tuning on a small part of AI-Hub 101: the paper's table 3, where pre-training shows (21.95 % against 5.28 % after 5 epochs).
+"""Fine-tuning on a small part of AI-Hub 101: the paper's table 3, where pre-training shows.
 
 Data: 80,000 rows of AI-Hub 101, drawn by seed: the paper's "6 % (~80K)". The checkpoint of kovilt_pretrain_coco.py.
 Expected: 5.21 % (the majority answer) for 3 epochs, 9.14 % after the 4th and 21.95 % after the 5th (paper).

@@ -13,7 +13,7 @@ class KoviltError(Exception):
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" for the candidate most like `name`, or "" when none is close."""
+    """ " (did you mean 'x'?)" for the candidate most like `name`, or "" when none is close."""
     matches = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=1, cutoff=0.6)
     return f' (did you mean {matches[0]!r}?)' if matches else ''
 
@@ -22,7 +22,8 @@ def user_error(error: BaseException) -> KoviltError | None:
     """The KoviltError behind `error`, or None when it is no user's mistake.
 
     torch's DataLoader raises a worker's exception again in the main process as the same class with the worker's whole
-    traceback for a message; the message proper is its last line. Exceptions that were raised `from` a KoviltError count.
+    traceback for a message; the message proper is its last line. Exceptions that were raised `from` a KoviltError
+    count.
     """
     while error is not None:
         if isinstance(error, KoviltError):
@@ -45,7 +46,9 @@ def run_cli(main: Callable[[], int | None], *, debug: bool = False) -> int:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has left; let the interpreter's own flush stay quiet
+    except (
+        BrokenPipeError
+    ):  # the reader of a pipe, such as `head`, has left; let the interpreter's own flush stay quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

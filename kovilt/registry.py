@@ -1,8 +1,8 @@
 """The registries of kovilt: one child, scope `kovilt`, of each of MMEngine's 23 root registries.
 
-`locations` names the package that is imported when a registry is first searched, so a config needs no `custom_imports`
-for kovilt's own parts. Every root is mirrored, also those kovilt adds nothing to: with `default_scope='kovilt'` MMEngine
-warns about each root that has no child of that scope.
+`locations` names the package that is imported when a registry is first searched, so a config needs no
+`custom_imports` for kovilt's own parts. Every root is mirrored, also those kovilt adds nothing to: with
+`default_scope='kovilt'` MMEngine warns about each root that has no child of that scope.
 """
 
 from mmengine import registry as _roots

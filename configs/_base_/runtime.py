@@ -1,8 +1,9 @@
 """What every run shares: logs, checkpoints, records, seeds."""
 default_scope = 'kovilt'
 default_hooks = dict(
+    runtime_info=dict(type='StepInfoHook'),
     logger=dict(type='LoggerHook', interval=50),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),   # two: one is whole while the other is written
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),   # two: one is whole while one is written
     exact_resume=dict(type='ExactResumeHook'),
     epoch_time=dict(type='EpochTimeHook'),
     run_record=dict(type='RunRecordHook', interval=50),

@@ -1,11 +1,22 @@
 """What runs kovilt's configs: runner, loops, optimizer groups, schedule, checkpoints, hooks."""
 
 from .distributed import KoviltDistributedDataParallel
-from .hooks import EpochTimeHook, ExactResumeHook, PredictionsHook, RunRecordHook
+from .hooks import EpochTimeHook, ExactResumeHook, PredictionsHook, RunRecordHook, StepInfoHook
 from .loops import StepTrainLoop
-from .optim import AutocastOptimWrapper, ViLTOptimWrapperConstructor
+from .optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor
 from .runner import KoviltRunner
 from .schedule import WarmupLinearLR
 
-__all__ = ['AutocastOptimWrapper', 'EpochTimeHook', 'ExactResumeHook', 'KoviltDistributedDataParallel', 'KoviltRunner',
-           'PredictionsHook', 'RunRecordHook', 'StepTrainLoop', 'ViLTOptimWrapperConstructor', 'WarmupLinearLR']
+__all__ = [
+    'EpochTimeHook',
+    'ExactResumeHook',
+    'KoviltDistributedDataParallel',
+    'KoviltRunner',
+    'PredictionsHook',
+    'RunRecordHook',
+    'StepInfoHook',
+    'StepTrainLoop',
+    'ViLTOptimWrapper',
+    'ViLTOptimWrapperConstructor',
+    'WarmupLinearLR',
+]

@@ -1,4 +1,5 @@
-"""Checkpoints: read without running code, compared with the model before a tensor moves, written whole or not at all."""
+"""Checkpoints: read without running code, compared with the model before any tensor moves, written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from kovilt.errors import KoviltError
 
-BODY = 'encoder.'   # what pre-training and fine-tuning share; the heads stand outside it
+BODY = 'encoder.'  # what pre-training and fine-tuning share; the heads stand outside it
 MIN_BODY_SHARE = 0.95
 
 
@@ -38,12 +39,15 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.devi
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
         if found:
-            raise KoviltError(f'{path}: refused, it holds {found[1]!r}, which could run code; only files of tensors and '
-                              'plain values are read') from error
+            raise KoviltError(
+                f'{path}: refused, it holds {found[1]!r}, which could run code; only files of tensors and '
+                'plain values are read'
+            ) from error
         raise KoviltError(f'{path}: not a checkpoint') from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
-        raise KoviltError(f'{path}: not a checkpoint, or cut off ({str(error).splitlines()[0] if str(error) else "empty"})'
-                          ) from error
+        raise KoviltError(
+            f'{path}: not a checkpoint, or cut off ({str(error).splitlines()[0] if str(error) else "empty"})'
+        ) from error
     if not isinstance(checkpoint, dict):
         raise KoviltError(f'{path}: not a checkpoint: it holds a {type(checkpoint).__name__}, not a state_dict')
     if 'state_dict' not in checkpoint:
@@ -57,6 +61,7 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.devi
 def _read_safetensors(path: Path, map_location: str | torch.device) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
     try:
         return {'state_dict': load_file(path, device=str(map_location)), 'meta': {}}
     except (SafetensorError, OSError, ValueError) as error:
@@ -66,9 +71,14 @@ def _read_safetensors(path: Path, map_location: str | torch.device) -> dict:
 def _read_folder(path: Path) -> dict:
     from kovilt.datasets.transforms.text import load_tokenizer
     from kovilt.weights.folder import load_model_folder
+
     folder = load_model_folder(path)
     answers = list(getattr(folder.model, 'answers', ()))
-    meta = {'model_type': type(folder.model).__name__, 'data_sizes': tokenizer_sizes(load_tokenizer(path)), 'dataset_meta': {}}
+    meta = {
+        'model_type': type(folder.model).__name__,
+        'data_sizes': tokenizer_sizes(load_tokenizer(path)),
+        'dataset_meta': {},
+    }
     if answers:
         meta['data_sizes']['num_answers'] = len(answers)
         meta['dataset_meta'] = {'answers': answers, 'answer_counts': folder.info.get('answer_counts')}
@@ -76,11 +86,14 @@ def _read_folder(path: Path) -> dict:
 
 
 def tokenizer_sizes(tokenizer) -> dict[str, Any]:
-    """What a tokenizer decides about a model, by the name of the model's argument, and a digest of its pieces in order."""
+    """What a tokenizer decides about a model, by the model's own argument names, and a digest of its pieces."""
     pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    return {'vocab_size': len(tokenizer), 'mask_token_id': tokenizer.mask_token_id,
-            'special_token_ids': sorted(tokenizer.all_special_ids),
-            'vocabulary_digest': hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]}
+    return {
+        'vocab_size': len(tokenizer),
+        'mask_token_id': tokenizer.mask_token_id,
+        'special_token_ids': sorted(tokenizer.all_special_ids),
+        'vocabulary_digest': hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16],
+    }
 
 
 def write_checkpoint(checkpoint: dict, path: str | os.PathLike) -> None:
@@ -104,8 +117,11 @@ def latest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
         named = work_dir / Path(pointer.read_text(encoding='utf-8').strip()).name
         if named.is_file():
             return named
-    found = [(int(number[1]), path) for path in work_dir.glob('*.pth')
-             if (number := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))]
+    found = [
+        (int(number[1]), path)
+        for path in work_dir.glob('*.pth')
+        if (number := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
+    ]
     return max(found)[1] if found else None
 
 
@@ -119,9 +135,12 @@ def describe(checkpoint: Mapping) -> str:
 
 
 def differences(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
-    """How a model's tensors and a checkpoint's differ, each in a few words: sizes first, then missing, then left over."""
-    sizes = [f'{name} is {tuple(theirs[name].shape)} there and {tuple(ours[name].shape)} here'
-             for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+    """How a model's tensors and a checkpoint's differ, in a few words each: sizes, then missing, then left over."""
+    sizes = [
+        f'{name} is {tuple(theirs[name].shape)} there and {tuple(ours[name].shape)} here'
+        for name in ours
+        if name in theirs and ours[name].shape != theirs[name].shape
+    ]
     missing = [f'{name} is missing there' for name in ours if name not in theirs]
     extra = [f'{name} has no place here' for name in theirs if name not in ours]
     return sizes + missing + extra
@@ -134,28 +153,34 @@ def load_whole(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike)
     found = differences(ours, theirs)
     if found:
         more = f' and {len(found) - 3} more' if len(found) > 3 else ''
-        raise KoviltError(f'{source}: not a checkpoint of this {type(model).__name__}; it is {describe(checkpoint)}, '
-                          f'and {"; ".join(found[:3])}{more}')
+        raise KoviltError(
+            f'{source}: not a checkpoint of this {type(model).__name__}; it is {describe(checkpoint)}, '
+            f'and {"; ".join(found[:3])}{more}'
+        )
     model.load_state_dict(theirs)
 
 
 def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> tuple[int, int]:
     """Loads `encoder.*` alone, as fine-tuning from pre-training does; heads keep their fresh weights.
 
-    Returns how many of the encoder's tensors were loaded and how many exist. Tensors of another size, or fewer than 95 %
-    of the encoder's tensors, are a KoviltError.
+    Returns how many of the encoder's tensors were loaded and how many exist. Tensors of another size, or fewer than
+    95 % of the encoder's tensors, are a KoviltError.
     """
     ours = {name: value for name, value in model.state_dict().items() if name.startswith(BODY)}
     theirs = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith(BODY)}
     shared = ours.keys() & theirs.keys()
-    found = differences({name: ours[name] for name in ours if name in shared},
-                        {name: theirs[name] for name in ours if name in shared})
+    found = differences(
+        {name: ours[name] for name in ours if name in shared}, {name: theirs[name] for name in ours if name in shared}
+    )
     if found:
-        raise KoviltError(f'{source}: this encoder is of another size; it is {describe(checkpoint)}, and '
-                          f'{"; ".join(found[:3])}; give encoder the sizes of the checkpoint')
+        raise KoviltError(
+            f'{source}: this encoder is of another size; it is {describe(checkpoint)}, and '
+            f'{"; ".join(found[:3])}; give encoder the sizes of the checkpoint'
+        )
     if len(shared) < MIN_BODY_SHARE * max(len(ours), 1):
-        raise KoviltError(f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; it is '
-                          f'{describe(checkpoint)}')
+        raise KoviltError(
+            f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; it is {describe(checkpoint)}'
+        )
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
     return len(shared), len(ours)
 
@@ -165,8 +190,10 @@ def check_vocabulary(sizes: Mapping[str, Any], checkpoint: Mapping, source: str 
     theirs = checkpoint.get('meta', {}).get('data_sizes', {})
     ours, there = sizes.get('vocabulary_digest'), theirs.get('vocabulary_digest')
     if ours and there and ours != there:
-        raise KoviltError(f'{source}: it was trained with another tokenizer ({theirs.get("vocab_size")} tokens there, '
-                          f'{sizes.get("vocab_size")} here); give TokenizeKorean that one')
+        raise KoviltError(
+            f'{source}: it was trained with another tokenizer ({theirs.get("vocab_size")} tokens there, '
+            f'{sizes.get("vocab_size")} here); give TokenizeKorean that one'
+        )
 
 
 def _check_answers(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> None:
@@ -180,5 +207,7 @@ def _check_answers(model: nn.Module, checkpoint: Mapping, source: str | os.PathL
     else:
         row = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
         what = f'answer {row} is {theirs[row]!r} there and {ours[row]!r} here'
-    raise KoviltError(f'{source}: its answers are not those of this data: {what}; to keep its encoder only, set '
-                      'load_encoder_only=True')
+    raise KoviltError(
+        f'{source}: its answers are not those of this data: {what}; to keep its encoder only, set '
+        'load_encoder_only=True'
+    )

@@ -19,8 +19,9 @@ from kovilt.errors import KoviltError, nearest
 def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[str, Any] | None = None) -> Config:
     """The config of a file and its bases, with `--cfg-options` and a tool's own flags applied, checked as a whole.
 
-    `options` are `a.b=value` texts; `overrides` maps top-level keys to values and counts after them. Every mistake is a
-    KoviltError: a missing or broken file, a key that nothing reads, a type that nobody registered, a value of the wrong type.
+    `options` are `a.b=value` texts; `overrides` maps top-level keys to values and counts after them. Every mistake is
+    a KoviltError: a missing or broken file, a key that nothing reads, a type that nobody registered, a value of the
+    wrong type.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,6 +38,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     config.setdefault('default_scope', 'kovilt')
     config.setdefault('runner_type', 'KoviltRunner')
     from .config_check import check_config
+
     check_config(config)
     return config
 
@@ -46,7 +48,7 @@ def _read(path: Path, trees: dict[Path, ast.Module]) -> Config:
         return Config.fromfile(path)
     except ImportError as error:
         raise KoviltError(f'{path}: custom_imports: {error}; is the package on PYTHONPATH?') from error
-    except Exception as error:   # a config is a program: whatever it raises is its author's mistake
+    except Exception as error:  # a config is a program: whatever it raises is its author's mistake
         files = {str(file) for file in trees}
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
         where = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else str(path)
@@ -73,20 +75,29 @@ def _trees(path: Path) -> dict[Path, ast.Module]:
         for node in trees[file].body:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
                 bases = ast.literal_eval(node.value)
-                waiting += [((file.parent / base).resolve(), file) for base in ([bases] if isinstance(bases, str) else bases)
-                            if '::' not in base]
+                waiting += [
+                    ((file.parent / base).resolve(), file)
+                    for base in ([bases] if isinstance(bases, str) else bases)
+                    if '::' not in base
+                ]
     return trees
 
 
 def _refuse_dead_names(trees: dict[Path, ast.Module]) -> None:
     """A name set at the top of a file that neither the runner nor any line reads is a slip of the pen.
 
-    Values are fixed when their own file is read: setting a base's helper again changes nothing, which is worse than an error.
+    Values are fixed when their own file is read: setting a base's helper again changes nothing, which is worse than
+    an error.
     """
     from .config_check import top_level_keys
+
     known = top_level_keys()
-    by_base = {node.attr for tree in trees.values() for node in ast.walk(tree)
-               if isinstance(node, ast.Attribute) and getattr(node.value, 'id', None) == '_base_'}
+    by_base = {
+        node.attr
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and getattr(node.value, 'id', None) == '_base_'
+    }
     helpers: set[str] = set()
     for file, tree in reversed(trees.items()):
         read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -99,13 +110,16 @@ def _refuse_dead_names(trees: dict[Path, ast.Module]) -> None:
                 continue
             where = f'{file}:{node.lineno}'
             if name in helpers:
-                raise KoviltError(f'{where}: {name!r} is set again, but the base that uses it has been read already; override '
-                                  'the values themselves by their full paths')
+                raise KoviltError(
+                    f'{where}: {name!r} is set again, but the base that uses it has been read already; override '
+                    'the values themselves by their full paths'
+                )
             raise KoviltError(f'{where}: unknown top-level key {name!r}{nearest(name, known)}; nothing reads it')
 
 
 def _apply(config: Config, options: Iterable[str]) -> None:
     from .config_check import top_level_keys
+
     values = dict(parse_option(option) for option in options)
     for key in values:
         first = key.split('.')[0]
@@ -152,7 +166,7 @@ def _value(text: str) -> Any:
         value = ast.literal_eval(text)
         return list(value) if isinstance(value, tuple) and not text.startswith('(') else value
     except (ValueError, SyntaxError):
-        pass   # not a literal: text, or a list of such
+        pass  # not a literal: text, or a list of such
     inner = text[1:-1] if text[:1] == '[' and text[-1:] == ']' else text
     if ',' in inner and not set(inner) & set('()[]{}"\''):
         return [_value(part) for part in inner.split(',')]

@@ -1,4 +1,4 @@
-"""Comparing a config with the constructors it will call: unknown keys and types, missing keys, values of wrong types."""
+"""Comparing a config with the constructors it will call: unknown keys and types, missing keys, wrong values."""
 
 from __future__ import annotations
 
@@ -19,25 +19,50 @@ from kovilt import registry as reg
 from kovilt.errors import KoviltError, nearest
 
 # Keys of a config that are no argument of Runner: MMEngine reads them elsewhere; load_encoder_only is KoviltRunner's.
-BESIDE_RUNNER = ('runner_type', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile',
-                 'activation_checkpointing', 'load_encoder_only')
-ENV_KEYS = {'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
-            'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
-            'auto_scale_lr': ('enable', 'base_batch_size')}
+BESIDE_RUNNER = (
+    'runner_type',
+    'custom_imports',
+    'model_wrapper_cfg',
+    'find_unused_parameters',
+    'compile',
+    'activation_checkpointing',
+    'load_encoder_only',
+)
+ENV_KEYS = {
+    'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+}
 HOOK_NAMES = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 # Which registry the dicts under an argument are looked up in, wherever their owner's own is not the right one.
-BY_ARGUMENT = {'dataset': reg.DATASETS, 'datasets': reg.DATASETS, 'image_pipeline': reg.TRANSFORMS,
-               'text_pipeline': reg.TRANSFORMS, 'pipeline': reg.TRANSFORMS, 'transforms': reg.TRANSFORMS,
-               'sampler': reg.DATA_SAMPLERS, 'metrics': reg.METRICS, 'vis_backends': reg.VISBACKENDS,
-               'init_cfg': reg.WEIGHT_INITIALIZERS, 'optimizer': reg.OPTIMIZERS}
+BY_ARGUMENT = {
+    'dataset': reg.DATASETS,
+    'datasets': reg.DATASETS,
+    'image_pipeline': reg.TRANSFORMS,
+    'text_pipeline': reg.TRANSFORMS,
+    'pipeline': reg.TRANSFORMS,
+    'transforms': reg.TRANSFORMS,
+    'sampler': reg.DATA_SAMPLERS,
+    'metrics': reg.METRICS,
+    'vis_backends': reg.VISBACKENDS,
+    'init_cfg': reg.WEIGHT_INITIALIZERS,
+    'optimizer': reg.OPTIMIZERS,
+}
 
 # Arguments that the framework hands over, so that a config need not state them.
-GIVEN = {reg.DATA_SAMPLERS: {'dataset', 'seed', 'sampler', 'batch_size'}, reg.LOOPS: {'runner', 'dataloader', 'evaluator'},
-         reg.PARAM_SCHEDULERS: {'optimizer'}, reg.OPTIMIZERS: {'params'}, reg.OPTIM_WRAPPERS: {'optimizer'},
-         reg.VISUALIZERS: {'name', 'save_dir'}, reg.VISBACKENDS: {'save_dir'}, reg.MODEL_WRAPPERS: {'module'}}
+GIVEN = {
+    reg.DATA_SAMPLERS: {'dataset', 'seed', 'sampler', 'batch_size'},
+    reg.LOOPS: {'runner', 'dataloader', 'evaluator'},
+    reg.PARAM_SCHEDULERS: {'optimizer'},
+    reg.OPTIMIZERS: {'params'},
+    reg.OPTIM_WRAPPERS: {'optimizer'},
+    reg.VISUALIZERS: {'name', 'save_dir'},
+    reg.VISBACKENDS: {'save_dir'},
+    reg.MODEL_WRAPPERS: {'module'},
+}
 CHECKED_FOR_MISSING = (reg.DATASETS, reg.TRANSFORMS, reg.HOOKS, reg.METRICS, reg.LOOPS, reg.DATA_SAMPLERS)
-FROM_DATA = ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids')   # None: KoviltRunner asks the data
+FROM_DATA = ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids')  # None: KoviltRunner asks the data
 
 
 @functools.lru_cache
@@ -50,7 +75,7 @@ def check_config(config: Mapping) -> None:
     """KoviltError for the first part of a config that no constructor would take as it stands."""
     for key in config:
         if key not in top_level_keys():
-            continue   # a helper's name, checked against its use when the file was read
+            continue  # a helper's name, checked against its use when the file was read
         value = config[key]
         if value is None:
             continue
@@ -87,8 +112,13 @@ def check_config(config: Mapping) -> None:
 
 
 def _dataloader(node: Any, path: str) -> None:
-    parts = {'dataset': reg.DATASETS, 'sampler': reg.DATA_SAMPLERS, 'batch_sampler': reg.DATA_SAMPLERS,
-             'collate_fn': reg.FUNCTIONS, 'worker_init_fn': reg.FUNCTIONS}
+    parts = {
+        'dataset': reg.DATASETS,
+        'sampler': reg.DATA_SAMPLERS,
+        'batch_sampler': reg.DATA_SAMPLERS,
+        'collate_fn': reg.FUNCTIONS,
+        'worker_init_fn': reg.FUNCTIONS,
+    }
     _is_dict(node, path)
     signature = _signature(DataLoader)
     _known(node, path, (*signature.names, 'num_batch_per_epoch'))
@@ -122,7 +152,7 @@ def _optim_wrapper(node: Any, path: str) -> None:
     _is_dict(node, path)
     node = {'type': 'OptimWrapper', **node}
     constructor = node.pop('constructor', None)
-    node.pop('paramwise_cfg', None)   # checked by its constructor
+    node.pop('paramwise_cfg', None)  # checked by its constructor
     if constructor is not None:
         _resolve(constructor, f'{path}.constructor', reg.OPTIM_WRAPPER_CONSTRUCTORS)
     if 'optimizer' not in node:
@@ -153,13 +183,18 @@ def _component(node: Any, path: str, registry: Registry, extra: Iterable[str] = 
         raise KoviltError(f"{path}: missing key 'type'")
     kind = _resolve(node['type'], path, registry)
     signature = _signature(kind)
+    if kind.__name__ == 'EMAHook':  # hands its **kwargs to the average
+        average = _resolve(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
+        signature = _Signature(
+            (*signature.names, *_signature(average).names), signature.required, signature.types, True
+        )
     what = f'{path} ({kind.__name__})'
     for key, value in node.items():
         if key in ('type', '_scope_') or key in extra:
             continue
         if key not in signature.names:
             guess = nearest(key, (*signature.names, *extra))
-            if signature.closed or guess:
+            if signature.closed or guess or kind.__name__ == 'CheckpointHook':  # its **kwargs leads nowhere in kovilt
                 raise KoviltError(f'unknown key {key!r} in {what}{guess or _choices(signature.names)}')
             continue
         if not (value is None and key in FROM_DATA) and key in signature.types:
@@ -190,7 +225,7 @@ def _resolve(name: Any, path: str, registry: Registry) -> Callable:
         return name
     try:
         found = registry.get(name)
-    except RuntimeError:   # MMEngine's word for a dotted name that cannot be imported
+    except RuntimeError:  # MMEngine's word for a dotted name that cannot be imported
         found = None
     if found is None:
         names = [key for owner in (registry, registry.root) for key in owner.module_dict]
@@ -203,10 +238,10 @@ class _Signature:
     names: tuple[str, ...]
     required: tuple[str, ...]
     types: Mapping[str, Any]
-    closed: bool                # no further names are taken
+    closed: bool  # no further names are taken
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _signature(kind: Callable) -> _Signature:
     """The arguments that a class or function takes by name; **kwargs is followed up the bases' constructors."""
     if inspect.isclass(kind):
@@ -222,7 +257,7 @@ def _signature(kind: Callable) -> _Signature:
             parameters = parameters[1:]
         try:
             found = typing.get_type_hints(function)
-        except (NameError, TypeError, AttributeError):   # names that exist for type checkers only
+        except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
             found = {}
         open_ended = False
         for parameter in parameters:
@@ -235,9 +270,11 @@ def _signature(kind: Callable) -> _Signature:
             closed = True
             break
     return _Signature(
-        names=tuple(names), closed=closed,
+        names=tuple(names),
+        closed=closed,
         required=tuple(name for name, parameter in names.items() if parameter.default is parameter.empty),
-        types={name: hint for name, hint in hints.items() if hint is not None})
+        types={name: hint for name, hint in hints.items() if hint is not None},
+    )
 
 
 def _value(value: Any, hint: Any, path: str) -> None:
@@ -248,14 +285,26 @@ def _value(value: Any, hint: Any, path: str) -> None:
     kinds, choices = allowed
     if choices and not kinds - {type(None)}:
         if value not in choices and not (value is None and type(None) in kinds):
-            raise KoviltError(f'{path} is {value!r}; it must be one of {", ".join(map(repr, choices))}'
-                              f'{nearest(str(value), map(str, choices))}')
+            raise KoviltError(
+                f'{path} is {value!r}; it must be one of {", ".join(map(repr, choices))}'
+                f'{nearest(str(value), map(str, choices))}'
+            )
         return
-    fits = any(value is None if kind is type(None) else
-               isinstance(value, bool) if kind is bool else
-               isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float else
-               isinstance(value, int) and not isinstance(value, bool) if kind is int else
-               isinstance(value, kind) for kind in kinds) or value in choices
+    fits = (
+        any(
+            value is None
+            if kind is type(None)
+            else isinstance(value, bool)
+            if kind is bool
+            else isinstance(value, (int, float)) and not isinstance(value, bool)
+            if kind is float
+            else isinstance(value, int) and not isinstance(value, bool)
+            if kind is int
+            else isinstance(value, kind)
+            for kind in kinds
+        )
+        or value in choices
+    )
     if not fits:
         wanted = ' or '.join(sorted('None' if kind is type(None) else kind.__name__ for kind in kinds))
         raise KoviltError(f'{path} is {value!r}, a {type(value).__name__}; it must be {wanted}')

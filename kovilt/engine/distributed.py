@@ -23,12 +23,19 @@ def init_cpu_process_group(launcher: str) -> None:
         first = subprocess.run(['scontrol', 'show', 'hostname', nodes], capture_output=True, text=True, check=True)
         os.environ.setdefault('MASTER_ADDR', first.stdout.split()[0])
         os.environ.setdefault('MASTER_PORT', '29500')
-        os.environ.update(RANK=os.environ['SLURM_PROCID'], WORLD_SIZE=os.environ['SLURM_NTASKS'],
-                          LOCAL_RANK=os.environ.get('SLURM_LOCALID', '0'))
-    missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+        os.environ.update(
+            RANK=os.environ['SLURM_PROCID'],
+            WORLD_SIZE=os.environ['SLURM_NTASKS'],
+            LOCAL_RANK=os.environ.get('SLURM_LOCALID', '0'),
+        )
+    missing = [
+        name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ
+    ]
     if missing:
-        raise KoviltError(f'--launcher {launcher}: {missing[0]} is not set; start the program with tools/dist_train.sh, '
-                          'tools/dist_test.sh or tools/slurm_train.sh')
+        raise KoviltError(
+            f'--launcher {launcher}: {missing[0]} is not set; start the program with tools/dist_train.sh, '
+            'tools/dist_test.sh or tools/slurm_train.sh'
+        )
     torch.distributed.init_process_group('gloo')
 
 

@@ -14,8 +14,8 @@ from kovilt.registry import LOOPS
 class StepSampler(Sampler[list[int]]):
     """The batches of steps `start` to `stop`, epoch after epoch, as one stream.
 
-    A resumed run begins at its step by drawing indices only; workers live from the first step to the last, over the ends
-    of epochs. `batch_sampler.sampler.set_epoch` is called as each epoch begins.
+    A resumed run begins at its step by drawing indices only; workers live from the first step to the last, over the
+    ends of epochs. `batch_sampler.sampler.set_epoch` is called as each epoch begins.
     """
 
     def __init__(self, batch_sampler, start: int, stop: int) -> None:
@@ -45,17 +45,18 @@ class StepSampler(Sampler[list[int]]):
 class StepTrainLoop(IterBasedTrainLoop):
     """Trains for `max_iters` optimizer steps, validating every `val_interval` steps and at the end.
 
-    MMEngine's own loop restarts its workers, and sleeps, at every end of the data, and resumes by loading and throwing away
-    all batches that were used before. `epoch` is the pass over the data that the current step belongs to.
+    MMEngine's own loop restarts its workers, and sleeps, at every end of the data, and resumes by loading and
+    throwing away all batches that were used before. `epoch` is the pass over the data that the current step belongs
+    to.
     """
 
     def __init__(self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000) -> None:
-        BaseLoop.__init__(self, runner, dataloader)   # IterBasedTrainLoop would start the workers here
+        BaseLoop.__init__(self, runner, dataloader)  # IterBasedTrainLoop would start the workers here
         self._max_iters = max_iters
         self._iter = 0
         self.val_begin = val_begin
         self.val_interval = val_interval
-        self.stop_training = False                    # set by EarlyStoppingHook
+        self.stop_training = False  # set by EarlyStoppingHook
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, None)
         self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
 
@@ -74,12 +75,15 @@ class StepTrainLoop(IterBasedTrainLoop):
     def run(self):
         """Trains from the current step to the last; returns the model."""
         self.runner.call_hook('before_train')
-        self.runner.call_hook('before_train_epoch')   # the whole training is one epoch to MMEngine's hooks
+        self.runner.call_hook('before_train_epoch')  # the whole training is one epoch to MMEngine's hooks
         for batch in self._batches():
             self.runner.model.train()
             self.run_iter(batch)
-            if (self.runner.val_loop is not None and self._iter >= self.val_begin
-                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+            if (
+                self.runner.val_loop is not None
+                and self._iter >= self.val_begin
+                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
+            ):
                 self.runner.val_loop.run()
             if self.stop_training:
                 break
@@ -91,7 +95,13 @@ class StepTrainLoop(IterBasedTrainLoop):
         """The configured loader, over the steps that are left."""
         loader = self.dataloader
         return DataLoader(
-            loader.dataset, batch_sampler=StepSampler(loader.batch_sampler, self._iter, self._max_iters),
-            num_workers=loader.num_workers, collate_fn=loader.collate_fn, pin_memory=loader.pin_memory,
-            timeout=loader.timeout, worker_init_fn=loader.worker_init_fn, prefetch_factor=loader.prefetch_factor,
-            multiprocessing_context=loader.multiprocessing_context)
+            loader.dataset,
+            batch_sampler=StepSampler(loader.batch_sampler, self._iter, self._max_iters),
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            prefetch_factor=loader.prefetch_factor,
+            multiprocessing_context=loader.multiprocessing_context,
+        )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
+from torch.optim import Optimizer
 
 from kovilt.errors import KoviltError, nearest
 from kovilt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
@@ -20,9 +22,10 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 class ViLTOptimWrapperConstructor:
     """ViLT's four groups: body and heads, each with and without weight decay.
 
-    Norms and biases are not decayed, position tables and embeddings are. (ViLT decays the norm inside its VQA head too, by
-    a name that its list misses; we do not.) The parameters whose names start with one of `head_prefixes` learn
-    `head_lr_mult` times as fast. Groups carry a readable `name`; Adam and AdamW run fused unless the config says otherwise.
+    Norms and biases are not decayed, position tables and embeddings are. (ViLT decays the norm inside its VQA head
+    too, by a name that its list misses; we do not.) The parameters whose names start with one of `head_prefixes`
+    learn `head_lr_mult` times as fast. Groups carry a readable `name`; Adam and AdamW run fused unless the config
+    says otherwise.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -33,15 +36,16 @@ class ViLTOptimWrapperConstructor:
         self.head_prefixes = tuple(options.pop('head_prefixes', ()))
         if options:
             name = next(iter(options))
-            raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}'
-                              f'{nearest(name, ("head_lr_mult", "head_prefixes"))}')
+            raise KoviltError(
+                f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, ("head_lr_mult", "head_prefixes"))}'
+            )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
         optimizer_cfg = {**self.optimizer_cfg, 'params': self.groups(model)}
         if optimizer_cfg['type'] in ('Adam', 'AdamW') and not optimizer_cfg.get('foreach'):
             optimizer_cfg.setdefault('fused', True)
-        wrapper_cfg = {'type': 'OptimWrapper', **self.wrapper_cfg, 'optimizer': OPTIMIZERS.build(optimizer_cfg)}
+        wrapper_cfg = {'type': 'ViLTOptimWrapper', **self.wrapper_cfg, 'optimizer': OPTIMIZERS.build(optimizer_cfg)}
         return OPTIM_WRAPPERS.build(wrapper_cfg)
 
     def groups(self, model: nn.Module) -> list[dict]:
@@ -49,10 +53,16 @@ class ViLTOptimWrapperConstructor:
         names = {name for name, _ in model.named_children()}
         for prefix in self.head_prefixes:
             if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
-                raise KoviltError(f'optim_wrapper.paramwise_cfg.head_prefixes: no parameter of {type(model).__name__} starts '
-                                  f'with {prefix!r}{nearest(prefix, names)}')
-        undecayed = {f'{path}.{name}' if path else name for path, module in model.named_modules()
-                     for name, _ in module.named_parameters(recurse=False) if isinstance(module, NORMS) or name == 'bias'}
+                raise KoviltError(
+                    f'optim_wrapper.paramwise_cfg.head_prefixes: no parameter of {type(model).__name__} starts '
+                    f'with {prefix!r}{nearest(prefix, names)}'
+                )
+        undecayed = {
+            f'{path}.{name}' if path else name
+            for path, module in model.named_modules()
+            for name, _ in module.named_parameters(recurse=False)
+            if isinstance(module, NORMS) or name == 'bias'
+        }
         lr, decay = self.optimizer_cfg.get('lr'), self.optimizer_cfg.get('weight_decay', 0.0)
         groups: dict[str, dict] = {}
         for name, parameter in model.named_parameters():
@@ -60,32 +70,59 @@ class ViLTOptimWrapperConstructor:
                 continue
             head = name.startswith(self.head_prefixes) if self.head_prefixes else False
             key = f'{"head" if head else "body"}.{"no_decay" if name in undecayed else "decay"}'
-            group = groups.setdefault(key, {'name': key, 'params': [],
-                                            'weight_decay': 0.0 if name in undecayed else decay})
+            group = groups.setdefault(
+                key, {'name': key, 'params': [], 'weight_decay': 0.0 if name in undecayed else decay}
+            )
             if lr is not None:
                 group['lr'] = lr * self.head_lr_mult if head else lr
             group['params'].append(parameter)
         ordered = [groups[key] for key in sorted(groups)]
         for group in ordered:
             count = sum(parameter.numel() for parameter in group['params'])
-            print_log(f'optimizer group {group["name"]}: {len(group["params"])} tensors, {count:,} numbers, '
-                      f'lr {group.get("lr")}, weight decay {group["weight_decay"]}', logger='current')
+            print_log(
+                f'optimizer group {group["name"]}: {len(group["params"])} tensors, {count:,} numbers, '
+                f'lr {group.get("lr")}, weight decay {group["weight_decay"]}',
+                logger='current',
+            )
         return ordered
 
 
 @OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):
-    """Mixed precision in bfloat16 on any device, CPU included; bfloat16 has float32's range and needs no loss scaling.
+class ViLTOptimWrapper(OptimWrapper):
+    """MMEngine's wrapper that never makes the device wait, and computes in bfloat16 on any device when asked.
 
-    MMEngine's AmpOptimWrapper refuses to run on a CPU, and its scaler makes the device wait at every step; float16, which
-    does need the scaler, stays with it.
+    bfloat16 has float32's range and needs no loss scaling. (MMEngine's AmpOptimWrapper refuses CPUs, and its scaler
+    waits for the device at every step; float16, which does need a scaler, stays with it.) The norm of the gradients
+    before clipping is left in `grad_norm` as a tensor.
+
+    Args:
+        optimizer: a torch optimizer.
+        clip_grad: dict(max_norm=...) for `torch.nn.utils.clip_grad_norm_`.
+        precision: what the forward pass computes in; parameters and the optimizer stay in float32.
     """
+
+    def __init__(
+        self, optimizer: Optimizer, clip_grad: dict | None = None, precision: Literal['float32', 'bfloat16'] = 'float32'
+    ) -> None:
+        super().__init__(optimizer, clip_grad=clip_grad)
+        self.precision = precision
+        self.grad_norm: torch.Tensor | None = None
+
+    def _clip_grad(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        self.grad_norm = self.clip_func(parameters, **self.clip_grad_kwargs)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=self.precision == 'bfloat16'):
             yield
+
+
+def watched(runner, outputs: dict | None) -> dict[str, torch.Tensor]:
+    """What a training step is watched by: everything the model returned, and the norm of the gradients."""
+    norm = getattr(runner.optim_wrapper, 'grad_norm', None)
+    return {**(outputs or {}), **({} if norm is None else {'grad_norm': norm})}
 
 
 def mixed_precision(optim_wrapper: dict, dtype: str = 'auto') -> dict:
@@ -93,8 +130,9 @@ def mixed_precision(optim_wrapper: dict, dtype: str = 'auto') -> dict:
     cuda = torch.cuda.is_available()
     if dtype == 'auto':
         dtype = 'float16' if cuda and torch.cuda.get_device_capability() < (8, 0) else 'bfloat16'
+    plain = {key: value for key, value in optim_wrapper.items() if key != 'precision'}
     if dtype == 'bfloat16':
-        return {**optim_wrapper, 'type': 'AutocastOptimWrapper'}
+        return {**plain, 'type': 'ViLTOptimWrapper', 'precision': 'bfloat16'}
     if not cuda:
         raise KoviltError('--amp float16 needs a CUDA device; on a CPU use --amp bfloat16')
-    return {**optim_wrapper, 'type': 'AmpOptimWrapper', 'dtype': 'float16', 'loss_scale': 'dynamic'}
+    return {**plain, 'type': 'AmpOptimWrapper', 'dtype': 'float16', 'loss_scale': 'dynamic'}

@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ from .checkpoint import (
 )
 from .distributed import init_cpu_process_group
 
-# What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the data's
-# metainfo, the history of every scalar as pickled objects - stands elsewhere in the checkpoint or in the work folder.
+# What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the
+# data's metainfo, the history of every scalar as pickled objects - stands elsewhere in the checkpoint or in the work
+# folder.
 RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt')
 
 
@@ -53,21 +55,19 @@ class KoviltRunner(Runner):
     """
 
     def __init__(self, model: nn.Module | dict, work_dir: str, **kwargs: Any) -> None:
-        self.data_sizes: dict[str, Any] = {}      # what the data said, by the name of the model's argument
-        self.dataset_meta: dict[str, Any] = {}    # the training data's, also when only testing
-        existed = os.path.isdir(work_dir)
+        self.data_sizes: dict[str, Any] = {}  # what the data said, by the name of the model's argument
+        self.dataset_meta: dict[str, Any] = {}  # the training data's, also when only testing
+        self._work_dir_existed = os.path.isdir(work_dir)
         check_writable(work_dir)
         try:
             super().__init__(model, work_dir, **kwargs)
-        except KoviltError:   # a run that never began leaves nothing behind
-            self._discard(existed)
+        except KoviltError:  # a run that never began leaves nothing behind
+            self._discard()
             raise
 
-    def _discard(self, keep_work_dir: bool) -> None:
+    def _discard(self) -> None:
         if hasattr(self, '_log_dir') and self._rank == 0:
-            shutil.rmtree(self._log_dir, ignore_errors=True)
-            if not keep_work_dir and not os.listdir(self._work_dir):
-                os.rmdir(self._work_dir)
+            shutil.rmtree(self._log_dir if self._work_dir_existed else self._work_dir, ignore_errors=True)
 
     # Machines
 
@@ -81,24 +81,32 @@ class KoviltRunner(Runner):
         """Wraps with KoviltDistributedDataParallel. No device_ids: it would move the batch's layout off the host."""
         if not self.distributed:
             return super().wrap_model(None, model)
-        wrapper = {'type': 'KoviltDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False,
-                   'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
+        wrapper = {
+            'type': 'KoviltDistributedDataParallel',
+            'device_ids': None,
+            'broadcast_buffers': False,
+            'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+            **(model_wrapper_cfg or {}),
+        }
         return MODEL_WRAPPERS.build(wrapper, default_args={'module': model.to(get_device())})
 
     # Data
 
     @staticmethod
-    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """The run's seed is also the dataset's, from which every sample draws its chance, unless the config gives one."""
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """The run's seed is also the dataset's, from which samples draw their chance, unless the config gives one."""
         if isinstance(dataloader, dict):
             dataloader = copy.deepcopy(dataloader)
             dataset = dataloader.get('dataset')
             if isinstance(dataset, dict) and seed is not None:
                 dataset.setdefault('seed', seed)
             if not dataloader.get('num_workers', 0):
-                dataloader.pop('persistent_workers', None)   # torch refuses what only workers can have
+                dataloader.pop('persistent_workers', None)  # torch refuses what only workers can have
                 dataloader.pop('prefetch_factor', None)
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        with blaming('data'):
+            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Fills the sizes that the config leaves open, builds the model and gives it the answers' names."""
@@ -107,16 +115,18 @@ class KoviltRunner(Runner):
         self.data_sizes, self.dataset_meta = self._read_data()
         model = fill_sizes(copy.deepcopy(model), self.data_sizes)
         check_sizes(model, self.data_sizes)
-        built = MODELS.build(model)
+        with blaming('model'):
+            built = MODELS.build(model)
         if 'answers' in self.dataset_meta:
             built.answers = list(self.dataset_meta['answers'])
         return built
 
     def _read_data(self) -> tuple[dict, dict]:
-        """Sizes and metainfo of the training data, or, when only testing, of the data that the checkpoint was trained on."""
+        """Sizes and metainfo of the training data or, when only testing, of what the checkpoint was trained on."""
         if self._train_dataloader is not None:
             self._train_dataloader = self.build_dataloader(
-                self._train_dataloader, seed=self.seed, diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False))
+                self._train_dataloader, seed=self.seed, diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False)
+            )
             dataset = self._train_dataloader.dataset
             return data_sizes(dataset), dict(getattr(dataset, 'metainfo', {}))
         if self._load_from is not None:
@@ -140,8 +150,10 @@ class KoviltRunner(Runner):
         sizes = data_sizes(dataset)
         check_sizes(self.cfg.model, {**sizes, 'num_answers': None})
         if self.data_sizes.get('vocabulary_digest', sizes.get('vocabulary_digest')) != sizes.get('vocabulary_digest'):
-            raise KoviltError('the evaluation data is read with another tokenizer than the training data or checkpoint; give both '
-                              'the same TokenizeKorean')
+            raise KoviltError(
+                'the evaluation data is read with another tokenizer than the training data or checkpoint; give both '
+                'the same TokenizeKorean'
+            )
         known = {key: value for key, value in self.dataset_meta.items() if key in ('answers', 'answer_counts')}
         evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **known}
 
@@ -151,11 +163,22 @@ class KoviltRunner(Runner):
             return
         batch = self.world_size * self.cfg.train_dataloader.batch_size
         ratio = batch / auto_scale_lr['base_batch_size']
-        self.logger.info(f'learning rates x {ratio:g}: {batch} pairs a step, {auto_scale_lr["base_batch_size"]} in the config')
+        self.logger.info(
+            f'learning rates x {ratio:g}: {batch} pairs a step, {auto_scale_lr["base_batch_size"]} in the config'
+        )
         for group in optim_wrapper.optimizer.param_groups:
             group['lr'] *= ratio
 
     # Checkpoints
+
+    def train(self) -> nn.Module:
+        """Trains to the end; a run that bad input keeps from its first step leaves no log behind."""
+        try:
+            return super().train()
+        except KoviltError:
+            if not isinstance(self._train_loop, dict) and self.iter == 0:
+                self._discard()
+            raise
 
     def load_or_resume(self) -> None:
         """Resumes from the work folder's latest checkpoint, else starts from `load_from`, else from nothing.
@@ -175,12 +198,15 @@ class KoviltRunner(Runner):
                 self._resume, self._load_from = True, str(latest[0])
         super().load_or_resume()
 
-    def load_checkpoint(self, filename: str, map_location='cpu', strict: bool = True, revise_keys: list | None = None) -> dict:
+    def load_checkpoint(
+        self, filename: str, map_location='cpu', strict: bool = True, revise_keys: list | None = None
+    ) -> dict:
         """Loads the weights of `filename` into the model, or says in one line why it cannot.
 
-        A run that is resumed, tested or started from a checkpoint of the same model takes every tensor. One that starts
-        from another model's checkpoint - fine-tuning from pre-training - or from a file of weights alone takes the encoder
-        and leaves the heads new; `load_encoder_only = True` in the config asks for that also between equal models.
+        A run that is resumed, tested or started from a checkpoint of the same model takes every tensor. One that
+        starts from another model's checkpoint - fine-tuning from pre-training - or from a file of weights alone takes
+        the encoder and leaves the heads new; `load_encoder_only = True` in the config asks for that also between
+        equal models.
         """
         checkpoint = load_checkpoint_file(filename, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
@@ -191,9 +217,11 @@ class KoviltRunner(Runner):
             loaded, total = load_body(model, checkpoint, filename)
             left = sorted({name.split('.')[0] for name in checkpoint['state_dict'] if not name.startswith('encoder.')})
             fresh = sorted({name.split('.')[0] for name in model.state_dict() if not name.startswith('encoder.')})
-            self.logger.info(f'{filename} ({describe(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
-                             f'left behind: {", ".join(left) or "nothing"}; new: {", ".join(fresh) or "nothing"}')
-            checkpoint['state_dict'] = weights_to_cpu(model.state_dict())   # what hooks such as EMAHook copy
+            self.logger.info(
+                f'{filename} ({describe(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
+                f'left behind: {", ".join(left) or "nothing"}; new: {", ".join(fresh) or "nothing"}'
+            )
+            checkpoint['state_dict'] = weights_to_cpu(model.state_dict())  # what hooks such as EMAHook copy
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -203,9 +231,17 @@ class KoviltRunner(Runner):
         return checkpoint
 
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None, save_optimizer: bool = True,
-                        save_param_scheduler: bool = True, meta: dict | None = None, by_epoch: bool = True,
-                        backend_args: dict | None = None) -> None:
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
         """Writes `out_dir`/`filename` whole or not at all; every value is a tensor or plain Python.
 
         `file_client_args` and `backend_args` are MMEngine's remote storage and must be None: files are local.
@@ -215,20 +251,40 @@ class KoviltRunner(Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **(meta or {})}
         meta |= {
-            'model_type': type(model).__name__, 'kovilt_version': kovilt.__version__, 'mmengine_version': mmengine.__version__,
-            'torch_version': str(torch.__version__), 'cfg': self.cfg.pretty_text, 'seed': self.seed,
-            'experiment_name': self.experiment_name, 'time': time.strftime('%Y-%m-%d %H:%M:%S'),
-            'data_sizes': self.data_sizes, 'dataset_meta': plain(self.dataset_meta)}
+            'model_type': type(model).__name__,
+            'kovilt_version': kovilt.__version__,
+            'mmengine_version': mmengine.__version__,
+            'torch_version': str(torch.__version__),
+            'cfg': self.cfg.pretty_text,
+            'seed': self.seed,
+            'experiment_name': self.experiment_name,
+            'time': time.strftime('%Y-%m-%d %H:%M:%S'),
+            'data_sizes': self.data_sizes,
+            'dataset_meta': plain(self.dataset_meta),
+        }
         info = {key: value for key, value in self.message_hub.runtime_info.items() if key.startswith(RESUMED_INFO)}
         checkpoint: dict[str, Any] = {
-            'meta': meta, 'state_dict': weights_to_cpu(model.state_dict()),
-            'message_hub': {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)}}
+            'meta': meta,
+            'state_dict': weights_to_cpu(model.state_dict()),
+            'message_hub': {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)},
+        }
         if save_optimizer:
-            checkpoint['optimizer'] = apply_to(self.optim_wrapper.state_dict(), lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
+            checkpoint['optimizer'] = apply_to(
+                self.optim_wrapper.state_dict(), lambda x: hasattr(x, 'cpu'), lambda x: x.cpu()
+            )
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         write_checkpoint(checkpoint, Path(out_dir) / filename)
+
+
+@contextmanager
+def blaming(part: str) -> Iterator[None]:
+    """What a constructor says against its arguments is said to the author of the config."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise KoviltError(f'{part}: {" ".join(str(error).split())}') from error
 
 
 def check_writable(folder: str | os.PathLike) -> None:
@@ -239,7 +295,9 @@ def check_writable(folder: str | os.PathLike) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise KoviltError(f'work-dir {folder}: cannot write there ({error.strerror}); choose another with --work-dir') from error
+        raise KoviltError(
+            f'work-dir {folder}: cannot write there ({error.strerror}); choose another with --work-dir'
+        ) from error
 
 
 def data_sizes(dataset) -> dict[str, Any]:
@@ -266,8 +324,10 @@ def fill_sizes(model: dict, sizes: Mapping[str, Any], path: str = 'model') -> di
             fill_sizes(value, sizes, f'{path}.{key}')
         elif value is None and key in ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids'):
             if sizes.get(key) is None:
-                raise KoviltError(f'{path}.{key} is None, "from the data", but neither training data nor checkpoint gives it; '
-                                  'write the number')
+                raise KoviltError(
+                    f'{path}.{key} is None, "from the data", but neither training data nor checkpoint gives it; '
+                    'write the number'
+                )
             model[key] = sizes[key]
     return model
 
@@ -277,18 +337,26 @@ def check_sizes(model: Mapping, sizes: Mapping[str, Any]) -> None:
     encoder = model.get('encoder') or {}
     said, size = encoder.get('vocab_size'), sizes.get('vocab_size')
     if said is not None and size is not None and said < size:
-        raise KoviltError(f'model.encoder.vocab_size is {said}, but the tokenizer has {size} tokens; write None to take its size')
+        raise KoviltError(
+            f'model.encoder.vocab_size is {said}, but the tokenizer has {size} tokens; write None to take its size'
+        )
     longest, length = encoder.get('max_text_len'), sizes.get('max_text_len')
     if longest is not None and length is not None and length > longest:
-        raise KoviltError(f'texts are cut to max_text_len={length} tokens, but model.encoder.max_text_len is {longest}; '
-                          'give both the same number')
+        raise KoviltError(
+            f'texts are cut to max_text_len={length} tokens, but model.encoder.max_text_len is {longest}; '
+            'give both the same number'
+        )
     side, cut = encoder.get('patch_size'), sizes.get('patch_size')
     if side is not None and cut is not None and side != cut:
-        raise KoviltError(f'Patchify cuts patches of {cut} pixels, but model.encoder.patch_size is {side}; give both the same number')
+        raise KoviltError(
+            f'Patchify cuts patches of {cut} pixels, but model.encoder.patch_size is {side}; give both the same number'
+        )
     said, count = (model.get('vqa_head') or {}).get('num_answers'), sizes.get('num_answers')
     if said is not None and count is not None and said != count:
-        raise KoviltError(f'model.vqa_head.num_answers is {said}, but the training data has {count} answers; write None to '
-                          'take its count')
+        raise KoviltError(
+            f'model.vqa_head.num_answers is {said}, but the training data has {count} answers; write None to '
+            'take its count'
+        )
 
 
 def plain(value: Any) -> Any:
@@ -298,7 +366,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set)):
         return [plain(item) for item in value]
     if isinstance(value, str):
-        return str(value)   # also what is text only by descent, such as an environment's version
-    if hasattr(value, 'tolist') and not isinstance(value, torch.Tensor):   # numpy
+        return str(value)  # also what is text only by descent, such as an environment's version
+    if hasattr(value, 'tolist') and not isinstance(value, torch.Tensor):  # numpy
         return value.tolist()
     return value

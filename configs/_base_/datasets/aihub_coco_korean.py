@@ -1,4 +1,7 @@
-"""AI-Hub 261, five Korean captions for each MS COCO picture: the paper's pre-training data. KOVILT_AIHUB_261 names another folder."""
+"""AI-Hub 261, five Korean captions for each MS COCO picture: the paper's pre-training data.
+
+KOVILT_AIHUB_261 names another folder, KOVILT_TOKENIZER another tokenizer.
+"""
 data_root = '{{$KOVILT_AIHUB_261:data/aihub_261}}'
 tokenizer = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'   # the paper's Korean WordPiece (LMkor); a folder works too
 

@@ -1,4 +1,7 @@
-"""AI-Hub 101, 생활 및 거주환경 기반 VQA: the paper's questions. KOVILT_AIHUB_101 names another folder."""
+"""AI-Hub 101, 생활 및 거주환경 기반 VQA: the paper's questions.
+
+KOVILT_AIHUB_101 names another folder, KOVILT_TOKENIZER another tokenizer.
+"""
 data_root = '{{$KOVILT_AIHUB_101:data/aihub_101}}'
 tokenizer = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'   # the paper's Korean WordPiece (LMkor); a folder works too
 
@@ -11,7 +14,8 @@ text_pipeline = [dict(type='TokenizeKorean', tokenizer=tokenizer, max_text_len=4
 train_dataloader = dict(
     batch_size=32, num_workers=4, persistent_workers=True,      # 8 processes x 32 = 256
     dataset=dict(
-        type='AIHubLivingVQA', data_root=data_root, split='train', answers=dict(min_count=6),   # the paper: seen 5 times or fewer removed
+        type='AIHubLivingVQA', data_root=data_root, split='train',
+        answers=dict(min_count=6),                              # the paper: those seen 5 times or fewer removed
         image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='PictureSampler', shuffle=True),
     batch_sampler=dict(type='GlobalBatchSampler'),

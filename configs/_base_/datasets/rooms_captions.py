@@ -1,4 +1,7 @@
-"""Captions of Rooms (python tools/data/make_rooms.py data/rooms), in AI-Hub 261's layout. KOVILT_ROOMS names another folder."""
+"""Captions of Rooms, in AI-Hub 261's layout: python tools/data/make_rooms.py data/rooms --images N
+
+KOVILT_ROOMS names another folder.
+"""
 data_root = '{{$KOVILT_ROOMS:data/rooms}}'
 
 image_pipeline = [

@@ -1,4 +1,7 @@
-"""Questions of Rooms (python tools/data/make_rooms.py data/rooms), in AI-Hub 101's layout. KOVILT_ROOMS names another folder."""
+"""Questions of Rooms, in AI-Hub 101's layout: python tools/data/make_rooms.py data/rooms --images N
+
+KOVILT_ROOMS names another folder.
+"""
 data_root = '{{$KOVILT_ROOMS:data/rooms}}'
 
 image_pipeline = [

@@ -4,5 +4,6 @@ from .epoch_time import EpochTimeHook
 from .exact_resume import ExactResumeHook
 from .predictions import PredictionsHook
 from .run_record import RunRecordHook
+from .step_info import StepInfoHook
 
-__all__ = ['EpochTimeHook', 'ExactResumeHook', 'PredictionsHook', 'RunRecordHook']
+__all__ = ['EpochTimeHook', 'ExactResumeHook', 'PredictionsHook', 'RunRecordHook', 'StepInfoHook']

@@ -30,7 +30,7 @@ class EpochTimeHook(Hook):
         self.steps += 1
 
     def before_val(self, runner) -> None:
-        if hasattr(self, 'began'):   # within a run counted in steps
+        if hasattr(self, 'began'):  # within a run counted in steps
             self._pause()
 
     def after_val(self, runner) -> None:
@@ -43,11 +43,16 @@ class EpochTimeHook(Hook):
         all_reduce(slowest, op='max')
         all_reduce(texts, op='sum')
         seconds = slowest.item()
-        result = {'epoch_seconds': seconds * len(runner.train_dataloader) / max(self.steps, 1),
-                  'texts_per_second': texts.item() / max(seconds, 1e-9), 'processes': runner.world_size}
+        result = {
+            'epoch_seconds': seconds * len(runner.train_dataloader) / max(self.steps, 1),
+            'texts_per_second': texts.item() / max(seconds, 1e-9),
+            'processes': runner.world_size,
+        }
         runner.message_hub.update_info('epoch_time', result)
-        runner.logger.info(f'an epoch of training takes {result["epoch_seconds"]:.1f} s, {result["texts_per_second"]:.0f} '
-                           f'texts/s on {runner.world_size} process(es)')
+        runner.logger.info(
+            f'an epoch of training takes {result["epoch_seconds"]:.1f} s, {result["texts_per_second"]:.0f} '
+            f'texts/s on {runner.world_size} process(es)'
+        )
 
     def _begin(self) -> None:
         self.began = time.perf_counter()

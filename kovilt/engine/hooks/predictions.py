@@ -19,8 +19,9 @@ from kovilt.registry import HOOKS
 class PredictionsHook(Hook):
     """Writes one JSON object a line for each question of a test, in the data's order, from rank 0.
 
-    Keys: question_id, image, question, answer (the model's), score (its softmax probability), truth, answer_type, correct
-    (exact match after `normalize_korean`; a broken picture is never correct), topk. The file appears when it is complete.
+    Keys: question_id, image, question, answer (the model's), score (its softmax probability), truth, answer_type,
+    correct (exact match after `normalize_korean`; a broken picture is never correct), topk. The file appears when it
+    is complete.
 
     Args:
         out: path of the file; its folder is made.
@@ -37,18 +38,31 @@ class PredictionsHook(Hook):
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         for prediction in outputs or ():
             if 'record' not in prediction:
-                raise KoviltError('--out: this model gives no answers to write down; test a VQA model with keep_record=True')
+                raise KoviltError(
+                    '--out: this model gives no answers to write down; test a VQA model with keep_record=True'
+                )
             record = prediction['record']
             correct = normalize_korean(prediction['answer']) == normalize_korean(record['answer'])
-            self.lines.append((record['row'], {
-                'question_id': record.get('question_id'), 'image': record.get('image'), 'question': record.get('question'),
-                'answer': prediction['answer'], 'score': round(prediction['score'], 6), 'truth': record['answer'],
-                'answer_type': record.get('answer_type'), 'correct': correct and not record.get('broken', False),
-                'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']]}))
+            self.lines.append(
+                (
+                    record['row'],
+                    {
+                        'question_id': record.get('question_id'),
+                        'image': record.get('image'),
+                        'question': record.get('question'),
+                        'answer': prediction['answer'],
+                        'score': round(prediction['score'], 6),
+                        'truth': record['answer'],
+                        'answer_type': record.get('answer_type'),
+                        'correct': correct and not record.get('broken', False),
+                        'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
+                    },
+                )
+            )
 
     def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
         lines = collect_results(self.lines, len(runner.test_dataloader.dataset), device='cpu')
-        if lines is None:   # not rank 0
+        if lines is None:  # not rank 0
             return
         part = self.out.with_name(f'.{self.out.name}.part')
         try:

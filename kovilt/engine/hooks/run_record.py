@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.utils import get_git_hash
 
 import kovilt
+from kovilt.engine.optim import watched
 from kovilt.registry import HOOKS
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'transformers', 'tokenizers', 'numpy', 'pillow')
@@ -26,9 +27,10 @@ PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'transformers', 'to
 class RunRecordHook(Hook):
     """Writes `environment.json`, `data.json` and `metrics.jsonl` into the work folder, from rank 0.
 
-    `metrics.jsonl` holds one JSON object a line: `mode` "train" every `interval` steps, the mean of everything the model
-    returned over those steps and all processes, with the learning rate; "val" after each evaluation; "epoch" with the
-    time of an epoch. `step` counts optimizer steps. A resumed run drops the lines that lie ahead of it and goes on.
+    `metrics.jsonl` holds one JSON object a line: `mode` "train" every `interval` steps, the mean of everything the
+    model returned over those steps and all processes, with the learning rate; "val" after each evaluation; "epoch"
+    with the time of an epoch. `step` counts optimizer steps. A resumed run drops the lines that lie ahead of it and
+    goes on.
     """
 
     priority = 'VERY_LOW'
@@ -46,7 +48,7 @@ class RunRecordHook(Hook):
             self._keep_until(runner.iter)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        for name, value in (outputs or {}).items():
+        for name, value in watched(runner, outputs).items():
             value = torch.as_tensor(value).detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += 1
@@ -67,8 +69,19 @@ class RunRecordHook(Hook):
         names = sorted(self.sums)
         means = torch.stack([self.sums[name] for name in names]) / self.count
         all_reduce(means, op='mean')
-        lr = {f'lr/{group.get("name", i)}': group['lr'] for i, group in enumerate(runner.optim_wrapper.optimizer.param_groups)}
-        self._write({'mode': 'train', 'step': step, 'epoch': runner.epoch, **dict(zip(names, means.tolist(), strict=True)), **lr})
+        lr = {
+            f'lr/{group.get("name", i)}': group['lr']
+            for i, group in enumerate(runner.optim_wrapper.optimizer.param_groups)
+        }
+        self._write(
+            {
+                'mode': 'train',
+                'step': step,
+                'epoch': runner.epoch,
+                **dict(zip(names, means.tolist(), strict=True)),
+                **lr,
+            }
+        )
         self.sums, self.count = {}, 0
 
     def _write(self, line: dict) -> None:
@@ -77,11 +90,14 @@ class RunRecordHook(Hook):
                 file.write(json.dumps({**line, 'time': round(time.time(), 1)}, ensure_ascii=False) + '\n')
 
     def _keep_until(self, step: int) -> None:
-        """Drops lines after `step`: a fresh run starts an empty record, a resumed one leaves out what it will repeat."""
+        """Drops lines after `step`: a fresh run starts an empty record, a resumed one drops what it will repeat."""
         kept = []
         if self.path.is_file() and step:
-            kept = [line for line in self.path.read_text(encoding='utf-8').splitlines()
-                    if line.endswith('}') and json.loads(line)['step'] <= step]
+            kept = [
+                line
+                for line in self.path.read_text(encoding='utf-8').splitlines()
+                if line.endswith('}') and json.loads(line)['step'] <= step
+            ]
         part = self.path.with_name('.metrics.jsonl.part')
         part.write_text(''.join(line + '\n' for line in kept), encoding='utf-8')
         os.replace(part, self.path)
@@ -95,7 +111,7 @@ class RunRecordHook(Hook):
 
 
 def describe_data(dataset) -> dict[str, Any]:
-    """Class and rows of a dataset, and the rest of what its own `summary()` says (files, digests, counts) if it has one."""
+    """Class and rows of a dataset, and what its own `summary()` says (files, digests, counts) if it has one."""
     summary = getattr(dataset, 'summary', None)
     return {'type': type(dataset).__name__, 'rows': len(dataset), **(summary() if callable(summary) else {})}
 
@@ -109,17 +125,27 @@ def environment(runner) -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = None
     return {
-        'command': sys.argv, 'started': time.strftime('%Y-%m-%d %H:%M:%S'), 'kovilt': kovilt.__version__,
-        'git': get_git_hash(fallback='', digits=12), 'seed': runner.seed, 'processes': runner.world_size,
-        'python': platform.python_version(), 'packages': versions, 'machine': platform.platform(), 'cpus': os.cpu_count(),
+        'command': sys.argv,
+        'started': time.strftime('%Y-%m-%d %H:%M:%S'),
+        'kovilt': kovilt.__version__,
+        'git': get_git_hash(fallback='', digits=12),
+        'seed': runner.seed,
+        'processes': runner.world_size,
+        'python': platform.python_version(),
+        'packages': versions,
+        'machine': platform.platform(),
+        'cpus': os.cpu_count(),
         'threads': torch.get_num_threads(),
-        'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]}
+        'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
 
 
 def numbers(metrics: dict) -> dict[str, Any]:
     """The metrics that JSON can hold: numbers, text, and lists and dicts of them."""
-    return {name: value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
-            for name, value in metrics.items()}
+    return {
+        name: value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+        for name, value in metrics.items()
+    }
 
 
 def write_json(path: Path, value: Any) -> None:
