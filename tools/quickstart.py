@@ -226,16 +226,15 @@ def choose(predictions: Sequence[dict], number: int) -> list[dict]:
 
 
 def ask(model: str, row: Mapping) -> dict:
-    """Ask the finished model one question with `tools/predict.py`, as a user would; prints command and answer."""
+    """Ask the finished model one question with `tools/predict.py`, as a user would; prints command and output."""
     picture = os.path.relpath(row['image'])
-    command = ['tools/predict.py', model, picture, row['question'], '--topk', '3', '--json']
+    command = ['tools/predict.py', model, picture, row['question'], '--topk', '3']
     print('$ ' + shlex.join(['python', *command]), flush=True)
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
-    answer = json.loads(done.stdout)
-    print(f'  {answer["answer"]} ({answer["score"]:.0%})   정답: {row["truth"]}\n')
-    return {'picture': picture, 'question': row['question'], 'truth': row['truth'], **answer}
+    print(f'{done.stdout.rstrip()}\n  (정답: {row["truth"]})\n')
+    return {'picture': picture, 'question': row['question'], 'truth': row['truth'], 'printed': done.stdout.splitlines()}
 
 
 def tell(summary: Mapping, own: bool) -> str:
