@@ -1,7 +1,9 @@
 """Does a word look at its object? Word-patch alignment (section 3, loss L3) scored against the boxes of drawn scenes.
 
 For each object word of a text, the patch that receives most of its transported mass should lie in an object of that
-name. Chance is what a patch drawn blindly would reach on the same words.
+name. Two figures stand beside that share: chance, what a patch drawn blindly would reach on the same words, and the
+swapped score, what the patches of the picture's other object words reach. Even an untrained model sends mass to patches
+that stand out, which are objects, and so beats chance; only a model that tells words apart beats the swapped score.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -57,15 +60,23 @@ def patches_inside(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
     return ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=1)
 
 
-def alignment_hits(
+class Look(NamedTuple):
+    """Where an object word looks: its name, its patch, and bool (P,), which patches lie in an object of that name."""
+
+    name: str
+    patch: int
+    inside: np.ndarray
+
+
+def looks(
     plan: np.ndarray,
     word_ids: np.ndarray,
     grid: tuple[int, int],
     text: str,
     boxes: Mapping[str, np.ndarray],
     names: Collection[str],
-) -> list[tuple[str, bool, float]]:
-    """Per object word of `text` that is in the picture: (name, whether its patch is in the object, chance of that).
+) -> list[Look]:
+    """Where each word of `text` looks that names an object of the picture.
 
     Args:
         plan: transported mass, float (L, P), of L tokens and P = rows * columns patches in row-major order.
@@ -75,42 +86,51 @@ def alignment_hits(
     """
     if plan.shape != (len(word_ids), grid[0] * grid[1]):
         raise ValueError(f'plan {plan.shape} does not fit {len(word_ids)} tokens and a grid of {grid}')
-    hits = []
+    found = []
     for number, name in object_words(text, names):
         pieces = word_ids == number
         if name in boxes and pieces.any():  # a word cut off by the length limit has no pieces
-            inside = patches_inside(grid, boxes[name])
-            hits.append((name, bool(inside[plan[pieces].sum(axis=0).argmax()]), float(inside.mean())))
-    return hits
+            found.append(Look(name, int(plan[pieces].sum(axis=0).argmax()), patches_inside(grid, boxes[name])))
+    return found
 
 
 def alignment_score(
-    pictures: Sequence[Sequence[tuple[str, bool, float]]], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, float | int | list[float] | dict]:
-    """Share of object words that look at their object, in percent, beside chance, over the words of all `pictures`.
+    pictures: Sequence[Sequence[Look]], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, float | int | list[float] | dict | None]:
+    """Share of object words that look at their object, in percent, over the words of all `pictures`.
 
-    The 95 % interval redraws pictures, not words: the words of one picture are not independent.
-    `per_name` gives [accuracy, chance, words] of each object name.
+    Returns `alignment_accuracy`, `alignment_chance`, `alignment_swapped` (None when no picture has words of two names),
+    the 95 % `alignment_interval` of the accuracy, the numbers of `words` and `pictures`, and `per_name`, the
+    [accuracy, chance, words] of each name. The interval redraws pictures, as the words of one are not independent.
     """
-    rows = [(g, name, hit, chance) for g, words in enumerate(pictures) for name, hit, chance in words]
-    if not rows:
+    pictures = [words for words in pictures if words]
+    if not pictures:
         raise KoviltError('no object word to score: no text names an object of its picture; check the boxes file')
-    group, name, hit, chance = (np.array(column) for column in zip(*rows, strict=True))
-    right = np.bincount(group, hit, len(pictures))
-    words = np.bincount(group, minlength=len(pictures))
-    right, words = right[words > 0], words[words > 0]
+    words = [word for picture in pictures for word in picture]
+    hits = np.array([word.inside[word.patch] for word in words], float)
+    chances = np.array([word.inside.mean() for word in words])
+    swapped = [
+        word.inside[others].mean()
+        for picture in pictures
+        for word in picture
+        if (others := [other.patch for other in picture if other.name != word.name])
+    ]
+    counts = np.array([len(picture) for picture in pictures])
+    right = np.add.reduceat(hits, counts.cumsum() - counts)
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(words), size=len(words)) for _ in range(resamples))
-    low, high = np.percentile([100 * right[d].sum() / words[d].sum() for d in draws], [2.5, 97.5])
+    draws = (generator.integers(len(counts), size=len(counts)) for _ in range(resamples))
+    low, high = np.percentile([100 * right[d].sum() / counts[d].sum() for d in draws], [2.5, 97.5])
+    names = np.array([word.name for word in words])
     return {
-        'alignment_accuracy': float(100 * hit.mean()),
-        'alignment_chance': float(100 * chance.mean()),
+        'alignment_accuracy': float(100 * hits.mean()),
+        'alignment_chance': float(100 * chances.mean()),
+        'alignment_swapped': float(100 * np.mean(swapped)) if swapped else None,
         'alignment_interval': [float(low), float(high)],
-        'words': len(rows),
-        'pictures': len(words),
+        'words': len(words),
+        'pictures': len(pictures),
         'per_name': {
-            str(n): [float(100 * hit[name == n].mean()), float(100 * chance[name == n].mean()), int((name == n).sum())]
-            for n in np.unique(name)
+            str(name): [float(100 * hits[own].mean()), float(100 * chances[own].mean()), int(own.sum())]
+            for name, own in ((name, names == name) for name in np.unique(names))
         },
     }
 
@@ -145,7 +165,7 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
 
 def score_alignment(
     model: nn.Module, batches: Iterable[Sequence[dict]], boxes: str | Path, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, float | int | list[float] | dict]:
+) -> dict[str, float | int | list[float] | dict | None]:
     """Scores the word-patch alignment of a pre-training model on captions of drawn scenes; see `alignment_score`.
 
     Args:
@@ -154,7 +174,7 @@ def score_alignment(
         boxes: Rooms' boxes.jsonl.
     """
     pictures, names = read_boxes(boxes)
-    hits: dict[str, list[tuple[str, bool, float]]] = {}
+    found: dict[str, list[Look]] = {}
     was_training = model.training
     model.eval()
     try:
@@ -168,9 +188,8 @@ def score_alignment(
                 file = Path(record['image']).name
                 if file not in pictures:
                     raise KoviltError(f'{boxes}: no boxes for {record["image"]}; is it the boxes file of another set?')
-                found = alignment_hits(
-                    plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[file], names)
-                hits.setdefault(file, []).extend(found)
+                found.setdefault(file, []).extend(
+                    looks(plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[file], names))
     finally:
         model.train(was_training)
-    return alignment_score(list(hits.values()), resamples=resamples, seed=seed)
+    return alignment_score(list(found.values()), resamples=resamples, seed=seed)

@@ -8,7 +8,7 @@ import torch
 
 from kovilt.errors import KoviltError
 from kovilt.evaluation import alignment_score, score_alignment
-from kovilt.evaluation.alignment import alignment_hits, object_words, patches_inside, read_boxes
+from kovilt.evaluation.alignment import Look, looks, object_words, patches_inside, read_boxes
 
 NAMES = {'책', '책상', '개', '의자', '시계', '창문'}
 
@@ -45,36 +45,50 @@ def test_the_pieces_of_a_word_add_up():
     """Neither piece alone points at patch 1, together they do."""
     plan = np.array([[0.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0.4, 0.5, 0], [0, 0, 0, 0]])
     boxes = {'의자': np.array([[0.5, 0.0, 1.0, 0.5]])}   # patch 1 of a grid of 2 x 2
-    word_ids = np.array([-1, 0, 0, -1])
-    assert alignment_hits(plan, word_ids, (2, 2), '의자가', boxes, NAMES) == [('의자', True, 0.25)]
-    other_ids = np.array([-1, 0, 1, -1])
-    assert alignment_hits(plan, other_ids, (2, 2), '의자가 있다', boxes, NAMES) == [('의자', False, 0.25)]
+    (look,) = looks(plan, np.array([-1, 0, 0, -1]), (2, 2), '의자가', boxes, NAMES)
+    assert (look.name, look.patch, look.inside.tolist()) == ('의자', 1, [False, True, False, False])
+    assert looks(plan, np.array([-1, 0, 1, -1]), (2, 2), '의자가 있다', boxes, NAMES)[0].patch == 0
 
 
 def test_words_without_an_object_or_cut_off_are_left_out():
     plan, boxes = np.ones((2, 4)), {'의자': np.array([[0.0, 0, 1, 1]])}
-    assert alignment_hits(plan, np.array([-1, 0]), (2, 2), '시계', boxes, NAMES) == []
-    assert alignment_hits(plan, np.array([-1, 0]), (2, 2), '있다 의자가', boxes, NAMES) == []
+    assert looks(plan, np.array([-1, 0]), (2, 2), '시계', boxes, NAMES) == []
+    assert looks(plan, np.array([-1, 0]), (2, 2), '있다 의자가', boxes, NAMES) == []
     with pytest.raises(ValueError, match='does not fit'):
-        alignment_hits(plan, np.array([-1, 0]), (3, 2), '의자', boxes, NAMES)
+        looks(plan, np.array([-1, 0]), (3, 2), '의자', boxes, NAMES)
 
 
 def test_a_blind_plan_scores_chance():
     generator = np.random.default_rng(0)
     boxes = {'의자': np.array([[0.0, 0.0, 0.5, 0.5]])}
     plans = generator.random((4000, 1, 64))
-    pictures = [alignment_hits(plan, np.zeros(1), (8, 8), '의자', boxes, NAMES) for plan in plans]
+    pictures = [looks(plan, np.zeros(1), (8, 8), '의자', boxes, NAMES) for plan in plans]
     score = alignment_score(pictures, resamples=200)
     assert score['alignment_chance'] == 25 and score['words'] == 4000
     assert score['alignment_interval'][0] < 25 < score['alignment_interval'][1]
     assert score == alignment_score(pictures, resamples=200)
+    assert score['alignment_swapped'] is None
+
+
+def test_seeing_that_there_is_something_is_not_alignment():
+    """Both pictures: a chair in patch 0, a clock in patch 1, ten patches of wall."""
+    chair, clock = np.arange(12) == 0, np.arange(12) == 1
+    told_apart = [[Look('의자', 0, chair), Look('시계', 1, clock)]] * 2
+    salient = [[Look('의자', 0, chair), Look('시계', 0, clock)], [Look('의자', 1, chair), Look('시계', 1, clock)]]
+    good, blind = alignment_score(told_apart), alignment_score(salient)
+    assert (good['alignment_accuracy'], good['alignment_swapped']) == (100, 0)
+    assert (blind['alignment_accuracy'], blind['alignment_swapped']) == (50, 50)
+    assert good['alignment_chance'] == blind['alignment_chance'] == pytest.approx(100 / 12)
+    assert blind['per_name']['의자'] == [50, pytest.approx(100 / 12), 2]
 
 
 def test_the_interval_is_of_pictures():
     """Words of one picture that agree tell no more than one word does."""
-    few = [[('의자', i % 2 == 0, 0.1)] for i in range(40)]
+    inside = np.array([True, False])
+    few = [[Look('의자', i % 2, inside)] for i in range(40)]
     many = [words * 25 for words in few]
     assert alignment_score(many)['alignment_interval'] == pytest.approx(alignment_score(few)['alignment_interval'])
+    assert alignment_score([[], *few])['pictures'] == 40
     with pytest.raises(KoviltError, match='no object word'):
         alignment_score([[], []])
 
