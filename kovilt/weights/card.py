@@ -27,12 +27,22 @@ Texts: `{normalizer}`, then the tokenizer of this folder.
 ```python
 {use}
 ```
-`transformers.{architecture}.from_pretrained({name!r})` opens the same weights.
+{elsewhere}
 """
 _ASK = """\
 from kovilt.apis import VQAInferencer
 
-VQAInferencer({name!r})('picture.jpg', '소파는 무슨 색이에요?')"""
+print(VQAInferencer({name!r})('picture.jpg', '소파는 무슨 색이에요?'))"""
+_ELSEWHERE = """\
+HuggingFace transformers opens the same folder:
+```python
+from PIL import Image
+from transformers import AutoProcessor, ViltForQuestionAnswering
+
+processor, model = AutoProcessor.from_pretrained({name!r}), ViltForQuestionAnswering.from_pretrained({name!r})
+inputs = processor(Image.open('picture.jpg'), '소파는 무슨 색이에요?', truncation=True, return_tensors='pt')
+print(model.config.id2label[int(model(**inputs).logits.argmax())])
+```"""
 _OPEN = """\
 from kovilt.weights import load_model_folder
 
@@ -63,7 +73,11 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
         normalizer=info['normalizer'],
         training=_table(info['training']) if info['training'] else 'Not recorded.',
         use=(_ASK if answers else _OPEN).format(name=name),
-        architecture=config['architectures'][0],
+        elsewhere=(
+            _ELSEWHERE.format(name=name)
+            if answers
+            else f'HuggingFace transformers opens it as `{config["architectures"][0]}`, without the matching head.'
+        ),
     )
 
 

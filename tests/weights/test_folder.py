@@ -1,10 +1,14 @@
 """A model folder holds the model exactly, opens in transformers, and says what is wrong with a damaged one."""
 
+import ast
 import json
+import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 from transformers import ViltForMaskedLM, ViltForQuestionAnswering
@@ -103,6 +107,23 @@ def test_what_is_needed_to_understand_it_lies_in_it(saved):
     processor = json.loads((saved / 'preprocessor_config.json').read_text())
     assert processor['size'] == {'shortest_edge': 32} and processor['size_divisor'] == 8
     assert str(saved.parent) not in (saved / 'kovilt.json').read_text()
+
+
+def test_the_card_says_how_to_ask(saved, tmp_path, monkeypatch, capsys):
+    """Its two programs run as they stand, and kovilt and transformers, which prepares pictures itself, agree."""
+    shutil.copytree(saved, tmp_path / 'vqa')
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'picture.jpg', quality=95)
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = re.findall('```python\n(.*?)```', (saved / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
+    exec(ours, {})
+    (result,) = ast.literal_eval(capsys.readouterr().out)
+    scope = {}
+    exec(theirs, scope)
+    assert capsys.readouterr().out.strip() == result['answer']
+    scores = scope['model'](**scope['inputs']).logits.softmax(-1)[0].tolist()
+    assert {row['answer']: row['score'] for row in result['topk']} == pytest.approx(
+        dict(zip(ANSWERS, scores, strict=True)), abs=1e-3)
 
 
 def test_a_model_without_eyes_has_no_image_processor(tmp_path):
