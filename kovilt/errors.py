@@ -14,8 +14,9 @@ class KoviltError(Exception):
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """ " (did you mean 'x'?)" for the candidate most like `name`, or "" when none is close."""
-    matches = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=1, cutoff=0.6)
-    return f' (did you mean {matches[0]!r}?)' if matches else ''
+    by_lower = {str(candidate).lower(): str(candidate) for candidate in candidates}
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    return f' (did you mean {by_lower[matches[0]]!r}?)' if matches else ''
 
 
 def user_error(error: BaseException) -> KoviltError | None:

@@ -1,7 +1,4 @@
-"""Reading a config: its files, the options of the command line, and everything that can be found wrong before any work.
-
-Imports nothing heavy until a config is checked.
-"""
+"""Reading a config: its files, the command line's options, and all that can be found wrong before any work."""
 
 from __future__ import annotations
 
@@ -47,7 +44,8 @@ def _read(path: Path, trees: dict[Path, ast.Module]) -> Config:
     try:
         return Config.fromfile(path)
     except ImportError as error:
-        raise KoviltError(f'{path}: custom_imports: {error}; is the package on PYTHONPATH?') from error
+        reason = str(error).splitlines()[0]
+        raise KoviltError(f'{path}: custom_imports: {reason}; is the package on PYTHONPATH?') from error
     except Exception as error:  # a config is a program: whatever it raises is its author's mistake
         files = {str(file) for file in trees}
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
@@ -167,7 +165,8 @@ def _value(text: str) -> Any:
         return list(value) if isinstance(value, tuple) and not text.startswith('(') else value
     except (ValueError, SyntaxError):
         pass  # not a literal: text, or a list of such
-    inner = text[1:-1] if text[:1] == '[' and text[-1:] == ']' else text
-    if ',' in inner and not set(inner) & set('()[]{}"\''):
+    bracketed = text[:1] == '[' and text[-1:] == ']'
+    inner = text[1:-1] if bracketed else text
+    if (bracketed or ',' in inner) and not set(inner) & set('()[]{}"\''):
         return [_value(part) for part in inner.split(',')]
     return text

@@ -33,7 +33,8 @@ class ViLTOptimWrapperConstructor:
         self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer'))
         options = dict(paramwise_cfg or {})
         self.head_lr_mult = options.pop('head_lr_mult', 1.0)
-        self.head_prefixes = tuple(options.pop('head_prefixes', ()))
+        prefixes = options.pop('head_prefixes', ())
+        self.head_prefixes = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
         if options:
             name = next(iter(options))
             raise KoviltError(

@@ -1,0 +1,74 @@
+"""A Rooms folder of a few pictures, and configs of two layers that train on it in a second."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA, train_tokenizer
+from kovilt.datasets.rooms import make_rooms
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+
+TINY = """
+_base_ = {base!r}
+model = dict(encoder=dict(
+    hidden_size=16, num_layers=2, num_heads=2, patch_size=16, image_size=64, max_text_len=24, drop_rate={drop_rate}))
+{pipelines}
+train_dataloader = dict(batch_size=16, num_workers=0, dataset=dict(
+    image_pipeline=images, text_pipeline=texts{answers}{limit}))
+val_dataloader = dict(batch_size=64, num_workers=0, dataset=dict(image_pipeline=images, text_pipeline=texts))
+default_hooks = dict(
+    logger=dict(interval=2), run_record=dict(interval=1),
+    checkpoint=dict(interval={save_every}, max_keep_ckpts=-1, by_epoch={by_epoch}))
+train_cfg = dict(_delete_=True, {length})
+log_processor = dict(by_epoch={by_epoch})
+load_from = None
+{more}
+"""
+PIPELINES = """
+images = [dict(type='LoadPicture'), dict(type='ResizeViLT', short=64, long=107, divisor=16),
+          dict(type='Patchify', patch_size=16)]
+texts = [dict(type='TokenizeKorean', tokenizer={tokenizer!r}, max_text_len=24)]
+"""
+
+
+def tiny_rooms(root: Path, images: int = 12, dev_images: int = 4) -> Path:
+    """Draws the folder with its tokenizer and names it to the configs, for this process and those it starts."""
+    make_rooms(root, images=images, dev_images=dev_images, seed=0)
+    texts: list[str] = []
+    for reader, folder in ((AIHubLivingVQA, 'vqa'), (AIHubCOCOKorean, 'captions')):
+        texts += reader(data_root=str(root / folder), split='train', image_pipeline=[], text_pipeline=[]).texts()
+    train_tokenizer(texts, root / 'tokenizer', vocab_size=300)
+    os.environ['KOVILT_ROOMS'] = str(root)
+    return root
+
+
+def tiny_config(
+    path: Path,
+    *,
+    task: str = 'vqa',
+    epochs: int = 0,
+    steps: int = 0,
+    save_every: int = 1,
+    drop_rate: float = 0.0,
+    limit: int | None = None,
+    more: str = '',
+) -> Path:
+    """Writes a config that inherits from configs/rooms/`task`.py and runs for `epochs` or for `steps`."""
+    length = f'by_epoch=True, max_epochs={epochs}' if epochs else f"type='StepTrainLoop', max_iters={steps}"
+    path.write_text(
+        TINY.format(
+            base=str(CONFIGS / 'rooms' / f'{task}.py'),
+            drop_rate=drop_rate,
+            save_every=save_every,
+            by_epoch=bool(epochs),
+            length=length,
+            more=more,
+            answers=', answers=dict(min_count=2)' if task != 'pretrain' else '',
+            limit=f', limit={limit}' if limit else '',
+            pipelines=PIPELINES.format(tokenizer=f'{os.environ["KOVILT_ROOMS"]}/tokenizer'),
+        ),
+        encoding='utf-8',
+    )
+    return path
