@@ -139,6 +139,7 @@ def read_results(work: Path, taken: Mapping[str, float]) -> dict:
         'scratch_accuracy': tests['vqa_scratch']['accuracy'],
         'alignment_accuracy': alignment['alignment_accuracy'],
         'alignment_chance': alignment['alignment_chance'],
+        'alignment_swapped': alignment['alignment_swapped'],
         'questions': tests['vqa']['questions'],
         'per_type': {
             kind: {
@@ -256,7 +257,6 @@ def tell(summary: Mapping, own: bool) -> str:
         for kind, row in summary['per_type'].items()
     ]
     losses = [[name, *(f'{value:.3f}' for value in summary['pretraining_losses'][name])] for name in LOSSES]
-    chance = summary['alignment_chance']
     return '\n\n'.join(
         [
             f'Accuracy on {summary["questions"]:,} dev questions, percent · 정확도\n'
@@ -264,10 +264,20 @@ def tell(summary: Mapping, own: bool) -> str:
             'By answer type · 질문 유형별\n'
             + format_table(['', 'questions', 'pre-trained', 'scratch', 'no picture'], kinds),
             'Pre-training from scratch, first and last · 사전학습 손실\n' + format_table(['', 'first', 'last'], losses),
-            f'Object words whose most transported mass falls in their object: {summary["alignment_accuracy"]:.1f} %, '
-            f'by chance {chance:.1f} % · 단어-영역 정렬',
+            'Object words whose object is found, percent · 단어-영역 정렬\n'
+            + format_table(['', '%'], [[name, percent(value)] for name, value in alignment_rows(summary)]),
         ]
     )
+
+
+def alignment_rows(summary: Mapping) -> list[tuple[str, float]]:
+    """How often a patch lies in the object that a word names, beside two ways of not knowing the word; percent."""
+    rows = {
+        "the patch with most of the word's mass · 그 단어의 패치": summary['alignment_accuracy'],
+        "that of the picture's other object words · 다른 단어의 패치": summary['alignment_swapped'],
+        'a patch drawn blindly · 무작위 패치': summary['alignment_chance'],
+    }
+    return [(name, value) for name, value in rows.items() if value is not None]
 
 
 def write_page(work: Path, summary: Mapping, own: bool) -> None:
@@ -278,7 +288,6 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
     total = [summary[key] for key in ('questions', 'vqa_accuracy', 'scratch_accuracy', 'question_only_accuracy')]
     head = ['answer type · 유형', 'questions', 'pre-trained body', 'from scratch', 'no picture']
     losses = [[name, *summary['pretraining_losses'][name]] for name in LOSSES]
-    alignment = ['accuracy', summary['alignment_accuracy']], ['chance', summary['alignment_chance']]
     pictures = {
         'Losses and dev accuracy · 손실과 정확도': work / 'curves.png',
         'Dev questions drawn at random · 무작위로 고른 질문': work / 'contact_sheet.png',
@@ -293,7 +302,7 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
         tables={
             'Accuracy, percent · 정확도': table(head, [*rows, ['all · 전체', *total]]),
             'Pre-training losses, first and last · 사전학습 손실': table(['', 'first', 'last'], losses),
-            'Word-patch alignment, percent · 단어-영역 정렬': table(['', '%'], alignment),
+            'Word-patch alignment, percent · 단어-영역 정렬': table(['', '%'], alignment_rows(summary)),
         },
         pictures=pictures,
         sentences=(work / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines(),

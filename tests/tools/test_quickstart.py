@@ -84,7 +84,7 @@ def finished(tmp_path):
     training = [{'mode': 'train', 'step': step, **dict.fromkeys(names, 1 / step)} for step in (10, 20)]
     (tmp_path / 'pretrain' / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
     (tmp_path / 'alignment').mkdir()
-    score = {'alignment_accuracy': 60.0, 'alignment_chance': 12.0}
+    score = {'alignment_accuracy': 60.0, 'alignment_chance': 12.0, 'alignment_swapped': 20.0}
     (tmp_path / 'alignment' / 'alignment.json').write_text(json.dumps(score), encoding='utf-8')
     return tmp_path
 

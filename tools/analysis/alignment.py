@@ -4,7 +4,8 @@
     python tools/analysis/alignment.py work_dirs/pretrain/iter_2000.pth data/rooms --out work_dirs/alignment
 
 OUT/alignment.json holds the share of object words whose most transported mass falls in their object's box, in percent,
-beside chance; OUT/example.png shows where the words of one caption look.
+beside chance and beside what the picture's other object words reach; OUT/example.png shows where words of one caption
+look.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ def main(args: argparse.Namespace) -> None:
     draw_example(trained.model, dataset, boxes, args.out / 'example.png')
     (args.out / 'alignment.json').write_text(json.dumps(score, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
     low, high = score['alignment_interval']
+    swapped = score['alignment_swapped']
+    others = '' if swapped is None else f', by the other object words {swapped:.1f} %'
     print(
         f'{score["alignment_accuracy"]:.1f} % of {score["words"]:,} object words look at their object '
-        f'(95 %: {low:.1f} to {high:.1f}), by chance {score["alignment_chance"]:.1f} %'
+        f'(95 %: {low:.1f} to {high:.1f}), by chance {score["alignment_chance"]:.1f} %{others}'
     )
 
 

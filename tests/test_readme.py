@@ -1,0 +1,123 @@
+"""The READMEs agree, and every command they show is run: by `.ci/run`, or here at a size of seconds."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kovilt.errors import run_cli
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = {
+    language: (ROOT / name).read_text('utf-8') for language, name in (('en', 'README.md'), ('ko', 'README.ko.md'))
+}
+PAGES = [
+    *sorted((ROOT / 'docs').glob('*.md')),
+    *(ROOT / name for name in ('README.md', 'README.ko.md', 'CONTRIBUTING.md')),
+]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
+
+
+def commands(text: str) -> list[str]:
+    lines = '\n'.join(blocks(text, 'bash')).splitlines()
+    return [line.split(' #')[0].strip() for line in lines if line.strip()]
+
+
+COMMANDS = commands(READMES['en'])
+BY_CI = [line for line in COMMANDS if line.startswith('make ')]
+ON_ROOMS = [line for line in COMMANDS if 'rooms' in line and line not in BY_CI]
+ASKING = [line for line in COMMANDS if 'predict.py' in line]
+FULL_SIZE = [line for line in COMMANDS if 'configs/kovilt_' in line]
+
+
+def test_both_languages_show_the_same_commands_code_tables_and_pictures():
+    for language in ('bash', 'python'):
+        assert blocks(READMES['en'], language) == blocks(READMES['ko'], language)
+    shape = {name: re.findall(r'^#+ |^```|^!\[|^\|', text, re.M) for name, text in READMES.items()}
+    assert shape['en'] == shape['ko']
+    numbers = {name: set(re.findall(r'(?<![\w.])\d+\.\d+(?![\w.])', text, re.A)) for name, text in READMES.items()}
+    assert numbers['en'] == numbers['ko']
+
+
+def test_every_command_is_covered():
+    assert set(COMMANDS) == {*BY_CI, *ON_ROOMS, *ASKING, *FULL_SIZE}
+
+
+def test_ci_runs_what_make_is_told():
+    script = (ROOT / '.ci' / 'run').read_text('utf-8')
+    targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text('utf-8'), re.M)
+    for line in BY_CI:
+        assert line.split()[1] in targets
+    assert {'make test', 'make quickstart'} <= {
+        line.strip().split(' 2>')[0].split(' SCALE')[0] for line in script.splitlines()
+    }
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_tools_of_a_page_exist(page):
+    text = page.read_text('utf-8')
+    for link in re.findall(r'\]\((?!https?:|#)([^)#]+)', text):
+        assert (page.parent / link).exists(), link
+    for file in re.findall(r'\b(?:tools|configs)/[\w/]+\.(?:py|sh)\b', text):
+        assert (ROOT / file).is_file(), file
+
+
+@pytest.fixture(scope='module')
+def house(tmp_path_factory):
+    """A folder in which the README's commands run as in a checkout, with the data and work folders of its own."""
+    folder = tmp_path_factory.mktemp('house')
+    for name in ('tools', 'configs', 'kovilt'):
+        (folder / name).symlink_to(ROOT / name)
+    Image.new('RGB', (320, 240), 'tan').save(folder / 'room.jpg')
+    return folder
+
+
+def run(line: str, house: Path) -> str:
+    # PYTHONPATH as after `pip install -e .`
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+    words = [sys.executable if word == 'python' else word for word in shlex.split(line)]
+    done = subprocess.run(words, cwd=house, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f'{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}'
+    return done.stdout + done.stderr
+
+
+def smaller(line: str) -> str:
+    """The command at a size of seconds."""
+    line = line.replace('--images 2000', '--images 24').replace('iter_2000', 'iter_2')
+    line = line.replace('work_dirs/quickstart/model', 'work_dirs/vqa/iter_2.pth')
+    if 'train.py' in line:
+        line += ' --cfg-options train_cfg.max_iters=2 train_cfg.val_interval=2'
+    return line
+
+
+def test_the_way_from_drawing_to_an_answer(house):
+    for line in ON_ROOMS:
+        run(smaller(line), house)
+    (asking,) = ASKING
+    assert '%' in run(smaller(asking), house)
+    (code,) = blocks(READMES['en'], 'python')
+    printed = run(shlex.join(['python', '-c', smaller(code)]), house)
+    assert len(re.findall(r'^\S+ 0\.\d+$', printed, re.M)) == 2
+
+
+@pytest.mark.parametrize('line', FULL_SIZE)
+def test_a_full_size_command_without_its_files_says_what_is_missing(line, house, monkeypatch, capsys):
+    """In this process, as the tools' own entry does; what dist_train.sh adds to it is tested in tests/dist."""
+    words = re.sub(r'^bash tools/dist_train.sh (\S+) 8', r'python tools/train.py \1', line).split()
+    tool = importlib.import_module(words[1].removesuffix('.py').replace('/', '.'))
+    monkeypatch.chdir(house)
+    monkeypatch.setattr(sys, 'argv', words[1:])
+    arguments = tool.parse_args()
+    assert run_cli(lambda: tool.main(arguments)) == 2
+    (error,) = re.findall(r'^error: (.*)$', capsys.readouterr().err, re.M)
+    assert 'aihub.or.kr' in error or 'epoch_10.pth: no such' in error
+    assert not (house / 'work_dirs' / Path(words[2]).stem).exists()
