@@ -13,8 +13,8 @@ from PIL import Image
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
-from kovilt.registry import FUNCTIONS, TRANSFORMS
-from kovilt.weights import check_tokenizer, load_trained
+from kovilt.registry import FUNCTIONS
+from kovilt.weights import build_pipelines, load_trained
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
@@ -59,12 +59,8 @@ class VQAInferencer:
             self.model = trained.model.to(device)
         except (RuntimeError, AssertionError) as error:
             raise KoviltError(f'device {device}: {str(error).splitlines()[0]}') from error
-        self._image_steps = [TRANSFORMS.build(step) for step in trained.image_pipeline]
-        self._text_steps = [TRANSFORMS.build(step) for step in trained.text_pipeline]
+        self._image_steps, self._text_steps = build_pipelines(trained)
         self._collate = FUNCTIONS.get('PairCollate')
-        for step in self._text_steps:
-            if hasattr(step, 'tokenizer'):
-                check_tokenizer(trained, step.tokenizer)
 
     @property
     def answers(self) -> list[str]:

@@ -1,12 +1,12 @@
 """Weights in other people's layouts, and the folder in which a trained model travels."""
 
-from .checkpoint import check_tokenizer, export_checkpoint, load_trained
+from .checkpoint import build_pipelines, export_checkpoint, load_trained
 from .folder import TrainedModel, load_model_folder, save_model_folder
 from .hf import from_huggingface, to_huggingface
 
 __all__ = [
     'TrainedModel',
-    'check_tokenizer',
+    'build_pipelines',
     'export_checkpoint',
     'from_huggingface',
     'load_model_folder',

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
-from kovilt.registry import MODELS
+from kovilt.registry import MODELS, TRANSFORMS
 
 from .folder import TrainedModel, load_model_folder, save_model_folder
 
+_PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
 _WORTH_KNOWING = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
 
 
@@ -89,6 +90,19 @@ def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
         raise KoviltError(f'tokenizer {tokenizer.name_or_path}: the model was trained with another one; name that one')
 
 
+def build_pipelines(trained: TrainedModel) -> tuple[list[Any], list[Any]]:
+    """The transforms of a picture and those of a text, in order, with the tokenizer compared to that of training."""
+    try:
+        images = [TRANSFORMS.build(step) for step in trained.image_pipeline]
+        texts = [TRANSFORMS.build(step) for step in trained.text_pipeline]
+    except (KeyError, TypeError, ValueError) as error:
+        raise KoviltError(f'a step of the model\'s pipelines cannot be built ({_reason(error)}); {_PLUGIN}') from error
+    for step in texts:
+        if hasattr(step, 'tokenizer'):
+            check_tokenizer(trained, step.tokenizer)
+    return images, texts
+
+
 def _checkpoint_file(path: Path) -> Path | None:
     """The checkpoint that `path` is or, as a work folder, holds; None when it is no place of checkpoints."""
     from kovilt.engine.checkpoint import latest_checkpoint
@@ -112,21 +126,25 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | N
     source = str(config or f'config in {path}')
     model_cfg, dataset = cfg.get('model'), _dataset(cfg)
     if not isinstance(model_cfg, dict) or dataset is None:
-        raise KoviltError(f'{source}: it has no {"model" if model_cfg is None else "dataset with an image_pipeline"}')
+        missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare pictures'
+        raise KoviltError(f'{source}: it has no {missing}')
     if kind is not None and model_cfg.get('type') != kind:
         raise KoviltError(f'{path}: holds a {model_cfg.get("type")}, a {kind} is needed here')
     sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = fill_sizes(model_cfg, sizes)
-    model = MODELS.build(dict(model_cfg))
+    try:
+        model = MODELS.build(dict(model_cfg))
+    except (KeyError, TypeError, ValueError) as error:
+        raise KoviltError(f'{source}: its model cannot be built ({_reason(error)}); {_PLUGIN}') from error
     if 'answers' in known:
         model.answers = list(known['answers'])
     load_whole(model, checkpoint, path)
     if 'vqa_head' in model_cfg and len(model.answers) != model.vqa_head.num_answers:
         raise KoviltError(f'{path}: {len(model.answers)} answers, {model.vqa_head.num_answers} in its answer head')
-    texts = dataset['text_pipeline']
+    texts, longest = dataset['text_pipeline'], model.encoder.max_text_len
     info = {
         'model': model_cfg,
-        'max_text_len': min(step['max_text_len'] for step in texts if 'max_text_len' in step),
+        'max_text_len': min((step['max_text_len'] for step in texts if 'max_text_len' in step), default=longest),
         'vocabulary_digest': sizes.get('vocabulary_digest'),
         'answer_counts': known.get('answer_counts'),
         'training': {key: meta[key] for key in _WORTH_KNOWING if key in meta},
@@ -136,11 +154,16 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | N
 
 def _dataset(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
     """The dataset whose pipelines are those of evaluation; the test set's, else the validation set's."""
-    for name in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+    for name in ('test_dataloader', 'val_dataloader'):
         dataset = (cfg.get(name) or {}).get('dataset') or {}
         if 'image_pipeline' in dataset and 'text_pipeline' in dataset:
             return dataset
     return None
+
+
+def _reason(error: Exception) -> str:
+    """What a registry or a constructor complains about, without the advice that follows it."""
+    return ' '.join(str(error.args[0] if error.args else error).split()).split('. ')[0]
 
 
 def read_plain_config(text: str, *, source: str) -> dict[str, Any]:

@@ -187,6 +187,15 @@ def test_a_model_that_learned_without_pictures_ignores_them(tmp_path):
     assert first['topk'] == second['topk']
 
 
+def test_a_step_that_nobody_registered_is_named(tmp_path):
+    folder = save_model_folder(
+        tiny_model(), tiny_tokenizer(), tmp_path / 'vqa',
+        model_cfg=tiny_config(), image_pipeline=[dict(type='MyResize')], max_text_len=MAX_TEXT_LEN)
+    with pytest.raises(KoviltError, match='MyResize.* name the config that does') as caught:
+        VQAInferencer(folder)
+    assert '\n' not in str(caught.value)
+
+
 def test_a_device_that_is_not_there_is_named(folder):
     with pytest.raises(KoviltError, match='device nonsense'):
         VQAInferencer(folder, device='nonsense')

@@ -68,10 +68,15 @@ def test_what_is_missing_is_named(tmp_path):
         load_trained(tiny_checkpoint(tmp_path / 'a', cfg=None))
     with pytest.raises(KoviltError, match='num_answers is None'):
         load_trained(tiny_checkpoint(tmp_path / 'b', data_sizes={'vocab_size': 30}))
-    with pytest.raises(KoviltError, match='it has no dataset with an image_pipeline'):
+    with pytest.raises(KoviltError, match='it has no val_dataloader, whose dataset'):
         load_trained(tiny_checkpoint(tmp_path / 'c', cfg='model = dict(type="ViLTForVQA")'))
     with pytest.raises(KoviltError, match='0 answers, 5 in its answer head'):
         load_trained(tiny_checkpoint(tmp_path / 'd', dataset_meta={}))
+    with pytest.raises(KoviltError, match='cannot be built .NoSuchModel is not .* name the config that does') as caught:
+        text = Config(dict(
+            model=dict(type='NoSuchModel'), val_dataloader=dict(dataset=dict(image_pipeline=[], text_pipeline=[]))))
+        load_trained(tiny_checkpoint(tmp_path / 'e', cfg=text.pretty_text))
+    assert '\n' not in str(caught.value)
 
 
 def test_a_config_inside_a_checkpoint_is_not_run(tmp_path):
