@@ -79,10 +79,10 @@ class PairDataset(Dataset):
         self.data_root = Path(os.path.abspath(os.path.expanduser(data_root)))
         self.split, self.seed = split, seed
         self.keep_record, self.max_broken_share, self.test_mode = keep_record, max_broken_share, test_mode
-        self.image_pipeline = [TRANSFORMS.build(step) for step in image_pipeline]
-        self.text_pipeline = [TRANSFORMS.build(step) for step in text_pipeline]
         if not self.data_root.is_dir():
             raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
+        self.image_pipeline = [TRANSFORMS.build(step) for step in image_pipeline]
+        self.text_pipeline = [TRANSFORMS.build(step) for step in text_pipeline]
         self.left_out: Counter[str] = Counter()  # reason -> rows
         self._read()
         self._check_absent()
@@ -228,7 +228,7 @@ class PairDataset(Dataset):
 
     def broken_pictures(self) -> list[str]:
         """The pictures found absent, or broken so far by any worker of this process."""
-        return [self._places.name(number) for number in sorted({*self._absent, *self.faults.numbers()})]
+        return sorted(self._places.name(number) for number in {*self._absent, *self.faults.numbers()})
 
     def summary(self) -> dict[str, Any]:
         """What a run's record says of its data, with a digest of all texts and of which picture each is about."""

@@ -20,7 +20,7 @@ def random_value(chance: random.Random, depth: int = 0):
         return [random_value(chance, depth + 1) for _ in range(chance.randrange(4))]
     if kind == 5:
         return {f'열쇠{number}': random_value(chance, depth + 1) for number in range(chance.randrange(4))}
-    return [chance.randrange(-10**6, 10**9), chance.choice(['고양이 "앉다"', '\\ ] } ,', '']), None, 1.5e-3][kind]
+    return [chance.randrange(-(10**6), 10**9), chance.choice(['고양이 "앉다"', '\\ ] } ,', '']), None, 1.5e-3][kind]
 
 
 @pytest.mark.parametrize('chunk', [1, 2, 7, 64, 1 << 20])
@@ -41,7 +41,7 @@ def test_empty_lists_and_objects_have_no_rows():
 
 def test_the_place_of_a_row_is_known_while_it_is_handled(monkeypatch):
     monkeypatch.setattr(json_rows, '_CHUNK', 16)
-    rows = JSONRows(io.BytesIO('[\n{"a": 1},\n\n{"a": 2},\n{"a": 3}]'.encode()), 'labels.json')
+    rows = JSONRows(io.BytesIO(b'[\n{"a": 1},\n\n{"a": 2},\n{"a": 3}]'), 'labels.json')
     assert [rows.place for _ in rows] == [f'labels.json, line {line}' for line in (2, 4, 5)]
 
 

@@ -27,7 +27,15 @@ def test_what_a_reader_sees_stays():
 
 def test_twice_is_once_and_the_result_can_be_written():
     chance = random.Random(0)
-    ranges = [(0, 0x250), (0x300, 0x370), (0x1100, 0x1200), (0x2000, 0x2070), (0x3130, 0x3190), (0xAC00, 0xAD00), (0xD7F0, 0xFFFF)]
+    ranges = [
+        (0, 0x250),
+        (0x300, 0x370),
+        (0x1100, 0x1200),
+        (0x2000, 0x2070),
+        (0x3130, 0x3190),
+        (0xAC00, 0xAD00),
+        (0xD7F0, 0xFFFF),
+    ]
     for _ in range(3000):
         text = ''.join(chr(chance.randrange(*chance.choice(ranges))) for _ in range(chance.randrange(12)))
         once = normalize_korean(text)

@@ -43,7 +43,9 @@ class LoadPicture(BaseTransform):
             results['img'] = _to_rgb(image)
         except Image.DecompressionBombError:
             raise KoviltError(f'{name}: more than {MOST_PIXELS:,} pixels; make it smaller') from None
-        except Exception as error:  # on damaged files Pillow's decoders raise anything, also TypeError and OverflowError
+        except (
+            Exception
+        ) as error:  # on damaged files Pillow's decoders raise anything, also TypeError and OverflowError
             raise KoviltError(f'{name}: not a readable picture ({_one_line(error)}); replace the file') from error
         return results
 

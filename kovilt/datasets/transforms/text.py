@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from bisect import bisect_right
@@ -84,7 +83,9 @@ def load_tokenizer(name_or_path: str | os.PathLike) -> PreTrainedTokenizerFast:
     path = Path(os.path.expanduser(name_or_path))
     try:
         tokenizer = _from_files(path) if path.exists() else _from_hub(str(name_or_path))
-    except (ValueError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except KoviltError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception for a damaged file
         raise KoviltError(
             f'tokenizer {name_or_path}: cannot be loaded ({_first_line(error)}); give a folder with '
             'tokenizer.json or vocab.txt'
@@ -117,12 +118,7 @@ def _from_files(path: Path) -> PreTrainedTokenizerFast:
 def _from_hub(name: str) -> PreTrainedTokenizerFast:
     """From the hub's cache, else from the hub, which is asked once: transformers itself would retry for minutes."""
     import huggingface_hub
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
     from transformers import AutoTokenizer
 
     if name.startswith(('.', '/', '~')) or name.count('/') > 1 or name.endswith(('.txt', '.json')):
@@ -130,17 +126,19 @@ def _from_hub(name: str) -> PreTrainedTokenizerFast:
     try:
         huggingface_hub.hf_hub_download(name, 'tokenizer_config.json', local_files_only=True)
         return AutoTokenizer.from_pretrained(name, local_files_only=True)
-    except (LocalEntryNotFoundError, HFValidationError):
+    except LocalEntryNotFoundError:
         pass  # not in the cache
+    except HFValidationError:
+        raise KoviltError(f'tokenizer {name}: neither a local file or folder nor a name on the hub') from None
     try:
         huggingface_hub.HfApi().model_info(name, timeout=_HUB_SECONDS)
-    except (RepositoryNotFoundError, HFValidationError):
+    except RepositoryNotFoundError:
         raise KoviltError(f'tokenizer {name}: neither a local file or folder nor a name on the hub') from None
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+    except Exception as error:  # whatever the hub's HTTP library raises
         raise KoviltError(
             f'tokenizer {name}: not found locally, and the hub cannot be reached ({_first_line(error)}); '
             'give a local folder'
-        ) from None
+        ) from error
     return AutoTokenizer.from_pretrained(name)
 
 

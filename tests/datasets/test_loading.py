@@ -1,0 +1,68 @@
+"""The path from a config to batches, as MMEngine's Runner takes it."""
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from tests.support.pair_data import failure
+
+
+@pytest.fixture
+def scope():
+    with DefaultScope.overwrite_default_scope('kovilt'):
+        yield
+
+
+def config(data, kind: str, root: str, **more) -> dict:
+    return {
+        'batch_size': 4,
+        'num_workers': 0,
+        'dataset': {'type': kind, 'data_root': root, **data.pipelines, **more.pop('dataset', {})},
+        'sampler': {'type': 'PictureSampler', 'shuffle': True, 'texts_per_image': 2},
+        'batch_sampler': {'type': 'GlobalBatchSampler'},
+        'collate_fn': {'type': 'PairCollate', 'micro_batches': 2},
+        **more,
+    }
+
+
+def test_a_config_becomes_batches(data, scope):
+    data.living()
+    cfg = config(data, 'AIHubLivingVQA', str(data.root), dataset={'answers': {'min_count': 4}})
+    batches = list(Runner.build_dataloader(cfg, seed=3))
+    assert [[len(part['label']) for part in parts] for parts in batches] == [[2, 2]] * 3
+    again = Runner.build_dataloader(cfg, seed=3)
+    assert torch.equal(next(iter(again))[0]['input_ids'], batches[0][0]['input_ids'])
+    again.batch_sampler.sampler.set_epoch(1)
+    assert not torch.equal(next(iter(again))[0]['sample_seed'], batches[0][0]['sample_seed'])
+
+
+def test_pretraining_and_question_only(data, scope):
+    data.captions()
+    cfg = config(data, 'AIHubCOCOKorean', str(data.root), dataset={'image_pipeline': [{'type': 'NoPicture'}]})
+    for parts in Runner.build_dataloader(cfg, seed=0):
+        for batch in parts:
+            assert batch['patches'].shape == (0, 0) and (batch['grids'] == 0).all() and 'label' not in batch
+
+
+def test_a_spawned_worker_gives_the_same_batches(data, scope):
+    """Spawned workers get everything by pickling; this is also what Windows and macOS do."""
+    data.living()
+    data.zip('Training/개인생활환경 이미지 수집.zip', 'Training/images')
+    cfg = config(data, 'AIHubLivingVQA', str(data.root), dataset={'answers': {'min_count': 4}})
+    here = list(Runner.build_dataloader(cfg, seed=3))
+    there = list(Runner.build_dataloader({**cfg, 'num_workers': 1, 'multiprocessing_context': 'spawn'}, seed=3))
+    for one, two in zip(here, there, strict=True):
+        for left, right in zip(one, two, strict=True):
+            assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_workers_bad_input_is_one_line_for_the_user(data, scope, workers):
+    data.living()
+    cfg = config(data, 'AIHubLivingVQA', str(data.root), num_workers=workers)
+    loader = Runner.build_dataloader(cfg, seed=0)
+    for path in data.root.rglob('*.jpg'):
+        path.write_text('no picture')
+    message = failure(loader)
+    assert message.startswith('1 of 4 pictures of') and '\n' not in message

@@ -1,0 +1,257 @@
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from kovilt.datasets import (
+    AIHubLivingVQA,
+    GlobalBatchSampler,
+    LoadPicture,
+    PairDataset,
+    PictureSampler,
+    collate_pairs,
+    train_tokenizer,
+)
+from kovilt.datasets.columns import TextColumn
+from kovilt.datasets.samplers import join_index
+from kovilt.errors import KoviltError
+from tests.support.pair_data import IMAGE_PIPELINE, failure
+
+
+def open_(data, **options) -> AIHubLivingVQA:
+    return AIHubLivingVQA(data_root=str(data.root), **{**data.pipelines, **options})
+
+
+def loader(dataset, batch_size=5, shuffle=True, epoch=0, **options) -> DataLoader:
+    sampler = PictureSampler(dataset, shuffle=shuffle, seed=0)
+    sampler.set_epoch(epoch)
+    return DataLoader(
+        dataset, batch_sampler=GlobalBatchSampler(sampler, batch_size), collate_fn=collate_pairs, **options
+    )
+
+
+def same(left, right) -> bool:
+    return all(
+        a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+        for one, two in zip(left, right, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_a_sample(data):
+    data.living()
+    dataset = open_(data, keep_record=True)
+    sample = dataset[join_index(2, 4)]
+    record = dataset.record(4)
+    assert sample['record'] == record and record['row'] == 4 and record['split'] == 'train'
+    assert set(record) == {'row', 'image', 'split', 'question', 'question_id', 'answer', 'answer_type'}
+    assert sample['input_ids'].tolist() == dataset.tokenizer(record['question'])['input_ids']
+    assert sample['image']['grid'] == (2, 3) and sample['image']['patches'].shape == (6, 3 * 16 * 16)
+    assert 'record' not in open_(data)[0]
+    assert dataset.metainfo == {'tokenizer_size': len(dataset.tokenizer)}
+
+
+def test_a_picture_is_opened_once_and_shared(data, monkeypatch):
+    data.living()
+    dataset = open_(data)
+    opened = []
+    read = LoadPicture.transform
+    monkeypatch.setattr(
+        LoadPicture, 'transform', lambda self, results: opened.append(results['img_path']) or read(self, results)
+    )
+    samples = dataset.__getitems__(list(range(12)))
+    assert len(opened) == len(set(opened)) == 4
+    assert len({id(sample['image']) for sample in samples}) == 4
+
+
+def test_chance_belongs_to_seed_epoch_and_row(data):
+    data.living()
+    first, again, other = open_(data), open_(data), open_(data, seed=1)
+    seeds = [first[join_index(epoch, row)]['sample_seed'] for epoch in (0, 1) for row in range(12)]
+    assert seeds == [again[join_index(epoch, row)]['sample_seed'] for epoch in (0, 1) for row in range(12)]
+    assert len({*seeds, *(other[row]['sample_seed'] for row in range(12))}) == 36
+
+
+AUGMENTED = [IMAGE_PIPELINE[0], {'type': 'RandAugment'}, *IMAGE_PIPELINE[1:]]
+
+
+def test_augmentation_differs_by_epoch_and_repeats_after_a_restart(data):
+    data.living()
+    dataset = open_(data, image_pipeline=AUGMENTED)
+    pictures = [dataset[join_index(epoch, 0)]['image']['patches'].tobytes() for epoch in range(8)]
+    assert len(set(pictures)) > 4
+    restarted = open_(data, image_pipeline=AUGMENTED)
+    assert restarted[join_index(5, 0)]['image']['patches'].tobytes() == pictures[5]
+
+
+@pytest.mark.parametrize('options', [{'num_workers': 1}, {'num_workers': 2, 'prefetch_factor': 3}])
+def test_workers_change_nothing(data, options):
+    data.living()
+    data.zip('Training/개인생활환경 이미지 수집.zip', 'Training/images')
+    dataset = open_(data, image_pipeline=AUGMENTED)
+    assert same(loader(dataset, epoch=3), loader(dataset, epoch=3, **options))
+
+
+def test_it_can_be_sent_to_a_spawned_worker(data):
+    data.living()
+    data.zip('Training/개인생활환경 이미지 수집.zip', 'Training/images')
+    dataset = open_(data)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert same(loader(dataset), loader(copy))
+    assert copy.summary() == dataset.summary()
+
+
+def test_limit_draws_rows_by_seed(data):
+    data.living(pictures=10)
+    ids = {}
+    for seed in (0, 0, 1):
+        dataset = open_(data, limit=12, seed=seed)
+        assert len(dataset) == 12 and (np.diff(dataset.row_pictures) >= 0).all()
+        found = [dataset.record(row)['question_id'] for row in range(12)]
+        assert ids.setdefault(seed, found) == found
+    assert ids[0] != ids[1]
+    for limit in (0, 31):
+        with pytest.raises(KoviltError, match=f"limit={limit}: split 'train' of .* has 30 rows"):
+            open_(data, limit=limit)
+
+
+def break_pictures(data, numbers) -> list[str]:
+    paths = [f'{data.root}/Training/images/개인생활환경 이미지 수집/음식/{number:032x}.jpg' for number in numbers]
+    for path in paths:
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[: len(content) // 2])
+    return paths
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_broken_pictures_are_left_out_counted_and_listed_once(data, workers):
+    data.living(pictures=10)
+    broken = break_pictures(data, [2, 7])
+    dataset = open_(data, max_broken_share=0.2)
+    for epoch in (0, 1):
+        batches = [batch for parts in loader(dataset, epoch=epoch, num_workers=workers) for batch in parts]
+        assert sum(len(batch['image_index']) for batch in batches) == 24
+        assert all((batch['grids'] > 0).all() for batch in batches)
+    assert dataset.broken_pictures() == broken
+    assert dataset.summary()['broken_pictures'] == broken
+
+
+def test_a_broken_picture_is_warned_of_once(data, monkeypatch):
+    data.living(pictures=10)
+    break_pictures(data, [2])
+    dataset = open_(data, max_broken_share=0.2)
+    warnings = []
+    monkeypatch.setattr(dataset, '_log', lambda message, level: warnings.append(message))
+    for _ in range(3):
+        dataset.__getitems__(list(range(30)))
+    (warning,) = warnings
+    assert warning.startswith('broken picture: ') and f'{2:032x}.jpg' in warning
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_too_many_broken_pictures_stop_training(data, workers):
+    data.living(pictures=10)
+    break_pictures(data, [1, 4, 6])
+    dataset = open_(data, max_broken_share=0.2)
+    message = failure(loader(dataset, num_workers=workers))
+    assert message.startswith('3 of 10 pictures of ') and 'max_broken_share=0.2' in message and '\n' not in message
+    assert '.jpg: not a readable picture' in message
+
+
+def test_a_batch_may_lose_all_its_rows(data):
+    data.living(pictures=3)
+    break_pictures(data, [1])
+    dataset = open_(data, max_broken_share=0.5)
+    sizes = [len(batch['image_index']) for (batch,) in loader(dataset, batch_size=3)]
+    assert sorted(sizes) == [0, 3, 3]
+    with pytest.raises(KoviltError, match='cannot be read'):
+        dataset[int(np.flatnonzero(dataset.row_pictures == 1)[0])]
+
+
+def test_evaluation_keeps_rows_of_broken_pictures(data):
+    data.living(pictures=3)
+    break_pictures(data, [0, 1, 2])
+    dataset = open_(data, test_mode=True, keep_record=True)
+    batches = [batch for parts in loader(dataset, shuffle=False, batch_size=4) for batch in parts]
+    records = [record for batch in batches for record in batch['records']]
+    assert [record['row'] for record in records] == list(range(9))
+    assert all(record['broken'] for record in records)
+    assert all(batch['patches'].numel() == 0 and (batch['grids'] == 0).all() for batch in batches)
+
+
+def test_a_picture_that_vanishes_is_broken(data):
+    data.living()
+    dataset = open_(data, max_broken_share=0.5)
+    next(data.root.rglob('*.jpg')).unlink()
+    assert len(dataset.__getitems__(list(range(12)))) == 9
+
+
+def test_a_tokenizer_of_other_texts_is_refused(data, tmp_path):
+    data.living()
+    train_tokenizer(['날씨가 좋아서 밥을 먹었다'] * 3, tmp_path / 'other', vocab_size=100)
+    steps = [{'type': 'TokenizeKorean', 'tokenizer': str(tmp_path / 'other'), 'max_text_len': 12}]
+    with pytest.raises(KoviltError, match=r'tokenizer .*other: it does not know \d+% of the pieces'):
+        open_(data, text_pipeline=steps)
+
+
+def test_the_digest_is_that_of_the_content(data):
+    labels = data.living()
+    path = 'Training/labels/[라벨]개인생활환경 이미지 수집/개인생활환경 이미지 수집.json'
+    summary = open_(data).summary()
+    assert summary == open_(data).summary() and summary['pictures'] == 4
+    labels['question'][0]['question'] = '소파가 있어요?'
+    data.write(path, labels)
+    assert open_(data).summary()['digest'] != summary['digest']
+
+
+def test_misspelt_arguments_are_named(data):
+    with pytest.raises(TypeError, match='keep_records'):
+        open_(data, keep_records=True)
+
+
+class Plain(PairDataset):
+    """What a user writes for a set of his own."""
+
+    COLUMNS = {'text': TextColumn}
+    TEXT = 'text'
+
+    def load_data_list(self):
+        for number, line in enumerate(self.data_root.joinpath('rows.tsv').read_text('utf-8').splitlines()):
+            image, text = line.split('\t')
+            yield {'image': image, 'text': text, 'number': number}
+
+
+def test_a_dataset_of_ones_own_takes_ten_lines(data):
+    data.picture('a.png')
+    data.picture('b/c.png')
+    data.write('rows.tsv', 'b/c.png\t방 안에\na.png\t빨간색  의자가\nb/c.png\t있다.\na.png\t\n')
+    dataset = Plain(data_root=str(data.root), **data.pipelines)
+    assert list(dataset.texts()) == ['방 안에', '있다.', '빨간색 의자가']
+    assert [len(batch['image_id']) for (batch,) in loader(dataset, batch_size=3)] == [2]
+    assert dataset.left_out == {'empty text': 1}
+
+
+def test_nothing_is_stored_per_row_as_an_object(data):
+    labels = data.living(pictures=1)
+    many = [{**labels['question'][0], 'question_id': number} for number in range(20_000)]
+    data.write(
+        'Training/labels/[라벨]개인생활환경 이미지 수집/개인생활환경 이미지 수집.json', {**labels, 'question': many}
+    )
+    dataset = open_(data)
+    question = len(labels['question'][0]['question'].encode())
+    numbers = 8 + 8 + 4 + 4 + 4 + 8 + 5  # ends of two texts, three codes, the row, the digits of its id
+    assert len(pickle.dumps(dataset)) < 20_000 * (question + numbers) + 100_000
+
+
+def test_shared_faults_cross_process_borders():
+    from kovilt.datasets.faults import PictureFaults
+
+    faults = PictureFaults(5)
+    process = multiprocessing.get_context('fork').Process(target=faults.mark, args=(3,))
+    process.start()
+    process.join()
+    assert 3 in faults and 2 not in faults and len(faults) == 1 and faults.numbers() == [3]

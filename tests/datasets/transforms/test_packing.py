@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kovilt.datasets import NoPicture, Patchify
+
+
+def test_patches_are_what_a_patch_convolution_sees():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    results = Patchify(patch_size=4)({'img': Image.fromarray(pixels)})
+    assert results['grid'] == (2, 3) and results['patches'].dtype == np.uint8 and results['patches'].shape == (6, 48)
+    weight = torch.randn(5, 3, 4, 4, dtype=torch.float64)
+    image = torch.from_numpy(pixels).double().permute(2, 0, 1)[None]
+    expected = torch.nn.functional.conv2d(image, weight, stride=4)[0].flatten(1).T  # (6, 5), row by row
+    torch.testing.assert_close(torch.from_numpy(results['patches']).double() @ weight.flatten(1).T, expected)
+
+
+def test_a_picture_must_be_made_of_whole_patches():
+    with pytest.raises(ValueError, match=r'\(8, 13, 3\)'):
+        Patchify(patch_size=4)({'img': Image.new('RGB', (13, 8))})
+
+
+def test_no_picture_opens_none():
+    results = NoPicture()({'img_path': 'nowhere.jpg'})
+    assert results['grid'] == (0, 0) and len(results['patches']) == 0

@@ -1,0 +1,124 @@
+"""Small data sets in the real layouts, for the tests that read them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kovilt.errors import KoviltError, user_error
+
+SUBSET = '개인생활환경 이미지 수집'
+IMAGE_PIPELINE = [
+    {'type': 'LoadPicture'},
+    {'type': 'ResizeViLT', 'short': 32, 'long': 64, 'divisor': 16},
+    {'type': 'Patchify', 'patch_size': 16},
+]
+QUESTIONS = [  # (question, answer, type), the same for every picture
+    ('소파는 무슨 색입니까', '빨간색', '색'),
+    ('고양이가 있어요?', '예', '있다/없다'),
+    ('의자는 몇 개예요?', '2', '개수'),
+]
+
+
+TEXTS = [question for question, _, _ in QUESTIONS] + [
+    '소파 위에 고양이가 1 2 3 4 5 6 7 8 9 마리 있다.',
+    '방 안에 빨간색 의자가 있다.',
+    '탁자 밑에 공이 보여요',
+]
+
+
+def failure(loader: Iterable) -> str:
+    """What a user is told when a loader that must fail does. Without the traceback the workers end at once."""
+    try:
+        list(loader)
+    except KoviltError as error:
+        message = str(user_error(error))
+        error.__traceback__ = None
+        return message
+    raise AssertionError('the loader gave all its batches')
+
+
+class Data:
+    """Where a test's data set lies, and what it takes to open it."""
+
+    def __init__(self, root: Path, tokenizer: Path | None = None) -> None:
+        self.root = root
+        self.pipelines = {
+            'image_pipeline': IMAGE_PIPELINE,
+            'text_pipeline': [{'type': 'TokenizeKorean', 'tokenizer': str(tokenizer), 'max_text_len': 12}],
+        }
+
+    def picture(self, path: str, size: tuple[int, int] = (48, 32), seed: int = 0) -> Path:
+        """A picture of noise that differs by seed, beneath the root."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+        return file
+
+    def write(self, path: str, content: object) -> Path:
+        """Anything as UTF-8 JSON (a string as it is)."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1), 'utf-8'
+        )
+        return file
+
+    def zip(self, path: str, folder: str) -> Path:
+        """Move a folder's content into a zip."""
+        with zipfile.ZipFile(self.root / path, 'w') as archive:
+            for file in sorted((self.root / folder).rglob('*')):
+                if file.is_file():
+                    archive.write(file, file.relative_to(self.root / folder))
+                    file.unlink()
+        return self.root / path
+
+    def living(
+        self,
+        *,
+        pictures: int = 4,
+        split: str = 'Training',
+        subset: str = SUBSET,
+        id_type: type = int,
+        write_pictures=True,
+    ) -> dict:
+        """AI-Hub 101 in folders; three questions a picture. Returns the content of the label file."""
+        labels = {'images': [], 'question': []}
+        for number in range(pictures):
+            image_id = id_type(9000 + number)
+            file = f'{number:032x}.jpg'
+            labels['images'].append({'image_id': image_id, 'image': file, 'category': '음식', 'weather': '그외'})
+            if write_pictures:
+                self.picture(f'{split}/images/{subset}/음식/{file}', seed=number)
+            for question, answer, kind in QUESTIONS:
+                question_id = len(labels['question']) + 1
+                labels['question'].append(
+                    {
+                        'question_id': question_id,
+                        'image_id': image_id,
+                        'question': question,
+                        'answer': answer,
+                        'answer_type': kind,
+                    }
+                )
+        labels['question'].reverse()  # rows are joined by id, never by order
+        self.write(f'{split}/labels/[라벨]{subset}/{subset}.json', labels)
+        return labels
+
+    def captions(self, *, train: int = 3, val: int = 1) -> list[dict]:
+        """AI-Hub 261 beside COCO folders; two captions a picture."""
+        rows = []
+        for number in range(train + val):
+            folder = 'train2014' if number < train else 'val2014'
+            path = f'{folder}/COCO_{folder}_{number + 1:012d}.jpg'
+            self.picture(path, seed=100 + number)
+            captions = [f'소파 위에 고양이가 {number + 1}마리 있다.', '방 안에 빨간색 의자가 있다.']
+            rows.append({'file_path': path, 'captions': ['A cat.'], 'id': number + 1, 'caption_ko': captions})
+        self.write('MSCOCO_train_val_Korean.json', rows)
+        return rows
