@@ -35,9 +35,12 @@ def main(args: argparse.Namespace) -> None:
     check_environment()
     import json
 
+    from mmengine.logging import MMLogger
+
     from kovilt.apis import VQAInferencer
     from kovilt.evaluation.table import display_width
 
+    MMLogger.get_current_instance().setLevel('WARNING')   # it writes to stdout, which is for the answers
     ask = VQAInferencer(args.model, config=args.config, device=args.device, tokenizer=args.tokenizer)
     results = ask(args.picture, args.question, topk=args.topk)
     for question, result in zip(args.question, results, strict=True):
