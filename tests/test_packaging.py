@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ def needs(name: str) -> dict[str, Requirement]:
     return {need.name: need for need in map(Requirement, filter(None, lines))}
 
 
+OWN = {'kovilt', 'tests', 'tools', 'configs', *(path.stem for path in (ROOT / 'tests/support').glob('*.py'))}
+
+
+@cache
 def imported(folder: str) -> dict[str, str]:
     """Third-party packages that the files of a folder import, each with a file that does."""
     found = {}
@@ -32,7 +37,7 @@ def imported(folder: str) -> dict[str, str]:
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module]
             for name in (name.split('.')[0] for name in names):
-                if name not in sys.stdlib_module_names and name not in ('kovilt', 'tests', 'tools', 'configs'):
+                if name not in sys.stdlib_module_names and name not in OWN:
                     found[DISTRIBUTIONS.get(name, name)] = str(path.relative_to(ROOT))
     return found
 
