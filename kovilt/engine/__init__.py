@@ -3,6 +3,7 @@
 from .distributed import KoviltDistributedDataParallel
 from .hooks import EpochTimeHook, ExactResumeHook, PredictionsHook, RunRecordHook, StepInfoHook
 from .loops import StepTrainLoop
+from .muon import MuonAdamW
 from .optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor
 from .runner import KoviltRunner
 from .schedule import WarmupLinearLR
@@ -12,6 +13,7 @@ __all__ = [
     'ExactResumeHook',
     'KoviltDistributedDataParallel',
     'KoviltRunner',
+    'MuonAdamW',
     'PredictionsHook',
     'RunRecordHook',
     'StepInfoHook',

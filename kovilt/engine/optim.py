@@ -25,7 +25,7 @@ class ViLTOptimWrapperConstructor:
     Norms and biases are not decayed, position tables and embeddings are. (ViLT decays the norm inside its VQA head
     too, by a name that its list misses; we do not.) The parameters whose names start with one of `head_prefixes`
     learn `head_lr_mult` times as fast. Groups carry a readable `name`; Adam and AdamW run fused unless the config
-    says otherwise.
+    says otherwise. For MuonAdamW the weights of the encoder's blocks are groups of their own.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -64,6 +64,7 @@ class ViLTOptimWrapperConstructor:
             for name, _ in module.named_parameters(recurse=False)
             if isinstance(module, NORMS) or name == 'bias'
         }
+        muon = self.optimizer_cfg['type'] == 'MuonAdamW'
         lr, decay = self.optimizer_cfg.get('lr'), self.optimizer_cfg.get('weight_decay', 0.0)
         groups: dict[str, dict] = {}
         for name, parameter in model.named_parameters():
@@ -71,9 +72,13 @@ class ViLTOptimWrapperConstructor:
                 continue
             head = name.startswith(self.head_prefixes) if self.head_prefixes else False
             key = f'{"head" if head else "body"}.{"no_decay" if name in undecayed else "decay"}'
+            matrices = muon and '.blocks.' in name and parameter.ndim == 2 and (3 if 'qkv' in name else 1)
+            key += f'.muon{matrices}' if matrices else ''
             group = groups.setdefault(
                 key, {'name': key, 'params': [], 'weight_decay': 0.0 if name in undecayed else decay}
             )
+            if matrices:
+                group['matrices'] = matrices
             if lr is not None:
                 group['lr'] = lr * self.head_lr_mult if head else lr
             group['params'].append(parameter)

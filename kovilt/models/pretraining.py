@@ -22,6 +22,8 @@ class ViLTForPreTraining(KoviltModel):
         mlm_head: config of `MLMHead`, or None to leave masked words out.
         itm_head: config of `ITMHead`, or None.
         wpa_head: config of `WPAHead`, or None; it shares the pass of `itm_head` and needs it.
+        matching_every: every n-th pair takes part in the matching pass; 1 = all, as in the paper. Masked words teach a
+            small model to look sooner than matching does, so it may spend its time there.
         data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
     """
 
@@ -32,12 +34,14 @@ class ViLTForPreTraining(KoviltModel):
         mlm_head: dict[str, Any] | None,
         itm_head: dict[str, Any] | None,
         wpa_head: dict[str, Any] | None,
+        matching_every: int = 1,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         if wpa_head and not itm_head:
             raise ValueError('wpa_head needs itm_head: its pairs come from the matching pass')
+        self.matching_every = matching_every
         self.encoder = MODELS.build(encoder)
         shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
         self.mlm_head = mlm_head and MODELS.build(dict(mlm_head, vocab_size=self.encoder.vocab_size, **shared))
@@ -66,6 +70,8 @@ class ViLTForPreTraining(KoviltModel):
         return self.mlm_head.loss(states.rows, states.packing.take_words(labels))
 
     def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+        per_pair = ('input_ids', 'text_mask', 'word_ids', 'image_index', 'sample_seed')
+        batch = dict(batch, **{key: batch[key][::self.matching_every] for key in per_pair})
         image_index, matched = self.itm_head.draw_partners(
             batch['image_index'], batch['image_id'], batch['sample_seed'])
         read = 'all' if self.wpa_head else 'pooled'

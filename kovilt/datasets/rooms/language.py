@@ -361,14 +361,15 @@ def questions(scene: Scene, seed: int, split: str, index: int) -> list[Question]
 def captions(scene: Scene, seed: int, split: str, index: int) -> tuple[list[str], list[str]]:
     """Five different Korean captions and their English twins.
 
-    One counts; one, or two where there are more than three things, tell every thing's kind, colour and place; the
-    others relate and compare. A number that is told is the number of all such things there.
+    One counts; three, or four where there are more than four things, tell kind, colour and place of every thing, or of
+    every other one; the others relate and compare. A number that is told is the number of all such things there.
     """
     rng = seeded('kovilt rooms captions', seed, split, index)
-    things = rng.sample(scene.things, len(scene.things))
-    half = (len(things) + 1) // 2
-    groups = [things] if len(things) <= 3 else [things[:half], things[half:]]
-    told = dict([tell_counts(rng, scene), *(tell_places(rng, scene, group) for group in groups)])
+    told = dict([tell_counts(rng, scene)])
+    for _ in range(2 if len(scene.things) > 4 else 3):
+        things = rng.sample(scene.things, len(scene.things))
+        for group in [things[::2], things[1::2]] if len(things) > 4 else [things]:
+            told.setdefault(*tell_places(rng, scene, group))
     while len(told) < CAPTIONS:
         caption = rng.choice(TELLERS)(rng, scene)
         if caption:

@@ -248,7 +248,7 @@ def test_five_different_captions_tell_every_thing():
         told = {(match['color'], match['kind']) for text in korean for match in MENTION.finditer(text)}
         assert {(thing.color.attribute, thing.kind.name) for thing in scene.things} <= told
         lengths += [len(text.split()) for text in korean]
-    assert 8 <= sum(lengths) / len(lengths) <= 12 and max(lengths) <= 20
+    assert 9 <= sum(lengths) / len(lengths) <= 13 and max(lengths) <= 26
 
 
 def test_text_is_clean():

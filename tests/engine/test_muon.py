@@ -1,0 +1,86 @@
+"""Muon for matrices and torch's own AdamW for the rest."""
+
+import copy
+
+import torch
+
+from kovilt.engine import ViLTOptimWrapperConstructor
+from kovilt.engine.muon import MuonAdamW, orthogonalized
+from tests.support.tiny_models import tiny_model
+
+
+def test_directions_get_equal_strength_and_keep_their_axes():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 8, 8), (2, 24, 8), (2, 8, 24)):
+        matrices = torch.randn(shape, generator=generator) + 2 * torch.eye(*shape[1:])
+        u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+        strength = u.mT @ orthogonalized(matrices) @ vh.mT
+        diagonal = strength.diagonal(dim1=1, dim2=2)
+        assert 0.5 < diagonal.min() and diagonal.max() < 1.3
+        assert (strength - torch.diag_embed(diagonal)).abs().max() < 1e-3
+
+
+def test_other_parameters_take_torch_adamws_step():
+    values = [torch.randn(5, 4), torch.randn(3)]
+    ours = [value.clone().requires_grad_() for value in values]
+    theirs = [value.clone().requires_grad_() for value in values]
+    optimizers = [
+        MuonAdamW([dict(params=ours)], lr=0.1, weight_decay=0.1),
+        torch.optim.AdamW(theirs, lr=0.1, betas=(0.9, 0.98), weight_decay=0.1),
+    ]
+    for _ in range(5):
+        for parameters, optimizer in zip((ours, theirs), optimizers, strict=True):
+            sum((parameter**2).sum() for parameter in parameters).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_stacked_matrices_are_treated_one_by_one():
+    weight = torch.randn(12, 4)
+    stacked = weight.clone().requires_grad_()
+    single = [part.clone().requires_grad_() for part in weight.split(4)]
+    optimizers = [
+        MuonAdamW([dict(params=[stacked], matrices=3)], lr=0.1),
+        MuonAdamW([dict(params=single, matrices=1)], lr=0.1),
+    ]
+    for _ in range(3):
+        stacked.sin().sum().backward()
+        sum(part.sin().sum() for part in single).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    torch.testing.assert_close(stacked, torch.cat(single))
+
+
+def test_the_blocks_weights_are_groups_of_their_own_and_state_survives_saving():
+    torch.manual_seed(0)
+    model = tiny_model()
+    make = ViLTOptimWrapperConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='MuonAdamW', lr=0.01)), dict(head_prefixes=['vqa_head'])
+    )
+    optimizer = make(model).optimizer
+    named = {parameter: name for name, parameter in model.named_parameters()}
+    matrices = {named[p]: group['matrices'] for group in optimizer.param_groups for p in group['params']}
+    assert matrices['encoder.blocks.0.attn.qkv.weight'] == 3
+    assert matrices['encoder.blocks.1.mlp.fc1.weight'] == 1
+    others = ('text.word_embed.weight', 'image.proj.weight', 'pooler.weight')
+    assert {matrices[f'encoder.{name}'] for name in others} == {0}
+
+    def step():
+        sum((parameter**2).sum() for parameter in model.parameters()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    saved = copy.deepcopy(optimizer.state_dict())
+    step()
+    after = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    optimizer = make(model).optimizer
+    optimizer.load_state_dict(saved)
+    step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, after[name])
