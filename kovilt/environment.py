@@ -1,7 +1,7 @@
 """A start-up check of the installed packages: names a pair that cannot work together, and the command that mends it.
 
-It reads the packages' metadata and imports none of them: a mismatched torchvision already fails at import, far from the
-cause ("operator torchvision::nms does not exist").
+It reads the packages' metadata instead of importing them: a mismatched torchvision already fails at import, far from
+the cause ("operator torchvision::nms does not exist"). Only OpenCV, which needs libraries of the system, is tried.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from kovilt.errors import KoviltError
 
 
 def check_environment() -> None:
-    """Raise KoviltError, one line with the remedy, when torch and torchvision are no pair or `mmcv` is installed twice.
+    """Raise KoviltError, one line with the remedy, when something that kovilt stands on cannot work.
 
-    Reading the metadata takes about a millisecond.
+    That is: torch and torchvision that are no pair, packages that overwrite each other, an OpenCV that does not load.
     """
     torch, torchvision = _version('torch'), _version('torchvision')
     remedy = 'pip install --upgrade torch torchvision'
@@ -42,6 +42,12 @@ def check_environment() -> None:
             'onedl-mmengine overwrites mmengine; run: pip uninstall -y onedl-mmengine mmengine && '
             'pip install "mmengine>=0.11.0rc3,<0.12"'
         )
+    try:
+        import cv2  # noqa: F401  mmengine's runner imports it next
+    except ImportError as error:
+        raise KoviltError(
+            f'OpenCV does not load ({error}); on Debian or Ubuntu run: apt install libgl1 libglib2.0-0'
+        ) from error
 
 
 def _version(package: str) -> str | None:

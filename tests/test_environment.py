@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from kovilt import environment
@@ -28,6 +30,12 @@ def test_this_machine_is_in_order():
 def test_pairs_that_belong_together_pass(monkeypatch, torch, torchvision, need):
     pretend(monkeypatch, [need, 'numpy', 'pillow!=8.3.*,>=5.3.0'], torch=torch, torchvision=torchvision)
     check_environment()
+
+
+def test_an_opencv_that_lacks_system_libraries_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'cv2', None)
+    with pytest.raises(KoviltError, match='OpenCV does not load .* apt install libgl1'):
+        check_environment()
 
 
 @pytest.mark.parametrize(
