@@ -83,7 +83,8 @@ def house(tmp_path_factory):
 
 def run(line: str, house: Path) -> str:
     # PYTHONPATH as after `pip install -e .`
-    environment = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith('KOVILT_')}
+    environment = inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
     words = [sys.executable if word == 'python' else word for word in shlex.split(line)]
     done = subprocess.run(words, cwd=house, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f'{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}'
