@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +23,10 @@ _LABEL_FOLDERS = ('라벨링데이터', 'label', 'labels')
 _NUMBERED = re.compile(r'_\d+$')  # one subset may come in several zips: 실내 가전 및 가구배치 이미지 수집_1, _2
 
 
-class _LabelFile(NamedTuple):
-    """A JSON file with labels, or a zip of such."""
+class _Labels(NamedTuple):
+    """A file or zip with labels, and the subset it speaks of."""
 
-    path: Path
+    path: str
     subset: str
 
 
@@ -52,31 +53,28 @@ class AIHubLivingVQA(QuestionDataset):
             raise KoviltError(f'split={self.split!r}: AI-Hub 101 has {" and ".join(map(repr, _SPLITS))}')
         labels, pictures = self._discover()
         seen: dict[str, set[str]] = {}  # subset -> question ids
-        for label in labels:
-            groups = [label.subset] if label.subset in pictures.groups else pictures.groups
-            for path, open_file in _json_files(label.path):
-                yield from self._rows(
-                    path, open_file, label.subset, pictures, groups, seen.setdefault(label.subset, set())
-                )
+        for container, subset in labels:
+            groups = [subset, ''] if subset in pictures.groups else pictures.groups
+            for path, open_file in _json_files(container):
+                listed = _list_images(path, open_file, pictures, groups)
+                yield from self._questions(path, open_file, subset, pictures, listed, seen.setdefault(subset, set()))
 
-    def _discover(self) -> tuple[list[_LabelFile], PictureIndex]:
+    def _discover(self) -> tuple[list[_Labels], PictureIndex]:
         """Label files and pictures of the split."""
         labels, elsewhere, folders, zips = [], [], [], []
         for folder in list_folders(self.data_root):
             has_pictures = False
             for name in folder.files:
-                path = Path(folder.path, name)
-                parts = (*folder.parts, normalize_korean(name))
-                suffix = path.suffix.lower()
+                stem, suffix = os.path.splitext(name)
+                suffix = suffix.lower()
                 if suffix not in ('.json', '.zip'):
                     has_pictures |= suffix in PICTURE_SUFFIXES
                     continue
-                parts = (*parts[:-1], parts[-1][: -len(suffix)])
+                path, parts = os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem))
+                split = self._split_of(parts)
                 if _is_label(parts):
-                    (labels if self._split_of(parts) == self.split else elsewhere).append(
-                        _LabelFile(path, _subset_of(parts))
-                    )
-                elif suffix == '.zip' and self._split_of(parts) in (self.split, None):
+                    (labels if split == self.split else elsewhere).append(_Labels(path, _subset_of(parts)))
+                elif suffix == '.zip' and split in (self.split, None):
                     zips.append((parts, path))
             if has_pictures and self._split_of(folder.parts) in (self.split, None):
                 folders.append(folder)
@@ -95,62 +93,57 @@ class AIHubLivingVQA(QuestionDataset):
                     return split
         return None
 
-    def _rows(
+    def _questions(
         self,
         path: str,
         open_file: Callable[[], BinaryIO],
         subset: str,
         pictures: PictureIndex,
-        groups: list[str],
+        listed: dict[str, int | str],
         seen: set[str],
     ) -> Iterator[dict[str, Any]]:
-        """The rows of one label file. `seen` holds the question ids of its subset and is added to."""
-        listed: dict[str, int | str] = {}  # image_id -> number in `pictures`, or the name of an absent picture
-        numbers: dict[str, int] = {}  # image_id -> number in this dataset
-        questions_first = False
+        """The rows of one label file; `seen` holds the question ids of its subset and is added to."""
+        numbers: dict[str, int] = {}  # image_id -> picture of this dataset
         with open_file() as stream:
-            rows = JSONRows(stream, path)
-            for key, row in rows:
-                if key == 'images' and not questions_first:
-                    _list_image(listed, row, rows, pictures, groups)
-                elif key == 'question':
-                    if not listed and not questions_first:
-                        questions_first = True
-                        with open_file() as again:
-                            for other_key, image in (images := JSONRows(again, path)):
-                                if other_key == 'images':
-                                    _list_image(listed, image, images, pictures, groups)
-                    image_id, question_id = _value(row, 'image_id', rows), _value(row, 'question_id', rows)
-                    if question_id in seen:
-                        self.left_out['question_id seen before'] += 1
-                        continue
-                    seen.add(question_id)
-                    if image_id not in listed and not self.test_mode:
-                        self.left_out['image_id not among the images of its file'] += 1
-                        continue
-                    if image_id not in numbers:
-                        place = listed.get(image_id, f'image_id {image_id}')
-                        found = isinstance(place, int)
-                        numbers[image_id] = self.add_picture(
-                            pictures[place] if found else None,
-                            identity=f'aihub101/{subset}/{image_id}',
-                            name='' if found else place,
-                        )
-                    yield {
-                        'image': numbers[image_id],
-                        'question': _value(row, 'question', rows),
-                        'question_id': question_id,
-                        'answer': row.get('answer'),
-                        'answer_type': row.get('answer_type'),
-                    }
+            for key, row in (rows := JSONRows(stream, path)):
+                if key != 'question':
+                    continue
+                image_id, question_id = _value(row, 'image_id', rows), _value(row, 'question_id', rows)
+                if question_id in seen:
+                    self.left_out['question_id seen before'] += 1
+                    continue
+                seen.add(question_id)
+                if image_id not in listed and not self.test_mode:
+                    self.left_out['image_id not among the images of its file'] += 1
+                    continue
+                if image_id not in numbers:
+                    found = listed.get(image_id, f'image_id {image_id}')
+                    place, name = (pictures[found], '') if isinstance(found, int) else (None, found)
+                    numbers[image_id] = self.add_picture(place, identity=f'aihub101/{subset}/{image_id}', name=name)
+                yield {
+                    'image': numbers[image_id],
+                    'question': _value(row, 'question', rows),
+                    'question_id': question_id,
+                    'answer': row.get('answer'),
+                    'answer_type': row.get('answer_type'),
+                }
 
 
-def _list_image(
-    listed: dict[str, int | str], row: Any, rows: JSONRows, pictures: PictureIndex, groups: list[str]
-) -> None:
-    category, file = str(row.get('category', '')) if isinstance(row, dict) else '', _value(row, 'image', rows)
-    number = pictures.find(groups, category, file)
-    listed.setdefault(_value(row, 'image_id', rows), f'{category}/{file}' if number is None else number)
+def _list_images(
+    path: str, open_file: Callable[[], BinaryIO], pictures: PictureIndex, groups: list[str]
+) -> dict[str, int | str]:
+    """image_id -> number in `pictures`, or the name of a picture that is not there."""
+    listed: dict[str, int | str] = {}
+    with open_file() as stream:
+        for key, row in (rows := JSONRows(stream, path)):
+            if key == 'images':
+                image_id, file = _value(row, 'image_id', rows), _value(row, 'image', rows)
+                category = str(row.get('category') or '')
+                number = pictures.find(groups, category, file)
+                listed.setdefault(image_id, f'{category}/{file}' if number is None else number)
+            elif key == 'question' and listed:
+                break  # as a rule all images come first; the questions are read in a pass of their own
+    return listed
 
 
 def _value(row: Any, key: str, rows: JSONRows) -> str:
@@ -162,16 +155,16 @@ def _value(row: Any, key: str, rows: JSONRows) -> str:
     return str(row[key])
 
 
-def _json_files(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+def _json_files(container: str) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
     """(name for messages, opener) of a JSON file itself, or of each JSON file in a zip."""
-    if path.suffix.lower() == '.json':
-        yield str(path), lambda: path.open('rb')
+    if container.lower().endswith('.json'):
+        yield container, functools.partial(open, container, 'rb')
         return
-    with open_zip(str(path)) as archive:
+    with open_zip(container) as archive:
         for member in archive.infolist():
             name = '/'.join(member_parts(member))
             if name.lower().endswith('.json'):
-                yield f'{path}/{name}', functools.partial(archive.open, member)
+                yield f'{container}/{name}', functools.partial(archive.open, member)
 
 
 def _is_label(parts: tuple[str, ...]) -> bool:
@@ -191,10 +184,11 @@ def _unnumbered(name: str) -> str:
     return _NUMBERED.sub('', name.strip())
 
 
-def _index_pictures(folders: list[Folder], zips: list[tuple[tuple[str, ...], Path]], subsets: set[str]) -> PictureIndex:
+def _index_pictures(folders: list[Folder], zips: list[tuple[tuple[str, ...], str]], subsets: set[str]) -> PictureIndex:
     """All pictures, each in the group of the subset that a part of its path names, or in group '' when none does."""
     pictures = PictureIndex()
 
+    @functools.cache
     def group_of(parts: tuple[str, ...]) -> str:
         return next((name for name in map(_unnumbered, parts) if name in subsets), '')
 
@@ -204,6 +198,6 @@ def _index_pictures(folders: list[Folder], zips: list[tuple[tuple[str, ...], Pat
             if name.lower().endswith(PICTURE_SUFFIXES):
                 pictures.add(group, category, Path(folder.path, name))
     for parts, path in zips:
-        for inside, member in zip_pictures(str(path)):
+        for inside, member in zip_pictures(path):
             pictures.add(group_of((*parts, *inside)), (*parts, *inside)[-1], member)
     return pictures

@@ -11,7 +11,8 @@ _INVISIBLE = re.compile(
     '[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb'
     '\ud800-\udfff]'
 )
-_FILLERS = str.maketrans({'\u3164': ' ', '\uffa0': ' '})  # Hangul fillers: drawn as a blank, used as one
+_PLAIN = re.compile('[가-힣ㄱ-ㅎㅏ-ㅣ -~]*')  # composed and visible as it is; nearly every text
+_FILLERS = ('\u3164', '\uffa0')  # of Hangul: drawn as a blank, used as one
 
 
 def normalize_korean(text: str) -> str:
@@ -20,10 +21,9 @@ def normalize_korean(text: str) -> str:
     Nothing a reader can see is changed: decomposed and composed Hangul become equal (a WordPiece vocabulary knows only
     the composed), letters keep their case and punctuation stays. Applying it twice changes nothing more.
     """
-    if not text.isascii():
-        text = _INVISIBLE.sub('', text).translate(_FILLERS)
-        if not unicodedata.is_normalized('NFC', text):
-            text = unicodedata.normalize('NFC', text)
-    elif not text.isprintable():
+    if not _PLAIN.fullmatch(text):
         text = _INVISIBLE.sub('', text)
+        for filler in _FILLERS:
+            text = text.replace(filler, ' ')
+        text = unicodedata.normalize('NFC', text)
     return ' '.join(text.split())

@@ -168,7 +168,7 @@ class PictureStore:
 
     def name(self, number: int) -> str:
         """The picture's path, or what the labels call it when it is absent."""
-        return str(self[number] or self._names[number])
+        return os.path.join(self._containers[number], self._names[number])
 
 
 class PictureIndex:

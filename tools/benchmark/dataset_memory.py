@@ -39,14 +39,15 @@ def write_set(folder: Path, rows: int) -> None:
     pictures = -(-rows // QUESTIONS_PER_PICTURE)
     names = [f'{chance.getrandbits(128):032x}.jpg' for _ in range(pictures)]
     with zipfile.ZipFile(folder / f'{SUBSET}.zip', 'w') as archive:
-        for name in names:
-            archive.writestr(f'{SUBSET}/{chance.choice(PLACES)}/{name}', picture.getvalue())
+        for number, name in enumerate(names):
+            archive.writestr(f'{SUBSET}/{PLACES[number % len(PLACES)]}/{name}', picture.getvalue())
     labels = folder / f'[라벨]{SUBSET}'
     labels.mkdir()
     with open(labels / f'{SUBSET}.json', 'w', encoding='utf-8') as file:
         file.write('{"images": [\n')
         for number, name in enumerate(names):
-            image = {'image_id': number, 'image': name, 'category': '', 'weather': '그외'}
+            category = PLACES[number % len(PLACES)]
+            image = {'image_id': number, 'image': name, 'category': category, 'weather': '그외'}
             file.write((',\n' if number else '') + json.dumps(image, ensure_ascii=False))
         file.write('],\n"question": [\n')
         for number in range(rows):

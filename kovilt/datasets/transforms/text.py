@@ -54,20 +54,19 @@ class TokenizeKorean(BaseTransform):
         if max_text_len < 3:
             raise ValueError(f'max_text_len={max_text_len} leaves no room between [CLS] and [SEP]')
         self.tokenizer, self.max_text_len = load_tokenizer(tokenizer), max_text_len
+        self._cls_id, self._sep_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        self._pad_id = self.tokenizer.pad_token_id
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        tokenizer, text = self.tokenizer, results['text'][: self.max_text_len * _LONGEST_PIECE]
-        backend = tokenizer.backend_tokenizer
+        text, kept = results['text'][: self.max_text_len * _LONGEST_PIECE], self.max_text_len - 2
+        backend = self.tokenizer.backend_tokenizer
         backend.encode_special_tokens = True  # not kept by pickling, so set where it is needed
         encoding = backend.encode(text, add_special_tokens=False)
         starts = [word.start() for word in _WORD.finditer(text)]
-        kept = self.max_text_len - 2
         words = [bisect_right(starts, start) - 1 for start, _ in encoding.offsets[:kept]]
-        results['input_ids'] = np.array(
-            [tokenizer.cls_token_id, *encoding.ids[:kept], tokenizer.sep_token_id], dtype=np.int64
-        )
+        results['input_ids'] = np.array([self._cls_id, *encoding.ids[:kept], self._sep_id], dtype=np.int64)
         results['word_ids'] = np.array([-1, *words, -1], dtype=np.int64)
-        results['pad_id'] = tokenizer.pad_token_id
+        results['pad_id'] = self._pad_id
         return results
 
 
