@@ -45,6 +45,10 @@ from .distributed import init_cpu_process_group
 RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt')
 
 
+# MMEngine tells runs apart by the second they began in; two of one second would share their logs and message hub.
+_TIMESTAMPS: set[str] = set()
+
+
 @RUNNERS.register_module()
 class KoviltRunner(Runner):
     """Trains and evaluates a config of kovilt.
@@ -76,6 +80,11 @@ class KoviltRunner(Runner):
         if self.distributed and not torch.cuda.is_available():
             init_cpu_process_group(self._launcher)
         super().setup_env(env_cfg)
+        second, count = self._timestamp, 1
+        while self._timestamp in _TIMESTAMPS:
+            count += 1
+            self._timestamp = f'{second}_{count}'
+        _TIMESTAMPS.add(self._timestamp)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wraps with KoviltDistributedDataParallel. No device_ids: it would move the batch's layout off the host."""
@@ -178,6 +187,14 @@ class KoviltRunner(Runner):
         except KoviltError:
             if not isinstance(self._train_loop, dict) and self.iter == 0:
                 self._discard()
+            raise
+
+    def test(self) -> dict:
+        """Evaluates and returns the metrics; bad input leaves no log behind."""
+        try:
+            return super().test()
+        except KoviltError:
+            self._discard()
             raise
 
     def load_or_resume(self) -> None:

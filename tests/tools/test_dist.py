@@ -1,0 +1,176 @@
+"""Several processes, on one machine or two, do what one process does. Everything here runs on CPUs over gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_rooms import tiny_config
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+ENVIRONMENT = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+
+
+def start(tool: str, *arguments, **environment) -> subprocess.Popen:
+    command = [sys.executable] if tool.endswith('.py') else ['bash']
+    return subprocess.Popen(
+        [*command, str(TOOLS / tool), *map(str, arguments)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **ENVIRONMENT, **environment},
+    )
+
+
+def wait(*launched: subprocess.Popen) -> None:
+    for process in launched:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output[-3000:]
+
+
+def free_port() -> str:
+    with socket.socket() as place:
+        place.bind(('127.0.0.1', 0))
+        return str(place.getsockname()[1])
+
+
+def lines(work: Path, mode: str) -> list[dict]:
+    found = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
+    return [line for line in found if line['mode'] == mode]
+
+
+@pytest.fixture(scope='module')
+def one(rooms, tmp_path_factory) -> Path:
+    """A run of one process, with 16 pairs a step."""
+    folder = tmp_path_factory.mktemp('one')
+    wait(start('train.py', tiny_config(folder / 'tiny.py', steps=4, limit=40), '--work-dir', folder / 'work'))
+    return folder
+
+
+HALF = ('--cfg-options', 'train_dataloader.batch_size=8', 'val_dataloader.batch_size=7')
+
+
+def assert_same_run(work: Path, one: Path) -> None:
+    ours, theirs = lines(work, 'train'), lines(one / 'work', 'train')
+    assert [line['step'] for line in ours] == [1, 2, 3, 4]
+    for our, their in zip(ours, theirs, strict=True):
+        for name in ('loss', 'vqa_accuracy', 'grad_norm', 'lr/body.decay'):
+            assert our[name] == pytest.approx(their[name], rel=1e-5, abs=1e-7), name
+    drop = ('time',)
+    our, their = ({k: v for k, v in lines(place, 'val')[0].items() if k not in drop} for place in (work, one / 'work'))
+    assert our == their  # each question counted once
+    assert lines(work, 'epoch')[0]['processes'] == 2
+    assert len(list(work.glob('*/*.log'))) == 1  # rank 0 alone writes
+
+
+def test_two_processes_with_accumulation_equal_one(one, tmp_path):
+    wait(
+        start(
+            'dist_train.sh',
+            one / 'tiny.py',
+            2,
+            '--work-dir',
+            tmp_path / 'work',
+            *HALF,
+            'train_dataloader.collate_fn.micro_batches=2',
+            PORT=free_port(),
+        )
+    )
+    assert_same_run(tmp_path / 'work', one)
+
+
+def test_two_machines_equal_one_process(one, tmp_path):
+    port = free_port()
+    wait(
+        *(
+            start(
+                'dist_train.sh',
+                one / 'tiny.py',
+                1,
+                '--work-dir',
+                tmp_path / 'work',
+                *HALF,
+                NNODES='2',
+                NODE_RANK=str(node),
+                MASTER_ADDR='127.0.0.1',
+                PORT=port,
+            )
+            for node in (0, 1)
+        )
+    )
+    assert_same_run(tmp_path / 'work', one)
+
+
+def test_two_processes_test_as_one(one, tmp_path):
+    checkpoint, port = one / 'work' / 'iter_4.pth', free_port()
+    wait(
+        start(
+            'dist_test.sh',
+            one / 'tiny.py',
+            checkpoint,
+            2,
+            '--work-dir',
+            tmp_path / 'two',
+            '--out',
+            tmp_path / 'two.jsonl',
+            '--cfg-options',
+            'val_dataloader.batch_size=7',
+            PORT=port,
+        ),
+        start('test.py', one / 'tiny.py', checkpoint, '--work-dir', tmp_path / 'one', '--out', tmp_path / 'one.jsonl'),
+    )
+    metrics = [json.loads((tmp_path / name / 'metrics.json').read_text())['metrics'] for name in ('two', 'one')]
+    assert metrics[0] == metrics[1]
+    ours, theirs = (
+        [json.loads(line) for line in (tmp_path / f'{name}.jsonl').read_text(encoding='utf-8').splitlines()]
+        for name in ('two', 'one')
+    )
+    for our, their in zip(ours, theirs, strict=True):
+        assert {**our, 'score': 0, 'topk': []} == {**their, 'score': 0, 'topk': []}
+        assert our['score'] == pytest.approx(their['score'], abs=2e-6)
+    assert len({line['question_id'] for line in ours}) == len(ours) == metrics[0]['questions']
+    assert 100 * sum(line['correct'] for line in ours) / len(ours) == pytest.approx(metrics[0]['accuracy'])
+    keys = {'question_id', 'image', 'question', 'answer', 'score', 'truth', 'answer_type', 'correct', 'topk'}
+    assert ours[0].keys() == keys and not list(tmp_path.glob('.*'))
+
+
+def test_slurm(one, tmp_path):
+    programs = tmp_path / 'bin'
+    programs.mkdir()
+    (programs / 'scontrol').write_text('#!/bin/sh\necho 127.0.0.1\n')
+    (programs / 'srun').write_text(  # what Slurm would set for the only task; options come before the interpreter
+        f'#!/bin/bash\necho "$@" > {tmp_path}/srun.txt\nwhile [ "$1" != {sys.executable} ]; do shift; done\n'
+        'SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=here exec "$@"\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    wait(
+        start(
+            'slurm_train.sh',
+            'part',
+            'a job',
+            one / 'tiny.py',
+            tmp_path / 'work dir',
+            '--cfg-options',
+            'train_cfg.max_iters=1',
+            PATH=f'{programs}:{os.environ["PATH"]}',
+            GPUS='1',
+            GPUS_PER_NODE='0',
+            PORT=free_port(),
+            SRUN_ARGS='--time 10:00',
+        )
+    )
+    asked = (tmp_path / 'srun.txt').read_text()
+    assert '-p part --job-name=a job --ntasks=1' in asked and '--time 10:00' in asked and '--gres' not in asked
+    assert lines(tmp_path / 'work dir', 'epoch')[0]['processes'] == 1
+
+
+@pytest.mark.parametrize('tool', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_launchers_say_how_they_are_used(tool):
+    answer = subprocess.run(['bash', TOOLS / tool], capture_output=True, text=True)
+    assert answer.returncode == 2 and f'bash tools/{tool}' in answer.stderr

@@ -1,0 +1,151 @@
+"""tools/train.py and tools/test.py as a user meets them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_rooms import CONFIGS, tiny_config
+
+from kovilt.errors import run_cli
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+
+
+def run(tool: str, *arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, TOOLS / tool, *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_help_answers_at_once(tool):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        answer = run(tool, '--help')
+        seconds.append(time.perf_counter() - start)
+        assert answer.returncode == 0 and '--cfg-options' in answer.stdout
+    assert min(seconds) < 0.7
+
+
+@pytest.fixture(scope='module')
+def trained(rooms, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('trained')
+    config = tiny_config(folder / 'tiny.py', steps=3, save_every=2)
+    answer = run(
+        'train.py',
+        config,
+        '--amp',
+        '--seed',
+        7,
+        '--work-dir',
+        folder / 'work',
+        '--cfg-options',
+        'train_dataloader.num_workers=1',
+    )
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+def test_a_run_leaves_its_record(trained):
+    work = trained / 'work'
+    assert {'iter_2.pth', 'iter_3.pth', 'tiny.py', 'last_checkpoint'} <= {path.name for path in work.iterdir()}
+    environment = json.loads((work / 'environment.json').read_text(encoding='utf-8'))
+    assert environment['seed'] == 7 and environment['packages']['torch'] and '--amp' in environment['command']
+    data = json.loads((work / 'data.json').read_text(encoding='utf-8'))
+    assert data['train']['type'] == 'AIHubLivingVQA' and data['train']['rows'] > data['val']['rows'] > 0
+    lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
+    assert [line['mode'] for line in lines] == ['train'] * 3 + ['val', 'epoch']
+    assert {'loss', 'vqa_loss', 'vqa_accuracy', 'grad_norm', 'lr/body.decay', 'lr/head.no_decay'} <= lines[0].keys()
+    assert lines[3]['majority_accuracy'] > 0 and lines[4]['epoch_seconds'] > 0
+
+
+def test_a_resumed_run_goes_on(trained):
+    answer = run(
+        'train.py',
+        trained / 'tiny.py',
+        '--resume',
+        '--work-dir',
+        trained / 'work',
+        '--load-from',
+        'ignored.pth',
+        '--cfg-options',
+        'train_cfg.max_iters=4',
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert 'resumed epoch: 0, iter: 3' in answer.stdout
+    steps = [json.loads(line)['step'] for line in (trained / 'work' / 'metrics.jsonl').read_text().splitlines()]
+    assert max(steps) == 4
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a tool in this process, which has everything imported; returns exit code and stderr."""
+    monkeypatch.setattr(logging, 'raiseExceptions', False)  # loggers of earlier runs write to a stderr that is closed
+
+    def call(tool: str, *arguments) -> tuple[int, str]:
+        spec = importlib.util.spec_from_file_location('tool', TOOLS / tool)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        code = run_cli(lambda: module.main(module.parse_args()))
+        return code, capsys.readouterr().err
+
+    return call
+
+
+WRONG = {
+    'misspelt option': (['{vqa}', '--cfg-options', 'model.encoder.hiden_size=3'], "did you mean 'hidden_size'"),
+    'misspelt config': (['{vqa}x'], 'no such config file'),
+    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], 'make_rooms.py'),
+    'missing checkpoint': (['{tiny}', '--load-from', 'none.pth'], 'none.pth: no such checkpoint file'),
+    'work-dir beneath a file': (['{tiny}', '--work-dir', '{tiny}/work'], 'cannot write there'),
+    'nothing to train': (['{runtime}'], 'the config has no .model.'),
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
+    arguments, message = WRONG[name]
+    tiny = tiny_config(tmp_path / 'tiny.py', steps=1)
+    places = {'vqa': CONFIGS / 'rooms' / 'vqa.py', 'tiny': tiny, 'runtime': CONFIGS / '_base_' / 'runtime.py'}
+    if '--work-dir' not in arguments:
+        arguments = [arguments[0], '--work-dir', str(tmp_path / 'work'), *arguments[1:]]
+    code, error = call('train.py', *(argument.format(**places) for argument in arguments))
+    assert code == 2
+    assert error.startswith('error: ') and error.count('\n') == 1 and re.search(message, error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['tiny.py']
+
+
+@pytest.mark.parametrize(('config', 'number'), [('kovilt_pretrain_coco.py', '261'), ('kovilt_vqa_aihub.py', '101')])
+def test_full_size_data_that_is_absent_says_where_to_get_it(config, number, rooms, tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
+    code, error = call('train.py', CONFIGS / config)
+    assert code == 2 and error.count('\n') == 1
+    assert 'aihub.or.kr' in error and f'dataSetSn={number}' in error
+    assert not list(tmp_path.glob('work_dirs/*'))
+
+
+def test_testing_names_what_it_cannot_do(trained, tmp_path, call):
+    tiny, checkpoint = trained / 'tiny.py', trained / 'work' / 'iter_3.pth'
+    code, error = call('test.py', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
+    assert code == 2 and error == 'error: none.pth: no such checkpoint file\n'
+    code, error = call('test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
+    assert code == 2 and 'this is a folder' in error
+    code, error = call(
+        'test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--cfg-options', 'model.encoder.num_layers=3'
+    )
+    assert code == 2 and 'not a checkpoint of this ViLTForVQA' in error
+    pretrain = tiny_config(tmp_path / 'pretrain.py', task='pretrain', steps=1)
+    code, error = call('test.py', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
+    assert code == 2 and 'not a checkpoint of this ViLTForPreTraining; it is ViLTForVQA' in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['pretrain.py']
