@@ -1,0 +1,6 @@
+"""An average of the weights is evaluated and saved in their place.
+
+bash tools/dist_train.sh configs/ablations/vqa_ema.py 8 --amp
+"""
+_base_ = '../kovilt_vqa_aihub.py'
+default_hooks = dict(ema=dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4))

@@ -1,0 +1,6 @@
+"""WPA as in ViLT's code: weight 0.1, and mismatched pairs are pushed apart.
+
+bash tools/dist_train.sh configs/ablations/wpa_push_010.py 8 --amp
+"""
+_base_ = '../kovilt_pretrain_coco.py'
+model = dict(wpa_head=dict(loss_weight=0.1, mismatched='push'))

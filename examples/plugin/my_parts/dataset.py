@@ -1,0 +1,26 @@
+"""Questions from a table."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+from kovilt.datasets import QuestionDataset
+from kovilt.errors import KoviltError
+from kovilt.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CSVQuestions(QuestionDataset):
+    """Reads `<data_root>/<split>.csv` with the columns image, question, answer; image is a path beneath data_root."""
+
+    HOW_TO_GET = 'Write train.csv and val.csv with the columns image, question, answer'
+
+    def load_data_list(self) -> Iterator[dict[str, Any]]:
+        path = self.data_root / f'{self.split}.csv'
+        if not path.is_file():
+            raise KoviltError(f'{path}: no such file. {self.HOW_TO_GET}')
+        with open(path, encoding='utf-8', newline='') as file:
+            for number, row in enumerate(csv.DictReader(file)):
+                if None in (row.get('image'), row.get('question'), row.get('answer')):
+                    raise KoviltError(f'{path}:{number + 2}: a row needs image, question and answer')
+                yield {**row, 'question_id': str(number), 'answer_type': ''}

@@ -1,0 +1,58 @@
+"""Every config is whole: it loads, each of its keys is read by someone, and its model can be built."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from kovilt.engine.config import load_config
+from kovilt.engine.runner import fill_sizes
+from kovilt.registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+ENTRIES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+SIZES = {'num_answers': 1000, 'vocab_size': 42_000, 'mask_token_id': 4, 'special_token_ids': [0, 1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=str)
+def test_an_entry_is_right_and_its_model_is_built(entry):
+    config = load_config(CONFIGS / entry)
+    assert Config.fromstring(config.pretty_text, '.py').model == config.model     # a checkpoint carries it as text
+    with torch.device('meta'):
+        model = MODELS.build(fill_sizes(config.model.to_dict(), SIZES))
+    body = sum(parameter.numel() for parameter in model.encoder.parameters())
+    if 'rooms' not in entry.parts:
+        assert body == 88_154_112 + 768 * SIZES['vocab_size']                    # the paper's base size
+    assert config.optim_wrapper.constructor == 'ViLTOptimWrapperConstructor'
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=str)
+def test_an_entry_says_what_it_is_for(entry):
+    words = ast.get_docstring(ast.parse((CONFIGS / entry).read_text(encoding='utf-8')))
+    assert f'configs/{entry}' in words                                           # its command
+    if entry.parent == Path('.'):
+        assert all(part in words for part in ('Data:', 'Expected:', 'Time:', 'Command:'))
+
+
+@pytest.mark.parametrize('entry', [entry for entry in ENTRIES if entry.parts[0] == 'ablations'], ids=str)
+def test_an_ablation_changes_its_subject_and_nothing_else(entry):
+    ours = Config.fromfile(CONFIGS / entry)
+    [base] = [node.value.value for node in ast.parse((CONFIGS / entry).read_text(encoding='utf-8')).body
+              if isinstance(node, ast.Assign) and node.targets[0].id == '_base_']
+    theirs = Config.fromfile((CONFIGS / entry).parent / base)
+    assert 1 <= sum(ours.get(key) != theirs.get(key) for key in {*ours, *theirs}) <= 2
+
+
+def test_the_papers_numbers_stand():
+    pretrain = load_config(CONFIGS / 'kovilt_pretrain_coco.py')
+    heads = pretrain.model.mlm_head, pretrain.model.itm_head, pretrain.model.wpa_head
+    assert [head.loss_weight for head in heads] == [1.0, 1.0, 0.5]               # L = L1 + L2 + 0.5 L3
+    assert (pretrain.model.mlm_head.mask_ratio, pretrain.model.mlm_head.whole_word) == (0.15, True)
+    assert (pretrain.model.wpa_head.beta, pretrain.model.wpa_head.iterations) == (0.5, 50)
+    part = load_config(CONFIGS / 'kovilt_vqa_aihub_6pct.py')
+    assert part.train_dataloader.dataset.limit == 80_000 and part.train_cfg.max_epochs == 5
+    assert load_config(CONFIGS / 'kovilt_vqa_aihub_scratch.py').load_from is None
