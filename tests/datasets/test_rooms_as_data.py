@@ -1,0 +1,43 @@
+"""The embedded data lies as the real sets do and goes through the same readers."""
+
+import pytest
+
+from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA
+from kovilt.datasets.rooms import make_rooms
+from tests.support.pair_data import IMAGE_PIPELINE
+
+
+@pytest.fixture(scope='module')
+def rooms(tmp_path_factory):
+    root = tmp_path_factory.mktemp('rooms')
+    for name, zipped in (('folders', False), ('zips', True)):
+        make_rooms(root / name, images=5, dev_images=2, seed=4, zipped=zipped)
+    return root
+
+
+@pytest.mark.parametrize('split, pictures', [('train', 5), ('val', 2)])
+def test_folders_and_zips_hold_the_same_questions(rooms, split, pictures):
+    sets = [
+        AIHubLivingVQA(
+            data_root=str(rooms / name / 'vqa'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
+        )
+        for name in ('folders', 'zips')
+    ]
+    columns = ('question_id', 'question', 'answer', 'answer_type')
+    first, second = ({tuple(each.record(row)[key] for key in columns) for row in range(len(each))} for each in sets)
+    assert first == second and len(first) == len(sets[0]) == len(sets[1])
+    for each in sets:
+        assert each.num_pictures == pictures and not each.left_out and not each.broken_pictures()
+    opened = [{each._image_ids[n]: each._open(n, 0)['patches'].tobytes() for n in range(pictures)} for each in sets]
+    assert opened[0] == opened[1]
+
+
+def test_splits_share_no_picture_and_captions_are_read(rooms):
+    ids = []
+    for split, pictures in (('train', 5), ('val', 2)):
+        captions = AIHubCOCOKorean(
+            data_root=str(rooms / 'folders' / 'captions'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
+        )
+        assert len(captions) == 5 * pictures and captions.num_pictures == pictures
+        ids.append(set(captions._image_ids))
+    assert not ids[0] & ids[1]
