@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class KoviltRunner(Runner):
         self.data_sizes: dict[str, Any] = {}  # what the data said, by the name of the model's argument
         self.dataset_meta: dict[str, Any] = {}  # the training data's, also when only testing
         self._work_dir_existed = os.path.isdir(work_dir)
+        self._parents_made = [folder for folder in Path(work_dir).absolute().parents if not folder.exists()]
         check_writable(work_dir)
         try:
             super().__init__(model, work_dir, **kwargs)
@@ -72,6 +73,9 @@ class KoviltRunner(Runner):
     def _discard(self) -> None:
         if hasattr(self, '_log_dir') and self._rank == 0:
             shutil.rmtree(self._log_dir if self._work_dir_existed else self._work_dir, ignore_errors=True)
+            for folder in self._parents_made:
+                with suppress(OSError):  # another run has written there by now
+                    folder.rmdir()
 
     # Machines
 
