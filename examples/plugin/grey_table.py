@@ -1,4 +1,5 @@
-"""Questions in a table, grey pictures: PYTHONPATH=examples/plugin python tools/train.py examples/plugin/grey_table.py"""
+"""Questions in a table, grey pictures: PYTHONPATH=examples/plugin python tools/train.py examples/plugin/grey_table.py
+"""
 _base_ = './cosine_head.py'
 data_root = '{{$MY_DATA:data/mine}}'
 pipeline = [dict(type='LoadPicture'), dict(type='Grey'), dict(type='ResizeViLT', short=128, long=213, divisor=16),

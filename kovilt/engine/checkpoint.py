@@ -1,5 +1,4 @@
-"""Checkpoints: read without running code, compared with the model before any tensor moves, written whole or not at all.
-"""
+"""Checkpoints: read without running code, compared with the model before loading, written whole or not at all."""
 
 from __future__ import annotations
 

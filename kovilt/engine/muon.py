@@ -71,8 +71,8 @@ class MuonAdamW(Optimizer):
                 momentum = self.state[parameter].setdefault('momentum', torch.zeros_like(parameter))
                 momentum.lerp_(parameter.grad, 1 - group['momentum'])
                 updates.append(parameter.grad.lerp(momentum, group['momentum']).unflatten(0, (group['matrices'], -1)))
-            updates = orthogonalized(torch.cat(updates))                           # (n * matrices, rows, columns)
-            scale = 0.2 * max(updates.shape[1:]) ** 0.5                            # entries of about 0.2, as AdamW's
+            updates = orthogonalized(torch.cat(updates))  # (n * matrices, rows, columns)
+            scale = 0.2 * max(updates.shape[1:]) ** 0.5  # entries of about 0.2, as AdamW's
             for parameter, update in zip(alike, updates.split(group['matrices']), strict=True):
                 parameter.mul_(1 - group['lr'] * group['weight_decay'])
                 parameter.add_(update.flatten(0, 1), alpha=-group['lr'] * scale)
@@ -81,14 +81,27 @@ class MuonAdamW(Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = dict(
-                    step=torch.zeros((), device=parameter.device), exp_avg=torch.zeros_like(parameter),
-                    exp_avg_sq=torch.zeros_like(parameter))
+                    step=torch.zeros((), device=parameter.device),
+                    exp_avg=torch.zeros_like(parameter),
+                    exp_avg_sq=torch.zeros_like(parameter),
+                )
         states = [self.state[parameter] for parameter in parameters]
         adamw(
-            parameters, [parameter.grad for parameter in parameters], [state['exp_avg'] for state in states],
-            [state['exp_avg_sq'] for state in states], [], [state['step'] for state in states],
-            fused=True, amsgrad=False, maximize=False, beta1=group['betas'][0], beta2=group['betas'][1],
-            lr=group['lr'], weight_decay=group['weight_decay'], eps=group['eps'])
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [state['exp_avg'] for state in states],
+            [state['exp_avg_sq'] for state in states],
+            [],
+            [state['step'] for state in states],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=group['betas'][0],
+            beta2=group['betas'][1],
+            lr=group['lr'],
+            weight_decay=group['weight_decay'],
+            eps=group['eps'],
+        )
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:

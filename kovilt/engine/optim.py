@@ -126,9 +126,11 @@ class ViLTOptimWrapper(OptimWrapper):
 
 
 def watched(runner, outputs: dict | None) -> dict[str, torch.Tensor]:
-    """What a training step is watched by: everything the model returned, and the norm of the gradients."""
+    """What a training step is watched by, on its device: all the model returned, and the norm of the gradients."""
     norm = getattr(runner.optim_wrapper, 'grad_norm', None)
-    return {**(outputs or {}), **({} if norm is None else {'grad_norm': norm})}
+    values = {**(outputs or {}), **({} if norm is None else {'grad_norm': norm})}
+    device = runner.optim_wrapper.optimizer.param_groups[0]['params'][0].device
+    return {name: torch.as_tensor(value, device=device).detach() for name, value in values.items()}
 
 
 def mixed_precision(optim_wrapper: dict, dtype: str = 'auto') -> dict:

@@ -174,7 +174,7 @@ class KoviltRunner(Runner):
         """Scales the learning rate from `base_batch_size` to the batch of all processes, when enabled."""
         if auto_scale_lr is None or not auto_scale_lr.get('enable', False):
             return
-        batch = self.world_size * self.cfg.train_dataloader.batch_size
+        batch = self.pairs_per_step
         ratio = batch / auto_scale_lr['base_batch_size']
         self.logger.info(
             f'learning rates x {ratio:g}: {batch} pairs a step, {auto_scale_lr["base_batch_size"]} in the config'
@@ -233,6 +233,8 @@ class KoviltRunner(Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         training = self._train_dataloader is not None and not self._resume
         check_vocabulary(self.data_sizes, checkpoint, filename)
+        if self._resume:
+            self._check_same_run(checkpoint['meta'], filename)
         same = checkpoint['meta'].get('model_type') == type(model).__name__
         if training and (not same or self.cfg.get('load_encoder_only', False)):
             loaded, total = load_body(model, checkpoint, filename)
@@ -250,6 +252,23 @@ class KoviltRunner(Runner):
             self.logger.info(f'{filename} ({describe(checkpoint)}): loaded')
         self._has_loaded = True
         return checkpoint
+
+    def _check_same_run(self, meta: Mapping, filename: str) -> None:
+        """Samples draw their chance from the seed: a resumed run must have that of its first part."""
+        if meta.get('seed', self.seed) != self.seed:
+            raise KoviltError(
+                f'{filename}: trained with seed {meta["seed"]}, but this run has {self.seed}; resume with the first'
+            )
+        if meta.get('pairs_per_step', self.pairs_per_step) != self.pairs_per_step:
+            self.logger.warning(
+                f'{filename}: trained with {meta["pairs_per_step"]} pairs a step, goes on with {self.pairs_per_step}: '
+                'its steps and epochs no longer mean the same'
+            )
+
+    @property
+    def pairs_per_step(self) -> int:
+        """The batch of all processes, all micro-batches together."""
+        return self.world_size * self.cfg.train_dataloader.batch_size
 
     @master_only
     def save_checkpoint(
@@ -278,6 +297,7 @@ class KoviltRunner(Runner):
             'torch_version': str(torch.__version__),
             'cfg': self.cfg.pretty_text,
             'seed': self.seed,
+            'pairs_per_step': self.pairs_per_step,
             'experiment_name': self.experiment_name,
             'time': time.strftime('%Y-%m-%d %H:%M:%S'),
             'data_sizes': self.data_sizes,

@@ -185,3 +185,22 @@ def test_resuming_where_nothing_is_starts_afresh(build, tmp_path, trained):
     runner.load_or_resume()
     assert runner.iter == 0
     assert torch.equal(runner.model.state_dict()['encoder.norm.weight'], weights(trained)['encoder.norm.weight'])
+
+
+def test_a_resumed_run_keeps_its_seed(build, trained):
+    runner = build(steps=2, options=('randomness.seed=5',), overrides={'load_from': str(trained), 'resume': True})
+    with pytest.raises(KoviltError, match='trained with seed 0, but this run has 5'):
+        runner.load_or_resume()
+
+
+def test_broken_pictures_are_listed_in_the_record(build, rooms, tmp_path):
+    broken = tmp_path / 'rooms'
+    shutil.copytree(rooms, broken)
+    picture = sorted((broken / 'vqa' / 'Training').rglob('*.jpg'))[0]
+    picture.write_bytes(picture.read_bytes()[:300])
+    root = f'train_dataloader.dataset.data_root={broken}/vqa'
+    build(tmp_path / 'work', epochs=1, options=(root, 'train_dataloader.dataset.max_broken_share=0.2')).train()
+    data = json.loads((tmp_path / 'work' / 'data.json').read_text(encoding='utf-8'))
+    assert [Path(name).name for name in data['train']['broken_pictures']] == [picture.name]
+    with pytest.raises(KoviltError, match='max_broken_share=0.01'):
+        build(epochs=1, options=(root,)).train()

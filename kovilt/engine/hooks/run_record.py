@@ -49,11 +49,14 @@ class RunRecordHook(Hook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         for name, value in watched(runner, outputs).items():
-            value = torch.as_tensor(value).detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.sums[name] = self.sums.get(name, 0) + value.double()
         self.count += 1
         if (runner.iter + 1) % self.interval == 0 or runner.iter + 1 == runner.max_iters:
             self._flush(runner, runner.iter + 1)
+
+    def after_train(self, runner) -> None:
+        if is_main_process():  # again: by now it knows which pictures were broken
+            write_json(Path(runner.work_dir) / 'data.json', self._data(runner))
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         if metrics and hasattr(self, 'path'):

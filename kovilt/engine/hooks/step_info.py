@@ -29,7 +29,7 @@ class StepInfoHook(RuntimeInfoHook):
         values = watched(runner, outputs)
         if values:
             self.names = list(values)  # the same at every step
-            self.steps.append(torch.stack([torch.as_tensor(value).detach().float() for value in values.values()]))
+            self.steps.append(torch.stack([value.float() for value in values.values()]))
         if (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._flush(runner)
 
