@@ -8,7 +8,7 @@ import os
 from abc import abstractmethod
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,6 +87,7 @@ class PairDataset(Dataset):
         self._read()
         self._check_absent()
         self.rows = self._select()  # int64 (rows,): where each row of this dataset stands in the columns
+        self._check_any(self.rows)
         if limit is not None:
             self._draw(limit)
         self.num_pictures = len(np.unique(self._pictures[self.rows]))
@@ -141,12 +142,15 @@ class PairDataset(Dataset):
             for name, column in self._columns.items():
                 column.append(values[name])
         del self._numbers
-        if not pictures:
-            why = self._reasons(': ')
-            raise KoviltError(f'{self.data_root}: no rows of split {self.split!r}{why}. {self.HOW_TO_GET}')
+        self._check_any(pictures)
         for part in (self._places, *self._columns.values()):
             part.freeze()
         self._pictures = np.array(pictures, dtype=np.int32)  # (stored rows,)
+
+    def _check_any(self, rows: Sized) -> None:
+        if not len(rows):
+            why = self._reasons(': ')
+            raise KoviltError(f'{self.data_root}: no rows of split {self.split!r}{why}. {self.HOW_TO_GET}')
 
     def _check_absent(self) -> None:
         absent, total = len(self._absent), len(self._places)

@@ -52,6 +52,15 @@ def test_coverage_and_majority_are_said(data, labels, monkeypatch):
     )
 
 
+def test_a_set_without_answers_is_refused(data, labels):
+    for row in labels['question']:
+        row['answer'] = None
+    data.write(f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json', labels)
+    for test_mode in (True, False):
+        with pytest.raises(KoviltError, match=r"no rows of split 'train': left out: no answer \(24 rows\)"):
+            open_(data, test_mode=test_mode)
+
+
 def test_a_part_of_the_data_has_the_classes_of_the_whole(data, labels):
     dataset = open_(data, answers={'min_count': 6}, limit=5)
     assert len(dataset) == 5 and dataset.metainfo['answers'] == ['예', '2', '빨간색']
