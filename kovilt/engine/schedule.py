@@ -41,11 +41,12 @@ class WarmupLinearLR(_ParamScheduler):
 
     def state_dict(self) -> dict:
         """Where the run stands and the full rates; its length belongs to the config."""
-        return {'last_step': self.last_step, '_global_step': self._global_step, 'base_values': self.base_values}
+        return {'_global_step': self._global_step, 'base_values': self.base_values}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
-        if 0 <= self.last_step < self.total:
+        self.last_step = min(self._global_step - self.begin, self.total - 1)
+        if self.begin <= self._global_step < self.end:
             for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
                 group['lr'] = value
 

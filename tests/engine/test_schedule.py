@@ -35,16 +35,17 @@ def test_heads_keep_their_multiple():
     assert all(head == pytest.approx(10 * body) for body, head in rates(WarmupLinearLR(optimizer(), end=20), 20))
 
 
-def test_resumes_where_it_stood_and_follows_a_new_length():
+@pytest.mark.parametrize('at', [1, 7, 20])
+def test_resumes_where_it_stood_and_follows_a_new_length(at):
     whole = rates(WarmupLinearLR(optimizer(), end=20), 20)
     first = WarmupLinearLR(optimizer(), end=20)
-    rates(first, 7)
+    rates(first, at)
     again = WarmupLinearLR(optimizer(), end=20)
     again.load_state_dict(first.state_dict())
-    assert rates(again, 13) == whole[7:]
+    assert rates(again, 20 - at) == whole[at:]
     longer = WarmupLinearLR(optimizer(), end=40)
     longer.load_state_dict(first.state_dict())
-    assert rates(longer, 33) == rates(WarmupLinearLR(optimizer(), end=40), 40)[7:]
+    assert rates(longer, 40 - at) == rates(WarmupLinearLR(optimizer(), end=40), 40)[at:]
 
 
 def test_counts_steps_only():

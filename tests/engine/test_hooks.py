@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from kovilt.engine.hooks import EpochTimeHook, ExactResumeHook
+from kovilt.engine.hooks import epoch_time as clock
+
+
+class Seen(Hook):
+    """Notes the chance of every sample that is trained on."""
+
+    def __init__(self):
+        self.seeds = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seeds.append(data_batch[0]['sample_seed'].tolist())
+
+
+def seen(runner):
+    hook = Seen()
+    runner.register_hook(hook)
+    runner.train()
+    return hook.seeds
+
+
+def test_samplers_learn_the_epoch_in_both_loops_with_any_workers(build):
+    by_epoch = seen(build(epochs=2, limit=48))
+    first, second = by_epoch[:3], by_epoch[3:]
+    assert len(by_epoch) == 6 and not set(sum(first, [])) & set(sum(second, []))  # other chance in every epoch
+    assert seen(build(steps=6, limit=48, save_every=10, options=('train_dataloader.num_workers=2',))) == by_epoch
+
+
+def test_dropout_is_repeated_by_step_rank_and_seed():
+    def draw(seed=0, step=3, rank=0):
+        ExactResumeHook().before_train_iter(SimpleNamespace(seed=seed, iter=step, rank=rank), 0)
+        return torch.rand(4).tolist()
+
+    assert draw() == draw()
+    assert len({tuple(draw(*place)) for place in ((0, 3, 0), (1, 3, 0), (0, 4, 0), (0, 3, 1))}) == 4
+
+
+@pytest.mark.parametrize(('steps', 'expected'), [(4, 3.0), (2, 6.0)])
+def test_an_epoch_is_training_alone(monkeypatch, steps, expected):
+    now = [100.0]
+    monkeypatch.setattr(clock.time, 'perf_counter', lambda: now[0])
+    info = {}
+    runner = SimpleNamespace(
+        train_dataloader=range(4),
+        world_size=1,
+        logger=SimpleNamespace(info=lambda text: None),
+        message_hub=SimpleNamespace(update_info=info.__setitem__),
+    )
+    hook = EpochTimeHook()
+    hook.before_val(runner)  # an evaluation before any training
+    hook.after_val(runner)
+    hook.before_train_epoch(runner)
+    for step in range(steps):
+        now[0] += 3.0 / steps
+        hook.after_train_iter(runner, step, [{'input_ids': [0] * 5}, {'input_ids': [0] * 3}])
+        hook.before_val(runner)
+        now[0] += 1000
+        hook.after_val(runner)
+    hook.after_train_epoch(runner)
+    assert info['epoch_time'] == {
+        'epoch_seconds': pytest.approx(expected),
+        'texts_per_second': pytest.approx(8 * steps / 3),
+        'processes': 1,
+    }
+
+
+def test_the_record_holds_means_over_its_interval(build, tmp_path):
+    def losses(interval):
+        work = tmp_path / str(interval)
+        build(
+            work, steps=5, limit=48, save_every=10, options=(f'default_hooks.run_record.interval={interval}',)
+        ).train()
+        lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
+        return {line['step']: line['loss'] for line in lines if line['mode'] == 'train'}
+
+    single, double = losses(1), losses(2)
+    assert list(double) == [2, 4, 5]
+    assert double[2] == pytest.approx((single[1] + single[2]) / 2)
+    assert double[4] == pytest.approx((single[3] + single[4]) / 2)
+    assert double[5] == pytest.approx(single[5])
