@@ -24,7 +24,7 @@ rooms: $(VENV)/.installed
 
 # Each worker gets one thread: the suite's models are so small that threads only wait for one another.
 test: lint
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(bin)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.tests-installed
 	$(bin)/ruff check .
