@@ -106,9 +106,22 @@ def check_config(config: Mapping) -> None:
             _component({'type': 'LogProcessor', **value}, key, reg.LOG_PROCESSORS)
         elif key in ENV_KEYS:
             _known(value, key, ENV_KEYS[key])
-    for need in ('model',):
-        if need not in config:
-            raise KoviltError(f'the config has no {need!r}')
+    if 'model' not in config:
+        raise KoviltError("the config has no 'model'")
+    _checkpoints_where_runs_resume(config)
+
+
+def _checkpoints_where_runs_resume(config: Mapping) -> None:
+    """A run counted in epochs can only go on from the end of one, a run counted in steps from any step."""
+    loop, hook = config.get('train_cfg'), (config.get('default_hooks') or {}).get('checkpoint')
+    if not loop or not hook:
+        return
+    by_epoch = loop.get('by_epoch', loop.get('type') == 'EpochBasedTrainLoop')
+    if bool(by_epoch) != hook.get('by_epoch', True):
+        raise KoviltError(
+            f'default_hooks.checkpoint.by_epoch is {hook.get("by_epoch", True)}, but train_cfg counts '
+            f'{"epochs" if by_epoch else "steps"}; such checkpoints cannot be resumed from: make them agree'
+        )
 
 
 def _dataloader(node: Any, path: str) -> None:
@@ -120,7 +133,7 @@ def _dataloader(node: Any, path: str) -> None:
         'worker_init_fn': reg.FUNCTIONS,
     }
     _is_dict(node, path)
-    signature = _signature(DataLoader)
+    signature = signature_of(DataLoader)
     _known(node, path, (*signature.names, 'num_batch_per_epoch'))
     for key in ('dataset', 'sampler', 'batch_size'):
         if key not in node:
@@ -141,7 +154,7 @@ def _loop_or_wrapper(node: Any, path: str) -> None:
         return
     node = dict(node)
     by_epoch = node.pop('by_epoch', None)
-    train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+    train = 'EpochBasedTrainLoop' if by_epoch else 'StepTrainLoop'
     if path == 'train_cfg' and 'type' not in node and by_epoch is None:
         raise KoviltError("train_cfg: missing key 'by_epoch' or 'type'")
     default = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
@@ -182,11 +195,11 @@ def _component(node: Any, path: str, registry: Registry, extra: Iterable[str] = 
     if 'type' not in node:
         raise KoviltError(f"{path}: missing key 'type'")
     kind = _resolve(node['type'], path, registry)
-    signature = _signature(kind)
+    signature = signature_of(kind)
     if kind.__name__ == 'EMAHook':  # hands its **kwargs to the average
         average = _resolve(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
-        signature = _Signature(
-            (*signature.names, *_signature(average).names), signature.required, signature.types, True
+        signature = Signature(
+            (*signature.names, *signature_of(average).names), signature.required, signature.types, True
         )
     what = f'{path} ({kind.__name__})'
     for key, value in node.items():
@@ -234,7 +247,7 @@ def _resolve(name: Any, path: str, registry: Registry) -> Callable:
 
 
 @dataclass(frozen=True)
-class _Signature:
+class Signature:
     names: tuple[str, ...]
     required: tuple[str, ...]
     types: Mapping[str, Any]
@@ -242,7 +255,7 @@ class _Signature:
 
 
 @functools.cache
-def _signature(kind: Callable) -> _Signature:
+def signature_of(kind: Callable) -> Signature:
     """The arguments that a class or function takes by name; **kwargs is followed up the bases' constructors."""
     if inspect.isclass(kind):
         chain = [base.__init__ for base in kind.__mro__ if '__init__' in vars(base) and base is not object]
@@ -269,7 +282,7 @@ def _signature(kind: Callable) -> _Signature:
         if not open_ended:
             closed = True
             break
-    return _Signature(
+    return Signature(
         names=tuple(names),
         closed=closed,
         required=tuple(name for name, parameter in names.items() if parameter.default is parameter.empty),

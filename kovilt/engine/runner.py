@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 import kovilt
 from kovilt.errors import KoviltError
-from kovilt.registry import MODEL_WRAPPERS, MODELS, RUNNERS
+from kovilt.registry import DATASETS, MODEL_WRAPPERS, MODELS, RUNNERS
 
 from .checkpoint import (
     check_vocabulary,
@@ -37,6 +37,7 @@ from .checkpoint import (
     tokenizer_sizes,
     write_checkpoint,
 )
+from .config_check import signature_of
 from .distributed import init_cpu_process_group
 
 # What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the
@@ -114,7 +115,9 @@ class KoviltRunner(Runner):
             dataloader = copy.deepcopy(dataloader)
             dataset = dataloader.get('dataset')
             if isinstance(dataset, dict) and seed is not None:
-                dataset.setdefault('seed', seed)
+                kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
+                if kind is not None and 'seed' in signature_of(kind).names:
+                    dataset.setdefault('seed', seed)
             if not dataloader.get('num_workers', 0):
                 dataloader.pop('persistent_workers', None)  # torch refuses what only workers can have
                 dataloader.pop('prefetch_factor', None)
@@ -146,6 +149,12 @@ class KoviltRunner(Runner):
             meta = load_checkpoint_file(self._load_from)['meta']
             return dict(meta.get('data_sizes', {})), dict(meta.get('dataset_meta', {}))
         return {}, {}
+
+    def build_train_loop(self, loop):
+        """`by_epoch=False` is kovilt's StepTrainLoop, which resumes without reading a batch twice."""
+        if isinstance(loop, dict) and loop.get('by_epoch') is False:
+            loop = {'type': 'StepTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
+        return super().build_train_loop(loop)
 
     def build_val_loop(self, loop):
         """The evaluator is told the answers that training knew, not those of the data it evaluates."""

@@ -66,6 +66,7 @@ def test_a_wrong_option_is_named_with_the_nearest_right_one(option, message):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
+        ('train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=3)', 'is False, but train_cfg counts epochs'),
         ('model = dict(encoder=dict(hiden_size=3))', "did you mean 'hidden_size'"),
         (
             'modle = dict(encoder=dict(hidden_size=3))',

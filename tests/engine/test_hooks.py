@@ -32,7 +32,11 @@ def test_samplers_learn_the_epoch_in_both_loops_with_any_workers(build):
     by_epoch = seen(build(epochs=2, limit=48))
     first, second = by_epoch[:3], by_epoch[3:]
     assert len(by_epoch) == 6 and not set(sum(first, [])) & set(sum(second, []))  # other chance in every epoch
-    assert seen(build(steps=6, limit=48, save_every=10, options=('train_dataloader.num_workers=2',))) == by_epoch
+    more = 'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=6)'  # the same loop by MMEngine's words
+    assert (
+        seen(build(steps=6, more=more, limit=48, save_every=10, options=('train_dataloader.num_workers=2',)))
+        == by_epoch
+    )
 
 
 def test_dropout_is_repeated_by_step_rank_and_seed():
