@@ -15,7 +15,7 @@ from kovilt.datasets.rooms.particles import Noun
 SHORT_SIDE = 256
 # (width : height, weight)
 ASPECTS = (((4, 3), 5), ((3, 2), 3), ((16, 9), 2), ((1, 1), 2), ((3, 4), 2))
-SIZES = {'작은': 0.235, '큰': 0.40}  # square root of the box's area, as a share of the picture's shorter side
+SIZES = {'작은': 0.28, '큰': 0.47}  # square root of the box's area, as a share of the picture's shorter side
 SIZE_JITTER = 0.04
 MAX_HIDDEN = 0.10  # of a box may lie under nearer boxes
 LEFT, CENTRE, RIGHT = '왼쪽', '가운데', '오른쪽'
@@ -167,12 +167,12 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
 
 
 def sample_things(rng: random.Random) -> list[Thing]:
-    """Two to six things: one kind one to four times (what is counted), the others once each."""
+    """Two to five things: one kind one to four times (what is counted), the others once each."""
     repeats = rng.randint(1, 4)
-    others = rng.randint(*{1: (1, 5), 2: (1, 4), 3: (1, 3), 4: (1, 2)}[repeats])
+    others = rng.randint(*{1: (1, 4), 2: (1, 2), 3: (1, 2), 4: (1, 1)}[repeats])
     kinds = rng.sample(list(KINDS.values()), 1 + others)
     group_color = rng.choice(list(COLORS.values())) if rng.random() < 0.4 else None
-    large_share = {2: 0.6, 3: 0.55, 4: 0.5, 5: 0.42, 6: 0.36}[repeats + others]
+    large_share = {2: 0.6, 3: 0.55, 4: 0.5, 5: 0.42}[repeats + others]
     things = []
     for kind in [kinds[0]] * (repeats - 1) + kinds:
         color = rng.choice(list(COLORS.values()))

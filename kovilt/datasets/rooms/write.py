@@ -21,7 +21,7 @@ from kovilt.datasets.rooms.language import captions, questions
 from kovilt.datasets.rooms.scene import sample_scene
 from kovilt.errors import KoviltError
 
-VERSION = 3  # grows when the same seed would draw other bytes
+VERSION = 4  # grows when the same seed would draw other bytes
 QUALITY = 90
 CHUNK = 16  # pictures a worker draws before it reports
 SUBSETS = '실내 가전 및 가구배치 이미지 수집', '개인생활환경 이미지 수집'  # the second with a cat or a dog
