@@ -266,7 +266,7 @@ class KoviltRunner(Runner):
         """Samples draw their chance from the seed: a resumed run must have that of its first part."""
         if meta.get('seed', self.seed) != self.seed:
             raise KoviltError(
-                f'{filename}: trained with seed {meta["seed"]}, but this run has {self.seed}; resume with the first'
+                f'{filename}: trained with seed {meta["seed"]}, but this run has {self.seed}; add --seed {meta["seed"]}'
             )
         if meta.get('pairs_per_step', self.pairs_per_step) != self.pairs_per_step:
             self.logger.warning(

@@ -72,6 +72,8 @@ def test_a_resumed_run_goes_on(trained):
     answer = run(
         'train.py',
         trained / 'tiny.py',
+        '--seed',
+        7,
         '--resume',
         '--work-dir',
         trained / 'work',
