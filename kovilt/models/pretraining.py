@@ -44,7 +44,8 @@ class ViLTForPreTraining(KoviltModel):
         self.matching_every = matching_every
         self.encoder = MODELS.build(encoder)
         shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
-        self.mlm_head = mlm_head and MODELS.build(dict(mlm_head, vocab_size=self.encoder.vocab_size, **shared))
+        self.mlm_head = mlm_head and MODELS.build(dict(
+            mlm_head, vocab_size=self.encoder.vocab_size, activation=self.encoder.activation, **shared))
         self.itm_head = itm_head and MODELS.build(dict(itm_head, **shared))
         self.wpa_head = wpa_head and MODELS.build(wpa_head)
 

@@ -53,7 +53,7 @@ class ViLT(nn.Module):
         mlp_ratio: width of the MLP over hidden_size.
         drop_rate: dropout on embeddings, attention output and MLP (never on attention weights, as in ViLT).
         norm_eps: epsilon of the blocks' norms and the final norm.
-        activation: of the MLPs, 'gelu' (ViLT) or 'relu'.
+        activation: of the MLPs and the masked-word head, 'gelu' (ViLT) or 'relu'.
         init_std: standard deviation of the weights' normal start; 0.02 suits width 768, narrower models want more.
         pos_init: start of the picture's position table: 'normal', or 'sincos' for training small models from nothing.
     """
@@ -77,7 +77,8 @@ class ViLT(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden_size, self.vocab_size, self.max_text_len = hidden_size, vocab_size, max_text_len
-        self.patch_size, self.image_size, self.init_std = patch_size, image_size, init_std
+        self.patch_size, self.image_size = patch_size, image_size
+        self.activation, self.init_std = activation, init_std
         self.text = TextEmbedder(
             hidden_size=hidden_size, vocab_size=vocab_size, max_text_len=max_text_len, drop_rate=drop_rate)
         self.image = PatchEmbedder(

@@ -209,7 +209,7 @@ def _huggingface_config(model: BaseModel, kind: str, pad_token_id: int) -> dict[
         'num_hidden_layers': len(encoder.blocks),
         'num_attention_heads': encoder.blocks[0].attn.num_heads,
         'intermediate_size': encoder.blocks[0].mlp.fc1.out_features,
-        'hidden_act': 'gelu',
+        'hidden_act': encoder.activation,
         'hidden_dropout_prob': encoder.text.dropout.p,
         'attention_probs_dropout_prob': 0.0,
         'initializer_range': encoder.init_std,

@@ -34,22 +34,22 @@ def tiny_encoder() -> dict[str, Any]:
     )
 
 
-def tiny_config(kind: str = 'ViLTForVQA') -> dict[str, Any]:
-    """The config of a model of two layers, every size filled in."""
+def tiny_config(kind: str = 'ViLTForVQA', **encoder: Any) -> dict[str, Any]:
+    """The config of a model of two layers, every size filled in; `encoder` changes arguments of the encoder."""
     if kind == 'ViLTForVQA':
-        return dict(type=kind, encoder=tiny_encoder(), vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
+        return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
     return dict(
-        type=kind, encoder=tiny_encoder(),
+        type=kind, encoder=tiny_encoder() | encoder,
         mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
         itm_head=dict(type='ITMHead'), wpa_head=dict(type='WPAHead'),
     )
 
 
-def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0) -> torch.nn.Module:
+def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0, **encoder: Any) -> torch.nn.Module:
     """Random weights, also where training starts from zeros and ones, so that no two parameters can be confused."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        model = MODELS.build(tiny_config(kind)).eval()
+        model = MODELS.build(tiny_config(kind, **encoder)).eval()
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
     if kind == 'ViLTForVQA':

@@ -59,8 +59,11 @@ def test_transformers_gives_the_same_scores(saved):
 
 
 @torch.no_grad()
-def test_transformers_guesses_the_same_words(tmp_path):
-    folder = save(tmp_path / 'body', 'ViLTForPreTraining')
+@pytest.mark.parametrize('activation', ['gelu', 'relu'])
+def test_transformers_guesses_the_same_words(tmp_path, activation):
+    kind = 'ViLTForPreTraining'
+    model, model_cfg = tiny_model(kind, activation=activation), tiny_config(kind, activation=activation)
+    folder = save(tmp_path / 'body', kind, model=model, model_cfg=model_cfg)
     theirs = ViltForMaskedLM.from_pretrained(folder).eval()
     ours = load_model_folder(folder).model
     batch, inputs = pair()

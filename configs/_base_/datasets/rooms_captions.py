@@ -6,7 +6,7 @@ data_root = '{{$KOVILT_ROOMS:data/rooms}}'
 
 image_pipeline = [
     dict(type='LoadPicture'),
-    dict(type='ResizeViLT', short=128, long=213, divisor=16),   # ViLT's rule at a third: int(1333 / 800 * 128) = 213
+    dict(type='ResizeViLT', short=96, long=159, divisor=16),    # ViLT's rule at a quarter: int(1333 / 800 * 96) = 159
     dict(type='Patchify', patch_size=16)]
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=f'{data_root}/tokenizer', max_text_len=40)]
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kovilt.modules.chance import uniform
+from kovilt.modules.transformer import Activation, activation_function
 from kovilt.modules.vilt import init_weights
 
 IGNORE = -100
@@ -15,7 +16,7 @@ _HIDE, _FATE, _WORD = 1, 2, 3            # streams of a sample's chance
 
 
 class MLMHead(nn.Module):
-    """Guesses the hidden tokens: Linear, GELU, LayerNorm, then one score for each token of the vocabulary.
+    """Guesses the hidden tokens: Linear, activation, LayerNorm, then one score for each token of the vocabulary.
 
     Of the chosen words 80 % become [MASK], 10 % a random token and 10 % stay as they are (BERT). At least one word of
     every caption is chosen; [CLS], [SEP] and padding never are.
@@ -30,6 +31,7 @@ class MLMHead(nn.Module):
         mask_ratio: share of the words that are chosen, 0.15 in the paper.
         whole_word: choose whole Korean words (eojeol: a noun with its particle) or single tokens.
         loss_weight: weight of L1.
+        activation: 'gelu' (ViLT) or 'relu'.
         init_std: standard deviation of the weights' start.
     """
 
@@ -43,6 +45,7 @@ class MLMHead(nn.Module):
         mask_ratio: float = 0.15,
         whole_word: bool = True,
         loss_weight: float = 1.0,
+        activation: Activation = 'gelu',
         init_std: float = 0.02,
     ) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class MLMHead(nn.Module):
         self.special_token_ids = sorted(set(special_token_ids))
         self.mask_ratio, self.whole_word, self.loss_weight = mask_ratio, whole_word, loss_weight
         self.fc = nn.Linear(hidden_size, hidden_size)
+        self.activation = activation_function(activation)
         self.norm = nn.LayerNorm(hidden_size, eps=1e-12)
         self.decoder = nn.Linear(hidden_size, vocab_size)
         self.apply(lambda module: init_weights(module, init_std))
@@ -84,7 +88,7 @@ class MLMHead(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """States (M, D) to scores (M, vocab_size)."""
-        return self.decoder(self.norm(F.gelu(self.fc(words))))
+        return self.decoder(self.norm(self.activation(self.fc(words))))
 
     def loss(self, words: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """words (W, D) and, on the host, labels (W,), both in packed order. Only hidden places are scored.
