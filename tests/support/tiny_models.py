@@ -37,7 +37,8 @@ def tiny_encoder() -> dict[str, Any]:
 def tiny_config(kind: str = 'ViLTForVQA', **encoder: Any) -> dict[str, Any]:
     """The config of a model of two layers, every size filled in; `encoder` changes arguments of the encoder."""
     if kind == 'ViLTForVQA':
-        return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
+        head = dict(type='VQAHead', num_answers=len(ANSWERS))
+        return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=head)
     return dict(
         type=kind, encoder=tiny_encoder() | encoder,
         mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
