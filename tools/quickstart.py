@@ -44,9 +44,9 @@ class Size:
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(2000, 500, 200, 900, 450),
+    ('quickstart', 'default'): Size(2000, 500, 300, 1000, 250),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
-    ('rooms', 'default'): Size(8000, 500, 10000, 10000, 1000),
+    ('rooms', 'default'): Size(14000, 500, 8000, 8000, 1000),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3),
 }
 
@@ -68,7 +68,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
-    start, pretrain_step, vqa_step, text = 9, 0.35, 0.11, 0.004
+    start, pretrain_step, vqa_step, text = 8, 0.25, 0.12, 0.002
 
     def with_tokenizer(*loaders: str) -> list[str]:
         return [] if own else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={BODY}' for loader in loaders]
