@@ -44,7 +44,7 @@ class Size:
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(2000, 500, 300, 1000, 250),
+    ('quickstart', 'default'): Size(2000, 500, 300, 900, 300),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
     ('rooms', 'default'): Size(14000, 500, 8000, 8000, 1000),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3),
