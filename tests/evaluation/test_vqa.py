@@ -109,7 +109,7 @@ def test_two_processes_count_each_question_once(tmp_path):
     command = [sys.executable, __file__, tmp_path / 'store', tmp_path / 'scores']
     here = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
     processes = [subprocess.Popen([*command, str(rank)], env=here) for rank in (0, 1)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     first, second = (json.loads((tmp_path / f'scores.{rank}').read_text(encoding='utf-8')) for rank in (0, 1))
     assert first == second
     assert first['questions'] == 4 and first['accuracy'] == 75

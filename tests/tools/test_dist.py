@@ -29,7 +29,7 @@ def start(tool: str, *arguments, **environment) -> subprocess.Popen:
 
 def wait(*launched: subprocess.Popen) -> None:
     for process in launched:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=400)
         assert process.returncode == 0, output[-3000:]
 
 
