@@ -1,5 +1,9 @@
 import io
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,3 +102,20 @@ def test_a_terminal_sees_one_line_with_the_step_and_everything_left(monkeypatch)
 
 def test_clock():
     assert [clock(9.6), clock(600), clock(3661)] == ['0:10', '10:00', '1:01:01']
+
+
+def test_a_recipe_that_is_ended_ends_its_step(tmp_path):
+    program = (
+        'import signal, sys; from pathlib import Path; from kovilt.recipe import Step, run_plan\n'
+        'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'
+        'code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"\n'
+        'run_plan([Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)], work)'
+    )
+    recipe = subprocess.Popen([sys.executable, '-c', program, str(tmp_path)], stdout=subprocess.DEVNULL)
+    while not (started := list(tmp_path.glob('sleep/*'))):
+        assert recipe.poll() is None
+        time.sleep(0.05)
+    recipe.terminate()
+    assert recipe.wait() == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started[0].name), 0)

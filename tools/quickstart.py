@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -315,6 +316,7 @@ def main(args: argparse.Namespace) -> None:
     from kovilt.visualization import HOW_TO_GET_ONE, korean_font
 
     check_environment()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the running step is ended too
     os.chdir(ROOT)  # configs and the work folder stand here
     own, size = args.recipe == 'rooms', SIZES[args.recipe, args.scale]
     work = Path('work_dirs', args.recipe if args.scale == 'default' else f'{args.recipe}_{args.scale}')
