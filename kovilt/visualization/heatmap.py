@@ -24,17 +24,20 @@ def draw_alignment(
     columns: int = 4,
     width: int = 260,
 ) -> Path:
-    """Draw one panel a word, the mass that it sends to each patch laid over the picture, into the PNG `out`.
+    """Draw a panel for each word, coloured where it sends more mass than an even share, into the PNG `out`.
 
-    plan (W, rows, cols): non-negative mass from each of the W words to each patch, drawn on one scale for all words: a
-    word that looks everywhere stays faint. boxes: for each word the boxes of what it names, each (left, top, right,
-    bottom) in pixels of `picture`.
+    plan (W, rows, cols): non-negative mass from each of the W words to each patch. All words share one scale, which
+    ends at twice the even share or at the largest mass above it: a word that looks everywhere stays uncoloured. boxes:
+    for each word the boxes of what it names, each (left, top, right, bottom) in pixels of `picture`.
     With no Hangul font on the machine a panel carries its word's number, and `<out>.txt` lists the words.
     Raises ValueError when the plan does not fit the words.
     """
     plan = np.asarray(plan, float)
     if plan.ndim != 3 or len(plan) != len(words):
         raise ValueError(f'plan {plan.shape} is not (words, rows, columns) of {len(words)} words')
+    even = plan.mean((1, 2), keepdims=True)
+    excess = np.clip(plan / np.maximum(even, 1e-12) - 1, 0, None)  # (W, rows, cols): 1 = twice the even share
+    excess /= max(1.0, excess.max(initial=0.0))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     listed = '\n'.join(f'{number}. {word}' for number, word in enumerate(words, 1))
@@ -52,7 +55,7 @@ def draw_alignment(
         left, top = gap + column * (width + gap), gap + row * (height + caption + gap)
         draw.text((left, top), word if korean_font() else f'word {place + 1}', INK, load_font(20))
         top += caption
-        sheet.paste(overlay(small, plan[place] / max(plan.max(), 1e-12)), (left, top))
+        sheet.paste(overlay(small, excess[place]), (left, top))
         for box in boxes[place] if boxes is not None else ():
             x0, y0, x1, y1 = (side * scale for side in box)
             draw.rectangle((left + x0, top + y0, left + x1, top + y1), outline='#0b57d0', width=3)

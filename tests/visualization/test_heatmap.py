@@ -37,3 +37,14 @@ def test_a_panel_for_each_word_and_the_words_beside(tmp_path, monkeypatch, with_
 def test_a_plan_of_other_words_is_refused(tmp_path):
     with pytest.raises(ValueError, match='2 words'):
         draw_alignment(Image.new('RGB', (8, 8)), ['가', '나'], np.ones((3, 1, 2)), tmp_path / 'heat.png')
+
+
+def test_only_what_exceeds_an_even_share_is_coloured_however_much_mass_a_word_has(tmp_path):
+    picture = Image.new('RGB', (260, 130), 'grey')
+    looks = np.full((2, 4), 0.1)
+    looks[0, 0] = 1.0
+    plan = np.stack([np.full((2, 4), 7.0), looks, looks * 100])
+    sheet = np.asarray(Image.open(draw_alignment(picture, ['가', '나', '다'], plan, tmp_path / 'heat.png')), int)
+    panels = [sheet[12 + 32 : 12 + 32 + 130, 12 + i * 272 : 272 + i * 272] for i in range(3)]
+    assert len(np.unique(panels[0].reshape(-1, 3), axis=0)) == 1
+    assert (panels[1] == panels[2]).all() and len(np.unique(panels[1].reshape(-1, 3), axis=0)) > 10
