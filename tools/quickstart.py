@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))  # also without installation
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 from kovilt.recipe import Step, clock, run_plan  # noqa: E402
 
-BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder, made by --recipe rooms
+BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder; its card tells how it was made
 LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 
 
@@ -45,7 +45,7 @@ class Size:
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(2000, 500, 300, 900, 300),
+    ('quickstart', 'default'): Size(2000, 500, 300, 600, 300),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
     ('rooms', 'default'): Size(14000, 500, 8000, 8000, 1000),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3),
@@ -69,7 +69,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
-    start, pretrain_step, vqa_step, text = 8, 0.25, 0.12, 0.002
+    start, pretrain_step, vqa_step, text = 8, 0.27, 0.18, 0.002
 
     def with_tokenizer(*loaders: str) -> list[str]:
         return [] if own else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={BODY}' for loader in loaders]
