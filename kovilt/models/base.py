@@ -1,6 +1,7 @@
 """What all kovilt models share: a step over micro-batches, and answering a batch without training."""
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -70,15 +71,17 @@ class KoviltModel(BaseModel):
     test_step = val_step
 
     @property
+    @abstractmethod
     def loss_names(self) -> tuple[str, ...]:
         """The names of what `losses` returns, the same on every step and rank."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        raise NotImplementedError
+        """Losses, whose names contain "loss", and what else is watched, of a batch that the preprocessor has seen."""
 
+    @abstractmethod
     def predict(self, batch: Batch) -> list[dict]:
-        raise NotImplementedError
+        """What evaluation reads of a batch that the preprocessor has seen."""
 
 
 def host(values: Tensor) -> list:
