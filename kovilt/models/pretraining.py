@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from kovilt.models.base import Batch, KoviltModel
+from kovilt.modules.packing import Read
+from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
 
 
@@ -41,6 +43,8 @@ class ViLTForPreTraining(KoviltModel):
         super().__init__(data_preprocessor, init_cfg)
         if wpa_head and not itm_head:
             raise ValueError('wpa_head needs itm_head: its pairs come from the matching pass')
+        if matching_every < 1:
+            raise ValueError(f'matching_every {matching_every} is less than 1')
         self.matching_every = matching_every
         self.encoder = MODELS.build(encoder)
         shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
@@ -85,7 +89,10 @@ class ViLTForPreTraining(KoviltModel):
             losses |= self.wpa_head.loss(words, word_mask, *states.patches(), matched)
         return losses
 
-    def _encode(self, batch: Batch, pictures: Tensor, input_ids: Tensor, image_index: Tensor, read: str):
+    def _encode(
+        self, batch: Batch, pictures: Tensor, input_ids: Tensor, image_index: Tensor, read: Read
+    ) -> ViLTStates:
+        """The states of a pass: the batch with its own words (B, L) or damaged ones, and true or exchanged pictures."""
         return self.encoder(
             input_ids=input_ids, text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
             image_index=image_index, read=read)

@@ -62,6 +62,20 @@ def test_an_objective_can_be_left_out(left_out):
     assert not any(name.startswith(left_out[:3]) for name in losses)
 
 
+def test_matching_may_take_every_nth_pair_alone():
+    model = MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=4))
+    seen = []
+    draw = model.itm_head.draw_partners
+    model.itm_head.draw_partners = lambda *pairs: seen.append(pairs) or draw(*pairs)
+    batch = make_batch(8)
+    model(batch, mode='loss')
+    [(image_index, image_id, sample_seed)] = seen
+    assert torch.equal(image_index, batch['image_index'][::4]) and torch.equal(sample_seed, batch['sample_seed'][::4])
+    assert torch.equal(image_id, batch['image_id'])            # partners still come from the whole batch
+    with pytest.raises(ValueError, match='matching_every 0 is less than 1'):
+        MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=0))
+
+
 def test_alignment_without_matching_is_refused():
     with pytest.raises(ValueError, match='wpa_head needs itm_head'):
         MODELS.build(dict(tiny_config('ViLTForPreTraining'), itm_head=None))
