@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,8 +25,8 @@ class MuonAdamW(Optimizer):
     """AdamW, but groups with `matrices` = n > 0 take Muon's step: each weight is n matrices stacked along its rows.
 
     `ViLTOptimWrapperConstructor` makes such groups of the weights of the encoder's blocks: 3 for `qkv`, which stacks
-    queries, keys and values, 1 for the others. Unlike torch.optim.Muon it works in float32 on a CPU, where bfloat16
-    is slow, and on equal shapes at once.
+    queries, keys and values, 1 for the others. Unlike torch.optim.Muon it works on equal shapes at once, and in float32
+    where bfloat16 is slow.
 
     Args:
         params: parameter groups.
@@ -33,6 +34,7 @@ class MuonAdamW(Optimizer):
         betas, eps: AdamW's.
         weight_decay: decoupled, as in AdamW.
         momentum: Muon's, of Nesterov's kind.
+        precision: what Muon's matrix products are computed in; `--amp` sets it.
     """
 
     def __init__(
@@ -43,7 +45,11 @@ class MuonAdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         momentum: float = 0.95,
+        precision: Literal['float32', 'bfloat16'] = 'float32',
     ) -> None:
+        if precision not in ('float32', 'bfloat16'):
+            raise ValueError(f"precision {precision!r} is neither 'float32' nor 'bfloat16'")
+        self.product_dtype = getattr(torch, precision)
         defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum=momentum, matrices=0)
         super().__init__(params, defaults)
 
@@ -71,7 +77,8 @@ class MuonAdamW(Optimizer):
                 momentum = self.state[parameter].setdefault('momentum', torch.zeros_like(parameter))
                 momentum.lerp_(parameter.grad, 1 - group['momentum'])
                 updates.append(parameter.grad.lerp(momentum, group['momentum']).unflatten(0, (group['matrices'], -1)))
-            updates = orthogonalized(torch.cat(updates))  # (n * matrices, rows, columns)
+            updates = torch.cat(updates).to(self.product_dtype)  # (n * matrices, rows, columns)
+            updates = orthogonalized(updates).to(alike[0].dtype)
             scale = 0.2 * max(updates.shape[1:]) ** 0.5  # entries of about 0.2, as AdamW's
             for parameter, update in zip(alike, updates.split(group['matrices']), strict=True):
                 parameter.mul_(1 - group['lr'] * group['weight_decay'])

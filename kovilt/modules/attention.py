@@ -38,12 +38,16 @@ class SelfAttention(nn.Module):
             q = q.unflatten(-1, (self.num_heads, -1))                                # (R, h, D/h)
             kv = F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:])
             k, v = kv.unflatten(-1, (2, self.num_heads, -1)).unbind(1)
-        attend = _attend_varlen if _has_varlen(q) else _attend_runs
+        attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_runs
         return self.dropout(self.proj(attend(q, k, v, packing, read).flatten(1)))
 
 
 def _has_varlen(q: Tensor) -> bool:
     return varlen_attn is not None and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+
+
+def _is_cpu_bfloat16(q: Tensor) -> bool:
+    return q.device.type == 'cpu' and q.dtype == torch.bfloat16
 
 
 def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
@@ -55,6 +59,25 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) 
         qs, ks, vs = (t.unflatten(0, (run.pairs, -1)).transpose(1, 2) for t in (qs, ks, vs))   # (pairs, h, n, D/h)
         out.append(F.scaled_dot_product_attention(qs, ks, vs).transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
+
+
+def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+    """The same for all pairs at once by plain matrix products; what pads the rectangle has no weight.
+
+    For bfloat16 on a CPU, where products of many small runs, and the backward pass of torch's attention kernel
+    (8 times as long as this), would take most of a small model's step.
+    """
+    asked, _, back = packing.rectangle(read)
+    known, there, _ = packing.rectangle('all')
+    bias = torch.zeros_like(there, dtype=q.dtype).masked_fill(~there, -torch.inf)[:, None, None]       # (B, 1, 1, N)
+
+    def spread(rows: Tensor, index: Tensor) -> Tensor:                                                 # (B, h, N, D/h)
+        rows = rows.flatten(1).index_select(0, index)
+        return rows.view(packing.num_pairs, -1, *q.shape[1:]).transpose(1, 2)
+
+    scores = spread(q * q.shape[-1] ** -0.5, asked) @ spread(k, known).transpose(-1, -2) + bias
+    out = scores.softmax(-1) @ spread(v, known)
+    return out.transpose(1, 2).flatten(0, 1).index_select(0, back)
 
 
 def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.packing import ramp
+from kovilt.modules.packing import ramp, rounded, rounds_rows
 
 
 class TextEmbedder(nn.Module):
@@ -56,7 +57,11 @@ class PatchEmbedder(nn.Module):
         """
         shapes = [tuple(grid) for grid in grids.tolist()]
         tables = {shape: self.positions(*shape) for shape in set(shapes)}
-        x = self.proj(patches.reshape(-1, self.proj.in_features))                  # (0, 0) where nobody has a picture
+        patches = patches.reshape(-1, self.proj.in_features)                       # (0, 0) where nobody has a picture
+        count = len(patches)
+        if rounds_rows(patches.device):
+            patches = F.pad(patches, (0, 0, 0, rounded(count) - count))
+        x = self.proj(patches)[:count]
         x = x + torch.cat([tables[shape] for shape in shapes]).to(x.dtype)
         cls = (self.cls_token + self.pos_embed[:1]).to(x.dtype)
         picture, place = ramp(grids.prod(dim=1) + 1)

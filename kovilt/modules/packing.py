@@ -40,9 +40,21 @@ class Packing:
         patch_counts: int64 (I,), patches of each picture; 0 = no picture was given.
         image_index: int64 (B,), the picture of each pair.
         device: where the index tensors are needed.
+        round_rows: add rows of no pair at the end, copies of row 0 that nobody reads, so that few distinct sizes occur
+            (see `rounded`).
     """
 
-    def __init__(self, text_lengths: Tensor, patch_counts: Tensor, image_index: Tensor, device: torch.device) -> None:
+    def __init__(
+        self,
+        text_lengths: Tensor,
+        patch_counts: Tensor,
+        image_index: Tensor,
+        device: torch.device,
+        *,
+        round_rows: bool = False,
+    ) -> None:
+        self.round_rows = round_rows
+        self._rectangles: dict[Read, tuple[Tensor, Tensor, Tensor]] = {}
         patches = patch_counts[image_index]                                        # (B,)
         shape = torch.stack([text_lengths, patches], dim=1)
         order = torch.argsort(text_lengths * (int(patches.max()) + 1) + patches, stable=True)
@@ -61,7 +73,7 @@ class Packing:
         word_row = starts_of(words)[pair] + position
         picture_row = int(words.sum()) + picture_starts[image_index[order]][pair] + position - words[pair]
         # (T,) rows of [words ; pictures]
-        self.source = self.move(torch.where(position < words[pair], word_row, picture_row))
+        self.source = self.move(self._filled(torch.where(position < words[pair], word_row, picture_row)))
 
         word_pair, word_position = ramp(words)
         self.word_pair, self.word_position = order[word_pair], word_position       # (W,) where each packed word is from
@@ -71,7 +83,7 @@ class Packing:
         if read == 'pooled':
             return self.move(self.starts.sort().values)
         if read == 'words':
-            return self.move(self.starts[self.word_pair] + self.word_position)
+            return self.move(self._filled(self.starts[self.word_pair] + self.word_position))
         return torch.arange(len(self.source), device=self.device)
 
     def first_rows(self, read: Read) -> Tensor:
@@ -85,6 +97,24 @@ class Packing:
         counts = [run.read(read) for run in self.runs for _ in range(run.pairs)]
         ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
         return self.move(ends), max(counts)
+
+    def rectangle(self, read: Read) -> tuple[Tensor, Tensor, Tensor]:
+        """All pairs as one padded rectangle (B, N), N rounded: for devices on which many small runs are slow.
+
+        Returns, in packed order and on the device, the row at each place among those that `read` kept (row 0 where
+        there is none), flat (B * N,); bool (B, N), whether a row is there; and the way back: for each row that was
+        kept, its place in the flat rectangle.
+        """
+        if read not in self._rectangles:
+            counts = torch.tensor([run.read(read) for run in self.runs for _ in range(run.pairs)])
+            longest = int(counts.max())
+            place = torch.arange(rounded(longest, 16) if self.round_rows and longest > 1 else longest)
+            inside = place < counts[:, None]
+            index = (starts_of(counts)[:, None] + place).masked_fill(~inside, 0).flatten()
+            back = inside.flatten().nonzero().squeeze(1)
+            back = back if read == 'pooled' else self._filled(back)
+            self._rectangles[read] = self.move(index), self.move(inside), self.move(back)
+        return self._rectangles[read]
 
     def take_words(self, per_word: Tensor) -> Tensor:
         """The real words of a padded host tensor (B, L), in packed order and still on the host, (W,)."""
@@ -107,9 +137,32 @@ class Packing:
         """A small host tensor, on the device."""
         return index.to(self.device, non_blocking=True)
 
+    def _filled(self, rows: Tensor) -> Tensor:
+        more = rounded(len(rows)) - len(rows) if self.round_rows else 0
+        return torch.cat([rows, rows.new_zeros(more)]) if more else rows
+
     @staticmethod
     def _by_pair(order: Tensor, values: Tensor) -> Tensor:
         return torch.empty_like(values).scatter_(0, order, values)
+
+
+def rounds_rows(device: torch.device) -> bool:
+    """Whether numbers of rows should be `rounded` here: under bfloat16 autocast on a CPU.
+
+    oneDNN, which multiplies bfloat16 there, builds a program for every size that it meets, in about 2 ms, and each
+    batch has its own number of words. Rounding makes a small model's training step twice as fast.
+    """
+    return (
+        device.type == 'cpu'
+        and torch.is_autocast_enabled('cpu')
+        and torch.get_autocast_dtype('cpu') == torch.bfloat16
+    )
+
+
+def rounded(rows: int, least: int = 32) -> int:
+    """The next number of which there are few: multiples of `least` or, from 8 of those on, eight sizes an octave."""
+    step = max(least, 1 << max(rows.bit_length() - 4, 0))
+    return -(-rows // step) * step
 
 
 def starts_of(lengths: Tensor) -> Tensor:

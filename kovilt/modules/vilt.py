@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder, sincos_positions
-from kovilt.modules.packing import Packing, Read
+from kovilt.modules.packing import Packing, Read, rounds_rows
 from kovilt.modules.transformer import Activation, Block
 
 
@@ -16,7 +16,7 @@ from kovilt.modules.transformer import Activation, Block
 class ViLTStates:
     """What the encoder says of B pairs: the rows that were read, after the final norm, in packed order."""
 
-    rows: Tensor                 # (R, D)
+    rows: Tensor                 # (R, D); where rows are rounded, more, of no meaning, at the end
     packing: Packing
     read: Read
 
@@ -130,7 +130,8 @@ class ViLT(nn.Module):
         text_lengths = text_mask.sum(dim=1)
         if (longest := int(text_lengths.max())) > self.max_text_len:
             raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        packing = Packing(text_lengths, grids.prod(dim=1), image_index, pictures.device)
+        packing = Packing(
+            text_lengths, grids.prod(dim=1), image_index, pictures.device, round_rows=rounds_rows(pictures.device))
         words = self.text(packing.move(packing.take_words(input_ids)), packing.move(packing.word_position))
         words = words + self.modality_embed.weight[0]
         x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)        # (T, D)

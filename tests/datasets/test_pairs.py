@@ -68,6 +68,21 @@ def test_a_picture_is_opened_once_and_shared(data, monkeypatch):
     assert len({id(sample['image']) for sample in samples}) == 4
 
 
+def test_kept_pictures_are_read_once_and_are_the_same(data, monkeypatch):
+    data.living()
+    expected = list(loader(open_(data)))
+    dataset = open_(data, keep_pictures=True)
+    assert same(expected, loader(dataset))
+    monkeypatch.setattr(LoadPicture, 'transform', lambda self, results: pytest.fail('read again'))
+    assert same(expected, loader(dataset))
+
+
+def test_augmented_pictures_cannot_be_kept(data):
+    data.living()
+    with pytest.raises(KoviltError, match='RandAugment changes the pictures anew in every epoch'):
+        open_(data, image_pipeline=AUGMENTED, keep_pictures=True)
+
+
 def test_chance_belongs_to_seed_epoch_and_row(data):
     data.living()
     first, again, other = open_(data), open_(data), open_(data, seed=1)

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 
 from kovilt.engine import ViLTOptimWrapperConstructor
@@ -52,6 +53,20 @@ def test_stacked_matrices_are_treated_one_by_one():
             optimizer.step()
             optimizer.zero_grad()
     torch.testing.assert_close(stacked, torch.cat(single))
+
+
+def test_products_in_bfloat16_point_the_same_way():
+    torch.manual_seed(0)
+    weight, gradient = torch.randn(8, 24), torch.randn(8, 24)
+    steps = []
+    for precision in ('float32', 'bfloat16'):
+        parameter = weight.clone().requires_grad_()
+        parameter.grad = gradient.clone()
+        MuonAdamW([dict(params=[parameter], matrices=1)], lr=0.1, weight_decay=0.0, precision=precision).step()
+        steps.append((parameter.detach() - weight).flatten())
+    assert torch.cosine_similarity(*steps, dim=0) > 0.999 and not torch.equal(*steps)
+    with pytest.raises(ValueError, match="'float16' is neither"):
+        MuonAdamW([weight], precision='float16')
 
 
 def test_the_blocks_weights_are_groups_of_their_own_and_state_survives_saving():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
+from kovilt.engine import optim as optim_module
 from kovilt.engine.optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor, mixed_precision
 from kovilt.errors import KoviltError
 from kovilt.registry import MODELS
@@ -79,7 +80,12 @@ def test_the_forward_pass_alone_changes_precision(precision):
 def test_amp_chooses_what_the_device_can(monkeypatch):
     plain = dict(type='ViLTOptimWrapper', optimizer=ADAMW, precision='float32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(optim_module, 'has_bfloat16_units', lambda: True)
     assert mixed_precision(plain) == dict(type='ViLTOptimWrapper', optimizer=ADAMW, precision='bfloat16')
+    muon = mixed_precision(dict(plain, optimizer=dict(type='MuonAdamW', lr=1e-3)))
+    assert muon['optimizer'] == dict(type='MuonAdamW', lr=1e-3, precision='bfloat16')
+    monkeypatch.setattr(optim_module, 'has_bfloat16_units', lambda: False)
+    assert mixed_precision(plain) == plain and mixed_precision(plain, 'bfloat16')['precision'] == 'bfloat16'
     with pytest.raises(KoviltError, match='needs a CUDA device'):
         mixed_precision(plain, 'float16')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)

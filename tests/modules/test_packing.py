@@ -1,7 +1,7 @@
 """The packed layout puts every word and patch where the states are later looked for."""
 import torch
 
-from kovilt.modules.packing import Packing
+from kovilt.modules.packing import Packing, rounded
 
 
 def make_packing() -> Packing:
@@ -45,3 +45,18 @@ def test_grids_point_at_words_and_patches_and_mask_the_rest():
     assert mask.sum(dim=1).tolist() == [6, 2, 2, 6]
     assert index[1, :2].tolist() == [int(packing.starts[1]) + 5 + 1, int(packing.starts[1]) + 5 + 2]
     assert packing.word_grid(5)[0].tolist() == [int(packing.starts[0]) + place for place in range(3)] + [0, 0]
+
+
+def test_few_sizes_occur_after_rounding():
+    sizes = {rounded(rows) for rows in range(1, 5000)}
+    assert len(sizes) < 60 and all(rows <= rounded(rows) <= max(rows + 31, 1.125 * rows) for rows in range(1, 5000))
+    assert rounded(0) == 0 and rounded(512) == 512
+
+
+def test_a_rectangle_holds_every_row_once_and_leads_back():
+    packing = Packing(torch.tensor([3, 5, 3, 4]), torch.tensor([6, 2]), torch.tensor([0, 1, 1, 0]),
+                      torch.device('cpu'), round_rows=True)
+    for read, rows in (('all', 35), ('words', 15), ('pooled', 4)):
+        index, inside, back = packing.rectangle(read)
+        assert index[inside.flatten()].tolist() == list(range(rows)) and len(inside) == 4
+        assert index[back[:rows]].tolist() == list(range(rows)) and not back[rows:].any()

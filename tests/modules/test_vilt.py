@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from kovilt.modules import ViLT
+from kovilt.modules import ViLT, attention
+from kovilt.modules import vilt as vilt_module
 from kovilt.modules.vilt import ViLTStates
 
 
@@ -55,6 +56,31 @@ def test_reading_less_gives_the_same_values(vilt, batch):
     torch.testing.assert_close(encode(vilt, batch, 'pooled').first(), states.first())
     torch.testing.assert_close(words.first(), states.first())
     torch.testing.assert_close(words.rows, states.rows[states.packing.rows('words')])
+
+
+@pytest.mark.parametrize('read', ['all', 'words', 'pooled'])
+def test_the_padded_rectangle_of_bfloat16_is_the_same_attention(vilt, batch, read, monkeypatch):
+    """Taken in float32, with added rows too, so that nothing but the path differs: states and gradients."""
+    def states_and_gradients() -> list[torch.Tensor]:
+        states = encode(vilt, batch, read)
+        rows = states.rows[:len(states.packing.word_pair)] if read == 'words' else states.first()
+        return [rows, *torch.autograd.grad(rows.square().sum(), list(vilt.blocks.parameters()))]
+
+    expected = states_and_gradients()
+    monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
+    for rounds in (False, True):
+        monkeypatch.setattr(vilt_module, 'rounds_rows', lambda device, rounds=rounds: rounds)
+        for ours, theirs in zip(states_and_gradients(), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_on_a_cpu_differs_by_rounding_alone(vilt, batch):
+    expected = encode(vilt, batch)
+    with torch.autocast('cpu', torch.bfloat16):
+        states = encode(vilt, batch)
+    rows = len(expected.rows)
+    assert len(states.rows) % 32 == 0 and len(states.rows) > rows
+    assert torch.cosine_similarity(states.rows[:rows].float(), expected.rows, dim=1).min() > 0.999
 
 
 def test_reading_less_gives_the_same_gradients(vilt, batch):

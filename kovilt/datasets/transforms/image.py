@@ -152,6 +152,8 @@ class RandAugment(BaseTransform):
         magnitude: strength, 0 to 30.
     """
 
+    augments = True  # so these pictures cannot be kept
+
     def __init__(self, *, num_ops: int = 2, magnitude: float = 9) -> None:
         if not 0 <= magnitude <= 30:
             raise ValueError(f'magnitude {magnitude} is not between 0 and 30')

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kovilt.modules.chance import uniform
+from kovilt.modules.packing import rounded, rounds_rows
 from kovilt.modules.transformer import Activation, activation_function
 from kovilt.modules.vilt import init_weights
 
@@ -96,10 +97,15 @@ class MLMHead(nn.Module):
         Nothing hidden gives 0, not NaN.
         """
         hidden = (labels != IGNORE).nonzero().squeeze(1)
-        labels = labels[hidden].to(words.device, non_blocking=True)
+        count = max(len(hidden), 1)
+        labels = labels[hidden]
+        if rounds_rows(words.device):
+            more = rounded(len(hidden)) - len(hidden)
+            hidden, labels = F.pad(hidden, (0, more)), F.pad(labels, (0, more), value=IGNORE)
+        labels = labels.to(words.device, non_blocking=True)
         scores = self(words.index_select(0, hidden.to(words.device, non_blocking=True))).float()
-        count = max(len(labels), 1)
+        loss = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction='sum')
         return {
-            'mlm_loss': self.loss_weight * F.cross_entropy(scores, labels, reduction='sum') / count,
+            'mlm_loss': self.loss_weight * loss / count,
             'mlm_accuracy': (scores.argmax(dim=1) == labels).sum() / count,
         }

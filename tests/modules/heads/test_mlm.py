@@ -79,6 +79,18 @@ def test_loss_is_the_mean_over_hidden_words():
     torch.testing.assert_close(losses['mlm_loss'], expected)
 
 
+def test_rounded_rows_do_not_count():
+    torch.manual_seed(0)
+    mlm = head()
+    states, labels = torch.randn(50, 8), torch.full((50,), IGNORE)
+    labels[::7] = torch.arange(5, 13)
+    expected = mlm.loss(states, labels)
+    with torch.autocast('cpu', torch.bfloat16):
+        rounded = mlm.loss(states, labels)
+    torch.testing.assert_close(rounded['mlm_loss'], expected['mlm_loss'], rtol=0.02, atol=0)
+    torch.testing.assert_close(rounded['mlm_accuracy'], expected['mlm_accuracy'], rtol=0, atol=0.13)
+
+
 def test_a_share_outside_zero_and_one_is_refused():
     with pytest.raises(ValueError, match='mask_ratio 1.5'):
         head(mask_ratio=1.5)
