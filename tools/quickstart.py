@@ -30,25 +30,32 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 from kovilt.recipe import Step, clock, run_plan  # noqa: E402
 
 BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder; its card tells how it was made
+RUNS = {  # fine-tuning: what a column calls it, and a line
+    'vqa': ('pre-trained body', 'fine-tuned from {body} · 사전학습'),
+    'vqa_scratch': ('from scratch', 'as many steps from scratch · 사전학습 없이'),
+    'question_only': ('no picture', 'as many steps without pictures · 그림 없이'),
+}
 LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything: pictures, and optimizer steps of 64 texts."""
+    """How much of everything: pictures, and optimizer steps of 64 texts; `alone` is about pictures of one thing."""
 
     images: int
     dev_images: int
+    alone_images: int
+    alone_steps: int
     pretrain_steps: int
     vqa_steps: int
     val_interval: int
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(2000, 500, 300, 600, 300),
-    ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
-    ('rooms', 'default'): Size(14000, 500, 8000, 8000, 1000),
-    ('rooms', 'tiny'): Size(40, 8, 6, 6, 3),
+    ('quickstart', 'default'): Size(2000, 500, 0, 0, 300, 600, 300),
+    ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 6, 3),
+    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 10000, 8000, 1000),
+    ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 3),
 }
 
 
@@ -65,7 +72,7 @@ def parse_args() -> argparse.Namespace:
 def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     """The steps of a recipe, in order. `work` is the folder they write to."""
     own = recipe == 'rooms'
-    data, tokenizer = work / 'data', work / 'data' / 'tokenizer'
+    data, tokenizer, alone = work / 'data', work / 'data' / 'tokenizer', work / 'data_alone'
     body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
@@ -79,7 +86,8 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         options = [f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={min(size.val_interval, steps)}']
         options += [f'default_hooks.{hook}.interval={interval}' for hook in ('logger', 'run_record')]
         begin = ['--load-from', load_from] if load_from else []
-        command = ['tools/train.py', f'configs/rooms/{name}.py', '--work-dir', f'{work}/{name}', '--resume', *begin]
+        command = ['tools/train.py', f'configs/rooms/{name}.py', '--work-dir', f'{work}/{name}', '--amp', '--resume']
+        command += begin
         command += ['--cfg-options', *options, *with_tokenizer('train', 'val')]
         evaluations = 8 * size.dev_images * text * -(-steps // size.val_interval)
         return Step(name, title, command, work / name, start + steps * step + evaluations, watch)
@@ -99,6 +107,8 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         )
 
     draw = ['tools/data/make_rooms.py', f'{data}', '--images', f'{size.images}', '--dev-images', f'{size.dev_images}']
+    single = ['tools/data/make_rooms.py', f'{alone}', '--images', f'{size.alone_images}', '--dev-images', '1']
+    single += ['--alone', '1', '--seed', '1']
     corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
     learn = ['tools/data/train_tokenizer.py', f'{tokenizer}', '--vocab-size', '1000', *corpus]
     align = ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment']
@@ -106,7 +116,12 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     steps = [
         Step('draw', 'draw rooms · 방 그리기', [*draw, '--seed', '0'], data, 2 + size.images / 100),
         Step('tokenizer', 'train the tokenizer · 토크나이저 학습', learn, tokenizer, 5 + size.images / 500),
-        train('pretrain', 'pre-train from scratch · 사전학습', size.pretrain_steps, pretrain_step, LOSSES),
+        Step('draw_alone', 'draw single things · 물건 하나씩 그리기', single, alone, 2 + size.alone_images / 200),
+        train(
+            'pretrain_alone', 'pre-train on single things · 사전학습 1단계', size.alone_steps, pretrain_step, LOSSES),
+        train(
+            'pretrain', 'pre-train · 사전학습' if own else 'pre-train from scratch · 사전학습', size.pretrain_steps,
+            pretrain_step, LOSSES, f'{work}/pretrain_alone/iter_{size.alone_steps}.pth' if own else ''),
         export('body', 'write the body · 몸체 저장', body),
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
         train('vqa_scratch', 'the same from scratch · 사전학습 없이', size.vqa_steps, vqa_step, vqa),
@@ -119,14 +134,16 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         ),
         export('model', 'write the model · 모델 저장', model),
     ]
-    return [step for step in steps if own or step.name not in ('tokenizer', 'body')]
+    left_out = ('vqa_scratch', 'vqa_scratch_test') if own else ('tokenizer', 'draw_alone', 'pretrain_alone', 'body')
+    return [step for step in steps if step.name not in left_out]
 
 
 def read_results(work: Path, taken: Mapping[str, float]) -> dict:
     """The summary of a finished plan: what stands in `summary.json`, all accuracies in percent."""
     tests = {
-        name: json.loads((work / f'{name}_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
-        for name in ('vqa', 'vqa_scratch', 'question_only')
+        run: json.loads((work / f'{run}_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
+        for run in RUNS
+        if f'{run}_test' in taken
     }
     alignment = json.loads((work / 'alignment' / 'alignment.json').read_text(encoding='utf-8'))
     kinds = [key.removeprefix('accuracy/') for key in tests['vqa'] if key.startswith('accuracy/')]
@@ -134,10 +151,8 @@ def read_results(work: Path, taken: Mapping[str, float]) -> dict:
 
     metrics = read_metrics(work / 'pretrain')
     return {
-        'vqa_accuracy': tests['vqa']['accuracy'],
+        **{f'{run}_accuracy': test['accuracy'] for run, test in tests.items()},
         'majority_accuracy': tests['vqa']['majority_accuracy'],
-        'question_only_accuracy': tests['question_only']['accuracy'],
-        'scratch_accuracy': tests['vqa_scratch']['accuracy'],
         'alignment_accuracy': alignment['alignment_accuracy'],
         'alignment_chance': alignment['alignment_chance'],
         'alignment_swapped': alignment['alignment_swapped'],
@@ -145,9 +160,7 @@ def read_results(work: Path, taken: Mapping[str, float]) -> dict:
         'per_type': {
             kind: {
                 'questions': tests['vqa'][f'questions/{kind}'],
-                'accuracy': tests['vqa'][f'accuracy/{kind}'],
-                'scratch_accuracy': tests['vqa_scratch'][f'accuracy/{kind}'],
-                'question_only_accuracy': tests['question_only'][f'accuracy/{kind}'],
+                **{f'{run}_accuracy': test[f'accuracy/{kind}'] for run, test in tests.items()},
             }
             for kind in kinds
         },
@@ -163,15 +176,14 @@ def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
 
     from kovilt.visualization import Answered, Curve, Panel, draw_contact_sheet, draw_curves, read_metrics
 
-    runs = {name: read_metrics(work / name) for name in ('pretrain', 'vqa', 'vqa_scratch', 'question_only')}
+    runs = {name: read_metrics(work / name) for name in ('pretrain', *RUNS) if (work / name).is_dir()}
 
     def curve(label: str, run: str, name: str, scale: float = 1.0) -> Curve:
         steps, values = runs[run].get(name, ((), ()))
         return Curve(label, steps, [scale * value for value in values])
 
     def against(name: str) -> list[Curve]:
-        labels = {'vqa': 'pre-trained body', 'vqa_scratch': 'from scratch', 'question_only': 'no picture'}
-        return [curve(label, run, name) for run, label in labels.items()]
+        return [curve(label, run, name) for run, (label, _) in RUNS.items() if run in runs]
 
     draw_curves(
         [
@@ -247,14 +259,13 @@ def tell(summary: Mapping, own: bool) -> str:
         return f'{value:.1f}'
 
     body = 'the body pre-trained here' if own else 'the body that kovilt ships'
+    runs = [run for run in RUNS if f'{run}_accuracy' in summary]
     accuracy = [
-        [f'fine-tuned from {body} · 사전학습', percent(summary['vqa_accuracy'])],
-        ['as many steps from scratch · 사전학습 없이', percent(summary['scratch_accuracy'])],
-        ['as many steps without pictures · 그림 없이', percent(summary['question_only_accuracy'])],
+        *([RUNS[run][1].format(body=body), percent(summary[f'{run}_accuracy'])] for run in runs),
         ['always the most frequent answer · 최빈 답', percent(summary['majority_accuracy'])],
     ]
     kinds = [
-        [kind, str(row['questions']), *(percent(row[f'{run}accuracy']) for run in ('', 'scratch_', 'question_only_'))]
+        [kind, str(row['questions']), *(percent(row[f'{run}_accuracy']) for run in runs)]
         for kind, row in summary['per_type'].items()
     ]
     losses = [[name, *(f'{value:.3f}' for value in summary['pretraining_losses'][name])] for name in LOSSES]
@@ -263,8 +274,8 @@ def tell(summary: Mapping, own: bool) -> str:
             f'Accuracy on {summary["questions"]:,} dev questions, percent · 정확도\n'
             + format_table(['', '%'], accuracy),
             'By answer type · 질문 유형별\n'
-            + format_table(['', 'questions', 'pre-trained', 'scratch', 'no picture'], kinds),
-            'Pre-training from scratch, first and last · 사전학습 손실\n' + format_table(['', 'first', 'last'], losses),
+            + format_table(['', 'questions', *(RUNS[run][0] for run in runs)], kinds),
+            'Pre-training, first and last · 사전학습 손실\n' + format_table(['', 'first', 'last'], losses),
             'Object words whose object is found, percent · 단어-영역 정렬\n'
             + format_table(['', '%'], [[name, percent(value)] for name, value in alignment_rows(summary)]),
         ]
@@ -286,8 +297,9 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
     from kovilt.visualization import table, write_report
 
     rows = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
-    total = [summary[key] for key in ('questions', 'vqa_accuracy', 'scratch_accuracy', 'question_only_accuracy')]
-    head = ['answer type · 유형', 'questions', 'pre-trained body', 'from scratch', 'no picture']
+    runs = [run for run in RUNS if f'{run}_accuracy' in summary]
+    total = [summary['questions'], *(summary[f'{run}_accuracy'] for run in runs)]
+    head = ['answer type · 유형', 'questions', *(RUNS[run][0] for run in runs)]
     losses = [[name, *summary['pretraining_losses'][name]] for name in LOSSES]
     pictures = {
         'Losses and dev accuracy · 손실과 정확도': work / 'curves.png',
@@ -320,7 +332,7 @@ def main(args: argparse.Namespace) -> None:
     os.chdir(ROOT)  # configs and the work folder stand here
     own, size = args.recipe == 'rooms', SIZES[args.recipe, args.scale]
     work = Path('work_dirs', args.recipe if args.scale == 'default' else f'{args.recipe}_{args.scale}')
-    os.environ['KOVILT_ROOMS'] = str(work / 'data')
+    os.environ |= {'KOVILT_ROOMS': str(work / 'data'), 'KOVILT_ROOMS_ALONE': str(work / 'data_alone')}
     steps = plan(args.recipe, size, work)
     expected = clock(sum(step.seconds for step in steps))
     print(f'kovilt {args.recipe}: {len(steps)} steps into {work}, about {expected} on 2 cores')

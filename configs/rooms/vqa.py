@@ -6,7 +6,7 @@ Command: python tools/train.py configs/rooms/vqa.py
 _base_ = ['../_base_/runtime_steps.py', '../_base_/models/vqa.py',
           '../_base_/datasets/rooms_vqa.py', '../_base_/schedules/rooms.py']
 model = dict(encoder=dict(
-    hidden_size=128, num_layers=4, num_heads=4, patch_size=16, image_size=96, drop_rate=0.0,
+    hidden_size=192, num_layers=4, num_heads=6, patch_size=16, image_size=96, drop_rate=0.0,
     activation='relu', init_std=0.05, pos_init='sincos'))
 optim_wrapper = dict(paramwise_cfg=dict(head_prefixes=['vqa_head'], head_lr_mult=1.0))
 default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mmengine
 import torch
@@ -39,6 +39,9 @@ from .checkpoint import (
 )
 from .config_check import signature_of
 from .distributed import init_cpu_process_group
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # What hooks keep in MMEngine's message hub that a resumed run must know again. Its other content - the config, the
 # data's metainfo, the history of every scalar as pickled objects - stands elsewhere in the checkpoint or in the work
@@ -131,6 +134,7 @@ class KoviltRunner(Runner):
         self.data_sizes, self.dataset_meta = self._read_data()
         model = fill_sizes(copy.deepcopy(model), self.data_sizes)
         check_sizes(model, self.data_sizes)
+        name_tokens(model, getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None))
         with blaming('model'):
             built = MODELS.build(model)
         if 'answers' in self.dataset_meta:
@@ -380,6 +384,19 @@ def fill_sizes(model: dict, sizes: Mapping[str, Any], path: str = 'model') -> di
                 )
             model[key] = sizes[key]
     return model
+
+
+def name_tokens(model: dict, tokenizer: PreTrainedTokenizerBase | None, path: str = 'model') -> None:
+    """Replaces the words of every `content_words` by the ids of their first pieces; without a tokenizer by none."""
+    for key, value in model.items():
+        if isinstance(value, dict):
+            name_tokens(value, tokenizer, f'{path}.{key}')
+        elif key == 'content_words' and any(isinstance(word, str) for word in value):
+            pieces = {word: tokenizer.encode(word, add_special_tokens=False)[0] for word in value} if tokenizer else {}
+            unknown = [word for word, piece in pieces.items() if piece == tokenizer.unk_token_id]
+            if unknown:
+                raise KoviltError(f'{path}.content_words: the tokenizer does not know {unknown[0]!r}; leave it out')
+            model[key] = sorted(set(pieces.values()))
 
 
 def check_sizes(model: Mapping, sizes: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ text_pipeline = [dict(type='TokenizeKorean', tokenizer=f'{data_root}/tokenizer',
 train_dataloader = dict(
     batch_size=64, num_workers=1, persistent_workers=True,
     dataset=dict(
-        type='AIHubCOCOKorean', data_root=f'{data_root}/captions', split='train',
+        type='AIHubCOCOKorean', data_root=f'{data_root}/captions', split='train', keep_pictures=True,
         image_pipeline=image_pipeline, text_pipeline=text_pipeline),
-    sampler=dict(type='PictureSampler', shuffle=True),
+    sampler=dict(type='PictureSampler', shuffle=True, texts_per_image=1),
     batch_sampler=dict(type='GlobalBatchSampler'),
     collate_fn=dict(type='PairCollate', micro_batches=1))
 val_dataloader = dict(

@@ -351,7 +351,10 @@ ASKERS: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
 
 
 def questions(scene: Scene, seed: int, split: str, index: int) -> list[Question]:
-    """Six to eight questions in any order: a yes, a no, and one of each other type that has a clear answer here."""
+    """Six to eight questions in any order: a yes, a no, and one of each other type that has a clear answer here.
+
+    A thing alone has neither relation nor comparison.
+    """
     rng = seeded('kovilt rooms questions', seed, split, index)
     asked = [question for ask in ASKERS if (question := ask(rng, scene))]
     return rng.sample(asked, len(asked))
@@ -485,6 +488,8 @@ def tell_some_places(rng: random.Random, scene: Scene) -> Told:
 
 def tell_beside(rng: random.Random, scene: Scene) -> Told | None:
     """What is left or right of a thing: one other, or two others."""
+    if len(scene.things) < 2:
+        return None
     anchor, *others = rng.sample(scene.things, min(len(scene.things), rng.randint(2, 3)))
     places = {other: is_right(scene, other, anchor) for other in scene.things if other is not anchor}
     if not only_one(scene, anchor) or any(places[other] is None for other in others):
@@ -536,9 +541,9 @@ def tell_on(rng: random.Random, scene: Scene) -> Told | None:
 
 
 def tell_colors(rng: random.Random, scene: Scene) -> Told | None:
-    """The colours of two or three things that are each the only one of their kind."""
+    """The colours of two or three things that are each the only one of their kind, or of the only thing."""
     single = [thing for thing in scene.things if scene.count(thing.kind) == 1]
-    if len(single) < 2:
+    if len(single) < min(2, len(scene.things)):
         return None
     *before, last = rng.sample(single, min(len(single), rng.randint(2, 3)))
     link = rng.choice((', ', '이고 '))
@@ -549,6 +554,8 @@ def tell_colors(rng: random.Random, scene: Scene) -> Told | None:
 
 def tell_sizes(rng: random.Random, scene: Scene) -> Told | None:
     """Which of two is larger, or which kind there is more of."""
+    if len(scene.things) < 2:
+        return None
     a, b = rng.sample(scene.things, 2)
     if a.kind is b.kind:
         return None
@@ -593,4 +600,5 @@ TELLERS: tuple[Callable[[random.Random, Scene], Told | None], ...] = (
     tell_on,
     tell_colors,
     tell_sizes,
+    tell_counts,
 )

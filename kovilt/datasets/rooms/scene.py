@@ -145,13 +145,13 @@ def seeded(*key: object) -> random.Random:
     return random.Random(int.from_bytes(digest[:16], 'big'))
 
 
-def sample_scene(seed: int, split: str, index: int) -> Scene:
-    """The scene of picture `index` of a split."""
+def sample_scene(seed: int, split: str, index: int, *, alone: float = 0.0) -> Scene:
+    """The scene of picture `index` of a split; with the chance `alone` it holds one thing only."""
     rng = seeded('kovilt rooms scene', seed, split, index)
     [(across, down)] = rng.choices([aspect for aspect, _ in ASPECTS], [weight for _, weight in ASPECTS])
     width = round(SHORT_SIDE * max(1, across / down))
     height = round(SHORT_SIDE * max(1, down / across))
-    things = sample_things(rng)
+    things = sample_things(rng, alone=alone > 0 and rng.random() < alone)
     while True:
         horizon = round(height * rng.uniform(0.52, 0.62))
         placed = place(rng, things, width, height, horizon)
@@ -166,13 +166,13 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
     return Scene(width, height, horizon, room_of(placed), evening, tuple(order))
 
 
-def sample_things(rng: random.Random) -> list[Thing]:
-    """Two to five things: one kind one to four times (what is counted), the others once each."""
-    repeats = rng.randint(1, 4)
-    others = rng.randint(*{1: (1, 4), 2: (1, 2), 3: (1, 2), 4: (1, 1)}[repeats])
+def sample_things(rng: random.Random, *, alone: bool = False) -> list[Thing]:
+    """Two to five things: one kind one to four times (what is counted), the others once each; or one thing `alone`."""
+    repeats = 1 if alone else rng.randint(1, 4)
+    others = 0 if alone else rng.randint(*{1: (1, 4), 2: (1, 2), 3: (1, 2), 4: (1, 1)}[repeats])
     kinds = rng.sample(list(KINDS.values()), 1 + others)
     group_color = rng.choice(list(COLORS.values())) if rng.random() < 0.4 else None
-    large_share = {2: 0.6, 3: 0.55, 4: 0.5, 5: 0.42}[repeats + others]
+    large_share = {1: 0.6, 2: 0.6, 3: 0.55, 4: 0.5, 5: 0.42}[repeats + others]
     things = []
     for kind in [kinds[0]] * (repeats - 1) + kinds:
         color = rng.choice(list(COLORS.values()))

@@ -21,8 +21,9 @@ from kovilt.datasets.rooms.language import captions, questions
 from kovilt.datasets.rooms.scene import sample_scene
 from kovilt.errors import KoviltError
 
-VERSION = 4  # grows when the same seed would draw other bytes
+VERSION = 5  # grows when the same seed would draw other bytes
 QUALITY = 90
+ALONE = 0.25  # of the training pictures show one thing: what a name means is seen there first
 CHUNK = 16  # pictures a worker draws before it reports
 SUBSETS = '실내 가전 및 가구배치 이미지 수집', '개인생활환경 이미지 수집'  # the second with a cat or a dog
 SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
@@ -40,6 +41,7 @@ class Job:
     split: str
     indices: range
     zipped: bool
+    alone: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def draw_entry(job: Job, index: int) -> Entry:
     """Draws one picture to its place and returns its rows."""
     seed, split = job.seed, job.split
     folder, coco_folder = SPLITS[split]
-    scene = sample_scene(seed, split, index)
+    scene = sample_scene(seed, split, index, alone=job.alone)
     picture, boxes, _ = draw_scene(scene, seed, split, index)
     identity = image_id(split, index)
     file = hashlib.md5(f'kovilt rooms {seed} {split} {index}'.encode(), usedforsecurity=False).hexdigest() + '.jpg'
@@ -151,15 +153,18 @@ def make_rooms(
     seed: int,
     workers: int = 1,
     zipped: bool = False,
+    alone: float = ALONE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
     """Draws a Rooms folder, whole or not at all: it grows under another name beside `out` and is renamed at the end.
 
     Returns False when `out` already holds Rooms of the same parameters. KoviltError when `out` holds anything else or
-    cannot be written. The bytes do not depend on `workers`. `progress(done, total)` counts pictures.
+    cannot be written. The bytes do not depend on `workers`. `alone` is the share of training pictures that show one
+    thing; no validation picture does. `progress(done, total)` counts pictures.
     """
     out = Path(out)
     wanted = {'version': VERSION, 'images': images, 'dev_images': dev_images, 'seed': seed, 'zip': zipped}
+    wanted['alone'] = alone
     if holds_rooms(out, wanted):
         return False
     temporary = out.absolute().with_name(f'.{out.absolute().name}.{os.getpid()}')
@@ -199,7 +204,14 @@ def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int,
         (root / 'vqa' / folder).mkdir(parents=True)
     counts = {'train': wanted['images'], 'val': wanted['dev_images']}
     jobs = [
-        Job(root, wanted['seed'], split, range(start, min(start + CHUNK, count)), wanted['zip'])
+        Job(
+            root,
+            wanted['seed'],
+            split,
+            range(start, min(start + CHUNK, count)),
+            wanted['zip'],
+            wanted['alone'] if split == 'train' else 0.0,
+        )
         for split, count in counts.items()
         for start in range(0, count, CHUNK)
     ]

@@ -30,6 +30,9 @@ class MLMHead(nn.Module):
         mask_token_id: id of [MASK].
         special_token_ids: ids that never stand in for a word.
         mask_ratio: share of the words that are chosen, 0.15 in the paper.
+        content_words: tokens (in a config also their words, the runner asks the tokenizer) by which a word is known to
+            carry content, such as nouns; they are chosen by `content_ratio`.
+        content_ratio: share of those words that is chosen; None = mask_ratio.
         whole_word: choose whole Korean words (eojeol: a noun with its particle) or single tokens.
         loss_weight: weight of L1.
         activation: 'gelu' (ViLT) or 'relu'.
@@ -44,6 +47,8 @@ class MLMHead(nn.Module):
         mask_token_id: int,
         special_token_ids: Sequence[int],
         mask_ratio: float = 0.15,
+        content_words: Sequence[int] = (),
+        content_ratio: float | None = None,
         whole_word: bool = True,
         loss_weight: float = 1.0,
         activation: Activation = 'gelu',
@@ -52,6 +57,10 @@ class MLMHead(nn.Module):
         super().__init__()
         if not 0 < mask_ratio < 1:
             raise ValueError(f'mask_ratio {mask_ratio} is not between 0 and 1')
+        content_ratio = mask_ratio if content_ratio is None else content_ratio
+        if not 0 < content_ratio <= 1:
+            raise ValueError(f'content_ratio {content_ratio} is not above 0 and at most 1')
+        self.content_words, self.content_ratio = torch.tensor(sorted(content_words), dtype=torch.int64), content_ratio
         self.vocab_size, self.mask_token_id = vocab_size, mask_token_id
         self.special_token_ids = sorted(set(special_token_ids))
         self.mask_ratio, self.whole_word, self.loss_weight = mask_ratio, whole_word, loss_weight
@@ -70,14 +79,22 @@ class MLMHead(nn.Module):
         word_mask = word_ids >= 0
         length = input_ids.shape[1]
         unit = word_ids.clamp(0, length - 1) if self.whole_word else torch.arange(length).expand_as(input_ids)
-        draw = uniform(sample_seed, length, _HIDE).gather(1, unit).masked_fill(~word_mask, 1.0)   # one draw a word
+        # one draw a word
+        draw = uniform(sample_seed, length, _HIDE).gather(1, unit) / self._ratios(input_ids, unit, word_mask)
+        draw = draw.masked_fill(~word_mask, torch.inf)
         least = draw.min(dim=1, keepdim=True).values             # of the word to hide when no other is
-        hidden = ((draw < self.mask_ratio) | (draw == least)) & word_mask
+        hidden = ((draw < 1) | (draw == least)) & word_mask
         fate = uniform(sample_seed, length, _FATE).gather(1, unit)
         damaged = input_ids.masked_fill(hidden & (fate < 0.8), self.mask_token_id)
         swapped = hidden & (fate >= 0.8) & (fate < 0.9)
         damaged = torch.where(swapped, self._random_tokens(sample_seed, length), damaged)
         return damaged, input_ids.masked_fill(~hidden, IGNORE)
+
+    def _ratios(self, input_ids: Tensor, unit: Tensor, word_mask: Tensor) -> Tensor:
+        """How probably each token is chosen, (B, L): a word carries content when any of its pieces does."""
+        content = (torch.isin(input_ids, self.content_words) & word_mask).long()
+        content = torch.zeros_like(content).scatter_reduce(1, unit, content, 'amax').gather(1, unit).bool()
+        return torch.where(content, self.content_ratio, self.mask_ratio).double()
 
     def _random_tokens(self, sample_seed: Tensor, length: int) -> Tensor:
         """Tokens drawn evenly from the vocabulary without its special ones, (B, L)."""

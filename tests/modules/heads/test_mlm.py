@@ -54,6 +54,20 @@ def test_rates_are_fifteen_percent_and_80_10_10():
     assert set(swapped.tolist()) == set(range(40)) - set(SPECIAL)
 
 
+def test_words_that_carry_content_are_hidden_more_often_and_whole():
+    input_ids, word_ids, seed = captions(4000, length=80)
+    content = (20, 21, 22)
+    _, labels = head(mask_ratio=0.1, content_words=content, content_ratio=0.8).corrupt(input_ids, word_ids, seed)
+    hidden, first = labels != IGNORE, slice(1, 81, 2)
+    carries = torch.isin(input_ids, torch.tensor(content))
+    carries = carries[:, first] | carries[:, 2:82:2]                # either piece of a word
+    assert abs(hidden[:, first][carries].float().mean() - 0.8) < 0.01
+    assert abs(hidden[:, first][~carries].float().mean() - 0.1) < 0.005
+    assert torch.equal(hidden[:, first], hidden[:, 2:82:2])
+    with pytest.raises(ValueError, match='content_ratio 1.5'):
+        head(content_ratio=1.5)
+
+
 def test_masks_belong_to_the_sample_whatever_the_batch():
     input_ids, word_ids, seed = captions(8)
     damaged, labels = head().corrupt(input_ids, word_ids, seed)

@@ -1,0 +1,8 @@
+"""The first steps of pre-training: what names mean, on pictures of one thing each.
+
+Data: python tools/data/make_rooms.py data/rooms --images 2000
+      python tools/data/make_rooms.py data/rooms_alone --images 6000 --alone 1 --seed 1
+Command: python tools/train.py configs/rooms/pretrain_alone.py --amp
+"""
+_base_ = './pretrain.py'
+train_dataloader = dict(dataset=dict(data_root='{{$KOVILT_ROOMS_ALONE:data/rooms_alone}}/captions'))
