@@ -13,7 +13,8 @@ text_pipeline = [dict(type='TokenizeKorean', tokenizer=f'{data_root}/tokenizer',
 train_dataloader = dict(
     batch_size=64, num_workers=1, persistent_workers=True,
     dataset=dict(
-        type='AIHubLivingVQA', data_root=f'{data_root}/vqa', split='train', answers=dict(min_count=6), keep_pictures=True,
+        type='AIHubLivingVQA', data_root=f'{data_root}/vqa', split='train', keep_pictures=True,
+        answers=dict(min_count=6),
         image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='PictureSampler', shuffle=True, texts_per_image=1),
     batch_sampler=dict(type='GlobalBatchSampler'),
