@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
@@ -30,10 +31,24 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 from kovilt.recipe import Step, clock, run_plan  # noqa: E402
 
 BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder; its card tells how it was made
-RUNS = {  # fine-tuning: what a column calls it, and a line
-    'vqa': ('pre-trained body', 'fine-tuned from {body} · 사전학습'),
-    'vqa_scratch': ('from scratch', 'as many steps from scratch · 사전학습 없이'),
-    'question_only': ('no picture', 'as many steps without pictures · 그림 없이'),
+
+
+class Run(NamedTuple):
+    """A way of fine-tuning: what its accuracies begin with in the summary, what a column and a line call it."""
+
+    key: str
+    column: str
+    line: str
+
+    @property
+    def total(self) -> str:
+        return f'{self.key or "vqa_"}accuracy'
+
+
+RUNS = {
+    'vqa': Run('', 'pre-trained body', 'fine-tuned from {body} · 사전학습'),
+    'vqa_scratch': Run('scratch_', 'from scratch', 'as many steps from scratch · 사전학습 없이'),
+    'question_only': Run('question_only_', 'no picture', 'as many steps without pictures · 그림 없이'),
 }
 LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 
@@ -141,26 +156,27 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
 def read_results(work: Path, taken: Mapping[str, float]) -> dict:
     """The summary of a finished plan: what stands in `summary.json`, all accuracies in percent."""
     tests = {
-        run: json.loads((work / f'{run}_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
+        RUNS[run]: json.loads((work / f'{run}_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
         for run in RUNS
         if f'{run}_test' in taken
     }
     alignment = json.loads((work / 'alignment' / 'alignment.json').read_text(encoding='utf-8'))
-    kinds = [key.removeprefix('accuracy/') for key in tests['vqa'] if key.startswith('accuracy/')]
+    test = tests[RUNS['vqa']]
+    kinds = [key.removeprefix('accuracy/') for key in test if key.startswith('accuracy/')]
     from kovilt.visualization import read_metrics
 
     metrics = read_metrics(work / 'pretrain')
     return {
-        **{f'{run}_accuracy': test['accuracy'] for run, test in tests.items()},
-        'majority_accuracy': tests['vqa']['majority_accuracy'],
+        **{run.total: test['accuracy'] for run, test in tests.items()},
+        'majority_accuracy': test['majority_accuracy'],
         'alignment_accuracy': alignment['alignment_accuracy'],
         'alignment_chance': alignment['alignment_chance'],
         'alignment_swapped': alignment['alignment_swapped'],
-        'questions': tests['vqa']['questions'],
+        'questions': test['questions'],
         'per_type': {
             kind: {
-                'questions': tests['vqa'][f'questions/{kind}'],
-                **{f'{run}_accuracy': test[f'accuracy/{kind}'] for run, test in tests.items()},
+                'questions': test[f'questions/{kind}'],
+                **{f'{run.key}accuracy': found[f'accuracy/{kind}'] for run, found in tests.items()},
             }
             for kind in kinds
         },
@@ -182,8 +198,8 @@ def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
         steps, values = runs[run].get(name, ((), ()))
         return Curve(label, steps, [scale * value for value in values])
 
-    def against(name: str) -> list[Curve]:
-        return [curve(label, run, name) for run, (label, _) in RUNS.items() if run in runs]
+    def against(scalar: str) -> list[Curve]:
+        return [curve(run.column, name, scalar) for name, run in RUNS.items() if name in runs]
 
     draw_curves(
         [
@@ -259,13 +275,13 @@ def tell(summary: Mapping, own: bool) -> str:
         return f'{value:.1f}'
 
     body = 'the body pre-trained here' if own else 'the body that kovilt ships'
-    runs = [run for run in RUNS if f'{run}_accuracy' in summary]
+    runs = [run for run in RUNS.values() if run.total in summary]
     accuracy = [
-        *([RUNS[run][1].format(body=body), percent(summary[f'{run}_accuracy'])] for run in runs),
+        *([run.line.format(body=body), percent(summary[run.total])] for run in runs),
         ['always the most frequent answer · 최빈 답', percent(summary['majority_accuracy'])],
     ]
     kinds = [
-        [kind, str(row['questions']), *(percent(row[f'{run}_accuracy']) for run in runs)]
+        [kind, str(row['questions']), *(percent(row[f'{run.key}accuracy']) for run in runs)]
         for kind, row in summary['per_type'].items()
     ]
     losses = [[name, *(f'{value:.3f}' for value in summary['pretraining_losses'][name])] for name in LOSSES]
@@ -274,7 +290,7 @@ def tell(summary: Mapping, own: bool) -> str:
             f'Accuracy on {summary["questions"]:,} dev questions, percent · 정확도\n'
             + format_table(['', '%'], accuracy),
             'By answer type · 질문 유형별\n'
-            + format_table(['', 'questions', *(RUNS[run][0] for run in runs)], kinds),
+            + format_table(['', 'questions', *(run.column for run in runs)], kinds),
             'Pre-training, first and last · 사전학습 손실\n' + format_table(['', 'first', 'last'], losses),
             'Object words whose object is found, percent · 단어-영역 정렬\n'
             + format_table(['', '%'], [[name, percent(value)] for name, value in alignment_rows(summary)]),
@@ -297,9 +313,9 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
     from kovilt.visualization import table, write_report
 
     rows = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
-    runs = [run for run in RUNS if f'{run}_accuracy' in summary]
-    total = [summary['questions'], *(summary[f'{run}_accuracy'] for run in runs)]
-    head = ['answer type · 유형', 'questions', *(RUNS[run][0] for run in runs)]
+    runs = [run for run in RUNS.values() if run.total in summary]
+    total = [summary['questions'], *(summary[run.total] for run in runs)]
+    head = ['answer type · 유형', 'questions', *(run.column for run in runs)]
     losses = [[name, *summary['pretraining_losses'][name]] for name in LOSSES]
     pictures = {
         'Losses and dev accuracy · 손실과 정확도': work / 'curves.png',

@@ -89,8 +89,20 @@ def finished(tmp_path):
     return tmp_path
 
 
+TAKEN = dict.fromkeys(('vqa_test', 'vqa_scratch_test', 'question_only_test'), 0.0)
+
+
+def test_the_recipe_from_nothing_has_no_run_from_scratch_beside_it(finished):
+    taken = {name: seconds for name, seconds in TAKEN.items() if 'scratch' not in name}
+    summary = read_results(finished, taken)
+    assert 'scratch_accuracy' not in summary and summary['per_type']['색']['question_only_accuracy'] == 41.5
+    draw_pictures(finished, summary)
+    write_page(finished, summary, own=True)
+    assert 'from scratch' not in tell(summary, own=True)
+
+
 def test_the_summary_holds_what_is_promised(finished):
-    summary = read_results(finished, {'draw': 3.0, 'vqa': 100.25})
+    summary = read_results(finished, TAKEN | {'draw': 3.0, 'vqa': 100.25})
     assert summary['vqa_accuracy'] == 80.0 and summary['scratch_accuracy'] == 45.0
     assert summary['majority_accuracy'] == 12.5 and summary['question_only_accuracy'] == 41.5
     assert summary['alignment_accuracy'] == 60.0 and summary['alignment_chance'] == 12.0
@@ -105,7 +117,7 @@ def test_the_summary_holds_what_is_promised(finished):
 
 
 def test_the_pictures_the_page_and_the_closing_words(finished):
-    summary = read_results(finished, {'draw': 3.0})
+    summary = read_results(finished, TAKEN)
     shown = draw_pictures(finished, summary)
     write_page(finished, summary, own=False)
     assert len(shown) == 12

@@ -251,6 +251,19 @@ def test_five_different_captions_tell_every_thing():
     assert 9 <= sum(lengths) / len(lengths) <= 13 and max(lengths) <= 26
 
 
+def test_a_thing_alone_is_told_and_asked_about():
+    for index in range(200):
+        scene = sample_scene(6, 'train', index, alone=1.0)
+        korean, english = captions(scene, 6, 'train', index)
+        assert len(set(korean)) == len(set(english)) == CAPTIONS
+        asked = questions(scene, 6, 'train', index)
+        assert {question.answer_type for question in asked} <= {'존재', '색', '개수', '위치', '종류'}
+        answers = {question.answer_type: question.answer for question in asked}
+        thing = scene.things[0]
+        assert (answers['색'], answers['개수']) == (thing.color.name, '1')
+        assert answers.get('종류', thing.kind.name) == thing.kind.name
+
+
 def test_text_is_clean():
     pattern = re.compile('[가-힣0-9 ,.?]+')
     for index in range(200):

@@ -38,6 +38,12 @@ def test_there_is_enough_to_see(scenes):
     assert {len(scene.things) for scene in scenes} == {2, 3, 4, 5}
 
 
+def test_a_thing_may_be_alone():
+    scenes = [sample_scene(0, 'train', index, alone=0.5) for index in range(300)]
+    assert 0.4 < sum(len(scene.things) == 1 for scene in scenes) / len(scenes) < 0.6
+    assert all(len(sample_scene(0, 'train', index, alone=1.0).things) == 1 for index in range(50))
+
+
 def test_colours_are_well_apart():
     assert min(dist(a.rgb, b.rgb) for a, b in combinations(COLORS.values(), 2)) > 80
 

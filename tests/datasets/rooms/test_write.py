@@ -153,6 +153,15 @@ def test_the_same_order_is_filled_once(tmp_path):
         make_rooms(tmp_path / 'rooms', **{**order, 'images': 3})
 
 
+def test_single_things_are_for_training_only(tmp_path):
+    make_rooms(tmp_path / 'rooms', images=6, dev_images=6, seed=0, alone=1.0)
+    lines = (tmp_path / 'rooms' / 'boxes.jsonl').read_text(encoding='utf-8').splitlines()
+    counts = {'train': [], 'val': []}
+    for line in map(json.loads, lines):
+        counts[line['split']].append(len(line['objects']))
+    assert counts['train'] == [1] * 6 and min(counts['val']) > 1
+
+
 def test_an_empty_folder_is_filled_and_another_left_alone(tmp_path):
     (tmp_path / 'empty').mkdir()
     assert make_rooms(tmp_path / 'empty', images=1, dev_images=1, seed=0)
