@@ -69,7 +69,7 @@ class Size:
 SIZES = {
     ('quickstart', 'default'): Size(2000, 500, 0, 0, 300, 600, 300),
     ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 6, 3),
-    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 10000, 8000, 1000),
+    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 7000, 8000, 1000),
     ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 3),
 }
 

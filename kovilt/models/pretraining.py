@@ -43,6 +43,9 @@ class ViLTForPreTraining(KoviltModel):
         super().__init__(data_preprocessor, init_cfg)
         if wpa_head and not itm_head:
             raise ValueError('wpa_head needs itm_head: its pairs come from the matching pass')
+        block = (wpa_head or {}).get('block')
+        if block is not None and not 0 < block < encoder['num_layers']:
+            raise ValueError(f'wpa_head.block {block} is not between 1 and num_layers - 1')
         if matching_every < 1:
             raise ValueError(f'matching_every {matching_every} is less than 1')
         self.matching_every = matching_every
@@ -79,23 +82,39 @@ class ViLTForPreTraining(KoviltModel):
         batch = dict(batch, **{key: batch[key][::self.matching_every] for key in per_pair})
         image_index, matched = self.itm_head.draw_partners(
             batch['image_index'], batch['image_id'], batch['sample_seed'])
-        read = 'all' if self.wpa_head else 'pooled'
-        states = self._encode(batch, pictures, batch['input_ids'], image_index, read=read)
+        states = self._encode(batch, pictures, batch['input_ids'], image_index, read='pooled', align=True)
         matched = matched.to(pictures.device)
         losses = self.itm_head.loss(self.encoder.pool(states), matched)
         if self.wpa_head:
-            words = states.words(batch['input_ids'].shape[1])
-            word_mask = (batch['word_ids'] >= 0).to(pictures.device)
-            losses |= self.wpa_head.loss(words, word_mask, *states.patches(), matched)
+            losses |= self.wpa_head.loss(*self._aligned(batch, states), matched)
         return losses
 
+    def _aligned(self, batch: Batch, states: ViLTStates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Words (B, L, D), their mask (B, L), patches (B, P, D) and their mask (B, P), as `WPAHead` takes them."""
+        if states.inner is not None:
+            states = ViLTStates(states.inner, states.packing, 'all')
+        word_mask = (batch['word_ids'] >= 0).to(states.rows.device)
+        return states.words(batch['input_ids'].shape[1]), word_mask, *states.patches()
+
     def _encode(
-        self, batch: Batch, pictures: Tensor, input_ids: Tensor, image_index: Tensor, read: Read
+        self,
+        batch: Batch,
+        pictures: Tensor,
+        input_ids: Tensor,
+        image_index: Tensor,
+        read: Read,
+        align: bool = False,
     ) -> ViLTStates:
-        """The states of a pass: the batch with its own words (B, L) or damaged ones, and true or exchanged pictures."""
+        """The states of a pass: the batch with its own words (B, L) or damaged ones, and true or exchanged pictures.
+
+        `align`: keep, beside those that `read` names, the states that the alignment head asks for.
+        """
+        inner_block = self.wpa_head.block if align and self.wpa_head else None
+        if align and self.wpa_head and inner_block is None:
+            read = 'all'
         return self.encoder(
             input_ids=input_ids, text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-            image_index=image_index, read=read)
+            image_index=image_index, read=read, inner_block=inner_block)
 
     def predict(self, batch: Batch) -> list[dict]:
         """What is watched in validation: one dict of this batch's means under the names of `losses`, and `rows`."""
@@ -109,8 +128,7 @@ class ViLTForPreTraining(KoviltModel):
         """Transport plans (B, L, P) of a batch's true pairs, with the word mask (B, L) and the patch mask (B, P)."""
         batch = self.data_preprocessor(batch)
         pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
-        states = self._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='all')
-        word_mask = (batch['word_ids'] >= 0).to(pictures.device)
-        patches, patch_mask = states.patches()
-        _, plan = self.wpa_head(states.words(batch['input_ids'].shape[1]), word_mask, patches, patch_mask)
+        states = self._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='pooled', align=True)
+        words, word_mask, patches, patch_mask = self._aligned(batch, states)
+        _, plan = self.wpa_head(words, word_mask, patches, patch_mask)
         return plan, word_mask, patch_mask

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder, sincos_positions
@@ -19,6 +20,7 @@ class ViLTStates:
     rows: Tensor                 # (R, D); where rows are rounded, more, of no meaning, at the end
     packing: Packing
     read: Read
+    inner: Tensor | None = None  # (T, D), what `inner_block` gave, normalised
 
     def first(self) -> Tensor:
         """The state of each pair's text [CLS], (B, D)."""
@@ -112,6 +114,7 @@ class ViLT(nn.Module):
         grids: Tensor,
         image_index: Tensor,
         read: Read = 'all',
+        inner_block: int | None = None,
     ) -> ViLTStates:
         """Encode B pairs of a text and a picture.
 
@@ -123,6 +126,7 @@ class ViLT(nn.Module):
             image_index: int64 (B,), on the host.
             read: which states the caller wants of the last block: 'all', the 'words', or the 'pooled' [CLS] alone. The
                 values are the same; what nobody reads is not computed.
+            inner_block: also keep all states after this block, 1 to num_layers - 1, under a layer norm without weights.
 
         Raises:
             ValueError: a text is longer than max_text_len.
@@ -135,9 +139,12 @@ class ViLT(nn.Module):
         words = self.text(packing.move(packing.take_words(input_ids)), packing.move(packing.word_position))
         words = words + self.modality_embed.weight[0]
         x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)        # (T, D)
-        for block in self.blocks[:-1]:
+        inner = None
+        for number, block in enumerate(self.blocks[:-1], 1):
             x = block(x, packing)
-        return ViLTStates(self.norm(self.blocks[-1](x, packing, read)), packing, read)
+            if number == inner_block:
+                inner = F.layer_norm(x, x.shape[-1:])
+        return ViLTStates(self.norm(self.blocks[-1](x, packing, read)), packing, read, inner)
 
     def pool(self, states: ViLTStates) -> Tensor:
         """tanh(Linear(text [CLS])), (B, D)."""

@@ -11,7 +11,7 @@ image_pipeline = [
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=f'{data_root}/tokenizer', max_text_len=40)]
 
 train_dataloader = dict(
-    batch_size=64, num_workers=1, persistent_workers=True,
+    batch_size=64, num_workers=0,                       # kept pictures cost no time
     dataset=dict(
         type='AIHubLivingVQA', data_root=f'{data_root}/vqa', split='train', keep_pictures=True,
         answers=dict(min_count=6),

@@ -18,6 +18,9 @@ class WPAHead(nn.Module):
             matched pairs minus the sum over mismatched pairs, divided by their number together (ViLT, UNITER).
         beta: strength of IPOT's proximal term.
         iterations: IPOT's steps.
+        block: the block of the encoder, counted from 1, whose states are aligned; None = the last, after the final norm
+            (the paper). Of a shallow encoder the last states know whether the pair matches, so that pushing mismatched
+            pairs apart turns into matching once more: there, an earlier block aligns words with patches.
     """
 
     def __init__(
@@ -27,11 +30,14 @@ class WPAHead(nn.Module):
         mismatched: Literal['ignore', 'push'] = 'ignore',
         beta: float = 0.5,
         iterations: int = 50,
+        centred: bool = False,
+        block: int | None = None,
     ) -> None:
         super().__init__()
         if mismatched not in ('ignore', 'push'):
             raise ValueError(f"mismatched {mismatched!r} is neither 'ignore' nor 'push'")
         self.loss_weight, self.mismatched, self.beta, self.iterations = loss_weight, mismatched, beta, iterations
+        self.centred, self.block = centred, block
 
     def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, patch_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (B,) and transport plans (B, L, P) of words (B, L, D) and patches (B, P, D).
@@ -39,7 +45,10 @@ class WPAHead(nn.Module):
         The masks, bool (B, L) and (B, P), leave out [CLS], [SEP], padding and the image CLS.
         """
         with torch.autocast(words.device.type, enabled=False):
-            cost = transport_cost(words.float(), patches.float())
+            words, patches = words.float(), patches.float()
+            if self.centred:
+                words, patches = deviations(words, word_mask), deviations(patches, patch_mask)
+            cost = transport_cost(words, patches)
             plan = ipot(cost, word_mask, patch_mask, beta=self.beta, iterations=self.iterations)
             return transport_distance(cost, plan), plan
 
@@ -59,3 +68,9 @@ class WPAHead(nn.Module):
             'wpa_matched_distance': matched_sum.detach() / num_matched.clamp(min=1),
             'wpa_mismatched_distance': mismatched_sum.detach() / (len(matched) - num_matched).clamp(min=1),
         }
+
+
+def deviations(states: Tensor, mask: Tensor) -> Tensor:
+    """States (B, N, D) less the mean of those of their pair that the mask (B, N) keeps."""
+    mask = mask[:, :, None]
+    return states - (states * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
