@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kovilt.errors import KoviltError
 from kovilt.registry import MODELS, TRANSFORMS
 
@@ -58,9 +60,13 @@ def export_checkpoint(
     *,
     config: str | os.PathLike | None = None,
     tokenizer: str | None = None,
+    dtype: str = 'float32',
     overwrite: bool = False,
 ) -> Path:
-    """Writes a checkpoint, or the latest of a work folder, as the model folder `out`; arguments as `load_trained`."""
+    """Writes a checkpoint, or the latest of a work folder, as the model folder `out`; arguments as `load_trained`.
+
+    `dtype` is what the weights are stored in, 'float32' or 'float16'.
+    """
     from kovilt.datasets.transforms.text import load_tokenizer
 
     if _checkpoint_file(Path(path).expanduser()) is None:
@@ -77,6 +83,7 @@ def export_checkpoint(
         max_text_len=trained.info['max_text_len'],
         answer_counts=trained.info['answer_counts'],
         training=trained.info['training'],
+        dtype=getattr(torch, dtype),
         overwrite=overwrite,
     )
 
@@ -113,7 +120,7 @@ def _checkpoint_file(path: Path) -> Path | None:
 def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | None) -> TrainedModel:
     from kovilt.engine.checkpoint import load_checkpoint_file, load_whole
     from kovilt.engine.config import load_config
-    from kovilt.engine.runner import fill_sizes
+    from kovilt.engine.runner import fill_sizes, name_tokens
 
     checkpoint = load_checkpoint_file(path)
     meta = checkpoint['meta']
@@ -132,6 +139,7 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | N
         raise KoviltError(f'{path}: holds a {model_cfg.get("type")}, a {kind} is needed here')
     sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = fill_sizes(model_cfg, sizes)
+    name_tokens(model_cfg, None)                                   # words to hide are a matter of training
     try:
         model = MODELS.build(dict(model_cfg))
     except (KeyError, TypeError, ValueError) as error:

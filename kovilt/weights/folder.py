@@ -63,6 +63,7 @@ def save_model_folder(
     max_text_len: int,
     answer_counts: Sequence[int] | None = None,
     training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> Path:
     """Writes `out` whole or not at all and returns its path.
@@ -76,6 +77,7 @@ def save_model_folder(
         max_text_len: where texts are cut, in tokens.
         answer_counts: how often training saw each answer.
         training: plain values worth knowing later (epochs, seed, scores, ...).
+        dtype: what the weights are stored in; they are always read back as float32.
         overwrite: replace an older model folder.
 
     Raises:
@@ -90,8 +92,8 @@ def save_model_folder(
         raise KoviltError(f'model type {kind!r}: no model folder can hold it; it holds {" and ".join(_ARCHITECTURES)}')
     if len(tokenizer) > model.encoder.vocab_size:
         raise KoviltError(f'tokenizer of {len(tokenizer)} tokens, but the model knows {model.encoder.vocab_size}')
-    state = {key: tensor.detach().float().cpu() for key, tensor in _weights(model).items()}
-    _check_finite(state, kind)
+    state = {key: tensor.detach().to(dtype).cpu() for key, tensor in _weights(model).items()}
+    _check_finite(state, kind)                                     # also what float16 cannot hold
     theirs = to_huggingface(state)
     own = {key: theirs.pop(key) for key in list(theirs) if key.startswith('kovilt.')}
 

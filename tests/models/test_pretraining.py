@@ -54,6 +54,20 @@ def test_alignment_ignores_the_exchange_and_carries_every_word():
     torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
 
 
+def test_an_inner_block_may_be_aligned():
+    torch.manual_seed(0)
+    config = tiny_config('ViLTForPreTraining')
+    model = MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=1))).eval()
+    batch = make_batch(6)
+    plan, word_mask, _ = model.align(batch)
+    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+    model(batch, mode='loss')['wpa_loss'].backward()
+    touched = [any(p.grad is not None and p.grad.any() for p in block.parameters()) for block in model.encoder.blocks]
+    assert touched == [True, False]
+    with pytest.raises(ValueError, match='wpa_head.block 2 is not between 1 and num_layers - 1'):
+        MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=2)))
+
+
 @pytest.mark.parametrize('left_out', ['mlm_head', 'wpa_head'])
 def test_an_objective_can_be_left_out(left_out):
     model = MODELS.build(dict(tiny_config('ViLTForPreTraining'), **{left_out: None}))

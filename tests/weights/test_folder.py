@@ -47,6 +47,20 @@ def pair(rows=3, columns=5):
         pixel_mask=torch.ones(2, 8 * rows, 8 * columns, dtype=torch.int64))
 
 
+def test_half_precision_takes_half_the_space_and_is_read_back_as_float32(saved, tmp_path):
+    half = save(tmp_path / 'half', dtype=torch.float16)
+    sizes = [(folder / 'model.safetensors').stat().st_size for folder in (saved, half)]
+    assert sizes[1] < 0.7 * sizes[0]
+    model = load_model_folder(half).model
+    for name, parameter in tiny_model().named_parameters():
+        read = model.get_parameter(name)
+        assert read.dtype == torch.float32
+        torch.testing.assert_close(read, parameter, rtol=1e-3, atol=1e-6)
+    model.encoder.norm.weight.data[0] = 1e6
+    with pytest.raises(KoviltError, match='NaN or infinity'):
+        save(tmp_path / 'large', model=model, dtype=torch.float16)
+
+
 @torch.no_grad()
 def test_transformers_gives_the_same_scores(saved):
     theirs = ViltForQuestionAnswering.from_pretrained(saved).eval()

@@ -21,6 +21,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', help='folder to make')
     parser.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
     parser.add_argument('--tokenizer', help='folder or file of the tokenizer, when it is not where the config says')
+    parser.add_argument(
+        '--dtype', choices=('float32', 'float16'), default='float32', help='float16 takes half the space (float32)')
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
@@ -32,7 +34,8 @@ def main(args: argparse.Namespace) -> None:
     from kovilt.weights import export_checkpoint
 
     out = export_checkpoint(
-        args.checkpoint, args.out, config=args.config, tokenizer=args.tokenizer, overwrite=args.overwrite)
+        args.checkpoint, args.out, config=args.config, tokenizer=args.tokenizer, dtype=args.dtype,
+        overwrite=args.overwrite)
     print(f'{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:,.1f} MB')
 
 

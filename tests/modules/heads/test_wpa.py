@@ -43,6 +43,20 @@ def test_gradients_are_finite_even_for_equal_and_opposite_states():
     assert words.grad.isfinite().all() and patches.grad.isfinite().all() and patches.grad.abs().sum() > 0
 
 
+def test_centred_states_know_no_shift_of_a_modality():
+    words, patches = states()
+    word_mask = WORD_MASK.clone()
+    word_mask[0, 2] = False
+    shifted = words + 5.0
+    shifted[0, 2] = 100.0                                           # what the mask leaves out has no say in the mean
+    head = WPAHead(centred=True)
+    distance, plan = head(words, word_mask, patches, PATCH_MASK)
+    again, same_plan = head(shifted, word_mask, patches - 3.0, PATCH_MASK)
+    torch.testing.assert_close(distance, again, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(plan, same_plan, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(WPAHead()(shifted, word_mask, patches, PATCH_MASK)[0], distance, atol=0.05)
+
+
 def test_a_batch_without_matched_pairs_costs_nothing():
     losses = WPAHead().loss(*states()[:1], WORD_MASK, states()[1], PATCH_MASK, torch.zeros(4, dtype=torch.bool))
     assert losses['wpa_loss'] == 0
