@@ -74,6 +74,11 @@ class KoviltRunner(Runner):
             self._discard()
             raise
 
+    @property
+    def load_from(self) -> str | None:
+        """The checkpoint or folder that the weights came from; None = random weights."""
+        return self._load_from
+
     def _discard(self) -> None:
         if hasattr(self, '_log_dir') and self._rank == 0:
             shutil.rmtree(self._log_dir if self._work_dir_existed else self._work_dir, ignore_errors=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from kovilt.engine.hooks import EpochTimeHook, ExactResumeHook
+from kovilt.engine.hooks import EpochTimeHook, ExactResumeHook, StartAsMaskHook
 from kovilt.engine.hooks import epoch_time as clock
+from tests.support.tiny_models import tiny_model, tiny_tokenizer
 
 
 class Seen(Hook):
@@ -37,6 +39,26 @@ def test_samplers_learn_the_epoch_in_both_loops_with_any_workers(build):
         seen(build(steps=6, more=more, limit=48, save_every=10, options=('train_dataloader.num_workers=2',)))
         == by_epoch
     )
+
+
+@pytest.mark.parametrize(
+    ('step', 'load_from', 'starts'), [(0, 'body.pth', True), (3, 'body.pth', False), (0, None, False)]
+)
+def test_the_first_token_starts_as_a_mask_after_pre_training(step, load_from, starts):
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    before = copy.deepcopy(model.state_dict())
+    dataset = SimpleNamespace(tokenizer=tokenizer)
+    runner = SimpleNamespace(
+        iter=step, load_from=load_from, model=model, train_dataloader=SimpleNamespace(dataset=dataset)
+    )
+    StartAsMaskHook().before_train(runner)
+    words, places = 'encoder.text.word_embed.weight', 'encoder.text.pos_embed.weight'
+    after = model.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed == ({words, places} if starts else set())
+    if starts:
+        assert torch.equal(after[words][tokenizer.cls_token_id], before[words][tokenizer.mask_token_id])
+        assert torch.equal(after[places][0], before[places][1]) and torch.equal(after[places][1:], before[places][1:])
 
 
 def test_dropout_is_repeated_by_step_rank_and_seed():

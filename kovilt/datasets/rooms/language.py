@@ -374,7 +374,7 @@ def captions(scene: Scene, seed: int, split: str, index: int) -> tuple[list[str]
         told.setdefault(*tell_places(rng, scene, group))
     while len(told) < CAPTIONS:
         caption = rng.choice(TELLERS)(rng, scene)
-        if caption:
+        if caption and caption[1] not in told.values():
             told.setdefault(*caption)
     rows = rng.sample(sorted(told.items()), CAPTIONS)
     return [korean for _, korean in rows], [text[0].upper() + text[1:] + '.' for text, _ in rows]
