@@ -67,7 +67,7 @@ class Size:
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(2000, 500, 0, 0, 300, 600, 300),
+    ('quickstart', 'default'): Size(3000, 500, 0, 0, 300, 800, 400),
     ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 6, 3),
     ('rooms', 'default'): Size(16000, 500, 8000, 3000, 7000, 8000, 1000),
     ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 3),

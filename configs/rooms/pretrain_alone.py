@@ -1,9 +1,11 @@
 """The first steps of pre-training: what names mean, on pictures of one thing each.
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
-      python tools/data/make_rooms.py data/rooms_alone --images 6000 --alone 1 --seed 1
+      python tools/data/make_rooms.py data/rooms_alone --images 2000 --alone 1 --seed 1
 Command: python tools/train.py configs/rooms/pretrain_alone.py --amp
 """
 _base_ = './pretrain.py'
-model = dict(matching_every=16)                         # one thing and one thing: there is little to match yet
+model = dict(
+    mlm_head=dict(mask_ratio=0.15, content_ratio=0.9),  # the name above all
+    matching_every=16)                                  # one thing and one thing: there is little to match yet
 train_dataloader = dict(dataset=dict(data_root='{{$KOVILT_ROOMS_ALONE:data/rooms_alone}}/captions'))
