@@ -67,9 +67,9 @@ class Size:
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(3000, 500, 0, 0, 300, 800, 400),
+    ('quickstart', 'default'): Size(3000, 500, 0, 0, 200, 900, 450),
     ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 6, 3),
-    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 7000, 8000, 1000),
+    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 16000, 20000, 2000),
     ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 3),
 }
 
@@ -91,7 +91,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
-    start, pretrain_step, vqa_step, text = 8, 0.27, 0.18, 0.002
+    start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
 
     def with_tokenizer(*loaders: str) -> list[str]:
         return [] if own else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={BODY}' for loader in loaders]
@@ -107,15 +107,6 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         evaluations = 8 * size.dev_images * text * -(-steps // size.val_interval)
         return Step(name, title, command, work / name, start + steps * step + evaluations, watch)
 
-    def test(name: str, title: str) -> Step:
-        folder = work / f'{name}_test'
-        checkpoint = f'{work}/{name}/iter_{size.vqa_steps}.pth'
-        command = ['tools/test.py', f'configs/rooms/{name}.py', checkpoint, '--work-dir', f'{folder}']
-        command += ['--out', f'{folder}/predictions.jsonl']
-        if not own:
-            command += ['--cfg-options', *with_tokenizer('val')]
-        return Step(f'{name}_test', title, command, folder, start + 8 * size.dev_images * text)
-
     def export(name: str, title: str, checkpoint: str) -> Step:
         return Step(
             name, title, ['tools/weights/export.py', checkpoint, f'{work}/{name}', '--overwrite'], work / name, start
@@ -126,6 +117,10 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     single += ['--alone', '1', '--seed', '1']
     corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
     learn = ['tools/data/train_tokenizer.py', f'{tokenizer}', '--vocab-size', '1000', *corpus]
+    tested = work / 'vqa_test'
+    test = ['tools/test.py', 'configs/rooms/vqa.py', model, '--work-dir', f'{tested}']
+    test += ['--out', f'{tested}/predictions.jsonl']
+    test += [] if own else ['--cfg-options', *with_tokenizer('val')]
     align = ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment']
     vqa = ('vqa_loss', 'vqa_accuracy')
     steps = [
@@ -141,30 +136,28 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
         train('vqa_scratch', 'the same from scratch · 사전학습 없이', size.vqa_steps, vqa_step, vqa),
         train('question_only', 'the same without pictures · 그림 없이', size.vqa_steps, vqa_step / 4, vqa),
-        test('vqa', 'evaluate · 평가'),
-        test('vqa_scratch', 'evaluate from scratch · 평가 (사전학습 없이)'),
-        test('question_only', 'evaluate without pictures · 평가 (그림 없이)'),
+        Step('vqa_test', 'evaluate · 평가', test, tested, start + 8 * size.dev_images * text),
         Step(
             'alignment', 'words and boxes · 단어와 상자', align, work / 'alignment', start + 5 * size.dev_images * text
         ),
         export('model', 'write the model · 모델 저장', model),
     ]
-    left_out = ('vqa_scratch', 'vqa_scratch_test') if own else ('tokenizer', 'draw_alone', 'pretrain_alone', 'body')
+    left_out = ('vqa_scratch',) if own else ('tokenizer', 'draw_alone', 'pretrain_alone', 'body')
     return [step for step in steps if step.name not in left_out]
 
 
 def read_results(work: Path, taken: Mapping[str, float]) -> dict:
     """The summary of a finished plan: what stands in `summary.json`, all accuracies in percent."""
-    tests = {
-        RUNS[run]: json.loads((work / f'{run}_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
-        for run in RUNS
-        if f'{run}_test' in taken
-    }
-    alignment = json.loads((work / 'alignment' / 'alignment.json').read_text(encoding='utf-8'))
-    test = tests[RUNS['vqa']]
-    kinds = [key.removeprefix('accuracy/') for key in test if key.startswith('accuracy/')]
     from kovilt.visualization import read_metrics
 
+    test = json.loads((work / 'vqa_test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
+    tests = {RUNS['vqa']: test}
+    for name in ('vqa_scratch', 'question_only'):  # the last evaluation of their training is of the same questions
+        if name in taken:
+            last = {key: values[-1] for key, (_, values) in read_metrics(work / name).items()}
+            tests[RUNS[name]] = {key.removeprefix('val/'): value for key, value in last.items() if 'val/' in key}
+    alignment = json.loads((work / 'alignment' / 'alignment.json').read_text(encoding='utf-8'))
+    kinds = [key.removeprefix('accuracy/') for key in test if key.startswith('accuracy/')]
     metrics = read_metrics(work / 'pretrain')
     return {
         **{run.total: test['accuracy'] for run, test in tests.items()},

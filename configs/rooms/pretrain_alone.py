@@ -5,7 +5,5 @@ Data: python tools/data/make_rooms.py data/rooms --images 2000
 Command: python tools/train.py configs/rooms/pretrain_alone.py --amp
 """
 _base_ = './pretrain.py'
-model = dict(
-    mlm_head=dict(mask_ratio=0.15, content_ratio=0.9),  # the name above all
-    matching_every=16)                                  # one thing and one thing: there is little to match yet
+model = dict(matching_every=16)                         # one thing and one thing: there is little to match yet
 train_dataloader = dict(dataset=dict(data_root='{{$KOVILT_ROOMS_ALONE:data/rooms_alone}}/captions'))

@@ -67,18 +67,19 @@ def finished(tmp_path):
     """A work folder as the steps leave it."""
     Image.new('RGB', (40, 30), 'tan').save(tmp_path / 'a.jpg')
     for name, accuracy in {'vqa': 80.0, 'vqa_scratch': 45.0, 'question_only': 41.5}.items():
-        folder = tmp_path / f'{name}_test'
-        folder.mkdir()
         metrics = {'accuracy': accuracy, 'majority_accuracy': 12.5, 'questions': 20, 'broken': 0}
         metrics |= {'accuracy/색': accuracy, 'questions/색': 12, 'accuracy/개수': accuracy, 'questions/개수': 8}
-        (folder / 'metrics.json').write_text(json.dumps({'metrics': metrics}), encoding='utf-8')
-        rows = [prediction(i, '색' if i % 2 else '개수', i % 3 > 0, str(tmp_path / 'a.jpg')) for i in range(20)]
-        lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
-        (folder / 'predictions.jsonl').write_text(lines, encoding='utf-8')
         (tmp_path / name).mkdir()
         training = [{'mode': 'train', 'step': s, 'vqa_loss': 3 / s, 'vqa_accuracy': 0.1 * s} for s in (1, 2)]
-        training += [{'mode': 'val', 'step': 2, 'accuracy': accuracy}]
+        training += [{'mode': 'val', 'step': 1, **dict.fromkeys(metrics, 1.0)}, {'mode': 'val', 'step': 2, **metrics}]
         (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
+    folder = tmp_path / 'vqa_test'
+    folder.mkdir()
+    (folder / 'metrics.json').write_text(json.dumps({'metrics': metrics | dict.fromkeys(
+        ('accuracy', 'accuracy/색', 'accuracy/개수'), 80.0)}), encoding='utf-8')
+    rows = [prediction(i, '색' if i % 2 else '개수', i % 3 > 0, str(tmp_path / 'a.jpg')) for i in range(20)]
+    lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+    (folder / 'predictions.jsonl').write_text(lines, encoding='utf-8')
     (tmp_path / 'pretrain').mkdir()
     names = ('mlm_loss', 'itm_loss', 'wpa_loss', 'mlm_accuracy', 'itm_accuracy', 'wpa_matched_distance')
     training = [{'mode': 'train', 'step': step, **dict.fromkeys(names, 1 / step)} for step in (10, 20)]
@@ -89,7 +90,7 @@ def finished(tmp_path):
     return tmp_path
 
 
-TAKEN = dict.fromkeys(('vqa_test', 'vqa_scratch_test', 'question_only_test'), 0.0)
+TAKEN = dict.fromkeys(('vqa', 'vqa_scratch', 'question_only'), 0.0)
 
 
 def test_the_recipe_from_nothing_has_no_run_from_scratch_beside_it(finished):

@@ -21,7 +21,7 @@ from kovilt.datasets.rooms.language import captions, questions
 from kovilt.datasets.rooms.scene import sample_scene
 from kovilt.errors import KoviltError
 
-VERSION = 6  # grows when the same seed would draw other bytes
+VERSION = 5  # grows when the same seed would draw other bytes
 QUALITY = 90
 ALONE = 0.25  # of the training pictures show one thing: what a name means is seen there first
 CHUNK = 16  # pictures a worker draws before it reports
