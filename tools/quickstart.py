@@ -55,22 +55,26 @@ LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything: pictures, and optimizer steps of 64 texts; `alone` is about pictures of one thing."""
+    """How much of everything: pictures, and optimizer steps of 64 texts.
+
+    `alone` is about pictures of one thing, `even` about the last steps of pre-training, which hide all words alike.
+    """
 
     images: int
     dev_images: int
     alone_images: int
     alone_steps: int
     pretrain_steps: int
+    even_steps: int
     vqa_steps: int
     val_interval: int
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(3000, 500, 0, 0, 200, 900, 450),
-    ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 6, 3),
-    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 16000, 20000, 2000),
-    ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 3),
+    ('quickstart', 'default'): Size(3000, 500, 0, 0, 200, 0, 900, 450),
+    ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 0, 6, 3),
+    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 12000, 4000, 20000, 2000),
+    ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 6, 3),
 }
 
 
@@ -88,7 +92,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     """The steps of a recipe, in order. `work` is the folder they write to."""
     own = recipe == 'rooms'
     data, tokenizer, alone = work / 'data', work / 'data' / 'tokenizer', work / 'data_alone'
-    body = f'{work}/pretrain/iter_{size.pretrain_steps}.pth' if own else BODY
+    body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
     start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
@@ -130,8 +134,12 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         train(
             'pretrain_alone', 'pre-train on single things · 사전학습 1단계', size.alone_steps, pretrain_step, LOSSES),
         train(
-            'pretrain', 'pre-train · 사전학습' if own else 'pre-train from scratch · 사전학습', size.pretrain_steps,
-            pretrain_step, LOSSES, f'{work}/pretrain_alone/iter_{size.alone_steps}.pth' if own else ''),
+            'pretrain', 'pre-train · 사전학습 2단계' if own else 'pre-train from scratch · 사전학습',
+            size.pretrain_steps, pretrain_step, LOSSES,
+            f'{work}/pretrain_alone/iter_{size.alone_steps}.pth' if own else ''),
+        train(
+            'pretrain_even', 'pre-train on all words alike · 사전학습 3단계', size.even_steps, pretrain_step, LOSSES,
+            f'{work}/pretrain/iter_{size.pretrain_steps}.pth'),
         export('body', 'write the body · 몸체 저장', body),
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
         train('vqa_scratch', 'the same from scratch · 사전학습 없이', size.vqa_steps, vqa_step, vqa),
@@ -142,7 +150,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         ),
         export('model', 'write the model · 모델 저장', model),
     ]
-    left_out = ('vqa_scratch',) if own else ('tokenizer', 'draw_alone', 'pretrain_alone', 'body')
+    left_out = ('vqa_scratch',) if own else ('tokenizer', 'draw_alone', 'pretrain_alone', 'pretrain_even', 'body')
     return [step for step in steps if step.name not in left_out]
 
 
