@@ -135,7 +135,7 @@ def watched(runner, outputs: dict | None) -> dict[str, torch.Tensor]:
 
 def has_bfloat16_units() -> bool:
     """Whether this CPU has AMX tiles: matrix products of bfloat16 at 7 to 9 times float32's speed."""
-    return torch.cpu._is_amx_tile_supported()
+    return getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)()
 
 
 def mixed_precision(optim_wrapper: dict, dtype: str = 'auto') -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import mmengine
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
@@ -392,7 +394,10 @@ def fill_sizes(model: dict, sizes: Mapping[str, Any], path: str = 'model') -> di
 
 
 def name_tokens(model: dict, tokenizer: PreTrainedTokenizerBase | None, path: str = 'model') -> None:
-    """Replaces the words of every `content_words` by the ids of their first pieces; without a tokenizer by none."""
+    """Replaces the words of every `content_words` by the ids of their first pieces; without a tokenizer by none.
+
+    Words that the tokenizer does not know are left out, with a warning that names them.
+    """
     for key, value in model.items():
         if isinstance(value, dict):
             name_tokens(value, tokenizer, f'{path}.{key}')
@@ -400,8 +405,12 @@ def name_tokens(model: dict, tokenizer: PreTrainedTokenizerBase | None, path: st
             pieces = {word: tokenizer.encode(word, add_special_tokens=False)[0] for word in value} if tokenizer else {}
             unknown = [word for word, piece in pieces.items() if piece == tokenizer.unk_token_id]
             if unknown:
-                raise KoviltError(f'{path}.content_words: the tokenizer does not know {unknown[0]!r}; leave it out')
-            model[key] = sorted(set(pieces.values()))
+                print_log(
+                    f'{path}.{key}: left out, as the tokenizer does not know them: {", ".join(unknown)}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            model[key] = sorted(set(pieces.values()) - {pieces[word] for word in unknown})
 
 
 def check_sizes(model: Mapping, sizes: Mapping[str, Any]) -> None:

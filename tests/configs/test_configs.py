@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from kovilt.engine.config import load_config
-from kovilt.engine.runner import fill_sizes
+from kovilt.engine.runner import fill_sizes, name_tokens
 from kovilt.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -22,8 +22,10 @@ SIZES = {'num_answers': 1000, 'vocab_size': 42_000, 'mask_token_id': 4, 'special
 def test_an_entry_is_right_and_its_model_is_built(entry):
     config = load_config(CONFIGS / entry)
     assert Config.fromstring(config.pretty_text, '.py').model == config.model     # a checkpoint carries it as text
+    filled = fill_sizes(config.model.to_dict(), SIZES)
+    name_tokens(filled, None)
     with torch.device('meta'):
-        model = MODELS.build(fill_sizes(config.model.to_dict(), SIZES))
+        model = MODELS.build(filled)
     body = sum(parameter.numel() for parameter in model.encoder.parameters())
     if 'rooms' not in entry.parts:
         assert body == 88_154_112 + 768 * SIZES['vocab_size']                    # the paper's base size

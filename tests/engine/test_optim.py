@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import tiny_config
+from tiny_models import tiny_config, tiny_tokenizer
 
 from kovilt.engine import optim as optim_module
 from kovilt.engine.optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor, mixed_precision
+from kovilt.engine.runner import name_tokens
 from kovilt.errors import KoviltError
 from kovilt.registry import MODELS
 
@@ -75,6 +76,21 @@ def test_the_forward_pass_alone_changes_precision(precision):
     change = torch.cat([(layer.weight - before).flatten(), torch.zeros(0)])
     assert 0 < change.norm() <= 0.1 * 1e-3 * 1.01  # clipped
     assert optim.grad_norm > 1e-3 and isinstance(optim.grad_norm, torch.Tensor)
+
+
+def test_words_of_a_config_become_tokens():
+    tokenizer = tiny_tokenizer()
+    model = dict(mlm_head=dict(content_words=['소파', '의자']), encoder=dict(hidden_size=8))
+    name_tokens(model, tokenizer)
+    assert model['mlm_head']['content_words'] == sorted(tokenizer.convert_tokens_to_ids(['소파', '의자']))
+    name_tokens(model, tokenizer)                                   # numbers stay what they are
+    assert len(model['mlm_head']['content_words']) == 2
+    known = dict(mlm_head=dict(content_words=['냉장고', '책']))
+    name_tokens(known, tokenizer)                                   # what it does not know is left out
+    assert known['mlm_head']['content_words'] == tokenizer.convert_tokens_to_ids(['책'])
+    untold = dict(mlm_head=dict(content_words=['소파']))
+    name_tokens(untold, None)
+    assert untold['mlm_head']['content_words'] == []
 
 
 def test_amp_chooses_what_the_device_can(monkeypatch):

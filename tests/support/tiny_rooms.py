@@ -13,7 +13,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TINY = """
 _base_ = {base!r}
 model = dict(encoder=dict(
-    hidden_size=16, num_layers=2, num_heads=2, patch_size=16, image_size=64, max_text_len=24, drop_rate={drop_rate}))
+    hidden_size=16, num_layers=2, num_heads=2, patch_size=16, image_size=64, max_text_len=24, drop_rate={drop_rate}),
+    {wpa})
 {pipelines}
 train_dataloader = dict(batch_size=16, num_workers=0, dataset=dict(
     image_pipeline=images, text_pipeline=texts{answers}{limit}))
@@ -65,6 +66,7 @@ def tiny_config(
             by_epoch=bool(epochs),
             length=length,
             more=more,
+            wpa='wpa_head=dict(block=1)' if task == 'pretrain' else '',
             answers=', answers=dict(min_count=2)' if task != 'pretrain' else '',
             limit=f', limit={limit}' if limit else '',
             pipelines=PIPELINES.format(tokenizer=f'{os.environ["KOVILT_ROOMS"]}/tokenizer'),

@@ -18,6 +18,8 @@ class WPAHead(nn.Module):
             matched pairs minus the sum over mismatched pairs, divided by their number together (ViLT, UNITER).
         beta: strength of IPOT's proximal term.
         iterations: IPOT's steps.
+        centred: compare states less their mean over the words, or patches, of their pair: what a whole pair has in
+            common, such as whether it matches, then brings no word nearer to any patch.
         block: the block of the encoder, counted from 1, whose states are aligned; None = the last, after the final norm
             (the paper). Of a shallow encoder the last states know whether the pair matches, so that pushing mismatched
             pairs apart turns into matching once more: there, an earlier block aligns words with patches.
