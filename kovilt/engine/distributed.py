@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 
@@ -37,6 +38,13 @@ def init_cpu_process_group(launcher: str) -> None:
             'tools/dist_test.sh or tools/slurm_train.sh'
         )
     torch.distributed.init_process_group('gloo')
+    atexit.register(_leave_process_group)
+
+
+def _leave_process_group() -> None:
+    """Before the interpreter ends: threads of gloo that outlive it abort a process which has done its work."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @MODEL_WRAPPERS.register_module()
