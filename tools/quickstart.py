@@ -62,19 +62,19 @@ class Size:
 
     images: int
     dev_images: int
-    alone_images: int
-    alone_steps: int
     pretrain_steps: int
-    even_steps: int
     vqa_steps: int
     val_interval: int
+    alone_images: int = 0
+    alone_steps: int = 0
+    even_steps: int = 0
 
 
 SIZES = {
-    ('quickstart', 'default'): Size(3000, 500, 0, 0, 200, 0, 900, 450),
-    ('quickstart', 'tiny'): Size(40, 8, 0, 0, 6, 0, 6, 3),
-    ('rooms', 'default'): Size(16000, 500, 8000, 3000, 12000, 4000, 20000, 2000),
-    ('rooms', 'tiny'): Size(40, 8, 10, 6, 6, 6, 6, 3),
+    ('quickstart', 'default'): Size(3000, 500, 200, 900, 450),
+    ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
+    ('rooms', 'default'): Size(16000, 500, 12000, 20000, 2000, alone_images=8000, alone_steps=3000, even_steps=4000),
+    ('rooms', 'tiny'): Size(40, 8, 6, 6, 3, alone_images=10, alone_steps=6, even_steps=6),
 }
 
 
@@ -111,6 +111,9 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         evaluations = 8 * size.dev_images * text * -(-steps // size.val_interval)
         return Step(name, title, command, work / name, start + steps * step + evaluations, watch)
 
+    def pretrain(name: str, title: str, steps: int, load_from: str = '') -> Step:
+        return train(name, title, steps, pretrain_step, LOSSES, load_from)
+
     def export(name: str, title: str, checkpoint: str) -> Step:
         return Step(
             name, title, ['tools/weights/export.py', checkpoint, f'{work}/{name}', '--overwrite'], work / name, start
@@ -127,22 +130,26 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     test += [] if own else ['--cfg-options', *with_tokenizer('val')]
     align = ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment']
     vqa = ('vqa_loss', 'vqa_accuracy')
-    steps = [
-        Step('draw', 'draw rooms · 방 그리기', [*draw, '--seed', '0'], data, 2 + size.images / 100),
-        Step('tokenizer', 'train the tokenizer · 토크나이저 학습', learn, tokenizer, 5 + size.images / 500),
-        Step('draw_alone', 'draw single things · 물건 하나씩 그리기', single, alone, 2 + size.alone_images / 200),
-        train(
-            'pretrain_alone', 'pre-train on single things · 사전학습 1단계', size.alone_steps, pretrain_step, LOSSES),
-        train(
-            'pretrain', 'pre-train · 사전학습 2단계' if own else 'pre-train from scratch · 사전학습',
-            size.pretrain_steps, pretrain_step, LOSSES,
-            f'{work}/pretrain_alone/iter_{size.alone_steps}.pth' if own else ''),
-        train(
-            'pretrain_even', 'pre-train on all words alike · 사전학습 3단계', size.even_steps, pretrain_step, LOSSES,
-            f'{work}/pretrain/iter_{size.pretrain_steps}.pth'),
-        export('body', 'write the body · 몸체 저장', body),
+    if own:
+        first = f'{work}/pretrain_alone/iter_{size.alone_steps}.pth'
+        second = f'{work}/pretrain/iter_{size.pretrain_steps}.pth'
+        pretraining = [
+            Step('tokenizer', 'train the tokenizer · 토크나이저 학습', learn, tokenizer, 5 + size.images / 500),
+            Step('draw_alone', 'draw single things · 물건 하나씩 그리기', single, alone, 2 + size.alone_images / 200),
+            pretrain('pretrain_alone', 'pre-train on single things · 사전학습 1단계', size.alone_steps),
+            pretrain('pretrain', 'pre-train · 사전학습 2단계', size.pretrain_steps, first),
+            pretrain('pretrain_even', 'pre-train on all words alike · 사전학습 3단계', size.even_steps, second),
+            export('body', 'write the body · 몸체 저장', body),
+        ]
+        scratch = []
+    else:
+        pretraining = [pretrain('pretrain', 'pre-train from scratch · 사전학습', size.pretrain_steps)]
+        scratch = [train('vqa_scratch', 'the same from scratch · 사전학습 없이', size.vqa_steps, vqa_step, vqa)]
+    return [
+        Step('draw', 'draw rooms · 방 그리기', [*draw, '--seed', '0'], data, 2 + size.images / 200),
+        *pretraining,
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
-        train('vqa_scratch', 'the same from scratch · 사전학습 없이', size.vqa_steps, vqa_step, vqa),
+        *scratch,
         train('question_only', 'the same without pictures · 그림 없이', size.vqa_steps, vqa_step / 4, vqa),
         Step('vqa_test', 'evaluate · 평가', test, tested, start + 8 * size.dev_images * text),
         Step(
@@ -150,8 +157,6 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         ),
         export('model', 'write the model · 모델 저장', model),
     ]
-    left_out = ('vqa_scratch',) if own else ('tokenizer', 'draw_alone', 'pretrain_alone', 'pretrain_even', 'body')
-    return [step for step in steps if step.name not in left_out]
 
 
 def read_results(work: Path, taken: Mapping[str, float]) -> dict:

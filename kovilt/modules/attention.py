@@ -64,8 +64,8 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) 
 def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
     """The same for all pairs at once by plain matrix products; what pads the rectangle has no weight.
 
-    For bfloat16 on a CPU, where products of many small runs, and the backward pass of torch's attention kernel
-    (8 times as long as this), would take most of a small model's step.
+    For bfloat16 on a CPU, where products of many small runs, or the backward pass of torch's attention kernel, would
+    take most of a small model's step.
     """
     asked, _, back = packing.rectangle(read)
     known, there, _ = packing.rectangle('all')

@@ -149,8 +149,8 @@ class Packing:
 def rounds_rows(device: torch.device) -> bool:
     """Whether numbers of rows should be `rounded` here: under bfloat16 autocast on a CPU.
 
-    oneDNN, which multiplies bfloat16 there, builds a program for every size that it meets, in about 2 ms, and each
-    batch has its own number of words. Rounding makes a small model's training step twice as fast.
+    oneDNN, which multiplies bfloat16 there, builds a program for every size that it meets, and each batch has its own
+    number of words: building would take longer than a small model's step.
     """
     return (
         device.type == 'cpu'

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from kovilt.datasets.rooms.scene import KINDS
 from kovilt.engine.config import load_config
 from kovilt.engine.runner import fill_sizes, name_tokens
 from kovilt.registry import MODELS
@@ -30,6 +31,10 @@ def test_an_entry_is_right_and_its_model_is_built(entry):
     if 'rooms' not in entry.parts:
         assert body == 88_154_112 + 768 * SIZES['vocab_size']                    # the paper's base size
     assert config.optim_wrapper.constructor == 'ViLTOptimWrapperConstructor'
+
+
+def test_the_names_that_rooms_hides_most_are_those_it_draws():
+    assert load_config(CONFIGS / 'rooms' / 'pretrain.py').model.mlm_head.content_words == list(KINDS)
 
 
 @pytest.mark.parametrize('entry', ENTRIES, ids=str)

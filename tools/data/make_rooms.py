@@ -28,7 +28,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         '--dev-images', type=int, metavar='M', help='validation pictures (default: a tenth of N, 1 to 1000)'
     )
     parser.add_argument(
-        '--alone', type=float, default=0.25, metavar='SHARE', help='training pictures with one thing (default: 0.25)'
+        '--alone', type=float, metavar='SHARE', help='training pictures that show one thing (default: a quarter)'
     )
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='same seed, same bytes (default: 0)')
     parser.add_argument('--workers', type=int, metavar='W', help='processes that draw (default: one per CPU)')
@@ -42,7 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for option in ('images', 'dev_images', 'workers'):
         if getattr(args, option) < 1:
             parser.error(f'--{option.replace("_", "-")} must be at least 1, not {getattr(args, option)}')
-    if not 0 <= args.alone <= 1:
+    if args.alone is not None and not 0 <= args.alone <= 1:
         parser.error(f'--alone must be between 0 and 1, not {args.alone}')
     return args
 
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             workers=args.workers,
             zipped=args.zip,
-            alone=args.alone,
+            **({} if args.alone is None else {'alone': args.alone}),
             progress=progress_line(),
         )
         how = 'drawn' if made else 'already there'

@@ -1,0 +1,21 @@
+"""The benchmark of a training step prints both times and their ratio, for either kind of model."""
+
+from argparse import Namespace
+
+import pytest
+from tiny_rooms import CONFIGS
+
+from kovilt.errors import KoviltError
+from tools.benchmark import training_step
+
+
+@pytest.mark.parametrize('name', ['pretrain', 'vqa'])
+def test_it_prints_a_line(name, capsys):
+    training_step.main(Namespace(config=str(CONFIGS / 'rooms' / f'{name}.py'), texts=4, steps=1))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert 'width 192, 4 blocks' in line and 'float32' in line and 'ratio' in line
+
+
+def test_a_batch_of_one_has_no_partner():
+    with pytest.raises(KoviltError, match='--texts must be at least 2'):
+        training_step.main(Namespace(config=str(CONFIGS / 'rooms' / 'vqa.py'), texts=1, steps=1))
