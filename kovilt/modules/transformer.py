@@ -17,7 +17,11 @@ def activation_function(name: Activation) -> Callable[[Tensor], Tensor]:
     """ViLT's exact GELU, or ReLU, with which small models train faster on a CPU."""
     if name not in ('gelu', 'relu'):
         raise ValueError(f"activation {name!r} is neither 'gelu' nor 'relu'")
-    return F.gelu if name == 'gelu' else F.relu
+    return F.gelu if name == 'gelu' else _relu
+
+
+def _relu(x: Tensor) -> Tensor:
+    return F.threshold(x, 0.0, 0.0)  # the same; torch's relu takes three times as long in bfloat16 on a CPU
 
 
 class MLP(nn.Module):

@@ -96,11 +96,11 @@ def test_words_of_a_config_become_tokens():
 def test_amp_chooses_what_the_device_can(monkeypatch):
     plain = dict(type='ViLTOptimWrapper', optimizer=ADAMW, precision='float32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(optim_module, 'has_bfloat16_units', lambda: True)
+    monkeypatch.setattr(optim_module, 'has_fast_bfloat16', lambda: True)
     assert mixed_precision(plain) == dict(type='ViLTOptimWrapper', optimizer=ADAMW, precision='bfloat16')
     muon = mixed_precision(dict(plain, optimizer=dict(type='MuonAdamW', lr=1e-3)))
     assert muon['optimizer'] == dict(type='MuonAdamW', lr=1e-3, precision='bfloat16')
-    monkeypatch.setattr(optim_module, 'has_bfloat16_units', lambda: False)
+    monkeypatch.setattr(optim_module, 'has_fast_bfloat16', lambda: False)
     assert mixed_precision(plain) == plain and mixed_precision(plain, 'bfloat16')['precision'] == 'bfloat16'
     with pytest.raises(KoviltError, match='needs a CUDA device'):
         mixed_precision(plain, 'float16')
