@@ -48,7 +48,7 @@ class Run(NamedTuple):
 RUNS = {
     'vqa': Run('', 'pre-trained body', 'fine-tuned from {body} · 사전학습'),
     'vqa_scratch': Run('scratch_', 'from scratch', 'as many steps from scratch · 사전학습 없이'),
-    'question_only': Run('question_only_', 'no picture', 'as many steps without pictures · 그림 없이'),
+    'question_only': Run('question_only_', 'no picture', 'without pictures · 그림 없이'),
 }
 LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 
@@ -73,7 +73,7 @@ class Size:
 SIZES = {
     ('quickstart', 'default'): Size(3000, 500, 200, 900, 450),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
-    ('rooms', 'default'): Size(16000, 500, 12000, 20000, 2000, alone_images=8000, alone_steps=3000, even_steps=4000),
+    ('rooms', 'default'): Size(40000, 500, 7000, 16000, 2000, alone_images=8000, alone_steps=3000, even_steps=2000),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3, alone_images=10, alone_steps=6, even_steps=6),
 }
 
@@ -95,7 +95,8 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
-    start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
+    start, pretrain_step, vqa_step, text = 8, 0.25, 0.2, 0.002
+    blind_steps = min(size.vqa_steps, 2000)  # language alone is learned by then
 
     def with_tokenizer(*loaders: str) -> list[str]:
         return [] if own else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={BODY}' for loader in loaders]
@@ -150,7 +151,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         *pretraining,
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
         *scratch,
-        train('question_only', 'the same without pictures · 그림 없이', size.vqa_steps, vqa_step / 4, vqa),
+        train('question_only', 'the same without pictures · 그림 없이', blind_steps, vqa_step / 4, vqa),
         Step('vqa_test', 'evaluate · 평가', test, tested, start + 8 * size.dev_images * text),
         Step(
             'alignment', 'words and boxes · 단어와 상자', align, work / 'alignment', start + 5 * size.dev_images * text
