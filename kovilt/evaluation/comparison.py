@@ -11,7 +11,7 @@ import numpy as np
 
 from kovilt.errors import KoviltError
 
-from .scoring import bootstrap_interval, mcnemar
+from .scoring import bootstrap_interval, largest_first, mcnemar
 
 NEEDED = ('question_id', 'image', 'truth', 'answer_type', 'correct', 'tolerant_correct')
 
@@ -86,7 +86,6 @@ def compare_predictions(
             'difference_interval': list(bootstrap_interval(gain, pictures[own], resamples=resamples, seed=seed)),
         }
 
-    distinct, counts = np.unique(kinds, return_counts=True)
     only_a, only_b = int((score_a > score_b).sum()), int((score_b > score_a).sum())
     return {
         **part(slice(None)),
@@ -95,7 +94,7 @@ def compare_predictions(
         'only_a': only_a,
         'only_b': only_b,
         'mcnemar_p': mcnemar(only_a, only_b),
-        'types': {str(kind): part(kinds == kind) for _, kind in sorted(zip(-counts, distinct, strict=True)) if kind},
+        'types': {kind: part(kinds == kind) for kind in largest_first(kinds)},
     }
 
 

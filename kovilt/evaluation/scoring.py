@@ -46,6 +46,12 @@ def tolerant_score(answer: str, truths: Sequence[str]) -> float:
     return answer_score(tolerant_form(answer), [tolerant_form(truth) for truth in truths])
 
 
+def largest_first(parts: np.ndarray) -> list[str]:
+    """The names of the parts of a question set, the largest first; `parts` (N,) holds each question's, "" for none."""
+    distinct, counts = np.unique(parts, return_counts=True)
+    return [str(name) for _, name in sorted(zip(-counts, distinct, strict=True)) if name]
+
+
 def bootstrap_interval(
     values: np.ndarray, pictures: Sequence | np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:

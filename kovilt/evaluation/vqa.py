@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from kovilt.datasets.korean import normalize_korean
 from kovilt.registry import METRICS
 
-from .scoring import answer_score, bootstrap_interval, human_answers, most_frequent, tolerant_score
+from .scoring import answer_score, bootstrap_interval, human_answers, largest_first, most_frequent, tolerant_score
 from .table import format_table
 
 LENGTH_EDGES = (1, 4, 7, 10)  # words of a question
@@ -145,7 +145,7 @@ class VQAAccuracy(BaseMetric):
         types = np.array([question.answer_type for question in questions])
         header = ['answer type', 'questions', 'accuracy'] + ['coverage'] * (reachable is not None)
         rows = []
-        for name in [*_largest_first(types), '']:
+        for name in [*largest_first(types), '']:
             key, own = (f'/{name}', types == name) if name else ('', slice(None))
             row = [name or 'all', f'{metrics[f"questions{key}"]:,}', f'{metrics[f"accuracy{key}"]:.2f}']
             rows.append(row + ([] if reachable is None else [f'{_percent(reachable[own] > 0):.2f}']))
@@ -184,7 +184,7 @@ def _parts(division: str, names: list[str], scores: np.ndarray) -> dict[str, flo
     """Accuracy and number of questions of each part of a division; `names` (N,) says whose part each question is."""
     places = np.array(names)
     metrics: dict[str, float | int] = {}
-    for name in _largest_first(places):
+    for name in largest_first(places):
         own = scores[places == name]
         metrics |= {f'accuracy{division}/{name}': _percent(own), f'questions{division}/{name}': len(own)}
     return metrics
@@ -196,9 +196,3 @@ def _band(value: int, edges: tuple[int, ...]) -> str:
     if place == 0:
         return '0'
     return f'{edges[-1]}+' if place == len(edges) else f'{edges[place - 1]}-{edges[place] - 1}'
-
-
-def _largest_first(names: np.ndarray) -> list[str]:
-    """The distinct names but "", which is no part, the most frequent first."""
-    distinct, counts = np.unique(names, return_counts=True)
-    return [str(name) for _, name in sorted(zip(-counts, distinct, strict=True)) if name]
