@@ -95,7 +95,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
-    start, pretrain_step, vqa_step, text = 8, 0.25, 0.2, 0.002
+    start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
     blind_steps = min(size.vqa_steps, 2000)  # language alone is learned by then
 
     def with_tokenizer(*loaders: str) -> list[str]:

@@ -139,7 +139,8 @@ def has_fast_bfloat16() -> bool:
     AMD's takes half of float32's time (Zen 4 and later); Intel's without AMX takes twice as much.
     """
     can = getattr(torch.cpu, 'get_capabilities', dict)()
-    return can.get('amx_bf16', False) or (can.get('avx512_bf16', False) and can.get('cpu_name', '').startswith('AMD'))
+    amd = can.get('cpu_name', '').startswith('AMD')
+    return can.get('amx_bf16', False) or (amd and can.get('avx512_bf16', False))
 
 
 def mixed_precision(optim_wrapper: dict, dtype: str = 'auto') -> dict:
