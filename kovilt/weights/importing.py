@@ -26,7 +26,7 @@ from .vocabulary import exchange_table
 
 _MAX_TEXT_LEN = 40                      # ViLT 4.1
 _LONG_OVER_SHORT = 1333 / 800           # of a picture's sides; ViLT's rule
-_NAMES_SHOWN = 6
+_NAMES_SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _report(source: Source, fates: list[_Fate]) -> ImportReport:
         're-made': '; '.join(fate.how for fate in said['re-made']),
         'new': said['new'] and f'{_counts(said["new"])}: {_names(fate.key for fate in said["new"])}',
         'dropped': '; '.join(f'{reason} ({_names(names)})' for reason, names in by_reason.items()),
-        'read': '; '.join(source.notes),
+        'notes': '; '.join(source.notes),
         'body': f'{100 * share:.1f} % of {whole:,} numbers, without the word table',
     }
     return ImportReport(share, {key: value for key, value in rows.items() if value})

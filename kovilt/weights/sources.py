@@ -159,18 +159,20 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
         if any(value != 0.5 for value in files.processor.get(key, ())):
             raise KoviltError(
                 f'{name}: its {key} is {files.processor[key]}, but kovilt scales pictures to -1..1 (0.5); take another')
-    own = tokenizer or files.tokenizer
+    own, notes = tokenizer or files.tokenizer, files.notes
+    if WORDS in state and own is None:
+        notes += ('its tokenizer is not known, so no word is kept; --source-tokenizer names it',)
     return Source(
         name=files.path.name,
         layout=layout,
         state=state,
         encoder=encoder,
-        pieces=_pieces(own, encoder['vocab_size']) if own and 'vocab_size' in encoder else {},
+        pieces=_pieces(own, encoder['vocab_size']) if own and WORDS in state else {},
         short=(files.processor.get('size') or {}).get('shortest_edge'),
         labels=files.labels,
         sha256=files.sha256,
         dropped=dropped,
-        notes=files.notes,
+        notes=notes,
     )
 
 
