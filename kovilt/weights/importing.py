@@ -188,13 +188,15 @@ def _build(model_cfg: Mapping[str, Any], source: str) -> nn.Module:
 
 
 def _check_sizes(source: Source, model_cfg: Mapping[str, Any], name: str) -> None:
-    """KoviltError for tensors that have no place in a model of the source's own sizes, or another size there."""
+    """KoviltError for tensors that a model of the source's own sizes has no place for, or misses in a head."""
     from kovilt.engine.checkpoint import differences
 
     with torch.device('meta'):
         whole = _build(dict(model_cfg, encoder=model_cfg['encoder'] | source.encoder), name)
     expected = dict(whole.named_parameters())
-    found = differences({key: expected[key] for key in expected if key in source.state}, source.state)
+    parts = {key.split('.')[0] for key in source.state} - {'encoder'}
+    needed = {key: expected[key] for key in expected if key in source.state or key.split('.')[0] in parts}
+    found = differences(needed, source.state)
     if found:
         more = f' and {len(found) - 3} more' if len(found) > 3 else ''
         raise KoviltError(f'{name}: not a whole {source.layout}: {"; ".join(found[:3])}{more}')
@@ -202,7 +204,7 @@ def _check_sizes(source: Source, model_cfg: Mapping[str, Any], name: str) -> Non
 
 @dataclass(frozen=True)
 class _Fate:
-    """What became of a parameter: 'kept', 'resized', 're-made' or 'new'; how many numbers the source gave it; how."""
+    """What became of a parameter: 'kept', 'resized', 're-made' or 'new'; what the source gave of it; how."""
 
     key: str
     numbers: int
@@ -211,36 +213,41 @@ class _Fate:
     how: str = ''
 
 
+@torch.no_grad()
 def _fit(model: nn.Module, source: Source, pieces: Mapping[str, int], bert: Vocabulary | None) -> list[_Fate]:
     """Fills `model` from the source and the BERT; what neither gives keeps its new weights."""
     generator = torch.Generator().manual_seed(0)
     fates = []
     for key, parameter in model.named_parameters():
-        theirs, numbers = source.state.get(key), parameter.numel()
-        donors = [given for given in (source.vocabulary, bert) if given and key in given.tables]
-        if key in WORD_TABLES and donors:
-            table, given = exchange_table(key, pieces, donors, generator)
-            counts = dict(zip((donor is bert for donor in donors), given, strict=True))
-            own, others, row = counts.get(False, 0), counts.get(True, 0), numbers // len(parameter)
-            drawn = len(table) - own - others
-            how = f'{key}: {own:,} of {len(table):,} tokens kept, {others:,} from the BERT, {drawn:,} drawn'
-            same = theirs is not None and len(theirs) == len(table)
-            word = 're-made' if others or drawn else 'kept' if same else 'resized'
-            fates.append(_Fate(key, numbers, word, own * row, how))
+        theirs, numbers, taken, how = source.state.get(key), parameter.numel(), parameter.numel(), ''
+        word, table = 'kept', theirs
+        if key in WORD_TABLES and any(given and key in given.tables for given in (source.vocabulary, bert)):
+            table, word, taken, how = _words(key, pieces, source.vocabulary, bert, generator)
         elif theirs is None:
-            fates.append(_Fate(key, numbers, 'new'))
-            continue
-        elif theirs.shape == parameter.shape:
-            table = theirs
-            fates.append(_Fate(key, numbers, 'kept', numbers))
-        elif key == PICTURE_POSITIONS:
-            table = _resized(theirs, parameter)
-            fates.append(_Fate(key, numbers, 'resized', numbers, f'{key}: {len(theirs)} to {len(table)} positions'))
-        else:
-            table, taken = _lengthened(theirs, parameter, generator)
-            fates.append(_Fate(key, numbers, 'resized', taken, f'{key}: {len(theirs)} to {len(table)} positions'))
-        parameter.data.copy_(table)
+            word, table, taken = 'new', parameter, 0
+        elif theirs.shape != parameter.shape:
+            word = 'resized'
+            if key == PICTURE_POSITIONS:
+                table = _resized(theirs, parameter)
+            else:
+                table, taken = _lengthened(theirs, parameter, generator)
+            how = f'{key}: {len(theirs)} to {len(table)} positions'
+        parameter.copy_(table)
+        fates.append(_Fate(key, numbers, word, taken, how))
     return fates
+
+
+def _words(
+    key: str, pieces: Mapping[str, int], own: Vocabulary, bert: Vocabulary | None, generator: torch.Generator
+) -> tuple[Tensor, str, int, str]:
+    """The table `key` for the tokens `pieces`, its fate in a word, how many numbers are the source's, and how."""
+    donors = [given for given in (own, bert) if given and key in given.tables]
+    table, given = exchange_table(key, pieces, donors, generator)
+    kept = given[0] if key in own.tables else 0
+    drawn = len(table) - sum(given)
+    how = f'{key}: {kept:,} of {len(table):,} tokens kept, {sum(given) - kept:,} from the BERT, {drawn:,} drawn'
+    word = 're-made' if kept < len(table) else 'kept' if len(own.tables[key]) == kept else 'resized'
+    return table, word, kept * table[0].numel(), how
 
 
 def _resized(table: Tensor, like: Tensor) -> Tensor:
@@ -254,7 +261,7 @@ def _resized(table: Tensor, like: Tensor) -> Tensor:
 def _lengthened(table: Tensor, like: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
     """The first text positions, further ones drawn as words are, and how many numbers were there before."""
     places = [{str(place): place for place in range(len(rows))} for rows in (table, like)]
-    rows, (given,) = exchange_table('', places[1], [Vocabulary('', places[0], {'': table})], generator)
+    rows, (given,) = exchange_table('', places[1], [Vocabulary(places[0], {'': table})], generator)
     return rows, given * table.shape[1]
 
 
@@ -272,7 +279,7 @@ def _report(source: Source, fates: list[_Fate]) -> ImportReport:
         'resized': '; '.join(fate.how for fate in said['resized']),
         're-made': '; '.join(fate.how for fate in said['re-made']),
         'new': said['new'] and f'{_counts(said["new"])}: {_names(fate.key for fate in said["new"])}',
-        'dropped': '; '.join(f'{reason} ({_names(names)})' for reason, names in by_reason.items()),
+        'dropped': '; '.join(f'{reason} ({len(names)}: {_names(names)})' for reason, names in by_reason.items()),
         'notes': '; '.join(source.notes),
         'body': f'{100 * share:.1f} % of {whole:,} numbers, without the word table',
     }

@@ -89,7 +89,6 @@ class Vocabulary:
     pieces: id of each token; empty where nobody says. tables: by kovilt's names, (V, D) or (V,).
     """
 
-    name: str
     pieces: Mapping[str, int]
     tables: Mapping[str, Tensor]
 
@@ -111,7 +110,7 @@ class Source:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.name, self.pieces, {key: self.state[key] for key in WORD_TABLES if key in self.state})
+        return Vocabulary(self.pieces, {key: self.state[key] for key in WORD_TABLES if key in self.state})
 
 
 @dataclass(frozen=True)
@@ -156,10 +155,10 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
         state['mlm_head.decoder.weight'] = state[WORDS]                    # HuggingFace ties them and saves one
     encoder = _encoder(state, files.sizes, num_heads, name)
     for key in ('image_mean', 'image_std'):
-        if any(value != 0.5 for value in files.processor.get(key, ())):
+        if any(value != 0.5 for value in files.processor.get(key) or ()):
             raise KoviltError(
                 f'{name}: its {key} is {files.processor[key]}, but kovilt scales pictures to -1..1 (0.5); take another')
-    own, notes = tokenizer or files.tokenizer, files.notes
+    own, notes, size = tokenizer or files.tokenizer, files.notes, files.processor.get('size')
     if WORDS in state and own is None:
         notes += ('its tokenizer is not known, so no word is kept; --source-tokenizer names it',)
     return Source(
@@ -168,7 +167,7 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
         state=state,
         encoder=encoder,
         pieces=_pieces(own, encoder['vocab_size']) if own and WORDS in state else {},
-        short=(files.processor.get('size') or {}).get('shortest_edge'),
+        short=size.get('shortest_edge') if isinstance(size, dict) else size,       # older files: a number
         labels=files.labels,
         sha256=files.sha256,
         dropped=dropped,
@@ -199,7 +198,7 @@ def read_bert(path: str | Path) -> Vocabulary:
         expected = words.shape[: table.ndim]
         if table.shape != expected:
             raise KoviltError(f'{path}: the table for {key} is {tuple(table.shape)} instead of {tuple(expected)}')
-    return Vocabulary(files.path.name, _pieces(files.tokenizer, len(words)), tables)
+    return Vocabulary(_pieces(files.tokenizer, len(words)), tables)
 
 
 def _read_files(path: Path) -> _Files:

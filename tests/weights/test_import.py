@@ -152,14 +152,14 @@ def test_huggingface_guesses_the_same_words(mlm, imported, tmp_path, tied):
 def test_other_heads_are_left_behind_and_the_body_is_the_same(imported, tmp_path):
     retrieval = randomised(ViltForImageAndTextRetrieval(VILT), seed=2)
     ours, report = imported(saved(retrieval, tmp_path / 'retrieval'))
-    assert report.rows['dropped'] == 'retrieval head (rank_output.bias, rank_output.weight)'
+    assert report.rows['dropped'] == 'retrieval head (2: rank_output.bias, rank_output.weight)'
     reference = to_huggingface(ours.state_dict())
     assert all(torch.equal(reference[key], tensor) for key, tensor in retrieval.state_dict().items() if 'vilt' in key)
 
     config = ViltConfig(**VILT.to_dict() | dict(num_images=2, modality_type_vocab_size=3, id2label={0: 'no', 1: 'yes'}))
     nlvr2 = randomised(ViltForImagesAndTextClassification(config), seed=3)
     ours, report = imported(saved(nlvr2, tmp_path / 'nlvr2'))
-    assert 'head for several pictures (NLVR2) (classifier.' in report.rows['dropped']
+    assert 'head for several pictures (NLVR2) (6: classifier.' in report.rows['dropped']
     assert 'further pictures' in report.rows['dropped'] and not hasattr(ours, 'vqa_head')
     modality = nlvr2.vilt.embeddings.token_type_embeddings.weight[:2]
     assert torch.equal(ours.encoder.modality_embed.weight, modality)
@@ -200,7 +200,7 @@ def test_the_original_layout_scores_as_huggingfaces(vqa, mlm, imported, tmp_path
     torch.testing.assert_close(word_scores(ours, batch)[mask], untied(**inputs).logits[mask], atol=1e-4, rtol=1e-4)
     assert torch.equal(ours.itm_head.fc.weight, matching['itm_score.fc.weight'])
     assert report.body_share == 1 and 'new' not in report.rows
-    assert 'retrieval head (rank_output.weight)' in report.rows['dropped']
+    assert 'retrieval head (1: rank_output.weight)' in report.rows['dropped']
     assert 'pytorch_lightning' not in sys.modules
 
     with pytest.raises(KoviltError, match='does not say its 5 answers; give them by --answers'):
@@ -262,7 +262,7 @@ def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
     theirs = {key.replace('vit.', 'vilt.'): tensor for key, tensor in tensors.items()}
     assert {key for key in theirs if not torch.equal(reference.get(key, torch.empty(0)), theirs[key])} == {
         'classifier.weight', 'classifier.bias'}
-    assert report.rows['dropped'] == 'ImageNet head (classifier.bias, classifier.weight)'
+    assert report.rows['dropped'] == 'ImageNet head (2: classifier.bias, classifier.weight)'
 
     save_file(timm(tensors), tmp_path / 'timm.safetensors')
     again, report = imported(tmp_path / 'timm.safetensors', tokenizer=korean, num_heads=2)
@@ -300,6 +300,9 @@ def test_pictures_are_prepared_as_the_source_wants_them(vqa, vit, korean, tmp_pa
     import_weights(folder, tmp_path / 'model')
     resize, cut = load_model_folder(tmp_path / 'model').image_pipeline[1:]
     assert resize == dict(type='ResizeViLT', short=48, long=79, divisor=8) and cut['patch_size'] == 8
+    (folder / 'preprocessor_config.json').write_text('{"size": 40}')                 # as older files say it
+    import_weights(folder, tmp_path / 'older')
+    assert load_model_folder(tmp_path / 'older').image_pipeline[1]['short'] == 40
     (folder / 'preprocessor_config.json').write_text('{"image_mean": [0.485, 0.456, 0.406]}')
     with pytest.raises(KoviltError, match='image_mean is .0.485'):
         import_weights(folder, tmp_path / 'model2')
@@ -439,6 +442,8 @@ def set_number(value):
         (having(vilt__layernorm__bias=lambda t: torch.ones(15)), {}, r'encoder.norm.bias is \(15,\) there and \(16,'),
         (having(vilt__embeddings__position_embeddings=lambda t: torch.ones(1, 18, 16)), {}, '18 positions; kovilt has'),
         (having(vilt__embeddings__position_embeddings=lambda t: torch.ones(18)), {}, 'size of the model is unknown'),
+        (without('classifier.0.bias'), {}, 'vqa_head.fc1.bias is missing there'),
+        (without('classifier.3.weight'), {}, 'vqa_head.fc1.weight has no place here'),
         (without('vilt.embeddings.position_embeddings'), {}, 'image.pos_embed is missing, so the size of the model'),
         (having(mlm_score__bias=lambda t: torch.ones(25), mlm_score__decoder__bias=lambda t: torch.zeros(25)), {},
          'mlm_score.bias and mlm_score.decoder.bias differ'),
