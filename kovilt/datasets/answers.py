@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from kovilt.errors import KoviltError
 
 from .korean import normalize_korean
+
+
+def soft_scores(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How right each distinct answer to one question is, from how many people gave it; float32 (k,), 0 to 1.
+
+    VQA's rule: an answer is right when at least three others gave it, min(n / 3, 1), averaged over leaving out each
+    person in turn. For ten people that is 0.3, 0.6, 0.9 and, from four on, 1, as in ViLT. Of N people with one left
+    out, N - 1 remain; where they are fewer than three, all of them have to agree, so that a unanimous answer is always
+    1: the only answer of a set with one answer a question too, which the rule for ten would hold down to 0.3.
+    """
+    counts = np.asarray(counts)
+    people = counts.sum()
+    return np.minimum(counts / people * max((people - 1) / 3, 1.0), 1.0).astype(np.float32)
 
 
 class AnswerVocabulary:
@@ -47,6 +62,10 @@ class AnswerVocabulary:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+    def classes(self, answers: Iterable[str]) -> np.ndarray:
+        """int64 (n,): the class of each answer, -1 for one outside."""
+        return np.array([self.class_of.get(answer, -1) for answer in answers], dtype=np.int64)
 
     def coverage(self, counts: Mapping[str, int]) -> float:
         """Share (0 to 1) of rows, given as how often each answer occurs in them, whose answer is in the vocabulary."""
