@@ -23,8 +23,8 @@ _NUMBERED = re.compile(r'_\d+$')  # one subset may come in several zips: 실내 
 Parts = tuple[str, ...]  # the normalised names that lead to a file beneath data_root, its own without suffix last
 
 
-class LabelFile(NamedTuple):
-    """A file or zip with labels."""
+class FoundFile(NamedTuple):
+    """A JSON file or a zip."""
 
     path: str
     parts: Parts
@@ -34,7 +34,7 @@ class PictureFiles(NamedTuple):
     """Folders and zips that hold pictures."""
 
     folders: list[Folder]
-    zips: list[LabelFile]
+    zips: list[FoundFile]
 
 
 class JSONFile(NamedTuple):
@@ -55,7 +55,7 @@ class AIHubQuestions(QuestionDataset):
     SET: ClassVar[str]  # as messages call it: 'AI-Hub 101'
     SPLIT_WORDS: ClassVar[dict[str, str]] = {'train': 'training', 'val': 'validation'}
 
-    def _discover(self) -> tuple[list[LabelFile], PictureFiles]:
+    def _discover(self) -> tuple[list[FoundFile], PictureFiles]:
         """Label files and pictures of the split.
 
         Raises:
@@ -72,7 +72,7 @@ class AIHubQuestions(QuestionDataset):
                 if suffix not in ('.json', '.zip'):
                     has_pictures |= suffix in PICTURE_SUFFIXES
                     continue
-                file = LabelFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
+                file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
                 split = self._split_of(file.parts)
                 if self._is_label(file.parts, suffix):
                     (labels if split == self.split else elsewhere).append(file)
@@ -105,7 +105,7 @@ def is_label(parts: Parts) -> bool:
     return any(part.startswith(LABEL_PREFIX) or part.lower() in LABEL_FOLDERS for part in parts)
 
 
-def json_files(label: LabelFile) -> Iterator[JSONFile]:
+def json_files(label: FoundFile) -> Iterator[JSONFile]:
     """The file itself, or each JSON file in a zip."""
     if label.path.lower().endswith('.json'):
         yield JSONFile(label.path, label.parts, functools.partial(open, label.path, 'rb'))

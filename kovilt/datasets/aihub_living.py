@@ -8,7 +8,7 @@ from typing import Any
 from kovilt.registry import DATASETS
 
 from .aihub import LABEL_FOLDERS, LABEL_PREFIX, AIHubQuestions, JSONFile, Parts, index_by_subset, json_files, unnumbered
-from .json_rows import JSONRows, required
+from .json_rows import JSONRows, read_rows, required
 from .pictures import PictureIndex
 
 
@@ -45,25 +45,22 @@ class AIHubLivingVQA(AIHubQuestions):
     ) -> Iterator[dict[str, Any]]:
         """The rows of one label file."""
         numbers: dict[str, int] = {}  # image_id -> picture of this dataset
-        with file.open() as stream:
-            for key, row in (rows := JSONRows(stream, file.path)):
-                if key != 'question':
-                    continue
-                image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
-                if image_id not in listed and not self.test_mode:
-                    self.left_out['image_id not among the images of its file'] += 1
-                    continue
-                if image_id not in numbers:
-                    found = listed.get(image_id, f'image_id {image_id}')
-                    place, name = (pictures[found], '') if isinstance(found, int) else (None, found)
-                    numbers[image_id] = self.add_picture(place, identity=f'aihub101/{subset}/{image_id}', name=name)
-                yield {
-                    'image': numbers[image_id],
-                    'question': required(row, 'question', rows),
-                    'question_id': question_id,
-                    'answer': row.get('answer'),
-                    'answer_type': row.get('answer_type'),
-                }
+        for row, rows in read_rows(file.open, file.path, 'question'):
+            image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
+            if image_id not in listed and not self.test_mode:
+                self.left_out['image_id not among the images of its file'] += 1
+                continue
+            if image_id not in numbers:
+                found = listed.get(image_id, f'image_id {image_id}')
+                place, name = (pictures[found], '') if isinstance(found, int) else (None, found)
+                numbers[image_id] = self.add_picture(place, identity=f'aihub101/{subset}/{image_id}', name=name)
+            yield {
+                'image': numbers[image_id],
+                'question': required(row, 'question', rows),
+                'question_id': question_id,
+                'answer': row.get('answer'),
+                'answer_type': row.get('answer_type'),
+            }
 
 
 def _list_images(file: JSONFile, pictures: PictureIndex, groups: list[str]) -> dict[str, int | str]:

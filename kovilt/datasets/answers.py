@@ -6,12 +6,36 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kovilt.errors import KoviltError
 
+from .json_rows import Rows
 from .korean import normalize_korean
+
+
+def human_answers(value: Any, rows: Rows) -> list[Any]:
+    """The answers of several people as labels hold them: strings, or objects with an `answer` (VQAv2, KVQA); or None.
+
+    Raises:
+        KoviltError: anything else, with its place.
+    """
+    if not isinstance(value, list | None):
+        raise KoviltError(
+            f"{rows.place}: 'answers' is no list, but {str(value)[:40]!r}; a single one is called 'answer'"
+        )
+    answers = []
+    for answer in value or ():
+        if isinstance(answer, dict) and 'answer' in answer:
+            answer = answer['answer']
+        if not isinstance(answer, str | int | float | None):
+            raise KoviltError(
+                f"{rows.place}: expecting a string or an object with 'answer', found {str(answer)[:40]!r}"
+            )
+        answers.append(answer)
+    return answers
 
 
 def soft_scores(counts: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 from kovilt.errors import KoviltError, nearest
@@ -36,6 +36,21 @@ def required(row: Any, key: str, rows: Rows) -> str:
     if row.get(key) is None:
         raise KoviltError(f'{rows.place}: no {key!r} in this row{nearest(key, row)}; every row needs it')
     return str(row[key])
+
+
+def read_rows(open_file: Callable[[], BinaryIO], path: str, key: str | None) -> Iterator[tuple[Any, JSONRows]]:
+    """Each row that stands under `key` (None: in the top-level list), with the `JSONRows` that knows its place.
+
+    Raises:
+        KoviltError: as `JSONRows`, or the file cannot be opened.
+    """
+    try:
+        stream = open_file()
+    except OSError as error:
+        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
+    with stream:
+        rows = JSONRows(stream, path)
+        yield from ((row, rows) for found, row in rows if found == key)
 
 
 class JSONRows:
