@@ -137,8 +137,9 @@ class CSVTable:
                     row['answers'] = row['answers'].split(_BETWEEN_ANSWERS)
                 yield row
         except csv.Error as error:
-            raise KoviltError(
-                f'{self.place}: not CSV ({error}); a cell with a quote, comma or line needs "quotes"'
+            raise KoviltError(  # the row that could not be read begins after the last that could
+                f'{self.path}, line {self.line + 1}: not CSV ({error}); a cell with a quote, comma or line needs '
+                '"quotes" around it'
             ) from None
 
 

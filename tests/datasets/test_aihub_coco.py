@@ -43,7 +43,9 @@ def test_karpathys_splits_take_the_place_of_the_folders(data):
 
     assert numbers('train') == [1, 2, 3]
     assert (numbers('val'), numbers('test'), numbers('trainval')) == ([4], [5], [1, 2, 3, 4])
-    with pytest.raises(KoviltError, match="split='dev': AI-Hub 261 with karpathy has 'train', 'val', 'test', 'trainval'"):
+    with pytest.raises(
+        KoviltError, match="split='dev': AI-Hub 261 with karpathy has 'train', 'val', 'test', 'trainval'"
+    ):
         open_(data, 'dev', karpathy='dataset_coco.json')
 
 
