@@ -44,7 +44,7 @@ class AIHubLivingVQA(AIHubQuestions):
         self, file: JSONFile, subset: str, pictures: PictureIndex, listed: dict[str, int | str]
     ) -> Iterator[dict[str, Any]]:
         """The rows of one label file."""
-        last = image = None  # the questions of a picture are neighbours as a rule; a dict of all would take 200 MB
+        last = image = None  # the questions of a picture are neighbours as a rule; a dict of all would take 130 MB
         for row, rows in read_rows(file.open, file.path, 'question'):
             image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
             if image_id not in listed and not self.test_mode:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .korean import normalize_korean
 
-_HASHED_AT_ONCE = 1 << 18  # rows; the powers of their bytes are 64-bit numbers and would not fit for a whole column
+_HASHED_AT_ONCE = 1 << 16  # rows; the powers of their bytes are 64-bit numbers and would not fit for a whole column
 _HASH_BASE = 0x9E3779B97F4A7C15  # any odd number with many bits set: 2^64 over the golden ratio
 
 
@@ -62,7 +62,7 @@ class TextColumn:
             if len(rows):
                 begin, end = starts[rows[0]], self._ends[rows[-1]]
                 place = np.arange(begin, end) - np.repeat(starts[rows], self._ends[rows] - starts[rows])
-                terms = (self._bytes[begin:end] + np.uint64(1)) * powers[place]
+                terms = (self._bytes[begin:end].astype(np.uint64) + np.uint64(1)) * powers[place]
                 hashes[rows] = np.add.reduceat(terms, starts[rows] - begin)
         return hashes
 
