@@ -1,32 +1,43 @@
 """From annotation files to packed batches. Importing this package registers its parts."""
 
 from .aihub_coco import AIHubCOCOKorean
+from .aihub_knowledge import AIHubKnowledgeVQA
 from .aihub_living import AIHubLivingVQA
-from .answers import AnswerVocabulary
+from .aihub_visual import AIHubVisualQA
+from .answers import AnswerVocabulary, soft_scores
 from .collate import collate_pairs
 from .korean import normalize_korean
+from .kvqa import KVQA
 from .pairs import PairDataset
+from .plain import PlainVQA
 from .questions import QuestionDataset
 from .samplers import GlobalBatchSampler, PictureSampler
 from .tokenizer_training import train_tokenizer
 from .transforms import LoadPicture, NoPicture, Patchify, RandAugment, ResizeViLT, TokenizeKorean, load_tokenizer
+from .vqav2 import VQAv2Style
 
 __all__ = [
     'AIHubCOCOKorean',
+    'AIHubKnowledgeVQA',
     'AIHubLivingVQA',
+    'AIHubVisualQA',
     'AnswerVocabulary',
     'GlobalBatchSampler',
+    'KVQA',
     'LoadPicture',
     'NoPicture',
     'PairDataset',
     'Patchify',
     'PictureSampler',
+    'PlainVQA',
     'QuestionDataset',
     'RandAugment',
     'ResizeViLT',
     'TokenizeKorean',
+    'VQAv2Style',
     'collate_pairs',
     'load_tokenizer',
     'normalize_korean',
+    'soft_scores',
     'train_tokenizer',
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,17 @@ from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
 from .columns import TextColumn
-from .json_rows import JSONRows
+from .json_rows import read_rows, required
 from .pairs import PairDataset
-from .pictures import PICTURE_SUFFIXES, PictureIndex, list_folders, zip_pictures
+from .pictures import Folder, PictureIndex, find_file, index_by_folder, list_folders
 
 _SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014', 'val2014')}
+_KARPATHY = {  # restval: the pictures of val2014 that Karpathy gives to training
+    'train': ('train', 'restval'),
+    'val': ('val',),
+    'test': ('test',),
+    'trainval': ('train', 'restval', 'val'),
+}
 
 
 @DATASETS.register_module()
@@ -27,7 +34,9 @@ class AIHubCOCOKorean(PairDataset):
 
     Args:
         ann_file: the captions; relative to `data_root` or absolute. A bare name is also searched for beneath it.
-        split: 'train' (the records whose `file_path` lies in train2014), 'val' (val2014) or 'trainval'.
+        karpathy: Karpathy's `dataset_coco.json`, found in the same way; its splits then take the place of the folders'.
+        split: 'train' (the records whose `file_path` lies in train2014), 'val' (val2014) or 'trainval'; with `karpathy`
+            'train' (its train and restval), 'val', 'test' or 'trainval'.
         others: as in PairDataset.
     """
 
@@ -39,50 +48,55 @@ class AIHubCOCOKorean(PairDataset):
         'val2014/ beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
     )
 
-    def __init__(self, *, ann_file: str = 'MSCOCO_train_val_Korean.json', **others: Any) -> None:
-        self.ann_file = ann_file
+    def __init__(
+        self, *, ann_file: str = 'MSCOCO_train_val_Korean.json', karpathy: str | None = None, **others: Any
+    ) -> None:
+        self.ann_file, self.karpathy = ann_file, karpathy
         super().__init__(**others)
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        if self.split not in _SPLITS:
-            raise KoviltError(f'split={self.split!r}: AI-Hub 261 has {", ".join(map(repr, _SPLITS))}')
-        path, pictures = self._discover()
-        with path.open('rb') as stream:
-            rows = JSONRows(stream, str(path))
-            for _, row in rows:
-                if not isinstance(row, dict) or not row.get('file_path'):
-                    raise KoviltError(f"{rows.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
-                folder, file = os.path.split(str(row['file_path']))
-                if os.path.basename(folder) not in _SPLITS[self.split]:
-                    continue
-                captions = row.get('caption_ko') or []
-                image = self._picture(pictures, os.path.basename(folder), file, row)
-                for caption in [captions] if isinstance(captions, str) else captions:
-                    yield {'image': image, 'text': caption}
+        splits = _SPLITS if self.karpathy is None else _KARPATHY
+        if self.split not in splits:
+            of = ' with karpathy' if self.karpathy else ''
+            raise KoviltError(f'split={self.split!r}: AI-Hub 261{of} has {", ".join(map(repr, splits))}')
+        folders = list(list_folders(self.data_root))
+        path = self._find(self.ann_file, folders)
+        split_of = _karpathy_splits(self._find(self.karpathy, folders)) if self.karpathy else None
+        pictures = index_by_folder(folders)
+        for row, rows in read_rows(functools.partial(open, path, 'rb'), str(path), None):
+            if not isinstance(row, dict) or not row.get('file_path'):
+                raise KoviltError(f"{rows.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
+            folder, file = os.path.split(str(row['file_path']))
+            folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
+            captions = row.get('caption_ko') or []
+            captions = [captions] if isinstance(captions, str) else captions
+            split = folder if split_of is None else split_of.get(digits)
+            if split is None:
+                self.left_out['id not in the Karpathy split'] += len(captions)
+            if split not in splits[self.split]:
+                continue
+            image = self._picture(pictures, folder, file, digits)
+            yield from ({'image': image, 'text': caption} for caption in captions)
 
-    def _discover(self) -> tuple[Path, PictureIndex]:
-        """The caption file and all pictures beneath `data_root`."""
-        path = self.data_root / os.path.expanduser(self.ann_file)
-        pictures = PictureIndex()
-        for folder in list_folders(self.data_root):
-            if not path.is_file() and self.ann_file in folder.files:
-                path = Path(folder.path, self.ann_file)
-            for name in folder.files:
-                if name.lower().endswith(PICTURE_SUFFIXES):
-                    pictures.add('', folder.parts[-1] if folder.parts else '', Path(folder.path, name))
-                elif name.lower().endswith('.zip'):
-                    for inside, member in zip_pictures(os.path.join(folder.path, name)):
-                        pictures.add('', (name[: -len('.zip')], *inside)[-1], member)
-        if not path.is_file():
-            raise KoviltError(f'{path}: no such file. {self.HOW_TO_GET}')
-        return path, pictures
+    def _find(self, name: str, folders: list[Folder]) -> Path:
+        path = find_file(self.data_root, name, folders)
+        if path is None:
+            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
+        return path
 
-    def _picture(self, pictures: PictureIndex, folder: str, file: str, row: dict[str, Any]) -> int:
+    def _picture(self, pictures: PictureIndex, folder: str, file: str, digits: str) -> int:
         number = pictures.find([''], folder, file)
-        digits = str(row.get('id') or '').zfill(12)
         if number is None:
             number = pictures.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
         place = None if number is None else pictures[number]
         return self.add_picture(
             place, identity=f'coco/{int(digits) if digits.isdigit() else file}', name=f'{folder}/{file}'
         )
+
+
+def _karpathy_splits(path: Path) -> dict[str, str]:
+    """COCO id, in twelve digits, -> train, restval, val or test."""
+    return {
+        required(row, 'cocoid', rows).zfill(12): required(row, 'split', rows)
+        for row, rows in read_rows(functools.partial(open, path, 'rb'), str(path), 'images')
+    }

@@ -4,12 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from kovilt.errors import KoviltError
 
+from .json_rows import Rows
 from .korean import normalize_korean
+
+
+def human_answers(value: Any, rows: Rows) -> list[Any]:
+    """The answers of several people as labels hold them: strings, or objects with an `answer` (VQAv2, KVQA); or None.
+
+    Raises:
+        KoviltError: anything else, with its place.
+    """
+    if not isinstance(value, list | None):
+        raise KoviltError(
+            f"{rows.place}: 'answers' is no list, but {str(value)[:40]!r}; a single one is called 'answer'"
+        )
+    answers = []
+    for answer in value or ():
+        if isinstance(answer, dict) and 'answer' in answer:
+            answer = answer['answer']
+        if not isinstance(answer, str | int | float | None):
+            raise KoviltError(
+                f"{rows.place}: expecting a string or an object with 'answer', found {str(answer)[:40]!r}"
+            )
+        answers.append(answer)
+    return answers
+
+
+def soft_scores(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How right each distinct answer to one question is, from how many people gave it; float32 (k,), 0 to 1.
+
+    VQA's rule: an answer is right when at least three others gave it, min(n / 3, 1), averaged over leaving out each
+    person in turn. For ten people that is 0.3, 0.6, 0.9 and, from four on, 1, as in ViLT. Of N people with one left
+    out, N - 1 remain; where they are fewer than three, all of them have to agree, so that a unanimous answer is always
+    1: the only answer of a set with one answer a question too, which the rule for ten would hold down to 0.3.
+    """
+    counts = np.asarray(counts)
+    people = counts.sum()
+    return np.minimum(counts / people * max((people - 1) / 3, 1.0), 1.0).astype(np.float32)
 
 
 class AnswerVocabulary:
@@ -47,6 +86,10 @@ class AnswerVocabulary:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+    def classes(self, answers: Iterable[str]) -> np.ndarray:
+        """int64 (n,): the class of each answer, -1 for one outside."""
+        return np.array([self.class_of.get(answer, -1) for answer in answers], dtype=np.int64)
 
     def coverage(self, counts: Mapping[str, int]) -> float:
         """Share (0 to 1) of rows, given as how often each answer occurs in them, whose answer is in the vocabulary."""

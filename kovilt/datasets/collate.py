@@ -26,7 +26,7 @@ def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> l
     Returns batches of I distinct pictures, B texts, at most L pieces:
         patches uint8 (sum of P, 3*p*p), grids int64 (I, 2), image_id int64 (I,), image_index int64 (B,),
         input_ids int64 (B, L), text_mask bool (B, L), word_ids int64 (B, L), sample_seed int64 (B,), and, when the
-        samples have them, label int64 (B,) and records, a list of B dicts.
+        samples have them, label int64 (B,) or soft float32 (B, C), and records, a list of B dicts.
     """
     parts = [len(samples) * i // micro_batches for i in range(micro_batches + 1)]
     batches = [pack(samples[a:b]) for a, b in zip(parts, parts[1:], strict=False) if b > a]
@@ -51,7 +51,8 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
         'sample_seed': _int64([sample['sample_seed'] for sample in samples]),
     }
     if samples and 'label' in samples[0]:
-        batch['label'] = _int64([sample['label'] for sample in samples])
+        labels = [sample['label'] for sample in samples]
+        batch['label'] = torch.from_numpy(np.stack(labels)) if isinstance(labels[0], np.ndarray) else _int64(labels)
     if samples and 'record' in samples[0]:
         batch['records'] = [sample['record'] for sample in samples]
     return batch

@@ -9,12 +9,23 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+
+from .korean import normalize_korean
+
+_HASHED_AT_ONCE = 1 << 16  # rows; the powers of their bytes are 64-bit numbers and would not fit for a whole column
+_HASH_BASE = 0x9E3779B97F4A7C15  # any odd number with many bits set: 2^64 over the golden ratio
 
 
 class TextColumn:
     """Strings one after the other as UTF-8 bytes; `column[i]` is the i-th string."""
+
+    @staticmethod
+    def clean(value: Any) -> str:
+        """A value as this column holds it: labels hold numbers beside strings, and null."""
+        return '' if value is None else normalize_korean(str(value))
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._bytes, self._ends = bytearray(), array('q')
@@ -39,6 +50,22 @@ class TextColumn:
         start = self._ends[index - 1] if index else 0
         return bytes(self._bytes[start : self._ends[index]]).decode()
 
+    def hashes(self) -> np.ndarray:
+        """uint64 (rows,) of a frozen column: equal for equal strings, hardly ever for others; 0 for the empty one."""
+        starts = np.concatenate([[0], self._ends[:-1]])
+        longest = int((self._ends - starts).max(initial=0))
+        powers = np.full(longest, _HASH_BASE, dtype=np.uint64).cumprod()
+        hashes = np.zeros(len(self), dtype=np.uint64)
+        for first in range(0, len(self), _HASHED_AT_ONCE):
+            rows = np.arange(first, min(first + _HASHED_AT_ONCE, len(self)))
+            rows = rows[self._ends[rows] > starts[rows]]
+            if len(rows):
+                begin, end = starts[rows[0]], self._ends[rows[-1]]
+                place = np.arange(begin, end) - np.repeat(starts[rows], self._ends[rows] - starts[rows])
+                terms = (self._bytes[begin:end].astype(np.uint64) + np.uint64(1)) * powers[place]
+                hashes[rows] = np.add.reduceat(terms, starts[rows] - begin)
+        return hashes
+
     def digest(self) -> bytes:
         """Equal for equal columns."""
         digest = hashlib.blake2b(self._ends)
@@ -48,6 +75,8 @@ class TextColumn:
 
 class CategoryColumn:
     """Strings that repeat (answers, folders): each distinct one is stored once, a row is its number in `codes`."""
+
+    clean = staticmethod(TextColumn.clean)
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self.values, self.codes, self._code_of = TextColumn(), array('i'), {}
@@ -76,4 +105,53 @@ class CategoryColumn:
         """Equal for equal columns."""
         digest = hashlib.blake2b(self.codes)
         digest.update(self.values.digest())
+        return digest.digest()
+
+
+class ListColumn:
+    """Lists of strings that repeat (the answers of ten people), one after the other in `items`; a row may be empty."""
+
+    def __init__(self, rows: Iterable[Iterable[str]] = ()) -> None:
+        self.items, self._ends = CategoryColumn(), array('q')
+        for row in rows:
+            self.append(row)
+
+    @staticmethod
+    def clean(value: Any) -> list[str]:
+        """A list (or None) as this column holds it, without its blank strings."""
+        return [text for text in map(TextColumn.clean, value or ()) if text]
+
+    def append(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.items.append(text)
+        self._ends.append(len(self.items))
+
+    def freeze(self) -> ListColumn:
+        """As `TextColumn.freeze`. Returns itself."""
+        self.items.freeze()
+        self._ends = np.array(self._ends, dtype=np.int64)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> list[str]:
+        return [self.items.values[code] for code in self.codes_of(index)]
+
+    def codes_of(self, index: int) -> np.ndarray:
+        """int32 (k,) of a frozen column: the numbers in `items.values` of the k strings of a row."""
+        if not 0 <= index < len(self._ends):
+            raise IndexError(f'row {index} of a column of {len(self._ends)} rows')
+        start = self._ends[index - 1] if index else 0
+        return self.items.codes[start : self._ends[index]]
+
+    def holds(self, wanted: np.ndarray) -> np.ndarray:
+        """bool (rows,) of a frozen column: whether a row has a string that is `wanted`, bool (distinct strings,)."""
+        found = np.concatenate([[0], np.cumsum(wanted[self.items.codes], dtype=np.int64)])
+        return np.diff(found[self._ends], prepend=0) > 0
+
+    def digest(self) -> bytes:
+        """Equal for equal columns."""
+        digest = hashlib.blake2b(self._ends)
+        digest.update(self.items.digest())
         return digest.digest()

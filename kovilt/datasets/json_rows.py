@@ -5,14 +5,52 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Protocol
 
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, nearest
 
 _CHUNK = 1 << 20  # characters read at a time
 _LONGEST_ROW = 1 << 23  # characters; a row that is still incomplete after so many is a syntax error
 _BLANKS = re.compile(r'[ \t\n\r]*')
+
+
+class Rows(Protocol):
+    """Rows of a file that know where they stand."""
+
+    @property
+    def place(self) -> str:
+        """'<file>, line <n>' of the row that was given last."""
+
+
+def required(row: Any, key: str, rows: Rows) -> str:
+    """`row[key]` as a string: ids come as numbers or strings.
+
+    Raises:
+        KoviltError: `row` is no object, or has no such value.
+    """
+    if not isinstance(row, dict):
+        raise KoviltError(f'{rows.place}: expecting an object, found {str(row)[:40]!r}')
+    if row.get(key) is None:
+        raise KoviltError(f'{rows.place}: no {key!r} in this row{nearest(key, row)}; every row needs it')
+    return str(row[key])
+
+
+def read_rows(open_file: Callable[[], BinaryIO], path: str, key: str | None) -> Iterator[tuple[Any, JSONRows]]:
+    """Each row that stands under `key` (None: in the top-level list), with the `JSONRows` that knows its place.
+
+    Raises:
+        KoviltError: as `JSONRows`, or the file cannot be opened.
+    """
+    try:
+        stream = open_file()
+    except OSError as error:
+        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
+    with stream:
+        rows = JSONRows(stream, path)
+        yield from ((row, rows) for found, row in rows if found == key)
 
 
 class JSONRows:
@@ -26,7 +64,7 @@ class JSONRows:
         path: what messages call the file.
 
     Raises:
-        KoviltError: the file is not UTF-8 or not JSON, with the line and column where reading stopped.
+        KoviltError: the file cannot be read, is not UTF-8 or not JSON, with the line where reading stopped.
     """
 
     def __init__(self, stream: BinaryIO, path: str) -> None:
@@ -125,6 +163,11 @@ class JSONRows:
             raise KoviltError(
                 f'{self.path}: not UTF-8 text ({error.reason}) after line {line}; extract or download the file again, '
                 'or save it as UTF-8'
+            ) from None
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # the last three: a damaged zip
+            line, _ = self._position(len(self._buffer))
+            raise KoviltError(
+                f'{self.path}: cannot be read after line {line} ({error}); extract or download it again'
             ) from None
         if not chunk:
             return False

@@ -21,7 +21,6 @@ from kovilt.registry import TRANSFORMS
 
 from .chance import hash63
 from .faults import PictureFaults
-from .korean import normalize_korean
 from .pictures import PictureStore, ZipMember
 from .samplers import split_index
 from .transforms.packing import NO_PICTURE
@@ -61,7 +60,7 @@ class PairDataset(Dataset):
             tokenizer that does not know the texts.
     """
 
-    COLUMNS: ClassVar[dict[str, type]]  # name -> TextColumn, or CategoryColumn where values repeat
+    COLUMNS: ClassVar[dict[str, type]]  # name -> TextColumn, CategoryColumn where values repeat, or ListColumn
     TEXT: ClassVar[str]  # the column that the text pipeline gets
     HOW_TO_GET: ClassVar[str] = ''  # said when there is no data
 
@@ -138,7 +137,7 @@ class PairDataset(Dataset):
         self._numbers: dict[int, int] = {}  # identity -> picture
         pictures = array('i')
         for row in self.load_data_list():
-            values = {name: _normalized(row.get(name)) for name in self._columns}
+            values = self._values(row)
             if not values[self.TEXT]:
                 self.left_out[f'empty {self.TEXT}'] += 1
                 continue
@@ -153,6 +152,10 @@ class PairDataset(Dataset):
         for part in (self._places, *self._columns.values()):
             part.freeze()
         self._pictures = np.array(pictures, dtype=np.int32)  # (stored rows,)
+
+    def _values(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What the columns hold of a row that `load_data_list` gave."""
+        return {name: column.clean(row.get(name)) for name, column in self._columns.items()}
 
     def _check_any(self, rows: Sized) -> None:
         if not len(rows):
@@ -331,8 +334,3 @@ class PairDataset(Dataset):
         if self._kept is not None:
             self._kept[picture] = image
         return image
-
-
-def _normalized(value: Any) -> str:
-    """Labels hold numbers beside strings, and null."""
-    return '' if value is None else normalize_korean(str(value))

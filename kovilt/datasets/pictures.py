@@ -14,7 +14,7 @@ import struct
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -61,6 +61,16 @@ def list_folders(root: Path) -> Iterator[Folder]:
         relative = os.path.relpath(path, root)
         parts = () if relative == os.curdir else tuple(normalize_korean(part) for part in relative.split(os.sep))
         yield Folder(path, parts, files)
+
+
+def find_file(root: Path, name: str, folders: Iterable[Folder]) -> Path | None:
+    """`name` seen from `root`, an absolute path, or else the first file of that name in the folders beneath."""
+    path = root / os.path.expanduser(name)
+    if path.is_file():
+        return path
+    wanted = normalize_korean(name)
+    found = (Path(folder.path, file) for folder in folders for file in folder.files if normalize_korean(file) == wanted)
+    return next(found, None)
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
@@ -196,11 +206,15 @@ class PictureIndex:
     def __getitem__(self, number: int) -> Path | ZipMember:
         return self._store[number]
 
+    def at(self, group: str, category: str, file: str) -> int | None:
+        """Number of exactly that picture; the names are normalised ones."""
+        return self._numbers.get(group, {}).get(f'{category}/{file}')
+
     def find(self, groups: list[str], category: str, file: str) -> int | None:
         """Number of the picture `<category>/<file>` of one of the groups, else of the only `<file>` there."""
         category, file = normalize_korean(category), normalize_korean(file)
         for group in groups:
-            number = self._numbers.get(group, {}).get(f'{category}/{file}')
+            number = self.at(group, category, file)
             if number is not None:
                 return number
         for group in groups:
@@ -244,3 +258,23 @@ def zip_pictures(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
                     member.CRC,
                 ),
             )
+
+
+def folder_pictures(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipMember]]:
+    """The pictures in a folder and in its zips, with the names that lead to each; a zip counts as a folder."""
+    for name in folder.files:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in PICTURE_SUFFIXES:
+            yield folder.parts, Path(folder.path, name)
+        elif suffix.lower() == '.zip':
+            for inside, member in zip_pictures(os.path.join(folder.path, name)):
+                yield (*folder.parts, normalize_korean(stem), *inside), member
+
+
+def index_by_folder(folders: Iterable[Folder]) -> PictureIndex:
+    """All pictures of the folders and of the zips in them, in group ''; the category is the name of their folder."""
+    pictures = PictureIndex()
+    for folder in folders:
+        for parts, place in folder_pictures(folder):
+            pictures.add('', parts[-1] if parts else '', place)
+    return pictures

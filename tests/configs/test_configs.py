@@ -16,6 +16,7 @@ from kovilt.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 ENTRIES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+DATASETS = sorted((CONFIGS / '_base_' / 'datasets').glob('*.py'))
 SIZES = {'num_answers': 1000, 'vocab_size': 42_000, 'mask_token_id': 4, 'special_token_ids': [0, 1, 2, 3, 4]}
 
 
@@ -31,6 +32,19 @@ def test_an_entry_is_right_and_its_model_is_built(entry):
     if 'rooms' not in entry.parts:
         assert body == 88_154_112 + 768 * SIZES['vocab_size']                    # the paper's base size
     assert config.optim_wrapper.constructor == 'ViLTOptimWrapperConstructor'
+
+
+@pytest.mark.parametrize('dataset', DATASETS, ids=lambda path: path.stem)
+def test_each_data_set_fits_a_model(dataset, tmp_path):
+    kind = 'vqa' if 'VQAAccuracy' in str(Config.fromfile(dataset).val_evaluator) else 'pretraining'
+    schedule = {'vqa': 'finetuning', 'pretraining': 'pretraining'}[kind]
+    bases = [CONFIGS / '_base_' / f'{name}.py' for name in ('runtime', f'models/{kind}', f'schedules/{schedule}')]
+    entry = tmp_path / 'entry.py'
+    entry.write_text(f'_base_ = {[str(base) for base in [*bases, dataset]]}\n', encoding='utf-8')
+    config = load_config(entry)
+    train, val = config.train_dataloader.dataset, config.val_dataloader.dataset
+    assert (train.type, train.data_root) == (val.type, val.data_root)
+    assert (train.split, train.get('test_mode', False), val.split, val.test_mode) == ('train', False, 'val', True)
 
 
 def test_the_names_that_rooms_hides_most_are_those_it_draws():

@@ -24,6 +24,40 @@ def test_one_row_per_caption_by_split(data):
         open_(data, 'test')
 
 
+def karpathy(data, splits: list[str]) -> None:
+    images = [
+        {'filepath': 'x', 'filename': 'x.jpg', 'imgid': number, 'split': split, 'cocoid': number, 'sentences': []}
+        for number, split in enumerate(splits, 1)
+    ]
+    data.write('karpathy/dataset_coco.json', {'images': images, 'dataset': 'coco'})
+
+
+def test_karpathys_splits_take_the_place_of_the_folders(data):
+    data.captions(train=2, val=4)
+    karpathy(data, ['train', 'train', 'restval', 'val', 'test'])
+
+    def numbers(split: str) -> list[int]:
+        dataset = open_(data, split, karpathy='dataset_coco.json')
+        assert dataset.left_out['id not in the Karpathy split'] == 2  # the captions of the sixth picture
+        return sorted({int(dataset.record(row)['image'][-7:-4]) for row in range(len(dataset))})
+
+    assert numbers('train') == [1, 2, 3]
+    assert (numbers('val'), numbers('test'), numbers('trainval')) == ([4], [5], [1, 2, 3, 4])
+    with pytest.raises(
+        KoviltError, match="split='dev': AI-Hub 261 with karpathy has 'train', 'val', 'test', 'trainval'"
+    ):
+        open_(data, 'dev', karpathy='dataset_coco.json')
+
+
+def test_a_wrong_file_of_karpathy_is_refused(data):
+    data.captions()
+    with pytest.raises(KoviltError, match='karpathy.json: no such file'):
+        open_(data, karpathy='karpathy.json')
+    data.write('karpathy.json', {'images': [{'split': 'train'}]})
+    with pytest.raises(KoviltError, match=r"karpathy.json, line 3: no 'cocoid' in this row; every row needs it"):
+        open_(data, karpathy='karpathy.json')
+
+
 def test_samples_have_no_label(data):
     data.captions()
     assert 'label' not in open_(data)[0]

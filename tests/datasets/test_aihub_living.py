@@ -1,4 +1,5 @@
 import unicodedata
+import zipfile
 
 import pytest
 
@@ -46,6 +47,45 @@ def test_the_scheme_of_today(data):
     folder = data.root / '126.생활 및 거주환경 VQA/01.데이터/1.Training'
     (folder / '원천데이터/labels').rename(folder / '라벨링데이터')
     assert content(open_(data)) == EXPECTED
+
+
+def test_the_zips_of_today(data):
+    """NNN.이름/01.데이터/1.Training/{원천데이터,라벨링데이터}/*.zip"""
+    data.living()
+    today = '126.생활 및 거주환경 VQA/01.데이터/1.Training'
+    data.zip(f'{today}/라벨링데이터/{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}')
+    data.zip(f'{today}/원천데이터/{SUBSET}.zip', f'Training/images/{SUBSET}')
+    dataset = open_(data)
+    assert content(dataset) == EXPECTED
+    assert all(sample['image']['grid'] == (2, 3) for sample in dataset.__getitems__(range(12)))
+
+
+def test_zips_with_names_in_cp949(data):
+    data.living()
+    data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}', cp949=True)
+    data.zip('Training/pictures.zip', 'Training/images', cp949=True)
+    dataset = open_(data)
+    assert content(dataset) == EXPECTED
+    assert f'pictures.zip/{SUBSET}/음식/' in dataset.record(0)['image']
+
+
+def test_labels_both_zipped_and_extracted_are_read_once(data):
+    data.living()
+    zipped = data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}')
+    with zipfile.ZipFile(zipped) as archive:
+        archive.extractall(data.root / f'Training/labels/[라벨]{SUBSET}')
+    dataset = open_(data)
+    assert content(dataset) == EXPECTED
+    assert dataset.left_out == {'question_id seen before': 12}
+
+
+def test_pieces_of_a_download_are_refused(data):
+    data.living()
+    data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}').rename(
+        data.root / f'Training/[라벨]{SUBSET}.zip.part0'
+    )
+    with pytest.raises(KoviltError, match=r'zip\.part0: a piece of a download; join the pieces first'):
+        open_(data)
 
 
 def test_labels_without_prefix_in_a_label_folder(data):
@@ -235,6 +275,15 @@ def test_malformed_labels_in_a_zip_name_zip_and_member(data):
     data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}')
     with pytest.raises(KoviltError, match=rf'\[라벨\]{SUBSET}\.zip/{SUBSET}\.json, line 1, column 13'):
         open_(data)
+
+
+def test_labels_in_a_damaged_zip_are_named(data):
+    data.living()
+    path = data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}')
+    path.write_bytes(path.read_bytes().replace('빨간색'.encode(), '빨강색'.encode(), 1))
+    with pytest.raises(KoviltError, match=rf'{SUBSET}\.json: cannot be read after line \d+ \(Bad CRC') as error:
+        open_(data)
+    assert '\n' not in str(error.value)
 
 
 def test_labels_beginning_with_a_byte_order_mark(data):

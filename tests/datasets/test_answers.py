@@ -1,8 +1,12 @@
 import json
+import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from kovilt.datasets import AnswerVocabulary
+from kovilt.datasets import AnswerVocabulary, soft_scores
+from kovilt.datasets.answers import human_answers
 from kovilt.errors import KoviltError
 
 COUNTS = {'예': 9, '아니요': 9, '빨간색': 6, '파란색': 5, 'TV': 7}
@@ -65,3 +69,49 @@ def test_missing_or_unwritable_places_are_named(tmp_path):
 def test_it_says_how_it_normalised(tmp_path):
     AnswerVocabulary.build(COUNTS).save(tmp_path / 'a.json')
     assert json.loads((tmp_path / 'a.json').read_text('utf-8'))['normalizer'] == 'normalize_korean'
+
+
+def official_score(answer: str, people: list[str]) -> float:
+    """VQA's accuracy as it is defined: min(matches / 3, 1) among the others, averaged over who is left out."""
+    others = [people[:place] + people[place + 1 :] for place in range(len(people))]
+    return sum(min(rest.count(answer) / 3, 1) for rest in others) / len(others)
+
+
+def test_ten_people_score_by_the_official_rule():
+    chance = random.Random(0)
+    for _ in range(300):
+        people = chance.choices('가나다라마', weights=[8, 3, 2, 1, 1], k=10)
+        distinct = sorted(set(people))
+        scores = soft_scores([people.count(answer) for answer in distinct])
+        assert scores.dtype == np.float32
+        np.testing.assert_allclose(scores, [official_score(answer, people) for answer in distinct], rtol=1e-6)
+
+
+def test_ten_people_score_as_in_vilt():
+    np.testing.assert_allclose(soft_scores([1, 2, 3, 4]), [0.3, 0.6, 0.9, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize('people', range(1, 12))
+def test_what_all_say_is_right(people):
+    assert soft_scores([people]).tolist() == [1]
+
+
+def test_of_few_people_each_counts_its_share():
+    np.testing.assert_allclose(soft_scores([1, 1]), [1 / 2, 1 / 2])
+    np.testing.assert_allclose(soft_scores([2, 1]), [2 / 3, 1 / 3])
+    np.testing.assert_allclose(soft_scores([3, 1]), [3 / 4, 1 / 4])
+
+
+def test_answers_of_people_are_strings_or_objects():
+    rows = SimpleNamespace(place='labels.json, line 4')
+    assert human_answers(None, rows) == []
+    assert human_answers(['예', 2, {'answer': '네', 'answer_confidence': 'yes'}, None], rows) == ['예', 2, '네', None]
+    with pytest.raises(KoviltError, match="labels.json, line 4: 'answers' is no list, but '예'"):
+        human_answers('예', rows)
+    for bad in ({'anser': '예'}, ['예']):
+        with pytest.raises(KoviltError, match="labels.json, line 4: expecting a string or an object with 'answer'"):
+            human_answers(['예', bad], rows)
+
+
+def test_classes_of_answers():
+    assert AnswerVocabulary.build(COUNTS).classes(['예', '파란색', '아니요']).tolist() == [1, -1, 0]

@@ -65,6 +65,13 @@ def test_pictures_without_patches_stand_beside_others():
     assert alone['patches'].shape == (0, 0)
 
 
+def test_soft_labels_are_stacked():
+    soft = [np.array(scores, dtype=np.float32) for scores in ([0.3, 1, 0], [0, 0, 0])]
+    (batch,) = collate_pairs([sample(number, 3, label=label) for number, label in enumerate(soft)])
+    assert batch['label'].dtype == torch.float32
+    torch.testing.assert_close(batch['label'], torch.tensor([[0.3, 1, 0], [0, 0, 0]]))
+
+
 def test_records_travel_along():
     (batch,) = collate_pairs([sample(1, 3, record={'row': 4}), sample(2, 3, record={'row': 5})])
     assert batch['records'] == [{'row': 4}, {'row': 5}]

@@ -1,8 +1,10 @@
 import pickle
 
+import numpy as np
 import pytest
 
-from kovilt.datasets.columns import CategoryColumn, TextColumn
+from kovilt.datasets import columns
+from kovilt.datasets.columns import CategoryColumn, ListColumn, TextColumn
 
 TEXTS = ['고양이', '', 'TV 위에', '예', '예', '', '가나다라마바사']
 
@@ -33,3 +35,48 @@ def test_the_digest_tells_columns_apart(kind):
 def test_no_object_is_kept_per_row():
     column = TextColumn(str(number) for number in range(10_000)).freeze()
     assert len(pickle.dumps(column)) < 10_000 * (8 + 4) + 1000
+
+
+LISTS = [['예', '예', '네'], [], ['아니요'], [], ['네', '예']]
+
+
+def test_lists_come_out_as_they_went_in():
+    column = pickle.loads(pickle.dumps(ListColumn(LISTS).freeze()))
+    assert [column[row] for row in range(len(column))] == LISTS
+    assert len(column.items.values) == 3 and column.codes_of(0).tolist() == [0, 0, 1]
+    with pytest.raises(IndexError):
+        column[5]
+
+
+def test_which_lists_hold_what_is_wanted():
+    column = ListColumn(LISTS).freeze()
+    wanted = np.array([column.items.values[code] == '네' for code in range(3)])
+    assert column.holds(wanted).tolist() == [True, False, False, False, True]
+    assert ListColumn([[], []]).freeze().holds(np.zeros(0, dtype=bool)).tolist() == [False, False]
+
+
+def test_the_digest_tells_lists_apart():
+    regrouped = [['예', '예'], ['네'], ['아니요'], [], ['네', '예']]
+    digests = {ListColumn(rows).freeze().digest() for rows in (LISTS, regrouped, LISTS[:-1])}
+    assert len(digests) == 3 and ListColumn(LISTS).freeze().digest() in digests
+
+
+def test_ten_answers_take_forty_bytes_a_row():
+    column = ListColumn([str((row + person) % 50) for person in range(10)] for row in range(10_000)).freeze()
+    assert len(pickle.dumps(column)) < 10_000 * (10 * 4 + 8) + 2000
+
+
+def test_what_columns_make_of_values():
+    assert (TextColumn.clean(None), TextColumn.clean(2), CategoryColumn.clean(' 두  개 ')) == ('', '2', '두 개')
+    assert (ListColumn.clean(None), ListColumn.clean([' 예', None, '', 2])) == ([], ['예', '2'])
+
+
+@pytest.mark.parametrize('at_once', [1, 3, 1 << 16])
+def test_hashes_are_equal_for_equal_texts_alone(monkeypatch, at_once):
+    monkeypatch.setattr(columns, '_HASHED_AT_ONCE', at_once)
+    texts = [*TEXTS, *map(str, range(2000)), *(f'상_train_동물/{number}' for number in range(100))]
+    hashes = TextColumn(texts).freeze().hashes().tolist()
+    assert len(set(hashes)) == len(set(texts))
+    assert dict(zip(texts, hashes, strict=True)) == dict(reversed(list(zip(texts, hashes, strict=True))))
+    assert dict(zip(texts, hashes, strict=True))[''] == 0
+    assert TextColumn(['', '']).freeze().hashes().tolist() == [0, 0] and not len(TextColumn().freeze().hashes())

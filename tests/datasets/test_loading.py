@@ -1,11 +1,17 @@
 """The path from a config to batches, as MMEngine's Runner takes it."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from kovilt.engine.config import load_config
 from tests.support.pair_data import failure
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 @pytest.fixture
@@ -66,3 +72,32 @@ def test_a_workers_bad_input_is_one_line_for_the_user(data, scope, workers):
         path.write_text('no picture')
     message = failure(loader)
     assert message.startswith('1 of 4 pictures of') and '\n' not in message
+
+
+def batches_of(entry: str, variable: str, data, tokenizer, monkeypatch) -> list[dict]:
+    """The training batches of an entry config when one path and a tokenizer are set."""
+    monkeypatch.setenv(variable, str(data.root))
+    monkeypatch.setenv('KOVILT_TOKENIZER', str(tokenizer))
+    cfg = load_config(CONFIGS / entry).train_dataloader
+    cfg.update(num_workers=0, persistent_workers=False)
+    return [batch for parts in Runner.build_dataloader(cfg, seed=0) for batch in parts]
+
+
+def test_a_folder_of_ones_own_needs_one_path(data, scope, tokenizer, monkeypatch):
+    rows = [{'image': f'{n}.png', 'question': '소파 위에', 'answer': ['예', '네'][n]} for n in range(2)]
+    data.write('train.jsonl', '\n'.join(map(json.dumps, rows)))
+    for n in range(2):
+        data.picture(f'{n}.png')
+    (batch,) = batches_of('kovilt_vqa_custom.py', 'KOVILT_CUSTOM', data, tokenizer, monkeypatch)
+    assert batch['grids'].tolist() == [[12, 18]] * 2 and sorted(batch['label'][:2].tolist()) == [0, 1]
+
+
+def test_ten_answers_become_soft_labels(data, scope, tokenizer, monkeypatch):
+    data.picture('a.png')
+    answers = [{'answer': answer} for answer in ['예'] * 8 + ['네'] * 2]
+    row = {'image': 'a.png', 'question': '소파 위에', 'answers': answers, 'answer_type': 'yes/no'}
+    data.write('KVQA_annotations_train.json', [{**row, 'image': f'{n}/a.png'} for n in range(3)])
+    for n in range(3):
+        data.picture(f'{n}/a.png')
+    (batch,) = batches_of('kovilt_vqa_kvqa.py', 'KOVILT_KVQA', data, tokenizer, monkeypatch)
+    assert batch['label'].dtype == torch.float32 and batch['label'].unique(dim=0).tolist() == [[1.0]]

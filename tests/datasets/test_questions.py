@@ -1,6 +1,9 @@
+import json
+
+import numpy as np
 import pytest
 
-from kovilt.datasets import AIHubLivingVQA
+from kovilt.datasets import AIHubLivingVQA, PlainVQA
 from kovilt.errors import KoviltError
 from tests.support.pair_data import SUBSET
 
@@ -81,3 +84,93 @@ def test_evaluation_builds_no_vocabulary(data, labels):
         open_(data, answers={'min_count': 1}, test_mode=True)
     assert 'label' not in open_(data, test_mode=True)[0]
     assert 'answers' not in open_(data, test_mode=True).metainfo
+
+
+def test_one_answer_is_right_by_one(data, labels):
+    """VQA's rule for ten would give 0.3 to an answer that occurs once."""
+    dataset = open_(data, answers={'min_count': 6}, target='soft')
+    for row in range(len(dataset)):
+        expected = np.eye(3, dtype=np.float32)[dataset.metainfo['answers'].index(dataset.record(row)['answer'])]
+        np.testing.assert_array_equal(dataset[row]['label'], expected)
+    with pytest.raises(KoviltError, match="target='smooth': a label is 'hard' or 'soft'"):
+        open_(data, target='smooth')
+
+
+def test_the_same_id_about_another_picture_is_another_question(data):
+    labels = data.living(pictures=2)
+    for row in labels['question']:
+        row['question_id'] = 7 if row['answer_type'] == '색' else 8
+    data.write(f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json', labels)
+    dataset = open_(data)
+    assert [(dataset.record(row)['question_id'], dataset.row_pictures[row]) for row in range(4)] == [
+        ('8', 0), ('7', 0), ('8', 1), ('7', 1)
+    ]  # fmt: skip
+    assert dataset.left_out == {'question_id seen before': 2}
+
+
+PEOPLE = [  # answers to five questions; 7 rows have 예 most often, so that it is class 0
+    ['예'] * 6 + ['네'] * 3 + ['응'],
+    ['네'] * 5 + ['예'] * 4 + [' 네'],
+    ['파란색', '보라색', '네', '네', '예', '예', '예', '남색', '남색', '남색'],
+    ['보라색'] * 10,
+    ['네'] * 3 + ['보라색'] * 7,
+]
+
+
+@pytest.fixture
+def people(data):
+    """A set with the answers of ten people; 예 and 네 are known to the vocabulary, 예 seen more often."""
+    rows = [{'image': 'a.png', 'question': '소파 위에', 'answers': answers} for answers in PEOPLE]
+    rows += [{'image': 'b.png', 'question': '소파 위에', 'answer': answer} for answer in ['예'] * 6 + ['네'] * 4]
+    data.picture('a.png')
+    data.picture('b.png')
+    data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
+    data.write('val.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
+
+    def open_plain(split='train', **options) -> PlainVQA:
+        return PlainVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+
+    return open_plain
+
+
+def test_the_vocabulary_is_made_of_the_most_frequent_answers(people):
+    dataset = people(answers={'min_count': 4})
+    assert dataset.metainfo['answers'] == ['예', '네'] and dataset.metainfo['answer_counts'] == [8, 5]
+    assert dataset.record(2)['answer'] == '예'  # as often as 남색, and given first
+
+
+def test_a_hard_label_is_the_most_frequent_known_answer(people):
+    dataset = people(answers={'min_count': 4})
+    assert [dataset[row]['label'] for row in range(4)] == [0, 1, 0, 1]  # the last: 보라색 is outside, 네 is not
+    assert dataset.left_out == {'answer outside the vocabulary': 1} and len(dataset) == 14
+
+
+def test_of_answers_given_equally_often_training_decides(people, data):
+    row = {'image': 'a.png', 'question': '소파 위에', 'answers': ['네'] * 5 + ['예'] * 5}
+    data.root.joinpath('train.jsonl').open('a').write('\n' + json.dumps(row))
+    dataset = people(answers={'min_count': 4})
+    (found,) = [row for row in range(len(dataset)) if dataset.record(row).get('answers', []).count('예') == 5]
+    assert dataset.record(found)['answer'] == '네' and dataset[found]['label'] == 0
+
+
+def test_a_soft_label_scores_all_known_answers(people):
+    dataset = people(answers={'min_count': 4}, target='soft')
+    expected = [[1, 0.9], [1, 1], [0.9, 0.6], [0, 0.9], [1, 0]]
+    for row, scores in enumerate(expected):
+        label = dataset[row]['label']
+        assert label.dtype == np.float32
+        np.testing.assert_allclose(label, scores, rtol=1e-6)
+
+
+def test_a_record_has_the_answers_of_all_where_there_are_several(people):
+    dataset = people('val', test_mode=True, keep_record=True)
+    record = dataset[1]['record']
+    assert record['answers'] == ['네'] * 5 + ['예'] * 4 + ['네'] and record['answer'] == '네'
+    assert 'answers' not in dataset[5]['record'] and dataset[5]['record']['answer'] == '예'
+
+
+def test_in_evaluation_unknown_answers_have_no_class(people, tmp_path):
+    people(answers={'min_count': 4}).answer_vocabulary.save(tmp_path / 'answers.json')
+    for target, label in (('hard', -1), ('soft', [0, 0])):
+        dataset = people('val', test_mode=True, answers=tmp_path / 'answers.json', target=target)
+        assert len(dataset) == 15 and np.array_equal(dataset[3]['label'], label)

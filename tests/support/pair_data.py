@@ -70,14 +70,23 @@ class Data:
         )
         return file
 
-    def zip(self, path: str, folder: str) -> Path:
-        """Move a folder's content into a zip."""
-        with zipfile.ZipFile(self.root / path, 'w') as archive:
-            for file in sorted((self.root / folder).rglob('*')):
+    def zip(self, path: str, folder: str, *, cp949: bool = False) -> Path:
+        """Move a folder's content into a zip; `cp949`: with names as Korean Windows writes them, without a flag."""
+        target, names = self.root / path, {}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(target, 'w') as archive:
+            for number, file in enumerate(sorted((self.root / folder).rglob('*'))):
                 if file.is_file():
-                    archive.write(file, file.relative_to(self.root / folder))
+                    name = str(file.relative_to(self.root / folder))
+                    if cp949:
+                        names[name] = str(number).rjust(len(name.encode('cp949')), '~')  # as many bytes
+                    archive.write(file, names.get(name, name))
                     file.unlink()
-        return self.root / path
+        content = target.read_bytes()
+        for name, placeholder in names.items():
+            content = content.replace(placeholder.encode(), name.encode('cp949'))
+        target.write_bytes(content)
+        return target
 
     def living(
         self,

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_rooms import CONFIGS, tiny_config
 
 from kovilt.errors import run_cli
@@ -135,6 +136,36 @@ def test_full_size_data_that_is_absent_says_where_to_get_it(config, number, room
     assert code == 2 and error.count('\n') == 1
     assert 'aihub.or.kr' in error and f'dataSetSn={number}' in error
     assert not list(tmp_path.glob('work_dirs/*'))
+
+
+SMALL = (
+    'model.encoder.hidden_size=16',
+    'model.encoder.num_layers=1',
+    'model.encoder.num_heads=2',
+    'train_cfg.max_epochs=1',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=false',
+    'val_dataloader.num_workers=0',
+)
+
+
+def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeypatch):
+    monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
+    monkeypatch.setenv('KOVILT_CUSTOM', str(tmp_path / 'mine'))
+    entry, work = CONFIGS / 'kovilt_vqa_custom.py', tmp_path / 'work'
+    code, error = call('train.py', entry, '--work-dir', work)
+    assert code == 2 and error.count('\n') == 1 and 'no such folder. Put train.jsonl and val.jsonl' in error
+
+    (tmp_path / 'mine').mkdir()
+    Image.new('RGB', (64, 64), 'red').save(tmp_path / 'mine' / 'a.png')
+    row = {'image': 'a.png', 'question': '소파는 무슨 색이에요?'}
+    rows = [{**row, 'answer': answer} for answer in ('빨간색', '파란색')]
+    for name in ('train.jsonl', 'val.jsonl'):
+        (tmp_path / 'mine' / name).write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
+    assert call('train.py', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
+    lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
+    (evaluated,) = [line for line in lines if line['mode'] == 'val']
+    assert evaluated['questions'] == 2 and evaluated['coverage'] == 100
 
 
 def test_testing_names_what_it_cannot_do(trained, tmp_path, call):

@@ -1,0 +1,180 @@
+import csv
+import json
+import unicodedata
+
+import pytest
+
+from kovilt.datasets import PlainVQA
+from kovilt.errors import KoviltError
+
+ROWS = [
+    {'image': f'pictures/{number % 4}.png', 'question': f'소파 위에 {number}', 'answer': ['예', '아니요'][number % 2]}
+    for number in range(10)
+]
+
+
+@pytest.fixture
+def plain(data):
+    for number in range(4):
+        data.picture(f'pictures/{number}.png', seed=number)
+    return data
+
+
+def write_jsonl(data, rows: list[dict], name: str = 'train.jsonl') -> None:
+    data.write(name, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
+
+
+def write_csv(data, rows: list[dict], name: str = 'train.csv', encoding: str = 'utf-8') -> None:
+    with open(data.root / name, 'w', encoding=encoding, newline='') as file:
+        table = csv.DictWriter(file, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def open_(data, split='train', **options) -> PlainVQA:
+    return PlainVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+
+
+def content(dataset) -> list[dict]:
+    records = [dataset.record(row) for row in range(len(dataset))]
+    assert all(sample['image']['grid'] == (2, 3) for sample in dataset.__getitems__(range(len(dataset))))
+    return sorted(({**record, 'row': None} for record in records), key=lambda record: record['question'])
+
+
+def expected(data, first_line: int) -> list[dict]:
+    return [
+        {
+            'row': None,
+            'image': str(data.root / row['image']),
+            'split': 'train',
+            'question': row['question'],
+            'question_id': str(first_line + number),
+            'answer': row['answer'],
+            'answer_type': '',
+        }
+        for number, row in enumerate(ROWS)
+    ]
+
+
+def test_jsonl(plain):
+    write_jsonl(plain, ROWS)
+    assert content(open_(plain)) == expected(plain, 1)
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig'])
+def test_csv(plain, encoding):
+    write_csv(plain, ROWS, encoding=encoding)
+    assert content(open_(plain)) == expected(plain, 2)
+
+
+def test_cells_with_commas_quotes_and_lines(plain):
+    row = {'image': 'pictures/0.png', 'question': '소파, "의자"\n어디?', 'answer': '탁자, 공'}
+    write_csv(plain, [row, *ROWS])
+    assert open_(plain).record(0)['question'] == '소파, "의자" 어디?' and open_(plain).record(0)['answer'] == '탁자, 공'
+
+
+def test_ids_and_types_of_ones_own(plain):
+    rows = [{**row, 'question_id': number, 'answer_type': '존재'} for number, row in enumerate(ROWS)]
+    for write in (write_jsonl, write_csv):
+        write(plain, rows)
+        records = content(open_(plain))
+        assert [record['question_id'] for record in records] == [str(number) for number in range(10)]
+        assert {record['answer_type'] for record in records} == {'존재'}
+        (plain.root / 'train.jsonl').unlink(missing_ok=True)
+
+
+def test_several_answers(plain):
+    several = {'image': 'pictures/0.png', 'question': '가', 'answers': ['예', '네', '네']}
+    write_jsonl(plain, [several, {**several, 'answers': [{'answer': '예'}]}])
+    first, second = content(open_(plain))
+    assert first['answers'] == ['예', '네', '네'] and first['answer'] == '네'
+    assert second['answer'] == '예' and 'answers' not in second
+    (plain.root / 'train.jsonl').unlink()
+    write_csv(plain, [{**several, 'answers': '예 | 네|네'}, {**several, 'answers': ''}])
+    dataset = open_(plain)
+    assert content(dataset)[0]['answers'] == ['예', '네', '네'] and dataset.left_out == {'no answer': 1}
+
+
+def test_blank_lines_are_nothing(plain):
+    plain.write('train.jsonl', '\n' + json.dumps(ROWS[0]) + '\n\n' + json.dumps(ROWS[1]) + '\n \n')
+    assert [open_(plain).record(row)['question_id'] for row in range(2)] == ['2', '4']
+
+
+@pytest.mark.parametrize('zipped', ['pictures.zip', 'all.zip'])
+def test_pictures_in_zips_have_the_paths_of_extracted_ones(plain, zipped):
+    if zipped == 'all.zip':
+        (plain.root / 'pictures').rename(plain.root / 'inside')
+        (plain.root / 'pictures').mkdir()
+        (plain.root / 'inside').rename(plain.root / 'pictures' / 'pictures')
+    plain.zip(zipped, 'pictures')
+    write_jsonl(plain, ROWS)
+    dataset = open_(plain)
+    assert len(content(dataset)) == 10 and f'/{zipped}/' in dataset.record(0)['image']
+
+
+def test_pictures_may_lie_elsewhere(plain, tmp_path):
+    picture = plain.picture(str(tmp_path / 'elsewhere' / 'a.png'))
+    write_jsonl(plain, [{**ROWS[0], 'image': str(picture)}, {**ROWS[1], 'image': '../elsewhere/a.png'}])
+    assert len(content(open_(plain))) == 2
+
+
+def test_paths_of_windows_and_decomposed_names(plain):
+    plain.picture(unicodedata.normalize('NFD', 'pictures/고양이/가.png'))
+    write_jsonl(plain, [{**ROWS[0], 'image': 'pictures\\고양이\\가.png'}, {**ROWS[0], 'image': './pictures/0.png'}])
+    assert len(content(open_(plain))) == 2
+
+
+def test_a_picture_of_the_same_name_in_another_folder_is_not_taken(plain):
+    write_jsonl(plain, [*ROWS, {**ROWS[0], 'image': 'others/0.png'}])
+    with pytest.raises(KoviltError, match='1 of 5 pictures are absent, e.g. others/0.png'):
+        open_(plain)
+
+
+def test_splits_are_files(plain):
+    write_jsonl(plain, ROWS)
+    write_csv(plain, ROWS[:3], 'dev.csv')
+    assert len(open_(plain, 'dev', test_mode=True)) == 3
+    with pytest.raises(KoviltError, match='neither val.jsonl nor val.csv.*Put train.jsonl and val.jsonl'):
+        open_(plain, 'val')
+    with pytest.raises(KoviltError, match=r"neither trein.jsonl nor trein.csv \(did you mean 'train.jsonl'\?\)"):
+        open_(plain, 'trein')
+    write_csv(plain, ROWS)
+    with pytest.raises(KoviltError, match='both train.jsonl and train.csv; keep one of them'):
+        open_(plain)
+
+
+ROW = '{"image": "pictures/0.png", "question": "가", "answer": "예"}\n'
+
+
+@pytest.mark.parametrize(
+    'name, text, message',
+    [
+        ('train.jsonl', ROW + '{"image": \n', 'train.jsonl, line 2: not JSON .*; write one object in each line'),
+        ('train.jsonl', f'[{ROW[:-1]}]', 'train.jsonl, line 1: expecting an object'),
+        ('train.jsonl', '[' * 100_000, 'train.jsonl, line 1: not JSON'),
+        ('train.jsonl', ROW + ROW.replace('"image"', '"imgae"'),
+         r"train.jsonl, line 2: no 'image' in this row \(did you mean 'imgae'\?\)"),
+        ('train.jsonl', ROW.replace('pictures/0.png', ''), "line 1: 'image' is empty"),
+        ('train.jsonl', ROW.replace('"question"', '"q"'), "line 1: no 'question' in this row"),
+        ('train.jsonl', ROW.replace('answer', 'anwser'),
+         r"line 1: neither 'answer' nor 'answers' in this row \(did you mean 'anwser'\?\)"),
+        ('train.jsonl', ROW.replace('"예"', '["예", "네"]'), "line 1: 'answer' is .*; several are called 'answers'"),
+        ('train.jsonl', ROW.replace('answer', 'answers'), "line 1: 'answers' is no list, but '예'"),
+        ('train.csv', 'image,question\npictures/0.png,가\n', "train.csv, line 2: neither 'answer' nor 'answers'"),
+        ('train.csv', 'image,question,answer\npictures/0.png,가,나,다\n', 'train.csv, line 2: more cells than columns'),
+        ('train.csv', 'image,question,answer\npictures/0.png\n', "train.csv, line 2: no 'question' in this row"),
+        ('train.csv', 'image,question,answer\npictures/0.png,가,예\n"pictures/0.png,가\n\n\n', 'csv, line 3: not CSV'),
+        ('train.csv', '', "no rows of split 'train'"),
+    ],
+)  # fmt: skip
+def test_malformed_tables_are_reported_with_their_place(plain, name, text, message):
+    plain.write(name, text)
+    with pytest.raises(KoviltError, match=message) as error:
+        open_(plain)
+    assert '\n' not in str(error.value)
+
+
+def test_the_encoding_of_korean_windows_is_reported(plain):
+    write_csv(plain, ROWS, encoding='cp949')
+    with pytest.raises(KoviltError, match='train.csv, line 2: not UTF-8 text .*Excel: "CSV UTF-8"'):
+        open_(plain)
