@@ -4,7 +4,7 @@ from .aihub_coco import AIHubCOCOKorean
 from .aihub_knowledge import AIHubKnowledgeVQA
 from .aihub_living import AIHubLivingVQA
 from .aihub_visual import AIHubVisualQA
-from .answers import AnswerVocabulary, soft_scores
+from .answers import AnswerVocabulary, agreement, soft_scores
 from .collate import collate_pairs
 from .korean import normalize_korean
 from .kvqa import KVQA
@@ -38,6 +38,7 @@ __all__ = [
     'collate_pairs',
     'load_tokenizer',
     'normalize_korean',
+    'agreement',
     'soft_scores',
     'train_tokenizer',
 ]

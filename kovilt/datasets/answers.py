@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kovilt.errors import KoviltError
 
@@ -38,17 +39,21 @@ def human_answers(value: Any, rows: Rows) -> list[Any]:
     return answers
 
 
-def soft_scores(counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """How right each distinct answer to one question is, from how many people gave it; float32 (k,), 0 to 1.
+def agreement(count: ArrayLike, people: int) -> np.ndarray:
+    """What an answer is worth, 0 to 1, that `count` of `people` gave to a question: the official VQA rule.
 
-    VQA's rule: an answer is right when at least three others gave it, min(n / 3, 1), averaged over leaving out each
-    person in turn. For ten people that is 0.3, 0.6, 0.9 and, from four on, 1, as in ViLT. Of N people with one left
-    out, N - 1 remain; where they are fewer than three, all of them have to agree, so that a unanimous answer is always
-    1: the only answer of a set with one answer a question too, which the rule for ten would hold down to 0.3.
+    An answer is right when at least three others gave it, min(n / 3, 1), averaged over leaving out each person in turn
+    (Antol et al. 2015). For ten people that is 0.3, 0.6, 0.9 and, from four on, 1, as in ViLT. Of N people with one
+    left out, N - 1 remain; where they are fewer than three, all of them have to agree, so that a unanimous answer is
+    always worth 1: the only answer of a set with one answer a question too, which the rule for ten would hold down to
+    0.3.
     """
-    counts = np.asarray(counts)
-    people = counts.sum()
-    return np.minimum(counts / people * max((people - 1) / 3, 1.0), 1.0).astype(np.float32)
+    return np.minimum(np.asarray(count) / people * max((people - 1) / 3, 1.0), 1.0)
+
+
+def soft_scores(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The `agreement` of each distinct answer to one question, from how many people gave it; float32 (k,)."""
+    return agreement(counts, np.sum(counts)).astype(np.float32)
 
 
 class AnswerVocabulary:

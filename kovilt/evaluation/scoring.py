@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kovilt.datasets.answers import agreement
 from kovilt.datasets.korean import normalize_korean
 
 from .tolerant import tolerant_form
@@ -24,21 +25,12 @@ def most_frequent(answers: Sequence[str]) -> str:
 
 
 def answer_score(answer: str, truths: Sequence[str]) -> float:
-    """What `answer` is worth, 0 to 1, where people answered `truths`; strings are equal or not.
+    """What `answer` is worth, 0 to 1, where people answered `truths`: the official rule, see `agreement`.
 
-    With several answers the official VQA rule (Antol et al. 2015): leave one of them out, min(n / 3, 1) where n others
-    equal `answer`, averaged over who is left out. Of ten, n equal ones give 0, 0.3, 0.6, 0.9, then 1. The official
-    script also rewrites English numbers, articles and punctuation, which would damage Korean; nothing is rewritten
-    here.
-
-    With one answer exact match: the rule would leave out the only one and never give a point, and its usual closed
-    form would stop at 0.3. Two and three answers are scored by the rule, which then gives at most 1/3 and 2/3.
+    Strings are equal or not; with one truth that is exact match. The official script also rewrites English numbers,
+    articles and punctuation, which would damage Korean; nothing is rewritten here.
     """
-    if len(truths) == 1:
-        return float(answer == truths[0])
-    same = sum(truth == answer for truth in truths)
-    others = len(truths) - same
-    return (same * min((same - 1) / 3, 1) + others * min(same / 3, 1)) / len(truths)
+    return float(agreement(truths.count(answer), len(truths)))
 
 
 def tolerant_score(answer: str, truths: Sequence[str]) -> float:
