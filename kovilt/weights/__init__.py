@@ -2,9 +2,12 @@
 
 from .checkpoint import build_pipelines, export_checkpoint, load_trained
 from .folder import TrainedModel, load_model_folder, save_model_folder
+from .graph import GraphVQA
+from .graph_files import write_graph
 from .hf import from_huggingface, to_huggingface
 
 __all__ = [
+    'GraphVQA',
     'TrainedModel',
     'build_pipelines',
     'export_checkpoint',
@@ -13,4 +16,5 @@ __all__ = [
     'load_trained',
     'save_model_folder',
     'to_huggingface',
+    'write_graph',
 ]
