@@ -115,15 +115,15 @@ def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
 
     batches, longest = [], model.encoder.max_text_len
     for pairs in range(1, _INPUTS + 1):
-        chosen = torch.tensor(grids)[draw(0, len(grids), pairs)]
-        chosen[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1]))
-        lengths = draw(2, longest + 1, pairs)
-        lengths[0] = longest
+        chosen, lengths = torch.tensor(grids)[draw(0, len(grids), pairs)], draw(2, longest + 1, pairs)
+        if pairs == 1:
+            chosen[0], lengths[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1])), longest
+        width = int(lengths.max())
         batches.append(dict(
             patches=draw(0, 256, int(chosen.prod(dim=1).sum()), model.encoder.image.proj.in_features).to(torch.uint8),
             grids=chosen, image_index=draw(0, pairs, pairs),
-            input_ids=draw(0, model.encoder.vocab_size, pairs, longest),
-            text_mask=torch.arange(longest) < lengths[:, None]))
+            input_ids=draw(0, model.encoder.vocab_size, pairs, width),
+            text_mask=torch.arange(width) < lengths[:, None]))
     return batches
 
 
@@ -162,7 +162,7 @@ def _open_onnx(file: Path) -> Callable[[Inputs], Tensor]:
     try:
         session = runtime.InferenceSession(file, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # its own classes, which share no base but this
-        raise KoviltError(f'{file}: onnxruntime cannot open it ({str(error).splitlines()[0]})') from error
+        raise KoviltError(f'{file}: onnxruntime cannot open it ({_first_line(error)}); copy it again') from error
     return lambda inputs: torch.from_numpy(
         session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
 
@@ -174,9 +174,13 @@ def _open_pt2(file: Path) -> Callable[[Inputs], Tensor]:
     except KoviltError:
         raise
     except Exception as error:  # another torch reads another layout, and fails in its own ways
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise KoviltError(f'{file}: torch {torch.__version__} cannot open it ({why[0]}); export it anew') from error
+        raise KoviltError(
+            f'{file}: torch {torch.__version__} cannot open it ({_first_line(error)}); export it anew') from error
     return lambda inputs: graph(**inputs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _refuse_pickles(file: Path) -> None:

@@ -143,6 +143,15 @@ def test_weights_are_not_read_out_of_a_graph(exported, tmp_path):
         export_checkpoint(exported['onnx'], tmp_path / 'out')
 
 
+def test_what_is_compared_is_varied():
+    batches = graph_files._varied_batches(tiny_model(), [(4, 4), (4, 6), (1, 6), (6, 4)])
+    assert [len(batch['input_ids']) for batch in batches] == list(range(1, 9))
+    largest = [int(batch['grids'].prod(dim=1).max()) for batch in batches]
+    longest = [batch['text_mask'].shape[1] for batch in batches]
+    assert (largest[0], longest[0]) == (24, 12) == (max(largest), max(longest))
+    assert len(set(largest)) > 1 and len(set(longest)) > 2
+
+
 @pytest.mark.parametrize('wrong', [1.0, float('nan')])
 def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch, wrong):
     monkeypatch.setattr(graph_files, '_trace', lambda rectangle, inputs: (None, {}))
