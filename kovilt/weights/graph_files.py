@@ -107,7 +107,7 @@ def _grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list
 
 
 def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
-    """Batches of 1, 2, ... pairs with pictures and texts of all sizes; the first is the largest single pair."""
+    """Batches of 1, 2, ... pairs, of pictures and texts of many sizes; the first is the largest single pair."""
     chance = torch.Generator().manual_seed(0)
 
     def draw(low: int, high: int, *shape: int) -> Tensor:
@@ -115,13 +115,14 @@ def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
 
     batches, longest = [], model.encoder.max_text_len
     for pairs in range(1, _INPUTS + 1):
-        chosen, lengths = torch.tensor(grids)[draw(0, len(grids), pairs)], draw(2, longest + 1, pairs)
+        pictures = 1 + pairs // 3                                             # some are asked about more than once
+        chosen, lengths = torch.tensor(grids)[draw(0, len(grids), pictures)], draw(2, longest + 1, pairs)
         if pairs == 1:
             chosen[0], lengths[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1])), longest
         width = int(lengths.max())
         batches.append(dict(
             patches=draw(0, 256, int(chosen.prod(dim=1).sum()), model.encoder.image.proj.in_features).to(torch.uint8),
-            grids=chosen, image_index=draw(0, pairs, pairs),
+            grids=chosen, image_index=draw(0, pictures, pairs),
             input_ids=draw(0, model.encoder.vocab_size, pairs, width),
             text_mask=torch.arange(width) < lengths[:, None]))
     return batches
