@@ -14,7 +14,7 @@ from PIL import Image
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
 from kovilt.registry import FUNCTIONS
-from kovilt.weights import build_pipelines, load_trained
+from kovilt.weights import GraphVQA, build_pipelines, load_trained
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
@@ -31,11 +31,13 @@ class VQAInferencer:
     The same question about the same picture gets the same answer, alone or among others.
 
     Args:
-        model: a model folder, a checkpoint (.pth) of training, or a work folder, whose latest checkpoint is taken.
+        model: a model folder, also one with a graph (ONNX, .pt2); a checkpoint (.pth) of training; or a work folder,
+            whose latest checkpoint is taken.
         config: the config of a checkpoint; None = the one that it carries.
-        device: 'cpu', 'cuda', 'cuda:1', ...; None = the GPU if there is one.
+        device: 'cpu', 'cuda', 'cuda:1', ...; None = the GPU if there is one. Graphs compute on the CPU.
         batch_size: pairs that are computed together.
         tokenizer: a tokenizer's folder or file, when a checkpoint's config names one that has moved.
+        trust: a graph in a .pt2 file may be run. It is a program: say so only of one from people you trust.
 
     Raises:
         KoviltError: no such model, a damaged one, or one that does not answer questions.
@@ -49,12 +51,15 @@ class VQAInferencer:
         device: str | torch.device | None = None,
         batch_size: int = 32,
         tokenizer: str | None = None,
+        trust: bool = False,
     ) -> None:
         if batch_size < 1:
             raise KoviltError(f'batch_size={batch_size}: at least one pair is computed at a time')
         self.batch_size = batch_size
-        trained = load_trained(model, config=config, tokenizer=tokenizer, kind='ViLTForVQA')
-        device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+        trained = load_trained(
+            model, config=config, tokenizer=tokenizer, kind='ViLTForVQA', graphs=True, trust=trust)
+        on_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
+        device = device or ('cuda' if on_gpu else 'cpu')
         try:
             self.model = trained.model.to(device)
         except (RuntimeError, AssertionError) as error:

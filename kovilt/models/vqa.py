@@ -52,14 +52,24 @@ class ViLTForVQA(KoviltModel):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.vqa_head.loss(self.pooled(batch), batch['label'])
 
+    def scores(self, batch: Batch) -> Tensor:
+        """float32 (B, C) before the softmax, of a batch that the preprocessor has seen."""
+        return self.vqa_head(self.pooled(batch)).float()
+
     def predict(self, batch: Batch) -> list[dict]:
         """For each row its best answer, its softmax probability, the `topk` best of both, and the row's record."""
         if not len(batch['input_ids']):
             return []
-        best = self.vqa_head(self.pooled(batch)).float().softmax(dim=1).topk(min(self.topk, len(self.answers)), dim=1)
         records = batch.get('records') or [{}] * len(batch['input_ids'])
-        predictions = []
-        for record, labels, scores in zip(records, host(best.indices), host(best.values), strict=True):
-            topk = [dict(answer=self.answers[label], score=score) for label, score in zip(labels, scores, strict=True)]
-            predictions.append(dict(topk[0], topk=topk, record=record))
-        return predictions
+        ranked = rank_answers(self.scores(batch), self.answers, self.topk)
+        return [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]
+
+
+def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict]:
+    """For each row of scores (B, C) its best answer, its softmax probability, and the `topk` best of both."""
+    best = scores.softmax(dim=1).topk(min(topk, len(answers)), dim=1)
+    ranked = []
+    for labels, values in zip(host(best.indices), host(best.values), strict=True):
+        rows = [dict(answer=answers[label], score=value) for label, value in zip(labels, values, strict=True)]
+        ranked.append(dict(rows[0], topk=rows))
+    return ranked

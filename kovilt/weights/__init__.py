@@ -2,10 +2,13 @@
 
 from .checkpoint import build_pipelines, export_checkpoint, load_trained
 from .folder import TrainedModel, load_model_folder, save_model_folder
+from .graph import GraphVQA
+from .graph_files import write_graph
 from .hf import from_huggingface, to_huggingface
 from .importing import ImportReport, import_weights
 
 __all__ = [
+    'GraphVQA',
     'ImportReport',
     'TrainedModel',
     'build_pipelines',
@@ -16,4 +19,5 @@ __all__ = [
     'load_trained',
     'save_model_folder',
     'to_huggingface',
+    'write_graph',
 ]

@@ -32,7 +32,7 @@ Texts: `{normalizer}`, then the tokenizer of this folder.
 _ASK = """\
 from kovilt.apis import VQAInferencer
 
-print(VQAInferencer({name!r})('picture.jpg', '소파는 무슨 색이에요?'))"""
+print(VQAInferencer({arguments})('picture.jpg', '소파는 무슨 색이에요?'))"""
 _ELSEWHERE = """\
 HuggingFace transformers opens the same folder:
 ```python
@@ -43,6 +43,18 @@ processor, model = AutoProcessor.from_pretrained({name!r}), ViltForQuestionAnswe
 inputs = processor(Image.open('picture.jpg'), '소파는 무슨 색이에요?', truncation=True, return_tensors='pt')
 print(model.config.id2label[int(model(**inputs).logits.argmax())])
 ```"""
+_GRAPH = """\
+`{file}` holds the model as a graph. Its scores were compared with the model's over {inputs} inputs before it was
+written: they differ by at most {difference:.1e}.
+
+| input | type | shape | |
+|---|---|---|---|
+| `input_ids` | int64 | (batch, text) | tokens, [CLS] and [SEP] included, then padding |
+| `text_mask` | bool | (batch, text) | true = a token of the text |
+| `patches` | uint8 | (batch, patches, {pixels}) | row by row; the three channels of each one after the other |
+| `grid_index` | int64 | (batch,) | place of the picture's (rows, columns) in `graph.grids` of `kovilt.json` |
+
+It returns `scores`, float32 (batch, {answers}); `id2label` of `config.json` names the answers."""
 _OPEN = """\
 from kovilt.weights import load_model_folder
 
@@ -72,13 +84,27 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
         pictures=', '.join(map(_step, info['image_pipeline'])),
         normalizer=info['normalizer'],
         training=_table(info['training']) if info['training'] else 'Not recorded.',
-        use=(_ASK if answers else _OPEN).format(name=name),
-        elsewhere=(
-            _ELSEWHERE.format(name=name)
-            if answers
-            else f'HuggingFace transformers opens it as `{config["architectures"][0]}`, without the matching head.'
-        ),
+        use=_use(name, config, info),
+        elsewhere=_elsewhere(name, config, info),
     )
+
+
+def _use(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    if 'id2label' not in config:
+        return _OPEN.format(name=name)
+    is_program = info.get('graph', {}).get('format') == 'pt2'
+    return _ASK.format(arguments=f'{name!r}, trust=True' if is_program else repr(name))
+
+
+def _elsewhere(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    if 'graph' in info:
+        graph = info['graph']
+        return _GRAPH.format(
+            file=f'model.{graph["format"]}', inputs=graph['inputs'], difference=graph['largest_difference'],
+            pixels=3 * config['patch_size'] ** 2, answers=len(config['id2label']))
+    if 'id2label' in config:
+        return _ELSEWHERE.format(name=name)
+    return f'HuggingFace transformers opens it as `{config["architectures"][0]}`, without the matching head.'
 
 
 def _table(rows: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +15,7 @@ from kovilt.errors import KoviltError
 from kovilt.registry import MODELS, TRANSFORMS
 
 from .folder import TrainedModel, load_model_folder, save_model_folder
+from .graph_files import Format, write_graph
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
 _WORTH_KNOWING = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
@@ -25,6 +27,8 @@ def load_trained(
     config: str | os.PathLike | None = None,
     tokenizer: str | None = None,
     kind: str | None = None,
+    graphs: bool = False,
+    trust: bool = False,
 ) -> TrainedModel:
     """Loads a model folder, a training checkpoint (.pth), or the latest checkpoint of a work folder.
 
@@ -33,6 +37,8 @@ def load_trained(
         config: config file of a checkpoint; None = the one that the checkpoint carries.
         tokenizer: what `load_tokenizer` takes, in place of the tokenizer that the config names.
         kind: the model class that is wanted, such as 'ViLTForVQA'; None takes any.
+        graphs: a model folder with a graph in place of weights will do.
+        trust: a graph in a .pt2 file, which is a program, may be run.
 
     Raises:
         KoviltError: nothing there, a damaged file, a model of another kind, sizes that disagree.
@@ -44,7 +50,7 @@ def load_trained(
     if checkpoint is not None:
         trained = _load_checkpoint(checkpoint, config, kind)
     elif config is None:
-        trained = load_model_folder(path, kind=kind)
+        trained = load_model_folder(path, kind=kind, graphs=graphs, trust=trust)
     else:
         raise KoviltError(f'{path}: a model folder carries its own config; leave out {config}')
     if tokenizer is not None:
@@ -60,18 +66,29 @@ def export_checkpoint(
     *,
     config: str | os.PathLike | None = None,
     tokenizer: str | None = None,
+    format: Literal['hf'] | Format = 'hf',
     dtype: str = 'float32',
     overwrite: bool = False,
 ) -> Path:
-    """Writes a checkpoint, or the latest of a work folder, as the model folder `out`; arguments as `load_trained`.
+    """Writes what `load_trained` loads, with its arguments, as the model folder `out`.
 
-    `dtype` is what the weights are stored in, 'float32' or 'float16'.
+    Args:
+        out: the folder to make.
+        format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
+        dtype: what weights are stored in, 'float32' or 'float16'; graphs are float32.
+        overwrite: replace an older model folder.
+
+    Raises:
+        KoviltError: as `load_trained`, `save_model_folder` and `write_graph`.
     """
     from kovilt.datasets.transforms.text import load_tokenizer
 
-    if _checkpoint_file(Path(path).expanduser()) is None:
-        raise KoviltError(f'{path}: no checkpoint to export')
-    trained = load_trained(path, config=config, tokenizer=tokenizer)
+    if format != 'hf' and dtype != 'float32':
+        raise KoviltError(f'dtype {dtype}: a graph of format {format} is float32; leave the dtype out')
+    trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
+    graph = None
+    if format != 'hf':
+        graph = partial(write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format)
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)
     return save_model_folder(
@@ -84,6 +101,7 @@ def export_checkpoint(
         answer_counts=trained.info['answer_counts'],
         training=trained.info['training'],
         dtype=getattr(torch, dtype),
+        graph=graph,
         overwrite=overwrite,
     )
 

@@ -10,6 +10,8 @@
 
 `transformers.ViltForQuestionAnswering.from_pretrained(folder)` opens it, and so does `kovilt.apis.VQAInferencer`.
 Nothing in it is executed on loading: JSON and safetensors only.
+
+For other runtimes the weights can be replaced by a graph, model.onnx or model.pt2, which answers but cannot be trained.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ from kovilt.errors import KoviltError
 from kovilt.registry import MODELS
 
 from .card import model_card
+from .graph import GraphVQA
+from .graph_files import open_graph
 from .hf import from_huggingface, to_huggingface
 
 FORMAT = 1
@@ -47,7 +51,7 @@ _WEIGHTS, _OWN_WEIGHTS, _INFO, _CARD = 'model.safetensors', 'kovilt_heads.safete
 class TrainedModel:
     """A model in evaluation mode on the CPU, how its pictures and texts are prepared, and what else is known of it."""
 
-    model: BaseModel
+    model: BaseModel | GraphVQA
     image_pipeline: list[dict[str, Any]]
     text_pipeline: list[dict[str, Any]]
     info: dict[str, Any]
@@ -64,6 +68,7 @@ def save_model_folder(
     answer_counts: Sequence[int] | None = None,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    graph: Callable[[Path], Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes `out` whole or not at all and returns its path.
@@ -78,6 +83,8 @@ def save_model_folder(
         answer_counts: how often training saw each answer.
         training: plain values worth knowing later (epochs, seed, scores, ...).
         dtype: what the weights are stored in; they are always read back as float32.
+        graph: writes the model into a folder as a graph, in place of its weights, and returns what kovilt.json says of
+            it (`write_graph`).
         overwrite: replace an older model folder.
 
     Raises:
@@ -100,9 +107,13 @@ def save_model_folder(
     part = out.with_name(f'.{out.name}.{os.getpid()}.part')
     try:
         part.mkdir(parents=True)
-        save_file(theirs, part / _WEIGHTS, metadata={'format': 'pt'})
-        if own:
-            save_file(own, part / _OWN_WEIGHTS, metadata={'format': 'pt'})
+        said = {}
+        if graph is not None:
+            said['graph'] = dict(graph(part))
+        else:
+            save_file(theirs, part / _WEIGHTS, metadata={'format': 'pt'})
+            if own:
+                save_file(own, part / _OWN_WEIGHTS, metadata={'format': 'pt'})
         config = _huggingface_config(model, kind, tokenizer.pad_token_id)
         _write_json(part / 'config.json', config)
         tokenizer = copy.deepcopy(tokenizer)
@@ -121,6 +132,7 @@ def save_model_folder(
             'vocabulary_digest': tokenizer_sizes(tokenizer)['vocabulary_digest'],
             'answer_counts': None if answer_counts is None else list(answer_counts),
             'training': dict(training or {}),
+            **said,
             'files': {file.name: digest(file) for file in sorted(part.iterdir())},
         }
         _write_json(part / _INFO, info)
@@ -134,16 +146,20 @@ def save_model_folder(
     return out
 
 
-def load_model_folder(path: str | Path, *, kind: str | None = None) -> TrainedModel:
+def load_model_folder(
+    path: str | Path, *, kind: str | None = None, graphs: bool = False, trust: bool = False
+) -> TrainedModel:
     """Reads a folder that `save_model_folder` wrote, after comparing every file with its size and digest.
 
     Args:
         path: the folder.
         kind: the model class that is wanted, such as 'ViLTForVQA'; None takes any.
+        graphs: a folder that holds a graph will do, which can answer but has no weights.
+        trust: a graph in a .pt2 file, which is a program, may be run.
 
     Raises:
         KoviltError: no model folder, a file missing, cut off or changed, a newer format, weights that do not fit or are
-            not finite, answers that do not fit.
+            not finite, answers that do not fit, a graph where weights are needed.
     """
     path = Path(path).expanduser()
     if not (path / _INFO).is_file():
@@ -156,7 +172,19 @@ def load_model_folder(path: str | Path, *, kind: str | None = None) -> TrainedMo
     model_cfg = info['model']
     if kind is not None and model_cfg['type'] != kind:
         raise KoviltError(f'{path}: holds a {model_cfg["type"]}, a {kind} is needed here')
-    config = read_json(path / 'config.json')
+    if 'graph' in info and not graphs:
+        raise KoviltError(f'{path}: holds a graph, weights are needed here; name the model that it was exported from')
+    if 'graph' in info:
+        answers = _read_answers(path, model_cfg['vqa_head']['num_answers'])
+        model = open_graph(path, info['graph'], answers, trust=trust)
+    else:
+        model = _read_model(path, model_cfg)
+    text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(path), max_text_len=info['max_text_len'])]
+    return TrainedModel(model, info['image_pipeline'], text_pipeline, info)
+
+
+def _read_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
+    """The model of `model_cfg` with the weights and answers of the folder, in evaluation mode."""
     try:
         model = MODELS.build(dict(model_cfg))
     except (KeyError, TypeError, ValueError) as error:
@@ -174,10 +202,8 @@ def load_model_folder(path: str | Path, *, kind: str | None = None) -> TrainedMo
             raise KoviltError(f'{path / _WEIGHTS}: {key} is {shapes[0]}, but the model of {_INFO} has {shapes[1]}')
     model.load_state_dict(state, strict=False)
     if 'vqa_head' in model_cfg:
-        labels = config.get('id2label') or {}
-        model.answers = answers_by_class(labels, model.vqa_head.num_answers, source=f'{path / "config.json"}: id2label')
-    text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(path), max_text_len=info['max_text_len'])]
-    return TrainedModel(model.eval(), info['image_pipeline'], text_pipeline, info)
+        model.answers = _read_answers(path, model.vqa_head.num_answers)
+    return model.eval()
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
@@ -252,6 +278,12 @@ def _image_processor(image_pipeline: Sequence[Mapping[str, Any]]) -> dict[str, A
         'image_std': [0.5] * 3,
         'do_pad': True,
     }
+
+
+def _read_answers(path: Path, expected: int) -> list[str]:
+    """The answers of the model folder `path`."""
+    labels = read_json(path / 'config.json').get('id2label') or {}
+    return answers_by_class(labels, expected, source=f'{path / "config.json"}: id2label')
 
 
 def answers_by_class(labels: Mapping[str, str], expected: int, *, source: str) -> list[str]:

@@ -1,6 +1,5 @@
 """The command line says what the API says, quickly when only asked for help, in one line when it cannot."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from PIL import Image
 from tiny_models import tiny_checkpoint
 
 from kovilt.apis import VQAInferencer
-from kovilt.errors import run_cli
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?']
@@ -21,21 +19,6 @@ QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?']
 
 def start(*arguments, tool='predict.py'):
     return subprocess.run([sys.executable, TOOLS / tool, *map(str, arguments)], capture_output=True, text=True)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a tool in this process, which has everything imported; returns exit code, stdout, stderr."""
-
-    def call(*arguments, tool='predict.py'):
-        spec = importlib.util.spec_from_file_location('tool', TOOLS / tool)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-        code = run_cli(lambda: module.main(module.parse_args()))
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope='module')
@@ -56,9 +39,9 @@ def test_json_is_what_the_api_returns(files):
 
 def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
     model, picture = files
-    code, out, _ = call(model, tmp_path / 'model', tool='weights/export.py')
+    code, out, _ = call('weights/export.py', model, tmp_path / 'model')
     assert code == 0 and str(tmp_path / 'model') in out
-    code, out, _ = call(tmp_path / 'model', picture, *QUESTIONS, '--topk', 2)
+    code, out, _ = call('predict.py', tmp_path / 'model', picture, *QUESTIONS, '--topk', 2)
     assert code == 0
     lines = out.splitlines()
     assert [lines[0], lines[3]] == QUESTIONS and len(lines) == 6
@@ -78,7 +61,7 @@ def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
 )
 def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
     known = {'MODEL': files[0], 'PICTURE': files[1]}
-    code, out, error = call(*(known.get(argument, argument) for argument in arguments))
+    code, out, error = call('predict.py', *(known.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '')
     assert error.startswith(message) and error.count('\n') == 1
 

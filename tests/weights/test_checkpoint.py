@@ -41,8 +41,10 @@ def test_export_keeps_the_model_and_what_is_known_of_it(checkpoint, tmp_path):
     assert same(loaded.model.state_dict(), tiny_model().state_dict())
     assert loaded.info['training'] == dict(epoch=1, iter=10, seed=0)
     assert loaded.info['answer_counts'] == [5, 4, 3, 2, 1]
-    with pytest.raises(KoviltError, match='no checkpoint to export'):
-        export_checkpoint(out, tmp_path / 'again')
+    again = load_model_folder(export_checkpoint(out, tmp_path / 'again'))
+    assert same(again.model.state_dict(), loaded.model.state_dict())
+    with pytest.raises(KoviltError, match='none: no such model folder or checkpoint'):
+        export_checkpoint(tmp_path / 'none', tmp_path / 'more')
     with pytest.raises(KoviltError, match='leave out x.py'):
         load_trained(out, config='x.py')
 

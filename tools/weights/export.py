@@ -1,12 +1,16 @@
 #!/usr/bin/env python
-"""Write a checkpoint of training as a model folder, which predict.py, the API and HuggingFace transformers open.
+"""Write a trained model as a folder: in HuggingFace's layout, which transformers opens, or as a graph for deployment.
 
     python tools/weights/export.py work_dirs/vqa/epoch_10.pth models/kovilt-vqa
+    python tools/weights/export.py models/kovilt-vqa models/kovilt-vqa-onnx --format onnx
+
+predict.py and the API open all of them. A graph is written only if its scores are those of the model.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -17,12 +21,16 @@ from kovilt.errors import run_cli  # noqa: E402
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='checkpoint (.pth) of pre-training or fine-tuning')
+    parser.add_argument('checkpoint', help='checkpoint (.pth) of a training, its work folder, or a model folder')
     parser.add_argument('out', help='folder to make')
     parser.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
     parser.add_argument('--tokenizer', help='folder or file of the tokenizer, when it is not where the config says')
     parser.add_argument(
-        '--dtype', choices=('float32', 'float16'), default='float32', help='float16 takes half the space (float32)')
+        '--format', choices=('hf', 'onnx', 'pt2'), default='hf',
+        help='hf: weights in HuggingFace\'s layout; onnx: a graph for onnxruntime; pt2: one for torch.export (hf)')
+    parser.add_argument(
+        '--dtype', choices=('float32', 'float16'), default='float32',
+        help='of weights; float16 takes half the space (float32)')
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
@@ -34,9 +42,14 @@ def main(args: argparse.Namespace) -> None:
     from kovilt.weights import export_checkpoint
 
     out = export_checkpoint(
-        args.checkpoint, args.out, config=args.config, tokenizer=args.tokenizer, dtype=args.dtype,
+        args.checkpoint, args.out, config=args.config, tokenizer=args.tokenizer, format=args.format, dtype=args.dtype,
         overwrite=args.overwrite)
     print(f'{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:,.1f} MB')
+    graph = json.loads((out / 'kovilt.json').read_text(encoding='utf-8')).get('graph')
+    if graph:
+        print(
+            f'largest difference to torch {graph["largest_difference"]:.1e} over {graph["inputs"]} inputs; '
+            f'one pair takes {graph["milliseconds"]} ms, in torch {graph["milliseconds_torch"]} ms')
 
 
 if __name__ == '__main__':

@@ -137,6 +137,12 @@ class ResizeViLT(BaseTransform):
         width, height = (max(int(side + 0.5) // self.divisor, 1) * self.divisor for side in sides)
         return width, height
 
+    def targets(self) -> list[tuple[int, int]]:
+        """Every (width, height) that `target` can give, sorted: the short side is full, or the long one is."""
+        short, long = self.short // self.divisor, self.long // self.divisor
+        pairs = [(short, side) for side in range(short, long + 1)] + [(side, long) for side in range(1, short + 1)]
+        return sorted({(a * self.divisor, b * self.divisor) for pair in pairs for a, b in (pair, pair[::-1])})
+
 
 @TRANSFORMS.register_module()
 class RandAugment(BaseTransform):

@@ -144,18 +144,26 @@ def test_huge_pictures_are_refused_before_they_are_decoded(monkeypatch):
 VILT = {'short': 384, 'long': 639, 'divisor': 32}
 
 
-def test_resizing_is_that_of_the_original_pixel_for_pixel():
+SIZES = [(640, 480), (480, 640), (384, 384), (640, 384), (37, 500), (400, 33), (64, 1000)]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'sizes'),
+    [(VILT, SIZES), ({'short': 96, 'long': 159, 'divisor': 32}, np.random.default_rng(1).integers(60, 250, (200, 2)))],
+    ids=['full size', '200 random sizes'],
+)
+def test_pixels_are_those_of_the_original(settings, sizes):
+    """Every mode of which Pillow keeps all colours; transparency and 16 bits, which it would lose, are tested above."""
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
 
-    original = ViltImageProcessorPil(do_rescale=False, do_normalize=False, do_pad=False)
-    chance = np.random.default_rng(1)
-    sizes = [(640, 480), (480, 640), (384, 384), (640, 384), (37, 500), (400, 33), (64, 1000)]
-    sizes += [tuple(chance.integers(30, 500, 2).tolist()) for _ in range(3)]
-    for width, height in sizes:
-        pixels = noise(width, height, seed=width)
-        (expected,) = original(Image.fromarray(pixels))['pixel_values']
-        resized = ResizeViLT(**VILT)({'img': Image.fromarray(pixels)})['img']
-        assert np.array_equal(np.asarray(resized), np.asarray(expected).transpose(1, 2, 0)), (width, height)
+    original = ViltImageProcessorPil(
+        size={'shortest_edge': settings['short']}, do_rescale=False, do_normalize=False, do_pad=False)
+    modes = ('RGB', 'L', 'P', '1', 'CMYK', 'YCbCr', 'RGBA', 'LA', 'HSV')
+    for number, (width, height) in enumerate(sizes):
+        image = Image.fromarray(noise(width, height, seed=number)).convert(modes[number % len(modes)])
+        (expected,) = original(image.convert('RGB'))['pixel_values']
+        resized = ResizeViLT(**settings)(LoadPicture()({'img': image}))['img']
+        assert np.array_equal(np.asarray(resized), np.asarray(expected).transpose(1, 2, 0)), (image.mode, image.size)
 
 
 def test_sizes_are_those_of_the_original():
@@ -166,6 +174,14 @@ def test_sizes_are_those_of_the_original():
         expected = get_resize_output_image_size(np.zeros((3, height, width), bool), 384, 639, 32, 'channels_first')
         found = ResizeViLT(**VILT).target(width, height)
         assert found == tuple(max(side, 32) for side in expected[::-1])
+
+
+@pytest.mark.parametrize('settings', [VILT, {'short': 64, 'long': 107, 'divisor': 16}])
+def test_the_sizes_that_can_come_are_those_that_come(settings):
+    resize = ResizeViLT(**settings)
+    longer = np.geomspace(500, 30_000, 2000).round().astype(int).tolist()
+    found = {resize.target(*size) for side in longer for size in ((side, 500), (500, side))}
+    assert resize.targets() == sorted(found)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 2000), (2000, 1), (1000, 3)])
