@@ -269,6 +269,10 @@ class PairDataset(Dataset):
         values = {name: column[stored] for name, column in self._columns.items()}
         return {'row': int(row), 'image': self._places.name(self._pictures[stored]), 'split': self.split, **values}
 
+    def place(self, row: int) -> Path | ZipMember | None:
+        """Where the picture of a row lies; None when it is absent."""
+        return self._places[self._pictures[self.rows[row]]]
+
     def broken_pictures(self) -> list[str]:
         """The pictures found absent, or broken so far by any worker of this process."""
         return sorted(self._places.name(number) for number in {*self._absent, *self.faults.numbers()})
