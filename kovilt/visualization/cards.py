@@ -14,7 +14,7 @@ from kovilt.visualization.fonts import korean_font, load_font
 
 Mark = Literal['', 'hidden', 'swapped', 'kept', 'unknown']
 
-GROUND, WIDTH, PICTURE, GAP, LINE = '#f1f1ee', 840, (272, 204), 12, 26  # pixels
+GROUND, RULE, PICTURE, GAP, LINE = '#f1f1ee', '#bbbbbb', (272, 204), 12, 26  # pixels
 BOXES: dict[Mark, str] = {'hidden': '#ffd9a8', 'swapped': '#cfe0ff', 'kept': '#d5efd9', 'unknown': '#ffc9c4'}
 _LEFT = 96  # where the words begin, after the name of their line
 
@@ -73,16 +73,17 @@ def draw_cards(cards: Sequence[Card], out: str | Path, *, columns: int = 2) -> P
 
     With no Hangul font on the machine only pictures and titles are drawn; the lines stand in the HTML page.
     """
-    drawn = [_draw_card(card) for card in cards]
+    width = max(len(card.views) for card in cards) * (PICTURE[0] + GAP // 2) + GAP // 2
+    drawn = [_draw_card(card, width) for card in cards]
     columns = min(columns, len(drawn))
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
     heights = [max(card.height for card in row) for row in rows]
-    sheet = Image.new('RGB', (columns * (WIDTH + GAP) + GAP, sum(heights) + GAP * (len(rows) + 1)), '#dddddd')
+    sheet = Image.new('RGB', (columns * (width + GAP) + GAP, sum(heights) + GAP * (len(rows) + 1)), '#dddddd')
     top = GAP
     for row, height in zip(rows, heights, strict=True):
         for column, card in enumerate(row):
-            left = GAP + column * (WIDTH + GAP)
-            sheet.paste(PAPER, (left, top, left + WIDTH, top + height))
+            left = GAP + column * (width + GAP)
+            sheet.paste(PAPER, (left, top, left + width, top + height))
             sheet.paste(card, (left, top))
         top += height + GAP
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +91,8 @@ def draw_cards(cards: Sequence[Card], out: str | Path, *, columns: int = 2) -> P
     return Path(out)
 
 
-def _draw_card(card: Card) -> Image.Image:
-    canvas = Image.new('RGB', (WIDTH, 2000), PAPER)
+def _draw_card(card: Card, width: int) -> Image.Image:
+    canvas = Image.new('RGB', (width, 2000), PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((GAP, 8), card.title, GREY, load_font(14))
     top = 32
@@ -101,8 +102,8 @@ def _draw_card(card: Card) -> Image.Image:
     top += PICTURE[1] + 30
     for line in card.lines if korean_font() else ():
         draw.text((GAP, top + 3), line.name, GREY, load_font(14))
-        top = _draw_line(draw, line, top)
-    return canvas.crop((0, 0, WIDTH, top + 8))
+        top = _draw_line(draw, line, top, width - GAP)
+    return canvas.crop((0, 0, width, top + 8))
 
 
 def _draw_view(canvas: Image.Image, view: View, left: int, top: int) -> None:
@@ -125,11 +126,11 @@ def _draw_view(canvas: Image.Image, view: View, left: int, top: int) -> None:
     draw.text((left, top + height + 4), view.caption, colour, load_font(14))
 
 
-def _draw_line(draw: ImageDraw.ImageDraw, line: Line, top: int) -> int:
-    """Draws a line, on as many rows as it needs; returns where the next begins."""
+def _draw_line(draw: ImageDraw.ImageDraw, line: Line, top: int, right: int) -> int:
+    """Draws a line between the names and `right`, on as many rows as it needs; returns where the next begins."""
     font, colour = load_font(17), INK if line.good else WRONG
     if isinstance(line.content, str):
-        for text in wrap(line.content, font, WIDTH - _LEFT - GAP, lines=3):
+        for text in wrap(line.content, font, right - _LEFT, lines=3):
             draw.text((_LEFT, top), text, colour, font)
             top += LINE
         return top
@@ -137,11 +138,12 @@ def _draw_line(draw: ImageDraw.ImageDraw, line: Line, top: int) -> int:
     for piece in line.content:
         width = font.getlength(piece.text)
         left += 10 if piece.starts_word and left > _LEFT else 2
-        if left + width > WIDTH - GAP:
+        if left + width > right:
             left, top = _LEFT, top + LINE
         if piece.mark:
             draw.rectangle((left - 1, top, left + width + 1, top + LINE - 5), fill=BOXES[piece.mark])
         draw.text((left, top), piece.text, colour, font)
+        draw.line((left, top + LINE - 4, left + width - 1, top + LINE - 4), RULE)
         if piece.struck:
             draw.line((left, top + 11, left + width, top + 11), WRONG, 2)
         left += width

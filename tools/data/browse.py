@@ -95,6 +95,17 @@ def exchanged(model: dict[str, Any], batch: Batch) -> dict[int, tuple[int, bool]
     return {pair: (int(p), bool(m)) for pair, p, m in zip(pairs, partners, matched, strict=True)}
 
 
+def answer_classes(config: Any, dataset: PairDataset) -> list[str] | None:
+    """The answers of the training split, which name the classes of all splits; None for captions."""
+    from kovilt.registry import DATASETS
+
+    if 'answer' not in dataset.COLUMNS:
+        return None
+    if 'answers' not in dataset.metainfo and config.get('train_dataloader'):
+        dataset = DATASETS.build({**config.train_dataloader.dataset, 'image_pipeline': [], 'text_pipeline': []})
+    return dataset.metainfo.get('answers')
+
+
 def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
     from kovilt.engine.runner import data_sizes, fill_sizes, name_tokens
     from kovilt.visualization import Card, View
@@ -104,6 +115,7 @@ def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
         fill_sizes(model, data_sizes(dataset))
         name_tokens(model, dataset.tokenizer)
     damage, partners, pictures = corrupted(model, batch), exchanged(model, batch), split_pictures(batch)
+    classes = answer_classes(config, dataset)
     cards = []
     for pair, record in enumerate(batch['records']):
         own = int(batch['image_index'][pair])
@@ -112,7 +124,7 @@ def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
             given, matched = partners[pair]
             caption = 'matching: its own picture' if matched else f'matching: given that of {whose(batch, given)}'
             views.append(View(pictures[given].picture, caption, good=matched))
-        lines = text_lines(dataset, batch, pair, damage) + answer_lines(dataset, batch, pair)
+        lines = text_lines(dataset, batch, pair, damage) + answer_lines(classes, batch, pair)
         cards.append(Card(f'{pair + 1}   row {record["row"]}   {Path(record["image"]).name}', views, lines))
     return cards
 
@@ -197,9 +209,11 @@ def pieces(
     ]
 
 
-def answer_lines(dataset: PairDataset, batch: Batch, pair: int) -> list[Line]:
+def answer_lines(classes: list[str] | None, batch: Batch, pair: int) -> list[Line]:
     """The answer, what others answered, and the class that it is."""
     from collections import Counter
+
+    import torch
 
     from kovilt.visualization import Line
 
@@ -211,14 +225,18 @@ def answer_lines(dataset: PairDataset, batch: Batch, pair: int) -> list[Line]:
     if 'answers' in record:
         given = Counter(record['answers']).most_common()
         lines.append(Line('people', ', '.join(f'{answer} x {people}' for answer, people in given)))
-    if 'label' not in batch:
+    if not classes:
         return lines
-    label, names = batch['label'][pair], dataset.metainfo['answers']
-    scores = {int(label): 1.0} if not label.ndim else {int(n): float(label[n]) for n in label.nonzero().flatten()}
+    label = batch['label'][pair] if 'label' in batch else torch.tensor(class_of(record['answer'], classes))
+    scores = {int(n): float(label[n]) for n in label.nonzero()} if label.ndim else {int(label): 1.0}
     known = [
-        f'{names[n]} = class {n}' + (f' ({score:.1f})' if score < 1 else '') for n, score in scores.items() if n >= 0
+        f'{classes[n]} = class {n}' + (f' ({score:.1f})' if score < 1 else '') for n, score in scores.items() if n >= 0
     ]
-    return [*lines, Line('label', ', '.join(known) or 'outside the vocabulary (OOV)', good=bool(known))]
+    return [*lines, Line('label', ', '.join(known) or 'OOV: outside the vocabulary', good=bool(known))]
+
+
+def class_of(answer: str, classes: list[str]) -> int:
+    return classes.index(answer) if answer in classes else -1
 
 
 def main(args: argparse.Namespace) -> None:

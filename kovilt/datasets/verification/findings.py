@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
     'text.replaced': Kind('warning', 'characters were lost in an earlier conversion; export the file again'),
     'text.markup': Kind('warning', 'strip tags and entities'),
     'text.no_hangul': Kind('warning', 'is it the translation that was meant?'),
-    'text.long': Kind('warning', 'what exceeds the length is cut off'),
+    'text.long': Kind('note', 'what exceeds the length is cut off'),
     'text.short': Kind('note', 'hardly a question or a caption'),
     'text.decomposed': Kind('note', 'it is composed (NFC) when read'),
     'text.invisible': Kind('note', 'such characters are dropped when read'),
