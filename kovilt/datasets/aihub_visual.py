@@ -14,7 +14,7 @@ from .aihub import AIHubQuestions, JSONFile, Parts, index_by_subset, is_label, j
 from .json_rows import read_rows, required
 from .pictures import PictureIndex
 
-_FILES = ('annotation', 'images', 'question')
+FILES = ('annotation', 'images', 'question')
 _LEVEL = re.compile(r'[상중하]_(?:train|valid\w*?)_(.+)', re.IGNORECASE)  # difficulty, split, category
 
 
@@ -44,12 +44,12 @@ class AIHubVisualQA(AIHubQuestions):
         for label in labels:
             for file in self.guarded(json_files(label)):
                 *folder, stem = file.parts
-                if stem.lower() in _FILES and self._split_of(file.parts) == self.split:
+                if stem.lower() in FILES and self._split_of(file.parts) == self.split:
                     folders.setdefault(tuple(folder), {})[stem.lower()] = file
         pictures = index_by_subset(files, {_category_of(folder) for folder in folders})
         for folder, found in folders.items():
             with self.guard:
-                for name in _FILES:
+                for name in FILES:
                     if name not in found:
                         place = os.path.dirname(next(iter(found.values())).path)
                         beside = ', '.join(found)
@@ -57,11 +57,11 @@ class AIHubVisualQA(AIHubQuestions):
                 yield from self._questions(folder, found, pictures)
 
     def _is_label(self, parts: Parts, suffix: str) -> bool:
-        return is_label(parts) or suffix == '.json' and parts[-1].lower() in _FILES
+        return is_label(parts) or suffix == '.json' and parts[-1].lower() in FILES
 
     def _questions(self, folder: Parts, files: dict[str, JSONFile], pictures: PictureIndex) -> Iterator[dict[str, Any]]:
         """The rows of one category and level."""
-        annotation, images, question = (files[name] for name in _FILES)
+        annotation, images, question = (files[name] for name in FILES)
         listed: dict[str, str] = {}  # image_id -> file name
         for row, rows in read_rows(images.open, images.path, 'images'):
             listed.setdefault(required(row, 'image_id', rows), required(row, 'image', rows))

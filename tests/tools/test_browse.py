@@ -29,7 +29,7 @@ def test_pre_training_shows_hidden_words_and_exchanged_pairs(rooms, tmp_path):
     for row in rows:
         assert '[' in row['pieces'] and '[' in row['damaged']  # at least one word of each is hidden
         assert row['pieces'].replace('[', '').replace(']', '').replace(' ', '') == row['text'].replace(' ', '')
-    given = [row[''] for row in rows]
+    given = [row['pair'] for row in rows]
     assert sum('given that of' in text for text in given) == 5 and sum('its own' in text for text in given) == 5
 
 

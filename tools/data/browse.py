@@ -255,16 +255,21 @@ def main(args: argparse.Namespace) -> None:
         some = cards[start : start + ON_A_SHEET]
         sheets[f'Records {start + 1} to {start + len(some)}'] = draw_cards(some, out / f'sheet_{len(sheets) + 1}.png')
     names = list(dict.fromkeys(line.name for card in cards for line in card.lines))
+    paired = any(view.good is not None for card in cards for view in card.views)
     rows = []
     for card in cards:
         texts = {line.name: line.text for line in card.lines}
-        matching = [view.caption for view in card.views if view.good is not None]
-        rows.append([card.title, *(texts.get(name, '') for name in names), *matching])
+        matching = next((view.caption for view in card.views if view.good is not None), '')
+        rows.append([card.title, *(texts.get(name, '') for name in names), *([matching] if paired else [])])
     page = write_report(
         out / 'index.html',
         title=f'{Path(args.config).stem}, {args.split}',
         lead=f'{len(cards)} of {len(dataset):,} records of {dataset.data_root}. {LEGEND}.',
-        tables={'Texts; what is hidden or unknown stands in brackets': table(['record', *names, ''], rows)},
+        tables={
+            'Texts; what is hidden or unknown stands in brackets': table(
+                ['record', *names, *(['pair'] if paired else [])], rows
+            )
+        },
         pictures=sheets,
         footer=f'python tools/data/browse.py {args.config} --split {args.split} --seed {args.seed}',
     )

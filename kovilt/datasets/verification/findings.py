@@ -75,6 +75,7 @@ KINDS: dict[str, Kind] = {
     'tokenizer.unknown': Kind('warning', 'train one on these texts: tools/data/train_tokenizer.py'),
     'tokenizer.foreign': Kind('error', 'a training refuses it; train one: tools/data/train_tokenizer.py'),
 }
+_BY_SEVERITY = sorted(KINDS, key=lambda code: SEVERITIES.index(KINDS[code].severity))  # stable: else as above
 
 
 class Finding(NamedTuple):
@@ -109,7 +110,7 @@ class Findings:
 
     def __iter__(self) -> Iterator[Finding]:
         """Those kept, the gravest first."""
-        for code in KINDS_BY_SEVERITY:
+        for code in _BY_SEVERITY:
             yield from self._kept.get(code, ())
 
     def of(self, code: str) -> list[Finding]:
@@ -127,6 +128,3 @@ class Findings:
         """0 nothing or only notes, 1 warnings, 2 errors."""
         found = self.severities()
         return 2 if found['error'] else 1 if found['warning'] else 0
-
-
-KINDS_BY_SEVERITY = sorted(KINDS, key=lambda code: SEVERITIES.index(KINDS[code].severity))  # stable: else as above

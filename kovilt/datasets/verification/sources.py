@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..aihub import FoundFile, JSONFile, is_label, json_files
 from ..aihub_coco import AIHubCOCOKorean
 from ..aihub_knowledge import AIHubKnowledgeVQA
 from ..aihub_living import AIHubLivingVQA
+from ..aihub_visual import FILES as VISUAL_FILES
 from ..aihub_visual import AIHubVisualQA
 from ..json_rows import JSONRows
 from ..korean import normalize_korean
@@ -31,8 +32,18 @@ _NAMED = {  # files that only one set has; the split is that of the name, or 'tr
     KVQA: re.compile(r'(?i:kvqa)_annotations(?:_(train|val|test))?\.json'),
     VQAv2Style: re.compile(r'v2_OpenEnded_mscoco_(train|val)2014_questions\.json'),
 }
-_OF_A_DATASET = ('image_pipeline', 'text_pipeline', 'answers', 'target', 'limit', 'keep_record', 'keep_pictures')
-_NO_PART_OF_READING = (*_OF_A_DATASET, 'type', 'test_mode', 'max_broken_share')
+_NO_PART_OF_READING = {
+    'type',
+    'image_pipeline',
+    'text_pipeline',
+    'answers',
+    'target',
+    'limit',
+    'keep_record',
+    'keep_pictures',
+    'max_broken_share',
+    'test_mode',
+}
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,10 @@ class Source:
     tokenizer: str | None = None
     max_text_len: int | None = None
     min_count: int | None = None
-    name: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, 'name', self.options.get('split', 'train'))
+    @property
+    def name(self) -> str:
+        return self.options.get('split', 'train')
 
     @property
     def place(self) -> str:
@@ -163,19 +174,22 @@ def _aihub(folders: list[Folder]) -> type[PairDataset] | None:
 
 
 def _label_files(folders: list[Folder]) -> Iterator[FoundFile]:
+    """What may be labels of AI-Hub: by the name of a folder or file or, extracted without one, by that of the set."""
     for folder in folders:
+        three = {f'{name}.json' for name in VISUAL_FILES} <= set(folder.files)
         for name in folder.files:
             stem, suffix = os.path.splitext(name)
             file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
-            if suffix.lower() in ('.json', '.zip') and is_label(file.parts):
+            loose = three or any('vqa' in part.lower() for part in file.parts)
+            if suffix.lower() in ('.json', '.zip') and is_label(file.parts) or suffix.lower() == '.json' and loose:
                 yield file
 
 
 def _aihub_by_label(file: JSONFile) -> type[PairDataset] | None:
-    if file.parts[-1].lower() in ('annotation', 'images', 'question'):
+    if file.parts[-1].lower() in VISUAL_FILES:
         return AIHubVisualQA
     with file.open() as stream:
         key, row = next(iter(JSONRows(stream, file.path)), (None, None))
     if key == 'annotations' and isinstance(row, dict) and 'IMAGE_NAME' in row:
         return AIHubKnowledgeVQA
-    return AIHubLivingVQA if key in ('images', 'question') else None
+    return AIHubLivingVQA if key in ('images', 'question') and is_label(file.parts) else None

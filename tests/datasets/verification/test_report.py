@@ -565,6 +565,23 @@ def test_the_report_as_json(data):
     assert content['pictures']['formats'] == {'PNG': 6} and content['pictures']['width']['max'] == 48
 
 
+@pytest.mark.parametrize('layout', [visual, knowledge])
+def test_labels_extracted_without_their_folder_are_known(data, layout):
+    layout(data)
+    for folder in ('1.Training', '2.Validation'):
+        for path in (data.root / folder / '라벨링데이터').iterdir():
+            path.rename(data.root / folder / path.name)
+    sources = sources_of_folder(str(data.root), None)
+    assert {source.reader.__name__ for source in sources} == {LAYOUTS[layout]} and not found(look(sources))
+
+
+def test_a_folder_with_two_sets(data):
+    living(data)
+    captions(data)
+    readers = [(source.reader.__name__, source.name) for source in sources_of_folder(str(data.root), None)]
+    assert readers == [(name, split) for name in ('AIHubCOCOKorean', 'AIHubLivingVQA') for split in ('train', 'val')]
+
+
 @pytest.mark.parametrize('files, message', [({}, 'no data set that kovilt knows'), (None, 'neither a config')])
 def test_folders_without_data(tmp_path, files, message):
     with pytest.raises(KoviltError, match=message):
