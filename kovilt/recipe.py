@@ -28,7 +28,7 @@ from typing import TextIO
 from kovilt.errors import KoviltError
 from kovilt.version import __version__
 
-_COUNT = re.compile(r'(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.])')
+_COUNT = re.compile(r'(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.]| \d\d:)')  # not the date before a time: 11/26 03:56:51
 # glibc hands large blocks back to the kernel and gets them again, zeroed, at each step: a tenth of a small model's time
 KEEP_MEMORY = {'MALLOC_MMAP_THRESHOLD_': str(32 << 20), 'MALLOC_TRIM_THRESHOLD_': str(4 << 30)}
 _ETA = re.compile(r'\beta: (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)')

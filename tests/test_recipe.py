@@ -74,6 +74,7 @@ def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
         ('Epoch(train) [1][ 5/10]  eta: 1 day, 0:00:10  loss: 2.5', 86410),
         ('drawn 25/100 pictures', 30),
         ('loss: 2.5', None),
+        ('11/26 03:56:51 - mmengine - INFO - Saving checkpoint at 500 iterations', None),
         ('wrote 3.5/4.5 of 2026/13.5', None),
     ],
 )

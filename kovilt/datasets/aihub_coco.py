@@ -63,20 +63,21 @@ class AIHubCOCOKorean(PairDataset):
         path = self._find(self.ann_file, folders)
         split_of = _karpathy_splits(self._find(self.karpathy, folders)) if self.karpathy else None
         pictures = index_by_folder(folders)
-        for row, rows in read_rows(functools.partial(open, path, 'rb'), str(path), None):
-            if not isinstance(row, dict) or not row.get('file_path'):
-                raise KoviltError(f"{rows.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
-            folder, file = os.path.split(str(row['file_path']))
-            folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
-            captions = row.get('caption_ko') or []
-            captions = [captions] if isinstance(captions, str) else captions
-            split = folder if split_of is None else split_of.get(digits)
-            if split is None:
-                self.left_out['id not in the Karpathy split'] += len(captions)
-            if split not in splits[self.split]:
-                continue
-            image = self._picture(pictures, folder, file, digits)
-            yield from ({'image': image, 'text': caption} for caption in captions)
+        for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
+            with self.guard:
+                if not isinstance(row, dict) or not row.get('file_path'):
+                    raise KoviltError(f"{rows.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
+                folder, file = os.path.split(str(row['file_path']))
+                folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
+                captions = row.get('caption_ko') or []
+                captions = [captions] if isinstance(captions, str) else captions
+                split = folder if split_of is None else split_of.get(digits)
+                if split is None:
+                    self.leave_out('id not in the Karpathy split', rows, len(captions))
+                if split not in splits[self.split]:
+                    continue
+                image = self._picture(pictures, folder, file, digits)
+                yield from ({'image': image, 'text': caption, 'source': rows} for caption in captions)
 
     def _find(self, name: str, folders: list[Folder]) -> Path:
         path = find_file(self.data_root, name, folders)

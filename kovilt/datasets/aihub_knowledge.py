@@ -9,7 +9,8 @@ from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
 from .aihub import AIHubQuestions, Parts, index_by_subset, is_label, json_files
-from .json_rows import read_rows, required
+from .json_rows import Rows, read_rows, required
+from .pictures import PictureIndex
 
 
 @DATASETS.register_module()
@@ -32,24 +33,32 @@ class AIHubKnowledgeVQA(AIHubQuestions):
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         labels, files = self._discover()
         pictures = index_by_subset(files, set())
-        for file in (file for label in labels for file in json_files(label) if _speaks_of_questions(file.parts)):
-            for row, rows in read_rows(file.open, file.path, 'annotations'):
-                name, questions = required(row, 'IMAGE_NAME', rows), row.get('questions') or []
-                if not isinstance(questions, list):
-                    raise KoviltError(f"{rows.place}: 'questions' is no list, but {str(questions)[:40]!r}")
-                number = pictures.find(pictures.groups, '', name)
-                image = self.add_picture(
-                    None if number is None else pictures[number], identity=f'aihub71357/{name}', name=name
-                )
-                for question in questions:
-                    kinds = question.get('question_type') if isinstance(question, dict) else None
-                    yield {
-                        'image': image,
-                        'question': required(question, 'question_ko', rows),
-                        'question_id': required(question, 'question_id', rows),
-                        'answer': question.get('answer_ko'),
-                        'answer_type': ', '.join(map(str, kinds)) if isinstance(kinds, list) else kinds,
-                    }
+        for file in (file for label in labels for file in self.guarded(json_files(label))):
+            if not _speaks_of_questions(file.parts):
+                continue
+            for row, rows in self.guarded(read_rows(file.open, file.path, 'annotations')):
+                with self.guard:
+                    yield from self._questions(row, rows, pictures)
+
+    def _questions(self, row: Any, rows: Rows, pictures: PictureIndex) -> Iterator[dict[str, Any]]:
+        """The questions about one picture."""
+        name, questions = required(row, 'IMAGE_NAME', rows), row.get('questions') or []
+        if not isinstance(questions, list):
+            raise KoviltError(f"{rows.place}: 'questions' is no list, but {str(questions)[:40]!r}")
+        number = pictures.find(pictures.groups, '', name)
+        place = None if number is None else pictures[number]
+        image = self.add_picture(place, identity=f'aihub71357/{name}', name=name)
+        for question in questions:
+            with self.guard:
+                kinds = question.get('question_type') if isinstance(question, dict) else None
+                yield {
+                    'image': image,
+                    'question': required(question, 'question_ko', rows),
+                    'question_id': required(question, 'question_id', rows),
+                    'answer': question.get('answer_ko'),
+                    'answer_type': ', '.join(map(str, kinds)) if isinstance(kinds, list) else kinds,
+                    'source': rows,
+                }
 
     def _is_label(self, parts: Parts, suffix: str) -> bool:
         return is_label(parts) or suffix == '.json' and _speaks_of_questions(parts)

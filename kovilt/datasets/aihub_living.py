@@ -37,30 +37,33 @@ class AIHubLivingVQA(AIHubQuestions):
         for label in labels:
             subset = _subset_of(label.parts)
             groups = [subset, ''] if subset in pictures.groups else pictures.groups
-            for file in json_files(label):
-                yield from self._questions(file, subset, pictures, _list_images(file, pictures, groups))
+            for file in self.guarded(json_files(label)):
+                with self.guard:
+                    yield from self._questions(file, subset, pictures, _list_images(file, pictures, groups))
 
     def _questions(
         self, file: JSONFile, subset: str, pictures: PictureIndex, listed: dict[str, int | str]
     ) -> Iterator[dict[str, Any]]:
         """The rows of one label file."""
         last = image = None  # the questions of a picture are neighbours as a rule; a dict of all would take 130 MB
-        for row, rows in read_rows(file.open, file.path, 'question'):
-            image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
-            if image_id not in listed and not self.test_mode:
-                self.left_out['image_id not among the images of its file'] += 1
-                continue
-            if image_id != last:
-                found = listed.get(image_id, f'image_id {image_id}')
-                place, name = (pictures[found], '') if isinstance(found, int) else (None, found)
-                last, image = image_id, self.add_picture(place, identity=f'aihub101/{subset}/{image_id}', name=name)
-            yield {
-                'image': image,
-                'question': required(row, 'question', rows),
-                'question_id': question_id,
-                'answer': row.get('answer'),
-                'answer_type': row.get('answer_type'),
-            }
+        for row, rows in self.guarded(read_rows(file.open, file.path, 'question')):
+            with self.guard:
+                image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
+                if image_id not in listed and not self.test_mode:
+                    self.leave_out('image_id not among the images of its file', rows)
+                    continue
+                if image_id != last:
+                    found = listed.get(image_id, f'image_id {image_id}')
+                    place, name = (pictures[found], '') if isinstance(found, int) else (None, found)
+                    last, image = image_id, self.add_picture(place, identity=f'aihub101/{subset}/{image_id}', name=name)
+                yield {
+                    'image': image,
+                    'question': required(row, 'question', rows),
+                    'question_id': question_id,
+                    'answer': row.get('answer'),
+                    'answer_type': row.get('answer_type'),
+                    'source': rows,
+                }
 
 
 def _list_images(file: JSONFile, pictures: PictureIndex, groups: list[str]) -> dict[str, int | str]:

@@ -14,7 +14,7 @@ from .aihub import AIHubQuestions, JSONFile, Parts, index_by_subset, is_label, j
 from .json_rows import read_rows, required
 from .pictures import PictureIndex
 
-_FILES = ('annotation', 'images', 'question')
+FILES = ('annotation', 'images', 'question')
 _LEVEL = re.compile(r'[상중하]_(?:train|valid\w*?)_(.+)', re.IGNORECASE)  # difficulty, split, category
 
 
@@ -42,24 +42,26 @@ class AIHubVisualQA(AIHubQuestions):
         labels, files = self._discover()
         folders: dict[Parts, dict[str, JSONFile]] = {}
         for label in labels:
-            for file in json_files(label):
+            for file in self.guarded(json_files(label)):
                 *folder, stem = file.parts
-                if stem.lower() in _FILES and self._split_of(file.parts) == self.split:
+                if stem.lower() in FILES and self._split_of(file.parts) == self.split:
                     folders.setdefault(tuple(folder), {})[stem.lower()] = file
         pictures = index_by_subset(files, {_category_of(folder) for folder in folders})
         for folder, found in folders.items():
-            for name in _FILES:
-                if name not in found:
-                    place = os.path.dirname(next(iter(found.values())).path)
-                    raise KoviltError(f'{place}: no {name}.json beside {", ".join(found)}.json; extract the zip again')
-            yield from self._questions(folder, found, pictures)
+            with self.guard:
+                for name in FILES:
+                    if name not in found:
+                        place = os.path.dirname(next(iter(found.values())).path)
+                        beside = ', '.join(found)
+                        raise KoviltError(f'{place}: no {name}.json beside {beside}.json; extract the zip again')
+                yield from self._questions(folder, found, pictures)
 
     def _is_label(self, parts: Parts, suffix: str) -> bool:
-        return is_label(parts) or suffix == '.json' and parts[-1].lower() in _FILES
+        return is_label(parts) or suffix == '.json' and parts[-1].lower() in FILES
 
     def _questions(self, folder: Parts, files: dict[str, JSONFile], pictures: PictureIndex) -> Iterator[dict[str, Any]]:
         """The rows of one category and level."""
-        annotation, images, question = (files[name] for name in _FILES)
+        annotation, images, question = (files[name] for name in FILES)
         listed: dict[str, str] = {}  # image_id -> file name
         for row, rows in read_rows(images.open, images.path, 'images'):
             listed.setdefault(required(row, 'image_id', rows), required(row, 'image', rows))
@@ -67,23 +69,25 @@ class AIHubVisualQA(AIHubQuestions):
         for row, rows in read_rows(annotation.open, annotation.path, 'annotations'):
             answers.setdefault(required(row, 'question_id', rows), row.get('multiple_choice_answer'))
         category, level = _category_of(folder), '/'.join(folder[-1:])
-        for row, rows in read_rows(question.open, question.path, 'questions'):
-            image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
-            if image_id not in listed and not self.test_mode:
-                self.left_out['image_id not among the images of its folder'] += 1
-                continue
-            name = listed.get(image_id, f'image_id {image_id}')
-            number = pictures.find([category, *pictures.groups], category, name)
-            yield {
-                'image': self.add_picture(
-                    None if number is None else pictures[number],
-                    identity=f'aihub104/{category}/{name}',
-                    name=f'{category}/{name}',
-                ),
-                'question': required(row, 'question', rows),
-                'question_id': f'{level}/{question_id}',
-                'answer': answers.get(question_id),
-            }
+        for row, rows in self.guarded(read_rows(question.open, question.path, 'questions')):
+            with self.guard:
+                image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
+                if image_id not in listed and not self.test_mode:
+                    self.leave_out('image_id not among the images of its folder', rows)
+                    continue
+                name = listed.get(image_id, f'image_id {image_id}')
+                number = pictures.find([category, *pictures.groups], category, name)
+                yield {
+                    'image': self.add_picture(
+                        None if number is None else pictures[number],
+                        identity=f'aihub104/{category}/{name}',
+                        name=f'{category}/{name}',
+                    ),
+                    'question': required(row, 'question', rows),
+                    'question_id': f'{level}/{question_id}',
+                    'answer': answers.get(question_id),
+                    'source': rows,
+                }
 
 
 def _category_of(folder: Parts) -> str:

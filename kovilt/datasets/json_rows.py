@@ -8,6 +8,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from kovilt.errors import KoviltError, nearest
@@ -19,6 +20,12 @@ _BLANKS = re.compile(r'[ \t\n\r]*')
 
 class Rows(Protocol):
     """Rows of a file that know where they stand."""
+
+    path: str | Path
+
+    @property
+    def line(self) -> int:
+        """The line in which the row that was given last begins."""
 
     @property
     def place(self) -> str:
@@ -74,6 +81,7 @@ class JSONRows:
         self._buffer, self._at = '', 0  # what is being parsed, and how far parsing has come in it
         self._row_at = 0  # where the last row begins in the buffer
         self._line, self._column = 1, 1  # place of the buffer's first character in the file
+        self._counted = 0, 1  # a place in the buffer and its line, so that nothing is counted twice
 
     def __iter__(self) -> Iterator[tuple[str | None, Any]]:
         opening = self._peek()
@@ -90,7 +98,14 @@ class JSONRows:
     @property
     def place(self) -> str:
         """'<file>, line <n>' of the row that was given last."""
-        return f'{self.path}, line {self._position(self._row_at)[0]}'
+        return f'{self.path}, line {self.line}'
+
+    @property
+    def line(self) -> int:
+        """The line in which the row that was given last begins."""
+        at, line = self._counted
+        self._counted = self._row_at, line + self._buffer.count('\n', at, self._row_at)
+        return self._counted[1]
 
     def _object(self) -> Iterator[tuple[str, Any]]:
         self._at += 1
@@ -173,6 +188,7 @@ class JSONRows:
             return False
         self._line, self._column = self._position(self._at)
         self._buffer, self._at = self._buffer[self._at :] + chunk, 0
+        self._counted = 0, self._line
         return True
 
     def _position(self, at: int) -> tuple[int, int]:

@@ -50,17 +50,18 @@ class KVQA(QuestionDataset):
         if path is None:
             raise KoviltError(f'{self.data_root}: neither {own} nor {_WHOLE} (train and val). {self.HOW_TO_GET}')
         pictures = index_by_folder(folders)
-        for row, rows in read_rows(functools.partial(open, path, 'rb'), str(path), None):
-            name = required(row, 'image', rows)
-            if whole and (hash63('kvqa', name) % _ONE_IN == 0) != (self.split == 'val'):
-                continue
-            number = pictures.find([''], *os.path.split(name))
-            yield {
-                'image': self.add_picture(
-                    None if number is None else pictures[number], identity=f'kvqa/{name}', name=name
-                ),
-                'question': required(row, 'question', rows),
-                'question_id': os.path.splitext(name)[0],
-                'answers': human_answers(row.get('answers'), rows),
-                'answer_type': row.get('answer_type'),
-            }
+        for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
+            with self.guard:
+                name = required(row, 'image', rows)
+                if whole and (hash63('kvqa', name) % _ONE_IN == 0) != (self.split == 'val'):
+                    continue
+                number = pictures.find([''], *os.path.split(name))
+                place = None if number is None else pictures[number]
+                yield {
+                    'image': self.add_picture(place, identity=f'kvqa/{name}', name=name),
+                    'question': required(row, 'question', rows),
+                    'question_id': os.path.splitext(name)[0],
+                    'answers': human_answers(row.get('answers'), rows),
+                    'answer_type': row.get('answer_type'),
+                    'source': rows,
+                }

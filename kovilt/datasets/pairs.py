@@ -8,7 +8,8 @@ import os
 from abc import abstractmethod
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,7 @@ from kovilt.registry import TRANSFORMS
 
 from .chance import hash63
 from .faults import PictureFaults
+from .json_rows import Rows
 from .pictures import PictureStore, ZipMember
 from .samplers import split_index
 from .transforms.packing import NO_PICTURE
@@ -64,6 +66,8 @@ class PairDataset(Dataset):
     TEXT: ClassVar[str]  # the column that the text pipeline gets
     HOW_TO_GET: ClassVar[str] = ''  # said when there is no data
 
+    guard: AbstractContextManager = nullcontext()  # around each row and file that is read: what they raise passes
+
     def __init__(
         self,
         *,
@@ -90,6 +94,11 @@ class PairDataset(Dataset):
         if keep_pictures and augmenting:
             raise KoviltError(f'keep_pictures: {augmenting} changes the pictures anew in every epoch; leave out one')
         self.left_out: Counter[str] = Counter()  # reason -> rows
+        self._places, self._image_ids, self._absent = PictureStore(), array('q'), array('i')
+        self._numbers: dict[int, int] = {}  # identity -> picture
+        self._open_rows(limit)
+
+    def _open_rows(self, limit: int | None) -> None:
         self._read()
         self._check_absent()
         self.rows = self._select()  # int64 (rows,): where each row of this dataset stands in the columns
@@ -107,10 +116,29 @@ class PairDataset(Dataset):
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         """Give every row of the split as a dict with the names of COLUMNS and `image`.
 
-        `image` is a path (relative to `data_root` or absolute), or what `add_picture` returned. Values are normalised
-        by the caller, and a row without text is left out. Rows that the reader itself leaves out are counted in
-        `self.left_out` under a reason.
+        `image` is a path (relative to `data_root` or absolute), or what `add_picture` returned; `source`, where it is
+        given, are the `Rows` in which the row stands. Values are normalised by the caller, and a row without text is
+        left out. Rows that the reader itself leaves out are counted in `self.left_out` under a reason, or by
+        `leave_out`.
+
+        Rows and files are read through `guarded` and `guard`, so that verification, which has a guard that forgives,
+        learns of all that cannot be read.
         """
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items; after one whose error `guard` forgives the next is given, if the iterator can go on."""
+        items = iter(items)
+        while True:
+            with self.guard:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                yield item
+
+    def leave_out(self, reason: str, source: Rows, rows: int = 1) -> None:
+        """Count what the reader itself leaves out of the row that `source` gave last."""
+        self.left_out[reason] += rows
 
     def add_picture(self, place: Path | ZipMember | None, *, identity: str, name: str) -> int:
         """Register a picture and return its number; the same identity gives the same number.
@@ -133,18 +161,13 @@ class PairDataset(Dataset):
 
     def _read(self) -> None:
         self._columns = {name: column() for name, column in self.COLUMNS.items()}
-        self._places, self._image_ids, self._absent = PictureStore(), array('q'), array('i')
-        self._numbers: dict[int, int] = {}  # identity -> picture
         pictures = array('i')
         for row in self.load_data_list():
             values = self._values(row)
             if not values[self.TEXT]:
                 self.left_out[f'empty {self.TEXT}'] += 1
                 continue
-            image = row['image']
-            if not isinstance(image, int):
-                image = self.add_picture(self.data_root / image, identity=str(image), name=str(image))
-            pictures.append(image)
+            pictures.append(self._picture_of(row))
             for name, column in self._columns.items():
                 column.append(values[name])
         del self._numbers
@@ -153,9 +176,15 @@ class PairDataset(Dataset):
             part.freeze()
         self._pictures = np.array(pictures, dtype=np.int32)  # (stored rows,)
 
+    def _picture_of(self, row: dict[str, Any]) -> int:
+        image = row['image']
+        if isinstance(image, int):
+            return image
+        return self.add_picture(self.data_root / image, identity=str(image), name=str(image))
+
     def _values(self, row: dict[str, Any]) -> dict[str, Any]:
         """What the columns hold of a row that `load_data_list` gave."""
-        return {name: column.clean(row.get(name)) for name, column in self._columns.items()}
+        return {name: column.clean(row.get(name)) for name, column in self.COLUMNS.items()}
 
     def _check_any(self, rows: Sized) -> None:
         if not len(rows):
@@ -239,6 +268,10 @@ class PairDataset(Dataset):
         stored = self.rows[row]
         values = {name: column[stored] for name, column in self._columns.items()}
         return {'row': int(row), 'image': self._places.name(self._pictures[stored]), 'split': self.split, **values}
+
+    def place(self, row: int) -> Path | ZipMember | None:
+        """Where the picture of a row lies; None when it is absent."""
+        return self._places[self._pictures[self.rows[row]]]
 
     def broken_pictures(self) -> list[str]:
         """The pictures found absent, or broken so far by any worker of this process."""

@@ -40,22 +40,27 @@ class PlainVQA(QuestionDataset):
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
         rows, pictures = self._open_table(folders[0].files), _index_by_path(folders)
-        for row in rows:
-            image, question = required(row, 'image', rows), required(row, 'question', rows)
-            if not image:
-                raise KoviltError(f"{rows.place}: 'image' is empty; every row needs it")
-            if 'answer' not in row and 'answers' not in row:
-                raise KoviltError(f"{rows.place}: neither 'answer' nor 'answers' in this row{nearest('answer', row)}")
-            if isinstance(row.get('answer'), (list, dict)):
-                raise KoviltError(f"{rows.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
-            yield {
-                'image': self._picture(pictures, image),
-                'question': question,
-                'question_id': rows.line if row.get('question_id') in (None, '') else row['question_id'],
-                'answer': row.get('answer'),
-                'answers': human_answers(row.get('answers'), rows),
-                'answer_type': row.get('answer_type'),
-            }
+        for row in self.guarded(rows):
+            with self.guard:
+                yield self._question(row, rows, pictures)
+
+    def _question(self, row: Any, rows: JSONLines | CSVTable, pictures: PictureIndex) -> dict[str, Any]:
+        image, question = required(row, 'image', rows), required(row, 'question', rows)
+        if not image:
+            raise KoviltError(f"{rows.place}: 'image' is empty; every row needs it")
+        if 'answer' not in row and 'answers' not in row:
+            raise KoviltError(f"{rows.place}: neither 'answer' nor 'answers' in this row{nearest('answer', row)}")
+        if isinstance(row.get('answer'), (list, dict)):
+            raise KoviltError(f"{rows.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
+        return {
+            'image': self._picture(pictures, image),
+            'question': question,
+            'question_id': rows.line if row.get('question_id') in (None, '') else row['question_id'],
+            'answer': row.get('answer'),
+            'answers': human_answers(row.get('answers'), rows),
+            'answer_type': row.get('answer_type'),
+            'source': rows,
+        }
 
     def _open_table(self, files: list[str]) -> JSONLines | CSVTable:
         kinds = {f'{self.split}.jsonl': JSONLines, f'{self.split}.csv': CSVTable}
@@ -91,29 +96,32 @@ def _index_by_path(folders: list[Folder]) -> PictureIndex:
 
 
 class JSONLines:
-    """The objects of a file that has one in each line."""
+    """The objects of a file that has one in each line. After an error the next line can be asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.line = path, 0
+        self._texts = _lines(path)
 
     @property
     def place(self) -> str:
         return f'{self.path}, line {self.line}'
 
-    def __iter__(self) -> Iterator[Any]:
-        for text in _lines(self.path):
+    def __iter__(self) -> JSONLines:
+        return self
+
+    def __next__(self) -> Any:
+        text = ''
+        while not text.strip():
+            text = next(self._texts)
             self.line += 1
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise KoviltError(f'{self.place}: not JSON ({error}); write one object in each line') from None
-            yield row
+        try:
+            return json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise KoviltError(f'{self.place}: not JSON ({error}); write one object in each line') from None
 
 
 class CSVTable:
-    """The rows of a CSV file as dicts; the first line names the columns."""
+    """The rows of a CSV file as dicts; the first line names the columns. As JSONLines it goes on after an error."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,20 +135,24 @@ class CSVTable:
     def place(self) -> str:
         return f'{self.path}, line {self.line}'
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> CSVTable:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
         try:
-            self._reader.fieldnames = [normalize_korean(name) for name in self._reader.fieldnames or ()]
-            for row in self._reader:
-                if None in row:
-                    raise KoviltError(f'{self.place}: more cells than columns; a cell with a comma needs "quotes"')
-                if row.get('answers') is not None:
-                    row['answers'] = row['answers'].split(_BETWEEN_ANSWERS)
-                yield row
+            if not self._reader.line_num:
+                self._reader.fieldnames = [normalize_korean(name) for name in self._reader.fieldnames or ()]
+            row = next(self._reader)
         except csv.Error as error:
             raise KoviltError(  # the row that could not be read begins after the last that could
                 f'{self.path}, line {self.line + 1}: not CSV ({error}); a cell with a quote, comma or line needs '
                 '"quotes" around it'
             ) from None
+        if None in row:
+            raise KoviltError(f'{self.place}: more cells than columns; a cell with a comma needs "quotes"')
+        if row.get('answers') is not None:
+            row['answers'] = row['answers'].split(_BETWEEN_ANSWERS)
+        return row
 
 
 def _lines(path: Path) -> Iterator[str]:

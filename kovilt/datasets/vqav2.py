@@ -63,26 +63,29 @@ class VQAv2Style(QuestionDataset):
         folders = list(list_folders(self.data_root))
         pictures = index_by_folder(folders)
         asked: dict[str, tuple[str, str]] = {}  # question_id -> image_id, question
-        for row, rows in self._read_rows(self.questions, 'questions', folders):
-            question_id = required(row, 'question_id', rows)
-            if question_id in asked:
-                self.left_out['question_id seen before'] += 1
-                continue
-            asked[question_id] = required(row, 'image_id', rows), required(row, 'question', rows)
-        for row, rows in self._read_rows(self.annotations, 'annotations', folders):
-            question_id = required(row, 'question_id', rows)
-            if question_id not in asked:
-                self.left_out['question_id not among the questions, or seen before'] += 1
-                continue
-            image_id, question = asked.pop(question_id)
-            yield {
-                'image': self._picture(pictures, image_id),
-                'question': question,
-                'question_id': question_id,
-                'answer': row.get('multiple_choice_answer'),
-                'answers': human_answers(row.get('answers'), rows),
-                'answer_type': row.get('answer_type'),
-            }
+        for row, rows in self.guarded(self._read_rows(self.questions, 'questions', folders)):
+            with self.guard:
+                question_id = required(row, 'question_id', rows)
+                if question_id in asked:
+                    self.leave_out('question_id seen before', rows)
+                    continue
+                asked[question_id] = required(row, 'image_id', rows), required(row, 'question', rows)
+        for row, rows in self.guarded(self._read_rows(self.annotations, 'annotations', folders)):
+            with self.guard:
+                question_id = required(row, 'question_id', rows)
+                if question_id not in asked:
+                    self.leave_out('question_id not among the questions, or seen before', rows)
+                    continue
+                image_id, question = asked.pop(question_id)
+                yield {
+                    'image': self._picture(pictures, image_id),
+                    'question': question,
+                    'question_id': question_id,
+                    'answer': row.get('multiple_choice_answer'),
+                    'answers': human_answers(row.get('answers'), rows),
+                    'answer_type': row.get('answer_type'),
+                    'source': rows,
+                }
         if asked:
             self.left_out['question without annotation'] += len(asked)
 

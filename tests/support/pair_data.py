@@ -96,17 +96,21 @@ class Data:
         subset: str = SUBSET,
         id_type: type = int,
         write_pictures=True,
+        first: int = 0,
     ) -> dict:
-        """AI-Hub 101 in folders; three questions a picture. Returns the content of the label file."""
+        """AI-Hub 101 in folders; three questions a picture. Returns the content of the label file.
+
+        first: the number of the first picture; a split that begins after the other has pictures and ids of its own.
+        """
         labels = {'images': [], 'question': []}
-        for number in range(pictures):
+        for number in range(first, first + pictures):
             image_id = id_type(9000 + number)
             file = f'{number:032x}.jpg'
             labels['images'].append({'image_id': image_id, 'image': file, 'category': '음식', 'weather': '그외'})
             if write_pictures:
                 self.picture(f'{split}/images/{subset}/음식/{file}', seed=number)
             for question, answer, kind in QUESTIONS:
-                question_id = len(labels['question']) + 1
+                question_id = first * len(QUESTIONS) + len(labels['question']) + 1
                 labels['question'].append(
                     {
                         'question_id': question_id,

@@ -36,6 +36,13 @@ class Patchify(BaseTransform):
         return results
 
 
+def join_patches(patches: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The pixels uint8 (H, W, 3) that `Patchify` cut into `patches` uint8 (rows * columns, 3*p*p)."""
+    (rows, columns), p = grid, int((patches.shape[1] // 3) ** 0.5)
+    pixels = patches.reshape(rows, columns, 3, p, p).transpose(0, 3, 1, 4, 2)  # (rows, p, columns, p, 3)
+    return pixels.reshape(rows * p, columns * p, 3)
+
+
 @TRANSFORMS.register_module()
 class NoPicture(BaseTransform):
     """Instead of a picture: no patches, grid (0, 0). Alone in an image pipeline it makes the question-only baseline."""

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from kovilt.datasets import NoPicture, Patchify
+from kovilt.datasets.transforms.packing import join_patches
 
 
 def test_patches_are_what_a_patch_convolution_sees():
@@ -24,3 +25,9 @@ def test_a_picture_must_be_made_of_whole_patches():
 def test_no_picture_opens_none():
     results = NoPicture()({'img_path': 'nowhere.jpg'})
     assert results['grid'] == (0, 0) and len(results['patches']) == 0
+
+
+def test_joining_undoes_cutting():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    cut = Patchify(patch_size=16).transform({'img': Image.fromarray(pixels)})
+    np.testing.assert_array_equal(join_patches(cut['patches'], cut['grid']), pixels)

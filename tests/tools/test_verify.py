@@ -1,0 +1,101 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_rooms import tiny_config
+
+from kovilt.errors import run_cli
+from tests.support.pair_data import Data
+from tools.data import verify
+
+TOOL = Path(__file__).parents[2] / 'tools/data/verify.py'
+
+
+def run(*arguments) -> int:
+    parsed = verify.parse_args([*map(str, arguments), '--workers', '1'])
+    return run_cli(lambda: verify.main(parsed))
+
+
+@pytest.fixture
+def custom(tmp_path) -> Data:
+    """A folder of one's own without faults."""
+    data = Data(tmp_path / 'custom')
+    for split, numbers in (('train', (0, 1)), ('val', (2,))):
+        for number in numbers:
+            data.picture(f'{number}.png', size=(48, 36), seed=number)
+        rows = [{'image': f'{number}.png', 'question': '소파가 있어요?', 'answer': '예'} for number in numbers]
+        data.write(f'{split}.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
+    return data
+
+
+def change(data: Data, **values: str) -> None:
+    path = data.root / 'train.jsonl'
+    first, *others = path.read_text('utf-8').splitlines()
+    path.write_text('\n'.join([json.dumps({**json.loads(first), **values}), *others]), 'utf-8')
+
+
+@pytest.mark.parametrize(
+    'values, code, said',
+    [
+        ({}, 0, '0 errors, 0 warnings, 0 notes'),
+        ({'question': '뭐'}, 0, 'note  text.short  1'),
+        ({'answer': 'nan'}, 1, 'warning  answer.placeholder  1'),
+        ({'image': 'gone.png'}, 2, 'error  picture.missing  1'),
+    ],
+)
+def test_the_exit_code_is_the_gravest_finding(custom, capsys, values, code, said):
+    change(custom, **values)
+    assert run(custom.root) == code
+    assert said in capsys.readouterr().out
+
+
+def test_the_report_is_written(custom, tmp_path, capsys):
+    change(custom, image='gone.png')
+    assert run(custom.root, '--deep', '--json', tmp_path / 'new' / 'report.json') == 2
+    report = json.loads((tmp_path / 'new' / 'report.json').read_text('utf-8'))
+    assert report['findings'] == [
+        {
+            'severity': 'error',
+            'code': 'picture.missing',
+            'place': f'{custom.root}/train.jsonl, line 1',
+            'what': 'gone.png is not there',
+            'remedy': 'put the picture there or remove its rows',
+        }
+    ]
+    said = capsys.readouterr()
+    assert 'PlainVQA train: 2 rows on 2 pictures' in said.out and 'looking at 2/2' in said.err
+
+
+@pytest.mark.parametrize('task', ['vqa', 'pretrain'])
+def test_the_data_of_a_config_with_its_tokenizer(rooms, tmp_path, capsys, task):
+    config = tiny_config(tmp_path / 'config.py', task=task, steps=1)
+    assert run(config, '--json', tmp_path / 'report.json') == 0
+    report = json.loads((tmp_path / 'report.json').read_text('utf-8'))
+    assert [split['split'] for split in report['splits']] == ['train', 'val']
+    assert all(split['text_length']['unit'] == 'pieces' for split in report['splits'])
+    assert report['pictures']['looked_at'] == sum(split['pictures'] for split in report['splits'])
+
+
+def test_a_config_whose_data_is_not_there_is_an_error_with_the_way_to_get_it(rooms, tmp_path, capsys):
+    config = tiny_config(tmp_path / 'config.py', steps=1)
+    gone = f'train_dataloader.dataset.data_root={tmp_path}/gone'
+    assert run(config, '--cfg-options', gone) == 2
+    assert 'set.refused' in (said := capsys.readouterr().out) and 'aihub.or.kr' in said
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [(['nowhere'], 'error: nowhere: neither a config'), (['nowhere.py'], 'error: nowhere.py: no such config file')],
+)
+def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count('\n') == 1 and not list(tmp_path.iterdir())
+
+
+def test_help_tells_the_exit_codes():
+    done = subprocess.run([sys.executable, str(TOOL), '--help'], check=True, capture_output=True, text=True)
+    assert '1 warnings, 2 errors' in done.stdout
