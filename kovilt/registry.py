@@ -31,6 +31,7 @@ OPTIMIZERS = _child(_roots.OPTIMIZERS, 'kovilt.engine')
 OPTIM_WRAPPERS = _child(_roots.OPTIM_WRAPPERS, 'kovilt.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(_roots.OPTIM_WRAPPER_CONSTRUCTORS, 'kovilt.engine')
 PARAM_SCHEDULERS = _child(_roots.PARAM_SCHEDULERS, 'kovilt.engine')
+LOG_PROCESSORS = _child(_roots.LOG_PROCESSORS, 'kovilt.engine')
 
 # What shows it.
 VISUALIZERS = _child(_roots.VISUALIZERS, 'kovilt.visualization')
@@ -39,7 +40,6 @@ VISBACKENDS = _child(_roots.VISBACKENDS, 'kovilt.visualization')
 # Mirrored only so that MMEngine finds a child of this scope.
 EVALUATOR = _child(_roots.EVALUATOR)
 INFERENCERS = _child(_roots.INFERENCERS)
-LOG_PROCESSORS = _child(_roots.LOG_PROCESSORS)
 RUNNER_CONSTRUCTORS = _child(_roots.RUNNER_CONSTRUCTORS)
 STRATEGIES = _child(_roots.STRATEGIES)
 TASK_UTILS = _child(_roots.TASK_UTILS)

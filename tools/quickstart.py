@@ -73,7 +73,7 @@ class Size:
 SIZES = {
     ('quickstart', 'default'): Size(3000, 500, 200, 900, 450),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
-    ('rooms', 'default'): Size(40000, 500, 7000, 16000, 2000, alone_images=8000, alone_steps=3000, even_steps=2000),
+    ('rooms', 'default'): Size(40000, 500, 5000, 14000, 2000, alone_images=8000, alone_steps=3000, even_steps=1500),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3, alone_images=10, alone_steps=6, even_steps=6),
 }
 
@@ -95,7 +95,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else BODY
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
-    start, pretrain_step, vqa_step, text = 8, 0.25, 0.2, 0.002
+    start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
     blind_steps = min(size.vqa_steps, 2000)  # language alone is learned by then
 
     def with_tokenizer(*loaders: str) -> list[str]:

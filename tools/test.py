@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint: accuracy over all questions and by answer type, beside the majority answer.
+"""Evaluate a checkpoint: accuracy with its interval, in parts, and beside the majority answer (docs/evaluation.md).
 
 python tools/test.py configs/rooms/vqa.py work_dirs/vqa/iter_2000.pth --out predictions.jsonl
 bash tools/dist_test.sh configs/kovilt_vqa_aihub.py CHECKPOINT 8

@@ -10,7 +10,7 @@ default_hooks = dict(
     # an average of the weights, evaluated and saved in their place:
     # ema=dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-3),
 )
-log_processor = dict(window_size=50)
+log_processor = dict(type='BriefLogProcessor', window_size=50)
 # TensorBoard beside the text logs (pip install tensorboard):
 # visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))

@@ -2,6 +2,7 @@
 
 from .distributed import KoviltDistributedDataParallel
 from .hooks import EpochTimeHook, ExactResumeHook, PredictionsHook, RunRecordHook, StepInfoHook
+from .log_line import BriefLogProcessor
 from .loops import StepTrainLoop
 from .muon import MuonAdamW
 from .optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor
@@ -9,6 +10,7 @@ from .runner import KoviltRunner
 from .schedule import WarmupLinearLR
 
 __all__ = [
+    'BriefLogProcessor',
     'EpochTimeHook',
     'ExactResumeHook',
     'KoviltDistributedDataParallel',

@@ -8,6 +8,8 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,19 @@ BODY = 'encoder.'  # what pre-training and fine-tuning share; the heads stand ou
 MIN_BODY_SHARE = 0.95
 
 
-def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.device = 'cpu') -> dict:
+def load_checkpoint_file(
+    path: str | os.PathLike, map_location: str | torch.device = 'cpu', *, blanked: tuple[str, ...] = ()
+) -> dict:
     """Reads a `.pth` written by `KoviltRunner`, a model folder, or a `.safetensors` file of weights alone.
 
     Returns a dict with `state_dict` and `meta`, and what else the file holds. Only tensors and plain Python values are
     accepted (`weights_only`): a pickle that would call anything is refused, never executed.
+
+    Args:
+        path: file or folder.
+        map_location: where the tensors go.
+        blanked: packages, such as 'lightning.', whose objects may lie beside the weights. Nothing of them is imported:
+            each object is read as a dict of the plain values that were put into it.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -35,7 +45,7 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.devi
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_blanks(path, blanked)):
             warnings.simplefilter('ignore', UserWarning)  # about pickles that it then refuses
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -58,6 +68,21 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: str | torch.devi
         checkpoint = {'state_dict': checkpoint}
     checkpoint.setdefault('meta', {})
     return checkpoint
+
+
+class _Blank:
+    """What stands for a class that is not imported: calling it gives an empty dict, whatever the arguments."""
+
+    def __new__(cls, *args: Any) -> OrderedDict:
+        return OrderedDict()
+
+
+def _blanks(path: Path, packages: tuple[str, ...]) -> list[tuple[type, str]]:
+    """The classes of `packages` that a pickle names, as `torch.serialization.safe_globals` takes them."""
+    if not packages or not zipfile.is_zipfile(path):  # of torch's old format nothing is listed, so nothing is blanked
+        return []
+    found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(_Blank, name) for name in found if name.startswith(packages)]
 
 
 def _read_safetensors(path: Path, map_location: str | torch.device) -> dict:

@@ -1,4 +1,4 @@
-"""How good a model is: accuracy of answers, what pre-training is watched by, alignment of words and patches."""
+"""How good a model is: scores of answers, what pre-training is watched by, alignment of words and patches."""
 
 from .alignment import alignment_score, score_alignment
 from .pretraining import PretrainingMetrics

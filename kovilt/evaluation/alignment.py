@@ -19,6 +19,8 @@ from torch import nn
 
 from kovilt.errors import KoviltError
 
+from .scoring import bootstrap_interval
+
 # What may follow a noun within its eojeol: the plural, particles (stacked, as in -에서는), the copula, punctuation.
 _TAIL = re.compile(
     r'들?'
@@ -115,17 +117,14 @@ def alignment_score(
         for word in picture
         if (others := [other.patch for other in picture if other.name != word.name])
     ]
-    counts = np.array([len(picture) for picture in pictures])
-    right = np.add.reduceat(hits, counts.cumsum() - counts)
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(counts), size=len(counts)) for _ in range(resamples))
-    low, high = np.percentile([100 * right[d].sum() / counts[d].sum() for d in draws], [2.5, 97.5])
+    owners = np.repeat(np.arange(len(pictures)), [len(picture) for picture in pictures])
+    interval = bootstrap_interval(100 * hits, owners, resamples=resamples, seed=seed)
     names = np.array([word.name for word in words])
     return {
         'alignment_accuracy': float(100 * hits.mean()),
         'alignment_chance': float(100 * chances.mean()),
         'alignment_swapped': float(100 * np.mean(swapped)) if swapped else None,
-        'alignment_interval': [float(low), float(high)],
+        'alignment_interval': list(interval),
         'words': len(words),
         'pictures': len(pictures),
         'per_name': {

@@ -121,7 +121,7 @@ def save_model_folder(
             'vocabulary_digest': tokenizer_sizes(tokenizer)['vocabulary_digest'],
             'answer_counts': None if answer_counts is None else list(answer_counts),
             'training': dict(training or {}),
-            'files': {file.name: _digest(file) for file in sorted(part.iterdir())},
+            'files': {file.name: digest(file) for file in sorted(part.iterdir())},
         }
         _write_json(part / _INFO, info)
         card = model_card(out.name, config, info, parameters=sum(tensor.numel() for tensor in state.values()))
@@ -149,14 +149,14 @@ def load_model_folder(path: str | Path, *, kind: str | None = None) -> TrainedMo
     if not (path / _INFO).is_file():
         why = 'no such folder' if not path.is_dir() else f'no model folder: it has no {_INFO}'
         raise KoviltError(f'{path}: {why}; tools/weights/export.py makes one from a checkpoint')
-    info = _read_json(path / _INFO)
+    info = read_json(path / _INFO)
     if info.get('format') != FORMAT:
         raise KoviltError(f'{path / _INFO}: format {info.get("format")!r}, this kovilt reads {FORMAT}; update kovilt')
     _check_files(path, info)
     model_cfg = info['model']
     if kind is not None and model_cfg['type'] != kind:
         raise KoviltError(f'{path}: holds a {model_cfg["type"]}, a {kind} is needed here')
-    config = _read_json(path / 'config.json')
+    config = read_json(path / 'config.json')
     try:
         model = MODELS.build(dict(model_cfg))
     except (KeyError, TypeError, ValueError) as error:
@@ -174,7 +174,8 @@ def load_model_folder(path: str | Path, *, kind: str | None = None) -> TrainedMo
             raise KoviltError(f'{path / _WEIGHTS}: {key} is {shapes[0]}, but the model of {_INFO} has {shapes[1]}')
     model.load_state_dict(state, strict=False)
     if 'vqa_head' in model_cfg:
-        model.answers = _read_answers(config, model.vqa_head.num_answers, path / 'config.json')
+        labels = config.get('id2label') or {}
+        model.answers = answers_by_class(labels, model.vqa_head.num_answers, source=f'{path / "config.json"}: id2label')
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(path), max_text_len=info['max_text_len'])]
     return TrainedModel(model.eval(), info['image_pipeline'], text_pipeline, info)
 
@@ -253,14 +254,14 @@ def _image_processor(image_pipeline: Sequence[Mapping[str, Any]]) -> dict[str, A
     }
 
 
-def _read_answers(config: Mapping[str, Any], expected: int, source: Path) -> list[str]:
-    labels = config.get('id2label') or {}
+def answers_by_class(labels: Mapping[str, str], expected: int, *, source: str) -> list[str]:
+    """The answers in the order of their classes, from {'0': answer, ...}; KoviltError unless there are `expected`."""
     try:
         answers = [labels[str(i)] for i in range(len(labels))]
     except KeyError as error:
-        raise KoviltError(f'{source}: id2label has {len(labels)} answers but none of number {error}') from error
+        raise KoviltError(f'{source} has {len(labels)} answers but none of number {error}') from error
     if len(answers) != expected:
-        raise KoviltError(f'{source}: id2label has {len(answers)} answers, the answer head {expected}')
+        raise KoviltError(f'{source} has {len(answers)} answers, the answer head {expected}')
     return answers
 
 
@@ -282,11 +283,11 @@ def _check_files(path: Path, info: Mapping[str, Any]) -> None:
         size = file.stat().st_size
         if size != expected['bytes']:
             raise KoviltError(f'{file}: {size} bytes instead of {expected["bytes"]}; copy the folder again')
-        if _digest(file) != expected:
+        if digest(file) != expected:
             raise KoviltError(f'{file}: its sha256 is not that of {_INFO}; copy the folder again')
 
 
-def _digest(file: Path) -> dict[str, int | str]:
+def digest(file: Path) -> dict[str, int | str]:
     with file.open('rb') as content:
         return {'bytes': file.stat().st_size, 'sha256': hashlib.file_digest(content, 'sha256').hexdigest()}
 
@@ -298,7 +299,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
         raise KoviltError(f'{file}: not a safetensors file, or cut off ({error})') from error
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:

@@ -75,27 +75,38 @@ def from_huggingface(state: Mapping[str, Tensor], *, source: str) -> dict[str, T
     """The inverse of `to_huggingface`. `source` names the file in errors.
 
     Raises:
-        KoviltError: a name is unknown, or one of query, key and value is missing.
+        KoviltError: a name is unknown, or one of query, key and value is missing or of another size.
     """
     out: dict[str, Tensor] = {}
     parts: dict[str, dict[int, Tensor]] = {}
     for key, tensor in state.items():
         if key in _SINGLES_FROM_HF:
-            out[_SINGLES_FROM_HF[key]] = tensor[0]
+            our = _SINGLES_FROM_HF[key]
+            out[our] = without_axes(our, tensor)
             continue
         module, number, end = _split(key)
         if module not in _FROM_HF:
             raise KoviltError(f'{source}: {key} is no parameter of a ViLT; is this the file of another model?')
         our, place = _FROM_HF[module]
-        if module.endswith('patch_embeddings.projection') and end == 'weight':
-            tensor = tensor.flatten(1)
-        parts.setdefault(f'{our.format(number)}.{end}', {})[place] = tensor
+        name = f'{our.format(number)}.{end}'
+        parts.setdefault(name, {})[place] = without_axes(name, tensor)
     for our, found in parts.items():
         expected = len(_MODULES[_split(our)[0]])
         if len(found) != expected:
             raise KoviltError(f'{source}: {expected - len(found)} of query, key and value is missing for {our}')
+        if len({part.shape for part in found.values()}) > 1:
+            raise KoviltError(f'{source}: query, key and value for {our} are of different sizes; is the file whole?')
         out[our] = found[0] if expected == 1 else torch.cat([found[i] for i in range(expected)])
     return out
+
+
+def without_axes(our: str, tensor: Tensor) -> Tensor:
+    """A tensor of ViT's layouts in the shape of kovilt's parameter `our`: no leading axis of 1, no convolution."""
+    if our in _SINGLES:
+        return tensor.squeeze(0)
+    if our == 'encoder.image.proj.weight' and tensor.ndim == 4:   # (D, 3, p, p) -> (D, 3*p*p)
+        return tensor.flatten(1)
+    return tensor
 
 
 def _split(key: str) -> tuple[str, str, str]:

@@ -93,6 +93,21 @@ def test_words_of_a_config_become_tokens():
     assert untold['mlm_head']['content_words'] == []
 
 
+@pytest.mark.parametrize(
+    'fast, can',
+    [
+        (True, dict(amx_bf16=True, cpu_name='Intel(R) Xeon(R)')),
+        (True, dict(avx512_bf16=True, cpu_name='AMD EPYC')),
+        (False, dict(avx512_bf16=True, cpu_name='Intel(R) Xeon(R)')),
+        (False, dict(avx512_bf16=False, cpu_name='AMD EPYC')),
+        (False, {}),
+    ],
+)
+def test_which_processors_are_faster_in_bfloat16(monkeypatch, fast, can):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: can, raising=False)
+    assert optim_module.has_fast_bfloat16() is fast
+
+
 def test_amp_chooses_what_the_device_can(monkeypatch):
     plain = dict(type='ViLTOptimWrapper', optimizer=ADAMW, precision='float32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)

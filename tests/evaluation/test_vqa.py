@@ -47,8 +47,9 @@ def test_keys_have_no_prefix_unless_asked():
     bare, named = VQAAccuracy(), VQAAccuracy(prefix='dev')
     for metric in (bare, named):
         metric.process(None, rows)
-    assert set(bare.evaluate(1)) == {'accuracy', 'questions', 'broken'}
-    assert set(named.evaluate(1)) == {'dev/accuracy', 'dev/questions', 'dev/broken'}
+    keys = {'accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'questions', 'broken'}
+    assert set(bare.evaluate(1)) == keys
+    assert set(named.evaluate(1)) == {f'dev/{key}' for key in keys}
 
 
 def test_decomposed_hangul_and_blanks_are_the_same_answer_and_nothing_else_is():
@@ -79,6 +80,59 @@ def test_baselines_come_from_training():
     assert scores['majority_accuracy'] == 50      # 네 in two of four
     assert scores['coverage'] == scores['ceiling'] == 75   # 보라색 is no answer of the model
     assert scores['accuracy'] == 50 and scores['answerable_accuracy'] == pytest.approx(200 / 3)
+
+
+def test_several_human_answers_follow_the_official_rule():
+    meta = dict(answers=['네', '응', '파란색'], answer_counts=[30, 2, 5])
+    metric = VQAAccuracy()
+    metric.dataset_meta = meta
+    people = (['네'] * 8 + ['응'] * 2, ['보라색'] * 9 + ['파란색'], ['보라색'] * 10)
+    for row, (answer, answers) in enumerate(zip(['응', '파란색', '네'], people, strict=True)):
+        metric.process(None, [{'record': dict(row=row, answers=answers), 'answer': answer}])
+    scores = metric.evaluate(3)
+    assert scores['accuracy'] == pytest.approx(100 * (0.6 + 0.3) / 3)
+    assert scores['tolerant_accuracy'] == pytest.approx(100 * (1 + 0.3) / 3)
+    assert scores['coverage'] == pytest.approx(200 / 3) and scores['ceiling'] == pytest.approx(100 * 1.3 / 3)
+    assert scores['majority_accuracy'] == pytest.approx(100 / 3)
+    assert scores['questions_by_frequency/10-99'] == 1 and scores['questions_by_frequency/0'] == 2  # 네, 보라색
+
+
+def test_ways_of_writing_are_forgiven_beside_the_plain_score():
+    rows = [(0, '두 개', '2개', ''), (1, '예', '네', ''), (2, '사과가', '사과', ''), (3, '예', '네', '', True)]
+    scores = evaluate(rows)
+    assert scores['accuracy'] == 0 and scores['tolerant_accuracy'] == 50
+
+
+def test_parts_add_up_to_the_whole():
+    meta = dict(answers=['네', '아니요', '흰색'], answer_counts=[2000, 40, 3])
+    truths, answers = ['네', '아니요', '흰색', '보라색', '네'], ['네', '네', '흰색', '네', '네']
+    rows = [(row, truth, answer, '') for row, (truth, answer) in enumerate(zip(truths, answers, strict=True))]
+    questions = ['있어요?', '의자 있어요?', '창문 옆에 있는 의자는 무슨 색이에요?', '가 ' * 12, '의자 있어요?']
+    metric = VQAAccuracy()
+    metric.dataset_meta = meta
+    for row, question in zip(predictions(*rows), questions, strict=True):
+        row['record'] |= {'question': question, 'image': 'a.jpg'}
+        metric.process(None, [row])
+    scores = metric.evaluate(5)
+    for division, bands in {'length': ('1-3', '4-6', '10+'), 'frequency': ('1000+', '10-99', '1-9', '0')}.items():
+        accuracy, count = f'accuracy_by_{division}/', f'questions_by_{division}/'
+        assert {key.removeprefix(count) for key in scores if key.startswith(count)} == set(bands)
+        assert sum(scores[count + band] for band in bands) == 5
+        assert sum(scores[count + band] * scores[accuracy + band] for band in bands) == 5 * scores['accuracy']
+    assert scores['accuracy_by_length/4-6'] == 100 and scores['accuracy_by_frequency/10-99'] == 0
+
+
+def test_the_interval_redraws_pictures():
+    def interval(pictures):
+        metric = VQAAccuracy()
+        for row in predictions(*((i, '네', '네' if i % 20 < 10 else '예', '') for i in range(200))):
+            row['record']['image'] = f'{row["record"]["row"] // pictures}.jpg'
+            metric.process(None, [row])
+        scores = metric.evaluate(200)
+        assert scores['accuracy_low'] < scores['accuracy'] < scores['accuracy_high']
+        return scores['accuracy_high'] - scores['accuracy_low']
+
+    assert interval(10) > 2 * interval(1)
 
 
 def test_answers_and_counts_that_disagree_are_refused():
@@ -113,6 +167,7 @@ def test_two_processes_count_each_question_once(tmp_path):
     first, second = (json.loads((tmp_path / f'scores.{rank}').read_text(encoding='utf-8')) for rank in (0, 1))
     assert first == second
     assert first['questions'] == 4 and first['accuracy'] == 75
+    assert (first['accuracy_low'], first['accuracy_high']) == (25, 100)
 
 
 def test_columns_stand_straight_with_hangul():

@@ -58,6 +58,47 @@ def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0, **encoder: Any) -> torch
     return model
 
 
+def tiny_pairs() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two texts of different length about two pictures of different grids, for kovilt and for transformers.
+
+    No grid is that of the position table; transformers pads pictures to a common size.
+    """
+    grids = [(3, 5), (2, 4)]
+    generator = torch.Generator().manual_seed(1)
+    pictures = [
+        torch.randint(0, 256, (3, 8 * rows, 8 * columns), generator=generator, dtype=torch.uint8)
+        for rows, columns in grids]
+    patches = [
+        pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3 * 8 * 8) for pixels in pictures]
+    ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
+    ours = dict(
+        patches=torch.cat(patches), grids=torch.tensor(grids), image_index=torch.tensor([0, 1]), input_ids=ids,
+        text_mask=ids != 0)
+    pixel_values, pixel_mask = torch.zeros(2, 3, 24, 40), torch.zeros(2, 24, 40, dtype=torch.int64)
+    for number, pixels in enumerate(pictures):
+        rows, columns = pixels.shape[1:]
+        pixel_values[number, :, :rows, :columns] = pixels.float() / 127.5 - 1
+        pixel_mask[number, :rows, :columns] = 1
+    theirs = dict(
+        input_ids=ids, attention_mask=(ids != 0).long(), pixel_values=pixel_values, pixel_mask=pixel_mask)
+    return ours, theirs
+
+
+@torch.no_grad()
+def answer_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    """Scores (B, answers) of a `ViLTForVQA`."""
+    return model.vqa_head(model.pooled(model.data_preprocessor(batch)))
+
+
+@torch.no_grad()
+def word_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    """Scores (B, L, vocabulary) that a `ViLTForPreTraining` gives the words as they stand; of no meaning at pads."""
+    batch = model.data_preprocessor(batch)
+    pictures = model.encoder.embed_pictures(batch['patches'], batch['grids'])
+    states = model._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='all')
+    return model.mlm_head(states.words(batch['input_ids'].shape[1]))
+
+
 def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
     """What `KoviltRunner` leaves of a training: `out`/epoch_1.pth, with its tokenizer in `out`/tokenizer."""
     from kovilt.engine.checkpoint import tokenizer_sizes, write_checkpoint

@@ -83,7 +83,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
     assert error.startswith(message) and error.count('\n') == 1
 
 
-@pytest.mark.parametrize('tool', ['predict.py', 'weights/export.py', 'analysis/alignment.py'])
+@pytest.mark.parametrize(
+    'tool', ['predict.py', 'weights/export.py', 'weights/import_weights.py', 'analysis/alignment.py'])
 def test_help_is_instant(tool):
     times = []
     for _ in range(4):                             # the first start writes compiled files

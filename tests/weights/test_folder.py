@@ -10,7 +10,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
+from tiny_models import (
+    ANSWERS,
+    IMAGE_PIPELINE,
+    MAX_TEXT_LEN,
+    answer_scores,
+    tiny_config,
+    tiny_model,
+    tiny_pairs,
+    tiny_tokenizer,
+    word_scores,
+)
 from transformers import ViltForMaskedLM, ViltForQuestionAnswering
 
 from kovilt.errors import KoviltError
@@ -32,21 +42,6 @@ def folder(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / 'model')
 
 
-def pair(rows=3, columns=5):
-    """A picture whose grid is not the one of the position table, and two texts of different length."""
-    generator = torch.Generator().manual_seed(1)
-    pixels = torch.randint(0, 256, (3, 8 * rows, 8 * columns), generator=generator, dtype=torch.uint8)
-    patches = pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(rows * columns, -1)
-    ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
-    mask = ids != 0
-    batch = dict(
-        patches=patches, grids=torch.tensor([[rows, columns]]), image_index=torch.tensor([0, 0]),
-        input_ids=ids, text_mask=mask)
-    return batch, dict(
-        input_ids=ids, attention_mask=mask.long(), pixel_values=(pixels.float() / 127.5 - 1).expand(2, -1, -1, -1),
-        pixel_mask=torch.ones(2, 8 * rows, 8 * columns, dtype=torch.int64))
-
-
 def test_half_precision_takes_half_the_space_and_is_read_back_as_float32(saved, tmp_path):
     half = save(tmp_path / 'half', dtype=torch.float16)
     sizes = [(folder / 'model.safetensors').stat().st_size for folder in (saved, half)]
@@ -66,8 +61,8 @@ def test_transformers_gives_the_same_scores(saved):
     theirs = ViltForQuestionAnswering.from_pretrained(saved).eval()
     assert [theirs.config.id2label[i] for i in range(len(ANSWERS))] == ANSWERS
     ours = load_model_folder(saved).model
-    batch, inputs = pair()
-    scores = ours.vqa_head(ours.pooled(ours.data_preprocessor(batch)))
+    batch, inputs = tiny_pairs()
+    scores = answer_scores(ours, batch)
     assert scores.std() > 0.1
     torch.testing.assert_close(theirs(**inputs).logits, scores, atol=1e-4, rtol=1e-4)
 
@@ -80,11 +75,8 @@ def test_transformers_guesses_the_same_words(tmp_path, activation):
     folder = save(tmp_path / 'body', kind, model=model, model_cfg=model_cfg)
     theirs = ViltForMaskedLM.from_pretrained(folder).eval()
     ours = load_model_folder(folder).model
-    batch, inputs = pair()
-    batch = ours.data_preprocessor(batch)
-    pictures = ours.encoder.embed_pictures(batch['patches'], batch['grids'])
-    states = ours._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='all')
-    scores, mask = ours.mlm_head(states.words(5)), batch['text_mask']
+    batch, inputs = tiny_pairs()
+    scores, mask = word_scores(ours, batch), batch['text_mask']
     torch.testing.assert_close(theirs(**inputs).logits[mask], scores[mask], atol=1e-4, rtol=1e-4)
 
 
@@ -151,11 +143,11 @@ def test_a_model_without_eyes_has_no_image_processor(tmp_path):
 
 def rewrite(folder, name, change):
     """Changes a file of the folder and its digest with it."""
-    from kovilt.weights.folder import _digest
+    from kovilt.weights.folder import digest
 
     change(folder / name)
     info = json.loads((folder / 'kovilt.json').read_text(encoding='utf-8'))
-    info['files'][name] = _digest(folder / name)
+    info['files'][name] = digest(folder / name)
     (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
 
 

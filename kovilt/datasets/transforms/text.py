@@ -70,11 +70,15 @@ class TokenizeKorean(BaseTransform):
         return results
 
 
-def load_tokenizer(name_or_path: str | os.PathLike) -> PreTrainedTokenizerFast:
+def load_tokenizer(name_or_path: str | os.PathLike, *, korean: bool = True) -> PreTrainedTokenizerFast:
     """A HuggingFace tokenizer from a folder, a `vocab.txt`, a `tokenizer.json` or the hub, checked for Hangul.
 
     Lower-casing and accents are handled as the tokenizer's own files say; a `vocab.txt` without a
     `tokenizer_config.json` beside it is taken as cased, with accents kept.
+
+    Args:
+        name_or_path: where it is.
+        korean: check that it reads Korean; without, for a vocabulary that is only compared with another.
 
     Raises:
         KoviltError: nothing there, the hub cannot be reached, special tokens are missing, or Hangul would be lost.
@@ -92,7 +96,8 @@ def load_tokenizer(name_or_path: str | os.PathLike) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.name_or_path = str(name_or_path)
-    _check_hangul(tokenizer)
+    if korean:
+        _check_hangul(tokenizer)
     return tokenizer
 
 

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
+from kovilt.evaluation.scoring import answer_score, human_answers, most_frequent, tolerant_score
 from kovilt.registry import HOOKS
 
 
@@ -19,9 +20,10 @@ from kovilt.registry import HOOKS
 class PredictionsHook(Hook):
     """Writes one JSON object a line for each question of a test, in the data's order, from rank 0.
 
-    Keys: question_id, image, question, answer (the model's), score (its softmax probability), truth, answer_type,
-    correct (exact match after `normalize_korean`; a broken picture is never correct), topk. The file appears when it
-    is complete.
+    Keys: question_id, image, question, answer (the model's), score (its softmax probability), truth, answers (where
+    people gave several; truth is then the most frequent), answer_type, correct and tolerant_correct, topk. What is
+    correct is told by `answer_score` and `tolerant_score`: true or false with one human answer, 0 to 1 with several; a
+    broken picture is never correct. The file appears when it is complete.
 
     Args:
         out: path of the file; its folder is made.
@@ -42,23 +44,21 @@ class PredictionsHook(Hook):
                     '--out: this model gives no answers to write down; test a VQA model with keep_record=True'
                 )
             record = prediction['record']
-            correct = normalize_korean(prediction['answer']) == normalize_korean(record['answer'])
-            self.lines.append(
-                (
-                    record['row'],
-                    {
-                        'question_id': record.get('question_id'),
-                        'image': record.get('image'),
-                        'question': record.get('question'),
-                        'answer': prediction['answer'],
-                        'score': round(prediction['score'], 6),
-                        'truth': record['answer'],
-                        'answer_type': record.get('answer_type'),
-                        'correct': correct and not record.get('broken', False),
-                        'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
-                    },
-                )
-            )
+            answer, truths = normalize_korean(prediction['answer']), human_answers(record)
+            line = {
+                'question_id': record.get('question_id'),
+                'image': record.get('image'),
+                'question': record.get('question'),
+                'answer': prediction['answer'],
+                'score': round(prediction['score'], 6),
+                'truth': most_frequent(truths),
+                **({'answers': truths} if len(truths) > 1 else {}),
+                'answer_type': record.get('answer_type'),
+                'correct': _points(answer_score(answer, truths), record, truths),
+                'tolerant_correct': _points(tolerant_score(answer, truths), record, truths),
+                'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
+            }
+            self.lines.append((record['row'], line))
 
     def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
         lines = collect_results(self.lines, len(runner.test_dataloader.dataset), device='cpu')
@@ -74,3 +74,9 @@ class PredictionsHook(Hook):
         except OSError as error:
             raise KoviltError(f'--out {self.out}: cannot be written ({error.strerror})') from error
         runner.logger.info(f'{len(lines):,} predictions written to {self.out}')
+
+
+def _points(score: float, record: dict[str, Any], truths: list[str]) -> bool | float:
+    """What the file says of a score."""
+    score = 0.0 if record.get('broken', False) else score
+    return bool(score) if len(truths) == 1 else round(score, 6)

@@ -1,0 +1,120 @@
+"""Which of two models is better, and could it be chance? Two prediction files of the same questions, compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kovilt.errors import KoviltError
+
+from .scoring import bootstrap_interval, largest_first, mcnemar
+
+NEEDED = ('question_id', 'image', 'truth', 'answer_type', 'correct', 'tolerant_correct')
+
+Predictions = dict[str, dict[str, Any]]  # by question id, in the order of the file
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """The predictions that `tools/test.py --out` wrote.
+
+    Raises:
+        KoviltError: a missing or malformed file, a line that lacks a key, a question id that occurs twice.
+    """
+    found: Predictions = {}
+    try:
+        with open(path, encoding='utf-8') as lines:
+            for number, line in enumerate(lines, 1):
+                prediction = _parsed(line, f'{path}, line {number}')
+                name = str(prediction['question_id'])
+                if name in found:
+                    raise KoviltError(
+                        f'{path}, line {number}: question id {name} occurs a second time; predictions are compared by '
+                        'their ids'
+                    )
+                found[name] = prediction
+    except OSError as error:
+        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
+    except UnicodeDecodeError as error:
+        raise KoviltError(f'{path}: not UTF-8 text ({error.reason})') from error
+    if not found:
+        raise KoviltError(f'{path}: holds no prediction; tools/test.py --out writes them')
+    return found
+
+
+def _parsed(line: str, place: str) -> dict[str, Any]:
+    try:
+        prediction = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise KoviltError(f'{place}: {error.msg}; a prediction is one JSON object a line') from None
+    lacking = [key for key in NEEDED if key not in prediction] if isinstance(prediction, dict) else list(NEEDED)
+    if lacking:
+        raise KoviltError(f'{place}: no {", ".join(lacking)}; write the file by tools/test.py --out')
+    if prediction['question_id'] in (None, ''):
+        raise KoviltError(f'{place}: no question id, so it cannot be found in the other file')
+    return prediction
+
+
+def compare_predictions(
+    a: Predictions, b: Predictions, *, names: tuple[str, str] = ('A', 'B'), resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Accuracies of both, in percent, and the difference B - A, as a whole and by answer type.
+
+    Returns `questions`, `pictures`, `accuracy` and `tolerant_accuracy` ([A, B]), `difference`, its 95 %
+    `difference_interval` (paired, pictures redrawn, see `bootstrap_interval`), `only_a` and `only_b` (questions that
+    one answered better than the other), `mcnemar_p` of these, and `types`, which holds `questions`, `accuracy`,
+    `difference` and `difference_interval` of each answer type, the most frequent first. Where questions have several
+    human answers a score is a share, and McNemar's test becomes the sign test.
+
+    Raises:
+        KoviltError: the files, called by `names`, are not about the same questions.
+    """
+    _check_same_questions(a, b, names)
+    score_a, score_b = _column(a.values(), 'correct'), _column((b[name] for name in a), 'correct')
+    pictures = np.array([prediction['image'] or name for name, prediction in a.items()])
+    kinds = np.array([prediction['answer_type'] or '' for prediction in a.values()])
+
+    def part(own: np.ndarray | slice) -> dict[str, Any]:
+        gain = 100 * (score_b[own] - score_a[own])
+        return {
+            'questions': len(gain),
+            'accuracy': [float(100 * score[own].mean()) for score in (score_a, score_b)],
+            'difference': float(gain.mean()),
+            'difference_interval': list(bootstrap_interval(gain, pictures[own], resamples=resamples, seed=seed)),
+        }
+
+    only_a, only_b = int((score_a > score_b).sum()), int((score_b > score_a).sum())
+    return {
+        **part(slice(None)),
+        'tolerant_accuracy': [float(100 * _column(side.values(), 'tolerant_correct').mean()) for side in (a, b)],
+        'pictures': len(np.unique(pictures)),
+        'only_a': only_a,
+        'only_b': only_b,
+        'mcnemar_p': mcnemar(only_a, only_b),
+        'types': {kind: part(kinds == kind) for kind in largest_first(kinds)},
+    }
+
+
+def _column(predictions: Iterable[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([prediction[key] for prediction in predictions], dtype=float)
+
+
+def _check_same_questions(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:
+    for (ours, theirs), (mine, other) in (((a, b), names), ((b, a), names[::-1])):
+        lacking = [name for name in ours if name not in theirs]
+        if lacking:
+            raise KoviltError(
+                f'{other}: lacks {len(lacking):,} of the {len(ours):,} question ids of {mine}, e.g. '
+                f'{", ".join(lacking[:5])}; test both models on the same questions'
+            )
+    for key in ('truth', 'answers'):
+        different = [name for name in a if a[name].get(key) != b[name].get(key)]
+        if different:
+            first = different[0]
+            raise KoviltError(
+                f'{names[1]}: the {key} of question {first} is {b[first].get(key)!r}, in {names[0]} it is '
+                f'{a[first].get(key)!r} ({len(different):,} questions differ); test both models on the same data'
+            )

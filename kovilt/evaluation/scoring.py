@@ -1,0 +1,80 @@
+"""What an answer is worth, and how sure a share of right answers is: functions on strings and arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kovilt.datasets.korean import normalize_korean
+
+from .tolerant import tolerant_form
+
+
+def human_answers(record: Mapping[str, Any]) -> list[str]:
+    """The normalised answers that people gave: `answers` where a set has several, else the one `answer`."""
+    return [normalize_korean(answer) for answer in record.get('answers') or [record['answer']]]
+
+
+def most_frequent(answers: Sequence[str]) -> str:
+    """The answer that most people gave; the first of several such."""
+    return max(answers, key=answers.count)
+
+
+def answer_score(answer: str, truths: Sequence[str]) -> float:
+    """What `answer` is worth, 0 to 1, where people answered `truths`; strings are equal or not.
+
+    With several answers the official VQA rule (Antol et al. 2015): leave one of them out, min(n / 3, 1) where n others
+    equal `answer`, averaged over who is left out. Of ten, n equal ones give 0, 0.3, 0.6, 0.9, then 1. The official
+    script also rewrites English numbers, articles and punctuation, which would damage Korean; nothing is rewritten
+    here.
+
+    With one answer exact match: the rule would leave out the only one and never give a point, and its usual closed
+    form would stop at 0.3. Two and three answers are scored by the rule, which then gives at most 1/3 and 2/3.
+    """
+    if len(truths) == 1:
+        return float(answer == truths[0])
+    same = sum(truth == answer for truth in truths)
+    others = len(truths) - same
+    return (same * min((same - 1) / 3, 1) + others * min(same / 3, 1)) / len(truths)
+
+
+def tolerant_score(answer: str, truths: Sequence[str]) -> float:
+    """As `answer_score`, where strings are equal when their `tolerant_form` is."""
+    return answer_score(tolerant_form(answer), [tolerant_form(truth) for truth in truths])
+
+
+def largest_first(parts: np.ndarray) -> list[str]:
+    """The names of the parts of a question set, the largest first; `parts` (N,) holds each question's, "" for none."""
+    distinct, counts = np.unique(parts, return_counts=True)
+    return [str(name) for _, name in sorted(zip(-counts, distinct, strict=True)) if name]
+
+
+def bootstrap_interval(
+    values: np.ndarray, pictures: Sequence | np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of `values` (N,), one a question, when other pictures had been drawn.
+
+    Whole pictures are redrawn with replacement, each with all its questions (`pictures` (N,) names them): questions on
+    one picture are not independent, and redrawing them singly would give too narrow an interval. For two models on
+    the same questions give the differences of their scores, which makes it a paired interval.
+    """
+    _, number = np.unique(pictures, return_inverse=True)
+    totals, counts = np.bincount(number, weights=values), np.bincount(number)        # each (pictures,)
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(len(counts), size=len(counts)) for _ in range(resamples))
+    low, high = np.percentile([totals[draw].sum() / counts[draw].sum() for draw in draws], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """p of McNemar's exact test: how likely so uneven a split of the questions that one of two models alone has right
+    would be if both were as good. Two-sided, binomial.
+    """
+    total, fewer = only_a + only_b, min(only_a, only_b)
+    chosen = np.arange(1, fewer + 1)
+    # logarithms, as the binomials of thousands of questions exceed a float; C(n, k) / C(n, k - 1) = (n - k + 1) / k
+    ways = np.concatenate([[0.0], np.cumsum(np.log((total - chosen + 1) / chosen))])
+    return min(1.0, 2 * math.exp(np.logaddexp.reduce(ways) - total * math.log(2)))

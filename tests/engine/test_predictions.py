@@ -1,0 +1,46 @@
+"""The file of predictions says of each question what the metric says of all."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from kovilt.engine.hooks import PredictionsHook
+from kovilt.evaluation import VQAAccuracy
+
+
+def prediction(row: int, guess: str, **record) -> dict:
+    return {
+        'record': {'row': row, 'question_id': str(row), 'answer_type': '개수', **record},
+        'answer': guess,
+        'score': 0.5,
+        'topk': [],
+    }
+
+
+def test_a_line_scores_its_question_as_the_metric_does(tmp_path):
+    predictions = [
+        prediction(2, '2개', answers=['두 개'] * 3 + ['2개'] * 2 + ['세 개'] * 5),
+        prediction(0, '2개', answer='두 개'),
+        prediction(1, '두 개', answer='두 개', broken=True),
+        prediction(3, '두 개', answer='두 개'),
+    ]
+    hook, metric = PredictionsHook(str(tmp_path / 'out' / 'predictions.jsonl')), VQAAccuracy()
+    runner = SimpleNamespace(
+        test_dataloader=SimpleNamespace(dataset=range(4)), logger=SimpleNamespace(info=lambda text: None)
+    )
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, outputs=predictions)
+    hook.after_test_epoch(runner)
+    metric.process(None, predictions)
+    scores = metric.evaluate(4)
+    lines = [json.loads(line) for line in hook.out.read_text(encoding='utf-8').splitlines()]
+    assert [line['question_id'] for line in lines] == ['0', '1', '2', '3']
+    assert [line['correct'] for line in lines] == [False, False, 0.6, True]
+    assert [line['tolerant_correct'] for line in lines] == [True, False, 1, True]
+    assert [line['truth'] for line in lines] == ['두 개', '두 개', '세 개', '두 개']
+    assert ['answers' in line for line in lines] == [False, False, True, False]
+    for key, name in (('correct', 'accuracy'), ('tolerant_correct', 'tolerant_accuracy')):
+        assert 100 * sum(line[key] for line in lines) / 4 == pytest.approx(scores[name])

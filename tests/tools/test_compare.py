@@ -1,0 +1,122 @@
+"""Two prediction files are joined by question, compared, and refused when they do not belong together."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kovilt.errors import run_cli
+from kovilt.evaluation.comparison import compare_predictions
+from tools.analysis import compare
+
+
+def rows(right, *, tolerant=None):
+    """A prediction for each of `right`; four share a picture."""
+    tolerant = right if tolerant is None else tolerant
+    return [
+        {
+            'question_id': str(number),
+            'image': f'{number // 4}.jpg',
+            'truth': '네',
+            'answer_type': '색' if number % 3 else '개수',
+            'correct': correct,
+            'tolerant_correct': forgiven,
+        }
+        for number, (correct, forgiven) in enumerate(zip(right, tolerant, strict=True))
+    ]
+
+
+def write(path: Path, predictions: list) -> Path:
+    path.write_text(''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in predictions), encoding='utf-8')
+    return path
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, arguments)])
+    parsed = compare.parse_args()
+    return run_cli(lambda: compare.main(parsed))
+
+
+RIGHT_A, RIGHT_B = [True, False, False, True] * 10, [True, True, False, False, True, True, True, False] * 5
+
+
+def test_what_is_printed_and_written(tmp_path, monkeypatch, capsys):
+    a = write(tmp_path / 'a.jsonl', rows(RIGHT_A, tolerant=[True] * 40))
+    b = write(tmp_path / 'b.jsonl', rows(RIGHT_B)[::-1])   # the order of lines means nothing
+    assert run(monkeypatch, a, b, '--json', tmp_path / 'out.json') == 0
+    found = json.loads((tmp_path / 'out.json').read_text(encoding='utf-8'))
+    assert (found['questions'], found['pictures']) == (40, 10)
+    assert found['accuracy'] == [50, 62.5] and found['difference'] == 12.5
+    assert found['tolerant_accuracy'] == [100, 62.5]
+    assert (found['only_a'], found['only_b']) == (10, 15) and found['mcnemar_p'] == pytest.approx(0.424, abs=1e-3)
+    low, high = found['difference_interval']
+    assert low < 12.5 < high
+    assert list(found['types']) == ['색', '개수']   # the most frequent first
+    assert sum(part['questions'] * part['difference'] for part in found['types'].values()) == pytest.approx(500)
+    said = ' '.join(capsys.readouterr().out.split())
+    assert f'all 40 50.00 62.50 +12.50 {low:+.2f} to {high:+.2f}' in said
+    assert 'by A: 10 questions, by B: 15; McNemar p = 0.424' in said
+
+
+def test_the_other_way_round_the_sign_turns():
+    a, b = ({row['question_id']: row for row in rows(right)} for right in (RIGHT_A, RIGHT_B))
+    forth, back, same = compare_predictions(a, b), compare_predictions(b, a), compare_predictions(a, a)
+    assert back['difference_interval'] == pytest.approx([-end for end in forth['difference_interval'][::-1]])
+    assert back['mcnemar_p'] == forth['mcnemar_p']
+    assert same['difference_interval'] == [0, 0] and same['mcnemar_p'] == 1
+
+
+def test_shares_of_several_human_answers_count():
+    a, b = ({row['question_id']: row for row in rows(right)} for right in ([0.3, 1.0, 0.0], [0.6, 0.9, 0.3]))
+    found = compare_predictions(a, b)
+    assert found['difference'] == pytest.approx(50 / 3) and (found['only_a'], found['only_b']) == (1, 2)
+
+
+def changed(number, **values):
+    found = rows([True] * 6)
+    found[number] |= values
+    return found
+
+
+@pytest.mark.parametrize(
+    ('other', 'message'),
+    [
+        (rows([True] * 6)[:4], 'b.jsonl: lacks 2 of the 6 question ids of {a}, e.g. 4, 5'),
+        (rows([True] * 8), 'a.jsonl: lacks 2 of the 8 question ids of'),
+        (changed(3, question_id='1'), 'b.jsonl, line 4: question id 1 occurs a second time'),
+        (changed(3, question_id=None), 'b.jsonl, line 4: no question id'),
+        (changed(3, truth='예'), "b.jsonl: the truth of question 3 is '예', in {a} it is '네' (1 questions differ)"),
+        (changed(3, answers=['네', '예']), 'b.jsonl: the answers of question 3'),
+        ([{'question_id': 1}], 'b.jsonl, line 1: no image, truth,'),
+        ([7], 'b.jsonl, line 1: no question_id, image'),
+        ([], 'b.jsonl: holds no prediction'),
+        ('{"question_id": ', 'b.jsonl, line 1: Expecting value'),
+        (b'\xff\xfe', 'b.jsonl: not UTF-8 text'),
+        (None, 'b.jsonl: cannot be read (No such file'),
+    ],
+)
+def test_files_that_do_not_belong_together_are_one_line_and_code_2(other, message, tmp_path, monkeypatch, capsys):
+    a, b = write(tmp_path / 'a.jsonl', rows([True] * 6)), tmp_path / 'b.jsonl'
+    if isinstance(other, list):
+        write(b, other)
+    elif other is not None:
+        b.write_bytes(other if isinstance(other, bytes) else other.encode())
+    assert run(monkeypatch, a, b) == 2
+    said = capsys.readouterr().err
+    assert message.format(a=a) in said and said.count('\n') == 1
+
+
+def test_a_result_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, capsys):
+    a = write(tmp_path / 'a.jsonl', rows([True, False]))
+    assert run(monkeypatch, a, a, '--json', tmp_path / 'none' / 'out.json') == 2
+    assert 'out.json: cannot be written' in capsys.readouterr().err
+
+
+def test_help_is_instant():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, compare.__file__, '--help'], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7  # of the processor, however busy

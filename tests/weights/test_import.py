@@ -1,0 +1,537 @@
+"""Foreign weights give the scores that they give at home; what does not fit is refused or changed by a stated rule."""
+
+import json
+import pickle
+import re
+import sys
+import types
+from dataclasses import dataclass
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import ANSWERS, MAX_TEXT_LEN, WORDS, answer_scores, tiny_model, tiny_pairs, tiny_tokenizer, word_scores
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    BertTokenizer,
+    ViltConfig,
+    ViltForImageAndTextRetrieval,
+    ViltForImagesAndTextClassification,
+    ViltForMaskedLM,
+    ViltForQuestionAnswering,
+    ViltModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+
+from kovilt.engine.checkpoint import load_body, load_checkpoint_file
+from kovilt.errors import KoviltError
+from kovilt.weights import import_weights, load_model_folder, to_huggingface
+from kovilt.weights.sources import WORDS as WORD_TABLE
+
+SIZES = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
+    initializer_range=0.2)
+VILT = ViltConfig(
+    **SIZES, vocab_size=len(WORDS) + 5, max_position_embeddings=MAX_TEXT_LEN, layer_norm_eps=1e-6,
+    id2label=dict(enumerate(ANSWERS)), tie_word_embeddings=True)
+
+
+def randomised(model, seed=0):
+    """Random everywhere, also where a model starts from zeros and ones."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.2)
+    return model.eval()
+
+
+def saved(model, out, tokenizer=None):
+    model.save_pretrained(out)
+    (tokenizer or tiny_tokenizer()).save_pretrained(out)
+    return out
+
+
+@dataclass
+class Foreign:
+    model: torch.nn.Module
+    folder: object
+
+
+@pytest.fixture(scope='module')
+def vqa(tmp_path_factory):
+    model = randomised(ViltForQuestionAnswering(VILT))
+    return Foreign(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-vqa'))
+
+
+@pytest.fixture(scope='module')
+def mlm(tmp_path_factory):
+    model = randomised(ViltForMaskedLM(VILT), seed=1)
+    return Foreign(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-mlm'))
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Imports into a folder of this test; returns the model and the report."""
+    def run(source, **arguments):
+        report = import_weights(source, tmp_path / 'model', overwrite=True, **arguments)
+        return load_model_folder(tmp_path / 'model').model, report
+    return run
+
+
+def edited(foreign, out, edit, **config):
+    """A copy of a folder whose tensors `edit` has changed, and its config.json with them."""
+    tensors = load_file(foreign.folder / 'model.safetensors')
+    edit(tensors)
+    out.mkdir()
+    tiny_tokenizer().save_pretrained(out)
+    said = json.loads((foreign.folder / 'config.json').read_text(encoding='utf-8')) | config
+    (out / 'config.json').write_text(json.dumps(said), encoding='utf-8')
+    save_file(tensors, out / 'model.safetensors')
+    return out
+
+
+def original(state):
+    """HuggingFace's names to those of the original code, untied, with fused queries, keys and values."""
+    names = {
+        'vilt.embeddings.text_embeddings.': 'text_embeddings.', 'vilt.embeddings.token_type_embeddings.':
+        'token_type_embeddings.', 'vilt.embeddings.cls_token': 'transformer.cls_token',
+        'vilt.embeddings.position_embeddings': 'transformer.pos_embed',
+        'vilt.embeddings.patch_embeddings.projection.': 'transformer.patch_embed.proj.',
+        'vilt.layernorm.': 'transformer.norm.', 'vilt.pooler.': 'pooler.', 'classifier.': 'vqa_classifier.',
+        'mlm_score.decoder.bias': 'mlm_score.bias'}
+    inside = {
+        'layernorm_before': 'norm1', 'layernorm_after': 'norm2', 'attention.output.dense': 'attn.proj',
+        'intermediate.dense': 'mlp.fc1', 'output.dense': 'mlp.fc2'}
+    out = {}
+    for key, tensor in state.items():
+        block = re.fullmatch(r'vilt\.encoder\.layer\.(\d+)\.(.*)\.(weight|bias)', key)
+        if block and block[2] in inside:
+            out[f'transformer.blocks.{block[1]}.{inside[block[2]]}.{block[3]}'] = tensor
+        elif block:
+            parts = [state[key.replace(block[2], f'attention.attention.{part}')] for part in ('query', 'key', 'value')]
+            out[f'transformer.blocks.{block[1]}.attn.qkv.{block[3]}'] = torch.cat(parts)
+        else:
+            start = next((start for start in names if key.startswith(start)), '')
+            out[names.get(start, '') + key[len(start):]] = tensor
+    return out
+
+
+@torch.no_grad()
+def test_huggingface_answers_are_the_same(vqa, imported):
+    ours, report = imported(vqa.folder)
+    batch, inputs = tiny_pairs()
+    scores = vqa.model(**inputs).logits
+    assert scores.std() > 0.1 and ours.answers == ANSWERS
+    torch.testing.assert_close(answer_scores(ours, batch), scores, atol=1e-4, rtol=1e-4)
+    assert report.body_share == 1 and 'new' not in report.rows and 'dropped' not in report.rows
+    assert report.rows['imported from'].startswith('vilt-vqa (HuggingFace ViLT, sha256 ')
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('tied', [True, False])
+def test_huggingface_guesses_the_same_words(mlm, imported, tmp_path, tied):
+    folder, model = mlm.folder, mlm.model
+    if not tied:
+        def untie(tensors):
+            tensors['mlm_score.decoder.weight'] = torch.randn(25, 16)
+            tensors['mlm_score.bias'] = tensors['mlm_score.decoder.bias'].clone()       # older files hold it twice
+
+        folder = edited(mlm, tmp_path / 'untied', untie)
+        model = ViltForMaskedLM.from_pretrained(folder).eval()
+    ours, report = imported(folder)
+    batch, inputs = tiny_pairs()
+    mask = batch['text_mask']
+    torch.testing.assert_close(word_scores(ours, batch)[mask], model(**inputs).logits[mask], atol=1e-4, rtol=1e-4)
+    assert report.rows['new'].endswith(': itm_head.fc.weight, itm_head.fc.bias')
+
+
+def test_other_heads_are_left_behind_and_the_body_is_the_same(imported, tmp_path):
+    retrieval = randomised(ViltForImageAndTextRetrieval(VILT), seed=2)
+    ours, report = imported(saved(retrieval, tmp_path / 'retrieval'))
+    assert report.rows['dropped'] == 'retrieval head (2: rank_output.bias, rank_output.weight)'
+    reference = to_huggingface(ours.state_dict())
+    assert all(torch.equal(reference[key], tensor) for key, tensor in retrieval.state_dict().items() if 'vilt' in key)
+
+    config = ViltConfig(**VILT.to_dict() | dict(num_images=2, modality_type_vocab_size=3, id2label={0: 'no', 1: 'yes'}))
+    nlvr2 = randomised(ViltForImagesAndTextClassification(config), seed=3)
+    ours, report = imported(saved(nlvr2, tmp_path / 'nlvr2'))
+    assert 'head for several pictures (NLVR2) (6: classifier.' in report.rows['dropped']
+    assert 'further pictures' in report.rows['dropped'] and not hasattr(ours, 'vqa_head')
+    modality = nlvr2.vilt.embeddings.token_type_embeddings.weight[:2]
+    assert torch.equal(ours.encoder.modality_embed.weight, modality)
+
+    bare = randomised(ViltModel(VILT), seed=4)
+    ours, report = imported(saved(bare, tmp_path / 'bare'))
+    assert report.body_share == 1 and torch.equal(ours.encoder.pooler.weight, bare.pooler.dense.weight)
+
+
+@torch.no_grad()
+def test_the_original_layout_scores_as_huggingfaces(vqa, mlm, imported, tmp_path):
+    """A Lightning file with settings and callbacks beside; the names of its classes are never imported."""
+    trainer = types.ModuleType('pytorch_lightning.callbacks')
+    trainer.ModelCheckpoint = type('ModelCheckpoint', (dict,), {'__module__': trainer.__name__})
+    untied = ViltForMaskedLM(VILT)
+    untied.mlm_score.decoder.weight = torch.nn.Parameter(torch.randn(25, 16))
+    randomised(untied, seed=5)
+    batch, inputs = tiny_pairs()
+    tiny_tokenizer().save_pretrained(tmp_path / 'tokenizer')
+    matching = {'itm_score.fc.weight': torch.randn(2, 16), 'itm_score.fc.bias': torch.randn(2)}
+    extras = {'rank_output.weight': torch.randn(1, 16), 'text_embeddings.position_ids': torch.arange(12)[None]}
+    sys.modules['pytorch_lightning'] = sys.modules[trainer.__name__] = trainer
+    try:
+        for name, model in (('mlm_itm', untied), ('vqa', vqa.model)):
+            content = {
+                'state_dict': original(model.state_dict()) | matching | extras, 'epoch': 3,
+                'hyper_parameters': {'config': {'num_heads': 2, 'num_layers': 2, 'hidden_size': 16, 'exp_name': name}},
+                'callbacks': {trainer.ModelCheckpoint: {'monitor': 'val'}}}
+            if name == 'vqa':
+                del content['state_dict']['itm_score.fc.weight'], content['state_dict']['itm_score.fc.bias']
+            torch.save(content, tmp_path / f'{name}.ckpt')
+    finally:
+        del sys.modules['pytorch_lightning'], sys.modules[trainer.__name__]
+
+    own = dict(source_tokenizer=str(tmp_path / 'tokenizer'))
+    ours, report = imported(tmp_path / 'mlm_itm.ckpt', **own)
+    mask = batch['text_mask']
+    torch.testing.assert_close(word_scores(ours, batch)[mask], untied(**inputs).logits[mask], atol=1e-4, rtol=1e-4)
+    assert torch.equal(ours.itm_head.fc.weight, matching['itm_score.fc.weight'])
+    assert report.body_share == 1 and 'new' not in report.rows
+    assert 'retrieval head (1: rank_output.weight)' in report.rows['dropped']
+    assert 'pytorch_lightning' not in sys.modules
+
+    with pytest.raises(KoviltError, match='does not say its 5 answers; give them by --answers'):
+        imported(tmp_path / 'vqa.ckpt', **own)
+    (tmp_path / 'answers.json').write_text(json.dumps({answer: i for i, answer in enumerate(ANSWERS)}))
+    ours, _ = imported(tmp_path / 'vqa.ckpt', answers=tmp_path / 'answers.json', **own)
+    torch.testing.assert_close(answer_scores(ours, batch), vqa.model(**inputs).logits, atol=1e-4, rtol=1e-4)
+    assert ours.answers == ANSWERS
+
+
+class Dangerous:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), 'w')
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not(mlm, tmp_path):
+    state, dangerous = original(mlm.model.state_dict()), Dangerous(tmp_path / 'ran')
+    beside = {'state_dict': state, 'hyper_parameters': {'config': dangerous}}
+    torch.save(beside, tmp_path / 'a.ckpt')
+    torch.save(beside, tmp_path / 'b.ckpt', _use_new_zipfile_serialization=False)
+    torch.save(state | {'x': dangerous}, tmp_path / 'c.bin')
+    (tmp_path / 'd.ckpt').write_bytes(pickle.dumps(dangerous))
+    for name, message in (('a.ckpt', 'open'), ('b.ckpt', 'open'), ('c.bin', 'open'), ('d.ckpt', 'not a checkpoint')):
+        with pytest.raises(KoviltError, match=message) as caught:
+            import_weights(tmp_path / name, tmp_path / 'model')
+        assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'ran').exists() and not (tmp_path / 'model').exists()
+
+
+def timm(state):
+    """HuggingFace's ViT under timm's names."""
+    bare = {f'vilt.{key.removeprefix("vit.")}': tensor for key, tensor in state.items() if 'classifier' not in key}
+    renamed = original(bare)
+    return {key.removeprefix('transformer.'): tensor for key, tensor in renamed.items()} | {'head.bias': torch.ones(2)}
+
+
+@pytest.fixture(scope='module')
+def vit(tmp_path_factory):
+    """Six layers: in fewer, what a ViT lacks is more than 5 % of so narrow an encoder."""
+    model = randomised(ViTForImageClassification(ViTConfig(**SIZES | dict(num_hidden_layers=6))), seed=6)
+    folder = tmp_path_factory.mktemp('there') / 'vit'
+    model.save_pretrained(folder)
+    return Foreign(model, folder)
+
+
+@pytest.fixture
+def korean(tmp_path):
+    tiny_tokenizer().save_pretrained(tmp_path / 'korean')
+    return str(tmp_path / 'korean')
+
+
+def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
+    ours, report = imported(vit.folder, tokenizer=korean)
+    assert 0.95 < report.body_share < 1 and ours.encoder.max_text_len == 40
+    reference, tensors = to_huggingface(ours.state_dict()), load_file(vit.folder / 'model.safetensors')
+    theirs = {key.replace('vit.', 'vilt.'): tensor for key, tensor in tensors.items()}
+    assert {key for key in theirs if not torch.equal(reference.get(key, torch.empty(0)), theirs[key])} == {
+        'classifier.weight', 'classifier.bias'}
+    assert report.rows['dropped'] == 'ImageNet head (2: classifier.bias, classifier.weight)'
+
+    save_file(timm(tensors), tmp_path / 'timm.safetensors')
+    again, report = imported(tmp_path / 'timm.safetensors', tokenizer=korean, num_heads=2)
+    again = to_huggingface(again.state_dict())
+    assert all(torch.equal(again[key], tensor) for key, tensor in theirs.items() if 'classifier' not in key)
+    assert report.rows['imported from'].startswith('timm.safetensors (timm ViT')
+    with pytest.raises(KoviltError, match='0 heads do not divide hidden_size 16; give --num-heads'):
+        imported(tmp_path / 'timm.safetensors', tokenizer=korean)
+
+    bare = randomised(ViTModel(vit.model.config), seed=7)
+    bare.save_pretrained(tmp_path / 'bare')
+    ours, report = imported(tmp_path / 'bare', tokenizer=korean)
+    assert 'pooler of the image CLS' in report.rows['dropped']
+    assert not torch.equal(ours.encoder.pooler.weight, bare.pooler.dense.weight)
+
+
+def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
+    """Larger pictures get the positions that the source would give them; longer texts get new ones at the end."""
+    same, _ = imported(vqa.folder)
+    ours, report = imported(vqa.folder, image_size=48, max_text_len=20)
+    torch.testing.assert_close(ours.encoder.image.positions(6, 6), same.encoder.image.positions(6, 6))
+    old, new = same.encoder.text.pos_embed.weight, ours.encoder.text.pos_embed.weight
+    assert torch.equal(new[:12], old) and 0.5 < new[12:].std() / old.std() < 2
+    assert report.rows['resized'] == (
+        'encoder.text.pos_embed.weight: 12 to 20 positions; encoder.image.pos_embed: 17 to 37 positions')
+    shorter, _ = imported(vqa.folder, max_text_len=8)
+    assert torch.equal(shorter.encoder.text.pos_embed.weight, old[:8])
+    with pytest.raises(KoviltError, match='image_size 50 is not a multiple of patch_size 8'):
+        imported(vqa.folder, image_size=50)
+
+
+def test_pictures_are_prepared_as_the_source_wants_them(vqa, vit, korean, tmp_path):
+    folder = edited(vqa, tmp_path / 'vilt', lambda tensors: None)
+    (folder / 'preprocessor_config.json').write_text('{"size": {"shortest_edge": 48}, "image_mean": [0.5, 0.5, 0.5]}')
+    import_weights(folder, tmp_path / 'model')
+    resize, cut = load_model_folder(tmp_path / 'model').image_pipeline[1:]
+    assert resize == dict(type='ResizeViLT', short=48, long=79, divisor=8) and cut['patch_size'] == 8
+    (folder / 'preprocessor_config.json').write_text('{"size": 40}')                 # as older files say it
+    import_weights(folder, tmp_path / 'older')
+    assert load_model_folder(tmp_path / 'older').image_pipeline[1]['short'] == 40
+    (folder / 'preprocessor_config.json').write_text('{"image_mean": [0.485, 0.456, 0.406]}')
+    with pytest.raises(KoviltError, match='image_mean is .0.485'):
+        import_weights(folder, tmp_path / 'model2')
+
+
+SPECIAL = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+OTHER = [*SPECIAL, *'책 ##은 소파 화분 ##도 의자 있어요 무슨 색 ##이에요 사과'.split()]
+
+
+def tokenizer_of(pieces, out):
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    BertTokenizer(vocab=vocabulary, do_lower_case=False, strip_accents=False).save_pretrained(out)
+    return str(out)
+
+
+def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_path):
+    """Tokens are found by their text: the tokenizer is of another size and order."""
+    same, _ = imported(mlm.folder)
+    other = tokenizer_of(OTHER, tmp_path / 'other')
+    ours, report = imported(mlm.folder, tokenizer=other)
+    here, there = dict(ours.named_parameters()), dict(same.named_parameters())
+    tables = ['encoder.text.word_embed.weight', 'mlm_head.decoder.weight', 'mlm_head.decoder.bias']
+    assert all(torch.equal(here[key], there[key]) for key in here if key not in tables and 'itm_head' not in key)
+    before = [*SPECIAL, *WORDS]
+    shared = [piece for piece in OTHER if piece in before]
+    fresh = [OTHER.index(piece) for piece in OTHER if piece not in before]
+    for key in tables:
+        assert len(here[key]) == len(OTHER)
+        kept = here[key][[OTHER.index(piece) for piece in shared]]
+        assert torch.equal(kept, there[key][[before.index(piece) for piece in shared]])
+    assert len(fresh) == 3 and 0.5 < here[WORD_TABLE][fresh].std() / there[WORD_TABLE].std() < 2
+    assert report.body_share == 1
+    assert '13 of 16 tokens kept, 0 from the BERT, 3 drawn' in report.rows['re-made']
+    reordered = tokenizer_of([*before[:5], *reversed(before[5:])], tmp_path / 'reordered')
+    ours, report = imported(mlm.folder, tokenizer=reordered)
+    assert torch.equal(ours.encoder.text.word_embed.weight[5:], there[WORD_TABLE][5:].flip(0))
+    _, report = imported(mlm.folder / 'model.safetensors', tokenizer=other, num_heads=2)   # whose tokens, nobody says
+    assert '0 of 16 tokens kept, 0 from the BERT, 16 drawn' in report.rows['re-made']
+    assert 'its tokenizer is not known, so no word is kept' in report.rows['notes']
+
+
+@pytest.fixture(scope='module')
+def bert(tmp_path_factory):
+    config = BertConfig(
+        vocab_size=len(OTHER), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        initializer_range=0.02)
+    model = randomised(BertForMaskedLM(config), seed=8)
+    folder = tmp_path_factory.mktemp('there') / 'bert'
+    model.save_pretrained(folder)
+    tokenizer_of(OTHER, folder)
+    return Foreign(model, folder)
+
+
+def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imported, korean, tmp_path):
+    same, _ = imported(mlm.folder)
+    ours, report = imported(mlm.folder, bert=bert.folder)
+    assert '13 of 16 tokens kept, 3 from the BERT, 0 drawn' in report.rows['re-made']
+    theirs = bert.model.bert.embeddings.word_embeddings.weight.detach()
+    kept, fresh = [OTHER.index('책')], [OTHER.index(piece) for piece in ('화분', '##도', '사과')]
+    here, there = ours.encoder.text.word_embed.weight.detach(), same.encoder.text.word_embed.weight.detach()
+    assert torch.equal(here[kept], there[[5 + WORDS.index('책')]])
+    centred = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]         # the same up to one factor
+    torch.testing.assert_close(centred[0] / centred[0].norm(), centred[1] / centred[1].norm())
+
+    ours, report = imported(vit.folder, bert=bert.folder)                            # no words of its own
+    torch.testing.assert_close(ours.encoder.text.word_embed.weight, theirs)
+    torch.testing.assert_close(ours.mlm_head.decoder.bias, bert.model.cls.predictions.bias)
+    assert '0 of 16 tokens kept, 16 from the BERT, 0 drawn' in report.rows['re-made']
+
+    bare = BertModel(bert.model.config)
+    bare.save_pretrained(tmp_path / 'bare')
+    tokenizer_of(OTHER, tmp_path / 'bare')
+    ours, report = imported(vit.folder, bert=tmp_path / 'bare', tokenizer=korean)
+    assert '0 of 25 tokens kept, 13 from the BERT, 12 drawn' in report.rows['re-made']
+    assert 'mlm_head.decoder.bias' in report.rows['new']
+
+
+def test_training_starts_from_it(mlm, imported, tmp_path):
+    _, report = imported(mlm.folder)
+    start = load_checkpoint_file(tmp_path / 'model')
+    loaded, whole = load_body(tiny_model(), start, 'model')
+    assert loaded == whole
+    card = (tmp_path / 'model/README.md').read_text(encoding='utf-8')
+    assert 'HuggingFace ViLT, sha256' in card and str(mlm.folder.parent) not in card
+    assert load_model_folder(tmp_path / 'model').info['training'] == report.rows
+
+
+def test_prefixes_half_precision_and_counters(vqa, imported, tmp_path):
+    """What wrappers put before names goes; halves are widened and said; padded word tables are cut."""
+    reference, _ = imported(vqa.folder)
+
+    def wrap(tensors):
+        for number, key in enumerate(list(tensors)):
+            tensors[('module.', 'module._orig_mod.')[number % 2] + key] = tensors.pop(key).half()
+        tensors['module.vilt.embeddings.text_embeddings.position_ids'] = torch.arange(12)[None]
+
+    ours, report = imported(edited(vqa, tmp_path / 'wrapped', wrap))
+    for key, tensor in ours.state_dict().items():
+        torch.testing.assert_close(tensor, reference.state_dict()[key], atol=1e-3, rtol=1e-3)
+        assert tensor.dtype == torch.float32
+    assert report.rows['notes'] == 'numbers of float16, read as float32'
+    assert 'counts positions, no weight' in report.rows['dropped']
+
+    def pad(tensors):
+        tensors[HF_WORDS] = torch.cat([tensors[HF_WORDS], torch.zeros(7, 16)])
+
+    ours, report = imported(edited(vqa, tmp_path / 'padded', pad, vocab_size=32))
+    assert torch.equal(ours.encoder.text.word_embed.weight, reference.encoder.text.word_embed.weight)
+    assert report.rows['resized'] == (
+        'encoder.text.word_embed.weight: 25 of 25 tokens kept, 0 from the BERT, 0 drawn')
+
+
+HF_WORDS = 'vilt.embeddings.text_embeddings.word_embeddings.weight'
+QUERY = 'vilt.encoder.layer.1.attention.attention.query.weight'
+
+
+def without(*names):
+    return lambda tensors: [tensors.pop(name) for name in names]
+
+
+def having(**changes):
+    return lambda tensors: tensors.update({key.replace('__', '.'): change(tensors) for key, change in changes.items()})
+
+
+def set_number(value):
+    def edit(tensors):
+        tensors['vilt.layernorm.weight'][3] = value
+    return edit
+
+
+@pytest.mark.parametrize(
+    ('edit', 'config', 'message'),
+    [
+        (without(QUERY), {}, '1 of query, key and value is missing for encoder.blocks.1.attn.qkv.weight'),
+        (having(vilt__extra__weight=lambda t: torch.ones(3)), {}, 'vilt.extra.weight is no parameter of a ViLT'),
+        (having(**{QUERY.replace('.', '__'): lambda t: torch.ones(15, 16)}), {}, 'of different sizes'),
+        (having(vilt__layernorm__bias=lambda t: torch.ones(15)), {}, r'encoder.norm.bias is \(15,\) there and \(16,'),
+        (having(vilt__embeddings__position_embeddings=lambda t: torch.ones(1, 18, 16)), {}, '18 positions; kovilt has'),
+        (having(vilt__embeddings__position_embeddings=lambda t: torch.ones(18)), {}, 'size of the model is unknown'),
+        (without('classifier.0.bias'), {}, 'vqa_head.fc1.bias is missing there'),
+        (without('classifier.3.weight'), {}, 'vqa_head.fc1.weight has no place here'),
+        (without('vilt.embeddings.position_embeddings'), {}, 'image.pos_embed is missing, so the size of the model'),
+        (having(mlm_score__bias=lambda t: torch.ones(25), mlm_score__decoder__bias=lambda t: torch.zeros(25)), {},
+         'mlm_score.bias and mlm_score.decoder.bias differ'),
+        (having(vilt__layernorm__bias=lambda t: torch.ones(16).to(torch.int8)), {}, 'quantised weights are not read'),
+        (having(module__vilt__layernorm__bias=lambda t: torch.ones(16)), {}, 'two tensors are called vilt.layernorm.b'),
+        (set_number(float('nan')), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
+        (set_number(-3e38), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
+        (without(), dict(hidden_size=32), 'its settings say hidden_size 32, its tensors 16'),
+        (without(), dict(num_hidden_layers=1), 'its settings say num_layers 1, its tensors 2'),
+        (without(), dict(vocab_size=26), 'its settings say vocab_size 26, its tensors 25'),
+        (without(), dict(num_attention_heads=3), '3 heads do not divide hidden_size 16'),
+        (without(), dict(hidden_act='gelu_new'), "activation 'gelu_new' is neither"),
+        (without(), dict(id2label={'0': '네', '1': '아니요'}), 'id2label has 2 answers, the answer head 5'),
+        (without(), dict(id2label={str(i): f'LABEL_{i}' for i in range(5)}), 'does not say its 5 answers'),
+        (without(), dict(id2label={str(i): '네' for i in range(5)}), "'네' stands for two classes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(vqa, tmp_path, edit, config, message):
+    folder = edited(vqa, tmp_path / 'there', edit, **config)
+    with pytest.raises(KoviltError, match=message) as caught:
+        import_weights(folder, tmp_path / 'model')
+    assert '\n' not in str(caught.value) and not (tmp_path / 'model').exists()
+
+
+def test_files_that_are_no_weights_are_refused(vqa, mlm, bert, tmp_path, korean):
+    def refused(source, message, **arguments):
+        with pytest.raises(KoviltError, match=message):
+            import_weights(source, tmp_path / 'model', **arguments)
+
+    whole, file = (vqa.folder / 'model.safetensors').read_bytes(), tmp_path / 'broken.safetensors'
+    for damaged in (whole[: len(whole) // 2], whole[:8], bytes([whole[0] ^ 1]) + whole[1:], b'', whole + b'0'):
+        file.write_bytes(damaged)
+        refused(file, 'not a safetensors file, or cut off')
+    (tmp_path / 'cut.ckpt').write_bytes(b'PK\x03\x04 cut off')
+    refused(tmp_path / 'cut.ckpt', 'not a checkpoint')
+    refused(tmp_path / 'none.bin', 'no such checkpoint file')
+    (tmp_path / 'empty').mkdir()
+    refused(tmp_path / 'empty', 'neither model.safetensors nor pytorch_model.bin')
+    save_file({'resnet.weight': torch.ones(1)}, file)
+    refused(file, 'neither a ViLT, a ViT nor a BERT; it holds resnet.weight')
+    refused(bert.folder, 'a BERT has no part for pictures; give it by --bert')
+    refused(vqa.folder, 'no BERT, but a HuggingFace ViLT', bert=vqa.folder)
+    save_file(tiny_model().state_dict(), file)
+    refused(file, 'weights of kovilt; tools/weights/export.py')
+    import_weights(vqa.folder, tmp_path / 'ours')
+    refused(tmp_path / 'ours', 'a model folder of kovilt already')
+    refused(vqa.folder / 'model.safetensors', 'carries no tokenizer; name the Korean one by --tokenizer', num_heads=2)
+    refused(mlm.folder, 'no answer head; leave out --answers', answers='x.json')
+
+
+def test_tokenizers_that_do_not_fit_are_refused(vqa, bert, tmp_path):
+    def refused(message, **arguments):
+        with pytest.raises(KoviltError, match=message):
+            import_weights(vqa.folder, tmp_path / 'model', **arguments)
+
+    larger = tokenizer_of([*SPECIAL, *WORDS, '화분'], tmp_path / 'larger')
+    refused('26 tokens, but the word table of the weights has 25 rows', source_tokenizer=larger)
+    english = tokenizer_of([*SPECIAL, *'abcdefghijklmnopqrst'], tmp_path / 'english')
+    refused('100% of common Korean becomes .UNK.', tokenizer=english)
+    wide = BertModel(BertConfig(
+        vocab_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))
+    wide.save_pretrained(tmp_path / 'wide')
+    refused('no tokenizer in it', bert=tmp_path / 'wide')
+    tokenizer_of(OTHER, tmp_path / 'wide')
+    refused('words of 32 numbers, but .* has 16', bert=tmp_path / 'wide')
+
+
+def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
+    block = [key for key in load_file(vqa.folder / 'model.safetensors') if 'encoder.layer.1.' in key]
+    folder = edited(vqa, tmp_path / 'half', without(*block))
+    with pytest.raises(KoviltError, match='gives .*% of the encoder, less than 95%; missing: encoder.blocks.1.norm1'):
+        imported(folder)
+    ours, report = imported(folder, force=True)
+    assert 0.5 < report.body_share < 0.95 and len(ours.encoder.blocks) == 2 and 'encoder.blocks.1' in report.rows['new']
+    small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))       # under 5 %: new, and said
+    assert imported(small)[1].rows['new'] == '1 tensors, 16 numbers: encoder.pooler.bias'
+
+
+@pytest.mark.parametrize('form', [list, 'kovilt', 'by class'])
+def test_answers_come_from_a_file(vqa, imported, tmp_path, form):
+    others = ['예', '아니', '빨강', '파랑', '둘']
+    content = {'kovilt': dict(answers=others, counts=[1] * 5), 'by class': dict(enumerate(others))}.get(form, others)
+    (tmp_path / 'answers.json').write_text(json.dumps(content), encoding='utf-8')
+    assert imported(vqa.folder, answers=tmp_path / 'answers.json')[0].answers == others
+    wrongs = (others[:4], 'json has 4 answers, the answer head 5'), (dict(a=[1]), 'neither a list'), (3, 'neither a')
+    for wrong, message in wrongs:
+        (tmp_path / 'answers.json').write_text(json.dumps(wrong), encoding='utf-8')
+        with pytest.raises(KoviltError, match=message):
+            imported(vqa.folder, answers=tmp_path / 'answers.json')
+    with pytest.raises(KoviltError, match='none.json: cannot be read as JSON'):
+        imported(vqa.folder, answers=tmp_path / 'none.json')

@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Is B better than A? Two files of predictions on the same questions, compared question by question.
+
+    python tools/test.py CONFIG CHECKPOINT_A --out A.jsonl
+    python tools/test.py CONFIG CHECKPOINT_B --out B.jsonl
+    python tools/analysis/compare.py A.jsonl B.jsonl
+
+Prints the accuracies of both, as a whole and by answer type, the difference B - A with its 95 % interval (paired,
+pictures redrawn) and the p of McNemar's exact test; docs/evaluation.md says how they are computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
+
+from kovilt.errors import KoviltError, run_cli  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('a', metavar='A.jsonl', help='predictions of one model')
+    parser.add_argument('b', metavar='B.jsonl', help='predictions of the other')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison as JSON too')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    return parser.parse_args()
+
+
+def tell(found: dict) -> str:
+    """The comparison for a person at a terminal."""
+    from kovilt.evaluation.table import format_table
+
+    parts = [*found['types'].items(), ('all', found)]
+    rows = [
+        [
+            name,
+            f'{part["questions"]:,}',
+            *(f'{accuracy:.2f}' for accuracy in part['accuracy']),
+            f'{part["difference"]:+.2f}',
+            '{:+.2f} to {:+.2f}'.format(*part['difference_interval']),
+        ]
+        for name, part in parts
+    ]
+    one, other = found['tolerant_accuracy']
+    return '\n'.join(
+        [
+            'Accuracy in percent',
+            format_table(['answer type', 'questions', 'A', 'B', 'B - A', '95 % interval'], rows),
+            f'ways of writing forgiven: A {one:.2f}, B {other:.2f}',
+            f'better answered by A: {found["only_a"]:,} questions, by B: {found["only_b"]:,}; '
+            f'McNemar p = {found["mcnemar_p"]:.3g}',
+        ]
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    from kovilt.evaluation.comparison import compare_predictions, read_predictions
+
+    found = compare_predictions(read_predictions(args.a), read_predictions(args.b), names=(args.a, args.b))
+    if args.json:
+        text = json.dumps({'a': args.a, 'b': args.b, **found}, ensure_ascii=False, indent=2) + '\n'
+        try:
+            args.json.write_text(text, encoding='utf-8')
+        except OSError as error:
+            raise KoviltError(f'--json {args.json}: cannot be written ({error.strerror})') from error
+    print(f'A: {args.a}\nB: {args.b}\n\n{tell(found)}')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))
