@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,27 +45,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def progress_line() -> Callable[[int, int], None]:
-    """Shows pictures done and the time left: one line rewritten on a terminal, a line every tenth elsewhere."""
-    terminal = sys.stderr.isatty()
-    start = time.monotonic()
-    shown = {'time': start, 'tenth': 0}
-
-    def progress(done: int, total: int) -> None:
-        now, tenth = time.monotonic(), done * 10 // total
-        if done < total and (now - shown['time'] < 0.5 if terminal else tenth == shown['tenth']):
-            return
-        shown.update(time=now, tenth=tenth)
-        rate = done / max(now - start, 1e-9)
-        text = f'drawing rooms {done}/{total}, {rate:.0f} pictures/s, {(total - done) / rate:.0f} s left'
-        if terminal:
-            print(f'\r{text:<70}', end='' if done < total else '\n', file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    return progress
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     sys.path.insert(0, str(ROOT))
@@ -75,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         from kovilt.datasets.rooms import make_rooms
+        from kovilt.progress import progress_line
 
         made = make_rooms(
             args.out,
@@ -84,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             workers=args.workers,
             zipped=args.zip,
             **({} if args.alone is None else {'alone': args.alone}),
-            progress=progress_line(),
+            progress=progress_line('drawing rooms', 'pictures'),
         )
         how = 'drawn' if made else 'already there'
         print(f'{args.out}: {args.images} + {args.dev_images} pictures, seed {args.seed}, {how}')
