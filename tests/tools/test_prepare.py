@@ -74,7 +74,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, 
     assert shown.startswith(message) and len(shown.splitlines()) == 1
 
 
-@pytest.mark.parametrize('arguments', [[], ['a.py'], ['a.py', 'out', '--verify', 'out'], ['a.py', 'out', '--rows', '0']])
+@pytest.mark.parametrize('arguments', [[], ['a.py'], ['a.py', 'b', '--verify', 'b'], ['a.py', 'b', '--rows', '0']])
 def test_wrong_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         prepare.parse_args(arguments)

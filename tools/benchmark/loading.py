@@ -21,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='a config whose data is there')
     parser.add_argument('--seconds', type=float, default=20, help='of the processor, for batches (default: 20)')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help='override values of it'
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help='override its values'
     )
     return parser.parse_args(argv)
 
@@ -47,8 +47,9 @@ def main(args: argparse.Namespace) -> None:
         if time.process_time() - start > args.seconds:
             break
     seconds = time.process_time() - start
-    print(f'{texts:,} texts, {pictures:,} pictures, {patches / 1e9:.2f} GB of patches in {seconds:.1f} s of the processor')
-    print(f'{texts / seconds:,.0f} texts/s, {pictures / seconds:,.0f} pictures/s, {patches / 1e9 / seconds:.2f} GB/s')
+    size = patches / 1e9
+    print(f'{texts:,} texts, {pictures:,} pictures, {size:.2f} GB of patches in {seconds:.1f} s of the processor')
+    print(f'{texts / seconds:,.0f} texts/s, {pictures / seconds:,.0f} pictures/s, {size / seconds:.2f} GB/s')
 
 
 if __name__ == '__main__':
