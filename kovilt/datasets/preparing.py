@@ -133,8 +133,8 @@ def prepare(
 def _open_splits(
     configs: Mapping[str, Mapping[str, Any]], *, rows: int | None, dev: int, seed: int, pictures: bool
 ) -> dict[str, Split]:
-    def opened(config: Mapping[str, Any], **changes: Any) -> Split:
-        config = {'seed': seed, **config, **changes}
+    def opened(config: Mapping[str, Any]) -> Split:
+        config = {'seed': seed, **config}
         dataset = DATASETS.build({**{k: v for k, v in config.items() if k not in _NOT_READ}, 'text_pipeline': []})
         if not isinstance(dataset, PairDataset):
             raise KoviltError(f'{config["type"]}: prepare reads single data sets of pairs, and this is none')
@@ -169,7 +169,7 @@ def _take_dev(dataset: PairDataset, wanted: int, seed: int) -> set[int]:
 
 
 def _choose_pictures(counts: np.ndarray, ranks: np.ndarray, wanted: int) -> list[int]:
-    """Pictures, by `ranks` and as they fit, whose `counts` of rows add up to `wanted` or come near it."""
+    """Pictures, by `ranks` and as they fit, at least one: their `counts` of rows add up to `wanted` or near it."""
     order = [picture for picture in np.argsort(ranks, kind='stable').tolist() if counts[picture]]
     chosen, left = [], wanted
     for picture in order:
@@ -179,7 +179,7 @@ def _choose_pictures(counts: np.ndarray, ranks: np.ndarray, wanted: int) -> list
         if not left:
             return chosen
     smallest = min(set(order) - set(chosen), key=lambda picture: (counts[picture], ranks[picture]))
-    return [*chosen, smallest] if counts[smallest] - left < left else chosen
+    return [*chosen, smallest] if not chosen or counts[smallest] - left < left else chosen
 
 
 def _check_pipeline(split: Split) -> None:
