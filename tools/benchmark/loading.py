@@ -1,4 +1,4 @@
-"""How fast a config's training data comes: batches are made in one process, in the order of an epoch.
+"""How fast a config's training data comes: batches are made in one process, epoch after epoch.
 
 python tools/benchmark/loading.py configs/kovilt_vqa_aihub.py
 python tools/benchmark/loading.py configs/kovilt_vqa_prepared.py
@@ -7,6 +7,7 @@ python tools/benchmark/loading.py configs/kovilt_vqa_prepared.py
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -39,14 +40,14 @@ def main(args: argparse.Namespace) -> None:
         print(f'{len(loader.dataset):,} rows opened in {time.process_time() - start:.1f} s of the processor')
     texts = pictures = patches = 0
     start = time.process_time()
-    for parts in loader:
+    for parts in itertools.chain.from_iterable(itertools.repeat(loader)):
         for batch in parts:
             texts += len(batch['image_index'])
             pictures += len(batch['grids'])
             patches += batch['patches'].nbytes
-        if time.process_time() - start > args.seconds:
+        seconds = time.process_time() - start
+        if seconds > args.seconds:
             break
-    seconds = time.process_time() - start
     size = patches / 1e9
     print(f'{texts:,} texts, {pictures:,} pictures, {size:.2f} GB of patches in {seconds:.1f} s of the processor')
     print(f'{texts / seconds:,.0f} texts/s, {pictures / seconds:,.0f} pictures/s, {size / seconds:.2f} GB/s')
