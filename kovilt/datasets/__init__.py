@@ -10,10 +10,22 @@ from .korean import normalize_korean
 from .kvqa import KVQA
 from .pairs import PairDataset
 from .plain import PlainVQA
+from .prepared import PreparedCaptions, PreparedVQA, verify_prepared
+from .preparing import prepare
 from .questions import QuestionDataset
 from .samplers import GlobalBatchSampler, PictureSampler
 from .tokenizer_training import train_tokenizer
-from .transforms import LoadPicture, NoPicture, Patchify, RandAugment, ResizeViLT, TokenizeKorean, load_tokenizer
+from .transforms import (
+    JoinPatches,
+    LoadPicture,
+    LoadPrepared,
+    NoPicture,
+    Patchify,
+    RandAugment,
+    ResizeViLT,
+    TokenizeKorean,
+    load_tokenizer,
+)
 from .vqav2 import VQAv2Style
 
 __all__ = [
@@ -23,13 +35,17 @@ __all__ = [
     'AIHubVisualQA',
     'AnswerVocabulary',
     'GlobalBatchSampler',
+    'JoinPatches',
     'KVQA',
     'LoadPicture',
+    'LoadPrepared',
     'NoPicture',
     'PairDataset',
     'Patchify',
     'PictureSampler',
     'PlainVQA',
+    'PreparedCaptions',
+    'PreparedVQA',
     'QuestionDataset',
     'RandAugment',
     'ResizeViLT',
@@ -39,6 +55,8 @@ __all__ = [
     'load_tokenizer',
     'normalize_korean',
     'agreement',
+    'prepare',
     'soft_scores',
     'train_tokenizer',
+    'verify_prepared',
 ]

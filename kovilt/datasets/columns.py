@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,18 @@ from .korean import normalize_korean
 
 _HASHED_AT_ONCE = 1 << 16  # rows; the powers of their bytes are 64-bit numbers and would not fit for a whole column
 _HASH_BASE = 0x9E3779B97F4A7C15  # any odd number with many bits set: 2^64 over the golden ratio
+
+Arrays = Mapping[str, np.ndarray]  # what a frozen column is made of, by name
+
+
+def prefixed(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Arrays of a part, named as those of its whole."""
+    return {f'{prefix}.{name}': array for name, array in arrays.items()}
+
+
+def beneath(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
+    """The part that `prefixed` named."""
+    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f'{prefix}.')}
 
 
 class TextColumn:
@@ -40,6 +52,16 @@ class TextColumn:
         """Give back what growing has over-allocated; nothing can be appended afterwards. Returns itself."""
         self._bytes, self._ends = np.array(self._bytes, dtype=np.uint8), np.array(self._ends, dtype=np.int64)
         return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a frozen column is made of; `from_arrays` makes it again, also of memory-mapped ones."""
+        return {'bytes': self._bytes, 'ends': self._ends}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> TextColumn:
+        column = cls()
+        column._bytes, column._ends = arrays['bytes'], arrays['ends']
+        return column
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -95,6 +117,17 @@ class CategoryColumn:
         self.codes, self._code_of = np.array(self.codes, dtype=np.int32), None
         return self
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As `TextColumn.arrays`."""
+        return {'codes': self.codes, **prefixed('values', self.values.arrays())}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> CategoryColumn:
+        column = cls()
+        column.values, column._code_of = TextColumn.from_arrays(beneath('values', arrays)), None
+        column.codes = arrays['codes']
+        return column
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -131,6 +164,16 @@ class ListColumn:
         self.items.freeze()
         self._ends = np.array(self._ends, dtype=np.int64)
         return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As `TextColumn.arrays`."""
+        return {'ends': self._ends, **prefixed('items', self.items.arrays())}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> ListColumn:
+        column = cls()
+        column.items, column._ends = CategoryColumn.from_arrays(beneath('items', arrays)), arrays['ends']
+        return column
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -8,7 +8,7 @@ import os
 from abc import abstractmethod
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Collection, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,9 +20,11 @@ from torch.utils.data import Dataset
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
 
-from .chance import hash63
+from .chance import hash63, lots
+from .columns import TextColumn
 from .faults import PictureFaults
 from .json_rows import Rows
+from .pair_table import PairTable
 from .pictures import PictureStore, ZipMember
 from .samplers import split_index
 from .transforms.packing import NO_PICTURE
@@ -47,7 +49,9 @@ class PairDataset(Dataset):
         image_pipeline: transforms run once per distinct picture; they turn `img_path` into `patches` and `grid`, and
             draw from `image_seed`.
         text_pipeline: transforms run once per row; they turn `text` into `input_ids`, `word_ids` and `pad_id`.
-        limit: keep so many rows (not pictures), drawn by `seed`; None = all.
+        limit: keep so many rows (not pictures), drawn by `seed` and by what they say, whatever order they are read in;
+            None = all.
+        held_out: `image_id`s of pictures that another split has: their rows are left out and counted.
         keep_record: give each sample its `record` (plain strings and ints), as evaluation needs it.
         seed: of all that is drawn here, together with the epoch and the row or picture.
         max_broken_share: training stops when more than this share of the split's pictures is absent, or of the pictures
@@ -76,6 +80,7 @@ class PairDataset(Dataset):
         image_pipeline: list[dict],
         text_pipeline: list[dict],
         limit: int | None = None,
+        held_out: Collection[int] = (),
         keep_record: bool = False,
         seed: int = 0,
         max_broken_share: float = 0.01,
@@ -83,7 +88,7 @@ class PairDataset(Dataset):
         test_mode: bool = False,
     ) -> None:
         self.data_root = Path(os.path.abspath(os.path.expanduser(data_root)))
-        self.split, self.seed = split, seed
+        self.split, self.seed, self._held_out = split, seed, held_out
         self.keep_record, self.max_broken_share, self.test_mode = keep_record, max_broken_share, test_mode
         if not self.data_root.is_dir():
             raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
@@ -103,9 +108,9 @@ class PairDataset(Dataset):
         self._check_absent()
         self.rows = self._select()  # int64 (rows,): where each row of this dataset stands in the columns
         self._check_any(self.rows)
+        self.num_pictures = len(np.unique(self.row_pictures))
         if limit is not None:
             self._draw(limit)
-        self.num_pictures = len(np.unique(self._pictures[self.rows]))
         self.faults = PictureFaults(len(self._places))
         self._check_tokenizer()
         self._log(f'{len(self):,} rows on {self.num_pictures:,} pictures from {self.data_root}{self._reasons("; ")}')
@@ -205,6 +210,9 @@ class PairDataset(Dataset):
     def _select(self) -> np.ndarray:
         """The stored rows to use, pictures together. Subclasses narrow it and count what they leave out."""
         rows = np.argsort(self._pictures, kind='stable')
+        if self._held_out:
+            elsewhere = np.isin(self._image_ids, np.fromiter(self._held_out, dtype=np.int64))
+            rows = self._keep(rows, ~elsewhere[self._pictures[rows]], 'picture held out')
         if self.test_mode:
             return rows
         return self._keep(rows, ~np.isin(self._pictures[rows], self._absent), 'picture absent')
@@ -218,8 +226,9 @@ class PairDataset(Dataset):
     def _draw(self, limit: int) -> None:
         if not 0 < limit <= len(self.rows):
             raise KoviltError(f'limit={limit}: split {self.split!r} of {self.data_root} has {len(self.rows):,} rows')
-        chosen = np.random.default_rng(self.seed).choice(len(self.rows), limit, replace=False)
-        self.rows = self.rows[np.sort(chosen)]
+        texts = [column.hashes()[self.rows] for column in self._columns.values() if isinstance(column, TextColumn)]
+        order = np.argsort(lots(self.seed, self.image_ids[self.row_pictures], *texts), kind='stable')
+        self.narrow(np.sort(order[:limit]))
 
     def _check_tokenizer(self) -> None:
         """A tokenizer may know Hangul and still not these texts, such as one trained on another small corpus."""
@@ -259,6 +268,27 @@ class PairDataset(Dataset):
         """int32 (rows,): the picture of each row, by number; the sampler keeps equal ones together."""
         return self._pictures[self.rows]
 
+    @property
+    def image_ids(self) -> np.ndarray:
+        """int64 (pictures,): the identity of each picture, by number."""
+        return np.asarray(self._image_ids)
+
+    def table(self) -> PairTable:
+        """The rows in use as columns of their own; the pictures in use are numbered anew, in the same order."""
+        numbers, row_pictures = np.unique(self.row_pictures, return_inverse=True)
+        columns = self._columns.items()
+        return PairTable(
+            columns={name: type(column)(column[row] for row in self.rows).freeze() for name, column in columns},
+            row_pictures=row_pictures.astype(np.int32),
+            places=self._places.take(numbers.tolist()),
+            image_ids=self.image_ids[numbers],
+        )
+
+    def narrow(self, wanted: np.ndarray) -> None:
+        """Keep some of the rows: `wanted` is bool (rows,), or their numbers in ascending order."""
+        self.rows = self.rows[wanted]
+        self.num_pictures = len(np.unique(self.row_pictures))
+
     def texts(self) -> Iterator[str]:
         """The normalised text of every row, such as a tokenizer is trained on."""
         return (self._columns[self.TEXT][row] for row in self.rows)
@@ -272,6 +302,10 @@ class PairDataset(Dataset):
     def place(self, row: int) -> Path | ZipMember | None:
         """Where the picture of a row lies; None when it is absent."""
         return self._places[self._pictures[self.rows[row]]]
+
+    def picture_name(self, picture: int) -> str:
+        """The path of a picture, or the name of an absent one, by its number."""
+        return self._places.name(picture)
 
     def broken_pictures(self) -> list[str]:
         """The pictures found absent, or broken so far by any worker of this process."""
@@ -345,25 +379,39 @@ class PairDataset(Dataset):
 
     def _open(self, picture: int, epoch: int) -> dict[str, Any] | None:
         """Patches and grid of a picture, None when it is broken."""
-        place = self._places[picture]
-        if place is None or picture in self.faults:
+        if picture in self.faults:
             return None
         if self._kept is not None and picture in self._kept:
             return self._kept[picture]
-        results = {'img_path': place, 'image_seed': hash63(self.seed, epoch, self._image_ids[picture])}
         try:
-            for step in self.image_pipeline:
-                results = step(results)
+            image = self.read_picture(picture, epoch)
         except KoviltError as error:
             self.faults.mark(picture)
             self._log(f'broken picture: {error}', logging.WARNING)
-            if not self.test_mode and len(self.faults) > self.max_broken_share * self.num_pictures:
-                raise KoviltError(
-                    f'{len(self.faults):,} of {self.num_pictures:,} pictures of {self.data_root} cannot be read, more '
-                    f'than max_broken_share={self.max_broken_share:g} allows; the last: {error}'
-                ) from None
+            self.check_broken(len(self.faults), str(error))
             return None
-        image = {'patches': results['patches'], 'grid': results['grid']}
         if self._kept is not None:
             self._kept[picture] = image
         return image
+
+    def check_broken(self, count: int, last: str) -> None:
+        """Raises KoviltError, with what was said of the last one, when training may not go on with so many broken."""
+        if not self.test_mode and count > self.max_broken_share * self.num_pictures:
+            raise KoviltError(
+                f'{count:,} of {self.num_pictures:,} pictures of {self.data_root} cannot be read, more '
+                f'than max_broken_share={self.max_broken_share:g} allows; the last: {last}'
+            ) from None
+
+    def read_picture(self, picture: int, epoch: int = 0) -> dict[str, Any] | None:
+        """`patches` and `grid` of a picture, by its number, as the image pipeline makes them; None when it is absent.
+
+        Raises:
+            KoviltError: the picture is broken.
+        """
+        place = self._places[picture]
+        if place is None:
+            return None
+        results = {'img_path': place, 'image_seed': hash63(self.seed, epoch, self._image_ids[picture])}
+        for step in self.image_pipeline:
+            results = step(results)
+        return {'patches': results['patches'], 'grid': results['grid']}

@@ -18,9 +18,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 from kovilt.errors import KoviltError
 
-from .columns import CategoryColumn, TextColumn
+from .columns import Arrays, CategoryColumn, TextColumn, beneath, prefixed
 from .korean import normalize_korean
 
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
@@ -137,10 +139,11 @@ def _open_container(path: str) -> BinaryIO:
 class PictureStore:
     """Pictures by number, in flat columns: each a `Path`, a `ZipMember`, or None for one known to be absent."""
 
+    _NUMBERS = {'starts': 'q', 'sizes': 'q', 'methods': 'h', 'checksums': 'I'}
+
     def __init__(self) -> None:
         self._containers, self._names = CategoryColumn(), TextColumn()
-        self._starts, self._sizes = array('q'), array('q')
-        self._methods, self._checksums = array('h'), array('I')
+        self._starts, self._sizes, self._methods, self._checksums = map(array, self._NUMBERS.values())
 
     def append(self, place: Path | ZipMember | None, name: str) -> None:
         """`name` is what an absent picture is called; a present one is called by its path."""
@@ -162,6 +165,39 @@ class PictureStore:
         self._containers.freeze()
         self._names.freeze()
         return self
+
+    def take(self, numbers: Iterable[int]) -> PictureStore:
+        """A frozen store of some of the pictures, in the order of `numbers`."""
+        taken = PictureStore()
+        for number in numbers:
+            taken.append(self[number], self._names[number])
+        return taken.freeze()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As `TextColumn.arrays`."""
+        return {
+            **prefixed('containers', self._containers.arrays()),
+            **prefixed('names', self._names.arrays()),
+            **{name: np.asarray(getattr(self, f'_{name}')) for name in self._NUMBERS},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> PictureStore:
+        store = cls()
+        store._containers = CategoryColumn.from_arrays(beneath('containers', arrays))
+        store._names = TextColumn.from_arrays(beneath('names', arrays))
+        for name, code in cls._NUMBERS.items():
+            setattr(store, f'_{name}', array(code, arrays[name].tobytes()))
+        return store
+
+    def is_absent(self, number: int) -> bool:
+        return not self._containers[number]
+
+    def absent(self) -> list[int]:
+        """Numbers of the pictures of a frozen store that are known to be absent."""
+        values = self._containers.values
+        nowhere = [code for code in range(len(values)) if not values[code]]
+        return np.flatnonzero(np.isin(self._containers.codes, nowhere)).tolist()
 
     def __len__(self) -> int:
         return len(self._names)

@@ -37,6 +37,19 @@ def test_no_object_is_kept_per_row():
     assert len(pickle.dumps(column)) < 10_000 * (8 + 4) + 1000
 
 
+@pytest.mark.parametrize('rows', [TEXTS, ['', ''], []])
+def test_arrays_make_the_column_again_also_mapped_ones(rows, tmp_path):
+    columns = TextColumn(rows), CategoryColumn(rows), ListColumn([rows, [], rows])
+    for column in columns:
+        arrays = {}
+        for name, values in column.freeze().arrays().items():
+            np.save(tmp_path / f'{name}.npy', values)
+            arrays[name] = np.load(tmp_path / f'{name}.npy', mmap_mode='r')
+        again = type(column).from_arrays(arrays)
+        assert [again[row] for row in range(len(again))] == [column[row] for row in range(len(column))]
+        assert again.digest() == column.digest()
+
+
 LISTS = [['예', '예', '네'], [], ['아니요'], [], ['네', '예']]
 
 

@@ -118,3 +118,15 @@ def test_a_store_gives_back_every_kind_of_place():
     store.freeze()
     assert [store[number] for number in range(3)] == places
     assert [store.name(number) for number in range(3)] == ['/d/음식/a.jpg', '/d/x.zip/음식/b.jpg', '음식/c.jpg']
+
+
+def test_arrays_make_the_store_again(tmp_path):
+    make_zip(tmp_path / 'x.zip', {'음식/a.jpg': b'picture'})
+    ((_, member),) = zip_pictures(str(tmp_path / 'x.zip'))
+    store = PictureStore()
+    for place, name in ((tmp_path / 'b.jpg', ''), (member, ''), (None, '없음.jpg')):
+        store.append(place, name)
+    store = store.freeze().take([2, 1, 0])
+    again = PictureStore.from_arrays(store.arrays())
+    assert [again[number] for number in range(3)] == [None, member, tmp_path / 'b.jpg']
+    assert again.name(0) == '없음.jpg' and again.absent() == [0] and again.is_absent(0) and not again.is_absent(1)

@@ -1,7 +1,17 @@
 """The steps from a record to tensors: pictures to patches, texts to pieces."""
 
 from .image import LoadPicture, RandAugment, ResizeViLT
-from .packing import NoPicture, Patchify
+from .packing import JoinPatches, LoadPrepared, NoPicture, Patchify
 from .text import TokenizeKorean, load_tokenizer
 
-__all__ = ['LoadPicture', 'NoPicture', 'Patchify', 'RandAugment', 'ResizeViLT', 'TokenizeKorean', 'load_tokenizer']
+__all__ = [
+    'JoinPatches',
+    'LoadPicture',
+    'LoadPrepared',
+    'NoPicture',
+    'Patchify',
+    'RandAugment',
+    'ResizeViLT',
+    'TokenizeKorean',
+    'load_tokenizer',
+]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from kovilt.registry import TRANSFORMS
 
@@ -38,9 +40,34 @@ class Patchify(BaseTransform):
 
 def join_patches(patches: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """The pixels uint8 (H, W, 3) that `Patchify` cut into `patches` uint8 (rows * columns, 3*p*p)."""
-    (rows, columns), p = grid, int((patches.shape[1] // 3) ** 0.5)
+    (rows, columns), p = grid, math.isqrt(patches.shape[1] // 3)
     pixels = patches.reshape(rows, columns, 3, p, p).transpose(0, 3, 1, 4, 2)  # (rows, p, columns, p, 3)
     return pixels.reshape(rows * p, columns * p, 3)
+
+
+@TRANSFORMS.register_module()
+class JoinPatches(BaseTransform):
+    """What Patchify has cut, as a picture again: `img` (PIL RGB) of `patches` and `grid`, pixel for pixel.
+
+    Between LoadPrepared and Patchify stand transforms of pixels, such as RandAugment: there on the resized picture,
+    while ViLT augments the original one.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        results['img'] = Image.fromarray(join_patches(results['patches'], results['grid']))
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadPrepared(BaseTransform):
+    """Take the `patches` and `grid` that tools/data/prepare.py has made of a picture; for the Prepared... datasets."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        place = results['img_path']
+        if not hasattr(place, 'read_patches'):
+            raise ValueError(f'{place}: a picture that was not prepared; LoadPrepared is for PreparedVQA and its like')
+        results['patches'], results['grid'] = place.read_patches()
+        return results
 
 
 @TRANSFORMS.register_module()

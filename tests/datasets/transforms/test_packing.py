@@ -1,10 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from kovilt.datasets import NoPicture, Patchify
-from kovilt.datasets.transforms.packing import join_patches
+from kovilt.datasets import JoinPatches, LoadPrepared, NoPicture, Patchify
 
 
 def test_patches_are_what_a_patch_convolution_sees():
@@ -27,7 +28,12 @@ def test_no_picture_opens_none():
     assert results['grid'] == (0, 0) and len(results['patches']) == 0
 
 
-def test_joining_undoes_cutting():
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    cut = Patchify(patch_size=16).transform({'img': Image.fromarray(pixels)})
-    np.testing.assert_array_equal(join_patches(cut['patches'], cut['grid']), pixels)
+def test_joined_patches_are_the_picture():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    results = Patchify(patch_size=4)({'img': Image.fromarray(pixels)})
+    np.testing.assert_array_equal(np.asarray(JoinPatches()(results)['img']), pixels)
+
+
+def test_what_was_not_prepared_is_named():
+    with pytest.raises(ValueError, match='a.jpg: a picture that was not prepared'):
+        LoadPrepared()({'img_path': Path('a.jpg')})

@@ -1,0 +1,257 @@
+"""Prepared data gives the batches of the files it was made of, and says in a line what is wrong with itself."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from kovilt.datasets import (
+    AIHubCOCOKorean,
+    AIHubLivingVQA,
+    GlobalBatchSampler,
+    PictureSampler,
+    PlainVQA,
+    PreparedCaptions,
+    PreparedVQA,
+    collate_pairs,
+    prepare,
+    preparing,
+    verify_prepared,
+)
+from kovilt.errors import KoviltError
+from tests.support.pair_data import failure
+
+LOAD = [{'type': 'LoadPrepared'}]
+VAL = {'split': 'val', 'test_mode': True, 'keep_record': True}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(preparing, 'PICTURES_PER_SHARD', 4)
+
+
+class Pair:
+    """A set as files and as prepared data, each opened with the same options."""
+
+    def __init__(self, data, out: Path, reader: type, prepared: type, **train) -> None:
+        self.data, self.out, self.reader, self.prepared, self.train = data, out, reader, prepared, train
+
+    def config(self, **options) -> dict:
+        return {'type': self.reader.__name__, 'data_root': str(self.data.root), **self.data.pipelines, **options}
+
+    def prepare(self, *, val: bool = True, **options) -> dict:
+        configs = {'train': self.config(**self.train)} | ({'val': self.config(**VAL)} if val else {})
+        return prepare(self.out, configs, **options)
+
+    def open(self, **options):
+        """Both, training or what `options` say."""
+        options = options or self.train
+        answers = {'answers': str(self.out / 'answers.json')} if 'answers' in options else {}
+        files = self.reader(data_root=str(self.data.root), **{**self.data.pipelines, **options})
+        ours = {**self.data.pipelines, 'image_pipeline': LOAD, **options, **answers}
+        return files, self.prepared(data_root=str(self.out), **ours)
+
+
+@pytest.fixture
+def living(data, tmp_path) -> Pair:
+    data.living(pictures=10)
+    data.living(pictures=3, split='Validation')
+    return Pair(data, tmp_path / 'out', AIHubLivingVQA, PreparedVQA, answers={'min_count': 4})
+
+
+def loader(dataset, *, epoch: int = 0, shuffle: bool = True, **options) -> DataLoader:
+    sampler = PictureSampler(dataset, shuffle=shuffle, seed=5, texts_per_image=2)
+    sampler.set_epoch(epoch)
+    return DataLoader(dataset, batch_sampler=GlobalBatchSampler(sampler, 4), collate_fn=collate_pairs, **options)
+
+
+def batches(dataset, **options) -> list[dict]:
+    return [batch for parts in loader(dataset, **options) for batch in parts]
+
+
+def assert_same(files, prepared, **options) -> None:
+    expected = batches(files, **options)
+    found = batches(prepared, **options)
+    assert len(expected) == len(found) and expected
+    for one, two in zip(expected, found, strict=True):
+        assert one.keys() == two.keys() and one.get('records') == two.get('records')
+        for key in one.keys() - {'records'}:
+            assert one[key].dtype == two[key].dtype and torch.equal(one[key], two[key]), key
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_training_gets_the_same_batches(living, workers):
+    living.prepare()
+    files, prepared = living.open()
+    assert prepared.metainfo == files.metainfo and len(prepared) == len(files)
+    for epoch in (0, 1):
+        assert_same(files, prepared, epoch=epoch, num_workers=workers)
+
+
+def test_evaluation_gets_the_same_batches_and_records(living):
+    living.prepare()
+    files, prepared = living.open(**VAL)
+    assert_same(files, prepared, shuffle=False)
+    assert [prepared.record(row) for row in range(len(prepared))] == [files.record(row) for row in range(len(files))]
+
+
+def test_captions_and_zips(data, tmp_path):
+    data.captions(train=6, val=2)
+    for folder in ('train2014', 'val2014'):
+        data.zip(f'{folder}.zip', folder)
+    pair = Pair(data, tmp_path / 'out', AIHubCOCOKorean, PreparedCaptions)
+    pair.prepare()
+    assert_same(*pair.open())
+    assert_same(*pair.open(**VAL), shuffle=False)
+
+
+def test_the_answers_of_several_people(data, tmp_path):
+    answers = [['예'] * 6 + ['네'] * 4, ['네'] * 10, ['파란색', '네']]
+    rows = [{'image': 'a.png', 'question': f'소파 {n}', 'answers': given} for n, given in enumerate(answers)]
+    data.picture('a.png')
+    data.write('train.jsonl', '\n'.join(json.dumps(row) for row in rows))
+    pair = Pair(data, tmp_path / 'out', PlainVQA, PreparedVQA, answers={'min_count': 1}, target='soft')
+    pair.prepare(val=False)
+    files, prepared = pair.open()
+    assert_same(files, prepared)
+    assert [prepared.record(row) for row in range(3)] == [files.record(row) for row in range(3)]
+
+
+def test_pictures_may_stay_where_they_lie(living):
+    summary = living.prepare(pictures=False)
+    assert not list(living.out.rglob('*.patches')) and summary['splits']['train']['shards'] == 0
+    read = {**living.train, 'image_pipeline': living.data.pipelines['image_pipeline']}
+    assert_same(*living.open(**read))
+    with pytest.raises(KoviltError, match='prepared with --no-pictures; instead of LoadPrepared give LoadPicture'):
+        living.open()
+
+
+def test_prepared_data_can_be_prepared_again(living, tmp_path):
+    living.prepare()
+    _, prepared = living.open()
+    config = {**living.config(**living.train), 'type': 'PreparedVQA', 'data_root': str(living.out)}
+    config |= {'image_pipeline': LOAD, 'answers': str(living.out / 'answers.json'), 'limit': len(prepared)}
+    prepare(tmp_path / 'again', {'train': config})
+    living.out = tmp_path / 'again'
+    assert_same(*living.open())
+
+
+def test_broken_and_absent_pictures_are_treated_as_those_of_files(living):
+    files = sorted(living.data.root.rglob('Training/images/**/*.jpg'))
+    files[2].write_bytes(files[2].read_bytes()[:200])
+    dev = sorted(living.data.root.rglob('Validation/images/**/*.jpg'))
+    dev[0].write_text('no picture')
+    dev[1].unlink()
+    living.train['max_broken_share'] = 0.2
+    assert {name: split['broken'] for name, split in living.prepare()['splits'].items()} == {'train': 1, 'val': 1}
+    listed = json.loads((living.out / 'train' / 'broken.jsonl').read_text('utf-8'))
+    assert listed['image'] == str(files[2]) and 'not a readable picture' in listed['reason']
+    assert_same(*living.open())
+    ours, prepared = living.open(**VAL)
+    assert_same(ours, prepared, shuffle=False)
+    records = [record for batch in batches(prepared, shuffle=False) for record in batch['records']]
+    assert sum('broken' in record for record in records) == 6 and len(records) == 9
+    assert prepared.broken_pictures() == ours.broken_pictures()
+
+
+def test_too_many_broken_pictures_stop_training(living):
+    for file in sorted(living.data.root.rglob('Training/images/**/*.jpg'))[:3]:
+        file.write_text('no picture')
+    living.train['max_broken_share'] = 0.5
+    living.prepare(val=False)
+    message = failure(loader(living.open(**{**living.train, 'max_broken_share': 0.2})[1]))
+    assert message.startswith('3 of 10 pictures of ') and f'(found when {living.out} was prepared)' in message
+
+
+def test_maps_do_not_travel_to_spawned_workers(living):
+    living.prepare()
+    files, prepared = living.open()
+    assert_same(files, prepared)
+    copy = pickle.loads(pickle.dumps(prepared))
+    assert not copy._places._shards and prepared._places._shards
+    assert_same(files, copy)
+
+
+def shards(out: Path) -> list[Path]:
+    return sorted(out.glob('train/*.patches'))
+
+
+def cut_off(out: Path) -> Path:
+    shards(out)[1].write_bytes(shards(out)[1].read_bytes()[:-1])
+    return shards(out)[1]
+
+
+def lose(out: Path) -> Path:
+    file = shards(out)[2]
+    file.unlink()
+    return file
+
+
+def exchange(out: Path) -> Path:
+    file, other = shards(out)[:2]
+    content = other.read_bytes()
+    other.write_bytes(file.read_bytes())
+    file.write_bytes(content)
+    return file
+
+
+def cut_rows_off(out: Path) -> Path:
+    file = out / 'train' / 'row_pictures.npy'
+    file.write_bytes(file.read_bytes()[:-1])
+    return file
+
+
+def damage_summary(out: Path) -> Path:
+    (out / 'prepared.json').write_text('{"format": 1,')
+    return out / 'prepared.json'
+
+
+@pytest.mark.parametrize(
+    'damage, reason',
+    [
+        (cut_off, r'[\d,]+ bytes, but [\d,]+ when it was prepared'),
+        (lose, 'missing or unreadable'),
+        (exchange, 'not a shard of these pictures'),
+        (cut_rows_off, r'[\d,]+ bytes, but'),
+        (damage_summary, 'damaged'),
+    ],
+)
+def test_what_is_wrong_with_it_is_one_line_with_the_file(living, damage, reason):
+    living.prepare(val=False)
+    path = damage(living.out)
+    with pytest.raises(KoviltError, match=rf'^{path}: {reason}.*; copy it again, or prepare again: [^\n]*$'):
+        living.open()
+
+
+def test_verifying_reads_everything(living):
+    living.prepare()
+    files, size = verify_prepared(living.out)
+    assert files == sum(file.is_file() for file in living.out.rglob('*')) - 1  # all but prepared.json
+    shard = shards(living.out)[1]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    living.open()
+    with pytest.raises(KoviltError, match=f'^{shard}: damaged, its content is not what was prepared'):
+        verify_prepared(living.out)
+
+
+def test_what_it_does_not_hold_is_said(living, tmp_path):
+    living.prepare(val=False)
+    with pytest.raises(KoviltError, match="split='val': .* was prepared with 'train'"):
+        living.open(**VAL)
+    with pytest.raises(KoviltError, match="no column 'text'; type='PreparedVQA' reads this data"):
+        PreparedCaptions(data_root=str(living.out), **living.data.pipelines)
+    with pytest.raises(KoviltError, match='no prepared.json, so no prepared data'):
+        PreparedVQA(data_root=str(living.data.root), **living.data.pipelines)
+    summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
+    for change, message in (({'format': 0}, 'format 0, this kovilt reads 1'), ({}, 'not prepared to the end')):
+        fresh = {**summary, **change}
+        if not change:
+            del fresh['files']
+        (living.out / 'prepared.json').write_text(json.dumps(fresh), 'utf-8')
+        with pytest.raises(KoviltError, match=message):
+            living.open()

@@ -1,0 +1,174 @@
+"""Preparing goes on where it was interrupted, draws by what rows are, and refuses before it writes."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kovilt.datasets import PreparedVQA, prepare, preparing
+from kovilt.errors import KoviltError
+from tests.support.pair_data import SUBSET
+
+LABELS = f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json'
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(preparing, 'PICTURES_PER_SHARD', 4)
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    """Prepares the living set; arguments as of `prepare`, `train` changes its config."""
+    data.living(pictures=10)
+
+    def run(out: str = 'out', train: dict | None = None, **options) -> dict | None:
+        config = {'type': 'AIHubLivingVQA', 'data_root': str(data.root), **data.pipelines, 'answers': {'min_count': 1}}
+        return prepare(tmp_path / out, {'train': {**config, **(train or {})}}, **options)
+
+    return run
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob('*') if file.is_file()}
+
+
+def opened(folder: Path, data, split: str = 'train') -> PreparedVQA:
+    pipelines = {**data.pipelines, 'image_pipeline': [{'type': 'LoadPrepared'}]}
+    return PreparedVQA(data_root=str(folder), split=split, **pipelines)
+
+
+def asked(dataset) -> list[tuple[str, str]]:
+    return [(record['image'], record['question']) for record in map(dataset.record, range(len(dataset)))]
+
+
+def test_an_interrupted_one_goes_on_with_the_same_bytes(run, tmp_path, monkeypatch):
+    run('whole')
+    write = preparing._write_shard
+
+    def write_one(dataset, shard):
+        if shard.path.name != 'shard-00000.patches':
+            shard.path.with_name(f'{shard.path.name}.tmp').write_bytes(b'half')
+            raise KeyboardInterrupt
+        return write(dataset, shard)
+
+    monkeypatch.setattr(preparing, '_write_shard', write_one)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    written = []
+    monkeypatch.setattr(
+        preparing, '_write_shard', lambda dataset, shard: written.append(shard.path.name) or write(dataset, shard)
+    )
+    assert run() is not None
+    assert written == ['shard-00001.patches', 'shard-00002.patches']
+    assert content(tmp_path / 'out') == content(tmp_path / 'whole')
+    assert run() is None and len(written) == 2
+
+
+def test_workers_change_no_byte(run, tmp_path):
+    run('one')
+    run('two', workers=2)
+    assert content(tmp_path / 'one') == content(tmp_path / 'two')
+
+
+def test_other_arguments_are_refused_and_both_are_named(run, tmp_path, data):
+    run(rows=12)
+    before = content(tmp_path / 'out')
+    with pytest.raises(KoviltError, match=r'holds other prepared data \(train.reader.limit 12, not 15; .*--overwrite'):
+        run(rows=15)
+    with pytest.raises(KoviltError, match='train.reader.limit 12, not null'):
+        run()
+    assert content(tmp_path / 'out') == before
+    (tmp_path / 'out' / 'mine.txt').write_text('stays')
+    run(rows=15, overwrite=True)
+    assert len(opened(tmp_path / 'out', data)) == 15
+    assert (tmp_path / 'out' / 'mine.txt').read_text() == 'stays'
+
+
+def test_a_folder_of_something_else_is_left_alone(run, tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'mine.txt').write_text('mine')
+    for overwrite in (False, True):
+        with pytest.raises(KoviltError, match='is not empty and holds no prepared data'):
+            run(overwrite=overwrite)
+    with pytest.raises(KoviltError, match='is a file: name a folder'):
+        run('out/mine.txt')
+    assert content(tmp_path / 'out') == {'mine.txt': b'mine'}
+
+
+def test_rows_are_drawn_by_what_they_say(run, tmp_path, data):
+    run('one', rows=12)
+    run('seven', rows=12, seed=7)
+    labels = data.living(pictures=10)
+    labels['question'].reverse()
+    labels['images'].reverse()
+    data.write(LABELS, labels)
+    run('reversed', rows=12)
+    rows = {name: set(asked(opened(tmp_path / name, data))) for name in ('one', 'seven', 'reversed')}
+    assert len(rows['one']) == 12 and rows['one'] == rows['reversed'] != rows['seven']
+
+
+def test_dev_has_pictures_of_its_own_and_its_answers_are_not_learned(run, tmp_path, data):
+    labels = data.living(pictures=10)
+    for row in labels['question']:
+        row['answer'] = f'{row["answer"]} {row["image_id"]}'
+    data.write(LABELS, labels)
+    summary = run(dev=7)
+    assert {name: split['rows'] for name, split in summary['splits'].items()} == {'train': 24, 'dev': 6}
+    train, dev = (opened(tmp_path / 'out', data, split) for split in ('train', 'dev'))
+    assert not {image for image, _ in asked(train)} & {image for image, _ in asked(dev)}
+    assert summary['splits']['train']['left_out'] == {'picture held out': 6}
+    answers = (tmp_path / 'out' / 'answers.json').read_text('utf-8')
+    assert not any(f'"{dev.record(row)["answer"]}"' in answers for row in range(6))
+    assert dev[0]['image']['patches'].shape == (6, 768)
+    with pytest.raises(KoviltError, match='dev=30: the training split has 30 rows'):
+        run('all', dev=30)
+
+
+@pytest.mark.parametrize(
+    'counts, wanted, reached',
+    [([7] * 10, 30, 28), ([7] * 10, 33, 35), ([7, 1, 1, 7], 9, 9), ([0, 4, 0, 4], 1, 4), ([5, 3, 2], 8, 8)],
+)
+def test_whole_pictures_come_near_the_wanted_number(counts, wanted, reached):
+    counts, ranks = np.array(counts), np.arange(len(counts))
+    chosen = preparing._choose_pictures(counts, ranks, wanted)
+    assert len(set(chosen)) == len(chosen) and counts[chosen].sum() == reached
+
+
+def test_too_little_room_is_said_before_anything_is_written(run, tmp_path, monkeypatch):
+    usage = namedtuple('usage', 'total used free')
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(0, 0, 20_000))
+    with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 pictures and the rows; 0.0 MB are free: name a fol'):
+        run()
+    assert not (tmp_path / 'out').exists()
+    said = []
+    monkeypatch.undo()
+    run('room', say=said.append)
+    assert len(said) == 1 and 'for 10 pictures' in said[0]
+
+
+def test_mended_pictures_are_read_when_it_goes_on(run, data, tmp_path):
+    file = sorted(data.root.rglob('*.jpg'))[5]
+    picture = file.read_bytes()
+    file.write_text('no picture')
+    with pytest.raises(KoviltError, match=r'1 of 10 pictures of .* cannot be read.*max_broken_share=0.01'):
+        run()
+    file.write_bytes(picture)
+    assert run()['splits']['train']['broken'] == 0
+
+
+def test_pictures_that_cannot_be_kept_are_refused(run, data, tmp_path):
+    load, *others = data.pipelines['image_pipeline']
+    with pytest.raises(KoviltError, match='RandAugment changes the pictures .* LoadPrepared, JoinPatches, RandAugment'):
+        run(train={'image_pipeline': [load, {'type': 'RandAugment'}, *others]})
+    with pytest.raises(KoviltError, match='none of 10 pictures gave patches: image_pipeline makes no patches'):
+        run(train={'image_pipeline': [{'type': 'NoPicture'}]})
+    assert not (tmp_path / 'out').exists()
+
+
+def test_progress_counts_pictures(run):
+    told = []
+    run(progress=lambda split: lambda done, total: told.append((split, done, total)))
+    assert told == [('train', 4, 10), ('train', 8, 10), ('train', 10, 10)]

@@ -1,0 +1,88 @@
+"""The tool prepares a config's data, and a run on it takes the steps of a run on the files."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_rooms import tiny_config
+
+from kovilt.engine.config import load_config
+from kovilt.errors import run_cli
+from kovilt.registry import RUNNERS
+from tools.data import prepare
+
+PREPARED = """
+_base_ = {base!r}
+images = [dict(type='LoadPrepared')]
+train_dataloader = dict(dataset=dict(
+    type='PreparedVQA', data_root={out!r}, image_pipeline=images, answers={out!r} + '/answers.json'))
+val_dataloader = dict(dataset=dict(type='PreparedVQA', data_root={out!r}, image_pipeline=images))
+"""
+
+
+def run(*arguments) -> int:
+    parsed = prepare.parse_args([*map(str, arguments)])
+    return run_cli(lambda: prepare.main(parsed))
+
+
+def metrics(config: Path, work_dir: Path) -> list[dict]:
+    RUNNERS.build(load_config(config, overrides={'work_dir': str(work_dir)})).train()
+    rows = map(json.loads, (work_dir / 'metrics.jsonl').read_text('utf-8').splitlines())
+    return [{key: row[key] for key in row if 'loss' in key or 'accuracy' in key} for row in rows]
+
+
+def test_training_takes_the_same_steps(rooms, tmp_path, capsys):
+    config = tiny_config(tmp_path / 'files.py', steps=3, save_every=3)
+    out = tmp_path / 'out'
+    assert run(config, out, '--workers', 1) == 0
+    said = capsys.readouterr().out
+    assert f'{out}: about' in said and f'{out} train: ' in said and f'{out} val: ' in said
+    prepared = tmp_path / 'prepared.py'
+    prepared.write_text(PREPARED.format(base=str(config), out=str(out)), 'utf-8')
+    expected = metrics(config, tmp_path / 'a')
+    assert any('loss' in row for row in expected) and metrics(prepared, tmp_path / 'b') == expected
+    capsys.readouterr()
+    assert run(config, out) == 0 and capsys.readouterr().out.splitlines()[-1] == f'{out}: already there'
+    assert run('--verify', out) == 0 and 'as they were prepared' in capsys.readouterr().out
+
+
+def test_rows_and_dev_by_seed(rooms, tmp_path, capsys):
+    config = tiny_config(tmp_path / 'files.py', steps=1)
+    arguments = [config, tmp_path / 'out', '--rows', 20, '--dev', 9, '--seed', 3, '--no-pictures']
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    assert 'train: 20 rows' in said and 'dev: ' in said
+    assert run(*arguments[:-2], 4, '--no-pictures') == 2
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert shown.startswith('error: ') and 'holds other prepared data' in shown and 'seed 3, not 4' in shown
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['nowhere.py', 'out'], 'error: nowhere.py: no such config file'),
+        (['--verify', 'nowhere'], 'error: nowhere: no prepared.json'),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(message) and len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize('arguments', [[], ['a.py'], ['a.py', 'b', '--verify', 'b'], ['a.py', 'b', '--rows', '0']])
+def test_wrong_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        prepare.parse_args(arguments)
+    assert left.value.code == 2 and 'error: ' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_is_instant():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, prepare.__file__, '--help'], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7  # of the processor, however busy
