@@ -200,7 +200,7 @@ class PreparedPairs(PairDataset):
     HOW_TO_GET = 'python tools/data/prepare.py CONFIG OUT makes prepared data'
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        raise NotImplementedError('prepared rows are mapped, not read')
+        raise TypeError('prepared rows are mapped, not read')
 
     def _read(self) -> None:
         summary = read_summary(self.data_root)
