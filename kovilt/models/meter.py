@@ -110,14 +110,14 @@ def _read_text_model(name: str) -> nn.Module:
 class METER(BaseModule):
     """A picture tower, a text tower, and co-attention between them.
 
-    As published: CLIP's ViT-B/16 without its last block, RoBERTa, 6 layers of co-attention a side; 327 M parameters with
-    VQAv2's answers. At 576 pixels a side 57 % of the work is in the picture tower and 41 % in the co-attention.
+    As published: CLIP's ViT-B/16 without its last block, RoBERTa, 6 layers of co-attention a side; 327 M parameters
+    with VQAv2's answers. At 576 pixels a side 57 % of the work is in the picture tower and 41 % in the co-attention.
 
     Shapes: B pairs, I pictures, S image_size, L text length, N states of a picture, D hidden size.
 
     Args:
-        image_tower: config of a backbone of mmpretrain, which gets `img_size`; its last output is (I, N, width), as of a
-            VisionTransformer with out_type='raw', or a map (I, width, rows, columns), as of a SwinTransformer.
+        image_tower: config of a backbone of mmpretrain, which gets `img_size`; its last output is (I, N, width), as of
+            a VisionTransformer with out_type='raw', or a map (I, width, rows, columns), as of a SwinTransformer.
         text_tower: config of `TextTower`, which gets `vocab_size` and `max_text_len`.
         image_size: side of the square pictures, in pixels.
         vocab_size: number of tokens.
@@ -203,6 +203,8 @@ class METERForVQA(AnsweringModel):
         data_preprocessor: config of the preprocessor, `METERPreprocessor`.
         topk: how many answers a prediction lists, best first.
     """
+
+    preprocessor = 'METERPreprocessor'  # which wants the tower's mean and deviation: without a config it says so
 
     def pooled(self, batch: Batch) -> Tensor:
         pictures = self.encoder.embed_pictures(batch['pictures'])

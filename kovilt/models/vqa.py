@@ -17,7 +17,7 @@ class AnsweringModel(KoviltModel):
     Args:
         encoder: config of the encoder.
         vqa_head: config of `VQAHead`.
-        data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
+        data_preprocessor: config of the preprocessor; None = the model's own.
         topk: how many answers a prediction lists, best first.
 
     Attributes:

@@ -161,6 +161,8 @@ def test_what_does_not_fit_is_named():
         tiny_meter(num_heads=3)
     with pytest.raises(ValueError, match='hidden size .16. is not a multiple of the number of attention heads .3.'):
         tiny_meter(text_tower=ENCODER['text_tower'] | dict(num_heads=3))
+    with pytest.raises(TypeError, match="METERPreprocessor.* 'mean' and 'std'"):
+        MODELS.build(dict(type='METERForVQA', encoder=ENCODER, vqa_head=dict(type='VQAHead', num_answers=5)))
     model = tiny_meter()
     with pytest.raises(KoviltError, match='pictures of 40 x 40 pixels, but model.encoder.image_size is 32'):
         model.val_step([make_batch(side=40)])
@@ -193,7 +195,8 @@ def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
         start(tmp_path / 'gone')
 
 
-def test_a_tiny_one_trains_from_its_config_and_answers(tmp_path):
+def test_a_tiny_one_trains_from_its_config_and_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv('KOVILT_ROOMS', '')               # which tiny_rooms sets: restored for the tests that follow
     rooms = tiny_rooms(tmp_path / 'rooms', images=6, dev_images=2)
     (tmp_path / 'tiny.py').write_text(f"""
 _base_ = {str(CONFIGS / 'rooms' / 'meter_vqa.py')!r}

@@ -1,4 +1,4 @@
-"""Pictures: read, augmented, resized by ViLT's rule or METER's. All with Pillow, whose filters ViLT was trained with."""
+"""Pictures: read, augmented, resized by ViLT's rule or METER's. All with Pillow, whose filters both trained with."""
 
 from __future__ import annotations
 
