@@ -9,7 +9,7 @@ Command: bash tools/dist_train.sh configs/meter_vqa_aihub.py 8 --amp
 _base_ = ['./_base_/runtime.py', './_base_/models/meter.py',
           './_base_/datasets/aihub_living_vqa.py', './_base_/schedules/finetuning.py']
 # The picture tower starts at random unless its init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')
-# names a CLIP ViT-B/16 in mmpretrain's layout.
+# names a CLIP ViT-B/16 in mmpretrain's layout (docs/security.md: a pickle, so of people you trust).
 bert = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'         # the same weights' own tokenizer reads the questions
 images = [
     dict(type='LoadPicture'),
