@@ -57,7 +57,7 @@ class VQAInferencer:
             raise KoviltError(f'batch_size={batch_size}: at least one pair is computed at a time')
         self.batch_size = batch_size
         trained = load_trained(
-            model, config=config, tokenizer=tokenizer, kind='ViLTForVQA', graphs=True, trust=trust)
+            model, config=config, tokenizer=tokenizer, kind=('ViLTForVQA', 'METERForVQA'), graphs=True, trust=trust)
         on_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
         device = device or ('cuda' if on_gpu else 'cpu')
         try:

@@ -16,6 +16,7 @@ from .questions import QuestionDataset
 from .samplers import GlobalBatchSampler, PictureSampler
 from .tokenizer_training import train_tokenizer
 from .transforms import (
+    CropSquare,
     JoinPatches,
     LoadPicture,
     LoadPrepared,
@@ -34,6 +35,7 @@ __all__ = [
     'AIHubLivingVQA',
     'AIHubVisualQA',
     'AnswerVocabulary',
+    'CropSquare',
     'GlobalBatchSampler',
     'JoinPatches',
     'KVQA',

@@ -24,8 +24,9 @@ class ViLTOptimWrapperConstructor:
 
     Norms and biases are not decayed, position tables and embeddings are. (ViLT decays the norm inside its VQA head
     too, by a name that its list misses; we do not.) The parameters whose names start with one of `head_prefixes`
-    learn `head_lr_mult` times as fast. Groups carry a readable `name`; Adam and AdamW run fused unless the config
-    says otherwise. For MuonAdamW the weights of the encoder's blocks are groups of their own.
+    learn `head_lr_mult` times as fast; `lr_mults` names further parts by prefix, each with a factor and two groups of
+    its own (METER's co-attention). Groups carry a readable `name`; Adam and AdamW run fused unless the config says
+    otherwise. For MuonAdamW the weights of the encoder's blocks are groups of their own.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -35,11 +36,10 @@ class ViLTOptimWrapperConstructor:
         self.head_lr_mult = options.pop('head_lr_mult', 1.0)
         prefixes = options.pop('head_prefixes', ())
         self.head_prefixes = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
+        self.lr_mults = dict(options.pop('lr_mults', {}))
         if options:
-            name = next(iter(options))
-            raise KoviltError(
-                f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, ("head_lr_mult", "head_prefixes"))}'
-            )
+            name, known = next(iter(options)), ('head_lr_mult', 'head_prefixes', 'lr_mults')
+            raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, known)}')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
@@ -51,11 +51,12 @@ class ViLTOptimWrapperConstructor:
 
     def groups(self, model: nn.Module) -> list[dict]:
         """Parameter groups for a torch optimizer; empty ones are left out."""
-        names = {name for name, _ in model.named_children()}
-        for prefix in self.head_prefixes:
+        names = {name for name, _ in model.named_modules() if name.count('.') < 2}
+        named = [('head_prefixes', prefix) for prefix in self.head_prefixes]
+        for key, prefix in named + [('lr_mults', prefix) for prefix in self.lr_mults]:
             if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
                 raise KoviltError(
-                    f'optim_wrapper.paramwise_cfg.head_prefixes: no parameter of {type(model).__name__} starts '
+                    f'optim_wrapper.paramwise_cfg.{key}: no parameter of {type(model).__name__} starts '
                     f'with {prefix!r}{nearest(prefix, names)}'
                 )
         undecayed = {
@@ -70,8 +71,8 @@ class ViLTOptimWrapperConstructor:
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            head = name.startswith(self.head_prefixes) if self.head_prefixes else False
-            key = f'{"head" if head else "body"}.{"no_decay" if name in undecayed else "decay"}'
+            part, factor = self._part(name)
+            key = f'{part}.{"no_decay" if name in undecayed else "decay"}'
             matrices = muon and '.blocks.' in name and parameter.ndim == 2 and (3 if 'qkv' in name else 1)
             key += f'.muon{matrices}' if matrices else ''
             group = groups.setdefault(
@@ -80,7 +81,7 @@ class ViLTOptimWrapperConstructor:
             if matrices:
                 group['matrices'] = matrices
             if lr is not None:
-                group['lr'] = lr * self.head_lr_mult if head else lr
+                group['lr'] = lr * factor
             group['params'].append(parameter)
         ordered = [groups[key] for key in sorted(groups)]
         for group in ordered:
@@ -91,6 +92,14 @@ class ViLTOptimWrapperConstructor:
                 logger='current',
             )
         return ordered
+
+    def _part(self, name: str) -> tuple[str, float]:
+        """Which part of the model a parameter is of, and how many times as fast as the body that learns."""
+        if name.startswith(self.head_prefixes):
+            return 'head', self.head_lr_mult
+        return next(
+            ((prefix, factor) for prefix, factor in self.lr_mults.items() if name.startswith(prefix)), ('body', 1.0)
+        )
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -1,12 +1,16 @@
 """Models that MMEngine's Runner trains, and the parts they are composed of, under the scope `kovilt`."""
 from kovilt import modules
-from kovilt.models.preprocessor import ViLTPreprocessor
+from kovilt.models.meter import METER, METERForPreTraining, METERForVQA, TextTower
+from kovilt.models.preprocessor import METERPreprocessor, ViLTPreprocessor
 from kovilt.models.pretraining import ViLTForPreTraining
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import MODELS
 
 for part in modules.__all__:
     MODELS.register_module(module=getattr(modules, part))
-MODELS.register_module(module=ViLTPreprocessor)
+for preprocessor in (METERPreprocessor, ViLTPreprocessor):
+    MODELS.register_module(module=preprocessor)
 
-__all__ = ['ViLTForPreTraining', 'ViLTForVQA', 'ViLTPreprocessor', *modules.__all__]
+__all__ = [
+    'METER', 'METERForPreTraining', 'METERForVQA', 'METERPreprocessor', 'TextTower', 'ViLTForPreTraining', 'ViLTForVQA',
+    'ViLTPreprocessor', *modules.__all__]

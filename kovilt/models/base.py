@@ -49,8 +49,10 @@ def accumulate_step(
 class KoviltModel(BaseModel):
     """An MMEngine model that takes kovilt's batches. Subclasses write `losses` and `predict`."""
 
+    preprocessor = 'ViLTPreprocessor'   # the one that is built where a config names none
+
     def __init__(self, data_preprocessor: dict[str, Any] | None = None, init_cfg: dict[str, Any] | None = None) -> None:
-        super().__init__(MODELS.build(data_preprocessor or dict(type='ViLTPreprocessor')), init_cfg)
+        super().__init__(MODELS.build(data_preprocessor or dict(type=self.preprocessor)), init_cfg)
 
     def forward(self, batch: Batch, mode: Literal['loss', 'predict'] = 'predict') -> dict[str, Tensor] | list[dict]:
         """Losses of a batch that the loader made, or predictions for its rows."""

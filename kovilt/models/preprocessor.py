@@ -1,9 +1,15 @@
 """The last step before the model: pictures move to the device and become numbers around zero."""
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from kovilt.errors import KoviltError
 
 
 class ViLTPreprocessor(BaseDataPreprocessor):
@@ -24,3 +30,46 @@ class ViLTPreprocessor(BaseDataPreprocessor):
         if 'label' in data:
             data['label'] = data['label'].to(self.device, non_blocking=self._non_blocking)
         return data
+
+
+class METERPreprocessor(ViLTPreprocessor):
+    """Move a batch, join the patches of its pictures, which have one size, and normalise them for the image tower.
+
+    METER's tower wants pixels; that the loader has cut them into patches lets the same readers, caches and prepared
+    data serve it.
+
+    Args:
+        mean: of the tower's training, one number a channel, for pixels of 0 to 1.
+        std: likewise the deviation.
+    """
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True) -> None:
+        super().__init__(non_blocking)
+        # patches come scaled to -1..1
+        self.register_buffer('mean', 2 * torch.tensor(mean).view(3, 1, 1) - 1, persistent=False)
+        self.register_buffer('std', 2 * torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Returns the batch with `pictures` float32 (I, 3, H, W) in place of `patches`, and `label` on the device.
+
+        Raises:
+            KoviltError: pictures of several sizes, or texts without a picture.
+        """
+        data = super().forward(data, training)
+        data['pictures'] = (_join(data.pop('patches'), data['grids']) - self.mean) / self.std
+        return data
+
+
+def _join(patches: Tensor, grids: Tensor) -> Tensor:
+    """Patches (I*R*C, 3*p*p) of I pictures whose grids (I, 2) are all (R, C) as pixels (I, 3, R*p, C*p)."""
+    if not len(grids):
+        return patches.new_zeros(0, 3, 0, 0)
+    rows, columns = grids[0].tolist()
+    if not rows or (grids != grids[0]).any():
+        sizes = ', '.join(sorted({f'{rows} x {columns}' for rows, columns in grids.tolist()}))
+        raise KoviltError(
+            f'METER needs pictures of one size, but a batch has grids of {sizes} patches; put CropSquare before '
+            'Patchify')
+    p = math.isqrt(patches.shape[1] // 3)
+    pixels = patches.view(-1, rows, columns, 3, p, p).permute(0, 3, 1, 4, 2, 5)          # (I, 3, R, p, C, p)
+    return pixels.reshape(-1, 3, rows * p, columns * p)

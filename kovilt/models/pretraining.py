@@ -12,8 +12,19 @@ from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
 
 
+class PreTrainingModel(KoviltModel):
+    """A model that is validated by what it is trained by. Subclasses write `losses`."""
+
+    def predict(self, batch: Batch) -> list[dict]:
+        """What is watched in validation: one dict of this batch's means under the names of `losses`, and `rows`."""
+        if not len(batch['input_ids']):
+            return []
+        values = {name: float(value) for name, value in self.losses(batch).items()}
+        return [dict(values, rows=len(batch['input_ids']))]
+
+
 @MODELS.register_module()
-class ViLTForPreTraining(KoviltModel):
+class ViLTForPreTraining(PreTrainingModel):
     """ViLT with the three objectives of section 3, in two passes over each batch.
 
     (a) damaged captions with their pictures: masked words; (b) whole captions, half of them with another picture:
@@ -115,13 +126,6 @@ class ViLTForPreTraining(KoviltModel):
         return self.encoder(
             input_ids=input_ids, text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
             image_index=image_index, read=read, inner_block=inner_block)
-
-    def predict(self, batch: Batch) -> list[dict]:
-        """What is watched in validation: one dict of this batch's means under the names of `losses`, and `rows`."""
-        if not len(batch['input_ids']):
-            return []
-        values = {name: float(value) for name, value in self.losses(batch).items()}
-        return [dict(values, rows=len(batch['input_ids']))]
 
     @torch.no_grad()
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

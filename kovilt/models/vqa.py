@@ -1,6 +1,7 @@
 """Fine-tuning and answering: visual question answering over the answers of the training set."""
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,13 @@ from kovilt.models.base import Batch, KoviltModel, host
 from kovilt.registry import MODELS
 
 
-@MODELS.register_module()
-class ViLTForVQA(KoviltModel):
-    """ViLT with an answer head on the pooled text [CLS].
+class AnsweringModel(KoviltModel):
+    """An answer head on what an encoder says of each pair. Subclasses write `pooled`.
 
     Args:
-        encoder: config of `ViLT`.
+        encoder: config of the encoder.
         vqa_head: config of `VQAHead`.
-        data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
+        data_preprocessor: config of the preprocessor; None = the model's own.
         topk: how many answers a prediction lists, best first.
 
     Attributes:
@@ -37,17 +37,15 @@ class ViLTForVQA(KoviltModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.encoder = MODELS.build(encoder)
-        self.vqa_head = MODELS.build(
-            dict(vqa_head, hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std))
+        self.vqa_head = MODELS.build(dict(
+            vqa_head, hidden_size=self.encoder.hidden_size, pooled_size=self.encoder.pooled_size,
+            init_std=self.encoder.init_std))
         self.topk = topk
         self.answers: Sequence[str] = ()
 
+    @abstractmethod
     def pooled(self, batch: Batch) -> Tensor:
-        """The pooled state (B, D) of each pair of a batch that the preprocessor has seen."""
-        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
-        return self.encoder.pool(self.encoder(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-            image_index=batch['image_index'], read='pooled'))
+        """The pooled state (B, encoder.pooled_size) of each pair of a batch that the preprocessor has seen."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.vqa_head.loss(self.pooled(batch), batch['label'])
@@ -63,6 +61,17 @@ class ViLTForVQA(KoviltModel):
         records = batch.get('records') or [{}] * len(batch['input_ids'])
         ranked = rank_answers(self.scores(batch), self.answers, self.topk)
         return [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]
+
+
+@MODELS.register_module()
+class ViLTForVQA(AnsweringModel):
+    """ViLT with an answer head on the pooled text [CLS]; `encoder` is the config of a `ViLT`."""
+
+    def pooled(self, batch: Batch) -> Tensor:
+        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        return self.encoder.pool(self.encoder(
+            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
+            image_index=batch['image_index'], read='pooled'))
 
 
 def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict]:

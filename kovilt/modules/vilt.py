@@ -78,7 +78,8 @@ class ViLT(nn.Module):
         pos_init: Literal['normal', 'sincos'] = 'normal',
     ) -> None:
         super().__init__()
-        self.hidden_size, self.vocab_size, self.max_text_len = hidden_size, vocab_size, max_text_len
+        self.hidden_size, self.pooled_size = hidden_size, hidden_size
+        self.vocab_size, self.max_text_len = vocab_size, max_text_len
         self.patch_size, self.image_size = patch_size, image_size
         self.activation, self.init_std = activation, init_std
         self.text = TextEmbedder(

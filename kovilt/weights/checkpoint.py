@@ -14,7 +14,7 @@ import torch
 from kovilt.errors import KoviltError
 from kovilt.registry import MODELS, TRANSFORMS
 
-from .folder import TrainedModel, load_model_folder, save_model_folder
+from .folder import TrainedModel, check_kind, load_model_folder, save_model_folder
 from .graph_files import Format, write_graph
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
@@ -26,7 +26,7 @@ def load_trained(
     *,
     config: str | os.PathLike | None = None,
     tokenizer: str | None = None,
-    kind: str | None = None,
+    kind: str | tuple[str, ...] | None = None,
     graphs: bool = False,
     trust: bool = False,
 ) -> TrainedModel:
@@ -36,7 +36,7 @@ def load_trained(
         path: folder or file.
         config: config file of a checkpoint; None = the one that the checkpoint carries.
         tokenizer: what `load_tokenizer` takes, in place of the tokenizer that the config names.
-        kind: the model class that is wanted, such as 'ViLTForVQA'; None takes any.
+        kind: the model class that is wanted, such as 'ViLTForVQA', or several; None takes any.
         graphs: a model folder with a graph in place of weights will do.
         trust: a graph in a .pt2 file, which is a program, may be run.
 
@@ -135,7 +135,7 @@ def _checkpoint_file(path: Path) -> Path | None:
     return path if path.is_file() else latest_checkpoint(path)
 
 
-def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | None) -> TrainedModel:
+def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | tuple[str, ...] | None) -> TrainedModel:
     from kovilt.engine.checkpoint import load_checkpoint_file, load_whole
     from kovilt.engine.config import load_config
     from kovilt.engine.runner import fill_sizes, name_tokens
@@ -153,8 +153,7 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | N
     if not isinstance(model_cfg, dict) or dataset is None:
         missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare pictures'
         raise KoviltError(f'{source}: it has no {missing}')
-    if kind is not None and model_cfg.get('type') != kind:
-        raise KoviltError(f'{path}: holds a {model_cfg.get("type")}, a {kind} is needed here')
+    check_kind(model_cfg.get('type'), kind, path)
     sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = fill_sizes(model_cfg, sizes)
     name_tokens(model_cfg, None)                                   # words to hide are a matter of training

@@ -147,13 +147,13 @@ def save_model_folder(
 
 
 def load_model_folder(
-    path: str | Path, *, kind: str | None = None, graphs: bool = False, trust: bool = False
+    path: str | Path, *, kind: str | tuple[str, ...] | None = None, graphs: bool = False, trust: bool = False
 ) -> TrainedModel:
     """Reads a folder that `save_model_folder` wrote, after comparing every file with its size and digest.
 
     Args:
         path: the folder.
-        kind: the model class that is wanted, such as 'ViLTForVQA'; None takes any.
+        kind: the model class that is wanted, such as 'ViLTForVQA', or several; None takes any.
         graphs: a folder that holds a graph will do, which can answer but has no weights.
         trust: a graph in a .pt2 file, which is a program, may be run.
 
@@ -170,8 +170,7 @@ def load_model_folder(
         raise KoviltError(f'{path / _INFO}: format {info.get("format")!r}, this kovilt reads {FORMAT}; update kovilt')
     _check_files(path, info)
     model_cfg = info['model']
-    if kind is not None and model_cfg['type'] != kind:
-        raise KoviltError(f'{path}: holds a {model_cfg["type"]}, a {kind} is needed here')
+    check_kind(model_cfg['type'], kind, path)
     if 'graph' in info and not graphs:
         raise KoviltError(f'{path}: holds a graph, weights are needed here; name the model that it was exported from')
     if 'graph' in info:
@@ -222,6 +221,13 @@ def _move_into_place(part: Path, out: Path) -> None:
         out.rename(old)
     part.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_kind(found: str | None, kind: str | tuple[str, ...] | None, source: str | Path) -> None:
+    """KoviltError unless the model class `found` is what is wanted: one name, one of several, or None for any."""
+    wanted = (kind,) if isinstance(kind, str) else kind
+    if wanted is not None and found not in wanted:
+        raise KoviltError(f'{source}: holds a {found}, a {" or ".join(wanted)} is needed here')
 
 
 def _huggingface_config(model: BaseModel, kind: str, pad_token_id: int) -> dict[str, Any]:

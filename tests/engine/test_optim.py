@@ -33,6 +33,18 @@ def test_four_groups_hold_every_parameter_once(model):
     assert not names and len(placed) == len(set(placed))
 
 
+def test_further_parts_learn_at_rates_of_their_own(model):
+    mults = {'encoder.pooler': 5.0}
+    groups = wrapper(model, dict(head_prefixes=['vqa_head'], head_lr_mult=50, lr_mults=mults)).optimizer.param_groups
+    rates = {group['name']: group['lr'] / ADAMW['lr'] for group in groups}
+    assert {name: round(rate) for name, rate in rates.items()} == {
+        'body.decay': 1, 'body.no_decay': 1, 'encoder.pooler.decay': 5, 'encoder.pooler.no_decay': 5,
+        'head.decay': 50, 'head.no_decay': 50}
+    assert sum(len(group['params']) for group in groups) == len(list(model.parameters()))
+    with pytest.raises(KoviltError, match="lr_mults: no parameter .* starts with 'encoder.poler' .did you mean"):
+        wrapper(model, dict(lr_mults={'encoder.poler': 5.0}))
+
+
 def test_norms_and_biases_are_not_decayed_and_positions_are(model):
     groups = {group['name']: {id(p) for p in group['params']} for group in wrapper(model).optimizer.param_groups}
     for name, parameter in model.named_parameters():

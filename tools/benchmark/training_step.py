@@ -70,6 +70,8 @@ def main(args: argparse.Namespace) -> None:
         raise KoviltError('--texts must be at least 2 and --steps at least 1')
     config = load_config(args.config, [], {})
     encoder = config.model.encoder
+    if encoder.type != 'ViLT':
+        raise KoviltError(f'{args.config}: its encoder is a {encoder.type}; batches are made for ViLT alone')
     sizes = {'vocab_size': VOCABULARY, 'mask_token_id': 4, 'special_token_ids': list(range(5)), 'num_answers': 30}
     model_config = fill_sizes(config.model.to_dict(), sizes)
     name_tokens(model_config, None)

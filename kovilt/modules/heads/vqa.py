@@ -14,6 +14,7 @@ class VQAHead(nn.Module):
 
     Args:
         hidden_size: D.
+        pooled_size: width of the pooled state, for encoders that pool text and picture apart; None = hidden_size.
         num_answers: C, size of the answer vocabulary.
         loss: 'cross_entropy' for sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over the
             answers (ViLT on VQAv2), for sets with several.
@@ -26,6 +27,7 @@ class VQAHead(nn.Module):
         *,
         hidden_size: int,
         num_answers: int,
+        pooled_size: int | None = None,
         loss: Literal['cross_entropy', 'bce'] = 'cross_entropy',
         loss_weight: float = 1.0,
         init_std: float = 0.02,
@@ -34,17 +36,20 @@ class VQAHead(nn.Module):
         if loss not in ('cross_entropy', 'bce'):
             raise ValueError(f"loss {loss!r} is neither 'cross_entropy' nor 'bce'")
         self.num_answers, self.loss_type, self.loss_weight = num_answers, loss, loss_weight
-        self.fc1 = nn.Linear(hidden_size, 2 * hidden_size)
+        self.fc1 = nn.Linear(pooled_size or hidden_size, 2 * hidden_size)
         self.norm = nn.LayerNorm(2 * hidden_size)
         self.fc2 = nn.Linear(2 * hidden_size, num_answers)
         self.apply(lambda module: init_weights(module, init_std))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """pooled (B, D) to scores (B, C)."""
+        """pooled (B, pooled_size) to scores (B, C)."""
         return self.fc2(F.gelu(self.norm(self.fc1(pooled))))
 
     def loss(self, pooled: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """pooled (B, D); label int64 (B,), -1 = outside the vocabulary (no loss, counted as wrong), or soft (B, C)."""
+        """pooled (B, pooled_size) and the answers.
+
+        label int64 (B,), -1 = outside the vocabulary (no loss, counted as wrong), or soft (B, C).
+        """
         scores = self(pooled).float()
         soft = label.float()
         if label.ndim == 1:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kovilt.datasets import LoadPicture, RandAugment, ResizeViLT
+from kovilt.datasets import CropSquare, LoadPicture, RandAugment, ResizeViLT
 from kovilt.datasets.transforms import image as image_module
 from kovilt.errors import KoviltError
 
@@ -239,3 +239,17 @@ def test_a_shift_is_thirty_pixels_either_way_and_never_a_flip():
 def test_magnitudes_beyond_the_scale_are_refused():
     with pytest.raises(ValueError, match='magnitude 31'):
         RandAugment(magnitude=31)
+
+
+@pytest.mark.parametrize('size', [(41, 30), (30, 47), (20, 20), (7, 90)])
+def test_the_middle_square_is_the_one_that_meter_cuts(size):
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    image = Image.fromarray(noise(*size))
+    expected = Compose([Resize(24, InterpolationMode.BICUBIC), CenterCrop(24)])(image)
+    assert np.array_equal(np.asarray(CropSquare(side=24)({'img': image})['img']), np.asarray(expected))
+
+
+def test_a_square_has_a_side():
+    with pytest.raises(ValueError, match='side 0 is less than 1'):
+        CropSquare(side=0)

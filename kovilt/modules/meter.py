@@ -1,0 +1,132 @@
+"""METER's fusion: two towers that look at each other (Dou et al., CVPR 2022, arXiv 2111.02387, "co-attention")."""
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kovilt.modules.transformer import MLP
+from kovilt.modules.vilt import init_weights
+
+_NORM_EPS = 1e-12                        # BERT's
+
+
+class PostNormAttention(nn.Module):
+    """BERT's attention sublayer, LayerNorm(x + MHA(x, context)); `context` is x itself or the other modality.
+
+    Shapes: B pairs, N rows that ask, M rows that answer, D hidden size, h heads.
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, drop_rate: float) -> None:
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f'hidden_size {hidden_size} is not a multiple of num_heads {num_heads}')
+        self.num_heads, self.drop_rate = num_heads, drop_rate
+        self.q = nn.Linear(hidden_size, hidden_size)
+        self.kv = nn.Linear(hidden_size, 2 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
+        self.dropout = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
+        """x (B, N, D), context (B, M, D), context_mask bool (B, M) or None for all of it; returns (B, N, D)."""
+        q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)              # (B, h, N, D/h)
+        kv = self.kv(context).unflatten(-1, (2, self.num_heads, -1))                   # (B, M, 2, h, D/h)
+        k, v = kv.permute(2, 0, 3, 1, 4)                                               # each (B, h, M, D/h)
+        mask = None if context_mask is None else context_mask[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.drop_rate if self.training else 0.0)
+        return self.norm(x + self.dropout(self.proj(y.transpose(1, 2).flatten(2))))
+
+
+class CoAttentionBlock(nn.Module):
+    """One layer of one tower: self-attention, attention to the other tower, MLP, each with BERT's post-norm.
+
+    A departure: the MLP is kovilt's, which in training also drops after its activation.
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, mlp_size: int, drop_rate: float) -> None:
+        super().__init__()
+        sizes = dict(hidden_size=hidden_size, drop_rate=drop_rate)
+        self.attn = PostNormAttention(num_heads=num_heads, **sizes)
+        self.cross = PostNormAttention(num_heads=num_heads, **sizes)
+        self.mlp = MLP(mlp_size=mlp_size, activation='gelu', **sizes)
+        self.norm = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
+
+    def forward(self, x: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None) -> Tensor:
+        """x (B, N, D) and the other tower's `other` (B, M, D) with their masks, bool or None; returns (B, N, D)."""
+        x = self.attn(x, x, mask)
+        x = self.cross(x, other, other_mask)
+        return self.norm(x + self.mlp(x))
+
+
+class CrossModal(nn.Module):
+    """From what the two towers say to one state for each pair: projections, types, co-attention, poolers.
+
+    In every layer both towers read what the other said in the layer before. METER lets the type embeddings learn at the
+    body's rate; here they are new weights like all others of this part.
+
+    Shapes: B pairs, I pictures, L text length, N states of a picture, D hidden size.
+
+    Args:
+        text_size: width of the text tower.
+        picture_size: width of the image tower.
+        hidden_size: D.
+        num_layers: co-attention layers of each tower.
+        num_heads: attention heads; divides hidden_size.
+        mlp_ratio: width of the MLPs over hidden_size.
+        drop_rate: dropout on attention weights, attention output and MLP.
+        picture_pool: what the picture's pooler reads, the 'first' state (a ViT's CLS) or the 'mean' (Swin has no CLS).
+        init_std: standard deviation of the weights' start.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_size: int,
+        picture_size: int,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_rate: float,
+        picture_pool: Literal['first', 'mean'],
+        init_std: float,
+    ) -> None:
+        super().__init__()
+        if picture_pool not in ('first', 'mean'):
+            raise ValueError(f"picture_pool {picture_pool!r} is neither 'first' nor 'mean'")
+        self.picture_pool = picture_pool
+
+        def blocks() -> nn.ModuleList:
+            return nn.ModuleList(
+                CoAttentionBlock(hidden_size=hidden_size, num_heads=num_heads, mlp_size=int(mlp_ratio * hidden_size),
+                                 drop_rate=drop_rate)
+                for _ in range(num_layers))
+
+        self.text_proj, self.picture_proj = nn.Linear(text_size, hidden_size), nn.Linear(picture_size, hidden_size)
+        self.modality_embed = nn.Embedding(2, hidden_size)
+        self.text_blocks, self.picture_blocks = blocks(), blocks()
+        self.text_pooler, self.picture_pooler = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.apply(lambda module: init_weights(module, init_std))
+
+    def embed_pictures(self, states: Tensor) -> Tensor:
+        """The image tower's states (I, N, picture_size) as they enter the first layer, (I, N, D)."""
+        return self.picture_proj(states) + self.modality_embed.weight[1]
+
+    def forward(self, text: Tensor, text_mask: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """text (B, L, text_size), text_mask bool (B, L), pictures (B, N, D) of `embed_pictures`, one for each text.
+
+        Returns the states of the words (B, L, D), of no meaning where the mask is False, and of the pictures (B, N, D).
+        """
+        words = self.text_proj(text) + self.modality_embed.weight[0]
+        for text_block, picture_block in zip(self.text_blocks, self.picture_blocks, strict=True):
+            words, pictures = (
+                text_block(words, pictures, text_mask, None), picture_block(pictures, words, None, text_mask))
+        return words, pictures
+
+    def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
+        """tanh(Linear(.)) of the text's [CLS] and of the picture, side by side, (B, 2 D)."""
+        picture = pictures[:, 0] if self.picture_pool == 'first' else pictures.mean(dim=1)
+        return torch.cat([self.text_pooler(words[:, 0]), self.picture_pooler(picture)], dim=1).tanh()

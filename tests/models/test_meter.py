@@ -1,0 +1,224 @@
+"""METER whole: its published size and cost, the batch contract, its two tasks, and a run from its config."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
+
+from kovilt.apis import VQAInferencer
+from kovilt.datasets import Patchify
+from kovilt.engine.config import load_config
+from kovilt.engine.runner import fill_sizes
+from kovilt.errors import KoviltError
+from kovilt.models import METERPreprocessor
+from kovilt.registry import MODELS, RUNNERS
+from tests.support.tiny_models import ANSWERS
+from tests.support.tiny_rooms import CONFIGS, tiny_rooms
+
+ENCODER = dict(
+    type='METER', image_size=32, vocab_size=40, max_text_len=12, hidden_size=16, num_layers=2, num_heads=2,
+    init_std=0.2,
+    image_tower=dict(
+        type='mmpretrain.VisionTransformer', patch_size=8, out_type='raw', pre_norm=True,
+        arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
+    text_tower=dict(type='TextTower', hidden_size=16, num_layers=1, num_heads=2))
+PREPROCESSOR = dict(type='METERPreprocessor', mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))
+SWIN = dict(
+    type='mmpretrain.SwinTransformer', patch_size=4, window_size=2,
+    arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]), out_indices=(1,))
+
+
+def tiny_meter(kind: str = 'METERForVQA', **encoder):
+    heads = dict(vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
+    if kind == 'METERForPreTraining':
+        heads = dict(itm_head=dict(type='ITMHead'),
+                     mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]))
+    torch.manual_seed(0)
+    model = MODELS.build(dict(type=kind, encoder=ENCODER | encoder, data_preprocessor=PREPROCESSOR, **heads)).eval()
+    model.answers = ANSWERS
+    return model
+
+
+def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
+    """Texts about every second picture, whose patches come from the loader's own transform."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = np.random.default_rng(0).integers(0, 256, ((len(lengths) + 1) // 2, side, side, 3), dtype=np.uint8)
+    cut = [Patchify(patch_size=8)({'img': Image.fromarray(pixels)}) for pixels in pictures]
+    width, rows = max(lengths), len(lengths)
+    text_mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    inside = (torch.arange(width) > 0) & (torch.arange(width) < torch.tensor(lengths)[:, None] - 1)
+    return dict(
+        pixels=pictures, patches=torch.from_numpy(np.concatenate([one['patches'] for one in cut])),
+        grids=torch.tensor([one['grid'] for one in cut]), image_id=torch.arange(len(cut)) + 10,
+        image_index=torch.arange(rows) // 2, text_mask=text_mask,
+        input_ids=torch.randint(5, 40, (rows, width), generator=generator) * text_mask,
+        word_ids=torch.arange(width).expand(rows, -1).masked_fill(~inside, -1),
+        sample_seed=torch.arange(rows) * 77, label=torch.arange(rows) % len(ANSWERS))
+
+
+@pytest.fixture(scope='module')
+def published():
+    """METER as its VQA config builds it, with RoBERTa's vocabulary and VQAv2's answers; no memory is taken."""
+    config = load_config(CONFIGS / 'meter_vqa_aihub.py')
+    with torch.device('meta'):
+        return MODELS.build(fill_sizes(config.model.to_dict(), dict(num_answers=3129, vocab_size=50_265))).eval()
+
+
+def test_it_has_the_published_number_of_parameters(published):
+    def millions(part) -> float:
+        return sum(parameter.numel() for parameter in part.parameters()) / 1e6
+
+    encoder = published.encoder
+    blocks = millions(encoder.cross_modal.text_blocks) + millions(encoder.cross_modal.picture_blocks)
+    found = [millions(encoder.image_tower), millions(encoder.text_tower), blocks, millions(published.vqa_head)]
+    assert found == pytest.approx([79.6, 124.65, 113.42, 7.17], rel=0.01)
+    assert millions(published) == pytest.approx(327.2, rel=0.01)
+
+
+@torch.no_grad()
+def test_it_costs_the_published_number_of_operations(published):
+    d, words, states = 768, 50, (576 // 16) ** 2 + 1
+
+    def layer(n: int, other: int) -> int:                                # self-attention, cross-attention, MLP
+        return 4 * n * d**2 + 2 * n**2 * d + 2 * (n + other) * d**2 + 2 * n * other * d + 8 * n * d**2
+
+    expected = dict(
+        image=11 * (12 * states * d**2 + 2 * states**2 * d) + (states - 1) * 3 * 16**2 * d,
+        text=12 * (12 * words * d**2 + 2 * words**2 * d),
+        fusion=6 * (layer(words, states) + layer(states, words)))
+    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+        published.scores(dict(
+            pictures=torch.zeros(1, 3, 576, 576), input_ids=torch.zeros(1, words, dtype=torch.int64),
+            text_mask=torch.ones(1, words, dtype=torch.bool), image_index=torch.zeros(1, dtype=torch.int64)))
+    counts = {name: sum(ops.values()) / 2 for name, ops in counter.get_flop_counts().items()}
+    parts = dict(
+        image=counts['VisionTransformer'], text=counts['METER.text_tower'], fusion=counts['METER.cross_modal'])
+    for name, count in expected.items():
+        assert parts[name] == pytest.approx(count, rel=0.01), name
+    assert counts['Global'] / 1e9 == pytest.approx(228.3, rel=0.01)
+
+
+def test_patches_become_the_pictures_they_were_cut_from():
+    batch = make_batch()
+    pictures = METERPreprocessor(mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))(batch)['pictures']
+    pixels = torch.from_numpy(batch['pixels']).float() / 255
+    expected = (pixels - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.3, 0.2, 0.1])
+    torch.testing.assert_close(pictures, expected.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_picture_is_looked_at_once_and_neither_padding_nor_neighbours_matter():
+    model, batch = tiny_meter(), make_batch()
+    seen = []
+    model.encoder.image_tower.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    together = model.scores(model.data_preprocessor(batch))
+    assert seen == [(2, 3, 32, 32)]
+    for row, length in enumerate(batch['text_mask'].sum(dim=1).tolist()):
+        picture = row // 2
+        alone = dict(
+            patches=batch['patches'][16 * picture:16 * picture + 16], grids=batch['grids'][:1],
+            image_index=torch.tensor([0]), input_ids=batch['input_ids'][row:row + 1, :length],
+            text_mask=batch['text_mask'][row:row + 1, :length])
+        torch.testing.assert_close(
+            model.scores(model.data_preprocessor(alone)), together[row:row + 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['METERForVQA', 'METERForPreTraining'])
+def test_every_parameter_learns_also_in_bfloat16(kind):
+    model, batch = tiny_meter(kind), make_batch()
+    exact = model(batch, mode='loss')
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(batch, mode='loss')
+    assert losses.keys() == set(model.loss_names)
+    for name in [name for name in losses if 'loss' in name]:
+        torch.testing.assert_close(losses[name].float(), exact[name], rtol=0.1, atol=0.1)
+    model.parse_losses(losses)[0].backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert [name for name in idle if 'key' not in name] == []            # a key's bias shifts no softmax
+
+
+def test_a_batch_whose_pictures_are_all_broken_costs_nothing():
+    model, batch = tiny_meter(), make_batch()
+    none = {name: value[:0] for name, value in batch.items()}
+    losses = model(none, mode='loss')
+    assert losses.keys() == set(model.loss_names) and all(value == 0 for value in losses.values())
+    assert model.val_step([none]) == []
+
+
+def test_swin_is_another_image_tower():
+    model = tiny_meter(image_tower=SWIN, picture_pool='mean')
+    assert model.encoder.cross_modal.picture_proj.in_features == 16
+    assert len(model.val_step([make_batch()])) == 4
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match='hidden_size 16 is not a multiple of num_heads 3'):
+        tiny_meter(num_heads=3)
+    with pytest.raises(ValueError, match='hidden size .16. is not a multiple of the number of attention heads .3.'):
+        tiny_meter(text_tower=ENCODER['text_tower'] | dict(num_heads=3))
+    with pytest.raises(TypeError, match="METERPreprocessor.* 'mean' and 'std'"):
+        MODELS.build(dict(type='METERForVQA', encoder=ENCODER, vqa_head=dict(type='VQAHead', num_answers=5)))
+    model = tiny_meter()
+    with pytest.raises(KoviltError, match='pictures of 40 x 40 pixels, but model.encoder.image_size is 32'):
+        model.val_step([make_batch(side=40)])
+    mixed = dict(make_batch(), grids=torch.tensor([[4, 4], [2, 8]]))
+    with pytest.raises(KoviltError, match='grids of 2 x 8, 4 x 4 patches; put CropSquare before Patchify'):
+        model.val_step([mixed])
+    with pytest.raises(ValueError, match='a text of 13 tokens is longer than max_text_len 12'):
+        model.val_step([make_batch((13,))])
+
+
+def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+                 max_position_embeddings=12)
+    public = BertModel(BertConfig(vocab_size=40, **sizes))
+    public.save_pretrained(tmp_path / 'bert')
+    BertModel(BertConfig(vocab_size=50, **sizes)).save_pretrained(tmp_path / 'wider')
+
+    def start(folder: Path, **tower):
+        model = tiny_meter(text_tower=ENCODER['text_tower'] | dict(pretrained=str(folder)) | tower)
+        model.init_weights()
+        return model.encoder.text_tower.body.state_dict()
+
+    loaded = start(tmp_path / 'bert')
+    assert all(torch.equal(loaded[name], public.state_dict()[name]) for name in loaded)
+    with pytest.raises(KoviltError, match=r'embeddings.word_embeddings.weight is \(50, 16\) there and \(40, 16\) here'):
+        start(tmp_path / 'wider')
+    with pytest.raises(KoviltError, match='a bert, but text_tower.model_type is roberta'):
+        start(tmp_path / 'bert', model_type='roberta')
+    with pytest.raises(KoviltError, match='neither a folder of transformers nor to be had from the hub'):
+        start(tmp_path / 'gone')
+
+
+def test_a_tiny_one_trains_from_its_config_and_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv('KOVILT_ROOMS', '')               # which tiny_rooms sets: restored for the tests that follow
+    rooms = tiny_rooms(tmp_path / 'rooms', images=6, dev_images=2)
+    (tmp_path / 'tiny.py').write_text(f"""
+_base_ = {str(CONFIGS / 'rooms' / 'meter_vqa.py')!r}
+images = [dict(type='LoadPicture'), dict(type='CropSquare', side=32), dict(type='Patchify', patch_size=16)]
+model = dict(encoder=dict(
+    image_tower=dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
+    text_tower=dict(hidden_size=16, num_layers=1, num_heads=2),
+    image_size=32, hidden_size=16, num_layers=1, num_heads=2))
+train_dataloader = dict(batch_size=4, dataset=dict(image_pipeline=images, answers=dict(min_count=1)),
+                        collate_fn=dict(micro_batches=2))
+val_dataloader = dict(num_workers=0, dataset=dict(image_pipeline=images))
+train_cfg = dict(max_iters=2, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=2))
+""", encoding='utf-8')
+    config = load_config(tmp_path / 'tiny.py')
+    config.work_dir = str(tmp_path / 'run')
+    runner = RUNNERS.build(config)
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner.train()
+    parts = {name.split('.')[1] for name, value in runner.model.state_dict().items()
+             if name.startswith('encoder') and not torch.equal(value, before[name])}
+    assert parts == {'image_tower', 'text_tower', 'cross_modal'}
+    picture = next((rooms / 'vqa').rglob('*.jpg'))
+    [answer] = VQAInferencer(tmp_path / 'run' / 'iter_2.pth')(str(picture), '소파는 무슨 색이에요?', topk=3)
+    assert answer['answer'] in runner.model.answers and len(answer['topk']) == 3
