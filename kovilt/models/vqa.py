@@ -15,7 +15,7 @@ class ViLTForVQA(KoviltModel):
     """ViLT with an answer head on the pooled text [CLS].
 
     Args:
-        encoder: config of `ViLT`.
+        encoder: config of `ViLT` or `PrefixViLT`.
         vqa_head: config of `VQAHead`.
         data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
         topk: how many answers a prediction lists, best first.
@@ -43,8 +43,13 @@ class ViLTForVQA(KoviltModel):
         self.answers: Sequence[str] = ()
 
     def pooled(self, batch: Batch) -> Tensor:
-        """The pooled state (B, D) of each pair of a batch that the preprocessor has seen."""
-        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        """The pooled state (B, D) of each pair of a batch that the preprocessor has seen.
+
+        A batch that has `pictures`, what the encoder's `embed_pictures` once made of them, needs no patches.
+        """
+        pictures = batch.get('pictures')
+        if pictures is None:
+            pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
         return self.encoder.pool(self.encoder(
             input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
             image_index=batch['image_index'], read='pooled'))
