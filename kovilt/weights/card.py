@@ -103,7 +103,7 @@ def _elsewhere(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) ->
             file=f'model.{graph["format"]}', inputs=graph['inputs'], difference=graph['largest_difference'],
             pixels=3 * config['patch_size'] ** 2, answers=len(config['id2label']))
     if config['model_type'] != 'vilt':
-        return 'Its pictures do not attend to the words, which HuggingFace\'s ViLT cannot compute: transformers refuses it.'
+        return 'Its patches do not attend to words, as they do in HuggingFace\'s ViLT: transformers refuses it.'
     if 'id2label' in config:
         return _ELSEWHERE.format(name=name)
     return f'HuggingFace transformers opens it as `{config["architectures"][0]}`, without the matching head.'

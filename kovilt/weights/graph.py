@@ -71,7 +71,7 @@ class RectangularVQA(nn.Module):
 
 
 def _run_block(block: Block, x: Tensor, mask: Tensor, asked: int | None = None) -> Tensor:
-    """What `Block` does, for x (B, N, D) and mask (B, 1 or N, N); returns the first `asked` rows of each pair, or all."""
+    """What `Block` does, for x (B, N, D), mask (B, 1 or N, N); returns the first `asked` rows of each pair, or all."""
     attn = block.attn
     q, k, v = attn.qkv(block.norm1(x)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)   # (B, h, N, D/h)
     y = F.scaled_dot_product_attention(q[:, :, :asked], k, v, attn_mask=mask[:, None, :asked])
