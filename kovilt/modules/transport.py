@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LARGEST_COST = 2.0
-_LARGEST_EXPONENT = 40.0    # of a factor that is folded: its inverse in u or v is finite in float32, as is their product
+_LARGEST_EXPONENT = 40.0    # of an unfolded factor: what u and v then hold is finite in float32, and so is its square
 
 
 def transport_cost(words: Tensor, patches: Tensor) -> Tensor:
@@ -21,8 +21,8 @@ def ipot(
     """Transport plans by the inexact proximal point method (IPOT; Xie et al., UAI 2020, arXiv 1802.04307, algorithm 1).
 
     Every word of a pair carries the mass 1 / (its number of words), every patch 1 / (its number of patches). The error
-    against the exact plan falls with iterations / beta alone, so a smaller beta needs fewer iterations. Words have their
-    mass exactly, patches nearly, and the less so the smaller beta is.
+    against the exact plan falls with iterations / beta alone, so a smaller beta needs fewer iterations. Words have
+    their mass exactly, patches nearly, and the less so the smaller beta is.
 
     The published loop rescales the whole plan twice in every step. Here the plan is held as u * factor * v, u of words
     and v of patches: a step multiplies the factor by the kernel and weighs it twice, which is about half the traffic.
@@ -39,18 +39,18 @@ def ipot(
         Plans (B, L, P), detached; 0 wherever a mask is False, and everywhere in a pair without words or patches.
     """
     mask = word_mask[:, :, None] & patch_mask[:, None, :]
-    least = cost.masked_fill(~mask, torch.inf).amin(dim=2, keepdim=True)           # of each word: taken off, it changes
-    least = least.masked_fill(least.isinf(), 0)                                    # u alone, and exp does not underflow
-    kernel = torch.exp((least - cost) / beta).masked_fill_(~mask, 0)               # (B, L, P)
+    word_mask, patch_mask = mask.any(dim=2), mask.any(dim=1)                       # nobody in a pair without the others
     word_mass = word_mask / word_mask.sum(dim=1, keepdim=True).clamp(min=1).to(cost.dtype)
     patch_mass = patch_mask / patch_mask.sum(dim=1, keepdim=True).clamp(min=1).to(cost.dtype)
+    # The least cost of each word is taken off it, which keeps exp away from underflow and changes u alone, once the
+    # first weighing has been told of it.
+    least = cost.masked_fill(~mask, torch.inf).amin(dim=2)                         # (B, L)
+    start = ((least.amin(dim=1, keepdim=True) - least) / beta).exp().masked_fill(~word_mask, 0)
+    kernel = ((least.masked_fill(~word_mask, 0)[:, :, None] - cost) / beta).exp().masked_fill_(~mask, 0)     # (B, L, P)
     tiny = torch.finfo(cost.dtype).tiny
-    # The first weighing is of kernels with their least cost, relative to the pair's.
-    least = least.squeeze(2)
-    lowest = least.masked_fill(~word_mask, torch.inf).amin(dim=1, keepdim=True)
-    weight = word_mass * torch.exp((lowest - least) / beta)                        # (B, L)
+    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
+    weight = word_mass * start
     factor, u = mask.to(cost.dtype), word_mask.to(cost.dtype)
-    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps between two foldings
     for step in range(1, iterations + 1):
         factor.mul_(kernel)
         before = u

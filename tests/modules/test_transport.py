@@ -4,7 +4,9 @@ import ot
 import pytest
 import torch
 
+from kovilt.modules import WPAHead
 from kovilt.modules.transport import ipot, transport_cost, transport_distance
+from tools.benchmark.transport import exact_plans, published_ipot, random_states
 
 PAIRS, WORDS, PATCHES = 6, 8, 30
 
@@ -36,6 +38,26 @@ def test_distance_is_close_to_the_exact_one(shared_direction, beta, iterations, 
     plan = ipot(cost, word_mask, patch_mask, beta=beta, iterations=iterations)
     distance, truth = transport_distance(cost, plan).numpy(), exact(cost, word_mask, patch_mask)
     assert (np.abs(distance - truth) / truth).max() < bound
+
+
+@pytest.mark.parametrize('shared_direction', [0.0, 2.0])
+@pytest.mark.parametrize('beta, iterations', [(0.5, 50), (0.5, 3), (0.1, 50), (0.05, 30)])
+def test_the_plan_is_that_of_the_published_loop(shared_direction, beta, iterations):
+    cost, word_mask, patch_mask = make_pairs(shared_direction=shared_direction)
+    expected = published_ipot(cost.double(), word_mask, patch_mask, beta=beta, iterations=iterations)
+    plan = ipot(cost, word_mask, patch_mask, beta=beta, iterations=iterations)
+    torch.testing.assert_close(plan.double(), expected, rtol=0, atol=1e-6)
+
+
+def test_the_default_is_within_one_percent_of_the_exact_distance_where_the_published_setting_is_not():
+    words, word_mask, patches, patch_mask = random_states(pairs=6, width=768, direction=2.3)
+    head, cost = WPAHead(), transport_cost(words, patches)
+    truth = transport_distance(cost, exact_plans(cost, word_mask, patch_mask))
+    errors = {
+        iterations: (transport_distance(cost, ipot(cost, word_mask, patch_mask, beta=beta, iterations=iterations))
+                     / truth - 1).abs()
+        for beta, iterations in ((head.beta, head.iterations), (0.5, 50))}
+    assert errors[head.iterations].max() < 0.01 and errors[50].median() > 0.04
 
 
 def test_inner_iterations_bring_the_marginals_closer_and_keep_the_distance():

@@ -14,15 +14,17 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # also without installation
 
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WORDS, PATCHES, PADDED = (5, 20), (144, 240), 40
 DIRECTIONS = {'isotropic': 0.0, 'anisotropic': 2.3}  # length of the shared part of a state over that of its own
@@ -39,6 +41,8 @@ def parse_args() -> argparse.Namespace:
 
 def random_states(pairs: int, width: int, direction: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Words (B, L, D), their mask (B, L), patches (B, P, D), their mask (B, P)."""
+    import torch
+
     chance = torch.Generator().manual_seed(0)
     shared = torch.randn(pairs, 1, width, generator=chance) * direction
     states = []
@@ -48,9 +52,7 @@ def random_states(pairs: int, width: int, direction: float) -> tuple[Tensor, Ten
     return tuple(states)
 
 
-def published_ipot(
-    cost: Tensor, word_mask: Tensor, patch_mask: Tensor, *, beta: float, iterations: int
-) -> Tensor:
+def published_ipot(cost: Tensor, word_mask: Tensor, patch_mask: Tensor, *, beta: float, iterations: int) -> Tensor:
     """The loop of UNITER and ViLT, step by step, with one inner iteration (more crash there); plans (B, L, P)."""
     pairs, words, patches = cost.shape
     outside = ~(word_mask[:, :, None] & patch_mask[:, None, :]).transpose(1, 2)                       # (B, P, L)
@@ -58,8 +60,8 @@ def published_ipot(
     patch_count = patch_mask.sum(dim=1).to(cost.dtype)[:, None, None]
     word_pad, patch_pad = (~word_mask * 1e4)[:, None], (~patch_mask * 1e4)[:, None]
     sigma = (1 / word_count.squeeze(2)).expand(pairs, words).masked_fill(~word_mask, 0)
-    plan = torch.ones(pairs, patches, words, dtype=cost.dtype).masked_fill(outside, 0)
-    kernel = torch.exp(-cost.transpose(1, 2) / beta).masked_fill(outside, 0)
+    plan = cost.new_ones(pairs, patches, words).masked_fill(outside, 0)
+    kernel = (-cost.transpose(1, 2) / beta).exp().masked_fill(outside, 0)
     for _ in range(iterations):
         q = kernel * plan
         delta = 1 / (patch_count * q.matmul(sigma.view(pairs, words, 1)).view(pairs, 1, patches) + patch_pad)
@@ -72,6 +74,7 @@ def exact_plans(cost: Tensor, word_mask: Tensor, patch_mask: Tensor) -> Tensor:
     """By POT's network simplex, pair by pair; (B, L, P)."""
     import numpy as np
     import ot
+    import torch
 
     plans = np.zeros(cost.shape, np.float32)
     for i, (words, patches) in enumerate(zip(word_mask.sum(1).tolist(), patch_mask.sum(1).tolist(), strict=True)):
@@ -81,11 +84,16 @@ def exact_plans(cost: Tensor, word_mask: Tensor, patch_mask: Tensor) -> Tensor:
 
 
 def padded(cost: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """As published training has them: every batch is padded to the longest text that there may be."""
+    from torch.nn import functional as F
+
     more = PADDED - cost.shape[1]
-    return torch.nn.functional.pad(cost, (0, 0, 0, more)), torch.nn.functional.pad(word_mask, (0, more))
+    return F.pad(cost, (0, 0, 0, more)), F.pad(word_mask, (0, more))
 
 
 def main(args: argparse.Namespace) -> None:
+    import torch
+
     from kovilt.modules import WPAHead
     from kovilt.modules.transport import ipot, transport_cost, transport_distance
 
@@ -94,6 +102,7 @@ def main(args: argparse.Namespace) -> None:
     head = WPAHead()
     paper, ours = dict(beta=0.5, iterations=50), dict(beta=head.beta, iterations=head.iterations)
     print(f'{args.pairs} pairs, width {args.width}, {torch.get_num_threads()} threads')
+    defaults = '{beta}, {iterations}'.format(**ours)
     for name, direction in DIRECTIONS.items():
         words, word_mask, patches, patch_mask = random_states(args.pairs, args.width, direction)
         cost = transport_cost(words, patches)
@@ -112,14 +121,16 @@ def main(args: argparse.Namespace) -> None:
         truth = transport_distance(cost, plans['exact (ot.emd)'])
         first = statistics.median(seconds['published'])
         print(f'\n{name}: exact distance {truth.mean():.3f}, mean cost {_mean_cost(cost, word_mask, patch_mask):.3f}')
-        print('| plan | beta, iterations | median error | largest | patch mass | ms | ratio |\n|---|---|---|---|---|---|---|')
+        print('| plan | beta, iterations | median error | largest | patch mass off by | ms | ratio |')
+        print('|---|---|---|---|---|---|---|')
         for kind, plan in plans.items():
             error = (transport_distance(cost, plan) / truth - 1).abs() * 100
             wrong = (plan.sum(dim=1) - patch_mask / patch_mask.sum(dim=1, keepdim=True)).abs().max()
-            how = {'exact (ot.emd)': '', 'kovilt, default': '{beta}, {iterations}'.format(**ours)}.get(kind, '0.5, 50')
+            how = {'exact (ot.emd)': '', 'kovilt, default': defaults}.get(kind, '0.5, 50')
             middle = statistics.median(seconds[kind])
-            print(f'| {kind} | {how} | {error.median():.2f} % | {error.max():.2f} % | {wrong:.0e} | {middle * 1e3:.1f} | '
-                  f'{first / middle:.2f} |')
+            print(
+                f'| {kind} | {how} | {error.median():.2f} % | {error.max():.2f} % | {wrong:.0e} | '
+                f'{middle * 1e3:.1f} | {first / middle:.2f} |')
     words, patches = words.requires_grad_(), patches.requires_grad_()
     matched = torch.arange(args.pairs) % 2 == 0
     whole = [
@@ -128,7 +139,7 @@ def main(args: argparse.Namespace) -> None:
     print(f'\nthe whole objective, forward and backward: {statistics.median(whole) * 1e3:.0f} ms')
 
 
-def _seconds(run) -> float:
+def _seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
