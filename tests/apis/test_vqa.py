@@ -138,6 +138,11 @@ def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_
     assert len(encoded) == 6                                        # two pictures are kept, the oldest go
 
 
+def test_transformers_says_nothing_of_a_model_type_that_is_not_its_own(prefix_folder, caplog):
+    VQAInferencer(prefix_folder, device='cpu')
+    assert caplog.text == ''
+
+
 def test_other_models_keep_no_picture_and_a_silly_number_is_named(ask, prefix_folder):
     assert ask._kept is None
     for number in (-1, 1.5, True):
