@@ -25,7 +25,8 @@ def ipot(
     their mass exactly, patches nearly, and the less so the smaller beta is.
 
     The published loop rescales the whole plan twice in every step. Here the plan is held as u * factor * v, u of words
-    and v of patches: a step multiplies the factor by the kernel and weighs it twice; only every 20 * beta steps are u and v folded into it, before float32 ends.
+    and v of patches: a step multiplies the factor by the kernel and weighs it twice. Only every 20 * beta steps, before
+    they outgrow float32, u and v are folded into it.
 
     Args:
         cost: float32 or float64 (B, L, P), 0 to 2.
