@@ -13,8 +13,11 @@ from PIL import Image
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
+from kovilt.modules.prefix import EncodedPictures, PrefixViLT
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA, build_pipelines, load_trained
+
+from .kept import KeptPictures
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
@@ -28,7 +31,8 @@ class VQAInferencer:
     >>> ask = VQAInferencer('work_dirs/quickstart/model')
     >>> ask('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
 
-    The same question about the same picture gets the same answer, alone or among others.
+    The same question about the same picture gets the same answer, alone or among others. A model whose encoder is
+    `PrefixViLT` looks at a picture once: later questions about it, in this call or the next ones, cost their words.
 
     Args:
         model: a model folder, also one with a graph (ONNX, .pt2); a checkpoint (.pth) of training; or a work folder,
@@ -38,6 +42,8 @@ class VQAInferencer:
         batch_size: pairs that are computed together.
         tokenizer: a tokenizer's folder or file, when a checkpoint's config names one that has moved.
         trust: a graph in a .pt2 file may be run. It is a program: say so only of one from people you trust.
+        kept_pictures: how many pictures, the last that were asked about, a `PrefixViLT` keeps encoded on the device
+            between calls; at base size one takes up to 17 MB. Other models keep none.
 
     Raises:
         KoviltError: no such model, a damaged one, or one that does not answer questions.
@@ -52,6 +58,7 @@ class VQAInferencer:
         batch_size: int = 32,
         tokenizer: str | None = None,
         trust: bool = False,
+        kept_pictures: int = 16,
     ) -> None:
         if batch_size < 1:
             raise KoviltError(f'batch_size={batch_size}: at least one pair is computed at a time')
@@ -65,6 +72,8 @@ class VQAInferencer:
         except (RuntimeError, AssertionError) as error:
             raise KoviltError(f'device {device}: {str(error).splitlines()[0]}') from error
         self._image_steps, self._text_steps = build_pipelines(trained)
+        looks_once = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
+        self._kept = KeptPictures(kept_pictures) if looks_once else None
         self._collate = FUNCTIONS.get('PairCollate')
 
     @property
@@ -110,13 +119,16 @@ class VQAInferencer:
         for start in range(0, count, self.batch_size):
             chosen = order[start : start + self.batch_size]
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
-            images = {n: images.get(n) or self._read_picture(n, pictures[n]) for n in needed}
+            images = {n: images.get(n) or self._look(n, pictures[n]) for n in needed}
             samples = [
                 dict(texts[text], image=images[picture], image_id=picture, sample_seed=0)
                 for picture, text in (pairs[i] for i in chosen)
             ]
+            (batch,) = self._collate(samples)
+            if self._kept is not None:
+                batch['encoded_pictures'] = EncodedPictures.joined([image['encoded'] for image in images.values()])
             with torch.inference_mode():
-                predictions = self.model(self._collate(samples)[0], mode='predict')
+                predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
                 results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}
         return results
@@ -138,6 +150,19 @@ class VQAInferencer:
         if read < said:
             warnings.warn(f'question {number}: only its first {read} of {said} words are read', stacklevel=3)
         return {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
+
+    def _look(self, number: int, picture: Picture) -> dict[str, Any]:
+        """The patches and the grid of a picture; of a model that looks once, its grid and what it was encoded as."""
+        if self._kept is None:
+            return self._read_picture(number, picture)
+        return self._kept.get(picture, lambda: self._read_picture(number, picture), self._encode)
+
+    @torch.inference_mode()
+    def _encode(self, image: dict[str, Any]) -> EncodedPictures:
+        """Each picture alone, so that what else is asked about does not change a bit of it, nor whether it was kept."""
+        batch = self.model.data_preprocessor(dict(patches=torch.from_numpy(image['patches'])))
+        pictures = self.model.encoder.embed_pictures(batch['patches'], torch.tensor([image['grid']]))
+        return pictures.without_states()
 
     def _read_picture(self, number: int, picture: Picture) -> dict[str, Any]:
         """The patches and the grid of a picture."""

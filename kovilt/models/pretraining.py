@@ -8,8 +8,11 @@ from torch import Tensor
 
 from kovilt.models.base import Batch, KoviltModel
 from kovilt.modules.packing import Read
+from kovilt.modules.prefix import EncodedPictures
 from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
+
+Pictures = Tensor | EncodedPictures        # what an encoder makes of the pictures of a batch, as it wants them back
 
 
 class PreTrainingModel(KoviltModel):
@@ -28,10 +31,10 @@ class ViLTForPreTraining(PreTrainingModel):
     """ViLT with the three objectives of section 3, in two passes over each batch.
 
     (a) damaged captions with their pictures: masked words; (b) whole captions, half of them with another picture:
-    matching and alignment. Pictures are embedded once for both.
+    matching and alignment. Pictures are embedded, and by `PrefixViLT` encoded, once for both.
 
     Args:
-        encoder: config of `ViLT`.
+        encoder: config of `ViLT` or `PrefixViLT`.
         mlm_head: config of `MLMHead`, or None to leave masked words out.
         itm_head: config of `ITMHead`, or None.
         wpa_head: config of `WPAHead`, or None; it shares the pass of `itm_head` and needs it.
@@ -83,18 +86,18 @@ class ViLTForPreTraining(PreTrainingModel):
             losses |= self._matching(batch, pictures)
         return losses
 
-    def _masked_words(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+    def _masked_words(self, batch: Batch, pictures: Pictures) -> dict[str, Tensor]:
         damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
         states = self._encode(batch, pictures, damaged, batch['image_index'], read='words')
         return self.mlm_head.loss(states.rows, states.packing.take_words(labels))
 
-    def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+    def _matching(self, batch: Batch, pictures: Pictures) -> dict[str, Tensor]:
         per_pair = ('input_ids', 'text_mask', 'word_ids', 'image_index', 'sample_seed')
         batch = dict(batch, **{key: batch[key][::self.matching_every] for key in per_pair})
         image_index, matched = self.itm_head.draw_partners(
             batch['image_index'], batch['image_id'], batch['sample_seed'])
         states = self._encode(batch, pictures, batch['input_ids'], image_index, read='pooled', align=True)
-        matched = matched.to(pictures.device)
+        matched = matched.to(states.rows.device)
         losses = self.itm_head.loss(self.encoder.pool(states), matched)
         if self.wpa_head:
             losses |= self.wpa_head.loss(*self._aligned(batch, states), matched)
@@ -110,7 +113,7 @@ class ViLTForPreTraining(PreTrainingModel):
     def _encode(
         self,
         batch: Batch,
-        pictures: Tensor,
+        pictures: Pictures,
         input_ids: Tensor,
         image_index: Tensor,
         read: Read,

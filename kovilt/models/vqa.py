@@ -65,10 +65,16 @@ class AnsweringModel(KoviltModel):
 
 @MODELS.register_module()
 class ViLTForVQA(AnsweringModel):
-    """ViLT with an answer head on the pooled text [CLS]; `encoder` is the config of a `ViLT`."""
+    """ViLT with an answer head on the pooled text [CLS]; `encoder` is the config of a `ViLT` or `PrefixViLT`."""
 
     def pooled(self, batch: Batch) -> Tensor:
-        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        """As in `AnsweringModel`.
+
+        A batch that has `encoded_pictures`, what the encoder's `embed_pictures` once made of them, needs no patches.
+        """
+        pictures = batch.get('encoded_pictures')
+        if pictures is None:
+            pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
         return self.encoder.pool(self.encoder(
             input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
             image_index=batch['image_index'], read='pooled'))

@@ -4,6 +4,7 @@ from kovilt.modules.heads.itm import ITMHead
 from kovilt.modules.heads.mlm import MLMHead
 from kovilt.modules.heads.vqa import VQAHead
 from kovilt.modules.heads.wpa import WPAHead
+from kovilt.modules.prefix import PrefixViLT
 from kovilt.modules.vilt import ViLT
 
-__all__ = ['ITMHead', 'MLMHead', 'PatchEmbedder', 'TextEmbedder', 'VQAHead', 'ViLT', 'WPAHead']
+__all__ = ['ITMHead', 'MLMHead', 'PatchEmbedder', 'PrefixViLT', 'TextEmbedder', 'VQAHead', 'ViLT', 'WPAHead']

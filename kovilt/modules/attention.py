@@ -30,14 +30,28 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, packing: Packing, read: Read = 'all', rows: Tensor | None = None) -> Tensor:
         """x (T, D); `rows` (R,) are packing.rows(read) when not all rows ask; returns (R, D)."""
+        return self.attend(*self.project(x, rows), packing, read)
+
+    def project(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the `rows` (R,) of x (T, D), or all, ask: (R, h, D/h); keys and values of every row: (T, 2, h, D/h)."""
         if rows is None:
-            q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)   # each (T, h, D/h)
-        else:                                           # keys and values of every row, questions of few
-            d = x.shape[-1]
-            q = F.linear(x.index_select(0, rows), self.qkv.weight[:d], self.qkv.bias[:d])
-            q = q.unflatten(-1, (self.num_heads, -1))                                # (R, h, D/h)
-            kv = F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:])
-            k, v = kv.unflatten(-1, (2, self.num_heads, -1)).unbind(1)
+            qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))                 # (T, 3, h, D/h)
+            return qkv[:, 0], qkv[:, 1:]
+        return self.queries(x.index_select(0, rows)), self.keys_values(x)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """x (R, D); returns (R, h, D/h)."""
+        d = x.shape[-1]
+        return F.linear(x, self.qkv.weight[:d], self.qkv.bias[:d]).unflatten(-1, (self.num_heads, -1))
+
+    def keys_values(self, x: Tensor) -> Tensor:
+        """x (T, D); returns (T, 2, h, D/h)."""
+        d = x.shape[-1]
+        return F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:]).unflatten(-1, (2, self.num_heads, -1))
+
+    def attend(self, q: Tensor, kv: Tensor, packing: Packing, read: Read) -> Tensor:
+        """What q (R, h, D/h), the rows that `read` keeps, take from kv (T, 2, h, D/h) of their pairs; (R, D)."""
+        k, v = kv.unbind(1)
         attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_runs
         return self.dropout(self.proj(attend(q, k, v, packing, read).flatten(1)))
 

@@ -36,7 +36,7 @@ class Packing:
     `text_lengths`, `patch_counts` and `image_index`; nothing here ever waits for an accelerator.
 
     Args:
-        text_lengths: int64 (B,), words of each pair with its [CLS] and [SEP]; at least 1.
+        text_lengths: int64 (B,), words of each pair with its [CLS] and [SEP]; 0 of all pairs for pictures alone.
         patch_counts: int64 (I,), patches of each picture; 0 = no picture was given.
         image_index: int64 (B,), the picture of each pair.
         device: where the index tensors are needed.
@@ -115,6 +115,11 @@ class Packing:
             back = back if read == 'pooled' else self._filled(back)
             self._rectangles[read] = self.move(index), self.move(inside), self.move(back)
         return self._rectangles[read]
+
+    def picture_rows(self) -> Tensor:
+        """Where pairs of a picture alone, without words, have come to lie: those of picture 0, then of 1, ...; (T,)."""
+        picture, place = ramp(self.patch_counts + 1)
+        return self.move(self.starts[picture] + place)
 
     def take_words(self, per_word: Tensor) -> Tensor:
         """The real words of a padded host tensor (B, L), in packed order and still on the host, (W,)."""

@@ -64,5 +64,9 @@ class Block(nn.Module):
         """x (T, D); returns the rows that `read` keeps, (R, D). The others serve as keys and values only."""
         rows = None if read == 'all' else packing.rows(read)
         attended = self.attn(self.norm1(x), packing, read, rows)
-        x = attended + (x if rows is None else x.index_select(0, rows))
+        return self.update(x if rows is None else x.index_select(0, rows), attended)
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """x (R, D) with what its attention brought, (R, D), and what the MLP makes of both."""
+        x = attended + x
         return x + self.mlp(self.norm2(x))

@@ -132,13 +132,8 @@ class ViLT(nn.Module):
         Raises:
             ValueError: a text is longer than max_text_len.
         """
-        text_lengths = text_mask.sum(dim=1)
-        if (longest := int(text_lengths.max())) > self.max_text_len:
-            raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        packing = Packing(
-            text_lengths, grids.prod(dim=1), image_index, pictures.device, round_rows=rounds_rows(pictures.device))
-        words = self.text(packing.move(packing.take_words(input_ids)), packing.move(packing.word_position))
-        words = words + self.modality_embed.weight[0]
+        packing = self.lay_out(text_mask, grids, image_index, pictures.device)
+        words = self.embed_words(input_ids, packing)
         x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)        # (T, D)
         inner = None
         for number, block in enumerate(self.blocks[:-1], 1):
@@ -146,6 +141,18 @@ class ViLT(nn.Module):
             if number == inner_block:
                 inner = F.layer_norm(x, x.shape[-1:])
         return ViLTStates(self.norm(self.blocks[-1](x, packing, read)), packing, read, inner)
+
+    def lay_out(self, text_mask: Tensor, grids: Tensor, image_index: Tensor, device: torch.device) -> Packing:
+        """The packed layout of the pairs that `forward` is given; ValueError as there."""
+        text_lengths = text_mask.sum(dim=1)
+        if (longest := int(text_lengths.max())) > self.max_text_len:
+            raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
+        return Packing(text_lengths, grids.prod(dim=1), image_index, device, round_rows=rounds_rows(device))
+
+    def embed_words(self, input_ids: Tensor, packing: Packing) -> Tensor:
+        """The embedded words of padded host ids (B, L), in packed order, (W, D)."""
+        words = self.text(packing.move(packing.take_words(input_ids)), packing.move(packing.word_position))
+        return words + self.modality_embed.weight[0]
 
     def pool(self, states: ViLTStates) -> Tensor:
         """tanh(Linear(text [CLS])), (B, D)."""

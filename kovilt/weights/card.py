@@ -102,6 +102,8 @@ def _elsewhere(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) ->
         return _GRAPH.format(
             file=f'model.{graph["format"]}', inputs=graph['inputs'], difference=graph['largest_difference'],
             pixels=3 * config['patch_size'] ** 2, answers=len(config['id2label']))
+    if config['model_type'] != 'vilt':
+        return 'Its patches do not attend to words, as they do in HuggingFace\'s ViLT: transformers refuses it.'
     if 'id2label' in config:
         return _ELSEWHERE.format(name=name)
     return f'HuggingFace transformers opens it as `{config["architectures"][0]}`, without the matching head.'

@@ -11,6 +11,10 @@
 `transformers.ViltForQuestionAnswering.from_pretrained(folder)` opens it, and so does `kovilt.apis.VQAInferencer`.
 Nothing in it is executed on loading: JSON and safetensors only.
 
+With the encoder `PrefixViLT`, which computes something else on the same parameters, the folder is for kovilt alone:
+config.json declares a model type of its own, and the weights lie in prefix_model.safetensors, because transformers only
+warns of another type and then answers, differently.
+
 For other runtimes the weights can be replaced by a graph, model.onnx or model.pt2, which answers but cannot be trained.
 """
 
@@ -34,6 +38,7 @@ from torch import Tensor
 
 import kovilt
 from kovilt.errors import KoviltError
+from kovilt.modules import PrefixViLT
 from kovilt.registry import MODELS
 
 from .card import model_card
@@ -45,6 +50,7 @@ FORMAT = 1
 NORMALIZER = 'normalize_korean'
 _ARCHITECTURES = {'ViLTForVQA': 'ViltForQuestionAnswering', 'ViLTForPreTraining': 'ViltForMaskedLM'}
 _WEIGHTS, _OWN_WEIGHTS, _INFO, _CARD = 'model.safetensors', 'kovilt_heads.safetensors', 'kovilt.json', 'README.md'
+_PREFIX_WEIGHTS = 'prefix_model.safetensors'
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def save_model_folder(
         if graph is not None:
             said['graph'] = dict(graph(part))
         else:
-            save_file(theirs, part / _WEIGHTS, metadata={'format': 'pt'})
+            save_file(theirs, part / _weights_file(model), metadata={'format': 'pt'})
             if own:
                 save_file(own, part / _OWN_WEIGHTS, metadata={'format': 'pt'})
         config = _huggingface_config(model, kind, tokenizer.pad_token_id)
@@ -189,20 +195,25 @@ def _read_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
     except (KeyError, TypeError, ValueError) as error:
         raise KoviltError(f'{path / _INFO}: its model cannot be built ({error})') from error
 
-    state = _read_weights(path / _WEIGHTS)
+    weights = path / _weights_file(model)
+    state = _read_weights(weights)
     if (path / _OWN_WEIGHTS).is_file():
         state |= _read_weights(path / _OWN_WEIGHTS)
-    state = from_huggingface(state, source=str(path / _WEIGHTS))
-    _check_finite(state, str(path / _WEIGHTS))
+    state = from_huggingface(state, source=str(weights))
+    _check_finite(state, str(weights))
     wanted = _weights(model)
     for key in [*wanted, *(key for key in state if key not in wanted)]:
         shapes = [tuple(tensors[key].shape) if key in tensors else 'missing' for tensors in (state, wanted)]
         if shapes[0] != shapes[1]:
-            raise KoviltError(f'{path / _WEIGHTS}: {key} is {shapes[0]}, but the model of {_INFO} has {shapes[1]}')
+            raise KoviltError(f'{weights}: {key} is {shapes[0]}, but the model of {_INFO} has {shapes[1]}')
     model.load_state_dict(state, strict=False)
     if 'vqa_head' in model_cfg:
         model.answers = _read_answers(path, model.vqa_head.num_answers)
     return model.eval()
+
+
+def _weights_file(model: BaseModel) -> str:
+    return _PREFIX_WEIGHTS if isinstance(model.encoder, PrefixViLT) else _WEIGHTS
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
@@ -231,11 +242,12 @@ def check_kind(found: str | None, kind: str | tuple[str, ...] | None, source: st
 
 
 def _huggingface_config(model: BaseModel, kind: str, pad_token_id: int) -> dict[str, Any]:
-    """The fields of ViltConfig, read off the model itself."""
+    """The fields of ViltConfig, read off the model itself; what HuggingFace's ViLT cannot compute has its own type."""
     encoder = model.encoder
+    prefix = isinstance(encoder, PrefixViLT)
     config = {
-        'architectures': [_ARCHITECTURES[kind]],
-        'model_type': 'vilt',
+        'architectures': [kind if prefix else _ARCHITECTURES[kind]],
+        'model_type': 'kovilt_prefix_vilt' if prefix else 'vilt',
         'vocab_size': encoder.vocab_size,
         'type_vocab_size': 2,
         'modality_type_vocab_size': 2,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kovilt.errors import KoviltError
 from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA, rank_answers
+from kovilt.modules import PrefixViLT
 from kovilt.modules.packing import starts_of
 from kovilt.modules.transformer import Block
 
@@ -59,6 +60,10 @@ class RectangularVQA(nn.Module):
         x = torch.cat([words, torch.cat([cls, seen], dim=1) + encoder.modality_embed.weight[1]], dim=1)    # (B, N, D)
         # As sure as the text's [CLS], the image CLS is there.
         mask = torch.cat([text_mask, text_mask[:, :1], place < self.counts[grid_index, None]], dim=1)      # (B, N)
+        mask = mask[:, None]                                               # (B, 1, N): whoever asks
+        if isinstance(encoder, PrefixViLT):
+            place, words = torch.arange(mask.shape[2]), input_ids.shape[1]
+            mask = mask & ((place[:, None] < words) | (place >= words))    # (B, N, N): patches do not ask words
         for block in encoder.blocks[:-1]:
             x = _run_block(block, x, mask)
         x = _run_block(encoder.blocks[-1], x, mask, asked=1)               # nobody reads more than the text's [CLS]
@@ -66,10 +71,10 @@ class RectangularVQA(nn.Module):
 
 
 def _run_block(block: Block, x: Tensor, mask: Tensor, asked: int | None = None) -> Tensor:
-    """What `Block` does, for x (B, N, D) and mask (B, N); returns the first `asked` rows of each pair, or all."""
+    """What `Block` does, for x (B, N, D), mask (B, 1 or N, N); returns the first `asked` rows of each pair, or all."""
     attn = block.attn
     q, k, v = attn.qkv(block.norm1(x)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)   # (B, h, N, D/h)
-    y = F.scaled_dot_product_attention(q[:, :, :asked], k, v, attn_mask=mask[:, None, None])
+    y = F.scaled_dot_product_attention(q[:, :, :asked], k, v, attn_mask=mask[:, None, :asked])
     x = x[:, :asked] + attn.proj(y.transpose(1, 2).flatten(2))
     return x + block.mlp(block.norm2(x))
 

@@ -94,6 +94,62 @@ def test_a_shared_picture_is_read_and_packed_once(ask, tmp_path, monkeypatch):
     assert [len(batch['grids']) for (batch,) in packed] == [1, 2]      # three times file, then file, other, other
 
 
+@pytest.fixture(scope='module')
+def prefix_folder(tmp_path_factory):
+    return save_model_folder(
+        tiny_model(type='PrefixViLT'), tiny_tokenizer(), tmp_path_factory.mktemp('models') / 'prefix',
+        model_cfg=tiny_config(type='PrefixViLT'), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
+
+
+def test_a_kept_picture_gives_the_very_answers_of_one_looked_at_again(prefix_folder, tmp_path):
+    file = tmp_path / 'room.png'
+    Image.fromarray(picture(1, 64, 32)).save(file)
+    pictures = [picture(0), file, picture(2), file, picture(0), file]
+    questions = [*QUESTIONS, QUESTIONS[1], QUESTIONS[0]]
+    forgetful, keen = (VQAInferencer(prefix_folder, device='cpu', batch_size=4, kept_pictures=n) for n in (0, 16))
+    expected = forgetful(pictures, questions)
+    assert keen(pictures, questions) == expected and keen(pictures, questions) == expected
+    assert forgetful(pictures, questions) == expected and len({result['score'] for result in expected}) == 6
+    for i in (1, 4):                                                # after other questions, too
+        assert keen(pictures[i], questions[i]) == forgetful(pictures[i], questions[i])
+        assert close(keen(pictures[i], questions[i]), expected[i:i + 1])
+
+
+def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_path, monkeypatch):
+    file = tmp_path / 'room.png'
+    Image.fromarray(picture(1)).save(file)
+    ask = VQAInferencer(prefix_folder, device='cpu', kept_pictures=2)
+    read, encoded, encoder = [], [], ask.model.encoder
+    read_picture, embed_pictures = ask._read_picture, encoder.embed_pictures
+    monkeypatch.setattr(ask, '_read_picture', lambda n, p: read.append(n) or read_picture(n, p))
+    monkeypatch.setattr(encoder, 'embed_pictures', lambda p, g: encoded.append(g) or embed_pictures(p, g))
+    first = ask(file, QUESTIONS)
+    assert (len(read), len(encoded)) == (1, 1) and ask(str(file), QUESTIONS) == first
+    assert (len(read), len(encoded)) == (1, 1)                      # a file is not even read again
+    ask(picture(1), QUESTIONS[0])
+    ask(picture(1), QUESTIONS[1])
+    assert (len(read), len(encoded)) == (3, 2)                      # an array is known by its pixels
+    Image.fromarray(picture(9)).save(file)
+    assert ask(file, QUESTIONS) != first and len(encoded) == 3      # another picture under the old name
+    ask(picture(1), QUESTIONS[0])
+    assert len(encoded) == 3
+    ask([picture(2), picture(3)], QUESTIONS[0])
+    ask(picture(1), QUESTIONS[0])
+    assert len(encoded) == 6                                        # two pictures are kept, the oldest go
+
+
+def test_transformers_says_nothing_of_a_model_type_that_is_not_its_own(prefix_folder, caplog):
+    VQAInferencer(prefix_folder, device='cpu')
+    assert caplog.text == ''
+
+
+def test_other_models_keep_no_picture_and_a_silly_number_is_named(ask, prefix_folder):
+    assert ask._kept is None
+    for number in (-1, 1.5, True):
+        with pytest.raises(KoviltError, match='kept_pictures='):
+            VQAInferencer(prefix_folder, device='cpu', kept_pictures=number)
+
+
 def test_topk_is_clipped_to_the_answers(ask):
     assert len(ask(picture(0), QUESTIONS[0], topk=2)[0]['topk']) == 2
     assert len(ask(picture(0), QUESTIONS[0], topk=99)[0]['topk']) == len(ANSWERS)

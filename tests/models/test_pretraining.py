@@ -54,6 +54,19 @@ def test_alignment_ignores_the_exchange_and_carries_every_word():
     torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize('block', [None, 1])
+def test_a_picture_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
+    config = tiny_config('ViLTForPreTraining', type='PrefixViLT', drop_rate=0.0)
+    model = MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=block)))
+    seen, embed = [], model.encoder.embed_pictures
+    monkeypatch.setattr(model.encoder, 'embed_pictures', lambda *pictures: seen.append(pictures) or embed(*pictures))
+    model.parse_losses(model(make_batch(8), mode='loss'))[0].backward()
+    assert len(seen) == 1
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    plan, word_mask, _ = model.align(make_batch(6))
+    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+
+
 def test_an_inner_block_may_be_aligned():
     torch.manual_seed(0)
     config = tiny_config('ViLTForPreTraining')
@@ -95,8 +108,9 @@ def test_alignment_without_matching_is_refused():
         MODELS.build(dict(tiny_config('ViLTForPreTraining'), itm_head=None))
 
 
-def test_bfloat16_autocast_trains_with_transport_in_float32():
-    model = tiny_model('ViLTForPreTraining')
+@pytest.mark.parametrize('encoder', ['ViLT', 'PrefixViLT'])
+def test_bfloat16_autocast_trains_with_transport_in_float32(encoder):
+    model = tiny_model('ViLTForPreTraining', type=encoder)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = model(make_batch(8), mode='loss')
     exact = model(make_batch(8), mode='loss')

@@ -21,7 +21,7 @@ from tiny_models import (
     tiny_tokenizer,
     word_scores,
 )
-from transformers import ViltForMaskedLM, ViltForQuestionAnswering
+from transformers import AutoConfig, AutoModel, ViltForMaskedLM, ViltForQuestionAnswering, ViltModel
 
 from kovilt.errors import KoviltError
 from kovilt.weights import from_huggingface, load_model_folder, save_model_folder, to_huggingface
@@ -78,6 +78,21 @@ def test_transformers_guesses_the_same_words(tmp_path, activation):
     batch, inputs = tiny_pairs()
     scores, mask = word_scores(ours, batch), batch['text_mask']
     torch.testing.assert_close(theirs(**inputs).logits[mask], scores[mask], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['ViLTForVQA', 'ViLTForPreTraining'])
+def test_transformers_refuses_what_it_would_compute_differently(tmp_path, kind):
+    model, model_cfg = tiny_model(kind, type='PrefixViLT'), tiny_config(kind, type='PrefixViLT')
+    folder = save(tmp_path / 'prefix', kind, model=model, model_cfg=model_cfg)
+    for auto in (AutoConfig, AutoModel):
+        with pytest.raises(ValueError, match='kovilt_prefix_vilt'):
+            auto.from_pretrained(folder)
+    for named in (ViltModel, ViltForQuestionAnswering, ViltForMaskedLM):
+        with pytest.raises(OSError, match='no file named model.safetensors'):
+            named.from_pretrained(folder)
+    assert 'transformers refuses it' in (folder / 'README.md').read_text(encoding='utf-8')
+    ours, theirs = model.state_dict(), load_model_folder(folder).model.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 @pytest.mark.parametrize('kind', ['ViLTForVQA', 'ViLTForPreTraining'])

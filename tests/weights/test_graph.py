@@ -22,9 +22,9 @@ def make_batch():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_its_scores_are_those_of_the_packed_model(activation):
-    model, batch = tiny_model(activation=activation), make_batch()
+@pytest.mark.parametrize('encoder', [dict(), dict(activation='relu'), dict(type='PrefixViLT')], ids=str)
+def test_its_scores_are_those_of_the_packed_model(encoder):
+    model, batch = tiny_model(**encoder), make_batch()
     graph = GraphVQA(lambda inputs: RectangularVQA(model, GRIDS)(**inputs), GRIDS, ANSWERS)
     expected = model.scores(model.data_preprocessor(batch))
     assert expected.std() > 0.1

@@ -102,11 +102,11 @@ def load_tokenizer(name_or_path: str | os.PathLike, *, korean: bool = True) -> P
 
 
 def _from_files(path: Path) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedConfig, PreTrainedTokenizerFast
 
     if path.is_dir():
         if (path / 'tokenizer.json').exists():
-            return AutoTokenizer.from_pretrained(str(path))
+            return AutoTokenizer.from_pretrained(str(path), config=PreTrainedConfig() if _is_ours(path) else None)
         if not (path / 'vocab.txt').exists():
             raise KoviltError(f'tokenizer {path}: the folder holds neither tokenizer.json nor vocab.txt')
         path = path / 'vocab.txt'
@@ -117,6 +117,12 @@ def _from_files(path: Path) -> PreTrainedTokenizerFast:
         return BertTokenizerFast.from_pretrained(str(path.parent))
     # `vocab`, not `vocab_file`: transformers 5 ignores the latter without a word and knows five pieces.
     return BertTokenizerFast(vocab=str(path), do_lower_case=False, strip_accents=False)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether its model is of a type that only kovilt has; transformers would warn of it, and reads words without."""
+    config = folder / 'config.json'
+    return config.exists() and '"model_type": "kovilt' in config.read_text(encoding='utf-8')
 
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:

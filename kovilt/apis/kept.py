@@ -1,0 +1,61 @@
+"""Pictures that were looked at and may be asked about again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from kovilt.errors import KoviltError
+from kovilt.modules.prefix import EncodedPictures
+
+Image = dict[str, Any]
+
+
+class KeptPictures:
+    """The last `most` pictures as their grid and what they were encoded as.
+
+    A file is known by its path, size and time of change, and then not even read again; any other picture by its
+    patches.
+    """
+
+    def __init__(self, most: int) -> None:
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            raise KoviltError(f'kept_pictures={most!r}: give how many pictures to keep, 0 for none')
+        self.most = most
+        self._images: OrderedDict[Hashable, Image] = OrderedDict()
+
+    def get(self, picture: Any, read: Callable[[], Image], encode: Callable[[Image], EncodedPictures]) -> Image:
+        """A picture as dict(patches=none of them, grid=..., encoded=...).
+
+        Args:
+            picture: a path, or an object that `read` knows how to read.
+            read: gives dict(patches=..., grid=...) of the picture.
+            encode: gives what is kept of those.
+        """
+        key = _file_version(picture)
+        if key in self._images:
+            return self._found(key)
+        image = read()
+        key = key or (tuple(image['grid']), hashlib.sha256(image['patches'].tobytes()).digest())
+        if key in self._images:
+            return self._found(key)
+        self._images[key] = image = dict(patches=image['patches'][:0], grid=image['grid'], encoded=encode(image))
+        if len(self._images) > self.most:
+            self._images.popitem(last=False)
+        return image
+
+    def _found(self, key: Hashable) -> Image:
+        self._images.move_to_end(key)
+        return self._images[key]
+
+
+def _file_version(picture: Any) -> Hashable | None:
+    """What changes whenever a picture's file does; None where there is no file."""
+    try:
+        status = os.stat(picture) if isinstance(picture, (str, os.PathLike)) else None
+    except (OSError, ValueError):
+        return None
+    return status and (os.path.abspath(picture), status.st_size, status.st_mtime_ns)
