@@ -6,6 +6,6 @@ Command: python tools/train.py configs/rooms/pretrain_alone.py --amp
 """
 _base_ = './pretrain.py'
 model = dict(
-    matching_every=16,                                 # one thing and one thing: there is little to match yet,
-    wpa_head=dict(loss_weight=0.1))                    # and four pairs a step at full weight are noise: docs/benchmarks.md
+    matching_every=16,                                 # one thing and one thing: there is little to match yet;
+    wpa_head=dict(loss_weight=0.1))                    # four pairs at full weight are noise: docs/benchmarks.md
 train_dataloader = dict(dataset=dict(data_root='{{$KOVILT_ROOMS_ALONE:data/rooms_alone}}/captions'))
