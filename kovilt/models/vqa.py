@@ -37,9 +37,10 @@ class AnsweringModel(KoviltModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.encoder = MODELS.build(encoder)
-        self.vqa_head = MODELS.build(dict(
-            vqa_head, hidden_size=self.encoder.hidden_size, pooled_size=self.encoder.pooled_size,
-            init_std=self.encoder.init_std))
+        sizes = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
+        if self.encoder.pooled_size != self.encoder.hidden_size:  # of most encoders a head need not know two sizes
+            sizes['pooled_size'] = self.encoder.pooled_size
+        self.vqa_head = MODELS.build(vqa_head | sizes)
         self.topk = topk
         self.answers: Sequence[str] = ()
 

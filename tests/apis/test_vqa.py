@@ -227,7 +227,7 @@ def test_a_checkpoint_answers_as_its_model_folder(ask, tmp_path):
     expected = ask(picture(0), QUESTIONS)
     for model in (checkpoint, tmp_path):
         assert VQAInferencer(model, device='cpu', batch_size=3)(picture(0), QUESTIONS) == expected
-    with pytest.raises(KoviltError, match='a ViLTForVQA is needed'):
+    with pytest.raises(KoviltError, match='a ViLTForVQA or METERForVQA is needed'):
         VQAInferencer(tiny_checkpoint(tmp_path / 'body', 'ViLTForPreTraining'))
     moved = (tmp_path / 'tokenizer').rename(tmp_path / 'moved')
     with pytest.raises(KoviltError, match='tokenizer'):
