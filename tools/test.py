@@ -66,6 +66,7 @@ def main(args: argparse.Namespace) -> None:
     if 'LOCAL_RANK' not in os.environ and args.local_rank is not None:
         os.environ['LOCAL_RANK'] = str(args.local_rank)
 
+    from kovilt.engine.distributed import end_process
     from kovilt.engine.hooks.run_record import environment, numbers, write_json
     from kovilt.registry import RUNNERS
 
@@ -80,6 +81,7 @@ def main(args: argparse.Namespace) -> None:
         }
         write_json(Path(work_dir) / 'metrics.json', report)
         print(f'{work_dir}/metrics.json')
+    end_process()
 
 
 if __name__ == '__main__':

@@ -85,9 +85,11 @@ def main(args: argparse.Namespace) -> None:
     if 'LOCAL_RANK' not in os.environ and args.local_rank is not None:
         os.environ['LOCAL_RANK'] = str(args.local_rank)
 
+    from kovilt.engine.distributed import end_process
     from kovilt.registry import RUNNERS
 
     RUNNERS.build(config).train()
+    end_process()
 
 
 if __name__ == '__main__':
