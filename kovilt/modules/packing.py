@@ -139,7 +139,7 @@ class Packing:
         return self._grid(self.starts + self.text_lengths + 1, most), self.move(mask)
 
     def _grid(self, first: Tensor, count: int) -> Tensor:
-        # Beyond a pair's own rows come its neighbour's: of one row for all, a GPU would add up the gradients one by one.
+        # Beyond a pair's own rows come its neighbour's: of one row for all, a GPU would add up gradients one by one.
         return self.move((first[:, None] + torch.arange(count)).clamp(max=len(self.source) - 1))
 
     def move(self, index: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class Packing:
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """A small host tensor, on the device: by way of pinned memory, from which a copy to a GPU makes nobody wait."""
-    if device.type == 'cuda':
+    if device.type == 'cuda' and values.device.type == 'cpu':
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
 
