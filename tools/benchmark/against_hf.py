@@ -805,7 +805,7 @@ def main(args: argparse.Namespace) -> int:
 
     if min(args.rounds, args.width, args.layers, args.answers) < 1 or args.vocabulary <= FIRST_ID or args.width % 64:
         raise KoviltError(
-            f'--rounds, --layers, --answers must be at least 1, --vocabulary above {FIRST_ID}, --width a multiple of 64')
+            f'--rounds, --layers, --answers must be 1 or more, --vocabulary above {FIRST_ID}, --width a multiple of 64')
     chosen = args.sections or SECTIONS[args.device]
     for name in chosen:
         if name not in RUN:
