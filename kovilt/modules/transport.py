@@ -1,6 +1,10 @@
 """Optimal transport between the words and the patches of a pair."""
 from __future__ import annotations
 
+import functools
+import shutil
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +30,7 @@ def ipot(
 
     The published loop rescales the whole plan twice in every step. Here the plan is held as u * factor * v, u of words
     and v of patches: a step multiplies the factor by the kernel and weighs it twice. Only every 20 * beta steps, before
-    they outgrow float32, u and v are folded into it.
+    they outgrow float32, u and v are folded into it. On a GPU all steps are one kernel where Triton is there.
 
     Args:
         cost: float32 or float64 (B, L, P), 0 to 2.
@@ -39,6 +43,10 @@ def ipot(
     Returns:
         Plans (B, L, P), detached; 0 wherever a mask is False, and everywhere in a pair without words or patches.
     """
+    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
+    kernel = _one_kernel() if cost.is_cuda and cost.dtype == torch.float32 and inner_iterations == 1 else None
+    if kernel is not None and kernel.fits(cost):
+        return kernel.ipot_kernel(cost, word_mask, patch_mask, beta=beta, iterations=iterations, between=between)
     mask = word_mask[:, :, None] & patch_mask[:, None, :]
     word_mask, patch_mask = mask.any(dim=2), mask.any(dim=1)                       # nobody in a pair without the others
     word_mass = word_mask / word_mask.sum(dim=1, keepdim=True).clamp(min=1).to(cost.dtype)
@@ -49,7 +57,6 @@ def ipot(
     start = ((least.amin(dim=1, keepdim=True) - least) / beta).exp().masked_fill(~word_mask, 0)
     kernel = ((least.masked_fill(~word_mask, 0)[:, :, None] - cost) / beta).exp().masked_fill_(~mask, 0)     # (B, L, P)
     tiny = torch.finfo(cost.dtype).tiny
-    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
     weight = word_mass * start
     factor, u = mask.to(cost.dtype), word_mask.to(cost.dtype)
     for step in range(1, iterations + 1):
@@ -65,6 +72,18 @@ def ipot(
             factor.mul_(u[:, :, None]).mul_(v[:, None, :])
             weight, u = scale, word_mask.to(cost.dtype)
     return factor
+
+
+@functools.cache
+def _one_kernel() -> ModuleType | None:
+    """`transport_kernel`, where there is Triton and a C compiler, with which it builds what starts a kernel."""
+    if not any(map(shutil.which, ('cc', 'gcc', 'clang'))):
+        return None
+    try:
+        from kovilt.modules import transport_kernel
+    except ImportError:
+        return None
+    return transport_kernel
 
 
 def transport_distance(cost: Tensor, plan: Tensor) -> Tensor:
