@@ -74,7 +74,10 @@ class MuonAdamW(Optimizer):
         for alike in same_shape.values():
             updates = []
             for parameter in alike:
-                momentum = self.state[parameter].setdefault('momentum', torch.zeros_like(parameter))
+                state = self.state[parameter]
+                if not state:
+                    state['momentum'] = torch.zeros_like(parameter)
+                momentum = state['momentum']
                 momentum.lerp_(parameter.grad, 1 - group['momentum'])
                 updates.append(parameter.grad.lerp(momentum, group['momentum']).unflatten(0, (group['matrices'], -1)))
             updates = torch.cat(updates).to(self.product_dtype)  # (n * matrices, rows, columns)

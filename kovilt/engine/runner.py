@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import shutil
@@ -26,7 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import kovilt
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, nearest
 from kovilt.registry import DATASETS, MODEL_WRAPPERS, MODELS, RUNNERS
 
 from .checkpoint import (
@@ -221,6 +222,22 @@ class KoviltRunner(Runner):
         except KoviltError:
             self._discard()
             raise
+
+    def _maybe_compile(self, target: str) -> None:
+        """MMEngine's `compile` for what gains by it; MMEngine compiles a whole step, which a batch's layout breaks up."""
+        options = self.cfg.get('compile')
+        if options is None or options is False:
+            return
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        encoder = getattr(model, 'encoder', model)
+        if not hasattr(encoder, 'compile_rows'):
+            raise KoviltError(f'compile: a {type(encoder).__name__} has no parts to compile; leave it out')
+        options = {} if options is True else dict(options)
+        known = inspect.signature(torch.compile).parameters.keys() - {'model'}
+        for name in options:
+            if name not in known:
+                raise KoviltError(f'compile: torch.compile has no argument {name!r}{nearest(name, known)}')
+        encoder.compile_rows(options)
 
     def load_or_resume(self) -> None:
         """Resumes from the work folder's latest checkpoint, else starts from `load_from`, else from nothing.

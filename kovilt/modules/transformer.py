@@ -100,4 +100,4 @@ def _update(block: Block, x: Tensor, attended: Tensor) -> Tensor:
 @cache
 def _compiled(function: Callable, options: tuple[tuple[str, Any], ...]) -> Callable:
     """Compiled once for any number of rows; a function of the block, so that a copied block does not call the old."""
-    return torch.compile(function, dynamic=True, **dict(options))
+    return torch.compile(function, **{'dynamic': True, **dict(options)})

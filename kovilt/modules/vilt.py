@@ -67,8 +67,6 @@ class ViLT(nn.Module):
         pos_init: start of the picture's position table: 'normal', or 'sincos' for training small models from nothing.
         with_cp: gradient checkpointing: keep what enters each block alone and compute the rest again in the backward
             pass; the same result in less memory and more time.
-        compile: let torch.compile fuse what is done to each row by itself, all but attention and embeddings; True, or
-            what else it is given (`mode`, `backend`). The first steps take long; worth it on GPUs.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class ViLT(nn.Module):
         init_std: float = 0.02,
         pos_init: Literal['normal', 'sincos'] = 'normal',
         with_cp: bool = False,
-        compile: bool | dict[str, Any] = False,
     ) -> None:
         super().__init__()
         self.hidden_size, self.pooled_size = hidden_size, hidden_size
@@ -107,8 +104,6 @@ class ViLT(nn.Module):
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.pooler = nn.Linear(hidden_size, hidden_size)
         self.with_cp = with_cp
-        if compile is not False:
-            self.compile_rows({} if compile is True else compile)
         self.apply(lambda module: init_weights(module, init_std))
         nn.init.normal_(self.image.cls_token, std=init_std)
         nn.init.normal_(self.image.pos_embed, std=init_std)
@@ -116,7 +111,10 @@ class ViLT(nn.Module):
             self.image.pos_embed.data[1:] = sincos_positions(self.image.grid_size, hidden_size)
 
     def compile_rows(self, options: Mapping[str, Any] | None) -> None:
-        """Compile what the blocks do to each row by itself, with these arguments of torch.compile; None = no longer."""
+        """Let torch.compile fuse what the blocks do to each row by itself, all but attention; None = no longer.
+
+        `options` are arguments of torch.compile. The first steps take long; worth it on GPUs.
+        """
         for block in self.blocks:
             block.compiling = options
 
