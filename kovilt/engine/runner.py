@@ -224,7 +224,7 @@ class KoviltRunner(Runner):
             raise
 
     def _maybe_compile(self, target: str) -> None:
-        """MMEngine's `compile` for what gains by it; MMEngine compiles a whole step, which a batch's layout breaks up."""
+        """MMEngine's `compile`, for what gains by it: the layout of a batch would break a whole step into pieces."""
         options = self.cfg.get('compile')
         if options is None or options is False:
             return

@@ -26,6 +26,19 @@ def lines(work_dir: Path, mode: str = 'train') -> list[dict]:
     return [line for line in found if line['mode'] == mode]
 
 
+def test_compile_is_handed_to_the_encoder_and_checked(build):
+    runner = build(steps=1, overrides={'compile': {'backend': 'eager'}})
+    runner._maybe_compile('train_step')
+    assert runner.model.encoder.blocks[0].compiling == {'backend': 'eager'}
+    runner.cfg.compile = {'backand': 'eager'}
+    with pytest.raises(KoviltError, match="no argument 'backand' .did you mean 'backend'"):
+        runner._maybe_compile('train_step')
+    runner.model.encoder = torch.nn.Linear(1, 1)
+    runner.cfg.compile = True
+    with pytest.raises(KoviltError, match='a Linear has no parts to compile'):
+        runner._maybe_compile('train_step')
+
+
 EMA = "default_hooks['ema'] = dict(type='EMAHook', momentum=0.1)"
 
 

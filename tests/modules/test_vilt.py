@@ -1,4 +1,6 @@
 """The encoder: sizes of the paper, and states that no neighbour in the batch can change."""
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -91,6 +93,41 @@ def test_reading_less_gives_the_same_gradients(vilt, batch):
         gradients.append([parameter.grad.clone() for parameter in vilt.parameters() if parameter.grad is not None])
     for whole, less in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, less, rtol=1e-4, atol=1e-6)
+
+
+def trained(vilt: ViLT, batch: dict) -> list[torch.Tensor]:
+    """The pooled states of a training pass, and the gradients of what came to them."""
+    torch.manual_seed(0)                                       # of dropout
+    vilt.train().zero_grad(set_to_none=True)
+    pooled = vilt.pool(encode(vilt, batch, 'pooled'))
+    pooled.square().sum().backward()
+    return [pooled.detach()] + [parameter.grad for parameter in vilt.parameters() if parameter.grad is not None]
+
+
+def test_checkpointing_changes_what_is_kept_and_nothing_else(vilt, batch):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        plain, whole = trained(vilt, batch), sum(kept)
+        kept.clear()
+        vilt.with_cp = True
+        again = trained(vilt, batch)
+    assert all(map(torch.equal, plain, again)) and len(plain) == len(again)
+    assert sum(kept) < 0.7 * whole
+
+
+def test_compiled_rows_are_the_same_also_in_a_copy(vilt, batch):
+    for block in vilt.blocks:
+        block.dropout.p = block.mlp.dropout.p = 0.0            # drawn in another order when compiled
+    plain = trained(vilt, batch)
+    vilt.compile_rows({'backend': 'eager'})
+    compiled = trained(vilt, batch)
+    other = copy.deepcopy(vilt)
+    with torch.no_grad():
+        for parameter in vilt.parameters():
+            parameter.zero_()                                  # the copy computes with its own
+    for ours in (compiled, trained(other, batch)):
+        for a, b in zip(plain, ours, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_agrees_with_a_plain_padded_formulation(vilt, batch):

@@ -30,9 +30,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # also without installation
@@ -84,8 +83,7 @@ def grid_of(width: int, height: int) -> tuple[int, int]:
     return int(height * shrink + 0.5) // PATCH, int(width * shrink + 0.5) // PATCH
 
 
-@dataclass
-class Work:
+class Work(NamedTuple):
     """One batch as both sides take it, on the device."""
 
     ours: dict[str, Any]  # pictures on the device, the layout on the host
@@ -148,14 +146,12 @@ def flops(work: Work, args: argparse.Namespace, *, training: bool, plain: bool =
 # The two sides
 
 
-@dataclass
 class Sides:
     """Both models with the same weights, and what steps them."""
 
-    args: argparse.Namespace
-    hf: Any
-    kovilt: Any
-    optimizers: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, args: argparse.Namespace, hf: Any, kovilt: Any) -> None:
+        self.args, self.hf, self.kovilt = args, hf, kovilt
+        self.optimizers: dict[str, Any] = {}  # made at their first step
 
     def hf_scores(self, work: Work) -> Tensor:
         inputs = {name: value for name, value in work.theirs.items() if name != 'labels'}
