@@ -58,7 +58,9 @@ BATCHES = {'cpu': ((1, 8, 16), (8,)), 'cuda': ((64, 256), (64, 256))}  # evaluat
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--sections', nargs='+', metavar='NAME', help=f'which of {sorted(set(SECTIONS["cuda"]))}')
+    parser.add_argument(
+        '--sections', nargs='+', metavar='NAME', help='which of equality, evaluation, training, choices, runner, '
+        f'alignment and, on CUDA, memory and waits; on a CPU {" ".join(SECTIONS["cpu"])}')
     parser.add_argument('--batches', nargs='+', type=int, metavar='N', help='batch sizes of evaluation')
     parser.add_argument('--train-batches', nargs='+', type=int, metavar='N', help='batch sizes of training')
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='rounds of each measurement (5)')
@@ -257,6 +259,7 @@ def seconds(run: Callable[[], object], device: str, repeats: int = 1) -> float:
 
     if device == 'cuda':
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        run()  # what ran before had other sizes: let the allocator find its blocks first
         torch.cuda.synchronize()
         start.record()
         for _ in range(repeats):
@@ -493,7 +496,7 @@ def evaluation(sides: Sides, report: Report) -> None:
             mm, mm_flops = products(
                 sum(work.words) + sum(work.patches) + size, args, getattr(torch, precision), training=False)
             variants['torch.mm'] = mm
-            taken = time_in_turn(variants, args.device, args.rounds, repeats=3 if cuda or size == 1 else 1)
+            taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if cuda else 3 if size == 1 else 1)
         rows += summary(args, work, taken, mm_flops, training=False, difference=difference)
     report.table('evaluation', HEAD, rows)
 
@@ -522,7 +525,7 @@ def training(sides: Sides, report: Report) -> None:
         mm, mm_flops = products(
             sum(work.words) + sum(work.patches) + size, args, torch.bfloat16 if cuda else torch.float32, training=True)
         variants['torch.mm'] = mm
-        taken = time_in_turn(variants, args.device, args.rounds, repeats=3 if cuda else 1)
+        taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if cuda else 1)
         report.table('training', HEAD, summary(args, work, taken, mm_flops, training=True))
         if cuda:
             rows = [
@@ -530,6 +533,25 @@ def training(sides: Sides, report: Report) -> None:
                 for name, times in taken.items() if name.startswith('kovilt')
                 for share in [flops(work, args, training=True) / statistics.median(times) / 1e12]]
             report.table('training, dense', ('variant', 'batch', 'TFLOP/s', 'of the dense product'), rows)
+    sides.free()
+
+
+def choices(sides: Sides, report: Report) -> None:
+    """kovilt's own options against its plain float32 training step, for devices on which they may not pay."""
+    args = sides.args
+    sides.kovilt.train()
+    sides.free()
+    rows = []
+    for size in args.train_batches:
+        work = make_work(size, args)
+        plain, half = (lambda p=p, work=work: sides.kovilt_step(work, p) for p in ('float32', 'bfloat16'))
+        variants = {
+            'float32': plain, 'float32, compiled': _with(sides, plain, compiled=True),
+            'float32, checkpointed': _with(sides, plain, recomputed=True), 'bfloat16': half}
+        taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if args.device == 'cuda' else 1)
+        for name, times in taken.items():
+            rows.append((name, size, statistics.median(times) * 1e3, ratio(taken['float32'], times)))
+    report.table('choices', ('training step', 'batch', 'ms', 'ratio'), rows)
     sides.free()
 
 
@@ -813,8 +835,8 @@ def plans_apart(model: Any, aligned: tuple[Tensor, ...]) -> str:
 
 
 RUN = dict(
-    equality=equality, evaluation=evaluation, training=training, memory=memory, waits=waits, runner=runner,
-    alignment=alignment)
+    equality=equality, evaluation=evaluation, training=training, choices=choices, memory=memory, waits=waits,
+    runner=runner, alignment=alignment)
 
 
 def main(args: argparse.Namespace) -> int:
