@@ -128,6 +128,7 @@ class KoviltRunner(Runner):
                 kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
                 if kind is not None and 'seed' in signature_of(kind).names:
                     dataset.setdefault('seed', seed)
+            dataloader.setdefault('pin_memory', torch.cuda.is_available())  # a GPU then fetches while it computes
             if not dataloader.get('num_workers', 0):
                 dataloader.pop('persistent_workers', None)  # torch refuses what only workers can have
                 dataloader.pop('prefetch_factor', None)

@@ -12,6 +12,7 @@ from kovilt.models.base import Batch
 from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
 from kovilt.modules.meter import CrossModal
+from kovilt.modules.packing import to_device
 from kovilt.registry import MODELS
 
 _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}     # RoBERTa counts positions from its padding id 1 on
@@ -179,7 +180,7 @@ class METER(BaseModule):
         `embed_pictures`, on the device.
         """
         input_ids, text_mask, image_index = (
-            x.to(pictures.device, non_blocking=True) for x in (input_ids, text_mask, image_index))
+            to_device(x, pictures.device) for x in (input_ids, text_mask, image_index))
         text = self.text_tower(input_ids, text_mask)
         return self.cross_modal(text, text_mask, pictures.index_select(0, image_index))
 
@@ -256,4 +257,4 @@ class METERForPreTraining(PreTrainingModel):
             batch['image_index'], batch['image_id'], batch['sample_seed'])
         states = self.encoder(
             input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, image_index=image_index)
-        return self.itm_head.loss(self.encoder.pool(*states), matched.to(pictures.device))
+        return self.itm_head.loss(self.encoder.pool(*states), to_device(matched, pictures.device))

@@ -26,7 +26,8 @@ class ViLTPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Returns the batch with `patches` float32 (sum P, 3*p*p) and `label` on the device."""
         data = dict(data)
-        data['patches'] = data['patches'].to(self.device, non_blocking=self._non_blocking).float() / 127.5 - 1
+        data['patches'] = data['patches'].to(self.device, non_blocking=self._non_blocking)
+        data['patches'] = data['patches'].div(127.5).sub_(1)     # float32 from the first: no pass for the conversion
         if 'label' in data:
             data['label'] = data['label'].to(self.device, non_blocking=self._non_blocking)
         return data

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kovilt.models.base import Batch, KoviltModel
-from kovilt.modules.packing import Read
+from kovilt.modules.packing import Read, to_device
 from kovilt.modules.prefix import EncodedPictures
 from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
@@ -97,7 +97,7 @@ class ViLTForPreTraining(PreTrainingModel):
         image_index, matched = self.itm_head.draw_partners(
             batch['image_index'], batch['image_id'], batch['sample_seed'])
         states = self._encode(batch, pictures, batch['input_ids'], image_index, read='pooled', align=True)
-        matched = matched.to(states.rows.device)
+        matched = to_device(matched, states.rows.device)
         losses = self.itm_head.loss(self.encoder.pool(states), matched)
         if self.wpa_head:
             losses |= self.wpa_head.loss(*self._aligned(batch, states), matched)
@@ -107,7 +107,7 @@ class ViLTForPreTraining(PreTrainingModel):
         """Words (B, L, D), their mask (B, L), patches (B, P, D) and their mask (B, P), as `WPAHead` takes them."""
         if states.inner is not None:
             states = ViLTStates(states.inner, states.packing, 'all')
-        word_mask = (batch['word_ids'] >= 0).to(states.rows.device)
+        word_mask = to_device(batch['word_ids'] >= 0, states.rows.device)
         return states.words(batch['input_ids'].shape[1]), word_mask, *states.patches()
 
     def _encode(

@@ -14,29 +14,29 @@ except ImportError:                                     # older torch: the plain
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the words and patches of each pair together (eq. 4).
+    """Multi-head self-attention over the words and patches of each pair together (eq. 4), but for its dropout.
 
     Shapes: T rows of all pairs, R rows that are read, D hidden size, h heads.
     """
 
-    def __init__(self, *, hidden_size: int, num_heads: int, drop_rate: float) -> None:
+    def __init__(self, *, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         if hidden_size % num_heads:
             raise ValueError(f'hidden_size {hidden_size} is not a multiple of num_heads {num_heads}')
         self.num_heads = num_heads
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(drop_rate)
 
-    def forward(self, x: Tensor, packing: Packing, read: Read = 'all', rows: Tensor | None = None) -> Tensor:
-        """x (T, D); `rows` (R,) are packing.rows(read) when not all rows ask; returns (R, D)."""
-        return self.attend(*self.project(x, rows), packing, read)
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of every row of x (T, D), each (T, h, D/h)."""
+        # unbind, as its backward pass lays the three gradients side by side once; that of a slice fills up with zeros
+        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
 
     def project(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the `rows` (R,) of x (T, D), or all, ask: (R, h, D/h); keys and values of every row: (T, 2, h, D/h)."""
         if rows is None:
-            qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))                 # (T, 3, h, D/h)
-            return qkv[:, 0], qkv[:, 1:]
+            q, kv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split((1, 2), dim=1)
+            return q.squeeze(1), kv
         return self.queries(x.index_select(0, rows)), self.keys_values(x)
 
     def queries(self, x: Tensor) -> Tensor:
@@ -51,9 +51,13 @@ class SelfAttention(nn.Module):
 
     def attend(self, q: Tensor, kv: Tensor, packing: Packing, read: Read) -> Tensor:
         """What q (R, h, D/h), the rows that `read` keeps, take from kv (T, 2, h, D/h) of their pairs; (R, D)."""
-        k, v = kv.unbind(1)
-        attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_runs
-        return self.dropout(self.proj(attend(q, k, v, packing, read).flatten(1)))
+        return self.proj(attention(q, *kv.unbind(1), packing, read))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+    """What queries (R, h, D/h) take from keys and values (T, h, D/h) of their pairs, the heads side by side: (R, D)."""
+    attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_runs
+    return attend(q, k, v, packing, read).flatten(1)
 
 
 def _has_varlen(q: Tensor) -> bool:
@@ -98,4 +102,4 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read
     """The same by one variable-length kernel."""
     ends_q, longest_q = packing.boundaries(read)
     ends_k, longest_k = packing.boundaries('all')
-    return varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), ends_q, ends_k, longest_q, longest_k)
+    return varlen_attn(q, k, v, ends_q, ends_k, longest_q, longest_k)

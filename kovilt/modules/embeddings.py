@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.packing import ramp, rounded, rounds_rows
+from kovilt.modules.packing import ramp, rounded, rounds_rows, starts_of, to_device
 
 
 class TextEmbedder(nn.Module):
@@ -48,43 +48,59 @@ class PatchEmbedder(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, hidden_size))
         self.pos_embed = nn.Parameter(torch.zeros(1 + self.grid_size**2, hidden_size))
         self.dropout = nn.Dropout(drop_rate)
-        self._weights: dict[tuple[int, torch.device], Tensor] = {}
+        self._weights: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
         """patches (sum P, 3*p*p) scaled to [-1, 1], grids int64 (I, 2) on the host; returns (sum (1 + P), D).
 
         Each picture is its CLS, then its patches; one with grid (0, 0) has its CLS alone.
         """
-        shapes = [tuple(grid) for grid in grids.tolist()]
-        tables = {shape: self.positions(*shape) for shape in set(shapes)}
         patches = patches.reshape(-1, self.proj.in_features)                       # (0, 0) where nobody has a picture
         count = len(patches)
         if rounds_rows(patches.device):
             patches = F.pad(patches, (0, 0, 0, rounded(count) - count))
         x = self.proj(patches)[:count]
-        x = x + torch.cat([tables[shape] for shape in shapes]).to(x.dtype)
-        cls = (self.cls_token + self.pos_embed[:1]).to(x.dtype)
+        x = x + self._positions_of(grids)
         picture, place = ramp(grids.prod(dim=1) + 1)
         source = torch.where(place == 0, 0, torch.arange(len(picture)) - picture)  # row 0 of [cls ; x] is the CLS
-        return self.dropout(torch.cat([cls, x]).index_select(0, source.to(x.device, non_blocking=True)))
+        x = torch.cat([self.cls_token + self.pos_embed[:1], x])
+        return self.dropout(x.index_select(0, to_device(source, x.device)))
+
+    def _positions_of(self, grids: Tensor) -> Tensor:
+        """V_pos of each patch, float32 (sum P, D): tables of the distinct grids in one product, then one look-up."""
+        shapes, of_picture = torch.unique(grids, dim=0, return_inverse=True)
+        counts = shapes.prod(dim=1)
+        picture, place = ramp(grids.prod(dim=1))
+        row = starts_of(counts)[of_picture][picture] + place
+        weights = [self._interpolation(*shape) for shape in shapes.tolist()]
+        tables = self._interpolated(torch.cat(weights) if weights else self.pos_embed.new_zeros(0, self.grid_size**2))
+        return tables.index_select(0, to_device(row, tables.device))
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """V_pos for a grid of rows x columns patches; returns (rows * columns, D)."""
-        if rows == columns == self.grid_size:
-            return self.pos_embed[1:]
-        table = self.pos_embed[1:].unflatten(0, (self.grid_size, self.grid_size))
-        table = torch.einsum('ra,abd->rbd', self._interpolation(rows), table)
-        return torch.einsum('cb,rbd->rcd', self._interpolation(columns), table).flatten(0, 1)
+        return self._interpolated(self._interpolation(rows, columns))
 
-    def _interpolation(self, size: int) -> Tensor:
-        """Bilinear weights (size, grid_size) with aligned corners, made once for each size and device."""
-        key = (size, self.pos_embed.device)
+    def _interpolated(self, weights: Tensor) -> Tensor:
+        with torch.autocast(weights.device.type, enabled=False):
+            return weights @ self.pos_embed[1:].float()
+
+    def _interpolation(self, rows: int, columns: int) -> Tensor:
+        """What each patch takes of the square table, (rows * columns, grid_size^2): bilinear, with aligned corners.
+
+        Made once for each grid and device.
+        """
+        key = (rows, columns, self.pos_embed.device)
         if key not in self._weights:
             with torch.inference_mode(False):         # a tensor born in inference mode could not be trained with later
-                place = torch.linspace(0, self.grid_size - 1, size) if size > 1 else torch.zeros(size)
-                distance = (place[:, None] - torch.arange(self.grid_size)).abs()
-                self._weights[key] = (1 - distance).clamp(min=0).to(self.pos_embed.device)
+                of_row, of_column = (self._along_axis(size) for size in (rows, columns))
+                both = of_row[:, None, :, None] * of_column[None, :, None, :]              # (rows, columns, g, g)
+                self._weights[key] = both.flatten(2).flatten(0, 1).to(self.pos_embed.device)
         return self._weights[key]
+
+    def _along_axis(self, size: int) -> Tensor:
+        """Weights (size, grid_size)."""
+        place = torch.linspace(0, self.grid_size - 1, size) if size > 1 else torch.zeros(size)
+        return (1 - (place[:, None] - torch.arange(self.grid_size)).abs()).clamp(min=0)
 
 
 def sincos_positions(grid_size: int, hidden_size: int) -> Tensor:

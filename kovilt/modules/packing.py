@@ -55,6 +55,7 @@ class Packing:
     ) -> None:
         self.round_rows = round_rows
         self._rectangles: dict[Read, tuple[Tensor, Tensor, Tensor]] = {}
+        self._boundaries: dict[Read, tuple[Tensor, int]] = {}
         patches = patch_counts[image_index]                                        # (B,)
         shape = torch.stack([text_lengths, patches], dim=1)
         order = torch.argsort(text_lengths * (int(patches.max()) + 1) + patches, stable=True)
@@ -94,9 +95,11 @@ class Packing:
 
     def boundaries(self, read: Read) -> tuple[Tensor, int]:
         """Where each pair's rows end among those that `read` keeps, int32 (B + 1,) on the device, and the longest."""
-        counts = [run.read(read) for run in self.runs for _ in range(run.pairs)]
-        ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
-        return self.move(ends), max(counts)
+        if read not in self._boundaries:
+            counts = [run.read(read) for run in self.runs for _ in range(run.pairs)]
+            ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
+            self._boundaries[read] = self.move(ends), max(counts)
+        return self._boundaries[read]
 
     def rectangle(self, read: Read) -> tuple[Tensor, Tensor, Tensor]:
         """All pairs as one padded rectangle (B, N), N rounded: for devices on which many small runs are slow.
@@ -126,21 +129,22 @@ class Packing:
         return per_word[self.word_pair, self.word_position]
 
     def word_grid(self, max_words: int) -> Tensor:
-        """Rows of the words among all packed rows, padded to (B, max_words) with row 0."""
-        position = torch.arange(max_words)
-        inside = position < self.text_lengths[:, None]
-        return self.move((self.starts[:, None] + position).masked_fill(~inside, 0))
+        """Rows of the words among all packed rows, (B, max_words); beyond a text's end any rows."""
+        return self._grid(self.starts, max_words)
 
     def patch_grid(self) -> tuple[Tensor, Tensor]:
-        """Rows of the patches among all packed rows, padded to (B, P) with row 0, and their mask (B, P)."""
-        position = torch.arange(int(self.patch_counts.max()) if self.num_pairs else 0)
-        mask = position < self.patch_counts[:, None]
-        first = self.starts + self.text_lengths + 1
-        return self.move((first[:, None] + position).masked_fill(~mask, 0)), self.move(mask)
+        """Rows of the patches among all packed rows, (B, P), and which of them are the pair's own, (B, P)."""
+        most = int(self.patch_counts.max()) if self.num_pairs else 0
+        mask = torch.arange(most) < self.patch_counts[:, None]
+        return self._grid(self.starts + self.text_lengths + 1, most), self.move(mask)
+
+    def _grid(self, first: Tensor, count: int) -> Tensor:
+        # Beyond a pair's own rows come its neighbour's: of one row for all, a GPU would add up gradients one by one.
+        return self.move((first[:, None] + torch.arange(count)).clamp(max=len(self.source) - 1))
 
     def move(self, index: Tensor) -> Tensor:
         """A small host tensor, on the device."""
-        return index.to(self.device, non_blocking=True)
+        return to_device(index, self.device)
 
     def _filled(self, rows: Tensor) -> Tensor:
         more = rounded(len(rows)) - len(rows) if self.round_rows else 0
@@ -149,6 +153,13 @@ class Packing:
     @staticmethod
     def _by_pair(order: Tensor, values: Tensor) -> Tensor:
         return torch.empty_like(values).scatter_(0, order, values)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A small host tensor, on the device: by way of pinned memory, from which a copy to a GPU makes nobody wait."""
+    if device.type == 'cuda' and values.device.type == 'cpu':
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def rounds_rows(device: torch.device) -> bool:

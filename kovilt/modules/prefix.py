@@ -66,7 +66,7 @@ class PrefixViLT(ViLT):
             q, kv = block.attn.project(block.norm1(x))
             states.append(x)
             keys_values.append(kv)
-            x = block.update(x, block.attn.attend(q, kv, packing, 'all'))
+            x = self.recomputed(block.update, x, block.attn.attend(q, kv, packing, 'all'))
         last = self.blocks[-1]                                                     # see `_last_states`
         keys_values.append(last.attn.keys_values(last.norm1(x)))
         return EncodedPictures(keys_values, packing.picture_rows(), [*states, x], packing)
@@ -107,7 +107,7 @@ class PrefixViLT(ViLT):
             rows = first if asked == 'pooled' else None
             q, kv = block.attn.project(block.norm1(x), rows)
             attended = block.attn.attend(q, together(kv, pictures.keys_values[number - 1]), packing, asked)
-            x = block.update(x if rows is None else x.index_select(0, rows), attended)
+            x = self.recomputed(block.update, x if rows is None else x.index_select(0, rows), attended)
             if number == inner_block:
                 inner = together(x, pictures.states[number])
                 inner = F.layer_norm(inner, inner.shape[-1:])

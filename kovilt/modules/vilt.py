@@ -1,12 +1,14 @@
 """ViLT: one stream of words and patches (Kim, Son and Kim, ICML 2021, arXiv 2102.03334)."""
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder, sincos_positions
 from kovilt.modules.packing import Packing, Read, rounds_rows
@@ -28,12 +30,17 @@ class ViLTStates:
 
     def words(self, max_words: int) -> Tensor:
         """The states of the words, padded to (B, max_words, D); what lies beyond a text's end means nothing."""
-        return self.rows[self.packing.word_grid(max_words)]
+        return _rows_of(self.rows, self.packing.word_grid(max_words))
 
     def patches(self) -> tuple[Tensor, Tensor]:
         """The states of the patches without the image CLS, padded to (B, P, D), and their mask (B, P)."""
         index, mask = self.packing.patch_grid()
-        return self.rows[index], mask
+        return _rows_of(self.rows, index), mask
+
+
+def _rows_of(rows: Tensor, index: Tensor) -> Tensor:
+    """rows[index]; but with a backward pass that need not sort the index first."""
+    return rows.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 class ViLT(nn.Module):
@@ -58,6 +65,10 @@ class ViLT(nn.Module):
         activation: of the MLPs and the masked-word head, 'gelu' (ViLT) or 'relu'.
         init_std: standard deviation of the weights' normal start; 0.02 suits width 768, narrower models want more.
         pos_init: start of the picture's position table: 'normal', or 'sincos' for training small models from nothing.
+        with_cp: gradient checkpointing: keep what enters each block alone and compute the rest again in the backward
+            pass; the same result in less memory and more time.
+        compile: let torch.compile fuse what is done to each row by itself, all but attention and embeddings; True, or
+            what else it is given (`mode`, `backend`). The first steps take long; worth it on GPUs.
     """
 
     def __init__(
@@ -76,6 +87,8 @@ class ViLT(nn.Module):
         activation: Activation = 'gelu',
         init_std: float = 0.02,
         pos_init: Literal['normal', 'sincos'] = 'normal',
+        with_cp: bool = False,
+        compile: bool | dict[str, Any] = False,
     ) -> None:
         super().__init__()
         self.hidden_size, self.pooled_size = hidden_size, hidden_size
@@ -93,11 +106,19 @@ class ViLT(nn.Module):
             for _ in range(num_layers))
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.pooler = nn.Linear(hidden_size, hidden_size)
+        self.with_cp = with_cp
+        if compile is not False:
+            self.compile_rows({} if compile is True else compile)
         self.apply(lambda module: init_weights(module, init_std))
         nn.init.normal_(self.image.cls_token, std=init_std)
         nn.init.normal_(self.image.pos_embed, std=init_std)
         if pos_init == 'sincos':
             self.image.pos_embed.data[1:] = sincos_positions(self.image.grid_size, hidden_size)
+
+    def compile_rows(self, options: Mapping[str, Any] | None) -> None:
+        """Compile what the blocks do to each row by itself, with these arguments of torch.compile; None = no longer."""
+        for block in self.blocks:
+            block.compiling = options
 
     def embed_pictures(self, patches: Tensor, grids: Tensor) -> Tensor:
         """Embed each picture of the batch once, for all texts and passes that speak of it.
@@ -137,10 +158,16 @@ class ViLT(nn.Module):
         x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)        # (T, D)
         inner = None
         for number, block in enumerate(self.blocks[:-1], 1):
-            x = block(x, packing)
+            x = self.recomputed(block, x, packing)
             if number == inner_block:
                 inner = F.layer_norm(x, x.shape[-1:])
-        return ViLTStates(self.norm(self.blocks[-1](x, packing, read)), packing, read, inner)
+        return ViLTStates(self.norm(self.recomputed(self.blocks[-1], x, packing, read)), packing, read, inner)
+
+    def recomputed(self, part: Callable, *inputs: Any) -> Any:
+        """part(*inputs), of which only the inputs are kept for the backward pass where `with_cp` says so."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
 
     def lay_out(self, text_mask: Tensor, grids: Tensor, image_index: Tensor, device: torch.device) -> Packing:
         """The packed layout of the pairs that `forward` is given; ValueError as there."""

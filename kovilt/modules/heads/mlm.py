@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kovilt.modules.chance import uniform
-from kovilt.modules.packing import rounded, rounds_rows
+from kovilt.modules.packing import rounded, rounds_rows, to_device
 from kovilt.modules.transformer import Activation, activation_function
 from kovilt.modules.vilt import init_weights
 
@@ -119,8 +119,8 @@ class MLMHead(nn.Module):
         if rounds_rows(words.device):
             more = rounded(len(hidden)) - len(hidden)
             hidden, labels = F.pad(hidden, (0, more)), F.pad(labels, (0, more), value=IGNORE)
-        labels = labels.to(words.device, non_blocking=True)
-        scores = self(words.index_select(0, hidden.to(words.device, non_blocking=True))).float()
+        labels = to_device(labels, words.device)
+        scores = self(words.index_select(0, to_device(hidden, words.device))).float()
         loss = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction='sum')
         return {
             'mlm_loss': self.loss_weight * loss / count,
