@@ -12,6 +12,7 @@ from kovilt.models.base import Batch
 from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
 from kovilt.modules.meter import CrossModal
+from kovilt.modules.packing import Read
 from kovilt.registry import MODELS
 
 _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}     # RoBERTa counts positions from its padding id 1 on
@@ -171,17 +172,17 @@ class METER(BaseModule):
         return self.cross_modal.embed_pictures(states)
 
     def forward(
-        self, *, input_ids: Tensor, text_mask: Tensor, pictures: Tensor, image_index: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The states of words (B, L, D) and pictures (B, N, D) of B pairs.
+        self, *, input_ids: Tensor, text_mask: Tensor, pictures: Tensor, image_index: Tensor, read: Read = 'all'
+    ) -> tuple[Tensor, Tensor | None]:
+        """The states of words (B, L, D) and pictures (B, N, D) of B pairs, or what `read` says of them.
 
         input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; pictures (I, N, D) from
-        `embed_pictures`, on the device.
+        `embed_pictures`, on the device; `read` as in `CrossModal`.
         """
         input_ids, text_mask, image_index = (
             x.to(pictures.device, non_blocking=True) for x in (input_ids, text_mask, image_index))
         text = self.text_tower(input_ids, text_mask)
-        return self.cross_modal(text, text_mask, pictures.index_select(0, image_index))
+        return self.cross_modal(text, text_mask, pictures.index_select(0, image_index), read=read)
 
     def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
         """(B, 2 D); see `CrossModal.pool`."""
@@ -210,7 +211,7 @@ class METERForVQA(AnsweringModel):
         pictures = self.encoder.embed_pictures(batch['pictures'])
         return self.encoder.pool(*self.encoder(
             input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures,
-            image_index=batch['image_index']))
+            image_index=batch['image_index'], read='pooled'))
 
 
 @MODELS.register_module()
@@ -248,12 +249,14 @@ class METERForPreTraining(PreTrainingModel):
     def _masked_words(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
         damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
         words, _ = self.encoder(
-            input_ids=damaged, text_mask=batch['text_mask'], pictures=pictures, image_index=batch['image_index'])
+            input_ids=damaged, text_mask=batch['text_mask'], pictures=pictures, image_index=batch['image_index'],
+            read='words')
         return self.mlm_head.loss(words.flatten(0, 1), labels.flatten())
 
     def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
         image_index, matched = self.itm_head.draw_partners(
             batch['image_index'], batch['image_id'], batch['sample_seed'])
         states = self.encoder(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, image_index=image_index)
+            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, image_index=image_index,
+            read='pooled')
         return self.itm_head.loss(self.encoder.pool(*states), matched.to(pictures.device))
