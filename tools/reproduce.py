@@ -361,9 +361,8 @@ class Plan:
                 tuned = self.train(
                     f'tuned_{way}', seed, 'pretrained', scale.tuned, options=encoder, start=body, after=(*data, name))
                 self.test(tuned, 'pretrained', scale.tuned, encoder)
-        untrained = self.train(
-            'untrained', 0, 'pretrain', 1, options=['optim_wrapper.optimizer.lr=0.0'], after=data,
-            title='a step that changes nothing')
+        still = ['optim_wrapper.optimizer.lr=0.0', 'train_dataloader.dataset.limit=64']
+        untrained = self.train('untrained', 0, 'pretrain', 1, options=still, after=data, title='a step of no change')
         self._align('untrained_0', self.checkpoint(untrained, 1), (*data, untrained))
         if self.small:
             self._align('body_0', self.body, data)

@@ -60,7 +60,7 @@ class EpochTimeHook(Hook):
         )
 
     def _begin(self) -> None:
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()  # evaluation has other batches
         self.began = time.perf_counter()
 
@@ -72,7 +72,7 @@ class EpochTimeHook(Hook):
 
 def peak_memory_mb() -> float:
     """Most memory of this process in MiB: of tensors on its GPU since the count began anew, else its own."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource
 
