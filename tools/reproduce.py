@@ -663,7 +663,7 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     first = [step for step in steps if step.name in ('draw', 'tokenizer', 'cost')] if 'cost' in plan.steps else []
     for part, beside in ((first, 1), (steps, jobs)):  # cost is measured while nothing else runs
         try:
-            run_plan(part, plan.work, jobs=beside)
+            run_plan(part, plan.work, jobs=beside, show=sys.stdout)
         except KoviltError as error:
             if error not in failures:
                 failures.append(error)
