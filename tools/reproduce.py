@@ -146,6 +146,7 @@ TINY = {  # base size's configs with models of no use
         'model.encoder.image_size=64',
         'train_dataloader.dataset.image_pipeline.1.side=64',
         'val_dataloader.dataset.image_pipeline.1.side=64',
+        'model.encoder.text_tower.pretrained=none',
         'train_dataloader.num_workers=0',
     ),
     'pretrain': ('train_dataloader.num_workers=0',),
@@ -158,7 +159,7 @@ SCALES = {
         images=40, dev_images=8, alone_images=10, full=4, full_every=2, blind=2, part_rows=64, part_epochs=2,
         alone=2, pretrain=2, tuned=2, rounds=1, batches=1),
     ('rooms', 'base'): Scale(
-        images=100_000, dev_images=1000, full=3, blind=1, part_rows=43_000, part_epochs=5, pretrain=10, tuned=1,
+        images=100_000, dev_images=1000, full=3, blind=1, part_rows=44_000, part_epochs=5, pretrain=10, tuned=1,
         configs=BASE, options=ONE_GPU),
     ('aihub', 'base'): Scale(
         full=10, blind=1, part_rows=80_000, part_epochs=5, pretrain=40, tuned=1, dev_rows=3000,
