@@ -146,6 +146,7 @@ TINY = {  # base size's configs with models of no use
         'model.encoder.image_size=64',
         'train_dataloader.dataset.image_pipeline.1.side=64',
         'val_dataloader.dataset.image_pipeline.1.side=64',
+        'model.encoder.text_tower.pretrained=none',
         'train_dataloader.num_workers=0',
     ),
     'pretrain': ('train_dataloader.num_workers=0',),
@@ -158,7 +159,7 @@ SCALES = {
         images=40, dev_images=8, alone_images=10, full=4, full_every=2, blind=2, part_rows=64, part_epochs=2,
         alone=2, pretrain=2, tuned=2, rounds=1, batches=1),
     ('rooms', 'base'): Scale(
-        images=100_000, dev_images=1000, full=3, blind=1, part_rows=43_000, part_epochs=5, pretrain=10, tuned=1,
+        images=100_000, dev_images=1000, full=3, blind=1, part_rows=44_000, part_epochs=5, pretrain=10, tuned=1,
         configs=BASE, options=ONE_GPU),
     ('aihub', 'base'): Scale(
         full=10, blind=1, part_rows=80_000, part_epochs=5, pretrain=40, tuned=1, dev_rows=3000,
@@ -663,7 +664,7 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     first = [step for step in steps if step.name in ('draw', 'tokenizer', 'cost')] if 'cost' in plan.steps else []
     for part, beside in ((first, 1), (steps, jobs)):  # cost is measured while nothing else runs
         try:
-            run_plan(part, plan.work, jobs=beside)
+            run_plan(part, plan.work, jobs=beside, show=sys.stdout)
         except KoviltError as error:
             if error not in failures:
                 failures.append(error)

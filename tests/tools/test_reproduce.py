@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kovilt.engine.config import load_config
+from kovilt.errors import run_cli
 from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
 from kovilt.evaluation.paper_tables import first_at, paper_tables
 from tools import reproduce
@@ -210,11 +211,19 @@ def test_the_first_epoch():
     assert first_at([5.0, 6.0], 5.0) == 1 and first_at([5.0, 6.0], 5.0, above=True) == 2 and first_at([5.0], 9.0) == 0
 
 
-def keep_place(monkeypatch) -> None:
-    """What the tool changes of its process is changed back after the test."""
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the tool in this process; returns exit code, stdout, stderr. What it changes of the process is undone."""
     monkeypatch.chdir(ROOT)
     for name in ('KOVILT_ROOMS', 'KOVILT_ROOMS_ALONE'):
         monkeypatch.setenv(name, '')
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, 'argv', ['reproduce.py', *map(str, arguments)])
+        code = run_cli(lambda: reproduce.main(reproduce.parse_args()))
+        return code, *capsys.readouterr()
+
+    return call
 
 
 WRONG = {
@@ -231,12 +240,11 @@ WRONG = {
 
 @pytest.mark.parametrize('name', WRONG)
 def test_bad_input_is_one_line(name, tmp_path, call, monkeypatch):
-    keep_place(monkeypatch)
     monkeypatch.setenv('KOVILT_AIHUB_101', str(tmp_path / 'nowhere'))
     arguments, message = WRONG[name]
     if name == 'other settings':
         (tmp_path / 'settings.json').write_text(json.dumps({'data': 'rooms', 'scale': 'small'}), encoding='utf-8')
-    code, _, error = call('reproduce.py', *arguments, '--work-dir', tmp_path)
+    code, _, error = call(*arguments, '--work-dir', tmp_path)
     assert code == 2 and error.startswith('error: ') and error.count('\n') == 1
     assert re.search(message, error)
 
@@ -247,14 +255,13 @@ def test_help_answers_at_once_and_imports_nothing_heavy():
     assert done.stdout.strip() == '[]'
 
 
-def test_a_table_from_beginning_to_end_and_again(tmp_path, call, monkeypatch):
-    keep_place(monkeypatch)
+def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
     arguments = ['table1', '--scale', 'tiny', '--work-dir', tmp_path / 'work']
-    code, said, error = call('reproduce.py', *arguments)
+    code, said, error = call(*arguments)
     assert code == 0, error
     table = (tmp_path / 'work' / 'table1.csv').read_text(encoding='utf-8').splitlines()
     questions = dict(zip(table[0].split(','), table[1].split(','), strict=False))
     assert questions['pictures'] == '40' and int(questions['answers removed']) > 0
     assert int(questions['rows']) + int(questions['rows left out']) > 200
-    code, said, _ = call('reproduce.py', *arguments)
+    code, said, _ = call(*arguments)
     assert code == 0 and 'done before' in said
