@@ -661,13 +661,13 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     trainings = sum(step.command[0] == 'tools/train.py' for step in steps)
     print(f'{len(steps)} steps, {trainings} of them trainings, into {plan.work}; one by one on 2 cores {expected}')
     failures = []
-    first = [step for step in steps if step.name in ('draw', 'tokenizer', 'cost')] if 'cost' in plan.steps else []
-    for part, beside in ((first, 1), (steps, jobs)):  # cost is measured while nothing else runs
+    alone = [step for step in steps if step.name in ('draw', 'tokenizer', 'cost')] if 'cost' in plan.steps else []
+    trained = [step for step in steps if step.name != 'cost']
+    for part, beside in ((alone, 1), (trained, jobs)):  # cost is measured while nothing else runs
         try:
             run_plan(part, plan.work, jobs=beside, show=sys.stdout)
         except KoviltError as error:
-            if error not in failures:
-                failures.append(error)
+            failures.append(error)
     return failures[0] if failures else None
 
 
