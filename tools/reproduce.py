@@ -479,6 +479,9 @@ def gather(plan: Plan, taken: Mapping[str, float]) -> dict[str, Any]:
             'rows': _read_json(work / name / 'data.json')['train']['rows'],
             'seconds': taken[name],
         }
+        if kind == 'blind':  # the last evaluation of its training is of the same questions
+            last = {key.removeprefix('val/'): values[-1] for key, (_, values) in metrics.items() if 'val/' in key}
+            runs[name]['test'] = last
         if f'{name}_test' in taken:
             runs[name]['test'] = _read_json(work / f'{name}_test' / 'metrics.json')['metrics']
     for name in taken:
@@ -550,7 +553,6 @@ def draw(results: Mapping[str, Any], out: Path) -> Path | None:
     panels = [
         panel('Table 2: all of the data', MODELS),
         panel('Table 3: a small part', {f'part_{model}': title for model, title in MODELS.items()}),
-        panel('Ablations: fine-tuning', {f'tuned_{w}': t for w, t in results['settings']['pretraining'].items()}),
     ]
     if not any(one.curves for one in panels):
         return None
@@ -661,13 +663,13 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     trainings = sum(step.command[0] == 'tools/train.py' for step in steps)
     print(f'{len(steps)} steps, {trainings} of them trainings, into {plan.work}; one by one on 2 cores {expected}')
     failures = []
-    first = [step for step in steps if step.name in ('draw', 'tokenizer', 'cost')] if 'cost' in plan.steps else []
-    for part, beside in ((first, 1), (steps, jobs)):  # cost is measured while nothing else runs
+    alone = [step for step in steps if step.name in ('draw', 'tokenizer', 'cost')] if 'cost' in plan.steps else []
+    trained = [step for step in steps if step.name != 'cost']
+    for part, beside in ((alone, 1), (trained, jobs)):  # cost is measured while nothing else runs
         try:
             run_plan(part, plan.work, jobs=beside, show=sys.stdout)
         except KoviltError as error:
-            if error not in failures:
-                failures.append(error)
+            failures.append(error)
     return failures[0] if failures else None
 
 

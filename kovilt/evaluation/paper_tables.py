@@ -155,7 +155,7 @@ def _floor(results: Mapping[str, Any], runs: Mapping[str, Sequence[Mapping[str, 
     tested = [run['test'] for group in runs.values() for run in group]
     if not tested:
         return ''
-    blind = [run['curve'][-1][1] for run in runs_of(results, 'blind')]
+    blind = [run['test']['accuracy'] for run in runs_of(results, 'blind', tested=True)]
     without = f' Without pictures ViLT reaches {spread(blind)} %.' if blind else ''
     return (
         f'{tested[0]["questions"]:,} dev questions; always giving the most frequent answer is right for '
@@ -193,16 +193,18 @@ def type_table(results: Mapping[str, Any]) -> Table | None:
             later, _, earlier = name.partition(' - ')
             seen.setdefault(kind, {}).update({earlier: part['accuracy'][0], later: part['accuracy'][1]})
     first = next(iter(compared.values()))
+    blind = [run['test'] for run in runs_of(results, 'blind', tested=True)]
     rows = [
         [
             kind,
             f'{first["types"][kind]["questions"] // first["seeds"]:,}',
             *(f'{accuracy[model]:.1f}' if model in accuracy else NONE for model in MODELS),
+            f'{statistics.mean(test[f"accuracy/{kind}"] for test in blind):.1f}' if blind else NONE,
             *(difference(compared[name]['types'].get(kind)) if name in compared else NONE for name in pairs),
         ]
         for kind, accuracy in seen.items()
     ]
-    head = ['answer type', 'questions', *MODELS.values(), *pairs.values()]
+    head = ['answer type', 'questions', *MODELS.values(), 'ViLT, no picture', *pairs.values()]
     return Table('types', 'Accuracy by answer type', head, rows, 'Percent; differences in points with their interval.')
 
 

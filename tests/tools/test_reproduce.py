@@ -93,7 +93,7 @@ def record(work: Path, name: str, curve: list[float], accuracy: float | None = N
     """A training's folder and that of its evaluation, as the tools leave them."""
     folder = work / name
     folder.mkdir(parents=True)
-    metrics = {'majority_accuracy': 25.0, 'questions': 40}
+    metrics = {'majority_accuracy': 25.0, 'questions': 40, 'accuracy/색': 12.0, 'accuracy/개수': 14.0}
     lines = [{'mode': 'val', 'step': 10 * (i + 1), 'accuracy': value, **metrics} for i, value in enumerate(curve)]
     lines.append({'mode': 'epoch', 'step': 10, 'epoch_seconds': 5.0, 'peak_memory_mb': peak})
     (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)), encoding='utf-8')
@@ -132,12 +132,13 @@ def finished(tmp_path):
             if (model, seed) != ('meter', 1):
                 record(tmp_path, f'{model}_{seed}', [20.0, 30.0], accuracy - 0.1 * seed)
                 taken += [f'{model}_{seed}', f'{model}_{seed}_test']
+        record(tmp_path, f'blind_{seed}', [10.0, 13.0])
         record(tmp_path, f'part_scratch_{seed}', [20.0, 25.0, 31.0])
         record(tmp_path, f'part_pretrained_{seed}', [20.0 + 10 * seed, 40.0, 55.0], 0.5)
         record(tmp_path, f'part_head_lr_1_{seed}', [20.0, 30.0, 40.0], 0.25)
         record(tmp_path, f'tuned_full_{seed}', [30.0], 0.5)
         record(tmp_path, f'tuned_no_wpa_{seed}', [30.0], 0.6)
-        taken += [f'part_{way}_{seed}' for way in ('scratch', 'pretrained', 'head_lr_1')]
+        taken += [f'blind_{seed}', *(f'part_{way}_{seed}' for way in ('scratch', 'pretrained', 'head_lr_1'))]
         taken += [f'part_{way}_{seed}_test' for way in ('pretrained', 'head_lr_1')]
         taken += [f'tuned_{way}_{seed}{end}' for way in ('full', 'no_wpa') for end in ('', '_test')]
         for way, accuracy in {'full': 60.0, 'no_wpa': 20.0}.items():
@@ -180,7 +181,8 @@ def test_the_tables_hold_what_the_runs_have_found(finished):
     assert ablations['without word-patch alignment']['words that look at their object, %'] == '20.0 ± 0.0'
     assert ablations['without word-patch alignment']['less the first row'].startswith('+10.00 (')
     assert len(rows_of(results, 'tuning')) == 2
-    assert {row['answer type']: row['questions'] for row in rows_of(results, 'types')} == {'색': '20', '개수': '20'}
+    kinds = {row['answer type']: (row['questions'], row['ViLT, no picture']) for row in rows_of(results, 'types')}
+    assert kinds == {'색': ('20', '12.0'), '개수': ('20', '14.0')}
 
 
 def test_nothing_done_is_no_table_and_no_mistake(tmp_path):
