@@ -9,19 +9,27 @@ from pathlib import Path
 import pytest
 
 from kovilt.errors import KoviltError
-from kovilt.recipe import StatusLine, Step, clock, run_plan
+from kovilt.recipe import StatusLine, Step, clock, finished_steps, run_plan
 
 COUNT = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
 
 
-def step(work: Path, name: str, code: str = COUNT, *extra: str) -> Step:
+MEET = (  # waits for the other of two steps
+    'import pathlib, sys, time; me = pathlib.Path(sys.argv[1]); (me / "here").touch(); end = time.monotonic() + 60\n'
+    'while not (me.parent / sys.argv[2] / "here").exists():\n'
+    '    time.sleep(0.01)\n'
+    '    assert time.monotonic() < end'
+)
+
+
+def step(work: Path, name: str, code: str = COUNT, *extra: str, after=None, seconds: float = 1) -> Step:
     folder = work / name
-    return Step(name, f'{name} 단계', ['-c', code, str(folder), *extra], folder, seconds=1)
+    return Step(name, f'{name} 단계', ['-c', code, str(folder), *extra], folder, seconds, after=after)
 
 
-def run(steps, work):
+def run(steps, work, jobs=1):
     show = io.StringIO()
-    return run_plan(steps, work, show=show), show.getvalue()
+    return run_plan(steps, work, jobs=jobs, show=show), show.getvalue()
 
 
 def test_steps_run_once_and_a_second_call_skips_them(tmp_path):
@@ -56,6 +64,56 @@ def test_a_failed_step_is_named_with_its_log_and_started_again_in_its_folder(tmp
     assert not json.loads((tmp_path / 'steps' / 'train.json').read_text())['done']
     taken, said = run(steps, tmp_path)
     assert said.count('done before') == 1 and (tmp_path / 'train' / 'half').exists()
+
+
+def test_steps_that_do_not_build_on_each_other_run_at_once(tmp_path):
+    last = 'import pathlib, sys; assert all((pathlib.Path(p) / "here").exists() for p in sys.argv[2:])'
+    steps = [
+        step(tmp_path, 'a', MEET, 'b', after=()),
+        step(tmp_path, 'b', MEET, 'a', after=()),
+        step(tmp_path, 'c', last, str(tmp_path / 'a'), str(tmp_path / 'b')),
+    ]
+    taken, _ = run(steps, tmp_path, jobs=2)
+    assert list(taken)[-1] == 'c' and finished_steps(steps, tmp_path) == taken
+    again, said = run(steps, tmp_path, jobs=2)
+    assert again == taken and said.count('done before') == 3
+
+
+def test_of_steps_that_can_start_the_one_with_most_behind_it_starts_first(tmp_path):
+    append = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]).parent / "order", "a").write(sys.argv[1][-1])'
+    steps = [
+        step(tmp_path, 'a', append, after=(), seconds=3),
+        step(tmp_path, 'b', append, after=()),
+        step(tmp_path, 'c', append, after=('b',), seconds=5),
+    ]
+    wait = (
+        'import pathlib, sys, time; order = pathlib.Path(sys.argv[1]).parent / "order"; end = time.monotonic() + 60\n'
+        'while time.monotonic() < end and not (order.exists() and len(order.read_text()) == 3): time.sleep(0.01)'
+    )
+    run([*steps, step(tmp_path, 'd', wait, after=(), seconds=100)], tmp_path, jobs=2)  # which leaves one place
+    assert (tmp_path / 'order').read_text() == 'bca'
+
+
+def test_beside_others_a_failed_step_keeps_only_those_from_running_that_build_on_it(tmp_path):
+    steps = [
+        step(tmp_path, 'a', 'import sys; print("error: no data"); sys.exit(2)', after=()),
+        step(tmp_path, 'b', after=('a',)),
+        step(tmp_path, 'c', 'import time; time.sleep(0.5)', after=()),
+        step(tmp_path, 'd', after=('c',)),
+    ]
+    with pytest.raises(KoviltError, match=r'^step 1 of 4 \(a\) ended with exit code 2: no data; its log: '):
+        run(steps, tmp_path, jobs=2)
+    assert finished_steps(steps, tmp_path).keys() == {'c', 'd'} and not (tmp_path / 'b').exists()
+
+
+def test_a_changed_command_touches_what_builds_on_it_and_nothing_else(tmp_path):
+    def steps(*more):
+        first = step(tmp_path, 'a', COUNT, *more, after=())
+        return [first, step(tmp_path, 'b', after=()), step(tmp_path, 'c', after=('a',)), step(tmp_path, 'd')]
+
+    run(steps(), tmp_path, jobs=2)
+    assert finished_steps(steps('--more'), tmp_path).keys() == {'b'}
+    assert finished_steps(steps(), tmp_path).keys() == {'a', 'b', 'c', 'd'}
 
 
 def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
@@ -105,14 +163,16 @@ def test_clock():
     assert [clock(9.6), clock(600), clock(3661)] == ['0:10', '10:00', '1:01:01']
 
 
-def test_a_recipe_that_is_ended_ends_its_step(tmp_path):
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_recipe_that_is_ended_ends_its_step(tmp_path, jobs):
     program = (
         'import signal, sys; from pathlib import Path; from kovilt.recipe import Step, run_plan\n'
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'
         'code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"\n'
-        'run_plan([Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)], work)'
+        'step = Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)\n'
+        'run_plan([step], work, jobs=int(sys.argv[2]))'
     )
-    recipe = subprocess.Popen([sys.executable, '-c', program, str(tmp_path)], stdout=subprocess.DEVNULL)
+    recipe = subprocess.Popen([sys.executable, '-c', program, str(tmp_path), str(jobs)], stdout=subprocess.DEVNULL)
     while not (started := list(tmp_path.glob('sleep/*'))):
         assert recipe.poll() is None
         time.sleep(0.05)

@@ -195,6 +195,9 @@ def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) 
     """
     ours = {name: value for name, value in model.state_dict().items() if name.startswith(BODY)}
     theirs = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith(BODY)}
+    resized = getattr(getattr(model, 'encoder', None), 'resized', None)
+    if resized is not None:  # to pictures of another size than the checkpoint's
+        theirs = resized(theirs, BODY)
     shared = ours.keys() & theirs.keys()
     found = differences(
         {name: ours[name] for name in ours if name in shared}, {name: theirs[name] for name in ours if name in shared}

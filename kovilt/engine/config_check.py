@@ -195,6 +195,11 @@ def _component(node: Any, path: str, registry: Registry, extra: Iterable[str] = 
     if 'type' not in node:
         raise KoviltError(f"{path}: missing key 'type'")
     kind = _resolve(node['type'], path, registry)
+    if getattr(kind, '__name__', '') == 'PretrainedInit':
+        raise KoviltError(
+            f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's towers take "
+            'model.encoder.image_weights and model.encoder.text_tower.pretrained, a whole model load_from'
+        )
     signature = signature_of(kind)
     if kind.__name__ == 'EMAHook':  # hands its **kwargs to the average
         average = _resolve(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,16 @@ def _parsed(line: str, place: str) -> dict[str, Any]:
     if prediction['question_id'] in (None, ''):
         raise KoviltError(f'{place}: no question id, so it cannot be found in the other file')
     return prediction
+
+
+def pool_predictions(runs: Mapping[Any, Predictions]) -> Predictions:
+    """The predictions of several runs of one model (by seed) as those of one, each question once a run.
+
+    Two models pooled over the same seeds are compared as any two: the interval redraws pictures with their questions
+    in all runs, so that answering the same questions thrice makes nothing look surer. How much runs differ by their
+    seeds is not in it. McNemar's test takes questions for independent, which the same ones are not.
+    """
+    return {f'{run}/{name}': prediction for run, found in runs.items() for name, prediction in found.items()}
 
 
 def compare_predictions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from kovilt.models.base import Batch
 from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
 from kovilt.modules.meter import CrossModal
-from kovilt.modules.packing import to_device
+from kovilt.modules.packing import Read, to_device
 from kovilt.registry import MODELS
 
 _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}     # RoBERTa counts positions from its padding id 1 on
@@ -124,6 +125,8 @@ class METER(BaseModule):
         vocab_size: number of tokens.
         max_text_len: longest text in tokens, as many as the text tower has positions.
         hidden_size, num_layers, num_heads, mlp_ratio, drop_rate, picture_pool, init_std: of `CrossModal`.
+        image_weights: file, folder or hub name of public weights for the image tower, read when training begins (a
+            checkpoint has its own); None = random weights. Formats: kovilt/weights/image_tower.py.
     """
 
     def __init__(
@@ -141,9 +144,11 @@ class METER(BaseModule):
         drop_rate: float = 0.1,
         picture_pool: Literal['first', 'mean'] = 'first',
         init_std: float = 0.02,
+        image_weights: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.image_weights = image_weights
         self.hidden_size, self.pooled_size, self.vocab_size = hidden_size, 2 * hidden_size, vocab_size
         self.image_size, self.max_text_len, self.init_std = image_size, max_text_len, init_std
         self.image_tower = MODELS.build(dict(image_tower, img_size=image_size))
@@ -152,6 +157,31 @@ class METER(BaseModule):
             text_size=self.text_tower.embed_dims, picture_size=_width(self.image_tower), hidden_size=hidden_size,
             num_layers=num_layers, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_rate=drop_rate,
             picture_pool=picture_pool, init_std=init_std)
+
+    def init_weights(self) -> None:
+        """Take the towers' public weights; the runner calls this before training, and before a checkpoint is loaded.
+
+        Raises:
+            KoviltError: nothing there, another kind of model, other sizes.
+        """
+        super().init_weights()
+        if self.image_weights is not None:
+            from kovilt.weights.image_tower import load_image_tower, log_report
+
+            log_report(load_image_tower(self.image_tower, self.image_weights))
+
+    def resized(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """A checkpoint's tensors with the image tower's positions resized to this encoder's pictures.
+
+        METER pre-trains at 288 pixels and fine-tunes at 576. `prefix` stands before the encoder's names.
+        """
+        from kovilt.weights.image_tower import resize_positions
+
+        name, own = f'{prefix}image_tower.pos_embed', getattr(self.image_tower, 'pos_embed', None)
+        if own is None or name not in state or state[name].shape == own.shape:
+            return state
+        print_log(f'positions of pictures resized, {state[name].shape[1]} to {own.shape[1]}', logger='current')
+        return state | {name: resize_positions(state[name], own)}
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """Look at each picture of the batch once, for all texts and passes that speak of it.
@@ -172,17 +202,17 @@ class METER(BaseModule):
         return self.cross_modal.embed_pictures(states)
 
     def forward(
-        self, *, input_ids: Tensor, text_mask: Tensor, pictures: Tensor, image_index: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The states of words (B, L, D) and pictures (B, N, D) of B pairs.
+        self, *, input_ids: Tensor, text_mask: Tensor, pictures: Tensor, image_index: Tensor, read: Read = 'all'
+    ) -> tuple[Tensor, Tensor | None]:
+        """The states of words (B, L, D) and pictures (B, N, D) of B pairs, or what `read` says of them.
 
         input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; pictures (I, N, D) from
-        `embed_pictures`, on the device.
+        `embed_pictures`, on the device; `read` as in `CrossModal`.
         """
         input_ids, text_mask, image_index = (
             to_device(x, pictures.device) for x in (input_ids, text_mask, image_index))
         text = self.text_tower(input_ids, text_mask)
-        return self.cross_modal(text, text_mask, pictures.index_select(0, image_index))
+        return self.cross_modal(text, text_mask, pictures.index_select(0, image_index), read=read)
 
     def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
         """(B, 2 D); see `CrossModal.pool`."""
@@ -211,7 +241,7 @@ class METERForVQA(AnsweringModel):
         pictures = self.encoder.embed_pictures(batch['pictures'])
         return self.encoder.pool(*self.encoder(
             input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures,
-            image_index=batch['image_index']))
+            image_index=batch['image_index'], read='pooled'))
 
 
 @MODELS.register_module()
@@ -249,12 +279,14 @@ class METERForPreTraining(PreTrainingModel):
     def _masked_words(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
         damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
         words, _ = self.encoder(
-            input_ids=damaged, text_mask=batch['text_mask'], pictures=pictures, image_index=batch['image_index'])
+            input_ids=damaged, text_mask=batch['text_mask'], pictures=pictures, image_index=batch['image_index'],
+            read='words')
         return self.mlm_head.loss(words.flatten(0, 1), labels.flatten())
 
     def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
         image_index, matched = self.itm_head.draw_partners(
             batch['image_index'], batch['image_id'], batch['sample_seed'])
         states = self.encoder(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, image_index=image_index)
+            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, image_index=image_index,
+            read='pooled')
         return self.itm_head.loss(self.encoder.pool(*states), to_device(matched, pictures.device))

@@ -81,7 +81,7 @@ class PatchEmbedder(nn.Module):
         return self._interpolated(self._interpolation(rows, columns))
 
     def _interpolated(self, weights: Tensor) -> Tensor:
-        with torch.autocast(weights.device.type, enabled=False):
+        with torch.autocast('cpu' if weights.is_meta else weights.device.type, enabled=False):
             return weights @ self.pos_embed[1:].float()
 
     def _interpolation(self, rows: int, columns: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kovilt.modules.packing import Read
 from kovilt.modules.transformer import MLP
 from kovilt.modules.vilt import init_weights
 
@@ -54,9 +55,14 @@ class CoAttentionBlock(nn.Module):
         self.mlp = MLP(mlp_size=mlp_size, activation='gelu', **sizes)
         self.norm = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
 
-    def forward(self, x: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None) -> Tensor:
-        """x (B, N, D) and the other tower's `other` (B, M, D) with their masks, bool or None; returns (B, N, D)."""
-        x = self.attn(x, x, mask)
+    def forward(
+        self, x: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, *, first: bool = False
+    ) -> Tensor:
+        """x (B, N, D) and the other tower's `other` (B, M, D) with their masks, bool or None; returns (B, N, D).
+
+        `first`: the first state of each row alone, (B, 1, D), of the same value.
+        """
+        x = self.attn(x[:, :1] if first else x, x, mask)
         x = self.cross(x, other, other_mask)
         return self.norm(x + self.mlp(x))
 
@@ -115,16 +121,27 @@ class CrossModal(nn.Module):
         """The image tower's states (I, N, picture_size) as they enter the first layer, (I, N, D)."""
         return self.picture_proj(states) + self.modality_embed.weight[1]
 
-    def forward(self, text: Tensor, text_mask: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, text: Tensor, text_mask: Tensor, pictures: Tensor, *, read: Read = 'all'
+    ) -> tuple[Tensor, Tensor | None]:
         """text (B, L, text_size), text_mask bool (B, L), pictures (B, N, D) of `embed_pictures`, one for each text.
 
         Returns the states of the words (B, L, D), of no meaning where the mask is False, and of the pictures (B, N, D).
+        `read` says which the caller wants of the last layer: 'all', the 'words' (the pictures are None then), or what
+        `pool` reads, 'pooled' (the first of each where it reads that). The values are the same; what nobody reads is
+        not computed.
         """
         words = self.text_proj(text) + self.modality_embed.weight[0]
-        for text_block, picture_block in zip(self.text_blocks, self.picture_blocks, strict=True):
+        layers = list(zip(self.text_blocks, self.picture_blocks, strict=True))
+        for text_block, picture_block in layers[:-1]:
             words, pictures = (
                 text_block(words, pictures, text_mask, None), picture_block(pictures, words, None, text_mask))
-        return words, pictures
+        text_block, picture_block = layers[-1]
+        last_words = text_block(words, pictures, text_mask, None, first=read == 'pooled')
+        if read == 'words':
+            return last_words, None
+        first = read == 'pooled' and self.picture_pool == 'first'
+        return last_words, picture_block(pictures, words, None, text_mask, first=first)
 
     def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
         """tanh(Linear(.)) of the text's [CLS] and of the picture, side by side, (B, 2 D)."""

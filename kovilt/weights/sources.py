@@ -33,6 +33,7 @@ _WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 _TRAINERS = ('pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'sacred.', 'argparse.')
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')                         # of DistributedDataParallel, torch.compile
 _MOST = 65504.0                         # of float16; trained weights are far below, one flipped bit may be far above
+_COUNTS = ('position_ids', 'relative_position_index')                      # whole numbers that are no weights
 _MOST_PADDING = 127                     # rows: tables are padded to multiples of up to 128
 _HEAD_SIZE = 64                         # of every public ViT and ViLT
 
@@ -114,11 +115,12 @@ class Source:
 
 
 @dataclass(frozen=True)
-class _Files:
+class Files:
     """What a file or folder holds, as it stands there."""
 
     path: Path
     state: dict[str, Tensor]
+    config: dict[str, Any]               # config.json; empty where there is none
     sizes: dict[str, Any]                # what its settings say, by ViLT's names
     labels: dict[str, str] | None
     processor: dict[str, Any]
@@ -138,7 +140,7 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
     Raises:
         KoviltError: not readable, another model, damaged numbers, or sizes that contradict one another.
     """
-    files = _read_files(Path(path).expanduser())
+    files = read_files(Path(path).expanduser())
     name = str(path)
     layout = _layout(files.state, name)
     if layout == _BERT:
@@ -181,7 +183,7 @@ def read_bert(path: str | Path) -> Vocabulary:
     Raises:
         KoviltError: no BERT, no tokenizer beside it, damaged numbers.
     """
-    files = _read_files(Path(path).expanduser())
+    files = read_files(Path(path).expanduser())
     if _layout(files.state, str(path)) != _BERT:
         raise KoviltError(f'{path}: no BERT, but a {_layout(files.state, str(path))}; give it as the source')
     if files.tokenizer is None:
@@ -201,7 +203,12 @@ def read_bert(path: str | Path) -> Vocabulary:
     return Vocabulary(_pieces(files.tokenizer, len(words)), tables)
 
 
-def _read_files(path: Path) -> _Files:
+def read_files(path: Path) -> Files:
+    """A file of weights, or a folder of HuggingFace with one, as it stands; no code that it may hold is run.
+
+    Raises:
+        KoviltError: not readable, or damaged numbers.
+    """
     from kovilt.engine.checkpoint import load_checkpoint_file
 
     file, config, processor, tokenizer = path, {}, {}, None
@@ -217,9 +224,10 @@ def _read_files(path: Path) -> _Files:
         tokenizer = path if any((path / name).is_file() for name in ('tokenizer.json', 'vocab.txt')) else None
     content = load_checkpoint_file(file, blanked=_TRAINERS)
     state, notes = _plain_floats(content['state_dict'], file)
-    return _Files(
+    return Files(
         path=path,
         state=state,
+        config=config,
         sizes=_sizes(config, _IN_CONFIG) | _sizes(_settings(content), _IN_SETTINGS),
         labels=config.get('id2label'),
         processor=processor,
@@ -252,7 +260,7 @@ def _plain_floats(state: Mapping[str, Any], file: Path) -> tuple[dict[str, Tenso
         name = _WRAPPERS.sub('', key)
         if name in out:
             raise KoviltError(f'{file}: two tensors are called {name}; which one is the model\'s?')
-        if not tensor.is_floating_point() and not name.endswith('position_ids'):
+        if not tensor.is_floating_point() and not name.endswith(_COUNTS):
             raise KoviltError(f'{file}: {key} holds {_type(tensor)}; quantised weights are not read')
         out[name] = tensor.float()
         if out[name].numel() and not out[name].abs().max() <= _MOST:

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 
 from kovilt.engine.hooks import EpochTimeHook, ExactResumeHook, StartAsMaskHook
 from kovilt.engine.hooks import epoch_time as clock
+from kovilt.engine.hooks.epoch_time import peak_memory_mb
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
 
 
@@ -96,6 +97,7 @@ def test_an_epoch_is_training_alone(monkeypatch, steps, expected):
         'epoch_seconds': pytest.approx(expected),
         'texts_per_second': pytest.approx(8 * steps / 3),
         'processes': 1,
+        'peak_memory_mb': pytest.approx(peak_memory_mb(), rel=0.5),
     }
 
 

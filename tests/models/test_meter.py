@@ -92,9 +92,11 @@ def test_it_costs_the_published_number_of_operations(published):
         text=12 * (12 * words * d**2 + 2 * words**2 * d),
         fusion=6 * (layer(words, states) + layer(states, words)))
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
-        published.scores(dict(
-            pictures=torch.zeros(1, 3, 576, 576), input_ids=torch.zeros(1, words, dtype=torch.int64),
-            text_mask=torch.ones(1, words, dtype=torch.bool), image_index=torch.zeros(1, dtype=torch.int64)))
+        encoder = published.encoder
+        published.vqa_head(encoder.pool(*encoder(                        # all states, as the published code computes
+            pictures=encoder.embed_pictures(torch.zeros(1, 3, 576, 576)), read='all',
+            input_ids=torch.zeros(1, words, dtype=torch.int64), text_mask=torch.ones(1, words, dtype=torch.bool),
+            image_index=torch.zeros(1, dtype=torch.int64))))
     counts = {name: sum(ops.values()) / 2 for name, ops in counter.get_flop_counts().items()}
     parts = dict(
         image=counts['VisionTransformer'], text=counts['METER.text_tower'], fusion=counts['METER.cross_modal'])

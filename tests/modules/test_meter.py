@@ -75,6 +75,21 @@ def test_padding_and_neighbours_change_nothing(fusion, pairs):
     torch.testing.assert_close(fusion.pool(*changed), pooled, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('picture_pool', ['first', 'mean'])
+def test_what_nobody_reads_changes_nothing_that_is_read(fusion, pairs, picture_pool):
+    text, text_mask, states = pairs
+    fusion.picture_pool = picture_pool
+    pictures = fusion.embed_pictures(states)
+    words, seen = fusion(text, text_mask, pictures)
+    only_words = fusion(text, text_mask, pictures, read='words')
+    torch.testing.assert_close(only_words[0], words)
+    assert only_words[1] is None
+    pooled = fusion(text, text_mask, pictures, read='pooled')
+    assert pooled[0].shape == (B, 1, D)
+    torch.testing.assert_close(fusion.pool(*pooled), fusion.pool(words, seen), rtol=1e-4, atol=1e-5)
+
+
 def test_the_poolers_read_the_first_states_or_the_mean_of_the_picture(fusion):
     words, pictures = torch.randn(B, L, D), torch.randn(B, N, D)
     first = fusion.pool(words, pictures)

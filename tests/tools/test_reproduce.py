@@ -1,0 +1,269 @@
+"""tools/reproduce.py: its plan, what it makes of finished runs, and a table from beginning to end."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kovilt.engine.config import load_config
+from kovilt.errors import run_cli
+from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
+from kovilt.evaluation.paper_tables import first_at, paper_tables
+from tools import reproduce
+from tools.reproduce import SCALES, TABLES, gather, make_plan, write
+
+ROOT = Path(reproduce.__file__).parents[1]
+
+
+def tables_of(data: str) -> tuple[str, ...]:
+    return TABLES if data == 'rooms' else TABLES[:3]
+
+
+def plan_of(data: str, scale: str, work: Path, seeds: int = 1, tables=None):
+    return make_plan(tables or tables_of(data), data=data, scale=SCALES[data, scale], seeds=seeds, work=work)
+
+
+@pytest.mark.parametrize(('data', 'scale'), SCALES)
+def test_every_step_is_a_tool_that_builds_on_earlier_ones(data, scale, tmp_path):
+    _, steps = plan_of(data, scale, tmp_path, seeds=2)
+    names = [step.name for step in steps]
+    assert len(set(names)) == len({step.folder for step in steps}) == len(steps)
+    for place, step in enumerate(steps):
+        assert (ROOT / step.command[0]).is_file() and step.folder.parent == tmp_path
+        assert set(step.after) <= set(names[:place])
+        folders = {other.name: str(other.folder) for other in steps if other is not step}
+        used = {name for name, folder in folders.items() if any(word.startswith(f'{folder}/') for word in step.command)}
+        assert used <= set(step.after), step.name
+
+
+@pytest.mark.parametrize(('data', 'scale'), [('rooms', 'small'), ('rooms', 'base'), ('aihub', 'base')])
+def test_the_options_of_every_training_exist(data, scale, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    steps = [step for step in plan_of(data, scale, tmp_path)[1] if '--cfg-options' in step.command]
+    asked = {tuple(step.command[step.command.index('--cfg-options') + 1 :]): step for step in steps}  # each once
+    for options, step in asked.items():
+        config = load_config(step.command[1], options)
+        if step.command[0] == 'tools/train.py':
+            assert config.train_cfg.get('max_iters', 0) >= config.train_cfg.get('val_interval', 0) >= 0
+
+
+def test_a_checkpoint_that_is_read_is_the_last_one_that_is_written(tmp_path):
+    steps = plan_of('rooms', 'small', tmp_path)[1]
+    written = {
+        f'{step.folder}/iter_{word.partition("=")[2]}.pth'
+        for step in steps
+        for word in step.command
+        if word.startswith('train_cfg.max_iters=')
+    }
+    read = {word for step in steps for word in step.command if word.endswith('.pth')}
+    assert read and read <= written
+
+
+def test_a_table_has_the_same_steps_alone_and_among_others(tmp_path):
+    everything = {step.name: step for step in plan_of('rooms', 'small', tmp_path, 3)[1]}
+    for table in TABLES:
+        for step in plan_of('rooms', 'small', tmp_path, 3, [table])[1]:
+            assert everything[step.name] == step
+
+
+def test_what_is_compared_differs_in_one_thing(tmp_path):
+    steps = {step.name: list(step.command) for step in plan_of('rooms', 'small', tmp_path)[1]}
+
+    def without_start(name: str) -> list[str]:
+        command = [word.replace('part_pretrained', 'part_scratch') for word in steps[name]]
+        if '--load-from' in command:
+            begin = command.index('--load-from')
+            del command[begin : begin + 2]
+        return command[2:]  # the tool and the config are looked at by the tests of configs
+
+    assert without_start('part_pretrained_0') == without_start('part_scratch_0')
+    lengths = {tuple(word for word in steps[f'{model}_0'] if 'train_cfg' in word) for model in ('meter', 'scratch')}
+    assert len(lengths) == 1
+
+
+MODELS = {'meter': 0.4, 'scratch': 0.5, 'pretrained': 0.8}  # share of right answers
+
+
+def record(work: Path, name: str, curve: list[float], accuracy: float | None = None, peak: float = 300.0) -> None:
+    """A training's folder and that of its evaluation, as the tools leave them."""
+    folder = work / name
+    folder.mkdir(parents=True)
+    metrics = {'majority_accuracy': 25.0, 'questions': 40, 'accuracy/색': 12.0, 'accuracy/개수': 14.0}
+    lines = [{'mode': 'val', 'step': 10 * (i + 1), 'accuracy': value, **metrics} for i, value in enumerate(curve)]
+    lines.append({'mode': 'epoch', 'step': 10, 'epoch_seconds': 5.0, 'peak_memory_mb': peak})
+    (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)), encoding='utf-8')
+    (folder / 'data.json').write_text(json.dumps({'train': {'rows': 640}}), encoding='utf-8')
+    machine = {'gpus': [], 'cpus': 2, 'packages': {'torch': '2'}, 'python': '3'}
+    (folder / 'environment.json').write_text(json.dumps(machine), encoding='utf-8')
+    if accuracy is None:
+        return
+    test = work / f'{name}_test'
+    test.mkdir()
+    right = [i < round(accuracy * 40) for i in range(40)]
+    rows = [
+        {
+            'question_id': str(i),
+            'image': f'{i // 4}.jpg',
+            'truth': '예',
+            'answer_type': '색' if i % 2 else '개수',
+            'correct': one,
+            'tolerant_correct': one,
+        }
+        for i, one in enumerate(right)
+    ]
+    text = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+    (test / 'predictions.jsonl').write_text(text, encoding='utf-8')
+    found = {'metrics': metrics | {'accuracy': 100 * sum(right) / 40}}
+    (test / 'metrics.json').write_text(json.dumps(found), encoding='utf-8')
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A plan of two seeds whose runs are done, but for METER's second; and the names of what is done."""
+    plan, _ = plan_of('rooms', 'small', tmp_path, 2)
+    taken = ['cost']
+    for seed in (0, 1):
+        for model, accuracy in MODELS.items():
+            if (model, seed) != ('meter', 1):
+                record(tmp_path, f'{model}_{seed}', [20.0, 30.0], accuracy - 0.1 * seed)
+                taken += [f'{model}_{seed}', f'{model}_{seed}_test']
+        record(tmp_path, f'blind_{seed}', [10.0, 13.0])
+        record(tmp_path, f'part_scratch_{seed}', [20.0, 25.0, 31.0])
+        record(tmp_path, f'part_pretrained_{seed}', [20.0 + 10 * seed, 40.0, 55.0], 0.5)
+        record(tmp_path, f'part_head_lr_1_{seed}', [20.0, 30.0, 40.0], 0.25)
+        record(tmp_path, f'tuned_full_{seed}', [30.0], 0.5)
+        record(tmp_path, f'tuned_no_wpa_{seed}', [30.0], 0.6)
+        taken += [f'blind_{seed}', *(f'part_{way}_{seed}' for way in ('scratch', 'pretrained', 'head_lr_1'))]
+        taken += [f'part_{way}_{seed}_test' for way in ('pretrained', 'head_lr_1')]
+        taken += [f'tuned_{way}_{seed}{end}' for way in ('full', 'no_wpa') for end in ('', '_test')]
+        for way, accuracy in {'full': 60.0, 'no_wpa': 20.0}.items():
+            folder = tmp_path / f'align_{way}_{seed}'
+            folder.mkdir()
+            score = {'alignment_accuracy': accuracy, 'alignment_swapped': None, 'alignment_chance': 17.0}
+            (folder / 'alignment.json').write_text(json.dumps({**score, 'per_name': {}}), encoding='utf-8')
+            taken.append(f'align_{way}_{seed}')
+    one = {'parameters': 2_000_000, 'multiply_adds': 1e8, 'questions_per_second': 1000.0, 'epoch_seconds': 9.0}
+    models = {'METER': one, 'ViLT': {**one, 'questions_per_second': 4000.0}}
+    (tmp_path / 'cost').mkdir()
+    cost = {'device': 'a CPU', 'threads': 1, 'amp': True, 'models': models}
+    (tmp_path / 'cost' / 'cost.json').write_text(json.dumps(cost), encoding='utf-8')
+    return plan, dict.fromkeys(taken, 1.0)
+
+
+def rows_of(results, name: str) -> list[dict[str, str]]:
+    (table,) = [table for table in paper_tables(results) if table.name == name]
+    return [dict(zip(table.head, row, strict=True)) for row in table.rows]
+
+
+def test_the_tables_hold_what_the_runs_have_found(finished):
+    plan, taken = finished
+    results = json.loads(json.dumps(gather(plan, taken)))  # as results.json holds them
+    rows = {row['']: row for row in rows_of(results, 'table2')}
+    accuracy = rows['accuracy, %, mean ± std']
+    assert accuracy['METER'] == '40.00' and accuracy['ViLT, pre-trained'] == '75.00 ± 7.07'
+    assert rows['each seed']['ViLT, no pre-training'] == '50.00, 40.00'
+    assert rows['times METER']['ViLT, pre-trained'] == '4.00' and rows['the paper, %']['METER'] == '85.24'
+    assert rows['peak memory of training, MiB']['METER'] == '300'
+    assert rows['less METER']['ViLT, pre-trained'].startswith('+40.00 (')  # seed 0, the one that METER has
+    assert rows['less METER']['METER'] == '–'
+    by_epoch = rows_of(results, 'table3')
+    assert [row['ViLT, pre-trained'] for row in by_epoch] == ['25.00 ± 7.07', '40.00 ± 0.00', '55.00 ± 0.00']
+    assert [row['the paper: ViLT, pre-trained'] for row in by_epoch] == ['5.21', '5.21', '5.21']
+    first = {(row['model'], row['seed']): row for row in rows_of(results, 'convergence')}
+    assert first['ViLT, no pre-training', '0']['above the most frequent answer'] == '3'  # 25 % is not above 25 %
+    assert first['ViLT, no pre-training', '0']['40 %'] == 'not in 3' and first['ViLT, pre-trained', '1']['30 %'] == '1'
+    ablations = {row['pre-training']: row for row in rows_of(results, 'ablations')}
+    assert ablations['without word-patch alignment']['words that look at their object, %'] == '20.0 ± 0.0'
+    assert ablations['without word-patch alignment']['less the first row'].startswith('+10.00 (')
+    assert len(rows_of(results, 'tuning')) == 2
+    kinds = {row['answer type']: (row['questions'], row['ViLT, no picture']) for row in rows_of(results, 'types')}
+    assert kinds == {'색': ('20', '12.0'), '개수': ('20', '14.0')}
+
+
+def test_nothing_done_is_no_table_and_no_mistake(tmp_path):
+    plan, _ = plan_of('rooms', 'small', tmp_path)
+    assert paper_tables(gather(plan, {})) == []
+
+
+def test_the_files_of_the_tables(finished):
+    plan, taken = finished
+    files = write(gather(plan, taken), plan.work, 'About.\n')
+    assert {file.name for file in files} >= {'tables.md', 'results.json', 'curves.png', 'table2.csv', 'convergence.csv'}
+    assert all(file.stat().st_size for file in files)
+    text = (plan.work / 'tables.md').read_text(encoding='utf-8')
+    assert text.startswith('About.\n') and text.count('\n## ') == 6
+    assert (plan.work / 'table3.csv').read_text(encoding='utf-8').count('\n') == 4
+
+
+def test_answering_the_same_questions_again_looks_no_surer(finished):
+    plan, _ = finished
+    a, b = (read_predictions(plan.work / f'{model}_0_test' / 'predictions.jsonl') for model in ('meter', 'scratch'))
+    once = compare_predictions(a, b)
+    thrice = compare_predictions(pool_predictions({0: a, 1: a, 2: a}), pool_predictions({0: b, 1: b, 2: b}))
+    for key in ('difference', 'difference_interval', 'accuracy'):
+        assert thrice[key] == pytest.approx(once[key])
+
+
+def test_the_first_epoch():
+    assert first_at([5.0, 6.0], 5.0) == 1 and first_at([5.0, 6.0], 5.0, above=True) == 2 and first_at([5.0], 9.0) == 0
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the tool in this process; returns exit code, stdout, stderr. What it changes of the process is undone."""
+    monkeypatch.chdir(ROOT)
+    for name in ('KOVILT_ROOMS', 'KOVILT_ROOMS_ALONE'):
+        monkeypatch.setenv(name, '')
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, 'argv', ['reproduce.py', *map(str, arguments)])
+        code = run_cli(lambda: reproduce.main(reproduce.parse_args()))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+WRONG = {
+    'unknown table': (['tabel2'], "tabel2: no such table .did you mean 'table2'"),
+    'no such scale': (['table1', '--data', 'aihub', '--scale', 'small'], '--scale base'),
+    'no seeds': (['table1', '--seeds', '0'], '--seeds must be at least 1'),
+    'no body': (['table1', '--body', 'configs'], 'no model folder; tools/weights/export.py'),
+    'no boxes': (['ablations', '--data', 'aihub'], 'only Rooms has'),
+    'no data': (['table1', '--data', 'aihub'], 'nowhere: no such folder'),
+    'nothing run': (['table1', '--no-run'], 'nothing was run there'),
+    'other settings': (['table1', '--scale', 'tiny'], "made with scale 'small', not 'tiny'"),
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_bad_input_is_one_line(name, tmp_path, call, monkeypatch):
+    monkeypatch.setenv('KOVILT_AIHUB_101', str(tmp_path / 'nowhere'))
+    arguments, message = WRONG[name]
+    if name == 'other settings':
+        (tmp_path / 'settings.json').write_text(json.dumps({'data': 'rooms', 'scale': 'small'}), encoding='utf-8')
+    code, _, error = call(*arguments, '--work-dir', tmp_path)
+    assert code == 2 and error.startswith('error: ') and error.count('\n') == 1
+    assert re.search(message, error)
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy():
+    code = 'import sys; from tools import reproduce; print([m for m in ("torch", "numpy") if m in sys.modules])'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == '[]'
+
+
+def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
+    arguments = ['table1', '--scale', 'tiny', '--work-dir', tmp_path / 'work']
+    code, said, error = call(*arguments)
+    assert code == 0, error
+    table = (tmp_path / 'work' / 'table1.csv').read_text(encoding='utf-8').splitlines()
+    questions = dict(zip(table[0].split(','), table[1].split(','), strict=False))
+    assert questions['pictures'] == '40' and int(questions['answers removed']) > 0
+    assert int(questions['rows']) + int(questions['rows left out']) > 200
+    code, said, _ = call(*arguments)
+    assert code == 0 and 'done before' in said
