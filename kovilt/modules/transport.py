@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import functools
-import shutil
+import warnings
 from types import ModuleType
 
 import torch
@@ -44,7 +44,8 @@ def ipot(
         Plans (B, L, P), detached; 0 wherever a mask is False, and everywhere in a pair without words or patches.
     """
     between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
-    kernel = _one_kernel() if cost.is_cuda and cost.dtype == torch.float32 and inner_iterations == 1 else None
+    fused = cost.is_cuda and cost.dtype == torch.float32 and inner_iterations == 1
+    kernel = _one_kernel(cost.device) if fused else None
     if kernel is not None and kernel.fits(cost):
         return kernel.ipot_kernel(cost, word_mask, patch_mask, beta=beta, iterations=iterations, between=between)
     mask = word_mask[:, :, None] & patch_mask[:, None, :]
@@ -75,15 +76,27 @@ def ipot(
 
 
 @functools.cache
-def _one_kernel() -> ModuleType | None:
-    """`transport_kernel`, where there is Triton and a C compiler, with which it builds what starts a kernel."""
-    if not any(map(shutil.which, ('cc', 'gcc', 'clang'))):
-        return None
+def _one_kernel(device: torch.device) -> ModuleType | None:
+    """`transport_kernel` where there is Triton and its plans of a small problem are those of the loop."""
     try:
         from kovilt.modules import transport_kernel
     except ImportError:
         return None
-    return transport_kernel
+    cost = torch.linspace(0, _LARGEST_COST, 15).view(1, 3, 5).sin()
+    word_mask, patch_mask = torch.tensor([[True, True, False]]), torch.tensor([[True, True, True, True, False]])
+    expected = ipot(cost, word_mask, patch_mask, beta=0.1, iterations=5)
+    try:
+        plan = transport_kernel.ipot_kernel(
+            *(x.to(device) for x in (cost, word_mask, patch_mask)), beta=0.1, iterations=5, between=2).cpu()
+    except Exception as error:                             # no C compiler, which Triton needs, or an unknown device
+        reason = f'{type(error).__name__}: {error}'
+    else:
+        off = (plan - expected).abs().max().item()
+        if off <= 1e-5:
+            return transport_kernel
+        reason = f'its plans are off by {off:.1e}'
+    warnings.warn(f'the transport kernel is not used on {device}: {reason}', stacklevel=2)
+    return None
 
 
 def transport_distance(cost: Tensor, plan: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 import json
 import re
 
-import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from kovilt.datasets import ResizeViLT
 from tools.benchmark import against_hf
 
 TOOL = 'benchmark/against_hf.py'
@@ -46,17 +47,20 @@ def test_a_failing_section_leaves_the_others(call, monkeypatch):
     assert re.search(r'\| kovilt \| 2 \|', out)
 
 
-@pytest.mark.parametrize('width, height', [(width, height) for width, height, _ in against_hf.SIZES] + [(1920, 1080)])
-def test_grids_are_those_of_the_resizing(width, height):
-    target = ResizeViLT(short=384, long=639, divisor=32).target(width, height)
-    assert against_hf.grid_of(width, height) == (target[1] // 32, target[0] // 32)
-
-
-def test_operations_are_counted_as_by_hand():
+def test_a_plain_vilt_computes_the_last_block_whole():
     args = against_hf.argparse.Namespace(width=64, layers=2, answers=9, vocabulary=50, device='cpu')
-    work = against_hf.Work({}, {}, [3], [4])                   # 8 rows
-    block, head = 8 * 24 * 64**2 + 4 * 8 * 8 * 64, 2 * 64**2 + 4 * 64**2 + 4 * 64 * 9
-    pixels = 2 * 4 * 3072 * 64
-    assert against_hf.flops(work, args, training=False, plain=True) == 2 * block + head + pixels
-    last = 4 * 8 * 64**2 + 20 * 64**2 + 4 * 8 * 64             # keys and values of all rows, the rest of one
-    assert against_hf.flops(work, args, training=True) == 3 * (block + last + head) + 2 * pixels
+    model, work = against_hf.make_sides(args).kovilt, against_hf.make_work(2, args)
+    batch = model.data_preprocessor(work.ours)
+    counted = []
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        for read in ('pooled', 'all'):
+            pictures = model.encoder.embed_pictures(batch['patches'], batch['grids'])
+            with FlopCounterMode(display=False) as counter:
+                model.encoder(
+                    input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
+                    image_index=batch['image_index'], read=read)
+            counted.append(counter.get_total_flops())
+    ours, plain = (against_hf.flops(model, work, training=False, plain=plain) for plain in (False, True))
+    assert plain - ours == counted[1] - counted[0]
+    pixels = 2 * len(batch['patches']) * 3072 * 64
+    assert against_hf.flops(model, work, training=True) == 3 * ours - pixels

@@ -6,6 +6,7 @@ from tiny_models import tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kovilt.datasets import ResizeViLT
 from kovilt.errors import KoviltError
 from tools.benchmark import rounds, work
 
@@ -22,6 +23,14 @@ def test_operations_are_those_that_torch_counts(kind):
         for grid in set(map(tuple, batch['grids'].tolist())):
             model.encoder.image.positions(*grid)
     assert work.forward_flops(model, batch) == all_products.get_total_flops() - tables.get_total_flops()
+
+
+def test_grids_are_those_that_resizing_gives_the_sizes_of_coco():
+    resize = ResizeViLT(short=384, long=639, divisor=32)
+    sizes = [(640, 480), (500, 375), (640, 427), (480, 640), (427, 640), (640, 640), (640, 360)]
+    targets = [resize.target(*size) for size in sizes]
+    assert {(height // 32, width // 32) for width, height in targets} == set(work.GRIDS)
+    assert round(sum(rows * columns * share for (rows, columns), share in work.GRIDS.items()) / 100) == 199
 
 
 def test_a_batch_shares_questions_out_evenly():

@@ -37,15 +37,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # also without installation
 
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from tools.benchmark.rounds import cpu_name, ratio  # noqa: E402
+from tools.benchmark.work import draw_grids, draw_lengths, forward_flops, make_batch  # noqa: E402
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Width, height and percent of the pictures: COCO's usual sizes. An assumption, not a count.
-SIZES = (
-    (640, 480, 38), (640, 427, 25), (480, 640, 15), (427, 640, 9), (500, 375, 4), (640, 640, 4), (640, 360, 5))
-WORDS = (5, 20)  # tokens of a question, [CLS] and [SEP] included
 PATCH = 32
 FIRST_ID = 5  # ids below are special
 SECTIONS = {
@@ -77,72 +75,59 @@ def parse_args() -> argparse.Namespace:
 # The work
 
 
-def grid_of(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of patches after ViLT's resizing: shorter side 384, longer at most 639, whole patches."""
-    scale = 384 / min(width, height)
-    width, height = width * scale, height * scale
-    shrink = min(1, 639 / max(width, height))
-    return int(height * shrink + 0.5) // PATCH, int(width * shrink + 0.5) // PATCH
-
-
 class Work(NamedTuple):
     """One batch as both sides take it, on the device."""
 
     ours: dict[str, Any]  # pictures on the device, the layout on the host
     theirs: dict[str, Tensor]
-    words: list[int]  # tokens of each question
-    patches: list[int]  # of each picture
+
+    @property
+    def size(self) -> int:
+        return len(self.ours['input_ids'])
+
+    @property
+    def rows(self) -> list[int]:
+        """Words, image CLS and patches of each pair."""
+        return (self.ours['text_mask'].sum(dim=1) + self.ours['grids'].prod(dim=1) + 1).tolist()
 
 
 def make_work(size: int, args: argparse.Namespace, seed: int = 0) -> Work:
     """`size` questions, each about a picture of its own."""
     import torch
 
-    chance = random.Random(seed)
-    generator = torch.Generator().manual_seed(seed)
-    picked = chance.choices(SIZES, weights=[share for *_, share in SIZES], k=size)
-    grids = [grid_of(width, height) for width, height, _ in picked]
-    words = [chance.randint(*WORDS) for _ in range(size)]
-    counts = [rows * columns for rows, columns in grids]
-    patches = torch.randint(256, (sum(counts), 3 * PATCH**2), generator=generator, dtype=torch.uint8)
-    text_mask = torch.arange(max(words)) < torch.tensor(words)[:, None]
-    ids = torch.randint(FIRST_ID, args.vocabulary, text_mask.shape, generator=generator) * text_mask
-    label = torch.randint(args.answers, (size,), generator=generator)
-    inner = (torch.arange(max(words)) > 0) & (torch.arange(max(words)) < torch.tensor(words)[:, None] - 1)
+    chance = torch.Generator().manual_seed(seed)
+    grids, words = draw_grids(size, chance), draw_lengths(size, chance)
+    ours = make_batch(grids, words, chance, vocabulary=args.vocabulary, answers=args.answers)
+    place = torch.arange(max(words))
+    inner = (place > 0) & (place < torch.tensor(words)[:, None] - 1)
+    ours |= dict(word_ids=place.expand(size, -1).masked_fill(~inner, -1), sample_seed=torch.arange(size) * 7919)
     height, width = (PATCH * max(grid[axis] for grid in grids) for axis in (0, 1))
     pixel_values = torch.zeros(size, 3, height, width)
     pixel_mask = torch.zeros(size, height, width, dtype=torch.int64)
-    for i, (own, (rows, columns)) in enumerate(zip(patches.split(counts), grids, strict=True)):
+    counts = ours['grids'].prod(dim=1).tolist()
+    for i, (own, (rows, columns)) in enumerate(zip(ours['patches'].split(counts), grids, strict=True)):
         pixels = own.view(rows, columns, 3, PATCH, PATCH).permute(2, 0, 3, 1, 4)
         pixels = pixels.reshape(3, rows * PATCH, columns * PATCH)
         pixel_values[i, :, : rows * PATCH, : columns * PATCH] = pixels.float() / 127.5 - 1
         pixel_mask[i, : rows * PATCH, : columns * PATCH] = 1
-    ours = dict(
-        patches=patches.to(args.device), grids=torch.tensor(grids), image_index=torch.arange(size),
-        image_id=torch.arange(size), input_ids=ids, text_mask=text_mask,
-        word_ids=torch.arange(max(words)).expand(size, -1).masked_fill(~inner, -1),
-        sample_seed=torch.arange(size) * 7919, label=label.to(args.device))
     theirs = dict(
-        input_ids=ids, attention_mask=text_mask.long(), pixel_values=pixel_values, pixel_mask=pixel_mask,
-        labels=torch.nn.functional.one_hot(label, args.answers).float())
-    return Work(ours, {name: value.to(args.device) for name, value in theirs.items()}, words, counts)
+        input_ids=ours['input_ids'], attention_mask=ours['text_mask'].long(), pixel_values=pixel_values,
+        pixel_mask=pixel_mask, labels=torch.nn.functional.one_hot(ours['label'], args.answers).float())
+    ours |= {name: ours[name].to(args.device) for name in ('patches', 'label')}
+    return Work(ours, {name: value.to(args.device) for name, value in theirs.items()})
 
 
-def flops(work: Work, args: argparse.Namespace, *, training: bool, plain: bool = False) -> float:
+def flops(model: Any, work: Work, *, training: bool, plain: bool = False) -> float:
     """Of the matrix products for a batch, a multiplication and an addition each counted.
 
     `plain`: of a ViLT without padding whose last block computes every row; else of what kovilt computes, whose last
     block computes keys and values of all rows and the rest for the text's [CLS] alone.
     """
-    d, total, pixels = args.width, 0.0, 0.0
-    for words, patches in zip(work.words, work.patches, strict=True):
-        n = words + 1 + patches
-        block = 24 * n * d**2 + 4 * n**2 * d
-        last = block if plain else 4 * n * d**2 + 20 * d**2 + 4 * n * d
-        total += block * (args.layers - 1) + last
-        total += 2 * d**2 + 2 * d * 2 * d + 2 * 2 * d * args.answers  # pooler and head
-        pixels += 2 * patches * 3 * PATCH**2 * d
-    return 3 * total + 2 * pixels if training else total + pixels
+    d, forward = model.encoder.hidden_size, forward_flops(model, work.ours)
+    if plain:
+        forward += sum(20 * (n - 1) * d**2 + 4 * (n - 1) * n * d for n in work.rows)
+    pixels = 2 * work.ours['patches'].numel() * d
+    return 3 * forward - pixels if training else forward  # pixels have no gradient
 
 
 # The two sides
@@ -283,10 +268,6 @@ def empty_cache(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
-
-
 def products(rows: int, args: argparse.Namespace, dtype: torch.dtype, *, training: bool) -> tuple[Callable, float]:
     """torch.mm at the shapes of a block's linear layers, in training also of their backward pass, and its FLOPs."""
     import torch
@@ -410,7 +391,7 @@ def equality(sides: Sides, report: Report) -> None:
     gradient = apart(reference[1], theirs)
     del theirs, loss
     report.say(
-        'equality', f'{len(work.words)} pairs, float32: largest difference of a score from transformers\' '
+        'equality', f'{work.size} pairs, float32: largest difference of a score from transformers\' '
         f'{difference:.1e} (of {reference[0].abs().max().item():.1f}), of the gradient {gradient:.1e}',
         largest_difference=difference, gradient_difference=gradient)
     rows, wrong = [], []
@@ -494,10 +475,10 @@ def evaluation(sides: Sides, report: Report) -> None:
             if not cuda and difference > 1e-4:
                 raise AssertionError(f'batch of {size}: scores differ by {difference:.1e}')
             mm, mm_flops = products(
-                sum(work.words) + sum(work.patches) + size, args, getattr(torch, precision), training=False)
+                sum(work.rows), args, getattr(torch, precision), training=False)
             variants['torch.mm'] = mm
             taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if cuda else 3 if size == 1 else 1)
-        rows += summary(args, work, taken, mm_flops, training=False, difference=difference)
+        rows += summary(sides, work, taken, mm_flops, training=False, difference=difference)
     report.table('evaluation', HEAD, rows)
 
 
@@ -523,15 +504,15 @@ def training(sides: Sides, report: Report) -> None:
                 'transformers, fused AdamW': lambda work=work: sides.hf_step(work, 'fused AdamW'),
                 'kovilt': lambda work=work: sides.kovilt_step(work, 'float32')}
         mm, mm_flops = products(
-            sum(work.words) + sum(work.patches) + size, args, torch.bfloat16 if cuda else torch.float32, training=True)
+            sum(work.rows), args, torch.bfloat16 if cuda else torch.float32, training=True)
         variants['torch.mm'] = mm
         taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if cuda else 1)
-        report.table('training', HEAD, summary(args, work, taken, mm_flops, training=True))
+        report.table('training', HEAD, summary(sides, work, taken, mm_flops, training=True))
         if cuda:
             rows = [
                 (name, size, share, share / ceiling)
                 for name, times in taken.items() if name.startswith('kovilt')
-                for share in [flops(work, args, training=True) / statistics.median(times) / 1e12]]
+                for share in [flops(sides.kovilt, work, training=True) / statistics.median(times) / 1e12]]
             report.table('training, dense', ('variant', 'batch', 'TFLOP/s', 'of the dense product'), rows)
     sides.free()
 
@@ -585,7 +566,7 @@ def training_variants(sides: Sides, work: Work) -> dict[str, Callable[[], None]]
         'kovilt, compiled, checkpointed': _with(sides, plain, compiled=True, recomputed=True),
         'kovilt, float16 with a scaler': ours('float16'),
     }
-    if len(work.words) <= 64:
+    if work.size <= 64:
         variants['transformers, float32 as it is'] = theirs('default AdamW', 'float32')
         variants['kovilt, runs'] = _with(sides, plain, runs=True)
     return variants
@@ -602,7 +583,7 @@ HEAD = ('variant', 'batch', 'ms', 'ratio', 'over fused', 'TFLOP/s', 'of mm', 'pl
 
 
 def summary(
-    args: argparse.Namespace,
+    sides: Sides,
     work: Work,
     taken: dict[str, list[float]],
     mm_flops: float,
@@ -612,15 +593,15 @@ def summary(
 ) -> list[tuple]:
     """Rows of HEAD. TFLOP/s of transformers are not given: most of what it computes besides is padding."""
     mm = taken['torch.mm']
-    computed = {plain: flops(work, args, training=training, plain=plain) for plain in (False, True)}
+    computed = {plain: flops(sides.kovilt, work, training=training, plain=plain) for plain in (False, True)}
     rows = []
     for name, times in taken.items():
         middle = statistics.median(times)
         against = [ratio(taken[other], times) if other in taken else None
                    for other in ('transformers', 'transformers, fused AdamW')]
-        row: list[Any] = [name, len(work.words), middle * 1e3, *against]
+        row: list[Any] = [name, work.size, middle * 1e3, *against]
         if name == 'torch.mm':
-            row = [name, len(work.words), None, None, None, mm_flops / middle / 1e12, 1.0, None, None, None]
+            row = [name, work.size, None, None, None, mm_flops / middle / 1e12, 1.0, None, None, None]
         elif name.startswith('kovilt'):
             for plain in (False, True):
                 row += [computed[plain] / middle / 1e12,
@@ -671,7 +652,7 @@ def waits(sides: Sides, report: Report) -> None:
     sides.free()
     work = make_work(64, args)
     host = dict(work.ours, patches=work.ours['patches'].cpu().pin_memory(), label=work.ours['label'].cpu().pin_memory())
-    fresh = Work(host, work.theirs, work.words, work.patches)  # as the loader's, from pinned memory
+    fresh = Work(host, work.theirs)  # as the loader's, from pinned memory
     runs = {name: run for name, run in training_variants(sides, fresh).items() if 'float16' not in name}
     rows = []
     for name, run in runs.items():
@@ -882,15 +863,6 @@ def main(args: argparse.Namespace) -> int:
     if report.failed:
         print(f'\nfailed: {", ".join(report.failed)}')
     return 1 if report.failed else 0
-
-
-def cpu_name() -> str:
-    """The processor's name as Linux tells it."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        lines = []
-    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), 'CPU')
 
 
 if __name__ == '__main__':
