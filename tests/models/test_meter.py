@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
@@ -147,6 +148,21 @@ def test_every_parameter_learns_also_in_bfloat16(kind, tower):
     assert without == []                                                 # on which several processes would stop
     idle = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
     assert [name for name in idle if 'key' not in name] == []            # a key's bias shifts no softmax
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_in_bfloat16_a_cpu_attends_by_plain_products(precision):
+    model, seen = tiny_meter().train(), set()
+    model.encoder.cross_modal.text_blocks[0].attn.drop_rate = 0.0        # dropping alone makes torch take them
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.add(str(func).split('.')[1])
+            return func(*args, **(kwargs or {}))
+
+    with torch.autocast('cpu', torch.bfloat16, enabled=precision == 'bfloat16'), Watch():
+        model(make_batch(), mode='loss')
+    assert ('_scaled_dot_product_flash_attention_for_cpu' in seen) == (precision == 'float32')
 
 
 def test_a_batch_whose_pictures_are_all_broken_costs_nothing():
