@@ -12,6 +12,7 @@ from kovilt.errors import KoviltError
 from kovilt.models.base import Batch
 from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
+from kovilt.modules.attention import fast_attention
 from kovilt.modules.meter import CrossModal
 from kovilt.modules.packing import Read, to_device
 from kovilt.registry import MODELS
@@ -196,7 +197,8 @@ class METER(BaseModule):
             raise KoviltError(
                 f'pictures of {width} x {height} pixels, but model.encoder.image_size is {self.image_size}; give '
                 'CropSquare and the encoder the same number')
-        states = self.image_tower(pictures)[-1]
+        with fast_attention(pictures.device):
+            states = self.image_tower(pictures)[-1]
         if states.ndim == 4:
             states = states.flatten(2).transpose(1, 2)
         return self.cross_modal.embed_pictures(states)
@@ -211,8 +213,9 @@ class METER(BaseModule):
         """
         input_ids, text_mask, image_index = (
             to_device(x, pictures.device) for x in (input_ids, text_mask, image_index))
-        text = self.text_tower(input_ids, text_mask)
-        return self.cross_modal(text, text_mask, pictures.index_select(0, image_index), read=read)
+        with fast_attention(pictures.device):
+            text = self.text_tower(input_ids, text_mask)
+            return self.cross_modal(text, text_mask, pictures.index_select(0, image_index), read=read)
 
     def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
         """(B, 2 D); see `CrossModal.pool`."""

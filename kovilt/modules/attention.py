@@ -1,11 +1,15 @@
 """Multi-head self-attention over packed words and patches."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kovilt.modules.packing import Packing, Read
+from kovilt.modules.packing import Packing, Read, rounds_rows
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -58,6 +62,20 @@ def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> 
     """What queries (R, h, D/h) take from keys and values (T, h, D/h) of their pairs, the heads side by side: (R, D)."""
     attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_runs
     return attend(q, k, v, packing, read).flatten(1)
+
+
+@contextmanager
+def fast_attention(device: torch.device) -> Iterator[None]:
+    """For towers that call torch's own attention: by plain matrix products under bfloat16 autocast on a CPU.
+
+    There the backward pass of torch's kernel would take more than half of a small model's step (see
+    `_attend_rectangle`). Elsewhere torch chooses.
+    """
+    if rounds_rows(device):
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield
 
 
 def _has_varlen(q: Tensor) -> bool:

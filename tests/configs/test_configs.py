@@ -30,8 +30,10 @@ def test_an_entry_is_right_and_its_model_is_built(entry):
         model = MODELS.build(filled)
     body = sum(parameter.numel() for parameter in model.encoder.parameters())
     if 'rooms' not in entry.parts:
-        published = {'ViLT': 88_154_112, 'METER': 280_792_320}[config.model.encoder.type]
-        assert body == published + 768 * SIZES['vocab_size']                     # the papers' base sizes
+        encoder = config.model.encoder
+        published = {'ViLT': 88_154_112, 'METER': 279_796_224}[encoder.type] + 768 * SIZES['vocab_size']
+        positions = (encoder.image_size // 16) ** 2 + 1 if encoder.type == 'METER' else 0        # those of its pictures
+        assert body == published + 768 * positions                               # the papers' base sizes
     assert config.optim_wrapper.constructor == 'ViLTOptimWrapperConstructor'
 
 
@@ -50,6 +52,18 @@ def test_each_data_set_fits_a_model(dataset, tmp_path):
 
 def test_the_names_that_rooms_hides_most_are_those_it_draws():
     assert load_config(CONFIGS / 'rooms' / 'pretrain.py').model.mlm_head.content_words == list(KINDS)
+
+
+@pytest.mark.parametrize(('pretrain', 'vqa'), [
+    ('meter_pretrain_coco', 'meter_vqa_aihub'), ('rooms/meter_pretrain', 'rooms/meter_vqa')])
+def test_meters_configs_train_one_encoder(pretrain, vqa):
+    first, second = (load_config(CONFIGS / f'{name}.py') for name in (pretrain, vqa))
+    drop = {'image_size': 0}                                                     # whose positions are resized
+    assert first.model.encoder | drop == second.model.encoder | drop
+    assert first.model.data_preprocessor == second.model.data_preprocessor
+    for config in (first, second):
+        sides = {part.dataset.image_pipeline[1].side for part in (config.train_dataloader, config.val_dataloader)}
+        assert sides == {config.model.encoder.image_size}
 
 
 @pytest.mark.parametrize('entry', ENTRIES, ids=str)
@@ -75,6 +89,9 @@ def test_the_papers_numbers_stand():
     assert [head.loss_weight for head in heads] == [1.0, 1.0, 0.5]               # L = L1 + L2 + 0.5 L3
     assert (pretrain.model.mlm_head.mask_ratio, pretrain.model.mlm_head.whole_word) == (0.15, True)
     assert (pretrain.model.wpa_head.beta, pretrain.model.wpa_head.iterations) == (0.5, 50)
+    meter = load_config(CONFIGS / 'meter_pretrain_coco.py')
+    assert meter.optim_wrapper.optimizer.lr == 1e-5 and meter.optim_wrapper.paramwise_cfg.head_lr_mult == 5
+    assert (meter.train_dataloader.batch_size * 8, meter.model.encoder.image_size) == (4096, 288)
     part = load_config(CONFIGS / 'kovilt_vqa_aihub_6pct.py')
     assert part.train_dataloader.dataset.limit == 80_000 and part.train_cfg.max_epochs == 5
     assert load_config(CONFIGS / 'kovilt_vqa_aihub_scratch.py').load_from is None

@@ -1,12 +1,15 @@
 """METER whole: its published size and cost, the batch contract, its two tasks, and a run from its config."""
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
@@ -131,8 +134,9 @@ def test_a_picture_is_looked_at_once_and_neither_padding_nor_neighbours_matter()
 
 
 @pytest.mark.parametrize('kind', ['METERForVQA', 'METERForPreTraining'])
-def test_every_parameter_learns_also_in_bfloat16(kind):
-    model, batch = tiny_meter(kind), make_batch()
+@pytest.mark.parametrize('tower', [{}, dict(image_tower=SWIN, picture_pool='mean')], ids=['vit', 'swin'])
+def test_every_parameter_learns_also_in_bfloat16(kind, tower):
+    model, batch = tiny_meter(kind, **tower), make_batch()
     exact = model(batch, mode='loss')
     with torch.autocast('cpu', torch.bfloat16):
         losses = model(batch, mode='loss')
@@ -140,8 +144,25 @@ def test_every_parameter_learns_also_in_bfloat16(kind):
     for name in [name for name in losses if 'loss' in name]:
         torch.testing.assert_close(losses[name].float(), exact[name], rtol=0.1, atol=0.1)
     model.parse_losses(losses)[0].backward()
-    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == []                                                 # on which several processes would stop
+    idle = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
     assert [name for name in idle if 'key' not in name] == []            # a key's bias shifts no softmax
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_in_bfloat16_a_cpu_attends_by_plain_products(precision):
+    model, seen = tiny_meter().train(), set()
+    model.encoder.cross_modal.text_blocks[0].attn.drop_rate = 0.0        # dropping alone makes torch take them
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.add(str(func).split('.')[1])
+            return func(*args, **(kwargs or {}))
+
+    with torch.autocast('cpu', torch.bfloat16, enabled=precision == 'bfloat16'), Watch():
+        model(make_batch(), mode='loss')
+    assert ('_scaled_dot_product_flash_attention_for_cpu' in seen) == (precision == 'float32')
 
 
 def test_a_batch_whose_pictures_are_all_broken_costs_nothing():
@@ -197,30 +218,52 @@ def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
         start(tmp_path / 'gone')
 
 
-def test_a_tiny_one_trains_from_its_config_and_answers(tmp_path, monkeypatch):
-    monkeypatch.setenv('KOVILT_ROOMS', '')               # which tiny_rooms sets: restored for the tests that follow
-    rooms = tiny_rooms(tmp_path / 'rooms', images=6, dev_images=2)
-    (tmp_path / 'tiny.py').write_text(f"""
-_base_ = {str(CONFIGS / 'rooms' / 'meter_vqa.py')!r}
-images = [dict(type='LoadPicture'), dict(type='CropSquare', side=32), dict(type='Patchify', patch_size=16)]
+@pytest.fixture(scope='module')
+def rooms(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('KOVILT_ROOMS', '')                 # which tiny_rooms sets: restored for the tests that follow
+        yield tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, dev_images=2)
+
+
+def tiny_run(folder: Path, name: str, side: int, more: str = ''):
+    """A runner for configs/rooms/`name`.py with a small model, and its work folder."""
+    (folder / f'{name}.py').write_text(f"""
+_base_ = {str(CONFIGS / 'rooms' / f'{name}.py')!r}
+images = [dict(type='LoadPicture'), dict(type='CropSquare', side={side}), dict(type='Patchify', patch_size=16)]
 model = dict(encoder=dict(
     image_tower=dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
     text_tower=dict(hidden_size=16, num_layers=1, num_heads=2),
-    image_size=32, hidden_size=16, num_layers=1, num_heads=2))
-train_dataloader = dict(batch_size=4, dataset=dict(image_pipeline=images, answers=dict(min_count=1)),
-                        collate_fn=dict(micro_batches=2))
+    image_size={side}, hidden_size=16, num_layers=1, num_heads=2))
+train_dataloader = dict(batch_size=4, dataset=dict(image_pipeline=images), collate_fn=dict(micro_batches=2))
 val_dataloader = dict(num_workers=0, dataset=dict(image_pipeline=images))
 train_cfg = dict(max_iters=2, val_interval=2)
 default_hooks = dict(checkpoint=dict(interval=2))
+{more}
 """, encoding='utf-8')
-    config = load_config(tmp_path / 'tiny.py')
-    config.work_dir = str(tmp_path / 'run')
-    runner = RUNNERS.build(config)
-    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
-    runner.train()
-    parts = {name.split('.')[1] for name, value in runner.model.state_dict().items()
-             if name.startswith('encoder') and not torch.equal(value, before[name])}
-    assert parts == {'image_tower', 'text_tower', 'cross_modal'}
+    config = load_config(folder / f'{name}.py')
+    config.work_dir = str(folder / name)
+    return RUNNERS.build(config), folder / name
+
+
+def test_tiny_ones_pre_train_and_answer_by_their_configs(rooms, tmp_path):
+    first, work = tiny_run(tmp_path, 'meter_pretrain', side=32)
+    first.train()
+    records = [json.loads(line) for line in (work / 'metrics.jsonl').read_text().splitlines()]
+    watched = next(record for record in records if record['mode'] == 'val')
+    assert all(math.isfinite(watched[name]) for name in ('mlm_loss', 'mlm_accuracy', 'itm_loss', 'itm_accuracy'))
+
+    second, work = tiny_run(
+        tmp_path, 'meter_vqa', side=48,                  # larger pictures than those of its pre-training
+        more=f"""load_from = {str(work / 'iter_2.pth')!r}
+train_dataloader['dataset']['answers'] = dict(min_count=1)
+optim_wrapper = dict(optimizer=dict(lr=0.0))""")
+    second.train()
+    theirs, ours = first.model.state_dict(), second.model.state_dict()
+    changed = [name for name in ours if name.startswith('encoder') and not torch.equal(ours[name], theirs[name])]
+    assert changed == ['encoder.image_tower.pos_embed']
+    assert ours['encoder.image_tower.pos_embed'].shape == (1, 10, 16)
+    torch.testing.assert_close(ours[changed[0]][:, 0], theirs[changed[0]][:, 0])
+
     picture = next((rooms / 'vqa').rglob('*.jpg'))
-    [answer] = VQAInferencer(tmp_path / 'run' / 'iter_2.pth')(str(picture), '소파는 무슨 색이에요?', topk=3)
-    assert answer['answer'] in runner.model.answers and len(answer['topk']) == 3
+    [answer] = VQAInferencer(work / 'iter_2.pth')(str(picture), '소파는 무슨 색이에요?', topk=3)
+    assert answer['answer'] in second.model.answers and len(answer['topk']) == 3

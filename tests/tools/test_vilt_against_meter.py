@@ -7,10 +7,11 @@ import random
 import sys
 
 import pytest
+import torch
 
-from kovilt.errors import run_cli
+from kovilt.errors import KoviltError, run_cli
 from tools.benchmark import vilt_against_meter as tool
-from tools.benchmark.vilt_against_meter import ROWS, Row, Trainer, ratio
+from tools.benchmark.vilt_against_meter import ROWS, Row, Trainer, largest_batch, ratio
 
 
 @pytest.fixture
@@ -54,6 +55,28 @@ def test_pictures_keep_vilts_rule_and_its_loader_packs_them():
     assert batch['image_index'].tolist() == [0, 0, 1, 1, 2]
     assert len(batch['patches']) == batch['grids'].prod(1).sum()
     assert trainer.seconds([batch]) > 0
+
+
+@pytest.mark.parametrize(('rates', 'best'), [
+    ({8: 100, 16: 150, 32: 152}, 32),                    # brings less than 3 %, so 64 is not tried
+    ({8: 100, 16: 150, 32: 140}, 16),
+    ({8: 100, 16: None}, 8),                             # does not fit
+    ({8: 100, 16: 150, 32: 200, 64: 300, 128: None}, 64)])
+def test_the_batch_is_the_fastest_that_fits(monkeypatch, rates, best):
+    trainer = Trainer('METER', 32, 'tiny', 'cpu')
+
+    def seconds(batches: list[dict]) -> float:
+        size = len(batches[0]['label'])
+        if rates[size] is None:
+            raise torch.cuda.OutOfMemoryError
+        return size / rates[size]
+
+    monkeypatch.setattr(trainer, 'seconds', seconds)
+    assert largest_batch(trainer, 2, most=256) == best
+    assert largest_batch(trainer, 2, most=8) == 8
+    monkeypatch.setattr(trainer, 'seconds', lambda batches: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError()))
+    with pytest.raises(KoviltError, match='METER at 32 x 32 pixels: not even 8 questions fit this GPU'):
+        largest_batch(trainer, 2, most=256)
 
 
 @pytest.mark.parametrize(('flags', 'message'), [

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import logging
 import platform
@@ -35,7 +36,7 @@ sys.path.insert(0, str(ROOT))  # also without installation
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 ROWS = 1_646_080  # the paper's training rows
 PAPER = {'ViLT': 2.0, 'METER': 24.0}  # hours an epoch, on a machine that it does not name
@@ -185,18 +186,23 @@ class Trainer:
         if self.device == 'cuda':
             torch.cuda.synchronize()
 
-    def forward_flop(self, batch: dict[str, Tensor]) -> float:
-        """Of the whole batch, counted on a copy of the model that has no numbers."""
+    @functools.cached_property
+    def hollow(self) -> nn.Module:
+        """The same model without any numbers."""
         import torch
-        from torch.utils.flop_counter import FlopCounterMode
 
         from kovilt.registry import MODELS
 
         with torch.device('meta'):
-            model = MODELS.build(self.model_config)
-        model.to('meta')
+            return MODELS.build(self.model_config).to('meta')
+
+    def forward_flop(self, batch: dict[str, Tensor]) -> float:
+        """Of the whole batch."""
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model({**batch, 'patches': batch['patches'].to('meta')}, mode='loss')
+            self.hollow({**batch, 'patches': batch['patches'].to('meta')}, mode='loss')
         return counter.get_total_flops()
 
     def own_bytes(self) -> int:
@@ -220,26 +226,30 @@ def noise(count: int, device: str) -> Tensor:
 
 
 def largest_batch(trainer: Trainer, questions: int, most: int) -> int:
-    """The power of two up to `most` from which on a larger one does not fit, or brings less than 3 % more a second."""
+    """The power of two, from 8 to `most`, with the most samples a second.
+
+    Sizes are tried upwards until one does not fit, takes nine tenths of the GPU's memory, or brings less than 3 %.
+    """
     import torch
 
     chance = random.Random(0)
     best, rate, size = 0, 0.0, min(8, most)
     while size <= most:
+        memory = PeakMemory(trainer.device)
+        memory.start()
         try:
             trainer.seconds([trainer.batch(size, questions, chance)])
             new = size / trainer.seconds([trainer.batch(size, questions, chance)])
         except torch.cuda.OutOfMemoryError:
-            new = None
-        if new is None:  # out of the except clause, whose error holds on to the step's tensors
-            trainer.optimizer.zero_grad()
-            torch.cuda.empty_cache()
-            break
-        if new > rate:
+            new = 0.0
+        if new > rate and not (best and memory.is_tight()):
             best = size
-        if new < 1.03 * rate:
+        if new < 1.03 * rate or best != size:
             break
         rate, size = new, size * 2
+    trainer.optimizer.zero_grad()  # of a step that did not fit
+    if trainer.device == 'cuda':
+        torch.cuda.empty_cache()
     if not best:
         raise KoviltError(f'{trainer.kind} at {trainer.pixels} pixels: not even {min(8, most)} questions fit this GPU')
     return best
@@ -275,6 +285,15 @@ class PeakMemory:
             return None
         peak = torch.cuda.max_memory_allocated() if self.device == 'cuda' else _status('VmHWM')
         return peak - self.before
+
+
+    def is_tight(self) -> bool:
+        """Whether nine tenths of the GPU's memory were taken, the other models' weights included."""
+        import torch
+
+        if self.device != 'cuda':
+            return False
+        return torch.cuda.max_memory_allocated() > 0.9 * torch.cuda.get_device_properties(0).total_memory
 
 
 def _status(name: str) -> int:
