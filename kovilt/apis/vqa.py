@@ -76,11 +76,12 @@ class VQAInferencer:
             if not str(device or 'cpu').startswith('cpu'):
                 raise KoviltError(f'precision int8 is for CPUs; leave out the device {device}, or the precision')
             device = 'cpu'
-        self.batch_size, self.precision = batch_size, precision
+        self.batch_size = batch_size
         trained = load_trained(
             model, config=config, tokenizer=tokenizer, kind=('ViLTForVQA', 'METERForVQA'), graphs=True, trust=trust)
         if precision == 'int8':
             _make_int8(trained.model, model)
+        self.precision: Precision = trained.info.get('graph', {}).get('precision', precision)
         on_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
         device = device or ('cuda' if on_gpu else 'cpu')
         try:

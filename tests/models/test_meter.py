@@ -221,4 +221,6 @@ default_hooks = dict(checkpoint=dict(interval=2))
     assert parts == {'image_tower', 'text_tower', 'cross_modal'}
     picture = next((rooms / 'vqa').rglob('*.jpg'))
     [answer] = VQAInferencer(tmp_path / 'run' / 'iter_2.pth')(str(picture), '소파는 무슨 색이에요?', topk=3)
+    with pytest.raises(KoviltError, match='precision int8 is for ViLT and PrefixViLT, not for METER'):
+        VQAInferencer(tmp_path / 'run' / 'iter_2.pth', precision='int8')
     assert answer['answer'] in runner.model.answers and len(answer['topk']) == 3
