@@ -15,10 +15,9 @@ Image = dict[str, Any]
 
 
 class KeptPictures:
-    """The last `most` pictures as their grid and what they were encoded as.
+    """The last `most` pictures as their grid and what they were encoded as, for the one model that they belong to.
 
-    A file is known by its path, size and time of change, and then not even read again; any other picture by its
-    patches.
+    A picture is known by its content: a file by its bytes, and then not even decoded again, any other by its patches.
     """
 
     def __init__(self, most: int) -> None:
@@ -35,7 +34,7 @@ class KeptPictures:
             read: gives dict(patches=..., grid=...) of the picture.
             encode: gives what is kept of those.
         """
-        key = _file_version(picture)
+        key = _file_digest(picture)
         if key in self._images:
             return self._found(key)
         image = read()
@@ -52,10 +51,12 @@ class KeptPictures:
         return self._images[key]
 
 
-def _file_version(picture: Any) -> Hashable | None:
-    """What changes whenever a picture's file does; None where there is no file."""
+def _file_digest(picture: Any) -> Hashable | None:
+    """The digest of a picture file; None of what is no file, or none that can be read, as `read` will say."""
+    if not isinstance(picture, (str, os.PathLike)):
+        return None
     try:
-        status = os.stat(picture) if isinstance(picture, (str, os.PathLike)) else None
+        with open(picture, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').digest()
     except (OSError, ValueError):
         return None
-    return status and (os.path.abspath(picture), status.st_size, status.st_mtime_ns)

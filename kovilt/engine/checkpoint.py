@@ -103,6 +103,7 @@ def _read_folder(path: Path) -> dict:
     answers = list(getattr(folder.model, 'answers', ()))
     meta = {
         'model_type': type(folder.model).__name__,
+        'encoder_type': type(folder.model.encoder).__name__,
         'data_sizes': tokenizer_sizes(load_tokenizer(path)),
         'dataset_meta': {},
     }
@@ -213,6 +214,25 @@ def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) 
         )
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
     return len(shared), len(ours)
+
+
+def other_encoder(model: nn.Module, checkpoint: Mapping) -> str | None:
+    """What to say where a checkpoint is of another kind of encoder than the model; None where both are of one kind.
+
+    `ViLT` and `PrefixViLT` have the same tensors and compute different things: no other comparison tells them apart.
+    Checkpoints that do not name their encoder are taken for the model's.
+    """
+    ours, theirs = type(getattr(model, 'encoder', None)).__name__, checkpoint.get('meta', {}).get('encoder_type')
+    if theirs is None or theirs == ours:
+        return None
+    return f'its encoder is a {theirs}, this one a {ours}: they compute different things, also on the same weights'
+
+
+def check_encoder(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> None:
+    """KoviltError where a checkpoint that is to answer as it stands is of another kind of encoder than the model."""
+    found = other_encoder(model, checkpoint)
+    if found is not None:
+        raise KoviltError(f'{source}: {found}; use the config that it was trained with, or train from it')
 
 
 def check_vocabulary(sizes: Mapping[str, Any], checkpoint: Mapping, source: str | os.PathLike) -> None:

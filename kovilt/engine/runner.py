@@ -31,12 +31,14 @@ from kovilt.errors import KoviltError, nearest
 from kovilt.registry import DATASETS, MODEL_WRAPPERS, MODELS, RUNNERS
 
 from .checkpoint import (
+    check_encoder,
     check_vocabulary,
     describe,
     latest_checkpoint,
     load_body,
     load_checkpoint_file,
     load_whole,
+    other_encoder,
     tokenizer_sizes,
     write_checkpoint,
 )
@@ -265,7 +267,8 @@ class KoviltRunner(Runner):
         A run that is resumed, tested or started from a checkpoint of the same model takes every tensor. One that
         starts from another model's checkpoint - fine-tuning from pre-training - or from a file of weights alone takes
         the encoder and leaves the heads new; `load_encoder_only = True` in the config asks for that also between
-        equal models.
+        equal models. Weights of another kind of encoder (`ViLT`, `PrefixViLT`) may start a training, with a warning,
+        but neither resume one nor be tested.
         """
         checkpoint = load_checkpoint_file(filename, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
@@ -273,6 +276,10 @@ class KoviltRunner(Runner):
         check_vocabulary(self.data_sizes, checkpoint, filename)
         if self._resume:
             self._check_same_run(checkpoint['meta'], filename)
+        if not training:
+            check_encoder(model, checkpoint, filename)
+        elif (other := other_encoder(model, checkpoint)) is not None:
+            self.logger.warning(f'{filename}: {other}: what it has learned is a start, no more')
         same = checkpoint['meta'].get('model_type') == type(model).__name__
         if training and (not same or self.cfg.get('load_encoder_only', False)):
             loaded, total = load_body(model, checkpoint, filename)
@@ -330,6 +337,7 @@ class KoviltRunner(Runner):
         meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **(meta or {})}
         meta |= {
             'model_type': type(model).__name__,
+            'encoder_type': type(getattr(model, 'encoder', None)).__name__,
             'kovilt_version': kovilt.__version__,
             'mmengine_version': mmengine.__version__,
             'torch_version': str(torch.__version__),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kovilt.modules.int8 import part_of_linear
 from kovilt.modules.packing import Packing, Read, rounds_rows
 
 try:
@@ -45,13 +46,11 @@ class SelfAttention(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """x (R, D); returns (R, h, D/h)."""
-        d = x.shape[-1]
-        return F.linear(x, self.qkv.weight[:d], self.qkv.bias[:d]).unflatten(-1, (self.num_heads, -1))
+        return part_of_linear(self.qkv, x, slice(x.shape[-1])).unflatten(-1, (self.num_heads, -1))
 
     def keys_values(self, x: Tensor) -> Tensor:
         """x (T, D); returns (T, 2, h, D/h)."""
-        d = x.shape[-1]
-        return F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:]).unflatten(-1, (2, self.num_heads, -1))
+        return part_of_linear(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
 
     def attend(self, q: Tensor, kv: Tensor, packing: Packing, read: Read) -> Tensor:
         """What q (R, h, D/h), the rows that `read` keeps, take from kv (T, 2, h, D/h) of their pairs; (R, D)."""

@@ -26,8 +26,9 @@ class EncodedPictures:
     packing: Packing | None          # of `states`
 
     def without_states(self) -> EncodedPictures:
-        """What is kept of a picture that will be asked about again."""
-        return EncodedPictures(self.keys_values, self.rows, None, None)
+        """What is kept of a picture that will be asked about again: 8 n S D bytes in float32."""
+        # contiguous: as part of what also holds the queries, keys and values would keep these in memory
+        return EncodedPictures([block.contiguous() for block in self.keys_values], self.rows, None, None)
 
     @staticmethod
     def joined(pictures: Sequence[EncodedPictures]) -> EncodedPictures:

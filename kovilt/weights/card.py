@@ -45,7 +45,7 @@ print(model.config.id2label[int(model(**inputs).logits.argmax())])
 ```"""
 _GRAPH = """\
 `{file}` holds the model as a graph. Its scores were compared with the model's over {inputs} inputs before it was
-written: they differ by at most {difference:.1e}.
+written: they differ by at most {difference:.1e}.{int8}
 
 | input | type | shape | |
 |---|---|---|---|
@@ -55,6 +55,9 @@ written: they differ by at most {difference:.1e}.
 | `grid_index` | int64 | (batch,) | place of the picture's (rows, columns) in `graph.grids` of `kovilt.json` |
 
 It returns `scores`, float32 (batch, {answers}); `id2label` of `config.json` names the answers."""
+_INT8 = """
+Its weights are int8, and what is multiplied by them is brought to 8 bits as it comes: some answers differ from the
+model's. It is made for processors with products of int8 (on x86: VNNI); on others sums may be cut off."""
 _OPEN = """\
 from kovilt.weights import load_model_folder
 
@@ -101,7 +104,8 @@ def _elsewhere(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) ->
         graph = info['graph']
         return _GRAPH.format(
             file=f'model.{graph["format"]}', inputs=graph['inputs'], difference=graph['largest_difference'],
-            pixels=3 * config['patch_size'] ** 2, answers=len(config['id2label']))
+            int8=_INT8 if graph.get('precision') == 'int8' else '', pixels=3 * config['patch_size'] ** 2,
+            answers=len(config['id2label']))
     if config['model_type'] != 'vilt':
         return 'Its patches do not attend to words, as they do in HuggingFace\'s ViLT: transformers refuses it.'
     if 'id2label' in config:

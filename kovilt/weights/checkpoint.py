@@ -18,6 +18,8 @@ from .folder import TrainedModel, check_kind, load_model_folder, save_model_fold
 from .graph_files import Format, write_graph
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
+_DTYPES = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
+_INSTEAD = {'int8': "; in int8, export with --format onnx, or ask any model folder with precision='int8'"}
 _WORTH_KNOWING = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
 
 
@@ -75,7 +77,8 @@ def export_checkpoint(
     Args:
         out: the folder to make.
         format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
-        dtype: what weights are stored in, 'float32' or 'float16'; graphs are float32.
+        dtype: what weights are stored in: of 'hf' 'float32' or 'float16', of 'onnx' 'float32' or 'int8', of 'pt2'
+            'float32'. An int8 graph also computes in int8, and some of its answers differ.
         overwrite: replace an older model folder.
 
     Raises:
@@ -83,12 +86,14 @@ def export_checkpoint(
     """
     from kovilt.datasets.transforms.text import load_tokenizer
 
-    if format != 'hf' and dtype != 'float32':
-        raise KoviltError(f'dtype {dtype}: a graph of format {format} is float32; leave the dtype out')
+    if dtype not in _DTYPES[format]:
+        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_INSTEAD.get(dtype, "")}')
     trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
     graph = None
     if format != 'hf':
-        graph = partial(write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format)
+        graph = partial(
+            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format,
+            precision=dtype)
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)
     return save_model_folder(
@@ -100,7 +105,7 @@ def export_checkpoint(
         max_text_len=trained.info['max_text_len'],
         answer_counts=trained.info['answer_counts'],
         training=trained.info['training'],
-        dtype=getattr(torch, dtype),
+        dtype=torch.float16 if dtype == 'float16' else torch.float32,
         graph=graph,
         overwrite=overwrite,
     )
@@ -136,7 +141,7 @@ def _checkpoint_file(path: Path) -> Path | None:
 
 
 def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | tuple[str, ...] | None) -> TrainedModel:
-    from kovilt.engine.checkpoint import load_checkpoint_file, load_whole
+    from kovilt.engine.checkpoint import check_encoder, load_checkpoint_file, load_whole
     from kovilt.engine.config import load_config
     from kovilt.engine.runner import fill_sizes, name_tokens
 
@@ -163,6 +168,7 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | t
         raise KoviltError(f'{source}: its model cannot be built ({_reason(error)}); {_PLUGIN}') from error
     if 'answers' in known:
         model.answers = list(known['answers'])
+    check_encoder(model, checkpoint, path)
     load_whole(model, checkpoint, path)
     if 'vqa_head' in model_cfg and len(model.answers) != model.vqa_head.num_answers:
         raise KoviltError(f'{path}: {len(model.answers)} answers, {model.vqa_head.num_answers} in its answer head')

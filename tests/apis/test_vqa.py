@@ -1,5 +1,8 @@
 """The inferencer answers each pair as if it were alone, reads a picture once, and names what it cannot use."""
 
+import io
+import os
+import shutil
 import warnings
 
 import numpy as np
@@ -10,6 +13,7 @@ from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_checkpoint, 
 
 from kovilt.apis import VQAInferencer
 from kovilt.errors import KoviltError
+from kovilt.modules import int8
 from kovilt.weights import save_model_folder
 
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?', '책은 몇 개 ?', '의자 위에 책이 있어요 ?']
@@ -125,17 +129,72 @@ def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_
     monkeypatch.setattr(encoder, 'embed_pictures', lambda p, g: encoded.append(g) or embed_pictures(p, g))
     first = ask(file, QUESTIONS)
     assert (len(read), len(encoded)) == (1, 1) and ask(str(file), QUESTIONS) == first
-    assert (len(read), len(encoded)) == (1, 1)                      # a file is not even read again
+    assert (len(read), len(encoded)) == (1, 1)                      # a file is not even decoded again
+    (tmp_path / 'again').mkdir()
+    shutil.copy2(file, tmp_path / 'again' / 'other.png')
+    assert ask(tmp_path / 'again' / 'other.png', QUESTIONS) == first
+    assert (len(read), len(encoded)) == (1, 1)                      # nor under another name
     ask(picture(1), QUESTIONS[0])
     ask(picture(1), QUESTIONS[1])
     assert (len(read), len(encoded)) == (3, 2)                      # an array is known by its pixels
-    Image.fromarray(picture(9)).save(file)
-    assert ask(file, QUESTIONS) != first and len(encoded) == 3      # another picture under the old name
+    before = file.stat()
+    file.write_bytes(padded_jpeg(picture(9), len(file.read_bytes())))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert ask(file, QUESTIONS) != first and len(encoded) == 3      # another picture of the same name, size and time
     ask(picture(1), QUESTIONS[0])
     assert len(encoded) == 3
     ask([picture(2), picture(3)], QUESTIONS[0])
     ask(picture(1), QUESTIONS[0])
     assert len(encoded) == 6                                        # two pictures are kept, the oldest go
+
+
+def padded_jpeg(pixels, size):
+    """A picture file of so many bytes, the last of which no reader looks at."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, 'JPEG')
+    return content.getvalue().ljust(size, b'\0')
+
+
+def test_what_is_kept_is_bounded(prefix_folder):
+    """Keys and values of each block, 8 bytes a row and width each, and nothing else that would stay in memory."""
+    ask = VQAInferencer(prefix_folder, device='cpu', kept_pictures=3)
+    for number in range(5):
+        ask(picture(number), QUESTIONS[0])
+    kept = [image['encoded'] for image in ask._kept._images.values()]
+    rows = 1 + 4 * 6                                                # 40 x 60 pixels, patches of 8
+    held = sum(block.untyped_storage().nbytes() for encoded in kept for block in encoded.keys_values)
+    assert len(kept) == 3 and held == 3 * 2 * rows * 2 * 16 * 4     # pictures, blocks, rows, keys and values, D, bytes
+    assert all(encoded.states is None for encoded in kept)
+    assert all(image['patches'].nbytes == 0 for image in ask._kept._images.values())
+
+
+@pytest.mark.parametrize('kind', ['joint', 'prefix'])
+def test_int8_is_asked_for_and_says_nearly_the_same(folder, prefix_folder, kind):
+    place = {'joint': folder, 'prefix': prefix_folder}[kind]
+    plain, ask = (VQAInferencer(place, device='cpu', precision=name) for name in ('float32', 'int8'))
+    assert (VQAInferencer(place, device='cpu').precision, ask.precision) == ('float32', 'int8')
+    pictures = [picture(number) for number in range(4)]
+    expected, ours = plain(pictures, QUESTIONS), ask(pictures, QUESTIONS)
+    for mine, theirs in zip(ours, expected, strict=True):
+        scores = {row['answer']: row['score'] for row in theirs['topk']}
+        assert all(abs(row['score'] - scores[row['answer']]) < 0.03 for row in mine['topk'])
+    assert ours != expected and ask(pictures, QUESTIONS) == ours
+    if kind == 'prefix':                                            # kept or looked at again: exact here, too
+        assert VQAInferencer(place, device='cpu', precision='int8', kept_pictures=0)(pictures, QUESTIONS) == ours
+
+
+def test_int8_is_refused_where_there_is_none(folder, monkeypatch):
+    for arguments, message in (
+        (dict(precision='int4'), "precision='int4': give one of float32, int8"),
+        (dict(precision='int8', device='cuda'), 'precision int8 is for CPUs; leave out the device cuda'),
+    ):
+        with pytest.raises(KoviltError, match=message):
+            VQAInferencer(folder, **arguments)
+    monkeypatch.setattr(int8, '_is_exact', lambda: False)
+    with pytest.raises(KoviltError, match='precision int8: this processor has no exact products of int8') as caught:
+        VQAInferencer(folder, precision='int8')
+    assert '\n' not in str(caught.value)
 
 
 def test_transformers_says_nothing_of_a_model_type_that_is_not_its_own(prefix_folder, caplog):

@@ -157,6 +157,25 @@ def test_a_checkpoint_of_another_model_is_refused_when_resuming(build, tmp_path,
         runner.load_or_resume()
 
 
+def test_weights_of_another_kind_of_encoder_start_a_training_aloud_and_serve_nothing_else(build, trained, caplog):
+    prefix, joint = "model.encoder.type='PrefixViLT'", "model.encoder.type='ViLT'"
+    runner = build(steps=1, options=(prefix,), overrides={'load_from': str(trained)})
+    with caplog.at_level('WARNING', runner.logger.name):
+        runner.logger.addHandler(caplog.handler)
+        runner.train()
+    said = [record.getMessage() for record in caplog.records if 'PrefixViLT' in record.getMessage()]
+    assert len(said) == 1 and 'iter_1.pth: its encoder is a ViLT, this one a PrefixViLT' in said[0]
+    (again,) = Path(runner.work_dir).glob('iter_1.pth')                # and the way back
+    for checkpoint, options, message in (
+        (trained, prefix, 'its encoder is a ViLT, this one a PrefixViLT'),
+        (again, joint, 'its encoder is a PrefixViLT, this one a ViLT'),
+    ):
+        runner = build(steps=2, options=(options,), overrides={'load_from': str(checkpoint), 'resume': True})
+        with pytest.raises(KoviltError, match=f'iter_1.pth: {message}') as caught:
+            runner.load_or_resume()
+        assert '\n' not in str(caught.value)
+
+
 def test_an_encoder_alone_can_be_kept_when_the_answers_changed(build, trained):
     runner = build(
         steps=1,

@@ -267,3 +267,5 @@ optim_wrapper = dict(optimizer=dict(lr=0.0))""")
     picture = next((rooms / 'vqa').rglob('*.jpg'))
     [answer] = VQAInferencer(work / 'iter_2.pth')(str(picture), '소파는 무슨 색이에요?', topk=3)
     assert answer['answer'] in second.model.answers and len(answer['topk']) == 3
+    with pytest.raises(KoviltError, match='precision int8 is for ViLT and PrefixViLT, not for METER'):
+        VQAInferencer(work / 'iter_2.pth', precision='int8')

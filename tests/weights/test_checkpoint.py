@@ -27,6 +27,13 @@ def test_a_checkpoint_needs_nothing_beside_it(checkpoint):
     assert load_trained(checkpoint, tokenizer='elsewhere').text_pipeline[0]['tokenizer'] == 'elsewhere'
 
 
+def test_a_config_of_another_kind_of_encoder_is_refused(tmp_path):
+    """Its tensors fit, and it would answer, differently."""
+    assert load_trained(tiny_checkpoint(tmp_path / 'same', encoder_type='ViLT')).model.answers == ANSWERS
+    with pytest.raises(KoviltError, match='epoch_1.pth: its encoder is a PrefixViLT, this one a ViLT'):
+        load_trained(tiny_checkpoint(tmp_path / 'other', encoder_type='PrefixViLT'))
+
+
 def test_a_work_folder_means_its_latest_checkpoint(checkpoint, tmp_path):
     assert same(load_trained(checkpoint.parent).model.state_dict(), tiny_model().state_dict())
     with pytest.raises(KoviltError, match='no model folder'):

@@ -81,6 +81,24 @@ def test_the_onnx_file_alone_is_enough_for_onnxruntime(exported):
     assert scores.shape == (1, len(ANSWERS)) and np.isfinite(scores).all()
 
 
+def test_an_int8_graph_says_so_and_answers_nearly_as_its_model(checkpoint, exported, tmp_path):
+    folder = export_checkpoint(checkpoint, tmp_path / 'int8', format='onnx', dtype='int8')
+    said = json.loads((folder / 'kovilt.json').read_text(encoding='utf-8'))['graph']
+    assert said['precision'] == 'int8' and 1e-4 < said['largest_difference'] < 0.1       # scores have a spread of 1
+    assert 'Its weights are int8' in (folder / 'README.md').read_text(encoding='utf-8')
+    assert sorted(file.name for file in folder.glob('*.onnx')) == ['model.onnx']
+    sizes = [(place / 'model.onnx').stat().st_size for place in (folder, exported['onnx'])]
+    assert sizes[0] < sizes[1]
+    asked = [picture for picture in pictures() for _ in QUESTIONS], QUESTIONS * 5
+    graph, model = VQAInferencer(folder), VQAInferencer(checkpoint, device='cpu')
+    assert graph.precision == 'int8'
+    for ours, theirs in zip(graph(*asked), model(*asked), strict=True):
+        scores = {row['answer']: row['score'] for row in theirs['topk']}
+        assert all(abs(row['score'] - scores[row['answer']]) < 0.03 for row in ours['topk'])
+    with pytest.raises(KoviltError, match='int8: a graph has the precision that it was exported with'):
+        VQAInferencer(folder, precision='int8')
+
+
 def test_a_program_is_run_only_by_those_who_trust_it(exported):
     with pytest.raises(KoviltError, match='model.pt2: a .pt2 file is a program .* trust=True') as caught:
         VQAInferencer(exported['pt2'])
@@ -166,8 +184,10 @@ def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch, 
 def test_what_cannot_be_a_graph_is_named(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(KoviltError, match='no ResizeViLT'):
         write_graph(tmp_path, tiny_model(), image_pipeline=[dict(type='NoPicture')], format='pt2')
-    with pytest.raises(KoviltError, match='dtype float16: a graph of format onnx is float32'):
-        export_checkpoint(checkpoint, tmp_path / 'out', format='onnx', dtype='float16')
+    for kind, dtype, has in (('onnx', 'float16', 'float32 or int8'), ('pt2', 'int8', 'float32; in int8, export with'),
+                             ('hf', 'int8', "float32 or float16; .* any model folder with precision='int8'")):
+        with pytest.raises(KoviltError, match=f'dtype {dtype}: format {kind} has {has}'):
+            export_checkpoint(checkpoint, tmp_path / 'out', format=kind, dtype=dtype)
     body = tiny_checkpoint(tmp_path / 'body', 'ViLTForPreTraining')
     with pytest.raises(KoviltError, match='a ViLTForVQA is needed'):
         export_checkpoint(body, tmp_path / 'out', format='onnx')

@@ -32,6 +32,7 @@ from tools.benchmark.work import (  # noqa: E402
     forward_flops,
     make_batch,
     same_weights,
+    save_folder,
 )
 
 if TYPE_CHECKING:
@@ -123,16 +124,9 @@ def first_and_second(
 ) -> tuple[list[float], list[float]]:
     """Seconds of a question about a picture that was not seen before, and of another about the same, by round."""
     from kovilt.apis import VQAInferencer
-    from kovilt.datasets.transforms.text import load_tokenizer
-    from kovilt.weights import save_model_folder
 
     with tempfile.TemporaryDirectory() as folder:
-        place = save_model_folder(
-            model, load_tokenizer(str(ROOT / 'kovilt' / 'assets' / 'rooms_body')), Path(folder, 'model'),
-            model_cfg=_config_of(model), max_text_len=model.encoder.max_text_len,
-            image_pipeline=[
-                dict(type='LoadPicture'), dict(type='ResizeViLT', short=384, long=639, divisor=32),
-                dict(type='Patchify', patch_size=32)])
+        place = save_folder(model, Path(folder, 'model'))
         ask = VQAInferencer(place, device=args.device, kept_pictures=1)
         files = [_write_picture(Path(folder, f'{number}.jpg'), number) for number in range(2)]
         firsts, again = [], []
@@ -146,17 +140,6 @@ def first_and_second(
                 firsts.append(times[1] - times[0])
                 again.append(times[2] - times[1])
     return firsts, again
-
-
-def _config_of(model: ViLTForVQA) -> dict:
-    """The config that the model was built from, by its sizes."""
-    encoder = model.encoder
-    sizes = ('hidden_size', 'vocab_size', 'max_text_len', 'patch_size', 'image_size')
-    return dict(
-        type='ViLTForVQA', vqa_head=dict(type='VQAHead', num_answers=model.vqa_head.num_answers),
-        encoder=dict(
-            {name: getattr(encoder, name) for name in sizes}, type=type(encoder).__name__,
-            num_layers=len(encoder.blocks), num_heads=encoder.blocks[0].attn.num_heads))
 
 
 def _write_picture(file: Path, seed: int) -> Path:

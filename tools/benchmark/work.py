@@ -50,6 +50,26 @@ def same_weights(model: ViLTForVQA, kind: str) -> ViLTForVQA:
     return other.eval()
 
 
+def save_folder(model: ViLTForVQA, place: Path) -> Path:
+    """The model as a model folder, with the tokenizer of Rooms, which knows fewer words than it."""
+    from kovilt.datasets.transforms.text import load_tokenizer
+    from kovilt.weights import save_model_folder
+
+    encoder = model.encoder
+    sizes = ('hidden_size', 'vocab_size', 'max_text_len', 'patch_size', 'image_size')
+    config = dict(
+        type='ViLTForVQA', vqa_head=dict(type='VQAHead', num_answers=model.vqa_head.num_answers),
+        encoder=dict(
+            {name: getattr(encoder, name) for name in sizes}, type=type(encoder).__name__,
+            num_layers=len(encoder.blocks), num_heads=encoder.blocks[0].attn.num_heads))
+    return save_model_folder(
+        model, load_tokenizer(str(ROOT / 'kovilt' / 'assets' / 'rooms_body')), place, model_cfg=config,
+        max_text_len=encoder.max_text_len,
+        image_pipeline=[
+            dict(type='LoadPicture'), dict(type='ResizeViLT', short=384, long=639, divisor=32),
+            dict(type='Patchify', patch_size=32)])
+
+
 def draw_grids(count: int, chance: torch.Generator) -> list[tuple[int, int]]:
     """Grids of pictures, by their shares."""
     import torch

@@ -3,8 +3,9 @@
 
     python tools/weights/export.py work_dirs/vqa/epoch_10.pth models/kovilt-vqa
     python tools/weights/export.py models/kovilt-vqa models/kovilt-vqa-onnx --format onnx
+    python tools/weights/export.py models/kovilt-vqa models/kovilt-vqa-int8 --format onnx --dtype int8
 
-predict.py and the API open all of them. A graph is written only if its scores are those of the model.
+predict.py and the API open all of them. A graph is written only if its scores are those of the model, in int8 nearly.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def parse_args() -> argparse.Namespace:
         '--format', choices=('hf', 'onnx', 'pt2'), default='hf',
         help='hf: weights in HuggingFace\'s layout; onnx: a graph for onnxruntime; pt2: one for torch.export (hf)')
     parser.add_argument(
-        '--dtype', choices=('float32', 'float16'), default='float32',
-        help='of weights; float16 takes half the space (float32)')
+        '--dtype', choices=('float32', 'float16', 'int8'), default='float32',
+        help='of weights; float16 (hf) takes half the space, int8 (onnx) a quarter and less time (float32)')
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +44,7 @@ class PredictionsHook(Hook):
                 raise KoviltError(
                     '--out: this model gives no answers to write down; test a VQA model with keep_record=True'
                 )
-            record = prediction['record']
-            answer, truths = normalize_korean(prediction['answer']), human_answers(record)
-            line = {
-                'question_id': record.get('question_id'),
-                'image': record.get('image'),
-                'question': record.get('question'),
-                'answer': prediction['answer'],
-                'score': round(prediction['score'], 6),
-                'truth': most_frequent(truths),
-                **({'answers': truths} if len(truths) > 1 else {}),
-                'answer_type': record.get('answer_type'),
-                'correct': _points(answer_score(answer, truths), record, truths),
-                'tolerant_correct': _points(tolerant_score(answer, truths), record, truths),
-                'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
-            }
-            self.lines.append((record['row'], line))
+            self.lines.append((prediction['record']['row'], prediction_line(prediction)))
 
     def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
         lines = collect_results(self.lines, len(runner.test_dataloader.dataset), device='cpu')
@@ -74,6 +60,25 @@ class PredictionsHook(Hook):
         except OSError as error:
             raise KoviltError(f'--out {self.out}: cannot be written ({error.strerror})') from error
         runner.logger.info(f'{len(lines):,} predictions written to {self.out}')
+
+
+def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says of a prediction {'record', 'answer', 'score', 'topk'}; see `PredictionsHook`."""
+    record = prediction['record']
+    answer, truths = normalize_korean(prediction['answer']), human_answers(record)
+    return {
+        'question_id': record.get('question_id'),
+        'image': record.get('image'),
+        'question': record.get('question'),
+        'answer': prediction['answer'],
+        'score': round(prediction['score'], 6),
+        'truth': most_frequent(truths),
+        **({'answers': truths} if len(truths) > 1 else {}),
+        'answer_type': record.get('answer_type'),
+        'correct': _points(answer_score(answer, truths), record, truths),
+        'tolerant_correct': _points(tolerant_score(answer, truths), record, truths),
+        'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
+    }
 
 
 def _points(score: float, record: dict[str, Any], truths: list[str]) -> bool | float:
