@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.transforms.image import picture_size
 from kovilt.errors import KoviltError
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix import EncodedPictures, PrefixViLT
@@ -225,6 +226,6 @@ def _identity(number: int, picture: Picture) -> Any:
 
 def _check_side(results: dict[str, Any]) -> None:
     image = results.get('img')
-    if isinstance(image, Image.Image) and min(image.size) < LEAST_SIDE:
-        size = f'{image.width} x {image.height}'
-        raise KoviltError(f'{results["img_path"]}: {size} pixels; give a picture of at least {LEAST_SIDE} a side')
+    if image is not None and min(size := picture_size(image)) < LEAST_SIDE:
+        raise KoviltError(
+            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give a picture of at least {LEAST_SIDE} a side')

@@ -27,6 +27,7 @@ from .json_rows import Rows
 from .pair_table import PairTable
 from .pictures import PictureStore, ZipMember
 from .samplers import split_index
+from .token_cache import TokenCache, open_tokens
 from .transforms.packing import NO_PICTURE
 from .transforms.text import TokenizeKorean
 
@@ -58,6 +59,9 @@ class PairDataset(Dataset):
             in use cannot be read. Each process of a distributed run counts what its own workers meet.
         keep_pictures: each worker keeps the patches of what it has read, for sets that fit (48 patches of 16 pixels
             take 37 KB) and are read often. Needs an image pipeline without augmentation.
+        token_cache: folder for the pieces of all texts: made by the first start on these texts with this tokenizer
+            (25 s for a million), mapped by later ones. Needs TokenizeKorean alone in the text pipeline. None = texts
+            are tokenized whenever they are read.
         test_mode: True = evaluation: a row whose picture is broken stays, marked in its record, with no patches.
             False = training: such rows are left out of their batch and counted.
 
@@ -85,6 +89,7 @@ class PairDataset(Dataset):
         seed: int = 0,
         max_broken_share: float = 0.01,
         keep_pictures: bool = False,
+        token_cache: str | None = None,
         test_mode: bool = False,
     ) -> None:
         self.data_root = Path(os.path.abspath(os.path.expanduser(data_root)))
@@ -102,6 +107,7 @@ class PairDataset(Dataset):
         self._places, self._image_ids, self._absent = PictureStore(), array('q'), array('i')
         self._numbers: dict[int, int] = {}  # identity -> picture
         self._open_rows(limit)
+        self._tokens = None if token_cache is None else self._open_tokens(token_cache)
 
     def _open_rows(self, limit: int | None) -> None:
         self._read()
@@ -244,6 +250,15 @@ class PairDataset(Dataset):
                 f"texts in {self.data_root}; take this corpus's tokenizer (tools/data/train_tokenizer.py trains one)"
             )
 
+    def _open_tokens(self, folder: str) -> TokenCache | None:
+        if not self.text_pipeline:
+            return None
+        others = [type(step).__name__ for step in self.text_pipeline if type(step) is not TokenizeKorean]
+        if others or len(self.text_pipeline) > 1:
+            found = others[0] if others else 'a second one'
+            raise KoviltError(f'token_cache: holds what TokenizeKorean makes, not what {found} does; leave out one')
+        return open_tokens(folder, self.text_pipeline[0], self._columns[self.TEXT], self._log)
+
     def _reasons(self, lead: str) -> str:
         listed = ', '.join(f'{reason} ({count:,} rows)' for reason, count in sorted(self.left_out.items()))
         return f'{lead}left out: {listed}' if listed else ''
@@ -353,29 +368,45 @@ class PairDataset(Dataset):
             `image` (`patches` uint8 (P, 3*p*p) and `grid`), `sample_seed` and, with `keep_record`, `record`.
         """
         images: dict[int, dict[str, Any] | None] = {}
-        samples = []
+        chosen = []
         for epoch, row in map(split_index, indices):
             picture = int(self._pictures[self.rows[row]])
             if picture not in images:
                 images[picture] = self._open(picture, epoch)
             if images[picture] is not None or self.test_mode:
-                samples.append(self._sample(row, epoch, picture, images[picture]))
+                chosen.append((row, epoch, picture))
+        samples = self._texts([row for row, _, _ in chosen])
+        for sample, (row, epoch, picture) in zip(samples, chosen, strict=True):
+            sample |= self._sample(row, epoch, picture, images[picture])
+            if self.keep_record and images[picture] is None:
+                sample['record']['broken'] = True
         return samples
 
+    def _texts(self, rows: list[int]) -> list[dict[str, Any]]:
+        """Of each row `input_ids`, `word_ids`, `pad_id` and, with `keep_record`, `record`."""
+        if self._tokens is not None:
+            texts = self._tokens.of(self.rows[rows])
+            if self.keep_record:
+                texts = [{**text, 'record': self.record(row)} for text, row in zip(texts, rows, strict=True)]
+            return texts
+        texts = []
+        for row in rows:
+            record = self.record(row)
+            results = {**record, 'text': record[self.TEXT]}
+            for step in self.text_pipeline:
+                results = step(results)
+            texts.append({name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')})
+            if self.keep_record:
+                texts[-1]['record'] = record
+        return texts
+
     def _sample(self, row: int, epoch: int, picture: int, image: dict[str, Any] | None) -> dict[str, Any]:
-        record = self.record(row)
-        results = {**record, 'text': record[self.TEXT]}
-        for step in self.text_pipeline:
-            results = step(results)
-        sample = {name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')}
-        sample |= {
+        """All of a sample but its text."""
+        return {
             'image_id': self._image_ids[picture],
             'image': NO_PICTURE if image is None else image,
             'sample_seed': hash63(self.seed, epoch, row),
         }
-        if self.keep_record:
-            sample['record'] = record if image is not None else {**record, 'broken': True}
-        return sample
 
     def _open(self, picture: int, epoch: int) -> dict[str, Any] | None:
         """Patches and grid of a picture, None when it is broken."""

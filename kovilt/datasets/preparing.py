@@ -35,7 +35,7 @@ from .prepared import (
 PICTURES_PER_SHARD = 1024  # 600 MB at 144 to 240 patches of 32 pixels
 SPLITS = ('train', 'val', 'dev')
 _SAMPLED_PICTURES = 64  # whose size is measured to tell how much room all will take
-_NOT_READ = ('text_pipeline', 'keep_record', 'keep_pictures')  # of a dataset's config: they change nothing here
+_NOT_READ = ('text_pipeline', 'keep_record', 'keep_pictures', 'token_cache')  # they change nothing here
 
 Progress = Callable[[int, int], None]
 

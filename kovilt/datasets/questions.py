@@ -135,7 +135,11 @@ class QuestionDataset(PairDataset):
     def _sample(self, row: int, epoch: int, picture: int, image: dict[str, Any] | None) -> dict[str, Any]:
         sample = super()._sample(row, epoch, picture, image)
         if self.answer_vocabulary is not None:
-            sample['label'] = self._label(*self._given(self.rows[row]))
+            stored = self.rows[row]
+            if self.target == 'hard' and 'answers' not in self._columns:
+                sample['label'] = int(self._class_of_answer[self._columns['answer'].codes[stored]])
+            else:
+                sample['label'] = self._label(*self._given(stored))
         return sample
 
     def _given(self, stored: int) -> tuple[np.ndarray, np.ndarray]:

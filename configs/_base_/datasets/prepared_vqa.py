@@ -8,5 +8,6 @@ image_pipeline = [dict(type='LoadPrepared')]                    # read, resized 
 
 train_dataloader = dict(dataset=dict(
     type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline,
+    token_cache=f'{data_root}/tokens',                          # questions tokenized once and not in every epoch
     answers=f'{data_root}/answers.json'))                       # those of the whole set, also where rows were drawn
 val_dataloader = dict(dataset=dict(type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline))

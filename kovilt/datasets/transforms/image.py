@@ -1,19 +1,23 @@
-"""Pictures: read, augmented, resized by ViLT's rule or METER's. All with Pillow, whose filters both trained with."""
+"""Pictures: read, augmented, resized by ViLT's rule or METER's; to the pixels of Pillow, with which both trained."""
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import ExifTags, Image, ImageEnhance, ImageOps
 
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
+
+from .resampling import resize_bicubic
 
 MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures that look like an attack (1 GB at 6 bytes a pixel)
 
@@ -26,9 +30,16 @@ class LoadPicture(BaseTransform):
     or `img_path` (a path, or anything with `read_bytes`). Transparent parts are laid over white, 16-bit grey is scaled
     to 8 bits, the first frame of an animation counts.
 
+    Args:
+        as_array: give `img` as uint8 (H, W, 3) of the same pixels. That is quicker, for transforms that take arrays
+            (CropSquare, Patchify, ResizeViLT).
+
     Raises:
         KoviltError: no such file, no picture, truncated, or more than 178,956,970 pixels; names the file.
     """
+
+    def __init__(self, *, as_array: bool = False) -> None:
+        self.as_array = as_array
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         name = str(results.get('img_path') or 'picture')
@@ -40,7 +51,7 @@ class LoadPicture(BaseTransform):
             image = Image.open(io.BytesIO(content)) if image is None else image
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
-            results['img'] = _to_rgb(image)
+            results['img'] = _to_pixels(image, content) if self.as_array else _to_rgb(image)
         except Image.DecompressionBombError:
             raise KoviltError(f'{name}: more than {MOST_PIXELS:,} pixels; make it smaller') from None
         except (
@@ -83,6 +94,34 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
+def _to_pixels(image: Image.Image, content: bytes | None) -> np.ndarray:
+    """uint8 (H, W, 3), the pixels of `_to_rgb`. OpenCV decodes JPEGs: Pillow's pixels take four bytes, and a copy."""
+    plain = image.format == 'JPEG' and image.mode == 'RGB' and not _is_turned(image)
+    # Without its end mark a JPEG is truncated, which OpenCV would fill with grey.
+    if plain and content is not None and content.endswith(b'\xff\xd9') and _decoders_agree():
+        pixels = _decode(content)
+        if pixels is not None:
+            return pixels
+    return np.asarray(_to_rgb(image))
+
+
+def _decode(content: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+@functools.cache
+def _decoders_agree() -> bool:
+    """Whether OpenCV gives Pillow's pixels, found out by trying: each brings a libjpeg-turbo of its own."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    if not hasattr(cv2, 'IMREAD_COLOR_RGB'):  # before OpenCV 4.11
+        return False
+    for progressive in (False, True):
+        noise.save(file := io.BytesIO(), 'JPEG', quality=90, subsampling='4:2:0', progressive=progressive)
+        if not np.array_equal(_decode(file.getvalue()), np.asarray(Image.open(file))):
+            return False
+    return True
+
+
 def _is_turned(image: Image.Image) -> bool:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -106,8 +145,9 @@ def _one_line(error: BaseException) -> str:
 class ResizeViLT(BaseTransform):
     """ViLT's rule, pixel for pixel: short side to `short`, long side at most `long`, in `divisor`s.
 
-    Pillow's bicubic filter; the aspect ratio changes by what the cutting takes. A departure: a picture so long and thin
-    that its short side would become 0 (beyond about 20 to 1, where ViLT fails) gets one `divisor`.
+    `img`, a PIL image or uint8 (H, W, 3), stays what it is. Pillow's bicubic filter; the aspect ratio changes by what
+    the cutting takes. A departure: a picture so long and thin that its short side would become 0 (beyond about 20 to 1,
+    where ViLT fails) gets one `divisor`.
 
     Args:
         short: pixels; ViLT: 384.
@@ -122,9 +162,10 @@ class ResizeViLT(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = results['img']
-        size = self.target(*image.size)
-        if image.size != size:
-            results['img'] = image.resize(size, Image.Resampling.BICUBIC)
+        size = picture_size(image)
+        target = self.target(*size)
+        if size != target:
+            results['img'] = _resize(image, target)
         return results
 
     def target(self, width: int, height: int) -> tuple[int, int]:
@@ -144,11 +185,25 @@ class ResizeViLT(BaseTransform):
         return sorted({(a * self.divisor, b * self.divisor) for pair in pairs for a, b in (pair, pair[::-1])})
 
 
+def picture_size(image: Image.Image | np.ndarray) -> tuple[int, int]:
+    """(width, height) of what is handed on as `img`."""
+    return image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
+
+
+def _resize(image: Image.Image | np.ndarray, size: tuple[int, int]) -> Image.Image | np.ndarray:
+    if isinstance(image, np.ndarray):
+        return resize_bicubic(image, size)
+    if image.mode != 'RGB':
+        return image.resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(resize_bicubic(np.asarray(image), size))
+
+
 @TRANSFORMS.register_module()
 class CropSquare(BaseTransform):
     """METER's rule: short side to `side` by Pillow's bicubic filter, then the square in the middle.
 
-    What stands at the ends of a long picture is lost, as in METER and CLIP.
+    What stands at the ends of a long picture is lost, as in METER and CLIP. `img`, a PIL image or uint8 (H, W, 3),
+    stays what it is.
 
     Args:
         side: pixels; METER fine-tunes on VQA with 576.
@@ -161,10 +216,14 @@ class CropSquare(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = results['img']
-        width, height = (int(self.side * length / min(image.size)) for length in image.size)
+        size = picture_size(image)
+        width, height = (int(self.side * length / min(size)) for length in size)
         left, top = round((width - self.side) / 2), round((height - self.side) / 2)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        results['img'] = image.crop((left, top, left + self.side, top + self.side))
+        image = _resize(image, (width, height))
+        if isinstance(image, np.ndarray):
+            results['img'] = image[top : top + self.side, left : left + self.side]
+        else:
+            results['img'] = image.crop((left, top, left + self.side, top + self.side))
         return results
 
 
@@ -175,7 +234,7 @@ class RandAugment(BaseTransform):
     Left and right stay what they are, since questions ask for them. Drawn from `image_seed`, so a picture looks the
     same to all its texts of an epoch, whichever worker reads it. Source: Cubuk et al. 2020, RandAugment; ViLT 2021,
     section 4.2 (N=2, M=9) with the list of the ViLT code: no inversion and no cut-outs. Stands before ResizeViLT, as in
-    ViLT.
+    ViLT. `img` is a PIL image afterwards, also where it was an array.
 
     Args:
         num_ops: operations per picture.
@@ -192,6 +251,7 @@ class RandAugment(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         chance = np.random.default_rng(results['image_seed'])
         image = results['img']
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         for choice in chance.integers(len(_OPERATIONS), size=self.num_ops):
             operation, low, high = _OPERATIONS[choice]
             strength = low + (high - low) * self.magnitude / 30

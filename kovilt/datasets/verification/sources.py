@@ -41,6 +41,7 @@ _NO_PART_OF_READING = {
     'limit',
     'keep_record',
     'keep_pictures',
+    'token_cache',
     'max_broken_share',
     'test_mode',
 }

@@ -90,6 +90,66 @@ def test_a_picture_may_come_as_path_bytes_image_or_array(tmp_path):
     assert LoadPicture()({'img': pixels[:, :, :1]})['img'].mode == 'RGB'
 
 
+def as_array(content: bytes) -> np.ndarray:
+    return LoadPicture(as_array=True)({'img_bytes': content})['img']
+
+
+JPEGS = [
+    encoded(Image.fromarray(noise(width, height)).resize((width * 3, height * 2)), 'JPEG', quality=quality, **options)
+    for width, height, quality in ((20, 15, 95), (11, 7, 75), (1, 1, 90), (40, 3, 30))
+    for options in ({}, {'subsampling': '4:4:4'}, {'subsampling': '4:2:2', 'progressive': True}, {'keep_rgb': True})
+]
+
+
+def test_an_array_has_the_pixels_of_the_image(tmp_path):
+    assert image_module._decoders_agree()
+    grey, exif = Image.fromarray(noise(20, 10, 1)), Image.Exif()
+    exif[0x0112] = 6
+    others = [
+        encoded(grey, 'JPEG'), encoded(grey.convert('CMYK'), 'JPEG'), encoded(grey.convert('RGB'), 'JPEG', exif=exif),
+        encoded(grey.convert('RGBA')), encoded(grey.convert('P')), encoded(grey.convert('RGB'), 'WEBP', lossless=True),
+    ]  # fmt: skip
+    for content in [*JPEGS, *others, JPEGS[0] + bytes(5)]:
+        pixels = as_array(content)
+        assert pixels.dtype == np.uint8 and np.array_equal(pixels, np.asarray(load(content)))
+    path = tmp_path / 'a.jpg'
+    path.write_bytes(JPEGS[0])
+    for source in ({'img_path': path}, {'img': Image.open(path)}, {'img': np.asarray(load(JPEGS[0]))}):
+        assert np.array_equal(LoadPicture(as_array=True)(source)['img'], as_array(JPEGS[0]))
+
+
+@pytest.mark.parametrize('other', [lambda content: None, lambda content: np.zeros((3, 3, 3), np.uint8)])
+def test_a_decoder_that_fails_or_differs_is_not_used(other, monkeypatch):
+    expected = np.asarray(load(JPEGS[0]))
+    monkeypatch.setattr(image_module, '_decode', other)
+    monkeypatch.setattr(image_module, '_decoders_agree', image_module._decoders_agree.__wrapped__)
+    assert np.array_equal(as_array(JPEGS[0]), expected)
+
+
+def test_damage_is_the_same_picture_or_an_error_of_either(capfd):
+    """Of a JPEG that OpenCV reads and Pillow gives up there may be a picture; never another picture than Pillow's."""
+    chance = np.random.default_rng(0)
+    same = 0
+    for round_ in range(600):
+        content = bytearray(JPEGS[round_ % len(JPEGS)])
+        for place in chance.integers(0, min(len(content), chance.choice([60, 400, 10_000])), 2):
+            content[place] = chance.integers(256)
+        try:
+            pixels = as_array(bytes(content))
+        except KoviltError as error:
+            assert '\n' not in str(error)
+            with pytest.raises(KoviltError):
+                load(bytes(content))
+            continue
+        try:
+            expected = np.asarray(load(bytes(content)))
+        except KoviltError:
+            continue
+        assert np.array_equal(pixels, expected)
+        same += 1
+    assert same > 200
+
+
 @pytest.mark.parametrize('array', [noise(4, 4).astype(np.float32), noise(4, 4)[None], noise(4, 4, 2), noise(4, 4)[:0]])
 def test_other_arrays_are_refused(array):
     with pytest.raises(KoviltError, match='uint8'):
@@ -114,8 +174,9 @@ def test_truncated_files_are_refused(kind):
     content = encoded(Image.fromarray(noise(64, 64)), kind)
     assert load(content).size == (64, 64)
     for share in (0, 0.02, 0.5, 0.9):
-        with pytest.raises(KoviltError, match='not a readable picture'):
-            load(content[: int(len(content) * share)])
+        for read in (load, as_array):
+            with pytest.raises(KoviltError, match='not a readable picture'):
+                read(content[: int(len(content) * share)])
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
@@ -162,8 +223,11 @@ def test_pixels_are_those_of_the_original(settings, sizes):
     for number, (width, height) in enumerate(sizes):
         image = Image.fromarray(noise(width, height, seed=number)).convert(modes[number % len(modes)])
         (expected,) = original(image.convert('RGB'))['pixel_values']
-        resized = ResizeViLT(**settings)(LoadPicture()({'img': image}))['img']
-        assert np.array_equal(np.asarray(resized), np.asarray(expected).transpose(1, 2, 0)), (image.mode, image.size)
+        for load_ in (LoadPicture(), LoadPicture(as_array=True)):
+            resized = ResizeViLT(**settings)(load_({'img': image}))['img']
+            assert isinstance(resized, np.ndarray) == load_.as_array
+            pixels = np.asarray(expected).transpose(1, 2, 0)
+            assert np.array_equal(np.asarray(resized), pixels), (image.mode, image.size)
 
 
 def test_sizes_are_those_of_the_original():
@@ -191,8 +255,12 @@ def test_the_thinnest_picture_gets_a_row_of_patches(size):
 
 
 def test_a_picture_of_the_right_size_is_left_alone():
-    image = Image.new('RGB', (512, 384))
-    assert ResizeViLT(**VILT)({'img': image})['img'] is image
+    for image in (Image.new('RGB', (512, 384)), np.zeros((384, 512, 3), np.uint8)):
+        assert ResizeViLT(**VILT)({'img': image})['img'] is image
+
+
+def test_a_transform_may_leave_another_mode():
+    assert ResizeViLT(**VILT)({'img': Image.new('L', (640, 480))})['img'].mode == 'L'
 
 
 def test_sizes_that_cannot_be_are_refused():
@@ -200,7 +268,7 @@ def test_sizes_that_cannot_be_are_refused():
         ResizeViLT(short=16, long=64, divisor=32)
 
 
-def augment(seed: int, image: Image.Image, **options) -> np.ndarray:
+def augment(seed: int, image: Image.Image | np.ndarray, **options) -> np.ndarray:
     return np.asarray(RandAugment(**options)({'img': image, 'image_seed': seed})['img'])
 
 
@@ -212,6 +280,7 @@ def test_augmentation_belongs_to_the_seed_alone():
     assert all(np.array_equal(augment(seed, image), once) for seed, once in enumerate(first))
     assert len({once.tobytes() for once in first}) > 25
     assert all(once.shape == (30, 40, 3) for once in first)
+    assert all(np.array_equal(augment(seed, np.asarray(image)), once) for seed, once in enumerate(first))
 
 
 def test_every_operation_has_the_strength_of_the_paper():
@@ -247,7 +316,8 @@ def test_the_middle_square_is_the_one_that_meter_cuts(size):
 
     image = Image.fromarray(noise(*size))
     expected = Compose([Resize(24, InterpolationMode.BICUBIC), CenterCrop(24)])(image)
-    assert np.array_equal(np.asarray(CropSquare(side=24)({'img': image})['img']), np.asarray(expected))
+    for given in (image, np.asarray(image)):
+        assert np.array_equal(np.asarray(CropSquare(side=24)({'img': given})['img']), np.asarray(expected))
 
 
 def test_a_square_has_a_side():
