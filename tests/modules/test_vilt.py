@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from kovilt.modules import ViLT, attention
+from kovilt.modules import PrefixViLT, ViLT, attention
 from kovilt.modules import vilt as vilt_module
 from kovilt.modules.vilt import ViLTStates
 
@@ -104,8 +104,16 @@ def trained(vilt: ViLT, batch: dict) -> list[torch.Tensor]:
     return [pooled.detach()] + [parameter.grad for parameter in vilt.parameters() if parameter.grad is not None]
 
 
-def test_checkpointing_changes_what_is_kept_and_nothing_else(vilt, batch):
-    kept = []
+def of_kind(kind: type[ViLT], vilt: ViLT) -> ViLT:
+    """An encoder of another kind with the same weights."""
+    other = kind(hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+    other.load_state_dict(vilt.state_dict())
+    return other
+
+
+@pytest.mark.parametrize('kind', [ViLT, PrefixViLT])
+def test_checkpointing_changes_what_is_kept_and_nothing_else(kind, vilt, batch):
+    vilt, kept = of_kind(kind, vilt), []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
         plain, whole = trained(vilt, batch), sum(kept)
         kept.clear()
@@ -115,7 +123,9 @@ def test_checkpointing_changes_what_is_kept_and_nothing_else(vilt, batch):
     assert sum(kept) < 0.7 * whole
 
 
-def test_compiled_rows_are_the_same_also_in_a_copy(vilt, batch):
+@pytest.mark.parametrize('kind', [ViLT, PrefixViLT])
+def test_compiled_rows_are_the_same_also_in_a_copy(kind, vilt, batch):
+    vilt = of_kind(kind, vilt)
     for block in vilt.blocks:
         block.dropout.p = block.mlp.dropout.p = 0.0            # drawn in another order when compiled
     plain = trained(vilt, batch)
