@@ -47,7 +47,7 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
         'grids': _int64([image['grid'] for image in images]).view(-1, 2),
         'image_id': _int64(list(index)),
         'image_index': _int64([index[sample['image_id']] for sample in samples]),
-        **_pad_texts(samples),
+        **pad_texts(samples),
         'sample_seed': _int64([sample['sample_seed'] for sample in samples]),
     }
     if samples and 'label' in samples[0]:
@@ -58,7 +58,8 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
     return batch
 
 
-def _pad_texts(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+def pad_texts(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """`input_ids`, `text_mask`, `word_ids` (B, L) of the B samples, padded to the longest."""
     lengths = np.array([len(sample['input_ids']) for sample in samples], dtype=np.int64)
     shape = (len(samples), int(lengths.max(initial=0)))
     input_ids = np.full(shape, samples[0]['pad_id'] if samples else 0, dtype=np.int64)
