@@ -1,10 +1,6 @@
 """Optimal transport between the words and the patches of a pair."""
 from __future__ import annotations
 
-import functools
-import warnings
-from types import ModuleType
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,7 +26,7 @@ def ipot(
 
     The published loop rescales the whole plan twice in every step. Here the plan is held as u * factor * v, u of words
     and v of patches: a step multiplies the factor by the kernel and weighs it twice. Only every 20 * beta steps, before
-    they outgrow float32, u and v are folded into it. On a GPU all steps are one kernel where Triton is there.
+    they outgrow float32, u and v are folded into it.
 
     Args:
         cost: float32 or float64 (B, L, P), 0 to 2.
@@ -43,11 +39,6 @@ def ipot(
     Returns:
         Plans (B, L, P), detached; 0 wherever a mask is False, and everywhere in a pair without words or patches.
     """
-    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
-    fused = cost.is_cuda and cost.dtype == torch.float32 and inner_iterations == 1
-    kernel = _one_kernel(cost.device) if fused else None
-    if kernel is not None and kernel.fits(cost):
-        return kernel.ipot_kernel(cost, word_mask, patch_mask, beta=beta, iterations=iterations, between=between)
     mask = word_mask[:, :, None] & patch_mask[:, None, :]
     word_mask, patch_mask = mask.any(dim=2), mask.any(dim=1)                       # nobody in a pair without the others
     word_mass = word_mask / word_mask.sum(dim=1, keepdim=True).clamp(min=1).to(cost.dtype)
@@ -58,6 +49,7 @@ def ipot(
     start = ((least.amin(dim=1, keepdim=True) - least) / beta).exp().masked_fill(~word_mask, 0)
     kernel = ((least.masked_fill(~word_mask, 0)[:, :, None] - cost) / beta).exp().masked_fill_(~mask, 0)     # (B, L, P)
     tiny = torch.finfo(cost.dtype).tiny
+    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
     weight = word_mass * start
     factor, u = mask.to(cost.dtype), word_mask.to(cost.dtype)
     for step in range(1, iterations + 1):
@@ -73,30 +65,6 @@ def ipot(
             factor.mul_(u[:, :, None]).mul_(v[:, None, :])
             weight, u = scale, word_mask.to(cost.dtype)
     return factor
-
-
-@functools.cache
-def _one_kernel(device: torch.device) -> ModuleType | None:
-    """`transport_kernel` where there is Triton and its plans of a small problem are those of the loop."""
-    try:
-        from kovilt.modules import transport_kernel
-    except ImportError:
-        return None
-    cost = torch.linspace(0, _LARGEST_COST, 15).view(1, 3, 5).sin()
-    word_mask, patch_mask = torch.tensor([[True, True, False]]), torch.tensor([[True, True, True, True, False]])
-    expected = ipot(cost, word_mask, patch_mask, beta=0.1, iterations=5)
-    try:
-        plan = transport_kernel.ipot_kernel(
-            *(x.to(device) for x in (cost, word_mask, patch_mask)), beta=0.1, iterations=5, between=2).cpu()
-    except Exception as error:                             # no C compiler, which Triton needs, or an unknown device
-        reason = f'{type(error).__name__}: {error}'
-    else:
-        off = (plan - expected).abs().max().item()
-        if off <= 1e-5:
-            return transport_kernel
-        reason = f'its plans are off by {off:.1e}'
-    warnings.warn(f'the transport kernel is not used on {device}: {reason}', stacklevel=2)
-    return None
 
 
 def transport_distance(cost: Tensor, plan: Tensor) -> Tensor:
