@@ -73,7 +73,7 @@ class Size:
 SIZES = {
     ('quickstart', 'default'): Size(3000, 500, 200, 900, 450),
     ('quickstart', 'tiny'): Size(40, 8, 6, 6, 3),
-    ('rooms', 'default'): Size(40000, 500, 8000, 20000, 2000, alone_images=8000, alone_steps=3000, even_steps=2000),
+    ('rooms', 'default'): Size(40000, 500, 6500, 12000, 2000, alone_images=8000, alone_steps=3000, even_steps=1400),
     ('rooms', 'tiny'): Size(40, 8, 6, 6, 3, alone_images=10, alone_steps=6, even_steps=6),
 }
 
