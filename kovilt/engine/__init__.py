@@ -1,13 +1,10 @@
-"""What runs kovilt's configs: runner, loops, optimizer groups, schedule, checkpoints, hooks."""
+"""What runs kovilt's configs: runner, loops, optimizer groups, schedule, checkpoints, hooks.
 
-from .distributed import KoviltDistributedDataParallel
-from .hooks import EpochTimeHook, ExactResumeHook, PredictionsHook, RunRecordHook, StepInfoHook
-from .log_line import BriefLogProcessor
-from .loops import StepTrainLoop
-from .muon import MuonAdamW
-from .optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor
-from .runner import KoviltRunner
-from .schedule import WarmupLinearLR
+Importing this package is instant, so that a config can be read, and a mistake in it told, without torch; its names come
+from `parts`, which the registries import.
+"""
+
+from typing import Any
 
 __all__ = [
     'BriefLogProcessor',
@@ -24,3 +21,11 @@ __all__ = [
     'ViLTOptimWrapperConstructor',
     'WarmupLinearLR',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from . import parts
+
+    return getattr(parts, name)

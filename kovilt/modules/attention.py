@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +14,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from kovilt.modules.int8 import part_of_linear
 from kovilt.modules.packing import Packing, Read, rounds_rows
 
-try:
+_HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None   # older torch: the plain path serves every device
+
+
+def varlen_attn(*arguments: Any) -> Tensor:
+    """torch's, imported where it is called: with it comes the compiler, a second that other devices need not wait."""
     from torch.nn.attention.varlen import varlen_attn
-except ImportError:                                     # older torch: the plain path serves every device
-    varlen_attn = None
+
+    return varlen_attn(*arguments)
 
 
 class SelfAttention(nn.Module):
@@ -78,7 +84,7 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 
 
 def _has_varlen(q: Tensor) -> bool:
-    return varlen_attn is not None and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+    return _HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
 
 
 def _is_cpu_bfloat16(q: Tensor) -> bool:

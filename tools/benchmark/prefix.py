@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         taken = time_in_turn(
             {(name, count): lambda m=model, b=batch, r=run: r(m, b, computing)
              for name, model in models.items() for count, batch in batches.items()},
-            rounds=args.rounds, device=args.device)
+            rounds=args.rounds, device=args.device, warm_ups=int(args.device.startswith('cuda')))
         print(f'| {work}: questions a picture | pictures a step | joint | prefix | ratio | by arithmetic |')
         print('|---:|---:|---:|---:|---:|---:|')
         for count, batch in batches.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from bisect import bisect_right
@@ -110,11 +111,11 @@ def load_tokenizer(name_or_path: str | os.PathLike, *, korean: bool = True) -> P
 
 
 def _from_files(path: Path) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedConfig, PreTrainedTokenizerFast
+    from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
     if path.is_dir():
         if (path / 'tokenizer.json').exists():
-            return AutoTokenizer.from_pretrained(str(path), config=PreTrainedConfig() if _is_ours(path) else None)
+            return _from_folder(path)
         if not (path / 'vocab.txt').exists():
             raise KoviltError(f'tokenizer {path}: the folder holds neither tokenizer.json nor vocab.txt')
         path = path / 'vocab.txt'
@@ -127,10 +128,26 @@ def _from_files(path: Path) -> PreTrainedTokenizerFast:
     return BertTokenizerFast(vocab=str(path), do_lower_case=False, strip_accents=False)
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether its model is of a type that only kovilt has; transformers would warn of it, and reads words without."""
-    config = folder / 'config.json'
-    return config.exists() and '"model_type": "kovilt' in config.read_text(encoding='utf-8')
+def _from_folder(path: Path) -> PreTrainedTokenizerFast:
+    """As AutoTokenizer reads it; but of a BERT's without the half second that finding out takes."""
+    from transformers import BertTokenizerFast, PreTrainedConfig
+
+    if _said(path / 'tokenizer_config.json', 'tokenizer_class') in ('BertTokenizer', 'BertTokenizerFast'):
+        return BertTokenizerFast.from_pretrained(str(path))
+    from transformers import AutoTokenizer
+
+    # transformers would warn of a model type that only kovilt has, and reads words without knowing it
+    ours = str(_said(path / 'config.json', 'model_type')).startswith('kovilt')
+    return AutoTokenizer.from_pretrained(str(path), config=PreTrainedConfig() if ours else None)
+
+
+def _said(file: Path, key: str) -> Any:
+    """A value of a JSON file; None where there is no such file, or nothing of the kind in it."""
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return content.get(key) if isinstance(content, dict) else None
 
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:
