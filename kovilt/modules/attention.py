@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from kovilt.modules.int8 import part_of_linear
 from kovilt.modules.packing import Packing, Read, rounds_rows
 
-_HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None   # older torch: the plain path serves every device
+HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None   # older torch: the plain path serves every device
 
 
 def varlen_attn(*arguments: Any) -> Tensor:
@@ -84,7 +84,7 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 
 
 def _has_varlen(q: Tensor) -> bool:
-    return _HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+    return HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
 
 
 def _is_cpu_bfloat16(q: Tensor) -> bool:

@@ -306,14 +306,14 @@ def options(sides: Sides, *, runs: bool = False, compiled: bool = False, recompu
     """kovilt with attention by scaled_dot_product_attention run by run, compiled parts, or gradient checkpointing."""
     from kovilt.modules import attention
 
-    encoder, kernel = sides.kovilt.encoder, attention.varlen_attn
-    attention.varlen_attn = None if runs else kernel
+    encoder, has_kernel = sides.kovilt.encoder, attention.HAS_VARLEN
+    attention.HAS_VARLEN = has_kernel and not runs
     encoder.compile_rows({} if compiled else None)
     encoder.with_cp = recomputed
     try:
         yield
     finally:
-        attention.varlen_attn = kernel
+        attention.HAS_VARLEN = has_kernel
         encoder.compile_rows(None)
         encoder.with_cp = False
 
