@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+import torch
 
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
@@ -415,6 +416,7 @@ _HERE: list[PairDataset] = []  # in a worker: the dataset, which came once and n
 
 def _start_worker(dataset: PairDataset) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's: one message, not one from each
+    torch.set_num_threads(1)  # OpenMP's threads do not come along with a fork: a worker would wait for them for ever
     _HERE.append(dataset)
 
 

@@ -2,10 +2,12 @@
 
 import shutil
 from collections import namedtuple
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from kovilt.datasets import PreparedVQA, prepare, preparing
 from kovilt.errors import KoviltError
@@ -71,6 +73,17 @@ def test_workers_change_no_byte(run, tmp_path):
     run('one')
     run('two', workers=2)
     assert content(tmp_path / 'one') == content(tmp_path / 'two')
+
+
+def test_a_worker_has_one_thread():
+    """With more it would wait for ever for OpenMP threads of the process that it is a fork of."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ProcessPoolExecutor(1, initializer=preparing._start_worker, initargs=(None,)) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_other_arguments_are_refused_and_both_are_named(run, tmp_path, data):

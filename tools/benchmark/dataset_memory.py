@@ -80,7 +80,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(folder: Path, workers: int, batches: int, batch_size: int) -> None:
+def measure(folder: Path, workers: int, batches: int, batch_size: int, token_cache: bool) -> None:
     from torch.utils.data import DataLoader
 
     from kovilt.datasets import AIHubLivingVQA, GlobalBatchSampler, PictureSampler, collate_pairs, train_tokenizer
@@ -99,6 +99,7 @@ def measure(folder: Path, workers: int, batches: int, batch_size: int) -> None:
             {'type': 'Patchify', 'patch_size': 32},
         ],
         text_pipeline=[{'type': 'TokenizeKorean', 'tokenizer': str(folder / 'tokenizer'), 'max_text_len': 40}],
+        token_cache=str(folder / 'tokens') if token_cache else None,
     )
     seconds = time.process_time() - start
     print(f'{len(dataset):,} rows, {dataset.num_pictures:,} pictures opened in {seconds:.1f} s of the processor')
@@ -131,6 +132,7 @@ def main() -> int:
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--batches', type=int, default=300, help='batches read from the workers')
     parser.add_argument('--batch-size', type=int, default=256)
+    parser.add_argument('--token-cache', action='store_true', help='tokenize all texts when the set is opened')
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +142,7 @@ def main() -> int:
         write_set(training, args.rows)
         size = sum(file.stat().st_size for file in training.rglob('*') if file.is_file()) / 1e6
         print(f'wrote {args.rows:,} rows, {size:,.0f} MB, in {time.perf_counter() - start:.0f} s')
-        measure(Path(folder), args.workers, args.batches, args.batch_size)
+        measure(Path(folder), args.workers, args.batches, args.batch_size, args.token_cache)
     return 0
 
 
