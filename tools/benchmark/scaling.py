@@ -14,6 +14,7 @@ configs are here for the law's sake.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import multiprocessing
 import signal
@@ -256,10 +257,18 @@ def _measure(run: Callable[[], object], answer) -> None:
     """In a process of its own: sends how far the resident memory has risen while `run` ran."""
     for parameter in _parameters(run):
         parameter.grad = parameter.detach().clone()        # clone: zeros would take no memory before they are written
+    _give_back()
     before = _resident('VmRSS')
     Path('/proc/self/clear_refs').write_text('5', encoding='ascii')     # the peak is counted anew
     run()
     answer.send(max(_resident('VmHWM') - before, 4096))                 # a page, where nothing was to be seen
+
+
+def _give_back() -> None:
+    """Hand freed memory to the system, which glibc keeps: taken again, it would not be seen to rise."""
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+        trim(0)
 
 
 def _parameters(run: Callable[[], object]):
