@@ -60,6 +60,7 @@ TUNING = {
     'pretrained': ('as configured', ()),
     'head_lr_1': ('the head learns as fast as the body', ('optim_wrapper.paramwise_cfg.head_lr_mult=1.0',)),
     'cls_start': ('[CLS] starts as itself, not as [MASK]', ('custom_hooks=[]',)),
+    'prefix': ('PrefixViLT, from the same body', ('model.encoder.type=PrefixViLT',)),
 }
 
 
@@ -108,7 +109,7 @@ class Scale:
     blind: int = 0  # ViLT without pictures: language is learned sooner
     part_rows: int = 0  # table 3
     part_epochs: int = 0
-    alone: int = 0  # ablations: two stages of pre-training, and fine-tuning
+    alone: int = 0  # ablations: two stages of pre-training, the first the same for all seeds, and fine-tuning
     pretrain: int = 0
     tuned: int = 0
     dev_rows: int = 0  # 0 = all
@@ -153,8 +154,8 @@ TINY = {  # base size's configs with models of no use
 }
 SCALES = {
     ('rooms', 'small'): Scale(
-        images=10_000, dev_images=500, alone_images=5_000, full=1500, full_every=250, blind=700,
-        part_rows=4480, part_epochs=12, alone=600, pretrain=600, tuned=400),
+        images=10_000, dev_images=500, alone_images=8_000, full=1500, full_every=250, blind=700,
+        part_rows=4480, part_epochs=12, alone=2000, pretrain=700, tuned=400),
     ('rooms', 'tiny'): Scale(
         images=40, dev_images=8, alone_images=10, full=4, full_every=2, blind=2, part_rows=64, part_epochs=2,
         alone=2, pretrain=2, tuned=2, rounds=1, batches=1),
@@ -350,9 +351,9 @@ class Plan:
             for way, (_, options) in self.ways.items():
                 encoder = [option for option in options if option.startswith('model.encoder.type')]
                 start, after = '', data
-                if self.small:  # the first stage is that of all ways, without alignment, but for another encoder
+                if self.small:  # the first stage, without alignment, is one for all ways and seeds of an encoder
                     first = self.train(
-                        'alone_prefix' if encoder else 'alone', seed, 'alone', scale.alone, after=single,
+                        'alone_prefix' if encoder else 'alone', 0, 'alone', scale.alone, after=single,
                         options=['model.wpa_head.loss_weight=0', *encoder])
                     start, after = self.checkpoint(first, scale.alone), (*data, first)
                 name = self.train(
@@ -370,7 +371,8 @@ class Plan:
             for seed in self.seeds:
                 for way, (_, options) in TUNING.items():
                     name = self._part(way, seed, 'pretrained', options)
-                    self.test(name, 'pretrained', scale.part_rows // 64 * scale.part_epochs)
+                    model = [option for option in options if option.startswith('model.')]
+                    self.test(name, 'pretrained', scale.part_rows // 64 * scale.part_epochs, model)
 
     def _align(self, name: str, model: str, after: Sequence[str]) -> None:
         command = ['tools/analysis/alignment.py', model, f'{self.work}/data', '--out', f'{self.work}/align_{name}']
