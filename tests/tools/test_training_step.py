@@ -1,4 +1,4 @@
-"""The benchmark of a training step prints both times and their ratio, for either kind of model."""
+"""The benchmark of a training step prints both times and their ratio, for every kind of model."""
 
 from argparse import Namespace
 
@@ -9,11 +9,11 @@ from kovilt.errors import KoviltError
 from tools.benchmark import training_step
 
 
-@pytest.mark.parametrize('name', ['pretrain', 'vqa'])
-def test_it_prints_a_line(name, capsys):
+@pytest.mark.parametrize(('name', 'blocks'), [('pretrain', 4), ('vqa', 4), ('meter_vqa', 2)])
+def test_it_prints_a_line(name, blocks, capsys):
     training_step.main(Namespace(config=str(CONFIGS / 'rooms' / f'{name}.py'), texts=4, steps=1))
     line = capsys.readouterr().out.splitlines()[-1]
-    assert 'width 192, 4 blocks' in line and 'float32' in line and 'ratio' in line
+    assert f'width 192, {blocks} blocks' in line and 'float32' in line and 'ratio' in line
 
 
 def test_a_batch_of_one_has_no_partner():

@@ -2,7 +2,8 @@
 
     python tools/benchmark/training_step.py configs/rooms/pretrain.py
 
-Pictures are noise and texts random, in the shapes that Rooms has; no data is needed. Every batch has its own lengths.
+Pictures are noise and texts random, in the shapes that Rooms has, for METER squares; no data is needed. Every batch has
+its own lengths.
 """
 
 from __future__ import annotations
@@ -37,16 +38,19 @@ def random_batch(config, texts: int, generator):
     import torch
 
     encoder = config.model.encoder
-    side = encoder.image_size // encoder.patch_size
-    shapes = [SHAPES[i] for i in torch.randint(len(SHAPES), (texts,), generator=generator).tolist()]
+    square = encoder.type == 'METER'
+    patch_size = encoder.image_tower.patch_size if square else encoder.patch_size
+    side = encoder.image_size // patch_size
+    drawn = torch.randint(len(SHAPES), (texts,), generator=generator).tolist()
+    shapes = [(1, 1) if square else SHAPES[i] for i in drawn]
     grids = torch.tensor([[max(side, side * h // w), max(side, side * w // h)] for h, w in shapes])
     lengths = torch.randint(*LENGTHS, (texts,), generator=generator).clamp(max=encoder.max_text_len)
     place = torch.arange(int(lengths.max()))
     text_mask = place < lengths[:, None]
+    rows = int(grids.prod(1).sum())
     inside = (place > 0) & (place < lengths[:, None] - 1)
-    patch = 3 * encoder.patch_size**2
     return {
-        'patches': torch.randint(256, (int(grids.prod(1).sum()), patch), generator=generator, dtype=torch.uint8),
+        'patches': torch.randint(256, (rows, 3 * patch_size**2), generator=generator, dtype=torch.uint8),
         'grids': grids,
         'image_id': torch.arange(texts),
         'image_index': torch.arange(texts),
@@ -70,8 +74,6 @@ def main(args: argparse.Namespace) -> None:
         raise KoviltError('--texts must be at least 2 and --steps at least 1')
     config = load_config(args.config, [], {})
     encoder = config.model.encoder
-    if encoder.type != 'ViLT':
-        raise KoviltError(f'{args.config}: its encoder is a {encoder.type}; batches are made for ViLT alone')
     sizes = {'vocab_size': VOCABULARY, 'mask_token_id': 4, 'special_token_ids': list(range(5)), 'num_answers': 30}
     model_config = fill_sizes(config.model.to_dict(), sizes)
     name_tokens(model_config, None)
