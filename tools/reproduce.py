@@ -347,6 +347,11 @@ class Plan:
         if self.small:
             more = ('--alone', '1', '--seed', '1')
             single = (*data, *self._draw('draw_alone', 'data_alone', scale.alone_images, 1, *more))
+            for seed in self.seeds:
+                for way, (_, options) in TUNING.items():
+                    name = self._part(way, seed, 'pretrained', options)
+                    model = [option for option in options if option.startswith('model.')]
+                    self.test(name, 'pretrained', scale.part_rows // 64 * scale.part_epochs, model)
         for seed in self.seeds:
             for way, (_, options) in self.ways.items():
                 encoder = [option for option in options if option.startswith('model.encoder.type')]
@@ -368,11 +373,6 @@ class Plan:
         self._align('untrained_0', self.checkpoint(untrained, 1), (*data, untrained))
         if self.small:
             self._align('body_0', self.body, data)
-            for seed in self.seeds:
-                for way, (_, options) in TUNING.items():
-                    name = self._part(way, seed, 'pretrained', options)
-                    model = [option for option in options if option.startswith('model.')]
-                    self.test(name, 'pretrained', scale.part_rows // 64 * scale.part_epochs, model)
 
     def _align(self, name: str, model: str, after: Sequence[str]) -> None:
         command = ['tools/analysis/alignment.py', model, f'{self.work}/data', '--out', f'{self.work}/align_{name}']
