@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gc
 import sys
 import traceback
 from collections.abc import Iterable
@@ -47,13 +46,7 @@ def _check(config: Config) -> None:
     from .source_signatures import SourceParts
 
     if 'torch' not in sys.modules and 'custom_imports' not in config:  # else the sources have nothing to save, or all
-        collecting = gc.isenabled()
-        gc.disable()  # syntax trees are many objects that stay: the collector would go through them again and again
-        try:
-            check_config(config, SourceParts())
-        finally:
-            if collecting:
-                gc.enable()
+        check_config(config, SourceParts())
     check_config(config)
 
 

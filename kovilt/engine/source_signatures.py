@@ -30,14 +30,16 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 # Whose classes a registry of kovilt knows, in the order of its search. mmcv registers more, but kovilt imports this.
 PACKAGES = ('kovilt', 'mmengine', 'mmcv.transforms')
-UNUSED = {'mmengine.testing'}  # registers toys, and nothing imports it
+UNUSED = {'mmengine.testing', 'mmengine.utils'}  # register toys, and nothing imports what does
 BARE_BASES = {('typing', 'Generic'), ('abc', 'ABC')}  # have no constructor
 PLAIN = {'int': int, 'float': float, 'bool': bool, 'str': str}
 
-_ANY = re.compile(r'^[ \t]*@?(?:[\w.]+\.)?([A-Z_]+)\.register_module\(', re.M)
 _DECORATOR = re.compile(
     r"^@(?:[\w.]+\.)?([A-Z_]+)\.register_module\((?:name='([\w.]+)')?\)\n(?=(?:[@#][^\n]*\n)*(?:class|def) (\w+))", re.M
 )
+_DEFINITION = re.compile(r'^(?:async )?(?:class|def) (\w+)', re.M)
+_GOES_ON = re.compile(r'(?:else|elif|except|finally)\b')
+_CONSTRUCTOR = re.compile(r'^    (?:def )?__init__\b|^    (?:if|try|for|while|with)\b[^\0]*__init__', re.M)
 _ALL_OF_MODULE = re.compile(
     r'^for (\w+) in (\w+)\.__all__:\n    ([A-Z_]+)\.register_module\(module=getattr\(\2, \1\)\)$', re.M
 )
@@ -112,8 +114,8 @@ class SourceParts:
         folder = file.parent if file is not None else None
         for path in sorted(folder.rglob('*.py')) if folder else ():
             module = '.'.join([package, *path.relative_to(folder).with_suffix('').parts]).removesuffix('.__init__')
-            text = _text(path) or ''
-            if 'register_module' not in text or any(module.startswith(f'{unused}.') for unused in UNUSED):
+            text = _text(path, having=b'register_module') or ''
+            if not text or any(module.startswith(f'{unused}.') for unused in UNUSED):
                 continue
             understood = [match[1] for match in _DECORATOR.finditer(text)]
             for variable, name, own in _DECORATOR.findall(text):
@@ -123,7 +125,7 @@ class SourceParts:
                 if listed:
                     found.places.setdefault(variable, {}).update(listed)
                     understood.append(variable)
-            seen = _ANY.findall(text)
+            seen = _registering(text)
             found.unclear |= {variable for variable in seen if seen.count(variable) != understood.count(variable)}
         return found
 
@@ -132,7 +134,7 @@ class SourceParts:
         owner = self._module(module)
         place = owner and self._as_module(owner, ast.Name(alias))
         target = place and self._module(place)
-        node = target.defined.get('__all__') if target else None
+        node = target.definition('__all__') if target else None
         return {name: (place, name) for name in ast.literal_eval(node.value)} if isinstance(node, ast.Assign) else {}
 
     # What a name stands for
@@ -142,7 +144,7 @@ class SourceParts:
             path = _file(name)
             text = None if path is None else _text(path)
             try:
-                self._modules[name] = None if text is None else _Module(name, path, ast.parse(text))
+                self._modules[name] = None if text is None else _Module(name, path, text)
             except (SyntaxError, ValueError):
                 self._modules[name] = None
         return self._modules[name]
@@ -153,8 +155,9 @@ class SourceParts:
             owner = self._module(module)
             if owner is None:
                 return None
-            if name in owner.defined:
-                return owner, owner.defined[name]
+            node = owner.definition(name)
+            if node is not None:
+                return owner, node
             if name not in owner.imported:
                 return None
             module, name = owner.imported[name]
@@ -278,32 +281,87 @@ class _Registered:
 
 
 class _Module:
-    """A module's top level.
+    """A module's top level. Only what is asked for is parsed, of a class no more than its constructor.
 
     Attributes:
-        defined: the one statement that defines a name: a class, a function or an assignment.
         imported: name -> the module it comes from and its name there, '' for the module itself.
         bound: every name that is there when the module has been imported.
     """
 
-    def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
+    def __init__(self, name: str, path: Path, text: str) -> None:
         self.name = name
-        self.defined: dict[str, ast.stmt] = {}
         self.imported: dict[str, Place] = {}
         self.bound: set[str] = set()
-        package = name if path.name == '__init__.py' else name.rpartition('.')[0]
+        self._defined: dict[str, str | ast.stmt] = {}
+        self._package = name if path.name == '__init__.py' else name.rpartition('.')[0]
+        try:
+            for piece in _statements(text):
+                definition = _DEFINITION.search(piece)
+                if definition:
+                    self._bind(definition[1], None, piece)
+                elif piece[:1] not in ('"', "'"):
+                    self._read(ast.parse(piece))
+        except SyntaxError:  # a piece that is no statement
+            for known in (self.imported, self.bound, self._defined):
+                known.clear()
+            self._read(ast.parse(text))
+
+    def _read(self, tree: ast.Module) -> None:
         for node in tree.body:
             if isinstance(node, ast.If) and ast.unparse(node.test).endswith('TYPE_CHECKING'):
                 continue
-            for bound, place in _bindings(node, package):
-                if bound in self.bound:
-                    self.defined.pop(bound, None)
-                    self.imported.pop(bound, None)
-                elif place is not None:
-                    self.imported[bound] = place
-                elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign):
-                    self.defined[bound] = node
-                self.bound.add(bound)
+            for name, place in _bindings(node, self._package):
+                self._bind(name, place, node)
+
+    def _bind(self, name: str, place: Place | None, node: str | ast.stmt) -> None:
+        if name in self.bound:
+            self._defined.pop(name, None)
+            self.imported.pop(name, None)
+        elif place is not None:
+            self.imported[name] = place
+        elif isinstance(node, str | ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign):
+            self._defined[name] = node
+        self.bound.add(name)
+
+    def definition(self, name: str) -> ast.stmt | None:
+        """The one statement that defines a name: a class, a function or an assignment."""
+        node = self._defined.get(name)
+        if isinstance(node, str):
+            for text in (_without_methods(node), node):
+                try:
+                    (node,) = ast.parse(text).body
+                    break
+                except (SyntaxError, ValueError):
+                    continue
+            self._defined[name] = node = node if isinstance(node, ast.stmt) else ast.Pass()
+        return node
+
+
+def _statements(text: str, indent: str = '') -> Iterator[str]:
+    """The statements of a block as they stand in the text.
+
+    They begin where a line is indented no further, if it is neither the rest of a string in triple quotes nor of a
+    statement that has begun: behind a decorator, or with `else` and the like. Quotes within quotes deceive it: the
+    pieces are then no Python.
+    """
+    piece, last = '', ''
+    for part in re.split(rf'^(?={indent}[^\s#)\]}}])', text, flags=re.M):
+        within = piece.count('"""') % 2 or piece.count("'''") % 2
+        if piece and not within and not last.startswith('@') and not _GOES_ON.match(part.strip()):
+            yield piece
+            piece = ''
+        piece += part
+        last = part.strip()
+    yield piece
+
+
+def _without_methods(text: str) -> str:
+    """A class with its constructor alone; any other text as it is."""
+    if not re.search(r'^class ', text, re.M):
+        return text
+    head, *members = _statements(text, indent='    ')
+    kept = [member for member in members if _CONSTRUCTOR.search(member)]
+    return ''.join([head, *kept, '\n    pass\n'])
 
 
 def _bindings(node: ast.stmt, package: str) -> Iterator[tuple[str, Place | None]]:
@@ -352,11 +410,24 @@ def _file(module: str) -> Path | None:
     return None
 
 
-def _text(path: Path) -> str | None:
+def _text(path: Path, having: bytes = b'') -> str | None:
+    """What a file says; None when it cannot be read or does not say `having`."""
     try:
-        return path.read_text(encoding='utf-8')
+        content = path.read_bytes()
+        return content.decode().replace('\r\n', '\n') if having in content else None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _registering(text: str) -> list[str]:
+    """The registries that a text puts something into, each time that it does; examples in docstrings do not count."""
+    found = []
+    for match in re.finditer(r'\.register_module\(', text):
+        before = text[text.rfind('\n', 0, match.start()) + 1 : match.start()].strip()
+        name = re.search(r'[A-Z_]+$', before)
+        if name and not before.startswith(('>>>', '#', '`')):
+            found.append(name[0])
+    return found
 
 
 def _refuse_decorators(node: Definition) -> None:
