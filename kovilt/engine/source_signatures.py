@@ -37,7 +37,7 @@ PLAIN = {'int': int, 'float': float, 'bool': bool, 'str': str}
 _DECORATOR = re.compile(
     r"^@(?:[\w.]+\.)?([A-Z_]+)\.register_module\((?:name='([\w.]+)')?\)\n(?=(?:[@#][^\n]*\n)*(?:class|def) (\w+))", re.M
 )
-_DEFINITION = re.compile(r'^(?:async )?(?:class|def) (\w+)', re.M)
+_DEFINITION = re.compile(r'(?:@[^\n]*\n(?:(?:[ \t#)\]}][^\n]*)?\n)*)*(?:async )?(?:class|def) (\w+)')
 _GOES_ON = re.compile(r'(?:else|elif|except|finally)\b')
 _CONSTRUCTOR = re.compile(r'^    (?:def )?__init__\b|^    (?:if|try|for|while|with)\b[^\0]*__init__', re.M)
 _ALL_OF_MODULE = re.compile(
@@ -296,7 +296,7 @@ class _Module:
         self._package = name if path.name == '__init__.py' else name.rpartition('.')[0]
         try:
             for piece in _statements(text):
-                definition = _DEFINITION.search(piece)
+                definition = _DEFINITION.match(piece)
                 if definition:
                     self._bind(definition[1], None, piece)
                 elif piece[:1] not in ('"', "'"):
@@ -396,7 +396,7 @@ def _variable(registry: Registry) -> str | None:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module, which is not imported for it; None of one in C or in the standard library."""
+    """The source of a module, which is not imported for it; None of one in C, and of one that stands in no package."""
     top, *rest = module.split('.')
     try:
         spec = importlib.util.find_spec(top)
