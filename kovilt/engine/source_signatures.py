@@ -16,6 +16,7 @@ import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,7 @@ _DECORATOR = re.compile(
 )
 _DEFINITION = re.compile(r'(?:@[^\n]*\n(?:(?:[ \t#)\]}][^\n]*)?\n)*)*(?:async )?(?:class|def) (\w+)')
 _GOES_ON = re.compile(r'(?:else|elif|except|finally)\b')
-_CONSTRUCTOR = re.compile(r'^    (?:def )?__init__\b|^    (?:if|try|for|while|with)\b[^\0]*__init__', re.M)
+_CONSTRUCTOR = re.compile(r'^    (?:def )?__init__\b|^    (?:if|try|for|while|with)\b[\s\S]*__init__', re.M)
 _ALL_OF_MODULE = re.compile(
     r'^for (\w+) in (\w+)\.__all__:\n    ([A-Z_]+)\.register_module\(module=getattr\(\2, \1\)\)$', re.M
 )
@@ -58,7 +59,7 @@ class SourceParts:
 
     def find(self, kind: Any, registry: Registry) -> Part | None:
         variable = _variable(registry)
-        if not isinstance(kind, str) or variable is None:
+        if not isinstance(kind, str) or variable is None or _is_anothers(kind, registry):
             return None
         for package in PACKAGES:
             place = self._in(package).places.get(variable, {}).get(kind)
@@ -74,10 +75,10 @@ class SourceParts:
             return None
         found = [self._in(package) for package in PACKAGES]
         names = [name for each in found for name in each.places.get(variable, ())]
-        somewhere = kind in names or kind in registry.module_dict or kind in registry.root.module_dict
-        if somewhere or any(variable in each.unclear for each in found) or importlib.util.find_spec(kind) is not None:
-            return None
-        return names
+        here = {*registry.module_dict, *registry.root.module_dict}  # what this process has registered itself
+        unclear = any(variable in each.unclear for each in found)
+        # MMEngine takes a module's name, too
+        return None if unclear or kind in names or kind in here or _spec(kind) is not None else names
 
     def at(self, module: str, name: str) -> Part | None:
         found = self._resolve(module, name)
@@ -395,19 +396,30 @@ def _variable(registry: Registry) -> str | None:
     return next((name for name, value in vars(_registries).items() if value is registry), None)
 
 
+def _is_anothers(kind: str, registry: Registry) -> bool:
+    """Whether something imported already, such as a plugin without torch, has registered a part under this name."""
+    here = {**registry.root.module_dict, **registry.module_dict}
+    return kind in here and not getattr(here[kind], '__module__', '').startswith((*PACKAGES, 'torch'))
+
+
 def _file(module: str) -> Path | None:
     """The source of a module, which is not imported for it; None of one in C, and of one that stands in no package."""
     top, *rest = module.split('.')
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:
-        return None
+    spec = _spec(top)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         place = Path(folder, *rest)
         for path in (place / '__init__.py', place.parent / f'{place.name}.py'):
             if path.is_file():
                 return path
     return None
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module without parents lies."""
+    try:
+        return importlib.util.find_spec(name)
+    except ValueError:  # a module that somebody has made up
+        return None
 
 
 def _text(path: Path, having: bytes = b'') -> str | None:

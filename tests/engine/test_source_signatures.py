@@ -65,8 +65,8 @@ def test_a_name_is_called_unknown_only_where_all_names_are_known(loaded, registr
         assert SOURCES.instead_of(unsure, registry) is None
 
 
-def test_what_is_registered_in_this_process_is_not_called_unknown():
-    name = 'RegisteredByATest'
+@pytest.mark.parametrize('name', ['RegisteredByATest', 'LoggerHook'])
+def test_what_this_process_has_registered_is_not_judged(name):
     registries.HOOKS.register_module(module=type(name, (), {}))
     try:
         assert SOURCES.find(name, registries.HOOKS) is None and SOURCES.instead_of(name, registries.HOOKS) is None
