@@ -246,6 +246,8 @@ class _Check:
 
     def resolve(self, kind: Any, path: str, registry: Registry) -> Part | None:
         """The part that a `type` names; None when it cannot be told. KoviltError when there is none."""
+        if not isinstance(kind, str) and not callable(kind):
+            raise KoviltError(f'{path}: {kind!r} names no {registry.name}; give its name as text')
         part = self.parts.find(kind, registry)
         names = self.parts.instead_of(kind, registry) if part is None else None
         if names is not None:

@@ -124,7 +124,7 @@ class LoadedParts:
         return None if kind is None else _part(kind)
 
     def instead_of(self, kind: Any, registry: Registry) -> list[str]:
-        return [name for owner in (registry, registry.root) for name in owner.module_dict]
+        return list({**registry.module_dict, **registry.root.module_dict})
 
     def at(self, module: str, name: str) -> Part:
         return _part(getattr(importlib.import_module(module), name))

@@ -74,7 +74,7 @@ class SourceParts:
         if variable is None or not isinstance(kind, str) or not kind.isidentifier():
             return None
         found = [self._in(package) for package in PACKAGES]
-        names = [name for each in found for name in each.places.get(variable, ())]
+        names = list(dict.fromkeys(name for each in found for name in each.places.get(variable, ())))
         here = {*registry.module_dict, *registry.root.module_dict}  # what this process has registered itself
         unclear = any(variable in each.unclear for each in found)
         # MMEngine takes a module's name, too
