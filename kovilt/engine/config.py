@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,10 +35,19 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
         config[key] = value
     config.setdefault('default_scope', 'kovilt')
     config.setdefault('runner_type', 'KoviltRunner')
-    from .config_check import check_config
-
-    check_config(config)
+    _check(config)
     return config
+
+
+def _check(config: Config) -> None:
+    """Most mistakes show in the sources of what a config names, in a moment; the classes themselves, imported in
+    seconds, have the last word."""
+    from .config_check import check_config
+    from .source_signatures import SourceParts
+
+    if 'torch' not in sys.modules and 'custom_imports' not in config:  # else the sources have nothing to save, or all
+        check_config(config, SourceParts())
+    check_config(config)
 
 
 def _read(path: Path, trees: dict[Path, ast.Module]) -> Config:

@@ -6,17 +6,17 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, Union
 
-import mmengine.runner  # noqa: F401  fills MMEngine's own registries
 from mmengine.registry import Registry
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from kovilt import registry as reg
 from kovilt.errors import KoviltError, nearest
+
+from .signatures import LoadedParts, Part, Parts
+from .source_signatures import SourceParts
 
 # Keys of a config that are no argument of Runner: MMEngine reads them elsewhere; load_encoder_only is KoviltRunner's.
 BESIDE_RUNNER = (
@@ -68,47 +68,191 @@ FROM_DATA = ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids') 
 @functools.lru_cache
 def top_level_keys() -> frozenset[str]:
     """What may stand at the top of a config."""
-    return frozenset(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}) | set(BESIDE_RUNNER)
+    runner = SourceParts().at('mmengine.runner', 'Runner')
+    if runner is None or not runner.signature.closed:
+        runner = LoadedParts().at('mmengine.runner', 'Runner')
+    return frozenset(runner.signature.names) - {'cfg'} | set(BESIDE_RUNNER)
 
 
-def check_config(config: Mapping) -> None:
-    """KoviltError for the first part of a config that no constructor would take as it stands."""
-    for key in config:
-        if key not in top_level_keys():
-            continue  # a helper's name, checked against its use when the file was read
-        value = config[key]
-        if value is None:
-            continue
-        if key in ('model', 'data_preprocessor'):
-            _component(value, key, reg.MODELS)
-        elif key.endswith('_dataloader'):
-            _dataloader(value, key)
-        elif key.endswith('_cfg') and key != 'env_cfg':
-            _loop_or_wrapper(value, key)
-        elif key == 'optim_wrapper':
-            _optim_wrapper(value, key)
-        elif key == 'param_scheduler':
-            _components(value, key, reg.PARAM_SCHEDULERS, extra=('convert_to_iter_based',))
-        elif key.endswith('_evaluator'):
-            _evaluator(value, key)
-        elif key == 'default_hooks':
-            _is_dict(value, key)
-            for name, hook in value.items():
-                if hook is not None and name not in HOOK_NAMES and 'type' not in hook:
-                    raise KoviltError(f"{key}.{name}: missing key 'type'{nearest(name, HOOK_NAMES)}")
-                if hook is not None:
-                    _component(hook, f'{key}.{name}', reg.HOOKS, extra=('priority',))
-        elif key == 'custom_hooks':
-            _components(value, key, reg.HOOKS, extra=('priority',))
-        elif key == 'visualizer':
-            _component({'type': 'Visualizer', **value}, key, reg.VISUALIZERS)
-        elif key == 'log_processor':
-            _component({'type': 'LogProcessor', **value}, key, reg.LOG_PROCESSORS)
-        elif key in ENV_KEYS:
-            _known(value, key, ENV_KEYS[key])
-    if 'model' not in config:
-        raise KoviltError("the config has no 'model'")
-    _checkpoints_where_runs_resume(config)
+def check_config(config: Mapping, parts: Parts | None = None) -> None:
+    """KoviltError for the first part of a config that no constructor would take as it stands.
+
+    Args:
+        config: the whole config.
+        parts: where its types are looked up: None = among the classes themselves, which are imported.
+    """
+    _Check(LoadedParts() if parts is None else parts).config(config)
+
+
+class _Check:
+    """The rules, by what `parts` knows of the types that a config names; what it cannot tell is passed over."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def config(self, config: Mapping) -> None:
+        for key in config:
+            if key not in top_level_keys():
+                continue  # a helper's name, checked against its use when the file was read
+            value = config[key]
+            if value is None:
+                continue
+            if key in ('model', 'data_preprocessor'):
+                self.component(value, key, reg.MODELS)
+            elif key.endswith('_dataloader'):
+                self.dataloader(value, key)
+            elif key.endswith('_cfg') and key != 'env_cfg':
+                self.loop_or_wrapper(value, key)
+            elif key == 'optim_wrapper':
+                self.optim_wrapper(value, key)
+            elif key == 'param_scheduler':
+                self.components(value, key, reg.PARAM_SCHEDULERS, extra=('convert_to_iter_based',))
+            elif key.endswith('_evaluator'):
+                self.evaluator(value, key)
+            elif key == 'default_hooks':
+                _is_dict(value, key)
+                for name, hook in value.items():
+                    if hook is None:
+                        continue
+                    _is_dict(hook, f'{key}.{name}')
+                    if name not in HOOK_NAMES and 'type' not in hook:
+                        raise KoviltError(f"{key}.{name}: missing key 'type'{nearest(name, HOOK_NAMES)}")
+                    self.component(hook, f'{key}.{name}', reg.HOOKS, extra=('priority',))
+            elif key == 'custom_hooks':
+                self.components(value, key, reg.HOOKS, extra=('priority',))
+            elif key == 'visualizer':
+                _is_dict(value, key)
+                self.component({'type': 'Visualizer', **value}, key, reg.VISUALIZERS)
+            elif key == 'log_processor':
+                _is_dict(value, key)
+                self.component({'type': 'LogProcessor', **value}, key, reg.LOG_PROCESSORS)
+            elif key in ENV_KEYS:
+                _known(value, key, ENV_KEYS[key])
+        if 'model' not in config:
+            raise KoviltError("the config has no 'model'")
+        _checkpoints_where_runs_resume(config)
+
+    def dataloader(self, node: Any, path: str) -> None:
+        parts = {
+            'dataset': reg.DATASETS,
+            'sampler': reg.DATA_SAMPLERS,
+            'batch_sampler': reg.DATA_SAMPLERS,
+            'collate_fn': reg.FUNCTIONS,
+            'worker_init_fn': reg.FUNCTIONS,
+        }
+        _is_dict(node, path)
+        loader = self.parts.at('torch.utils.data', 'DataLoader')
+        if loader is not None and loader.signature.whole:
+            _known(node, path, (*loader.signature.names, 'num_batch_per_epoch'))
+        for key in ('dataset', 'sampler', 'batch_size'):
+            if key not in node:
+                raise KoviltError(f'{path}: missing key {key!r}')
+        for key, value in node.items():
+            if key in parts:
+                self.component(value, f'{path}.{key}', parts[key])
+            elif key in ('batch_size', 'num_workers'):
+                _value(value, int, f'{path}.{key}')
+                if value < (key == 'batch_size'):
+                    raise KoviltError(f'{path}.{key} is {value}; it must be at least {int(key == "batch_size")}')
+
+    def loop_or_wrapper(self, node: Any, path: str) -> None:
+        _is_dict(node, path)
+        if path == 'model_wrapper_cfg':
+            self.component({'type': 'KoviltDistributedDataParallel', **node}, path, reg.MODEL_WRAPPERS)
+            return
+        node = dict(node)
+        by_epoch = node.pop('by_epoch', None)
+        train = 'EpochBasedTrainLoop' if by_epoch else 'StepTrainLoop'
+        if path == 'train_cfg' and 'type' not in node and by_epoch is None:
+            raise KoviltError("train_cfg: missing key 'by_epoch' or 'type'")
+        default = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
+        self.component({'type': default, **node}, path, reg.LOOPS)
+
+    def optim_wrapper(self, node: Any, path: str) -> None:
+        _is_dict(node, path)
+        node = {'type': 'OptimWrapper', **node}
+        constructor = node.pop('constructor', None)
+        node.pop('paramwise_cfg', None)  # checked by its constructor
+        if constructor is not None:
+            self.resolve(constructor, f'{path}.constructor', reg.OPTIM_WRAPPER_CONSTRUCTORS)
+        if 'optimizer' not in node:
+            raise KoviltError(f"{path}: missing key 'optimizer'")
+        self.component(node.pop('optimizer'), f'{path}.optimizer', reg.OPTIMIZERS)
+        self.component(node, path, reg.OPTIM_WRAPPERS, extra=('constructor', 'paramwise_cfg', 'optimizer'))
+
+    def evaluator(self, node: Any, path: str) -> None:
+        if isinstance(node, Mapping) and 'metrics' in node:
+            self.component({'type': 'Evaluator', **node}, path, reg.EVALUATOR)
+        else:
+            self.components(node, path, reg.METRICS)
+
+    def components(self, node: Any, path: str, registry: Registry, extra: Iterable[str] = ()) -> None:
+        if isinstance(node, (list, tuple)):
+            for i, item in enumerate(node):
+                self.component(item, f'{path}.{i}', registry, extra)
+        else:
+            self.component(node, path, registry, extra)
+
+    def component(self, node: Any, path: str, registry: Registry, extra: Iterable[str] = ()) -> None:
+        """Checks one `dict(type=...)` against its class, then the components within it."""
+        _is_dict(node, path)
+        if 'type' not in node:
+            raise KoviltError(f"{path}: missing key 'type'")
+        part = self.resolve(node['type'], path, registry)
+        if part is None:
+            return
+        name, signature = part
+        if name == 'PretrainedInit':
+            raise KoviltError(
+                f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's towers take "
+                'model.encoder.image_weights and model.encoder.text_tower.pretrained, a whole model load_from'
+            )
+        if name == 'EMAHook':  # hands its **kwargs to the average
+            average = self.resolve(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
+            names, whole = (average.signature.names, average.signature.whole) if average else ((), False)
+            signature = replace(
+                signature, names=(*signature.names, *names), closed=True, whole=signature.whole and whole
+            )
+        what = f'{path} ({name})'
+        for key, value in node.items():
+            if key in ('type', '_scope_') or key in extra:
+                continue
+            if key not in signature.names:
+                guess = nearest(key, (*signature.names, *extra))
+                no_more = signature.closed or guess or name == 'CheckpointHook'  # its **kwargs leads nowhere in kovilt
+                if signature.whole and no_more:
+                    raise KoviltError(f'unknown key {key!r} in {what}{guess or _choices(signature.names)}')
+                continue
+            if not (value is None and key in FROM_DATA) and key in signature.types:
+                _value(value, signature.types[key], f'{path}.{key}')
+            self.within(value, f'{path}.{key}', BY_ARGUMENT.get(key, registry))
+        if any(registry is checked for checked in CHECKED_FOR_MISSING):
+            given = next((names for owner, names in GIVEN.items() if owner is registry), set())
+            for key in signature.required:
+                if key not in node and key not in given:
+                    raise KoviltError(f'missing key {key!r} in {what}')
+
+    def within(self, node: Any, path: str, registry: Registry) -> None:
+        """Finds the components inside an argument's value: a dict with a type, a list of them, or a dict of such."""
+        if isinstance(node, Mapping):
+            if isinstance(node.get('type'), str) or inspect.isclass(node.get('type')):
+                self.component(node, path, registry)
+            else:
+                for key, value in node.items():
+                    self.within(value, f'{path}.{key}', registry)
+        elif isinstance(node, (list, tuple)):
+            for i, value in enumerate(node):
+                self.within(value, f'{path}.{i}', registry)
+
+    def resolve(self, kind: Any, path: str, registry: Registry) -> Part | None:
+        """The part that a `type` names; None when it cannot be told. KoviltError when there is none."""
+        if not isinstance(kind, str) and not callable(kind):
+            raise KoviltError(f'{path}: {kind!r} names no {registry.name}; give its name as text')
+        part = self.parts.find(kind, registry)
+        names = self.parts.instead_of(kind, registry) if part is None else None
+        if names is not None:
+            raise KoviltError(f'{path}: no {registry.name} is called {kind!r}{nearest(kind, names) or _choices(names)}')
+        return part
 
 
 def _checkpoints_where_runs_resume(config: Mapping) -> None:
@@ -122,177 +266,6 @@ def _checkpoints_where_runs_resume(config: Mapping) -> None:
             f'default_hooks.checkpoint.by_epoch is {hook.get("by_epoch", True)}, but train_cfg counts '
             f'{"epochs" if by_epoch else "steps"}; such checkpoints cannot be resumed from: make them agree'
         )
-
-
-def _dataloader(node: Any, path: str) -> None:
-    parts = {
-        'dataset': reg.DATASETS,
-        'sampler': reg.DATA_SAMPLERS,
-        'batch_sampler': reg.DATA_SAMPLERS,
-        'collate_fn': reg.FUNCTIONS,
-        'worker_init_fn': reg.FUNCTIONS,
-    }
-    _is_dict(node, path)
-    signature = signature_of(DataLoader)
-    _known(node, path, (*signature.names, 'num_batch_per_epoch'))
-    for key in ('dataset', 'sampler', 'batch_size'):
-        if key not in node:
-            raise KoviltError(f'{path}: missing key {key!r}')
-    for key, value in node.items():
-        if key in parts:
-            _component(value, f'{path}.{key}', parts[key])
-        elif key in ('batch_size', 'num_workers'):
-            _value(value, int, f'{path}.{key}')
-            if value < (key == 'batch_size'):
-                raise KoviltError(f'{path}.{key} is {value}; it must be at least {int(key == "batch_size")}')
-
-
-def _loop_or_wrapper(node: Any, path: str) -> None:
-    _is_dict(node, path)
-    if path == 'model_wrapper_cfg':
-        _component({'type': 'KoviltDistributedDataParallel', **node}, path, reg.MODEL_WRAPPERS)
-        return
-    node = dict(node)
-    by_epoch = node.pop('by_epoch', None)
-    train = 'EpochBasedTrainLoop' if by_epoch else 'StepTrainLoop'
-    if path == 'train_cfg' and 'type' not in node and by_epoch is None:
-        raise KoviltError("train_cfg: missing key 'by_epoch' or 'type'")
-    default = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
-    _component({'type': default, **node}, path, reg.LOOPS)
-
-
-def _optim_wrapper(node: Any, path: str) -> None:
-    _is_dict(node, path)
-    node = {'type': 'OptimWrapper', **node}
-    constructor = node.pop('constructor', None)
-    node.pop('paramwise_cfg', None)  # checked by its constructor
-    if constructor is not None:
-        _resolve(constructor, f'{path}.constructor', reg.OPTIM_WRAPPER_CONSTRUCTORS)
-    if 'optimizer' not in node:
-        raise KoviltError(f"{path}: missing key 'optimizer'")
-    _component(node.pop('optimizer'), f'{path}.optimizer', reg.OPTIMIZERS)
-    _component(node, path, reg.OPTIM_WRAPPERS, extra=('constructor', 'paramwise_cfg', 'optimizer'))
-
-
-def _evaluator(node: Any, path: str) -> None:
-    if isinstance(node, Mapping) and 'metrics' in node:
-        _component({'type': 'Evaluator', **node}, path, reg.EVALUATOR)
-    else:
-        _components(node, path, reg.METRICS)
-
-
-def _components(node: Any, path: str, registry: Registry, extra: Iterable[str] = ()) -> None:
-    if isinstance(node, (list, tuple)):
-        for i, item in enumerate(node):
-            _component(item, f'{path}.{i}', registry, extra)
-    else:
-        _component(node, path, registry, extra)
-
-
-def _component(node: Any, path: str, registry: Registry, extra: Iterable[str] = ()) -> None:
-    """Checks one `dict(type=...)` against its class, then the components within it."""
-    _is_dict(node, path)
-    if 'type' not in node:
-        raise KoviltError(f"{path}: missing key 'type'")
-    kind = _resolve(node['type'], path, registry)
-    if getattr(kind, '__name__', '') == 'PretrainedInit':
-        raise KoviltError(
-            f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's towers take "
-            'model.encoder.image_weights and model.encoder.text_tower.pretrained, a whole model load_from'
-        )
-    signature = signature_of(kind)
-    if kind.__name__ == 'EMAHook':  # hands its **kwargs to the average
-        average = _resolve(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
-        signature = Signature(
-            (*signature.names, *signature_of(average).names), signature.required, signature.types, True
-        )
-    what = f'{path} ({kind.__name__})'
-    for key, value in node.items():
-        if key in ('type', '_scope_') or key in extra:
-            continue
-        if key not in signature.names:
-            guess = nearest(key, (*signature.names, *extra))
-            if signature.closed or guess or kind.__name__ == 'CheckpointHook':  # its **kwargs leads nowhere in kovilt
-                raise KoviltError(f'unknown key {key!r} in {what}{guess or _choices(signature.names)}')
-            continue
-        if not (value is None and key in FROM_DATA) and key in signature.types:
-            _value(value, signature.types[key], f'{path}.{key}')
-        _within(value, f'{path}.{key}', BY_ARGUMENT.get(key, registry))
-    if any(registry is checked for checked in CHECKED_FOR_MISSING):
-        given = next((names for owner, names in GIVEN.items() if owner is registry), set())
-        for key in signature.required:
-            if key not in node and key not in given:
-                raise KoviltError(f'missing key {key!r} in {what}')
-
-
-def _within(node: Any, path: str, registry: Registry) -> None:
-    """Finds the components inside an argument's value: a dict with a type, a list of them, or a dict of such."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get('type'), str) or inspect.isclass(node.get('type')):
-            _component(node, path, registry)
-        else:
-            for key, value in node.items():
-                _within(value, f'{path}.{key}', registry)
-    elif isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            _within(value, f'{path}.{i}', registry)
-
-
-def _resolve(name: Any, path: str, registry: Registry) -> Callable:
-    if not isinstance(name, str):
-        return name
-    try:
-        found = registry.get(name)
-    except RuntimeError:  # MMEngine's word for a dotted name that cannot be imported
-        found = None
-    if found is None:
-        names = [key for owner in (registry, registry.root) for key in owner.module_dict]
-        raise KoviltError(f'{path}: no {registry.name} is called {name!r}{nearest(name, names) or _choices(names)}')
-    return found
-
-
-@dataclass(frozen=True)
-class Signature:
-    names: tuple[str, ...]
-    required: tuple[str, ...]
-    types: Mapping[str, Any]
-    closed: bool  # no further names are taken
-
-
-@functools.cache
-def signature_of(kind: Callable) -> Signature:
-    """The arguments that a class or function takes by name; **kwargs is followed up the bases' constructors."""
-    if inspect.isclass(kind):
-        chain = [base.__init__ for base in kind.__mro__ if '__init__' in vars(base) and base is not object]
-    else:
-        chain = [kind.__call__ if not inspect.isroutine(kind) and not isinstance(kind, functools.partial) else kind]
-    names: dict[str, inspect.Parameter] = {}
-    hints: dict[str, Any] = {}
-    closed = not chain
-    for function in chain:
-        parameters = list(inspect.signature(function).parameters.values())
-        if inspect.isclass(kind):
-            parameters = parameters[1:]
-        try:
-            found = typing.get_type_hints(function)
-        except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
-            found = {}
-        open_ended = False
-        for parameter in parameters:
-            if parameter.kind is parameter.VAR_KEYWORD:
-                open_ended = True
-            elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in names:
-                names[parameter.name] = parameter
-                hints.setdefault(parameter.name, found.get(parameter.name))
-        if not open_ended:
-            closed = True
-            break
-    return Signature(
-        names=tuple(names),
-        closed=closed,
-        required=tuple(name for name, parameter in names.items() if parameter.default is parameter.empty),
-        types={name: hint for name, hint in hints.items() if hint is not None},
-    )
 
 
 def _value(value: Any, hint: Any, path: str) -> None:

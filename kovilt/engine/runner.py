@@ -42,8 +42,8 @@ from .checkpoint import (
     tokenizer_sizes,
     write_checkpoint,
 )
-from .config_check import signature_of
 from .distributed import init_cpu_process_group
+from .signatures import signature_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

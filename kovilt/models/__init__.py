@@ -8,8 +8,6 @@ from kovilt.registry import MODELS
 
 for part in modules.__all__:
     MODELS.register_module(module=getattr(modules, part))
-for preprocessor in (METERPreprocessor, ViLTPreprocessor):
-    MODELS.register_module(module=preprocessor)
 
 __all__ = [
     'METER', 'METERForPreTraining', 'METERForVQA', 'METERPreprocessor', 'TextTower', 'ViLTForPreTraining', 'ViLTForVQA',

@@ -10,8 +10,10 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from kovilt.errors import KoviltError
+from kovilt.registry import MODELS
 
 
+@MODELS.register_module()
 class ViLTPreprocessor(BaseDataPreprocessor):
     """Move a batch and scale its patches from 0..255 to -1..1 (ViLT's mean and deviation of 0.5).
 
@@ -33,6 +35,7 @@ class ViLTPreprocessor(BaseDataPreprocessor):
         return data
 
 
+@MODELS.register_module()
 class METERPreprocessor(ViLTPreprocessor):
     """Move a batch, join the patches of its pictures, which have one size, and normalise them for the image tower.
 

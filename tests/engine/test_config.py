@@ -3,15 +3,35 @@ from __future__ import annotations
 import pytest
 from tiny_rooms import CONFIGS
 
+from kovilt.engine import config as reading
 from kovilt.engine.config import load_config, parse_option
+from kovilt.engine.config_check import check_config
+from kovilt.engine.source_signatures import SourceParts
 from kovilt.errors import KoviltError
 
 VQA = CONFIGS / 'rooms' / 'vqa.py'
+SOURCES = SourceParts()
 
 
 def write(path, text):
     path.write_text(text, encoding='utf-8')
     return path
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What the sources alone, asked first as in a process without torch, say of each config; None = nothing."""
+    found, check_by_classes = [], reading._check
+
+    def check(config):
+        try:
+            found.append(check_config(config, SOURCES))
+        except KoviltError as error:
+            found.append(str(error))
+        check_by_classes(config)
+
+    monkeypatch.setattr(reading, '_check', check)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -53,14 +73,25 @@ def write(path, text):
         ('randomness.sed=1', "unknown key 'sed' in randomness"),
         ('data_root=elsewhere', "'data_root' only helped to write the config and is dead now"),
         ('model=3', 'model is 3; it must be a dict'),
+        ('model.type=3', 'model: 3 names no model; give its name as text'),
+        ('default_hooks.ema={"type": "EMAHook", "ema_type": None}', 'ema_type: None names no model'),
+        ('train_dataloader.collate_fn.type=Pairs', "no function is called 'Pairs'; it takes PairCollate, d"),
+        ('visualizer=3', 'visualizer is 3; it must be a dict'),
+        ('default_hooks.mine=3', 'default_hooks.mine is 3; it must be a dict'),
+        ('default_hooks.ema={"type": "EMAHook", "momentun": 0.1}', "did you mean 'momentum'"),
+        ('optim_wrapper.optimizer={"type": "AdamW", "betta": [0, 0]}', r"'betta' in .* \(AdamW\) .*'betas'"),
+        ('param_scheduler={"_delete_": True, "type": "CosineAnnealingLR", "T_maxx": 3}', "did you mean 'T_max'"),
+        ('model.encoder={"type": "ViLT", "init_cfg": {"type": "Pretrained"}}', "unknown key 'init_cfg'"),
+        ('model.init_cfg.type=Pretrained', 'unpickles its file'),
         ('model.encoder', 'write KEY=VALUE'),
         ('model..encoder=1', 'write KEY=VALUE'),
     ],
 )
-def test_a_wrong_option_is_named_with_the_nearest_right_one(option, message):
+def test_a_wrong_option_is_named_with_the_nearest_right_one(said, option, message):
     with pytest.raises(KoviltError, match=message) as error:
         load_config(VQA, [option])
     assert '\n' not in str(error.value)
+    assert said == [str(error.value)] or not said and '--cfg-options' in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +114,23 @@ def test_a_wrong_option_is_named_with_the_nearest_right_one(option, message):
         ("model = dict(encoder=dict(type='mmpretrain.VisionTransformr'))", 'no model is called .mmpretrain.Vis'),
     ],
 )
-def test_a_wrong_file_is_named_with_its_line(tmp_path, text, message):
+def test_a_wrong_file_is_named_with_its_line(said, tmp_path, text, message):
+    path = write(tmp_path / 'own.py', f'_base_ = {str(VQA)!r}\n{text}\n')
     with pytest.raises(KoviltError, match=message) as error:
-        load_config(write(tmp_path / 'own.py', f'_base_ = {str(VQA)!r}\n{text}\n'))
+        load_config(path)
     assert '\n' not in str(error.value)
+    of_others = 'mmpretrain' in text                                     # whose types are looked up among its classes
+    assert said == [None if of_others else str(error.value)] or not said and str(path) in str(error.value)
+
+
+def test_a_type_that_sources_cannot_judge_is_left_to_the_classes(said):
+    for option in (
+        'optim_wrapper.optimizer.type=Adamm',                            # optimizers may be registered by anything
+        'custom_hooks=[{"type": "mmpretrain.EMAHok"}]',
+    ):
+        with pytest.raises(KoviltError, match='is called'):
+            load_config(VQA, [option])
+    assert said == [None, None]
 
 
 def test_a_missing_file_or_base_is_named(tmp_path):
@@ -101,25 +145,24 @@ def test_a_missing_file_or_base_is_named(tmp_path):
         load_config(write(tmp_path / 'own.yaml', ''))
 
 
-def test_helpers_that_are_read_and_options_that_are_right_pass(tmp_path):
+def test_helpers_that_are_read_and_options_that_are_right_pass(said, tmp_path):
     path = write(
         tmp_path / 'own.py',
         f'_base_ = {str(VQA)!r}\nwidth = 64\nmodel = dict(encoder=dict(hidden_size=width))\n'
         "root = _base_.data_root\nload_from = f'{root}/body.safetensors'\n",
     )
-    config = load_config(
-        path,
-        [
-            'model.encoder.num_layers=2',
-            'optim_wrapper.optimizer.betas=0.9,0.95',
-            'load_from=None',
-            'train_dataloader.dataset.image_pipeline.1.short=64',
-            'default_hooks.ema.type=EMAHook',
-            'default_hooks.ema.momentum=1e-3',
-            'model.encoder.drop_rate=0',
-            'custom_hooks=[{"type": "EmptyCacheHook"}]',
-        ],
-    )
+    options = [
+        'model.encoder.num_layers=2',
+        'optim_wrapper.optimizer.betas=0.9,0.95',
+        'load_from=None',
+        'train_dataloader.dataset.image_pipeline.1.short=64',
+        'default_hooks.ema.type=EMAHook',
+        'default_hooks.ema.momentum=1e-3',
+        'model.encoder.drop_rate=0',
+        'custom_hooks=[{"type": "EmptyCacheHook"}]',
+    ]
+    config = load_config(path, options)
+    assert said == [None]
     assert config.model.encoder.hidden_size == 64 and config.model.encoder.num_layers == 2
     assert config.optim_wrapper.optimizer.betas == [0.9, 0.95] and config.load_from is None
     assert config.train_dataloader.dataset.image_pipeline[1].short == 64

@@ -12,13 +12,15 @@ from PIL import Image
 from tiny_models import tiny_checkpoint
 
 from kovilt.apis import VQAInferencer
+from kovilt.weights import export_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?']
 
 
-def start(*arguments, tool='predict.py'):
-    return subprocess.run([sys.executable, TOOLS / tool, *map(str, arguments)], capture_output=True, text=True)
+def start(*arguments, tool='predict.py', python=()):
+    command = [sys.executable, *python, TOOLS / tool, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.fixture(scope='module')
@@ -29,12 +31,18 @@ def files(tmp_path_factory):
     return tiny_checkpoint(folder), folder / 'room.png'
 
 
-def test_json_is_what_the_api_returns(files):
+def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, tmp_path):
     model, picture = files
-    done = start(model, picture, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu')
+    folder = export_checkpoint(model, tmp_path / 'model')
+    done = start(
+        folder, picture, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
     assert done.returncode == 0, done.stderr
     expected = VQAInferencer(model, device='cpu')(picture, QUESTIONS, topk=2)
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+    imported = {line.rpartition('|')[2].strip() for line in done.stderr.splitlines()}
+    assert {'torch', 'kovilt.apis'} <= imported
+    unused = {'mmpretrain', 'matplotlib', 'ot', 'mmengine.runner', 'torchvision', 'onnxruntime', 'transformers.models'}
+    assert not imported & unused
 
 
 def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):

@@ -133,6 +133,27 @@ def test_a_saved_tokenizer_is_read_from_folder_or_file(tmp_path):
     assert len(load_tokenizer(tmp_path / 'saved')) == len(SPECIAL + WORDS)
 
 
+@pytest.mark.parametrize('settings', [{}, dict(do_lower_case=True, strip_accents=False)])
+def test_what_only_reads_a_model_folder_reads_as_the_tokenizer_that_was_saved(tmp_path, settings):
+    load_tokenizer(folder(tmp_path / 'words', **settings)).save_pretrained(tmp_path / 'saved')
+    (tmp_path / 'saved' / 'kovilt.json').write_text('{}', encoding='utf-8')
+    saved, read = (load_tokenizer(tmp_path / 'saved', only_reads=only_reads) for only_reads in (False, True))
+    assert read.backend_tokenizer.to_str() == saved.backend_tokenizer.to_str()
+    assert len(read) == len(saved) and read.all_special_ids == saved.all_special_ids
+    for name in ('cls_token_id', 'sep_token_id', 'pad_token_id', 'mask_token_id', 'unk_token_id'):
+        assert getattr(read, name) == getattr(saved, name) is not None
+    saved.save_pretrained(tmp_path / 'again')                                # by its class, as plain transformers saves
+    assert json.loads((tmp_path / 'again' / 'tokenizer_config.json').read_text())['tokenizer_class'] == 'BertTokenizer'
+
+
+def test_elsewhere_what_the_folder_says_of_case_counts(tmp_path):
+    load_tokenizer(folder(tmp_path / 'words')).save_pretrained(tmp_path / 'saved')
+    said = tmp_path / 'saved' / 'tokenizer_config.json'
+    said.write_text(json.dumps(json.loads(said.read_text()) | dict(do_lower_case=True, strip_accents=False)))
+    tokenize = TokenizeKorean(tokenizer=str(tmp_path / 'saved'), max_text_len=8)
+    assert pieces(tokenize, 'TV')[1:-1] == ['tv']
+
+
 def test_saved_truncation_and_padding_do_not_apply(tmp_path):
     tokenizer = load_tokenizer(folder(tmp_path / 'words'))
     tokenizer.backend_tokenizer.enable_truncation(4)
