@@ -155,7 +155,7 @@ TINY = {  # base size's configs with models of no use
 SCALES = {
     ('rooms', 'small'): Scale(
         images=10_000, dev_images=500, alone_images=8_000, full=1500, full_every=250, blind=700,
-        part_rows=4480, part_epochs=12, alone=2000, pretrain=700, tuned=400),
+        part_rows=4480, part_epochs=12, alone=2000, pretrain=2000, tuned=400),
     ('rooms', 'tiny'): Scale(
         images=40, dev_images=8, alone_images=10, full=4, full_every=2, blind=2, part_rows=64, part_epochs=2,
         alone=2, pretrain=2, tuned=2, rounds=1, batches=1),
@@ -402,16 +402,21 @@ def check_settings(work: Path, settings: Mapping[str, Any]) -> None:
     """Keep what a work folder was made with; KoviltError when it was made with something else."""
     file = work / 'settings.json'
     if file.is_file():
-        there = json.loads(file.read_text(encoding='utf-8'))
-        different = [key for key in settings if there.get(key) != settings[key]]
-        if different:
-            key = different[0]
-            raise KoviltError(
-                f'{work}: made with {key} {there.get(key)!r}, not {settings[key]!r}; name another --work-dir'
-            )
+        there = _flat(json.loads(file.read_text(encoding='utf-8')))
+        for key, value in _flat(settings).items():
+            if there.get(key) != value:
+                raise KoviltError(f'{work}: made with {key} {there.get(key)!r}, not {value!r}; name another --work-dir')
         return
     work.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+
+
+def _flat(settings: Mapping[str, Any], before: str = '') -> dict[str, Any]:
+    """Settings within settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f'{before}{key}.') if isinstance(value, Mapping) else {f'{before}{key}': value}
+    return found
 
 
 def describe_data(plan: Plan) -> dict[str, Any]:

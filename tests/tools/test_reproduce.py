@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from kovilt.engine.config import load_config
-from kovilt.errors import run_cli
+from kovilt.errors import KoviltError, run_cli
 from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
 from kovilt.evaluation.paper_tables import first_at, paper_tables
 from tools import reproduce
-from tools.reproduce import SCALES, TABLES, gather, make_plan, write
+from tools.reproduce import SCALES, TABLES, check_settings, gather, make_plan, write
 
 ROOT = Path(reproduce.__file__).parents[1]
 
@@ -267,3 +267,10 @@ def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
     assert int(questions['rows']) + int(questions['rows left out']) > 200
     code, said, _ = call(*arguments)
     assert code == 0 and 'done before' in said
+
+
+def test_a_folder_made_with_other_sizes_names_the_size(tmp_path):
+    check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 1, 'tuned': 2}})
+    check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 1, 'tuned': 2}})
+    with pytest.raises(KoviltError, match=r'made with sizes\.pretrain 1, not 3; name another --work-dir'):
+        check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 3, 'tuned': 2}})
