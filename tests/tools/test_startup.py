@@ -13,14 +13,14 @@ HEAVY = ('torch', 'transformers', 'mmcv', 'mmpretrain', 'matplotlib', 'ot')
 RUN_ALL = f"""
 import contextlib, io, json, runpy, sys
 for name, arguments in json.loads(sys.argv[1]).items():
-    sys.argv, said = arguments, io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    sys.argv, out, err = arguments, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             runpy.run_path(arguments[0], run_name='__main__')
         except SystemExit as end:
             code = end.code
     loaded = [module for module in {HEAVY} if module in sys.modules]
-    print(json.dumps([name, code, said.getvalue(), loaded]))
+    print(json.dumps([name, code, out.getvalue(), err.getvalue(), loaded]))
 """
 
 
@@ -31,9 +31,11 @@ def test_help_and_mistakes_in_configs_need_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [name for name, *_ in found] == list(calls)
-    for name, code, said, loaded in found:
-        asked = name in startup.helps()
-        assert (code, said.startswith('usage' if asked else 'error: ')) == (0 if asked else 2, True), name
+    for name, code, out, err, loaded in found:
+        if name in startup.helps():
+            assert code == 0 and out.startswith('usage'), (name, err)
+        else:
+            assert code == 2 and err.startswith('error: '), (name, out, err)
         assert not loaded, name
 
 
