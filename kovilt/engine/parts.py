@@ -1,6 +1,6 @@
-"""All that this package registers; importing it takes seconds. What it offers is listed in the package."""
+"""All that this package registers and offers, under the names that its `__all__` lists; importing it takes seconds."""
+# ruff: noqa: F401
 
-from . import __all__ as __all__
 from .distributed import KoviltDistributedDataParallel
 from .hooks import EpochTimeHook, ExactResumeHook, PredictionsHook, RunRecordHook, StepInfoHook
 from .log_line import BriefLogProcessor
