@@ -54,9 +54,7 @@ class Step:
     after: Sequence[str] | None = None
 
 
-def run_plan(
-    steps: Sequence[Step], work_dir: Path, *, jobs: int = 1, show: TextIO = sys.stdout
-) -> dict[str, float]:
+def run_plan(steps: Sequence[Step], work_dir: Path, *, jobs: int = 1, show: TextIO = sys.stdout) -> dict[str, float]:
     """Run the steps and return the seconds that each took, those of earlier calls included.
 
     With one job they run in their order up to the first that fails. With several, up to `jobs` run at once, and when

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Ask a trained model about a picture.
 
-    python tools/predict.py work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?"
-    python tools/predict.py work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의자는 몇 개예요?" --topk 3
+python tools/predict.py work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?"
+python tools/predict.py work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의자는 몇 개예요?" --topk 3
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))   # also without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
 
 from kovilt.errors import run_cli  # noqa: E402
 
@@ -27,8 +27,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', action='store_true', help='print what the API returns, a line for each question')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
     parser.add_argument(
-        '--precision', choices=('float32', 'int8'), default='float32',
-        help='int8: two to three times as fast on a CPU, and some answers change (float32)')
+        '--precision',
+        choices=('float32', 'int8'),
+        default='float32',
+        help='int8: two to three times as fast on a CPU, and some answers change (float32)',
+    )
     parser.add_argument('--trust', action='store_true', help='run a .pt2 file, a program; only from people you trust')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
@@ -36,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     from kovilt.environment import check_environment
+
     check_environment()
     import json
 
@@ -44,10 +48,15 @@ def main(args: argparse.Namespace) -> None:
     from kovilt.apis import VQAInferencer
     from kovilt.evaluation.table import display_width
 
-    MMLogger.get_current_instance().setLevel('WARNING')   # it writes to stdout, which is for the answers
+    MMLogger.get_current_instance().setLevel('WARNING')  # it writes to stdout, which is for the answers
     ask = VQAInferencer(
-        args.model, config=args.config, device=args.device, tokenizer=args.tokenizer, trust=args.trust,
-        precision=args.precision)
+        args.model,
+        config=args.config,
+        device=args.device,
+        tokenizer=args.tokenizer,
+        trust=args.trust,
+        precision=args.precision,
+    )
     results = ask(args.picture, args.question, topk=args.topk)
     for question, result in zip(args.question, results, strict=True):
         if args.json:

@@ -296,8 +296,7 @@ def tell(summary: Mapping, own: bool) -> str:
         [
             f'Accuracy on {summary["questions"]:,} dev questions, percent · 정확도\n'
             + format_table(['', '%'], accuracy),
-            'By answer type · 질문 유형별\n'
-            + format_table(['', 'questions', *(run.column for run in runs)], kinds),
+            'By answer type · 질문 유형별\n' + format_table(['', 'questions', *(run.column for run in runs)], kinds),
             'Pre-training, first and last · 사전학습 손실\n' + format_table(['', 'first', 'last'], losses),
             'Object words whose object is found, percent · 단어-영역 정렬\n'
             + format_table(['', '%'], [[name, percent(value)] for name, value in alignment_rows(summary)]),

@@ -334,8 +334,7 @@ class Plan:
         options = [f'train_dataloader.dataset.limit={self.scale.part_rows}', *options]
         every = self.scale.part_rows // 64 if self.small else 1
         length = every * self.scale.part_epochs
-        return self.train(
-            f'part_{kind}', seed, config, length, every=every, options=options, start=start, after=after)
+        return self.train(f'part_{kind}', seed, config, length, every=every, options=options, start=start, after=after)
 
     def add_table3(self) -> None:
         for seed in self.seeds:
@@ -358,15 +357,22 @@ class Plan:
                 start, after = '', data
                 if self.small:  # the first stage, without alignment, is one for all ways and seeds of an encoder
                     first = self.train(
-                        'alone_prefix' if encoder else 'alone', 0, 'alone', scale.alone, after=single,
-                        options=['model.wpa_head.loss_weight=0', *encoder])
+                        'alone_prefix' if encoder else 'alone',
+                        0,
+                        'alone',
+                        scale.alone,
+                        after=single,
+                        options=['model.wpa_head.loss_weight=0', *encoder],
+                    )
                     start, after = self.checkpoint(first, scale.alone), (*data, first)
                 name = self.train(
-                    f'pretrain_{way}', seed, 'pretrain', scale.pretrain, options=options, start=start, after=after)
+                    f'pretrain_{way}', seed, 'pretrain', scale.pretrain, options=options, start=start, after=after
+                )
                 body = self.checkpoint(name, scale.pretrain)
                 self._align(f'{way}_{seed}', body, (*data, name))
                 tuned = self.train(
-                    f'tuned_{way}', seed, 'pretrained', scale.tuned, options=encoder, start=body, after=(*data, name))
+                    f'tuned_{way}', seed, 'pretrained', scale.tuned, options=encoder, start=body, after=(*data, name)
+                )
                 self.test(tuned, 'pretrained', scale.tuned, encoder)
         still = ['optim_wrapper.optimizer.lr=0.0', 'train_dataloader.dataset.limit=64']
         untrained = self.train('untrained', 0, 'pretrain', 1, options=still, after=data, title='a step of no change')

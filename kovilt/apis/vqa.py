@@ -26,8 +26,8 @@ Precision = Literal['float32', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
-MOST_CHARACTERS = 1000   # far beyond the 40 tokens that a model reads: a file was pasted, or a loop ran away
-LEAST_SIDE = 8           # pixels; nothing can be seen on less
+MOST_CHARACTERS = 1000  # far beyond the 40 tokens that a model reads: a file was pasted, or a loop ran away
+LEAST_SIDE = 8  # pixels; nothing can be seen on less
 
 
 class VQAInferencer:
@@ -79,7 +79,8 @@ class VQAInferencer:
             device = 'cpu'
         self.batch_size = batch_size
         trained = load_trained(
-            model, config=config, tokenizer=tokenizer, kind=('ViLTForVQA', 'METERForVQA'), graphs=True, trust=trust)
+            model, config=config, tokenizer=tokenizer, kind=('ViLTForVQA', 'METERForVQA'), graphs=True, trust=trust
+        )
         if precision == 'int8':
             _make_int8(trained.model, model)
         self.precision: Precision = trained.info.get('graph', {}).get('precision', precision)
@@ -126,14 +127,15 @@ class VQAInferencer:
         texts = [self._read_question(n, question) for n, question in enumerate(questions)]
         if len(pictures) != len(questions) and 1 not in (len(pictures), len(questions)):
             raise KoviltError(
-                f'{len(pictures)} pictures and {len(questions)} questions: give as many of each, or one of either')
+                f'{len(pictures)} pictures and {len(questions)} questions: give as many of each, or one of either'
+            )
         count = max(len(pictures), len(questions)) if pictures and questions else 0
         pairs = [(numbers[i % len(pictures)], i % len(texts)) for i in range(count)]
-        order = sorted(range(count), key=lambda i: pairs[i][0])   # a picture's questions together
+        order = sorted(range(count), key=lambda i: pairs[i][0])  # a picture's questions together
 
         self.model.topk = topk
         results: list[dict[str, Any]] = [{}] * count
-        images: dict[int, dict[str, Any]] = {}                    # of one batch; the next keeps what it shares
+        images: dict[int, dict[str, Any]] = {}  # of one batch; the next keeps what it shares
         for start in range(0, count, self.batch_size):
             chosen = order[start : start + self.batch_size]
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
@@ -160,7 +162,8 @@ class VQAInferencer:
             raise KoviltError(f'question {number}: it is empty; ask something')
         if len(text) > MOST_CHARACTERS:
             raise KoviltError(
-                f'question {number}: {len(text):,} characters ({text[:20]}...); ask in at most {MOST_CHARACTERS:,}')
+                f'question {number}: {len(text):,} characters ({text[:20]}...); ask in at most {MOST_CHARACTERS:,}'
+            )
         results = {'text': text}
         for step in self._text_steps:
             results = step(results)
@@ -228,4 +231,5 @@ def _check_side(results: dict[str, Any]) -> None:
     image = results.get('img')
     if image is not None and min(size := picture_size(image)) < LEAST_SIDE:
         raise KoviltError(
-            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give a picture of at least {LEAST_SIDE} a side')
+            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give a picture of at least {LEAST_SIDE} a side'
+        )

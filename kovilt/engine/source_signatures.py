@@ -98,9 +98,7 @@ class SourceParts:
 
     def names(self, registry: Registry) -> frozenset[str]:
         """All names that the sources register."""
-        return frozenset(
-            name for package in PACKAGES for name in self._in(package).places.get(_variable(registry), ())
-        )
+        return frozenset(name for package in PACKAGES for name in self._in(package).places.get(_variable(registry), ()))
 
     # What is registered
 
@@ -372,8 +370,10 @@ def _bindings(node: ast.stmt, package: str) -> Iterator[tuple[str, Place | None]
             yield node.name, None
         case ast.Import():
             for alias in node.names:
-                yield alias.asname or alias.name.partition('.')[0], (
-                    alias.name if alias.asname else alias.name.partition('.')[0], '')
+                yield (
+                    alias.asname or alias.name.partition('.')[0],
+                    (alias.name if alias.asname else alias.name.partition('.')[0], ''),
+                )
         case ast.ImportFrom():
             base = package.split('.')[: len(package.split('.')) + 1 - node.level] if node.level else []
             module = '.'.join([*base, *filter(None, [node.module])])
@@ -451,11 +451,7 @@ def _refuse_decorators(node: Definition) -> None:
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
     """The `__init__` that stands in the class itself."""
-    found = [
-        statement
-        for statement in node.body
-        if any(name == '__init__' for name, _ in _bindings(statement, ''))
-    ]
+    found = [statement for statement in node.body if any(name == '__init__' for name, _ in _bindings(statement, ''))]
     if not found:
         return None
     if len(found) > 1 or not isinstance(found[0], ast.FunctionDef) or found[0].decorator_list:

@@ -57,8 +57,8 @@ def patches_inside(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
     """
     rows, columns = grid
     y, x = np.divmod(np.arange(rows * columns), columns)
-    x, y = (x[:, None] + 0.5) / columns, (y[:, None] + 0.5) / rows                # (P, 1)
-    x0, y0, x1, y1 = boxes.reshape(-1, 4).T                                       # each (K,)
+    x, y = (x[:, None] + 0.5) / columns, (y[:, None] + 0.5) / rows  # (P, 1)
+    x0, y0, x1, y1 = boxes.reshape(-1, 4).T  # each (K,)
     return ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=1)
 
 
@@ -178,17 +178,18 @@ def score_alignment(
     model.eval()
     try:
         for batch in (batch for micro_batches in batches for batch in micro_batches):
-            plans = model.align(batch)[0].float().cpu().numpy()                  # (B, L, P)
+            plans = model.align(batch)[0].float().cpu().numpy()  # (B, L, P)
             grids, index, word_ids = (batch[key].numpy() for key in ('grids', 'image_index', 'word_ids'))
             for plan, ids, place, record in zip(plans, word_ids, index, batch['records'], strict=True):
                 rows, columns = map(int, grids[place])
-                if not rows * columns:                                           # a broken picture has no patches
+                if not rows * columns:  # a broken picture has no patches
                     continue
                 file = Path(record['image']).name
                 if file not in pictures:
                     raise KoviltError(f'{boxes}: no boxes for {record["image"]}; is it the boxes file of another set?')
                 found.setdefault(file, []).extend(
-                    looks(plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[file], names))
+                    looks(plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[file], names)
+                )
     finally:
         model.train(was_training)
     return alignment_score(list(found.values()), resamples=resamples, seed=seed)

@@ -54,7 +54,7 @@ def bootstrap_interval(
     the same questions give the differences of their scores, which makes it a paired interval.
     """
     _, number = np.unique(pictures, return_inverse=True)
-    totals, counts = np.bincount(number, weights=values), np.bincount(number)        # each (pictures,)
+    totals, counts = np.bincount(number, weights=values), np.bincount(number)  # each (pictures,)
     generator = np.random.default_rng(seed)
     draws = (generator.integers(len(counts), size=len(counts)) for _ in range(resamples))
     low, high = np.percentile([totals[draw].sum() / counts[draw].sum() for draw in draws], [2.5, 97.5])

@@ -1,4 +1,5 @@
 """Models that MMEngine's Runner trains, and the parts they are composed of, under the scope `kovilt`."""
+
 from kovilt import modules
 from kovilt.models.meter import METER, METERForPreTraining, METERForVQA, TextTower
 from kovilt.models.preprocessor import METERPreprocessor, ViLTPreprocessor
@@ -10,5 +11,13 @@ for part in modules.__all__:
     MODELS.register_module(module=getattr(modules, part))
 
 __all__ = [
-    'METER', 'METERForPreTraining', 'METERForVQA', 'METERPreprocessor', 'TextTower', 'ViLTForPreTraining', 'ViLTForVQA',
-    'ViLTPreprocessor', *modules.__all__]
+    'METER',
+    'METERForPreTraining',
+    'METERForVQA',
+    'METERPreprocessor',
+    'TextTower',
+    'ViLTForPreTraining',
+    'ViLTForVQA',
+    'ViLTPreprocessor',
+    *modules.__all__,
+]

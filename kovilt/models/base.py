@@ -1,4 +1,5 @@
 """What all kovilt models share: a step over micro-batches, and answering a batch without training."""
+
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -49,7 +50,7 @@ def accumulate_step(
 class KoviltModel(BaseModel):
     """An MMEngine model that takes kovilt's batches. Subclasses write `losses` and `predict`."""
 
-    preprocessor = 'ViLTPreprocessor'   # the one that is built where a config names none
+    preprocessor = 'ViLTPreprocessor'  # the one that is built where a config names none
 
     def __init__(self, data_preprocessor: dict[str, Any] | None = None, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type=self.preprocessor)), init_cfg)
@@ -61,8 +62,8 @@ class KoviltModel(BaseModel):
             return self.predict(batch)
         if len(batch['input_ids']):
             return self.losses(batch)
-        zero = sum(parameter.sum() for parameter in self.parameters()) * 0   # every picture was broken: this rank still
-        return {name: zero if 'loss' in name else zero.detach() for name in self.loss_names}   # takes part in the step
+        zero = sum(parameter.sum() for parameter in self.parameters()) * 0  # every picture was broken: this rank still
+        return {name: zero if 'loss' in name else zero.detach() for name in self.loss_names}  # takes part in the step
 
     def train_step(self, data: list[Batch], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         return accumulate_step(self, self.parse_losses, data, optim_wrapper)

@@ -1,4 +1,5 @@
 """METER, the two-tower baseline, for pre-training and for answering (Dou et al., CVPR 2022, arXiv 2111.02387)."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from kovilt.modules.meter import CrossModal
 from kovilt.modules.packing import Read, to_device
 from kovilt.registry import MODELS
 
-_UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}     # RoBERTa counts positions from its padding id 1 on
+_UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}  # RoBERTa counts positions from its padding id 1 on
 
 
 @MODELS.register_module()
@@ -57,10 +58,17 @@ class TextTower(BaseModule):
         self.embed_dims, self.max_text_len, self.pretrained = hidden_size, max_text_len, pretrained
         roberta = dict(type_vocab_size=1, layer_norm_eps=1e-5) if model_type == 'roberta' else {}
         config = AutoConfig.for_model(
-            model_type, vocab_size=vocab_size, max_position_embeddings=max_text_len + _UNUSED_POSITIONS[model_type],
-            hidden_size=hidden_size, num_hidden_layers=num_layers, num_attention_heads=num_heads,
-            intermediate_size=4 * hidden_size, hidden_dropout_prob=drop_rate, attention_probs_dropout_prob=drop_rate,
-            **roberta)
+            model_type,
+            vocab_size=vocab_size,
+            max_position_embeddings=max_text_len + _UNUSED_POSITIONS[model_type],
+            hidden_size=hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=num_heads,
+            intermediate_size=4 * hidden_size,
+            hidden_dropout_prob=drop_rate,
+            attention_probs_dropout_prob=drop_rate,
+            **roberta,
+        )
         self.body = AutoModel.from_config(config, add_pooling_layer=False, attn_implementation='sdpa')
 
     def init_weights(self) -> None:
@@ -75,13 +83,15 @@ class TextTower(BaseModule):
         ours, kind = self.body.state_dict(), self.body.config.model_type
         if theirs.config.model_type != kind:
             raise KoviltError(
-                f'text tower {self.pretrained}: a {theirs.config.model_type}, but text_tower.model_type is {kind}')
+                f'text tower {self.pretrained}: a {theirs.config.model_type}, but text_tower.model_type is {kind}'
+            )
         for name, value in theirs.state_dict().items():
             if name not in ours or ours[name].shape != value.shape:
                 here = tuple(ours[name].shape) if name in ours else 'nowhere'
                 raise KoviltError(
                     f'text tower {self.pretrained}: {name} is {tuple(value.shape)} there and {here} here; give '
-                    'text_tower its sizes, max_text_len its positions and TokenizeKorean its tokenizer')
+                    'text_tower its sizes, max_text_len its positions and TokenizeKorean its tokenizer'
+                )
         self.body.load_state_dict(theirs.state_dict())
 
     def forward(self, input_ids: Tensor, text_mask: Tensor) -> Tensor:
@@ -92,7 +102,7 @@ class TextTower(BaseModule):
         """
         if (longest := input_ids.shape[1]) > self.max_text_len:
             raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        mask = text_mask[:, None, None, :]           # of four axes: transformers takes it as it is and asks no device
+        mask = text_mask[:, None, None, :]  # of four axes: transformers takes it as it is and asks no device
         return self.body(input_ids=input_ids, attention_mask=mask).last_hidden_state
 
 
@@ -106,7 +116,8 @@ def _read_text_model(name: str) -> nn.Module:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KoviltError(
             f'text tower {name}: neither a folder of transformers nor to be had from the hub ({reason}); give the '
-            'folder of a BERT or RoBERTa, or pretrained=None for random weights') from error
+            'folder of a BERT or RoBERTa, or pretrained=None for random weights'
+        ) from error
 
 
 @MODELS.register_module()
@@ -155,9 +166,16 @@ class METER(BaseModule):
         self.image_tower = MODELS.build(dict(image_tower, img_size=image_size))
         self.text_tower = MODELS.build(dict(text_tower, vocab_size=vocab_size, max_text_len=max_text_len))
         self.cross_modal = CrossModal(
-            text_size=self.text_tower.embed_dims, picture_size=_width(self.image_tower), hidden_size=hidden_size,
-            num_layers=num_layers, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_rate=drop_rate,
-            picture_pool=picture_pool, init_std=init_std)
+            text_size=self.text_tower.embed_dims,
+            picture_size=_width(self.image_tower),
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            drop_rate=drop_rate,
+            picture_pool=picture_pool,
+            init_std=init_std,
+        )
 
     def init_weights(self) -> None:
         """Take the towers' public weights; the runner calls this before training, and before a checkpoint is loaded.
@@ -196,7 +214,8 @@ class METER(BaseModule):
         if (height, width) != (self.image_size, self.image_size):
             raise KoviltError(
                 f'pictures of {width} x {height} pixels, but model.encoder.image_size is {self.image_size}; give '
-                'CropSquare and the encoder the same number')
+                'CropSquare and the encoder the same number'
+            )
         with fast_attention(pictures.device):
             states = self.image_tower(pictures)[-1]
         if states.ndim == 4:
@@ -211,8 +230,7 @@ class METER(BaseModule):
         input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; pictures (I, N, D) from
         `embed_pictures`, on the device; `read` as in `CrossModal`.
         """
-        input_ids, text_mask, image_index = (
-            to_device(x, pictures.device) for x in (input_ids, text_mask, image_index))
+        input_ids, text_mask, image_index = (to_device(x, pictures.device) for x in (input_ids, text_mask, image_index))
         with fast_attention(pictures.device):
             text = self.text_tower(input_ids, text_mask)
             return self.cross_modal(text, text_mask, pictures.index_select(0, image_index), read=read)
@@ -242,9 +260,15 @@ class METERForVQA(AnsweringModel):
 
     def pooled(self, batch: Batch) -> Tensor:
         pictures = self.encoder.embed_pictures(batch['pictures'])
-        return self.encoder.pool(*self.encoder(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures,
-            image_index=batch['image_index'], read='pooled'))
+        return self.encoder.pool(
+            *self.encoder(
+                input_ids=batch['input_ids'],
+                text_mask=batch['text_mask'],
+                pictures=pictures,
+                image_index=batch['image_index'],
+                read='pooled',
+            )
+        )
 
 
 @MODELS.register_module()
@@ -282,14 +306,23 @@ class METERForPreTraining(PreTrainingModel):
     def _masked_words(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
         damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
         words, _ = self.encoder(
-            input_ids=damaged, text_mask=batch['text_mask'], pictures=pictures, image_index=batch['image_index'],
-            read='words')
+            input_ids=damaged,
+            text_mask=batch['text_mask'],
+            pictures=pictures,
+            image_index=batch['image_index'],
+            read='words',
+        )
         return self.mlm_head.loss(words.flatten(0, 1), labels.flatten())
 
     def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
         image_index, matched = self.itm_head.draw_partners(
-            batch['image_index'], batch['image_id'], batch['sample_seed'])
+            batch['image_index'], batch['image_id'], batch['sample_seed']
+        )
         states = self.encoder(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, image_index=image_index,
-            read='pooled')
+            input_ids=batch['input_ids'],
+            text_mask=batch['text_mask'],
+            pictures=pictures,
+            image_index=image_index,
+            read='pooled',
+        )
         return self.itm_head.loss(self.encoder.pool(*states), to_device(matched, pictures.device))

@@ -1,4 +1,5 @@
 """The last step before the model: pictures move to the device and become numbers around zero."""
+
 from __future__ import annotations
 
 import math
@@ -29,7 +30,7 @@ class ViLTPreprocessor(BaseDataPreprocessor):
         """Returns the batch with `patches` float32 (sum P, 3*p*p) and `label` on the device."""
         data = dict(data)
         data['patches'] = data['patches'].to(self.device, non_blocking=self._non_blocking)
-        data['patches'] = data['patches'].div(127.5).sub_(1)     # float32 from the first: no pass for the conversion
+        data['patches'] = data['patches'].div(127.5).sub_(1)  # float32 from the first: no pass for the conversion
         if 'label' in data:
             data['label'] = data['label'].to(self.device, non_blocking=self._non_blocking)
         return data
@@ -73,7 +74,8 @@ def _join(patches: Tensor, grids: Tensor) -> Tensor:
         sizes = ', '.join(sorted({f'{rows} x {columns}' for rows, columns in grids.tolist()}))
         raise KoviltError(
             f'METER needs pictures of one size, but a batch has grids of {sizes} patches; put CropSquare before '
-            'Patchify')
+            'Patchify'
+        )
     p = math.isqrt(patches.shape[1] // 3)
-    pixels = patches.view(-1, rows, columns, 3, p, p).permute(0, 3, 1, 4, 2, 5)          # (I, 3, R, p, C, p)
+    pixels = patches.view(-1, rows, columns, 3, p, p).permute(0, 3, 1, 4, 2, 5)  # (I, 3, R, p, C, p)
     return pixels.reshape(-1, 3, rows * p, columns * p)

@@ -1,4 +1,5 @@
 """Pre-training: masked words, image-text matching and word-patch alignment, L = L1 + L2 + 0.5 L3."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +13,7 @@ from kovilt.modules.prefix import EncodedPictures
 from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
 
-Pictures = Tensor | EncodedPictures        # what an encoder makes of the pictures of a batch, as it wants them back
+Pictures = Tensor | EncodedPictures  # what an encoder makes of the pictures of a batch, as it wants them back
 
 
 class PreTrainingModel(KoviltModel):
@@ -65,8 +66,9 @@ class ViLTForPreTraining(PreTrainingModel):
         self.matching_every = matching_every
         self.encoder = MODELS.build(encoder)
         shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
-        self.mlm_head = mlm_head and MODELS.build(dict(
-            mlm_head, vocab_size=self.encoder.vocab_size, activation=self.encoder.activation, **shared))
+        self.mlm_head = mlm_head and MODELS.build(
+            dict(mlm_head, vocab_size=self.encoder.vocab_size, activation=self.encoder.activation, **shared)
+        )
         self.itm_head = itm_head and MODELS.build(dict(itm_head, **shared))
         self.wpa_head = wpa_head and MODELS.build(wpa_head)
 
@@ -93,9 +95,10 @@ class ViLTForPreTraining(PreTrainingModel):
 
     def _matching(self, batch: Batch, pictures: Pictures) -> dict[str, Tensor]:
         per_pair = ('input_ids', 'text_mask', 'word_ids', 'image_index', 'sample_seed')
-        batch = dict(batch, **{key: batch[key][::self.matching_every] for key in per_pair})
+        batch = dict(batch, **{key: batch[key][:: self.matching_every] for key in per_pair})
         image_index, matched = self.itm_head.draw_partners(
-            batch['image_index'], batch['image_id'], batch['sample_seed'])
+            batch['image_index'], batch['image_id'], batch['sample_seed']
+        )
         states = self._encode(batch, pictures, batch['input_ids'], image_index, read='pooled', align=True)
         matched = to_device(matched, states.rows.device)
         losses = self.itm_head.loss(self.encoder.pool(states), matched)
@@ -127,8 +130,14 @@ class ViLTForPreTraining(PreTrainingModel):
         if align and self.wpa_head and inner_block is None:
             read = 'all'
         return self.encoder(
-            input_ids=input_ids, text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-            image_index=image_index, read=read, inner_block=inner_block)
+            input_ids=input_ids,
+            text_mask=batch['text_mask'],
+            pictures=pictures,
+            grids=batch['grids'],
+            image_index=image_index,
+            read=read,
+            inner_block=inner_block,
+        )
 
     @torch.no_grad()
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

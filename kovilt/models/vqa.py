@@ -1,4 +1,5 @@
 """Fine-tuning and answering: visual question answering over the answers of the training set."""
+
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -76,9 +77,16 @@ class ViLTForVQA(AnsweringModel):
         pictures = batch.get('encoded_pictures')
         if pictures is None:
             pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
-        return self.encoder.pool(self.encoder(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-            image_index=batch['image_index'], read='pooled'))
+        return self.encoder.pool(
+            self.encoder(
+                input_ids=batch['input_ids'],
+                text_mask=batch['text_mask'],
+                pictures=pictures,
+                grids=batch['grids'],
+                image_index=batch['image_index'],
+                read='pooled',
+            )
+        )
 
 
 def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict]:

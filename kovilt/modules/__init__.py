@@ -1,4 +1,5 @@
 """The tensor work of kovilt. Needs torch and nothing else: each part can be built and tested on its own."""
+
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder
 from kovilt.modules.heads.itm import ITMHead
 from kovilt.modules.heads.mlm import MLMHead

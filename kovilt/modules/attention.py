@@ -1,4 +1,5 @@
 """Multi-head self-attention over packed words and patches."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from kovilt.modules.int8 import part_of_linear
 from kovilt.modules.packing import Packing, Read, rounds_rows
 
-HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None   # older torch: the plain path serves every device
+HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None  # older torch: the plain path serves every device
 
 
 def varlen_attn(*arguments: Any) -> Tensor:
@@ -97,7 +98,7 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) 
     known = [run.pairs * run.length for run in packing.runs]
     out = []
     for run, qs, ks, vs in zip(packing.runs, q.split(asked), k.split(known), v.split(known), strict=True):
-        qs, ks, vs = (t.unflatten(0, (run.pairs, -1)).transpose(1, 2) for t in (qs, ks, vs))   # (pairs, h, n, D/h)
+        qs, ks, vs = (t.unflatten(0, (run.pairs, -1)).transpose(1, 2) for t in (qs, ks, vs))  # (pairs, h, n, D/h)
         out.append(F.scaled_dot_product_attention(qs, ks, vs).transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
 
@@ -110,9 +111,9 @@ def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: R
     """
     asked, _, back = packing.rectangle(read)
     known, there, _ = packing.rectangle('all')
-    bias = torch.zeros_like(there, dtype=q.dtype).masked_fill(~there, -torch.inf)[:, None, None]       # (B, 1, 1, N)
+    bias = torch.zeros_like(there, dtype=q.dtype).masked_fill(~there, -torch.inf)[:, None, None]  # (B, 1, 1, N)
 
-    def spread(rows: Tensor, index: Tensor) -> Tensor:                                                 # (B, h, N, D/h)
+    def spread(rows: Tensor, index: Tensor) -> Tensor:  # (B, h, N, D/h)
         rows = rows.flatten(1).index_select(0, index)
         return rows.view(packing.num_pairs, -1, *q.shape[1:]).transpose(1, 2)
 

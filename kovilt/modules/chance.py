@@ -1,13 +1,14 @@
 """Random numbers that belong to a sample, not to a process: the same on any device, in any batch, after any restart."""
+
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
 _MASK_31, _MASK_27, _MASK_30 = (1 << 33) - 1, (1 << 37) - 1, (1 << 34) - 1
-_GOLDEN = -7046029254386353131          # 0x9E3779B97F4A7C15 as a signed 64-bit number
-_MIX_1 = -4658895280553007687           # 0xBF58476D1CE4E5B9
-_MIX_2 = -7723592293110705685           # 0x94D049BB133111EB
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Words and patches become states (eq. 1 and 2)."""
+
 from __future__ import annotations
 
 import math
@@ -55,7 +56,7 @@ class PatchEmbedder(nn.Module):
 
         Each picture is its CLS, then its patches; one with grid (0, 0) has its CLS alone.
         """
-        patches = patches.reshape(-1, self.proj.in_features)                       # (0, 0) where nobody has a picture
+        patches = patches.reshape(-1, self.proj.in_features)  # (0, 0) where nobody has a picture
         count = len(patches)
         if rounds_rows(patches.device):
             patches = F.pad(patches, (0, 0, 0, rounded(count) - count))
@@ -91,9 +92,9 @@ class PatchEmbedder(nn.Module):
         """
         key = (rows, columns, self.pos_embed.device)
         if key not in self._weights:
-            with torch.inference_mode(False):         # a tensor born in inference mode could not be trained with later
+            with torch.inference_mode(False):  # a tensor born in inference mode could not be trained with later
                 of_row, of_column = (self._along_axis(size) for size in (rows, columns))
-                both = of_row[:, None, :, None] * of_column[None, :, None, :]              # (rows, columns, g, g)
+                both = of_row[:, None, :, None] * of_column[None, :, None, :]  # (rows, columns, g, g)
                 self._weights[key] = both.flatten(2).flatten(0, 1).to(self.pos_embed.device)
         return self._weights[key]
 
@@ -115,6 +116,6 @@ def sincos_positions(grid_size: int, hidden_size: int) -> Tensor:
         raise ValueError(f'hidden_size {hidden_size} is not a multiple of 4')
     axis = torch.arange(grid_size, dtype=torch.float32)
     rates = torch.exp(-math.log(100.0) * torch.arange(hidden_size // 4) / (hidden_size // 4))
-    angles = axis[:, None] * rates                                                 # (g, D/4)
-    code = torch.cat([angles.sin(), angles.cos()], dim=1)                          # (g, D/2)
+    angles = axis[:, None] * rates  # (g, D/4)
+    code = torch.cat([angles.sin(), angles.cos()], dim=1)  # (g, D/2)
     return torch.cat([code.repeat_interleave(grid_size, 0), code.repeat(grid_size, 1)], dim=1)

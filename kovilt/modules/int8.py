@@ -1,4 +1,5 @@
 """int8 for answering on CPUs: linear layers of a third or a quarter of the time, nearly the same numbers."""
+
 from __future__ import annotations
 
 from functools import cache
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MOST = 127                          # -127..127 and no -128, so that a scale serves both signs
+_MOST = 127  # -127..127 and no -128, so that a scale serves both signs
 
 
 class Int8Linear(nn.Module):
@@ -23,15 +24,15 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight, scale = _to_int8(linear.weight.detach().float())
-        self.register_buffer('weight', weight)                                     # int8 (N, K)
-        self.register_buffer('scale', scale[:, 0])                                 # (N,)
+        self.register_buffer('weight', weight)  # int8 (N, K)
+        self.register_buffer('scale', scale[:, 0])  # (N,)
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
-        self.register_buffer('bias', bias)                                         # (N,)
+        self.register_buffer('bias', bias)  # (N,)
 
     def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
         """x float32 (R, K); returns (R, N), or of the outputs that are named."""
         x, scale = _to_int8(x)
-        y = torch._int_mm(x, self.weight[outputs].t())                             # int32
+        y = torch._int_mm(x, self.weight[outputs].t())  # int32
         return y.float().mul_(scale).mul_(self.scale[outputs]).add_(self.bias[outputs])
 
 
@@ -56,9 +57,14 @@ def make_int8(module: nn.Module) -> int:
     """
     if not _is_exact():
         raise RuntimeError(
-            'this processor has no exact products of int8 (on x86: AVX512-VNNI, AVX-VNNI or AMX); answer in float32')
-    found = [(parent, name, child) for parent in module.modules() for name, child in parent.named_children()
-             if type(child) is nn.Linear]
+            'this processor has no exact products of int8 (on x86: AVX512-VNNI, AVX-VNNI or AMX); answer in float32'
+        )
+    found = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear
+    ]
     for parent, name, child in found:
         setattr(parent, name, Int8Linear(child))
     return len(found)

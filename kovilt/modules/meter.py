@@ -1,4 +1,5 @@
 """METER's fusion: two towers that look at each other (Dou et al., CVPR 2022, arXiv 2111.02387, "co-attention")."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -11,7 +12,7 @@ from kovilt.modules.packing import Read
 from kovilt.modules.transformer import MLP
 from kovilt.modules.vilt import init_weights
 
-_NORM_EPS = 1e-12                        # BERT's
+_NORM_EPS = 1e-12  # BERT's
 
 
 class PostNormAttention(nn.Module):
@@ -33,9 +34,9 @@ class PostNormAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
         """x (B, N, D), context (B, M, D), context_mask bool (B, M) or None for all of it; returns (B, N, D)."""
-        q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)              # (B, h, N, D/h)
-        kv = self.kv(context).unflatten(-1, (2, self.num_heads, -1))                   # (B, M, 2, h, D/h)
-        k, v = kv.permute(2, 0, 3, 1, 4)                                               # each (B, h, M, D/h)
+        q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, h, N, D/h)
+        kv = self.kv(context).unflatten(-1, (2, self.num_heads, -1))  # (B, M, 2, h, D/h)
+        k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, h, M, D/h)
         mask = None if context_mask is None else context_mask[:, None, None, :]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.drop_rate if self.training else 0.0)
         return self.norm(x + self.dropout(self.proj(y.transpose(1, 2).flatten(2))))
@@ -107,9 +108,14 @@ class CrossModal(nn.Module):
 
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(
-                CoAttentionBlock(hidden_size=hidden_size, num_heads=num_heads, mlp_size=int(mlp_ratio * hidden_size),
-                                 drop_rate=drop_rate)
-                for _ in range(num_layers))
+                CoAttentionBlock(
+                    hidden_size=hidden_size,
+                    num_heads=num_heads,
+                    mlp_size=int(mlp_ratio * hidden_size),
+                    drop_rate=drop_rate,
+                )
+                for _ in range(num_layers)
+            )
 
         self.text_proj, self.picture_proj = nn.Linear(text_size, hidden_size), nn.Linear(picture_size, hidden_size)
         self.modality_embed = nn.Embedding(2, hidden_size)
@@ -135,7 +141,9 @@ class CrossModal(nn.Module):
         layers = list(zip(self.text_blocks, self.picture_blocks, strict=True))
         for text_block, picture_block in layers[:-1]:
             words, pictures = (
-                text_block(words, pictures, text_mask, None), picture_block(pictures, words, None, text_mask))
+                text_block(words, pictures, text_mask, None),
+                picture_block(pictures, words, None, text_mask),
+            )
         text_block, picture_block = layers[-1]
         last_words = text_block(words, pictures, text_mask, None, first=read == 'pooled')
         if read == 'words':

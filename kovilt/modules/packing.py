@@ -2,6 +2,7 @@
 
 Shapes: B pairs, I pictures, W words in all, T words and patches of all pairs together.
 """
+
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
@@ -56,7 +57,7 @@ class Packing:
         self.round_rows = round_rows
         self._rectangles: dict[Read, tuple[Tensor, Tensor, Tensor]] = {}
         self._boundaries: dict[Read, tuple[Tensor, int]] = {}
-        patches = patch_counts[image_index]                                        # (B,)
+        patches = patch_counts[image_index]  # (B,)
         shape = torch.stack([text_lengths, patches], dim=1)
         order = torch.argsort(text_lengths * (int(patches.max()) + 1) + patches, stable=True)
         shapes, pairs = torch.unique_consecutive(shape[order], dim=0, return_counts=True)
@@ -65,11 +66,11 @@ class Packing:
         self.device = device
         self.text_lengths, self.patch_counts = text_lengths, patches
 
-        words, lengths = text_lengths[order], text_lengths[order] + 1 + patches[order]   # in packed order
-        self.starts = self._by_pair(order, starts_of(lengths))                             # (B,) first row of each pair
-        self.word_starts = self._by_pair(order, starts_of(words))                          # (B,) likewise, words only
+        words, lengths = text_lengths[order], text_lengths[order] + 1 + patches[order]  # in packed order
+        self.starts = self._by_pair(order, starts_of(lengths))  # (B,) first row of each pair
+        self.word_starts = self._by_pair(order, starts_of(words))  # (B,) likewise, words only
 
-        pair, position = ramp(lengths)                                            # both (T,)
+        pair, position = ramp(lengths)  # both (T,)
         picture_starts = starts_of(patch_counts + 1)
         word_row = starts_of(words)[pair] + position
         picture_row = int(words.sum()) + picture_starts[image_index[order]][pair] + position - words[pair]
@@ -77,7 +78,7 @@ class Packing:
         self.source = self.move(self._filled(torch.where(position < words[pair], word_row, picture_row)))
 
         word_pair, word_position = ramp(words)
-        self.word_pair, self.word_position = order[word_pair], word_position       # (W,) where each packed word is from
+        self.word_pair, self.word_position = order[word_pair], word_position  # (W,) where each packed word is from
 
     def rows(self, read: Read) -> Tensor:
         """The packed rows that `read` keeps, in packed order: (T,), (W,) or (B,)."""
@@ -169,9 +170,7 @@ def rounds_rows(device: torch.device) -> bool:
     number of words: building would take longer than a small model's step.
     """
     return (
-        device.type == 'cpu'
-        and torch.is_autocast_enabled('cpu')
-        and torch.get_autocast_dtype('cpu') == torch.bfloat16
+        device.type == 'cpu' and torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
     )
 
 

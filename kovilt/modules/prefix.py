@@ -1,4 +1,5 @@
 """ViLT with the picture as a prefix: asked many questions, a picture is looked at once."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ class EncodedPictures:
     Shapes: n blocks; S rows of all pictures, where rows are rounded with some of no meaning among them; h heads.
     """
 
-    keys_values: list[Tensor]        # n of (S, 2, h, D/h)
-    rows: Tensor                     # int64: where the rows of picture 0 lie, then of 1, ...
-    states: list[Tensor] | None      # n of (S, D), what enters each block; None where only answers are wanted
-    packing: Packing | None          # of `states`
+    keys_values: list[Tensor]  # n of (S, 2, h, D/h)
+    rows: Tensor  # int64: where the rows of picture 0 lie, then of 1, ...
+    states: list[Tensor] | None  # n of (S, D), what enters each block; None where only answers are wanted
+    packing: Packing | None  # of `states`
 
     def without_states(self) -> EncodedPictures:
         """What is kept of a picture that will be asked about again: 8 n S D bytes in float32."""
@@ -59,16 +60,20 @@ class PrefixViLT(ViLT):
         """
         x = super().embed_pictures(patches, grids)
         packing = Packing(
-            grids.new_zeros(len(grids)), grids.prod(dim=1), torch.arange(len(grids)), x.device,
-            round_rows=rounds_rows(x.device))
-        x = x.index_select(0, packing.source)                                      # (S, D)
+            grids.new_zeros(len(grids)),
+            grids.prod(dim=1),
+            torch.arange(len(grids)),
+            x.device,
+            round_rows=rounds_rows(x.device),
+        )
+        x = x.index_select(0, packing.source)  # (S, D)
         states, keys_values = [], []
         for block in self.blocks[:-1]:
             q, kv = block.attn.project(block.norm1(x))
             states.append(x)
             keys_values.append(kv)
             x = self.recomputed(block.update, x, block.attn.attend(q, kv, packing, 'all'))
-        last = self.blocks[-1]                                                     # see `_last_states`
+        last = self.blocks[-1]  # see `_last_states`
         keys_values.append(last.attn.keys_values(last.norm1(x)))
         return EncodedPictures(keys_values, packing.picture_rows(), [*states, x], packing)
 
@@ -92,14 +97,14 @@ class PrefixViLT(ViLT):
             raise ValueError('the pictures were kept without their states: only their words can be read')
         packing = self.lay_out(text_mask, grids, image_index, pictures.rows.device)
         words = self.embed_words(input_ids, packing)
-        count = len(words)                                                         # W
+        count = len(words)  # W
         # (T,) rows of [words ; encoded pictures]: those of [words ; pictures], but the pictures lie in their own order
         source = torch.cat([torch.arange(count, device=words.device), count + pictures.rows])[packing.source]
 
         def together(of_words: Tensor, of_pictures: Tensor) -> Tensor:
             return torch.cat([of_words[:count], of_pictures.to(of_words.dtype)]).index_select(0, source)
 
-        first = packing.first_rows('words').sort().values                          # (B,) each [CLS], in packed order
+        first = packing.first_rows('words').sort().values  # (B,) each [CLS], in packed order
         x, inner = words, None
         if packing.round_rows:
             x = F.pad(words, (0, 0, 0, rounded(count) - count))

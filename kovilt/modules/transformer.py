@@ -1,4 +1,5 @@
 """The transformer of ViLT: ViT's pre-norm blocks over packed words and patches."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,5 @@
 """Optimal transport between the words and the patches of a pair."""
+
 from __future__ import annotations
 
 import torch
@@ -6,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LARGEST_COST = 2.0
-_LARGEST_EXPONENT = 40.0    # of an unfolded factor: what u and v then hold is finite in float32, and so is its square
+_LARGEST_EXPONENT = 40.0  # of an unfolded factor: what u and v then hold is finite in float32, and so is its square
 
 
 def transport_cost(words: Tensor, patches: Tensor) -> Tensor:
@@ -40,28 +41,28 @@ def ipot(
         Plans (B, L, P), detached; 0 wherever a mask is False, and everywhere in a pair without words or patches.
     """
     mask = word_mask[:, :, None] & patch_mask[:, None, :]
-    word_mask, patch_mask = mask.any(dim=2), mask.any(dim=1)                       # nobody in a pair without the others
+    word_mask, patch_mask = mask.any(dim=2), mask.any(dim=1)  # nobody in a pair without the others
     word_mass = word_mask / word_mask.sum(dim=1, keepdim=True).clamp(min=1).to(cost.dtype)
     patch_mass = patch_mask / patch_mask.sum(dim=1, keepdim=True).clamp(min=1).to(cost.dtype)
     # The least cost of each word is taken off it, which keeps exp away from underflow and changes u alone, once the
     # first weighing has been told of it.
-    least = cost.masked_fill(~mask, torch.inf).amin(dim=2)                         # (B, L)
+    least = cost.masked_fill(~mask, torch.inf).amin(dim=2)  # (B, L)
     start = ((least.amin(dim=1, keepdim=True) - least) / beta).exp().masked_fill(~word_mask, 0)
-    kernel = ((least.masked_fill(~word_mask, 0)[:, :, None] - cost) / beta).exp().masked_fill_(~mask, 0)     # (B, L, P)
+    kernel = ((least.masked_fill(~word_mask, 0)[:, :, None] - cost) / beta).exp().masked_fill_(~mask, 0)  # (B, L, P)
     tiny = torch.finfo(cost.dtype).tiny
-    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))                # steps from one folding to the next
+    between = max(1, int(_LARGEST_EXPONENT / _LARGEST_COST * beta))  # steps from one folding to the next
     weight = word_mass * start
     factor, u = mask.to(cost.dtype), word_mask.to(cost.dtype)
     for step in range(1, iterations + 1):
         factor.mul_(kernel)
         before = u
         for _ in range(inner_iterations):
-            v = patch_mass / (weight[:, None] @ factor).squeeze(1).clamp_(min=tiny)                   # (B, P)
-            u = word_mass / (factor @ v[:, :, None]).squeeze(2).clamp_(min=tiny)                      # (B, L)
+            v = patch_mass / (weight[:, None] @ factor).squeeze(1).clamp_(min=tiny)  # (B, P)
+            u = word_mass / (factor @ v[:, :, None]).squeeze(2).clamp_(min=tiny)  # (B, L)
             weight = u
-        scale = u / before.clamp(min=tiny)                                         # of this step alone
+        scale = u / before.clamp(min=tiny)  # of this step alone
         weight = u * scale
-        if step % between == 0 or step == iterations:                              # fold u and v into the factor
+        if step % between == 0 or step == iterations:  # fold u and v into the factor
             factor.mul_(u[:, :, None]).mul_(v[:, None, :])
             weight, u = scale, word_mask.to(cost.dtype)
     return factor

@@ -1,4 +1,5 @@
 """ViLT: one stream of words and patches (Kim, Son and Kim, ICML 2021, arXiv 2102.03334)."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from kovilt.modules.transformer import Activation, Block
 class ViLTStates:
     """What the encoder says of B pairs: the rows that were read, after the final norm, in packed order."""
 
-    rows: Tensor                 # (R, D); where rows are rounded, more, of no meaning, at the end
+    rows: Tensor  # (R, D); where rows are rounded, more, of no meaning, at the end
     packing: Packing
     read: Read
     inner: Tensor | None = None  # (T, D), what `inner_block` gave, normalised
@@ -93,14 +94,23 @@ class ViLT(nn.Module):
         self.patch_size, self.image_size = patch_size, image_size
         self.activation, self.init_std = activation, init_std
         self.text = TextEmbedder(
-            hidden_size=hidden_size, vocab_size=vocab_size, max_text_len=max_text_len, drop_rate=drop_rate)
+            hidden_size=hidden_size, vocab_size=vocab_size, max_text_len=max_text_len, drop_rate=drop_rate
+        )
         self.image = PatchEmbedder(
-            hidden_size=hidden_size, patch_size=patch_size, image_size=image_size, drop_rate=drop_rate)
+            hidden_size=hidden_size, patch_size=patch_size, image_size=image_size, drop_rate=drop_rate
+        )
         self.modality_embed = nn.Embedding(2, hidden_size)
         self.blocks = nn.ModuleList(
-            Block(hidden_size=hidden_size, num_heads=num_heads, mlp_size=int(mlp_ratio * hidden_size),
-                  drop_rate=drop_rate, norm_eps=norm_eps, activation=activation)
-            for _ in range(num_layers))
+            Block(
+                hidden_size=hidden_size,
+                num_heads=num_heads,
+                mlp_size=int(mlp_ratio * hidden_size),
+                drop_rate=drop_rate,
+                norm_eps=norm_eps,
+                activation=activation,
+            )
+            for _ in range(num_layers)
+        )
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.pooler = nn.Linear(hidden_size, hidden_size)
         self.with_cp = with_cp
@@ -153,7 +163,7 @@ class ViLT(nn.Module):
         """
         packing = self.lay_out(text_mask, grids, image_index, pictures.device)
         words = self.embed_words(input_ids, packing)
-        x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)        # (T, D)
+        x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)  # (T, D)
         inner = None
         for number, block in enumerate(self.blocks[:-1], 1):
             x = self.recomputed(block, x, packing)

@@ -70,7 +70,8 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
     shape = {
         'parameters': f'{parameters:,}',
         'width, layers, heads': ', '.join(
-            str(config[key]) for key in ('hidden_size', 'num_hidden_layers', 'num_attention_heads')),
+            str(config[key]) for key in ('hidden_size', 'num_hidden_layers', 'num_attention_heads')
+        ),
         'patch': f'{config["patch_size"]} pixels',
         'vocabulary': f'{config["vocab_size"]:,} tokens',
         'longest text': f'{info["max_text_len"]} tokens',
@@ -103,11 +104,15 @@ def _elsewhere(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) ->
     if 'graph' in info:
         graph = info['graph']
         return _GRAPH.format(
-            file=f'model.{graph["format"]}', inputs=graph['inputs'], difference=graph['largest_difference'],
-            int8=_INT8 if graph.get('precision') == 'int8' else '', pixels=3 * config['patch_size'] ** 2,
-            answers=len(config['id2label']))
+            file=f'model.{graph["format"]}',
+            inputs=graph['inputs'],
+            difference=graph['largest_difference'],
+            int8=_INT8 if graph.get('precision') == 'int8' else '',
+            pixels=3 * config['patch_size'] ** 2,
+            answers=len(config['id2label']),
+        )
     if config['model_type'] != 'vilt':
-        return 'Its patches do not attend to words, as they do in HuggingFace\'s ViLT: transformers refuses it.'
+        return "Its patches do not attend to words, as they do in HuggingFace's ViLT: transformers refuses it."
     if 'id2label' in config:
         return _ELSEWHERE.format(name=name)
     return f'HuggingFace transformers opens it as `{config["architectures"][0]}`, without the matching head.'

@@ -92,8 +92,8 @@ def export_checkpoint(
     graph = None
     if format != 'hf':
         graph = partial(
-            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format,
-            precision=dtype)
+            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format, precision=dtype
+        )
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)
     return save_model_folder(
@@ -126,7 +126,7 @@ def build_pipelines(trained: TrainedModel) -> tuple[list[Any], list[Any]]:
         images = [TRANSFORMS.build(step) for step in trained.image_pipeline]
         texts = [TRANSFORMS.build(step) for step in trained.text_pipeline]
     except (KeyError, TypeError, ValueError) as error:
-        raise KoviltError(f'a step of the model\'s pipelines cannot be built ({_reason(error)}); {_PLUGIN}') from error
+        raise KoviltError(f"a step of the model's pipelines cannot be built ({_reason(error)}); {_PLUGIN}") from error
     for step in texts:
         if hasattr(step, 'tokenizer'):
             check_tokenizer(trained, step.tokenizer)
@@ -161,7 +161,7 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | t
     check_kind(model_cfg.get('type'), kind, path)
     sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = fill_sizes(model_cfg, sizes)
-    name_tokens(model_cfg, None)                                   # words to hide are a matter of training
+    name_tokens(model_cfg, None)  # words to hide are a matter of training
     try:
         model = MODELS.build(dict(model_cfg))
     except (KeyError, TypeError, ValueError) as error:

@@ -106,7 +106,7 @@ def save_model_folder(
     if len(tokenizer) > model.encoder.vocab_size:
         raise KoviltError(f'tokenizer of {len(tokenizer)} tokens, but the model knows {model.encoder.vocab_size}')
     state = {key: tensor.detach().to(dtype).cpu() for key, tensor in _weights(model).items()}
-    _check_finite(state, kind)                                     # also what float16 cannot hold
+    _check_finite(state, kind)  # also what float16 cannot hold
     theirs = to_huggingface(state)
     own = {key: theirs.pop(key) for key in list(theirs) if key.startswith('kovilt.')}
 

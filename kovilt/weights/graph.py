@@ -39,8 +39,8 @@ class RectangularVQA(nn.Module):
         super().__init__()
         self.encoder, self.vqa_head = model.encoder, model.vqa_head
         counts = torch.tensor(grids).prod(dim=1)
-        self.register_buffer('counts', counts)                                                     # (G,)
-        self.register_buffer('starts', starts_of(counts))                                          # (G,) in positions
+        self.register_buffer('counts', counts)  # (G,)
+        self.register_buffer('starts', starts_of(counts))  # (G,) in positions
         self.register_buffer('positions', torch.cat([self.encoder.image.positions(*grid).detach() for grid in grids]))
         self.eval()
 
@@ -51,29 +51,29 @@ class RectangularVQA(nn.Module):
         grid_index int64 (B,), which of `grids` each picture has.
         """
         encoder = self.encoder
-        batch, count, _ = patches.shape                    # never len(): it would fix the batch size in the graph
+        batch, count, _ = patches.shape  # never len(): it would fix the batch size in the graph
         place = torch.arange(count)
         words = encoder.text(input_ids, torch.arange(input_ids.shape[1])) + encoder.modality_embed.weight[0]
-        rows = (self.starts[grid_index, None] + place).clamp(max=self.positions.shape[0] - 1)      # (B, P)
-        seen = encoder.image.proj(patches.float() / 127.5 - 1) + F.embedding(rows, self.positions)     # (B, P, D)
+        rows = (self.starts[grid_index, None] + place).clamp(max=self.positions.shape[0] - 1)  # (B, P)
+        seen = encoder.image.proj(patches.float() / 127.5 - 1) + F.embedding(rows, self.positions)  # (B, P, D)
         cls = (encoder.image.cls_token + encoder.image.pos_embed[:1]).expand(batch, 1, -1)
-        x = torch.cat([words, torch.cat([cls, seen], dim=1) + encoder.modality_embed.weight[1]], dim=1)    # (B, N, D)
+        x = torch.cat([words, torch.cat([cls, seen], dim=1) + encoder.modality_embed.weight[1]], dim=1)  # (B, N, D)
         # As sure as the text's [CLS], the image CLS is there.
-        mask = torch.cat([text_mask, text_mask[:, :1], place < self.counts[grid_index, None]], dim=1)      # (B, N)
-        mask = mask[:, None]                                               # (B, 1, N): whoever asks
+        mask = torch.cat([text_mask, text_mask[:, :1], place < self.counts[grid_index, None]], dim=1)  # (B, N)
+        mask = mask[:, None]  # (B, 1, N): whoever asks
         if isinstance(encoder, PrefixViLT):
             place, words = torch.arange(mask.shape[2]), input_ids.shape[1]
-            mask = mask & ((place[:, None] < words) | (place >= words))    # (B, N, N): patches do not ask words
+            mask = mask & ((place[:, None] < words) | (place >= words))  # (B, N, N): patches do not ask words
         for block in encoder.blocks[:-1]:
             x = _run_block(block, x, mask)
-        x = _run_block(encoder.blocks[-1], x, mask, asked=1)               # nobody reads more than the text's [CLS]
+        x = _run_block(encoder.blocks[-1], x, mask, asked=1)  # nobody reads more than the text's [CLS]
         return self.vqa_head(torch.tanh(encoder.pooler(encoder.norm(x[:, 0]))))
 
 
 def _run_block(block: Block, x: Tensor, mask: Tensor, asked: int | None = None) -> Tensor:
     """What `Block` does, for x (B, N, D), mask (B, 1 or N, N); returns the first `asked` rows of each pair, or all."""
     attn = block.attn
-    q, k, v = attn.qkv(block.norm1(x)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)   # (B, h, N, D/h)
+    q, k, v = attn.qkv(block.norm1(x)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, h, N, D/h)
     y = F.scaled_dot_product_attention(q[:, :, :asked], k, v, attn_mask=mask[:, None, :asked])
     x = x[:, :asked] + attn.proj(y.transpose(1, 2).flatten(2))
     return x + block.mlp(block.norm2(x))
@@ -118,14 +118,18 @@ class GraphVQA:
         grids, which = batch['grids'], batch['image_index']
         counts = grids.prod(dim=1)
         place = torch.arange(int(counts.max()))
-        rows = (starts_of(counts)[:, None] + place).masked_fill(place >= counts[:, None], 0)        # (I, P)
+        rows = (starts_of(counts)[:, None] + place).masked_fill(place >= counts[:, None], 0)  # (I, P)
         return dict(
-            input_ids=batch['input_ids'], text_mask=batch['text_mask'], patches=batch['patches'][rows][which],
-            grid_index=torch.tensor([self._number(*grid) for grid in grids.tolist()])[which])
+            input_ids=batch['input_ids'],
+            text_mask=batch['text_mask'],
+            patches=batch['patches'][rows][which],
+            grid_index=torch.tensor([self._number(*grid) for grid in grids.tolist()])[which],
+        )
 
     def _number(self, rows: int, columns: int) -> int:
         if (rows, columns) not in self._numbers:
             raise KoviltError(
                 f'a picture of {rows} x {columns} patches: the graph was made for {len(self._numbers)} other grids; '
-                'prepare pictures by the steps of its kovilt.json')
+                'prepare pictures by the steps of its kovilt.json'
+            )
         return self._numbers[rows, columns]

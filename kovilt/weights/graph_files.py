@@ -28,10 +28,10 @@ Format = Literal['onnx', 'pt2']
 Precision = Literal['float32', 'int8']
 
 FILES: dict[Format, str] = {'onnx': 'model.onnx', 'pt2': 'model.pt2'}
-TOLERANCE = 1e-4          # of a score, in float32
-INT8_TOLERANCE = 0.5      # of a score in int8, over the standard deviation of all: a broken graph is far beyond
+TOLERANCE = 1e-4  # of a score, in float32
+INT8_TOLERANCE = 0.5  # of a score in int8, over the standard deviation of all: a broken graph is far beyond
 _INPUTS, _REPEATS = 8, 9  # batches that are compared, runs that are timed
-_ONNX_BYTES = 2**31       # what protobuf, the format of ONNX files, can hold
+_ONNX_BYTES = 2**31  # what protobuf, the format of ONNX files, can hold
 
 
 def write_graph(
@@ -80,17 +80,24 @@ def write_graph(
     with torch.inference_mode():
         expected = [by_torch(batch) for batch in batches]
         difference = max(
-            float((graph.scores(batch) - scores).abs().max()) for batch, scores in zip(batches, expected, strict=True))
+            float((graph.scores(batch) - scores).abs().max()) for batch, scores in zip(batches, expected, strict=True)
+        )
         spread = float(torch.cat(expected).std())
         allowed = TOLERANCE if precision == 'float32' else INT8_TOLERANCE * spread
-        if not difference < allowed:                                          # also NaN
+        if not difference < allowed:  # also NaN
             raise KoviltError(
-                f'{file.name}: its scores differ from the model\'s by up to {difference:.1e}, {allowed:.0e} is '
-                'allowed; nothing was written. A model with parts of your own is exported with --format hf')
+                f"{file.name}: its scores differ from the model's by up to {difference:.1e}, {allowed:.0e} is "
+                'allowed; nothing was written. A model with parts of your own is exported with --format hf'
+            )
         return dict(
-            format=format, precision=precision, grids=[list(grid) for grid in grids], inputs=len(batches),
-            largest_difference=difference, milliseconds=_milliseconds(graph.scores, batches[0]),
-            milliseconds_torch=_milliseconds(by_torch, batches[0]))
+            format=format,
+            precision=precision,
+            grids=[list(grid) for grid in grids],
+            inputs=len(batches),
+            largest_difference=difference,
+            milliseconds=_milliseconds(graph.scores, batches[0]),
+            milliseconds_torch=_milliseconds(by_torch, batches[0]),
+        )
 
 
 def open_graph(folder: Path, said: Mapping[str, Any], answers: Sequence[str], *, trust: bool) -> GraphVQA:
@@ -109,7 +116,8 @@ def open_graph(folder: Path, said: Mapping[str, Any], answers: Sequence[str], *,
     if said['format'] == 'pt2' and not trust:
         raise KoviltError(
             f'{file}: a .pt2 file is a program and may do anything on this machine; if you trust who made it, pass '
-            'trust=True (on the command line --trust), else take an ONNX or HuggingFace export')
+            'trust=True (on the command line --trust), else take an ONNX or HuggingFace export'
+        )
     return GraphVQA(_OPEN[said['format']](file), said['grids'], answers)
 
 
@@ -118,8 +126,9 @@ def _grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list
     resize = next((step for step in image_pipeline if str(step['type']).endswith('ResizeViLT')), None)
     if resize is None:
         raise KoviltError(
-            'no ResizeViLT among the steps of the model\'s pictures: a graph is made for a known set of sizes; '
-            'export with --format hf')
+            "no ResizeViLT among the steps of the model's pictures: a graph is made for a known set of sizes; "
+            'export with --format hf'
+        )
     return sorted({(height // patch_size, width // patch_size) for width, height in TRANSFORMS.build(resize).targets()})
 
 
@@ -132,16 +141,22 @@ def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
 
     batches, longest = [], model.encoder.max_text_len
     for pairs in range(1, _INPUTS + 1):
-        pictures = 1 + pairs // 3                                             # some are asked about more than once
+        pictures = 1 + pairs // 3  # some are asked about more than once
         chosen, lengths = torch.tensor(grids)[draw(0, len(grids), pictures)], draw(2, longest + 1, pairs)
         if pairs == 1:
             chosen[0], lengths[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1])), longest
         width = int(lengths.max())
-        batches.append(dict(
-            patches=draw(0, 256, int(chosen.prod(dim=1).sum()), model.encoder.image.proj.in_features).to(torch.uint8),
-            grids=chosen, image_index=draw(0, pictures, pairs),
-            input_ids=draw(0, model.encoder.vocab_size, pairs, width),
-            text_mask=torch.arange(width) < lengths[:, None]))
+        batches.append(
+            dict(
+                patches=draw(0, 256, int(chosen.prod(dim=1).sum()), model.encoder.image.proj.in_features).to(
+                    torch.uint8
+                ),
+                grids=chosen,
+                image_index=draw(0, pictures, pairs),
+                input_ids=draw(0, model.encoder.vocab_size, pairs, width),
+                text_mask=torch.arange(width) < lengths[:, None],
+            )
+        )
     return batches
 
 
@@ -151,12 +166,15 @@ def _trace(rectangle: RectangularVQA, inputs: Inputs) -> tuple[torch.export.Expo
     text = torch.export.Dim('text', max=rectangle.encoder.max_text_len)
     patches = torch.export.Dim('patches', max=int(rectangle.counts.max()))
     shapes = dict(
-        input_ids={0: batch, 1: text}, text_mask={0: batch, 1: text}, patches={0: batch, 1: patches},
-        grid_index={0: batch})
+        input_ids={0: batch, 1: text},
+        text_mask={0: batch, 1: text},
+        patches={0: batch, 1: patches},
+        grid_index={0: batch},
+    )
     with torch.no_grad():
         program = torch.export.export(rectangle, (), inputs, dynamic_shapes=shapes)
     for node in program.graph.nodes:
-        node.meta.pop('stack_trace', None)                # where the code lies on this machine is nobody's business
+        node.meta.pop('stack_trace', None)  # where the code lies on this machine is nobody's business
     return program, shapes
 
 
@@ -166,10 +184,18 @@ def _write_onnx(program: torch.export.ExportedProgram, shapes: Mapping[str, Any]
     if size >= _ONNX_BYTES:
         raise KoviltError(f'{size / 2**30:.1f} GiB of weights: ONNX holds less than 2; export with --format pt2')
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', '# The axis name')   # inputs share their axes on purpose
+        warnings.filterwarnings('ignore', '# The axis name')  # inputs share their axes on purpose
         torch.onnx.export(
-            program, kwargs=dict(program.example_inputs[1]), f=file, dynamo=True, verbose=False, external_data=False,
-            dynamic_shapes=dict(shapes), input_names=list(shapes), output_names=['scores'])
+            program,
+            kwargs=dict(program.example_inputs[1]),
+            f=file,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            dynamic_shapes=dict(shapes),
+            input_names=list(shapes),
+            output_names=['scores'],
+        )
 
 
 def _make_int8(file: Path) -> None:
@@ -178,11 +204,15 @@ def _make_int8(file: Path) -> None:
     whole = file.with_name('float32.onnx')
     file.rename(whole)
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)                           # it recommends to prepare what is prepared
+    logging.disable(logging.WARNING)  # it recommends to prepare what is prepared
     try:
         quantization.quantize_dynamic(
-            whole, file, per_channel=True, weight_type=quantization.QuantType.QInt8,
-            extra_options=dict(MatMulConstBOnly=True))
+            whole,
+            file,
+            per_channel=True,
+            weight_type=quantization.QuantType.QInt8,
+            extra_options=dict(MatMulConstBOnly=True),
+        )
     finally:
         logging.disable(disabled)
         whole.unlink()
@@ -198,7 +228,8 @@ def _open_onnx(file: Path) -> Callable[[Inputs], Tensor]:
     except Exception as error:  # its own classes, which share no base but this
         raise KoviltError(f'{file}: onnxruntime cannot open it ({_first_line(error)}); copy it again') from error
     return lambda inputs: torch.from_numpy(
-        session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0])
+        session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+    )
 
 
 def _open_pt2(file: Path) -> Callable[[Inputs], Tensor]:
@@ -209,7 +240,8 @@ def _open_pt2(file: Path) -> Callable[[Inputs], Tensor]:
         raise
     except Exception as error:  # another torch reads another layout, and fails in its own ways
         raise KoviltError(
-            f'{file}: torch {torch.__version__} cannot open it ({_first_line(error)}); export it anew') from error
+            f'{file}: torch {torch.__version__} cannot open it ({_first_line(error)}); export it anew'
+        ) from error
     return lambda inputs: graph(**inputs)
 
 

@@ -62,7 +62,7 @@ def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         module, number, end = _split(key)
         if module not in _MODULES:
             raise KoviltError(f'{key}: a parameter that no ViLT layout has a name for; save this model as a checkpoint')
-        if key == 'encoder.image.proj.weight':                    # (D, 3*p*p) -> (D, 3, p, p)
+        if key == 'encoder.image.proj.weight':  # (D, 3*p*p) -> (D, 3, p, p)
             side = round((tensor.shape[1] / 3) ** 0.5)
             tensor = tensor.unflatten(1, (3, side, side))
         theirs = _MODULES[module]
@@ -104,7 +104,7 @@ def without_axes(our: str, tensor: Tensor) -> Tensor:
     """A tensor of ViT's layouts in the shape of kovilt's parameter `our`: no leading axis of 1, no convolution."""
     if our in _SINGLES:
         return tensor.squeeze(0)
-    if our == 'encoder.image.proj.weight' and tensor.ndim == 4:   # (D, 3, p, p) -> (D, 3*p*p)
+    if our == 'encoder.image.proj.weight' and tensor.ndim == 4:  # (D, 3, p, p) -> (D, 3*p*p)
         return tensor.flatten(1)
     return tensor
 

@@ -30,7 +30,12 @@ from .importing import ImportReport
 from .sources import Files, read_files
 
 _CLIP, _OPENAI, _VIT, _TIMM, _MMPRETRAIN = (
-    'HuggingFace CLIP', 'OpenAI CLIP', 'HuggingFace ViT', 'timm ViT', 'mmpretrain')
+    'HuggingFace CLIP',
+    'OpenAI CLIP',
+    'HuggingFace ViT',
+    'timm ViT',
+    'mmpretrain',
+)
 _LAYOUTS = {
     _CLIP: r'(vision_model\.)?embeddings\.class_embedding$',
     _OPENAI: r'visual\.conv1\.weight$',
@@ -45,7 +50,7 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         'cls_token': ('embeddings.class_embedding',),
         'pos_embed': ('embeddings.position_embedding.weight',),
         'patch_embed.projection': ('embeddings.patch_embedding',),
-        'pre_norm': ('pre_layrnorm',),                                       # spelt so there
+        'pre_norm': ('pre_layrnorm',),  # spelt so there
         'layers.{}.ln1': ('encoder.layers.{}.layer_norm1',),
         'layers.{}.attn.qkv': tuple(f'encoder.layers.{{}}.self_attn.{part}_proj' for part in 'qkv'),
         'layers.{}.attn.proj': ('encoder.layers.{}.self_attn.out_proj',),
@@ -73,7 +78,8 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         'patch_embed.projection': ('embeddings.patch_embeddings.projection',),
         'layers.{}.ln1': ('encoder.layer.{}.layernorm_before',),
         'layers.{}.attn.qkv': tuple(
-            f'encoder.layer.{{}}.attention.attention.{part}' for part in ('query', 'key', 'value')),
+            f'encoder.layer.{{}}.attention.attention.{part}' for part in ('query', 'key', 'value')
+        ),
         'layers.{}.attn.proj': ('encoder.layer.{}.attention.output.dense',),
         'layers.{}.ln2': ('encoder.layer.{}.layernorm_after',),
         'layers.{}.ffn.layers.0.0': ('encoder.layer.{}.intermediate.dense',),
@@ -97,18 +103,23 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 # What no image tower has a place for, and why; names as they stand in the file.
 _DROPPED = {
     _CLIP: {
-        r'text_model\.|text_projection\.': 'text tower', r'visual_projection\.|logit_scale': 'contrastive head',
-        r'(vision_model\.)?embeddings\.position_ids': 'counts positions, no weight'},
+        r'text_model\.|text_projection\.': 'text tower',
+        r'visual_projection\.|logit_scale': 'contrastive head',
+        r'(vision_model\.)?embeddings\.position_ids': 'counts positions, no weight',
+    },
     _OPENAI: {r'(?!visual\.)': 'text tower', r'visual\.proj$': 'contrastive head'},
     _VIT: {
-        r'classifier\.': 'ImageNet head', r'(vit\.)?pooler\.': 'pooler of the image CLS',
-        r'(vit\.)?embeddings\.mask_token': 'masked-patch token'},
+        r'classifier\.': 'ImageNet head',
+        r'(vit\.)?pooler\.': 'pooler of the image CLS',
+        r'(vit\.)?embeddings\.mask_token': 'masked-patch token',
+    },
     _TIMM: {r'head\.|fc_norm\.': 'ImageNet head', r'pre_logits\.': 'pooler of the image CLS'},
     _MMPRETRAIN: {
         r'(head|neck|data_preprocessor)\.': 'head of its training',
-        r'.*relative_position_index$': 'counts positions, no weight'},
+        r'.*relative_position_index$': 'counts positions, no weight',
+    },
 }
-_ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}        # HuggingFace's word -> a config's
+_ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}  # HuggingFace's word -> a config's
 
 
 def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
@@ -135,7 +146,8 @@ def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
     if layout != _MMPRETRAIN and not _is_vit(tower):
         raise KoviltError(
             f'image tower {name}: a {layout}, but model.encoder.image_tower is a {type(tower).__name__}; take a '
-            'VisionTransformer, or a file of that backbone in mmpretrain\'s layout')
+            "VisionTransformer, or a file of that backbone in mmpretrain's layout"
+        )
     state, dropped = _convert(files.state, layout, len(getattr(tower, 'layers', ())), name)
     _check_architecture(tower, state, files, name)
     resized, loaded = [], {}
@@ -144,10 +156,11 @@ def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
             continue
         if tensor.shape != expected[key].shape:
             fitted = resize_positions(tensor, expected[key]) if key == 'pos_embed' else tensor
-            if fitted.shape != expected[key].shape:              # Swin's tables go by window_size, not by the picture's
+            if fitted.shape != expected[key].shape:  # Swin's tables go by window_size, not by the picture's
                 raise KoviltError(
                     f'image tower {name}: {key} is {tuple(tensor.shape)} there and {tuple(expected[key].shape)} here; '
-                    'give model.encoder.image_tower the sizes of the file')
+                    'give model.encoder.image_tower the sizes of the file'
+                )
             resized.append(f'{key} {tuple(tensor.shape)} to {tuple(expected[key].shape)}')
             tensor = fitted
         loaded[key] = tensor
@@ -157,7 +170,8 @@ def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
     if share < MIN_BODY_SHARE:
         raise KoviltError(
             f'image tower {name}: gives {share:.1%} of the tower, less than {MIN_BODY_SHARE:.0%}; missing: '
-            f'{", ".join(missing[:3])}{f" and {len(missing) - 3} more" if len(missing) > 3 else ""}')
+            f'{", ".join(missing[:3])}{f" and {len(missing) - 3} more" if len(missing) > 3 else ""}'
+        )
     tower.load_state_dict(loaded, strict=False)
     rows = {
         'image tower': f'{files.path.name} ({layout}, sha256 {files.sha256})',
@@ -181,7 +195,7 @@ def resize_positions(table: Tensor, like: Tensor) -> Tensor:
     grids = [math.isqrt(rows.shape[1] - 1) for rows in (table, like)]
     if any(grid**2 + 1 != rows.shape[1] for grid, rows in zip(grids, (table, like), strict=True)):
         return table
-    picture = table[:, 1:].unflatten(1, (grids[0], grids[0])).permute(0, 3, 1, 2).float()        # (1, D, g, g)
+    picture = table[:, 1:].unflatten(1, (grids[0], grids[0])).permute(0, 3, 1, 2).float()  # (1, D, g, g)
     picture = F.interpolate(picture, size=(grids[1], grids[1]), mode='bicubic', align_corners=False)
     return torch.cat([table[:, :1], picture.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
@@ -202,7 +216,8 @@ def _local(name: str) -> Path:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KoviltError(
             f'image tower {name}: neither a file or folder nor to be had from the hub ({reason}); give '
-            'model.encoder.image_weights the folder of a CLIP ViT, or None for random weights') from error
+            'model.encoder.image_weights the folder of a CLIP ViT, or None for random weights'
+        ) from error
     return folder
 
 
@@ -212,7 +227,8 @@ def _layout(state: Mapping[str, Tensor], name: str) -> str:
             return layout
     raise KoviltError(
         f'image tower {name}: neither a CLIP, a ViT nor a backbone of mmpretrain; it holds '
-        f'{", ".join(list(state)[:3]) or "nothing"}')
+        f'{", ".join(list(state)[:3]) or "nothing"}'
+    )
 
 
 def _is_vit(tower: nn.Module) -> bool:
@@ -249,7 +265,7 @@ def _convert(
 
 def _our_name(key: str, theirs: Mapping[str, tuple[str, int]], where: str) -> tuple[str, int]:
     """mmpretrain's name for a key, and which of its stacked parts this is."""
-    if key in theirs:                                                        # a parameter that stands alone
+    if key in theirs:  # a parameter that stands alone
         return theirs[key]
     module, _, suffix = key.replace('.in_proj_', '.in_proj.').rpartition('.')
     number = re.search(r'\.(\d+)\.', module)
@@ -268,12 +284,14 @@ def _check_architecture(tower: nn.Module, state: Mapping[str, Tensor], files: Fi
         more = '' if there else ", norm_cfg=dict(type='LN', eps=1e-6) and layer_cfgs=dict(act_cfg=dict(type='GELU'))"
         raise KoviltError(
             f'image tower {name}: it has {"a" if there else "no"} norm before its blocks, as CLIP has; set '
-            f'model.encoder.image_tower.pre_norm={there}{more}')
+            f'model.encoder.image_tower.pre_norm={there}{more}'
+        )
     extra = [key for key in state if key not in expected and not key.startswith('ln1.')]
     if extra:
         raise KoviltError(
             f'image tower {name}: {", ".join(extra[:3])} {"has" if len(extra) == 1 else "have"} no place in this '
-            f'{type(tower).__name__}; is it of another architecture?')
+            f'{type(tower).__name__}; is it of another architecture?'
+        )
     if not _is_vit(tower):
         return
     said = files.config.get('vision_config', files.config)
@@ -282,12 +300,14 @@ def _check_architecture(tower: nn.Module, state: Mapping[str, Tensor], files: Fi
     if activation and activation.split('.')[-1] != ours:
         raise KoviltError(
             f'image tower {name}: its activation is {said["hidden_act"]}, but here {ours}; set '
-            f"model.encoder.image_tower.layer_cfgs=dict(act_cfg=dict(type='{activation}'))")
+            f"model.encoder.image_tower.layer_cfgs=dict(act_cfg=dict(type='{activation}'))"
+        )
     heads = said.get('num_attention_heads')
     if heads and heads != tower.arch_settings['num_heads']:
         raise KoviltError(
             f'image tower {name}: {heads} attention heads there and {tower.arch_settings["num_heads"]} here; set '
-            f'model.encoder.image_tower.arch.num_heads={heads}')
+            f'model.encoder.image_tower.arch.num_heads={heads}'
+        )
 
 
 def _unsaid(files: Files, layout: str) -> list[str]:

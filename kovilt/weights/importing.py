@@ -24,8 +24,8 @@ from .folder import answers_by_class, save_model_folder
 from .sources import PICTURE_POSITIONS, WORD_TABLES, WORDS, Source, Vocabulary, read_bert, read_source
 from .vocabulary import exchange_table
 
-_MAX_TEXT_LEN = 40                      # ViLT 4.1
-_LONG_OVER_SHORT = 1333 / 800           # of a picture's sides; ViLT's rule
+_MAX_TEXT_LEN = 40  # ViLT 4.1
+_LONG_OVER_SHORT = 1333 / 800  # of a picture's sides; ViLT's rule
 _NAMES_SHOWN = 16
 
 
@@ -109,7 +109,8 @@ def import_weights(
         missing = _names(fate.key for fate in fates if fate.word == 'new' and fate.key.startswith('encoder.'))
         raise KoviltError(
             f'{source}: gives {report.body_share:.1%} of the encoder, less than {MIN_BODY_SHARE:.0%}; missing: '
-            f'{missing}; --force imports it all the same')
+            f'{missing}; --force imports it all the same'
+        )
     if named is not None:
         model.answers = named
     short = image_size or found.short or encoder['image_size']
@@ -162,12 +163,16 @@ def _read_labels(file: Path) -> dict[str, str]:
 
 def _model_config(encoder: dict[str, Any], answers: list[str] | None, sizes: Mapping[str, Any]) -> dict[str, Any]:
     if answers is not None:
-        head = dict(type='VQAHead', num_answers=len(answers), loss='bce')   # what ViLT's answer heads are trained with
+        head = dict(type='VQAHead', num_answers=len(answers), loss='bce')  # what ViLT's answer heads are trained with
         return dict(type='ViLTForVQA', encoder=encoder, vqa_head=head)
     tokens = {key: sizes[key] for key in ('mask_token_id', 'special_token_ids')}
     return dict(
-        type='ViLTForPreTraining', encoder=encoder, mlm_head=dict(type='MLMHead', **tokens),
-        itm_head=dict(type='ITMHead'), wpa_head=dict(type='WPAHead'))
+        type='ViLTForPreTraining',
+        encoder=encoder,
+        mlm_head=dict(type='MLMHead', **tokens),
+        itm_head=dict(type='ITMHead'),
+        wpa_head=dict(type='WPAHead'),
+    )
 
 
 def _image_pipeline(short: int, patch_size: int) -> list[dict[str, Any]]:

@@ -27,18 +27,24 @@ from .hf import from_huggingface
 from .original import from_original
 
 WORDS = 'encoder.text.word_embed.weight'
-WORD_TABLES = (WORDS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')   # one row a token
+WORD_TABLES = (WORDS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')  # one row a token
 PICTURE_POSITIONS, TEXT_POSITIONS = 'encoder.image.pos_embed', 'encoder.text.pos_embed.weight'
 _WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 _TRAINERS = ('pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'sacred.', 'argparse.')
-_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')                         # of DistributedDataParallel, torch.compile
-_MOST = 65504.0                         # of float16; trained weights are far below, one flipped bit may be far above
-_COUNTS = ('position_ids', 'relative_position_index')                      # whole numbers that are no weights
-_MOST_PADDING = 127                     # rows: tables are padded to multiples of up to 128
-_HEAD_SIZE = 64                         # of every public ViT and ViLT
+_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # of DistributedDataParallel, torch.compile
+_MOST = 65504.0  # of float16; trained weights are far below, one flipped bit may be far above
+_COUNTS = ('position_ids', 'relative_position_index')  # whole numbers that are no weights
+_MOST_PADDING = 127  # rows: tables are padded to multiples of up to 128
+_HEAD_SIZE = 64  # of every public ViT and ViLT
 
 _VILT, _ORIGINAL, _VIT, _TIMM, _BERT, _KOVILT = (
-    'HuggingFace ViLT', 'original ViLT', 'HuggingFace ViT', 'timm ViT', 'HuggingFace BERT', 'kovilt')
+    'HuggingFace ViLT',
+    'original ViLT',
+    'HuggingFace ViT',
+    'timm ViT',
+    'HuggingFace BERT',
+    'kovilt',
+)
 _LAYOUTS = {
     _VILT: r'(vilt\.)?embeddings\.text_embeddings\.',
     _ORIGINAL: r'transformer\.(patch_embed|blocks)\.',
@@ -74,13 +80,27 @@ _RENAMED = {
 }
 # The same number in HuggingFace's config.json and in the original code's settings, by the name of ViLT's argument.
 _IN_CONFIG = dict(
-    hidden_size='hidden_size', num_layers='num_hidden_layers', num_heads='num_attention_heads',
-    mlp_size='intermediate_size', patch_size='patch_size', image_size='image_size', vocab_size='vocab_size',
-    max_text_len='max_position_embeddings', activation='hidden_act', drop_rate='hidden_dropout_prob',
-    norm_eps='layer_norm_eps', init_std='initializer_range')
+    hidden_size='hidden_size',
+    num_layers='num_hidden_layers',
+    num_heads='num_attention_heads',
+    mlp_size='intermediate_size',
+    patch_size='patch_size',
+    image_size='image_size',
+    vocab_size='vocab_size',
+    max_text_len='max_position_embeddings',
+    activation='hidden_act',
+    drop_rate='hidden_dropout_prob',
+    norm_eps='layer_norm_eps',
+    init_std='initializer_range',
+)
 _IN_SETTINGS = dict(
-    hidden_size='hidden_size', num_layers='num_layers', num_heads='num_heads', vocab_size='vocab_size',
-    max_text_len='max_text_len', drop_rate='drop_rate')
+    hidden_size='hidden_size',
+    num_layers='num_layers',
+    num_heads='num_heads',
+    vocab_size='vocab_size',
+    max_text_len='max_text_len',
+    drop_rate='drop_rate',
+)
 
 
 @dataclass(frozen=True)
@@ -101,10 +121,10 @@ class Source:
     name: str
     layout: str
     state: dict[str, Tensor]
-    encoder: dict[str, Any]              # arguments of `ViLT`; those of words only where there are words
-    pieces: dict[str, int]               # of its own tokenizer; empty where there is none
-    short: int | None                    # pixels of the shorter side of its pictures, where its files say so
-    labels: dict[str, str] | None        # answers by class, where its files say them
+    encoder: dict[str, Any]  # arguments of `ViLT`; those of words only where there are words
+    pieces: dict[str, int]  # of its own tokenizer; empty where there is none
+    short: int | None  # pixels of the shorter side of its pictures, where its files say so
+    labels: dict[str, str] | None  # answers by class, where its files say them
     sha256: str
     dropped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -120,8 +140,8 @@ class Files:
 
     path: Path
     state: dict[str, Tensor]
-    config: dict[str, Any]               # config.json; empty where there is none
-    sizes: dict[str, Any]                # what its settings say, by ViLT's names
+    config: dict[str, Any]  # config.json; empty where there is none
+    sizes: dict[str, Any]  # what its settings say, by ViLT's names
     labels: dict[str, str] | None
     processor: dict[str, Any]
     tokenizer: Path | None
@@ -154,12 +174,13 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
         state['encoder.modality_embed.weight'] = modality[:2]
         dropped['modality rows from 2 on'] = 'further pictures'
     if 'mlm_head.fc.weight' in state and 'mlm_head.decoder.weight' not in state and WORDS in state:
-        state['mlm_head.decoder.weight'] = state[WORDS]                    # HuggingFace ties them and saves one
+        state['mlm_head.decoder.weight'] = state[WORDS]  # HuggingFace ties them and saves one
     encoder = _encoder(state, files.sizes, num_heads, name)
     for key in ('image_mean', 'image_std'):
         if any(value != 0.5 for value in files.processor.get(key) or ()):
             raise KoviltError(
-                f'{name}: its {key} is {files.processor[key]}, but kovilt scales pictures to -1..1 (0.5); take another')
+                f'{name}: its {key} is {files.processor[key]}, but kovilt scales pictures to -1..1 (0.5); take another'
+            )
     own, notes, size = tokenizer or files.tokenizer, files.notes, files.processor.get('size')
     if WORDS in state and own is None:
         notes += ('its tokenizer is not known, so no word is kept; --source-tokenizer names it',)
@@ -169,7 +190,7 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
         state=state,
         encoder=encoder,
         pieces=_pieces(own, encoder['vocab_size']) if own and WORDS in state else {},
-        short=size.get('shortest_edge') if isinstance(size, dict) else size,       # older files: a number
+        short=size.get('shortest_edge') if isinstance(size, dict) else size,  # older files: a number
         labels=files.labels,
         sha256=files.sha256,
         dropped=dropped,
@@ -220,7 +241,8 @@ def read_files(path: Path) -> Files:
             raise KoviltError(f'{path}: it holds neither {" nor ".join(_WEIGHTS)}; name the file of weights')
         config, processor = (
             read_json(path / name) if (path / name).is_file() else {}
-            for name in ('config.json', 'preprocessor_config.json'))
+            for name in ('config.json', 'preprocessor_config.json')
+        )
         tokenizer = path if any((path / name).is_file() for name in ('tokenizer.json', 'vocab.txt')) else None
     content = load_checkpoint_file(file, blanked=_TRAINERS)
     state, notes = _plain_floats(content['state_dict'], file)
@@ -259,7 +281,7 @@ def _plain_floats(state: Mapping[str, Any], file: Path) -> tuple[dict[str, Tenso
             raise KoviltError(f'{file}: {key} is a {type(tensor).__name__}, not a tensor; save the state_dict alone')
         name = _WRAPPERS.sub('', key)
         if name in out:
-            raise KoviltError(f'{file}: two tensors are called {name}; which one is the model\'s?')
+            raise KoviltError(f"{file}: two tensors are called {name}; which one is the model's?")
         if not tensor.is_floating_point() and not name.endswith(_COUNTS):
             raise KoviltError(f'{file}: {key} holds {_type(tensor)}; quantised weights are not read')
         out[name] = tensor.float()
@@ -285,7 +307,7 @@ def _split_off(state: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tens
     """What is kept, and why each of the others is not."""
     patterns = dict(_DROPPED[layout])
     first = state.get('classifier.0.weight')
-    if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:   # an answer head is 2D x D
+    if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:  # an answer head is 2D x D
         patterns[r'classifier\.'] = 'head for several pictures (NLVR2)'
     dropped = {}
     for key in state:
@@ -328,7 +350,8 @@ def _encoder(
     if 3 * patch_size**2 != numbers or grid**2 != positions - 1:
         raise KoviltError(
             f'{source}: patches of {numbers} numbers and {positions} positions; kovilt has square RGB patches, '
-            'positions of a square grid, and one CLS')
+            'positions of a square grid, and one CLS'
+        )
     blocks = {int(number[1]) for key in state if (number := re.match(r'encoder\.blocks\.(\d+)\.', key))}
     found = dict(
         hidden_size=hidden_size,
@@ -342,7 +365,7 @@ def _encoder(
     for key, value in found.items():
         stated = said.get(key, value)
         if key == 'num_layers' and isinstance(stated, int):
-            found[key] = value = max(value, stated)              # blocks that are missing are counted as missing
+            found[key] = value = max(value, stated)  # blocks that are missing are counted as missing
         if stated != value:
             raise KoviltError(f'{source}: its settings say {key} {stated}, its tensors {value}; is the file whole?')
     heads = num_heads or said.get('num_heads') or hidden_size // _HEAD_SIZE
@@ -361,5 +384,6 @@ def _pieces(tokenizer: str | Path, rows: int) -> dict[str, int]:
     if not 0 <= rows - len(tokens) <= _MOST_PADDING:
         raise KoviltError(
             f'tokenizer {tokenizer}: {len(tokens):,} tokens, but the word table of the weights has {rows:,} rows; name '
-            'the tokenizer that they were trained with')
+            'the tokenizer that they were trained with'
+        )
     return tokens.get_vocab()

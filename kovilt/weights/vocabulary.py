@@ -31,7 +31,7 @@ def exchange_table(
     counts, left = [], dict(pieces)
     for number, donor in enumerate(donors):
         table = donor.tables[name]
-        if number:                                    # the first donor's rows stay as they are, bit for bit
+        if number:  # the first donor's rows stay as they are, bit for bit
             table = mean + (table - table.mean(dim=0)) * (spread / _spread(table).clamp(min=1e-12))
         shared = [piece for piece in left if piece in donor.pieces]
         out[[left.pop(piece) for piece in shared]] = table[[donor.pieces[piece] for piece in shared]]

@@ -22,8 +22,13 @@ QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?', '책�
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     return save_model_folder(
-        tiny_model(), tiny_tokenizer(), tmp_path_factory.mktemp('models') / 'vqa',
-        model_cfg=tiny_config(), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
+        tiny_model(),
+        tiny_tokenizer(),
+        tmp_path_factory.mktemp('models') / 'vqa',
+        model_cfg=tiny_config(),
+        image_pipeline=IMAGE_PIPELINE,
+        max_text_len=MAX_TEXT_LEN,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -37,9 +42,11 @@ def picture(seed, height=40, width=60):
 
 def close(ours, theirs):
     return all(
-        a['answer'] == b['answer'] and abs(a['score'] - b['score']) < 1e-5
+        a['answer'] == b['answer']
+        and abs(a['score'] - b['score']) < 1e-5
         and [row['answer'] for row in a['topk']] == [row['answer'] for row in b['topk']]
-        for a, b in zip(ours, theirs, strict=True))
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 def test_a_result_is_plain_and_its_scores_are_probabilities(ask):
@@ -95,14 +102,19 @@ def test_a_shared_picture_is_read_and_packed_once(ask, tmp_path, monkeypatch):
     monkeypatch.setattr(ask, '_collate', lambda samples: packed.append(collate(samples)) or packed[-1])
     ask([file, other, str(file), other, file, file], QUESTIONS[0])
     assert read == [0, 1]
-    assert [len(batch['grids']) for (batch,) in packed] == [1, 2]      # three times file, then file, other, other
+    assert [len(batch['grids']) for (batch,) in packed] == [1, 2]  # three times file, then file, other, other
 
 
 @pytest.fixture(scope='module')
 def prefix_folder(tmp_path_factory):
     return save_model_folder(
-        tiny_model(type='PrefixViLT'), tiny_tokenizer(), tmp_path_factory.mktemp('models') / 'prefix',
-        model_cfg=tiny_config(type='PrefixViLT'), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
+        tiny_model(type='PrefixViLT'),
+        tiny_tokenizer(),
+        tmp_path_factory.mktemp('models') / 'prefix',
+        model_cfg=tiny_config(type='PrefixViLT'),
+        image_pipeline=IMAGE_PIPELINE,
+        max_text_len=MAX_TEXT_LEN,
+    )
 
 
 def test_a_kept_picture_gives_the_very_answers_of_one_looked_at_again(prefix_folder, tmp_path):
@@ -114,9 +126,9 @@ def test_a_kept_picture_gives_the_very_answers_of_one_looked_at_again(prefix_fol
     expected = forgetful(pictures, questions)
     assert keen(pictures, questions) == expected and keen(pictures, questions) == expected
     assert forgetful(pictures, questions) == expected and len({result['score'] for result in expected}) == 6
-    for i in (1, 4):                                                # after other questions, too
+    for i in (1, 4):  # after other questions, too
         assert keen(pictures[i], questions[i]) == forgetful(pictures[i], questions[i])
-        assert close(keen(pictures[i], questions[i]), expected[i:i + 1])
+        assert close(keen(pictures[i], questions[i]), expected[i : i + 1])
 
 
 def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_path, monkeypatch):
@@ -129,24 +141,24 @@ def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_
     monkeypatch.setattr(encoder, 'embed_pictures', lambda p, g: encoded.append(g) or embed_pictures(p, g))
     first = ask(file, QUESTIONS)
     assert (len(read), len(encoded)) == (1, 1) and ask(str(file), QUESTIONS) == first
-    assert (len(read), len(encoded)) == (1, 1)                      # a file is not even decoded again
+    assert (len(read), len(encoded)) == (1, 1)  # a file is not even decoded again
     (tmp_path / 'again').mkdir()
     shutil.copy2(file, tmp_path / 'again' / 'other.png')
     assert ask(tmp_path / 'again' / 'other.png', QUESTIONS) == first
-    assert (len(read), len(encoded)) == (1, 1)                      # nor under another name
+    assert (len(read), len(encoded)) == (1, 1)  # nor under another name
     ask(picture(1), QUESTIONS[0])
     ask(picture(1), QUESTIONS[1])
-    assert (len(read), len(encoded)) == (3, 2)                      # an array is known by its pixels
+    assert (len(read), len(encoded)) == (3, 2)  # an array is known by its pixels
     before = file.stat()
     file.write_bytes(padded_jpeg(picture(9), len(file.read_bytes())))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
-    assert ask(file, QUESTIONS) != first and len(encoded) == 3      # another picture of the same name, size and time
+    assert ask(file, QUESTIONS) != first and len(encoded) == 3  # another picture of the same name, size and time
     ask(picture(1), QUESTIONS[0])
     assert len(encoded) == 3
     ask([picture(2), picture(3)], QUESTIONS[0])
     ask(picture(1), QUESTIONS[0])
-    assert len(encoded) == 6                                        # two pictures are kept, the oldest go
+    assert len(encoded) == 6  # two pictures are kept, the oldest go
 
 
 def padded_jpeg(pixels, size):
@@ -162,9 +174,9 @@ def test_what_is_kept_is_bounded(prefix_folder):
     for number in range(5):
         ask(picture(number), QUESTIONS[0])
     kept = [image['encoded'] for image in ask._kept._images.values()]
-    rows = 1 + 4 * 6                                                # 40 x 60 pixels, patches of 8
+    rows = 1 + 4 * 6  # 40 x 60 pixels, patches of 8
     held = sum(block.untyped_storage().nbytes() for encoded in kept for block in encoded.keys_values)
-    assert len(kept) == 3 and held == 3 * 2 * rows * 2 * 16 * 4     # pictures, blocks, rows, keys and values, D, bytes
+    assert len(kept) == 3 and held == 3 * 2 * rows * 2 * 16 * 4  # pictures, blocks, rows, keys and values, D, bytes
     assert all(encoded.states is None for encoded in kept)
     assert all(image['patches'].nbytes == 0 for image in ask._kept._images.values())
 
@@ -180,7 +192,7 @@ def test_int8_is_asked_for_and_says_nearly_the_same(folder, prefix_folder, kind)
         scores = {row['answer']: row['score'] for row in theirs['topk']}
         assert all(abs(row['score'] - scores[row['answer']]) < 0.03 for row in mine['topk'])
     assert ours != expected and ask(pictures, QUESTIONS) == ours
-    if kind == 'prefix':                                            # kept or looked at again: exact here, too
+    if kind == 'prefix':  # kept or looked at again: exact here, too
         assert VQAInferencer(place, device='cpu', precision='int8', kept_pictures=0)(pictures, QUESTIONS) == ours
 
 
@@ -296,16 +308,26 @@ def test_a_checkpoint_answers_as_its_model_folder(ask, tmp_path):
 
 def test_a_model_that_learned_without_pictures_ignores_them(tmp_path):
     folder = save_model_folder(
-        tiny_model(), tiny_tokenizer(), tmp_path / 'blind',
-        model_cfg=tiny_config(), image_pipeline=[dict(type='NoPicture')], max_text_len=MAX_TEXT_LEN)
+        tiny_model(),
+        tiny_tokenizer(),
+        tmp_path / 'blind',
+        model_cfg=tiny_config(),
+        image_pipeline=[dict(type='NoPicture')],
+        max_text_len=MAX_TEXT_LEN,
+    )
     first, second = VQAInferencer(folder, device='cpu')([picture(0), picture(1)], QUESTIONS[0])
     assert first['topk'] == second['topk']
 
 
 def test_a_step_that_nobody_registered_is_named(tmp_path):
     folder = save_model_folder(
-        tiny_model(), tiny_tokenizer(), tmp_path / 'vqa',
-        model_cfg=tiny_config(), image_pipeline=[dict(type='MyResize')], max_text_len=MAX_TEXT_LEN)
+        tiny_model(),
+        tiny_tokenizer(),
+        tmp_path / 'vqa',
+        model_cfg=tiny_config(),
+        image_pipeline=[dict(type='MyResize')],
+        max_text_len=MAX_TEXT_LEN,
+    )
     with pytest.raises(KoviltError, match='MyResize.* name the config that does') as caught:
         VQAInferencer(folder)
     assert '\n' not in str(caught.value)

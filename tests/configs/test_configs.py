@@ -26,8 +26,8 @@ SIZES = {'num_answers': 1000, 'vocab_size': 42_000, 'mask_token_id': 4, 'special
 @pytest.mark.parametrize('entry', ENTRIES, ids=str)
 def test_an_entry_is_right_and_its_model_is_built(entry):
     config = load_config(CONFIGS / entry)
-    check_config(config, SOURCES)                                                # where torch is not imported yet
-    assert Config.fromstring(config.pretty_text, '.py').model == config.model     # a checkpoint carries it as text
+    check_config(config, SOURCES)  # where torch is not imported yet
+    assert Config.fromstring(config.pretty_text, '.py').model == config.model  # a checkpoint carries it as text
     filled = fill_sizes(config.model.to_dict(), SIZES)
     name_tokens(filled, None)
     with torch.device('meta'):
@@ -36,8 +36,8 @@ def test_an_entry_is_right_and_its_model_is_built(entry):
     if 'rooms' not in entry.parts:
         encoder = config.model.encoder
         published = {'ViLT': 88_154_112, 'METER': 279_796_224}[encoder.type] + 768 * SIZES['vocab_size']
-        positions = (encoder.image_size // 16) ** 2 + 1 if encoder.type == 'METER' else 0        # those of its pictures
-        assert body == published + 768 * positions                               # the papers' base sizes
+        positions = (encoder.image_size // 16) ** 2 + 1 if encoder.type == 'METER' else 0  # those of its pictures
+        assert body == published + 768 * positions  # the papers' base sizes
     assert config.optim_wrapper.constructor == 'ViLTOptimWrapperConstructor'
 
 
@@ -59,11 +59,12 @@ def test_the_names_that_rooms_hides_most_are_those_it_draws():
     assert load_config(CONFIGS / 'rooms' / 'pretrain.py').model.mlm_head.content_words == list(KINDS)
 
 
-@pytest.mark.parametrize(('pretrain', 'vqa'), [
-    ('meter_pretrain_coco', 'meter_vqa_aihub'), ('rooms/meter_pretrain', 'rooms/meter_vqa')])
+@pytest.mark.parametrize(
+    ('pretrain', 'vqa'), [('meter_pretrain_coco', 'meter_vqa_aihub'), ('rooms/meter_pretrain', 'rooms/meter_vqa')]
+)
 def test_meters_configs_train_one_encoder(pretrain, vqa):
     first, second = (load_config(CONFIGS / f'{name}.py') for name in (pretrain, vqa))
-    drop = {'image_size': 0}                                                     # whose positions are resized
+    drop = {'image_size': 0}  # whose positions are resized
     assert first.model.encoder | drop == second.model.encoder | drop
     assert first.model.data_preprocessor == second.model.data_preprocessor
     for config in (first, second):
@@ -74,7 +75,7 @@ def test_meters_configs_train_one_encoder(pretrain, vqa):
 @pytest.mark.parametrize('entry', ENTRIES, ids=str)
 def test_an_entry_says_what_it_is_for(entry):
     words = ast.get_docstring(ast.parse((CONFIGS / entry).read_text(encoding='utf-8')))
-    assert f'configs/{entry}' in words                                           # its command
+    assert f'configs/{entry}' in words  # its command
     if entry.parent == Path('.'):
         assert all(part in words for part in ('Data:', 'Expected:', 'Time:', 'Command:'))
 
@@ -82,8 +83,11 @@ def test_an_entry_says_what_it_is_for(entry):
 @pytest.mark.parametrize('entry', [entry for entry in ENTRIES if entry.parts[0] == 'ablations'], ids=str)
 def test_an_ablation_changes_its_subject_and_nothing_else(entry):
     ours = Config.fromfile(CONFIGS / entry)
-    [base] = [node.value.value for node in ast.parse((CONFIGS / entry).read_text(encoding='utf-8')).body
-              if isinstance(node, ast.Assign) and node.targets[0].id == '_base_']
+    [base] = [
+        node.value.value
+        for node in ast.parse((CONFIGS / entry).read_text(encoding='utf-8')).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_'
+    ]
     theirs = Config.fromfile((CONFIGS / entry).parent / base)
     assert 1 <= sum(ours.get(key) != theirs.get(key) for key in {*ours, *theirs}) <= 2
 
@@ -91,7 +95,7 @@ def test_an_ablation_changes_its_subject_and_nothing_else(entry):
 def test_the_papers_numbers_stand():
     pretrain = load_config(CONFIGS / 'kovilt_pretrain_coco.py')
     heads = pretrain.model.mlm_head, pretrain.model.itm_head, pretrain.model.wpa_head
-    assert [head.loss_weight for head in heads] == [1.0, 1.0, 0.5]               # L = L1 + L2 + 0.5 L3
+    assert [head.loss_weight for head in heads] == [1.0, 1.0, 0.5]  # L = L1 + L2 + 0.5 L3
     assert (pretrain.model.mlm_head.mask_ratio, pretrain.model.mlm_head.whole_word) == (0.15, True)
     assert (pretrain.model.wpa_head.beta, pretrain.model.wpa_head.iterations) == (0.5, 50)
     meter = load_config(CONFIGS / 'meter_pretrain_coco.py')

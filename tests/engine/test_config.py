@@ -119,13 +119,13 @@ def test_a_wrong_file_is_named_with_its_line(said, tmp_path, text, message):
     with pytest.raises(KoviltError, match=message) as error:
         load_config(path)
     assert '\n' not in str(error.value)
-    of_others = 'mmpretrain' in text                                     # whose types are looked up among its classes
+    of_others = 'mmpretrain' in text  # whose types are looked up among its classes
     assert said == [None if of_others else str(error.value)] or not said and str(path) in str(error.value)
 
 
 def test_a_type_that_sources_cannot_judge_is_left_to_the_classes(said):
     for option in (
-        'optim_wrapper.optimizer.type=Adamm',                            # optimizers may be registered by anything
+        'optim_wrapper.optimizer.type=Adamm',  # optimizers may be registered by anything
         'custom_hooks=[{"type": "mmpretrain.EMAHok"}]',
     ):
         with pytest.raises(KoviltError, match='is called'):

@@ -38,8 +38,13 @@ def test_further_parts_learn_at_rates_of_their_own(model):
     groups = wrapper(model, dict(head_prefixes=['vqa_head'], head_lr_mult=50, lr_mults=mults)).optimizer.param_groups
     rates = {group['name']: group['lr'] / ADAMW['lr'] for group in groups}
     assert {name: round(rate) for name, rate in rates.items()} == {
-        'body.decay': 1, 'body.no_decay': 1, 'encoder.pooler.decay': 5, 'encoder.pooler.no_decay': 5,
-        'head.decay': 50, 'head.no_decay': 50}
+        'body.decay': 1,
+        'body.no_decay': 1,
+        'encoder.pooler.decay': 5,
+        'encoder.pooler.no_decay': 5,
+        'head.decay': 50,
+        'head.no_decay': 50,
+    }
     assert sum(len(group['params']) for group in groups) == len(list(model.parameters()))
     with pytest.raises(KoviltError, match="lr_mults: no parameter .* starts with 'encoder.poler' .did you mean"):
         wrapper(model, dict(lr_mults={'encoder.poler': 5.0}))
@@ -95,10 +100,10 @@ def test_words_of_a_config_become_tokens():
     model = dict(mlm_head=dict(content_words=['소파', '의자']), encoder=dict(hidden_size=8))
     name_tokens(model, tokenizer)
     assert model['mlm_head']['content_words'] == sorted(tokenizer.convert_tokens_to_ids(['소파', '의자']))
-    name_tokens(model, tokenizer)                                   # numbers stay what they are
+    name_tokens(model, tokenizer)  # numbers stay what they are
     assert len(model['mlm_head']['content_words']) == 2
     known = dict(mlm_head=dict(content_words=['냉장고', '책']))
-    name_tokens(known, tokenizer)                                   # what it does not know is left out
+    name_tokens(known, tokenizer)  # what it does not know is left out
     assert known['mlm_head']['content_words'] == tokenizer.convert_tokens_to_ids(['책'])
     untold = dict(mlm_head=dict(content_words=['소파']))
     name_tokens(untold, None)

@@ -165,7 +165,7 @@ def test_weights_of_another_kind_of_encoder_start_a_training_aloud_and_serve_not
         runner.train()
     said = [record.getMessage() for record in caplog.records if 'PrefixViLT' in record.getMessage()]
     assert len(said) == 1 and 'iter_1.pth: its encoder is a ViLT, this one a PrefixViLT' in said[0]
-    (again,) = Path(runner.work_dir).glob('iter_1.pth')                # and the way back
+    (again,) = Path(runner.work_dir).glob('iter_1.pth')  # and the way back
     for checkpoint, options, message in (
         (trained, prefix, 'its encoder is a ViLT, this one a PrefixViLT'),
         (again, joint, 'its encoder is a PrefixViLT, this one a ViLT'),

@@ -21,7 +21,7 @@ def loaded() -> LoadedParts:
 
 def registered(loaded: LoadedParts, registry: Registry) -> dict[str, object]:
     """What kovilt and MMEngine have registered; not what other tests, or mmpretrain for them, may have."""
-    loaded.find('nothing', registry)                                     # kovilt's parts register themselves
+    loaded.find('nothing', registry)  # kovilt's parts register themselves
     known = {**registry.root.module_dict, **registry.module_dict}
     return {
         name: kind
@@ -57,7 +57,7 @@ def test_registered_parts_are_found_with_their_signatures(loaded, registry):
 @pytest.mark.parametrize('registry', REGISTRIES.values(), ids=REGISTRIES)
 def test_a_name_is_called_unknown_only_where_all_names_are_known(loaded, registry):
     names = SOURCES.instead_of('Nobody', registry)
-    if registry in (registries.OPTIMIZERS, registries.MODEL_WRAPPERS):   # MMEngine fills them in loops
+    if registry in (registries.OPTIMIZERS, registries.MODEL_WRAPPERS):  # MMEngine fills them in loops
         assert names is None
     else:
         assert set(names) == set(registered(loaded, registry)) == SOURCES.names(registry)
@@ -175,7 +175,7 @@ def test_sources_of_any_kind_are_read_right_or_not_at_all(tmp_path, monkeypatch,
     assert known == dict.fromkeys(whole, True) | dict.fromkeys(in_part, False)
     assert SOURCES.at('kinds_of_classes.parts', 'Diamond').signature.names == ('left', 'right', 'a', 'b', 'c')
     assert set(SOURCES.at('kinds_of_classes.parts', 'Posed').signature.types) == {'second', 'third', 'fourth'}
-    assert not SOURCES.at('kinds_of_classes.parts', 'Checked').signature.types   # Python gives none, either
+    assert not SOURCES.at('kinds_of_classes.parts', 'Checked').signature.types  # Python gives none, either
     assert SOURCES.at('kinds_of_classes', 'Renamed').name == 'Kind'
     for place in (('kinds_of_classes', 'Kind'), ('kinds_of_classes.none', 'X'), ('threading', 'Thread')):
         assert SOURCES.at(*place) is None

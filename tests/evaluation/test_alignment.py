@@ -18,11 +18,11 @@ NAMES = {'책', '책상', '개', '의자', '시계', '창문'}
     [
         ('책상 위에 책이 있다.', [(0, '책상'), (2, '책')]),
         ('책상은 의자보다 크다', [(0, '책상'), (1, '의자')]),
-        ('책꽂이와 시계탑', []),                                 # nouns of their own
-        ('의자에서는 창문까지', [(0, '의자'), (1, '창문')]),      # stacked particles
+        ('책꽂이와 시계탑', []),  # nouns of their own
+        ('의자에서는 창문까지', [(0, '의자'), (1, '창문')]),  # stacked particles
         ('이것은 시계예요? 시계입니다.', [(1, '시계'), (2, '시계')]),
         ('의자들이 많다', [(0, '의자')]),
-        ('의자 두 개가 있고 개가 잔다', [(0, '의자'), (4, '개')]),   # the first 개 counts chairs
+        ('의자 두 개가 있고 개가 잔다', [(0, '의자'), (4, '개')]),  # the first 개 counts chairs
         ('몇 개의 의자', [(2, '의자')]),
         ('"책"', [(0, '책')]),
         ('', []),
@@ -44,7 +44,7 @@ def test_patches_inside_scale_with_the_picture():
 def test_the_pieces_of_a_word_add_up():
     """Neither piece alone points at patch 1, together they do."""
     plan = np.array([[0.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0.4, 0.5, 0], [0, 0, 0, 0]])
-    boxes = {'의자': np.array([[0.5, 0.0, 1.0, 0.5]])}   # patch 1 of a grid of 2 x 2
+    boxes = {'의자': np.array([[0.5, 0.0, 1.0, 0.5]])}  # patch 1 of a grid of 2 x 2
     (look,) = looks(plan, np.array([-1, 0, 0, -1]), (2, 2), '의자가', boxes, NAMES)
     assert (look.name, look.patch, look.inside.tolist()) == ('의자', 1, [False, True, False, False])
     assert looks(plan, np.array([-1, 0, 1, -1]), (2, 2), '의자가 있다', boxes, NAMES)[0].patch == 0
@@ -100,9 +100,16 @@ def boxes_file(tmp_path, *lines):
 
 
 ROOM = json.dumps(
-    dict(file='a.jpg', coco_file='val2014/b.jpg', width=200, height=100,
-         objects=[dict(name='의자', color='빨간색', box=[0, 0, 100, 50]),
-                  dict(name='의자', color='파란색', box=[0, 50, 100, 100])]),
+    dict(
+        file='a.jpg',
+        coco_file='val2014/b.jpg',
+        width=200,
+        height=100,
+        objects=[
+            dict(name='의자', color='빨간색', box=[0, 0, 100, 50]),
+            dict(name='의자', color='파란색', box=[0, 50, 100, 100]),
+        ],
+    ),
     ensure_ascii=False,
 )
 

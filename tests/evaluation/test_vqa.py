@@ -77,8 +77,8 @@ def test_baselines_come_from_training():
     meta = dict(answers=['빨간색', '네', '아니요'], answer_counts=[3, 10, 9])
     rows = [(0, '네', '아니요', ''), (1, '네', '네', ''), (2, '빨간색', '빨간색', ''), (3, '보라색', '네', '')]
     scores = evaluate(rows, meta=meta)
-    assert scores['majority_accuracy'] == 50      # 네 in two of four
-    assert scores['coverage'] == scores['ceiling'] == 75   # 보라색 is no answer of the model
+    assert scores['majority_accuracy'] == 50  # 네 in two of four
+    assert scores['coverage'] == scores['ceiling'] == 75  # 보라색 is no answer of the model
     assert scores['accuracy'] == 50 and scores['answerable_accuracy'] == pytest.approx(200 / 3)
 
 

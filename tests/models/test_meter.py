@@ -1,4 +1,5 @@
 """METER whole: its published size and cost, the batch contract, its two tasks, and a run from its config."""
+
 from __future__ import annotations
 
 import json
@@ -24,23 +25,40 @@ from tests.support.tiny_models import ANSWERS
 from tests.support.tiny_rooms import CONFIGS, tiny_rooms
 
 ENCODER = dict(
-    type='METER', image_size=32, vocab_size=40, max_text_len=12, hidden_size=16, num_layers=2, num_heads=2,
+    type='METER',
+    image_size=32,
+    vocab_size=40,
+    max_text_len=12,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
     init_std=0.2,
     image_tower=dict(
-        type='mmpretrain.VisionTransformer', patch_size=8, out_type='raw', pre_norm=True,
-        arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
-    text_tower=dict(type='TextTower', hidden_size=16, num_layers=1, num_heads=2))
+        type='mmpretrain.VisionTransformer',
+        patch_size=8,
+        out_type='raw',
+        pre_norm=True,
+        arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32),
+    ),
+    text_tower=dict(type='TextTower', hidden_size=16, num_layers=1, num_heads=2),
+)
 PREPROCESSOR = dict(type='METERPreprocessor', mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))
 SWIN = dict(
-    type='mmpretrain.SwinTransformer', patch_size=4, window_size=2,
-    arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]), out_indices=(1,))
+    type='mmpretrain.SwinTransformer',
+    patch_size=4,
+    window_size=2,
+    arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]),
+    out_indices=(1,),
+)
 
 
 def tiny_meter(kind: str = 'METERForVQA', **encoder):
     heads = dict(vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
     if kind == 'METERForPreTraining':
-        heads = dict(itm_head=dict(type='ITMHead'),
-                     mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]))
+        heads = dict(
+            itm_head=dict(type='ITMHead'),
+            mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
+        )
     torch.manual_seed(0)
     model = MODELS.build(dict(type=kind, encoder=ENCODER | encoder, data_preprocessor=PREPROCESSOR, **heads)).eval()
     model.answers = ANSWERS
@@ -56,12 +74,17 @@ def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
     text_mask = torch.arange(width) < torch.tensor(lengths)[:, None]
     inside = (torch.arange(width) > 0) & (torch.arange(width) < torch.tensor(lengths)[:, None] - 1)
     return dict(
-        pixels=pictures, patches=torch.from_numpy(np.concatenate([one['patches'] for one in cut])),
-        grids=torch.tensor([one['grid'] for one in cut]), image_id=torch.arange(len(cut)) + 10,
-        image_index=torch.arange(rows) // 2, text_mask=text_mask,
+        pixels=pictures,
+        patches=torch.from_numpy(np.concatenate([one['patches'] for one in cut])),
+        grids=torch.tensor([one['grid'] for one in cut]),
+        image_id=torch.arange(len(cut)) + 10,
+        image_index=torch.arange(rows) // 2,
+        text_mask=text_mask,
         input_ids=torch.randint(5, 40, (rows, width), generator=generator) * text_mask,
         word_ids=torch.arange(width).expand(rows, -1).masked_fill(~inside, -1),
-        sample_seed=torch.arange(rows) * 77, label=torch.arange(rows) % len(ANSWERS))
+        sample_seed=torch.arange(rows) * 77,
+        label=torch.arange(rows) % len(ANSWERS),
+    )
 
 
 @pytest.fixture(scope='module')
@@ -87,22 +110,29 @@ def test_it_has_the_published_number_of_parameters(published):
 def test_it_costs_the_published_number_of_operations(published):
     d, words, states = 768, 50, (576 // 16) ** 2 + 1
 
-    def layer(n: int, other: int) -> int:                                # self-attention, cross-attention, MLP
+    def layer(n: int, other: int) -> int:  # self-attention, cross-attention, MLP
         return 4 * n * d**2 + 2 * n**2 * d + 2 * (n + other) * d**2 + 2 * n * other * d + 8 * n * d**2
 
     expected = dict(
         image=11 * (12 * states * d**2 + 2 * states**2 * d) + (states - 1) * 3 * 16**2 * d,
         text=12 * (12 * words * d**2 + 2 * words**2 * d),
-        fusion=6 * (layer(words, states) + layer(states, words)))
+        fusion=6 * (layer(words, states) + layer(states, words)),
+    )
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         encoder = published.encoder
-        published.vqa_head(encoder.pool(*encoder(                        # all states, as the published code computes
-            pictures=encoder.embed_pictures(torch.zeros(1, 3, 576, 576)), read='all',
-            input_ids=torch.zeros(1, words, dtype=torch.int64), text_mask=torch.ones(1, words, dtype=torch.bool),
-            image_index=torch.zeros(1, dtype=torch.int64))))
+        published.vqa_head(
+            encoder.pool(
+                *encoder(  # all states, as the published code computes
+                    pictures=encoder.embed_pictures(torch.zeros(1, 3, 576, 576)),
+                    read='all',
+                    input_ids=torch.zeros(1, words, dtype=torch.int64),
+                    text_mask=torch.ones(1, words, dtype=torch.bool),
+                    image_index=torch.zeros(1, dtype=torch.int64),
+                )
+            )
+        )
     counts = {name: sum(ops.values()) / 2 for name, ops in counter.get_flop_counts().items()}
-    parts = dict(
-        image=counts['VisionTransformer'], text=counts['METER.text_tower'], fusion=counts['METER.cross_modal'])
+    parts = dict(image=counts['VisionTransformer'], text=counts['METER.text_tower'], fusion=counts['METER.cross_modal'])
     for name, count in expected.items():
         assert parts[name] == pytest.approx(count, rel=0.01), name
     assert counts['Global'] / 1e9 == pytest.approx(228.3, rel=0.01)
@@ -126,11 +156,15 @@ def test_a_picture_is_looked_at_once_and_neither_padding_nor_neighbours_matter()
     for row, length in enumerate(batch['text_mask'].sum(dim=1).tolist()):
         picture = row // 2
         alone = dict(
-            patches=batch['patches'][16 * picture:16 * picture + 16], grids=batch['grids'][:1],
-            image_index=torch.tensor([0]), input_ids=batch['input_ids'][row:row + 1, :length],
-            text_mask=batch['text_mask'][row:row + 1, :length])
+            patches=batch['patches'][16 * picture : 16 * picture + 16],
+            grids=batch['grids'][:1],
+            image_index=torch.tensor([0]),
+            input_ids=batch['input_ids'][row : row + 1, :length],
+            text_mask=batch['text_mask'][row : row + 1, :length],
+        )
         torch.testing.assert_close(
-            model.scores(model.data_preprocessor(alone)), together[row:row + 1], rtol=1e-4, atol=1e-5)
+            model.scores(model.data_preprocessor(alone)), together[row : row + 1], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize('kind', ['METERForVQA', 'METERForPreTraining'])
@@ -145,15 +179,15 @@ def test_every_parameter_learns_also_in_bfloat16(kind, tower):
         torch.testing.assert_close(losses[name].float(), exact[name], rtol=0.1, atol=0.1)
     model.parse_losses(losses)[0].backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert without == []                                                 # on which several processes would stop
+    assert without == []  # on which several processes would stop
     idle = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
-    assert [name for name in idle if 'key' not in name] == []            # a key's bias shifts no softmax
+    assert [name for name in idle if 'key' not in name] == []  # a key's bias shifts no softmax
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_in_bfloat16_a_cpu_attends_by_plain_products(precision):
     model, seen = tiny_meter().train(), set()
-    model.encoder.cross_modal.text_blocks[0].attn.drop_rate = 0.0        # dropping alone makes torch take them
+    model.encoder.cross_modal.text_blocks[0].attn.drop_rate = 0.0  # dropping alone makes torch take them
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -197,8 +231,9 @@ def test_what_does_not_fit_is_named():
 
 
 def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
-    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-                 max_position_embeddings=12)
+    sizes = dict(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_position_embeddings=12
+    )
     public = BertModel(BertConfig(vocab_size=40, **sizes))
     public.save_pretrained(tmp_path / 'bert')
     BertModel(BertConfig(vocab_size=50, **sizes)).save_pretrained(tmp_path / 'wider')
@@ -221,13 +256,14 @@ def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
 @pytest.fixture(scope='module')
 def rooms(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('KOVILT_ROOMS', '')                 # which tiny_rooms sets: restored for the tests that follow
+        patch.setenv('KOVILT_ROOMS', '')  # which tiny_rooms sets: restored for the tests that follow
         yield tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, dev_images=2)
 
 
 def tiny_run(folder: Path, name: str, side: int, more: str = ''):
     """A runner for configs/rooms/`name`.py with a small model, and its work folder."""
-    (folder / f'{name}.py').write_text(f"""
+    (folder / f'{name}.py').write_text(
+        f"""
 _base_ = {str(CONFIGS / 'rooms' / f'{name}.py')!r}
 images = [dict(type='LoadPicture'), dict(type='CropSquare', side={side}), dict(type='Patchify', patch_size=16)]
 model = dict(encoder=dict(
@@ -239,7 +275,9 @@ val_dataloader = dict(num_workers=0, dataset=dict(image_pipeline=images))
 train_cfg = dict(max_iters=2, val_interval=2)
 default_hooks = dict(checkpoint=dict(interval=2))
 {more}
-""", encoding='utf-8')
+""",
+        encoding='utf-8',
+    )
     config = load_config(folder / f'{name}.py')
     config.work_dir = str(folder / name)
     return RUNNERS.build(config), folder / name
@@ -253,10 +291,13 @@ def test_tiny_ones_pre_train_and_answer_by_their_configs(rooms, tmp_path):
     assert all(math.isfinite(watched[name]) for name in ('mlm_loss', 'mlm_accuracy', 'itm_loss', 'itm_accuracy'))
 
     second, work = tiny_run(
-        tmp_path, 'meter_vqa', side=48,                  # larger pictures than those of its pre-training
+        tmp_path,
+        'meter_vqa',
+        side=48,  # larger pictures than those of its pre-training
         more=f"""load_from = {str(work / 'iter_2.pth')!r}
 train_dataloader['dataset']['answers'] = dict(min_count=1)
-optim_wrapper = dict(optimizer=dict(lr=0.0))""")
+optim_wrapper = dict(optimizer=dict(lr=0.0))""",
+    )
     second.train()
     theirs, ours = first.model.state_dict(), second.model.state_dict()
     changed = [name for name in ours if name.startswith('encoder') and not torch.equal(ours[name], theirs[name])]

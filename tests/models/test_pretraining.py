@@ -1,4 +1,5 @@
 """The two passes of pre-training."""
+
 import pytest
 import torch
 
@@ -98,7 +99,7 @@ def test_matching_may_take_every_nth_pair_alone():
     model(batch, mode='loss')
     [(image_index, image_id, sample_seed)] = seen
     assert torch.equal(image_index, batch['image_index'][::4]) and torch.equal(sample_seed, batch['sample_seed'][::4])
-    assert torch.equal(image_id, batch['image_id'])            # partners still come from the whole batch
+    assert torch.equal(image_id, batch['image_id'])  # partners still come from the whole batch
     with pytest.raises(ValueError, match='matching_every 0 is less than 1'):
         MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=0))
 

@@ -1,4 +1,5 @@
 """A step over micro-batches is the step over the batch, and a rank without pictures still takes part."""
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -15,11 +16,15 @@ def make_batch(rows: int, seed: int = 0) -> dict:
     word_ids = torch.tensor([-1, 0, 0, 1, 2, -1]).repeat(rows, 1)
     return dict(
         patches=torch.randint(0, 256, (20 * pictures, 3 * 64), generator=generator, dtype=torch.uint8),
-        grids=torch.tensor([[4, 5]] * pictures).reshape(-1, 2), image_index=torch.arange(rows) // 2,
+        grids=torch.tensor([[4, 5]] * pictures).reshape(-1, 2),
+        image_index=torch.arange(rows) // 2,
         image_id=torch.arange(pictures) + 10,
-        input_ids=torch.randint(5, 20, (rows, LENGTH), generator=generator), word_ids=word_ids,
-        text_mask=torch.ones(rows, LENGTH, dtype=torch.bool), sample_seed=torch.arange(rows) * 77,
-        label=torch.randint(-1, 5, (rows,), generator=generator))
+        input_ids=torch.randint(5, 20, (rows, LENGTH), generator=generator),
+        word_ids=word_ids,
+        text_mask=torch.ones(rows, LENGTH, dtype=torch.bool),
+        sample_seed=torch.arange(rows) * 77,
+        label=torch.randint(-1, 5, (rows,), generator=generator),
+    )
 
 
 def cut(batch: dict, parts: int) -> list[dict]:
@@ -27,16 +32,20 @@ def cut(batch: dict, parts: int) -> list[dict]:
     rows, pictures = len(batch['input_ids']) // parts, len(batch['grids']) // parts
     per_row = ('input_ids', 'word_ids', 'text_mask', 'sample_seed', 'label')
     return [
-        dict({key: batch[key][i * rows:(i + 1) * rows] for key in per_row},
-             patches=batch['patches'][i * pictures * 20:(i + 1) * pictures * 20],
-             grids=batch['grids'][:pictures], image_index=torch.arange(rows) // 2,
-             image_id=batch['image_id'][i * pictures:(i + 1) * pictures])
-        for i in range(parts)]
+        dict(
+            {key: batch[key][i * rows : (i + 1) * rows] for key in per_row},
+            patches=batch['patches'][i * pictures * 20 : (i + 1) * pictures * 20],
+            grids=batch['grids'][:pictures],
+            image_index=torch.arange(rows) // 2,
+            image_id=batch['image_id'][i * pictures : (i + 1) * pictures],
+        )
+        for i in range(parts)
+    ]
 
 
 def train(parts: int, steps: int = 3) -> tuple[list[torch.Tensor], list[dict]]:
     torch.manual_seed(0)
-    model = tiny_model()                                    # in evaluation mode: no dropout
+    model = tiny_model()  # in evaluation mode: no dropout
     optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1.0))
     logs = [model.train_step(cut(make_batch(16, seed=step), parts), optim_wrapper) for step in range(steps)]
     return [parameter.detach() for parameter in model.parameters()], logs

@@ -1,4 +1,5 @@
 """Answers of the fine-tuned model."""
+
 import torch
 
 from tests.models.test_steps import make_batch
@@ -14,7 +15,7 @@ def test_predictions_are_softmax_probabilities_best_first():
         assert abs(prediction['score'] - float(row.max())) < 1e-6
         listed = [best['score'] for best in prediction['topk']]
         assert listed == sorted(listed, reverse=True)
-        assert abs(sum(listed) - 1) < 1e-5                                      # there are five answers, all are listed
+        assert abs(sum(listed) - 1) < 1e-5  # there are five answers, all are listed
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
 """A small encoder and a batch in kovilt's contract."""
+
 import pytest
 import torch
 
@@ -12,8 +13,17 @@ IMAGE_INDEX = (0, 0, 1, 1, 2, 2)
 @pytest.fixture
 def vilt() -> ViLT:
     torch.manual_seed(0)
-    return ViLT(hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8,
-                image_size=32, drop_rate=0.1, init_std=0.2).eval()
+    return ViLT(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        vocab_size=40,
+        max_text_len=12,
+        patch_size=8,
+        image_size=32,
+        drop_rate=0.1,
+        init_std=0.2,
+    ).eval()
 
 
 @pytest.fixture
@@ -28,6 +38,11 @@ def batch() -> dict:
     grids = torch.tensor(GRIDS)
     return dict(
         patches=torch.rand(int(grids.prod(dim=1).sum()), 3 * 64, generator=generator) * 2 - 1,
-        grids=grids, image_index=torch.tensor(IMAGE_INDEX), image_id=torch.tensor([70, 80, 90]),
+        grids=grids,
+        image_index=torch.tensor(IMAGE_INDEX),
+        image_id=torch.tensor([70, 80, 90]),
         input_ids=torch.randint(5, 40, (6, 9), generator=generator) * text_mask,
-        text_mask=text_mask, word_ids=word_ids, sample_seed=torch.arange(6) * 1000)
+        text_mask=text_mask,
+        word_ids=word_ids,
+        sample_seed=torch.arange(6) * 1000,
+    )

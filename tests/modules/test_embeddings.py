@@ -1,4 +1,5 @@
 """Where a picture's position table starts."""
+
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ def test_neighbours_look_alike_and_no_two_places_look_the_same():
     distance = (codes - codes[2, 3]).norm(dim=-1)
     assert distance[2, 3] == 0 and (distance.flatten().sort().values[1:] > 0.1).all()
     assert distance[2, 4] < distance[2, 5] and distance[3, 3] < distance[4, 3] < distance[5, 3]
-    torch.testing.assert_close(codes.norm(dim=-1), torch.full((6, 6), 4.0))            # sin^2 + cos^2 for 16 rates
+    torch.testing.assert_close(codes.norm(dim=-1), torch.full((6, 6), 4.0))  # sin^2 + cos^2 for 16 rates
 
 
 def test_the_table_starts_as_asked():

@@ -1,4 +1,5 @@
 """int8 layers: within half a step of each number, row by row, and exact where they say so."""
+
 import pytest
 import torch
 from torch import nn
@@ -16,10 +17,10 @@ def linear() -> nn.Linear:
 @torch.no_grad()
 def test_the_error_is_at_most_that_of_rounding(linear):
     """x w - x' w' = x (w - w') + (x - x') w', where a rounded number is half a step away at most."""
-    x = torch.randn(9, 37) * torch.logspace(-3, 3, 9)[:, None]            # rows of very different sizes
+    x = torch.randn(9, 37) * torch.logspace(-3, 3, 9)[:, None]  # rows of very different sizes
     layer = Int8Linear(linear)
-    half_x = x.abs().amax(dim=1, keepdim=True) / 254                       # (R, 1)
-    half_w = linear.weight.abs().amax(dim=1) / 254                         # (N,)
+    half_x = x.abs().amax(dim=1, keepdim=True) / 254  # (R, 1)
+    half_w = linear.weight.abs().amax(dim=1) / 254  # (N,)
     written = (layer.weight.float() * layer.scale[:, None]).abs().sum(dim=1)
     bound = x.abs().sum(dim=1, keepdim=True) * half_w + half_x * written
     error = (layer(x) - linear(x)).abs()
@@ -42,7 +43,7 @@ def test_rows_of_zeros_and_no_rows(linear):
     assert torch.equal(layer(torch.zeros(2, 37)), linear.bias.expand(2, 11))
     assert layer(torch.zeros(0, 37)).shape == (0, 11)
     no_bias = nn.Linear(37, 11, bias=False)
-    no_bias.weight.data[3] = 0                                             # an output that nothing reaches
+    no_bias.weight.data[3] = 0  # an output that nothing reaches
     assert (Int8Linear(no_bias)(torch.randn(4, 37))[:, 3] == 0).all()
 
 
@@ -52,17 +53,24 @@ def test_an_encoder_in_int8_says_nearly_the_same(vilt, batch, kind):
     """Of states whose spread is 1 (they are normalised), within 0.03 on average."""
     encoder = vilt
     if kind == 'prefix':
-        encoder = PrefixViLT(hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8,
-                             image_size=32).eval()
+        encoder = PrefixViLT(
+            hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32
+        ).eval()
         encoder.load_state_dict(vilt.state_dict())
 
     def states(read: str) -> torch.Tensor:
         pictures = encoder.embed_pictures(batch['patches'], batch['grids'])
-        return encoder(input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures,
-                       grids=batch['grids'], image_index=batch['image_index'], read=read)
+        return encoder(
+            input_ids=batch['input_ids'],
+            text_mask=batch['text_mask'],
+            pictures=pictures,
+            grids=batch['grids'],
+            image_index=batch['image_index'],
+            read=read,
+        )
 
     expected = states('all')
-    assert make_int8(encoder.blocks) == 8 and make_int8(encoder.image) == 1 and make_int8(encoder) == 1   # the pooler
+    assert make_int8(encoder.blocks) == 8 and make_int8(encoder.image) == 1 and make_int8(encoder) == 1  # the pooler
     ours = states('all')
     difference = (ours.rows - expected.rows).abs()
     assert 0 < difference.mean() < 0.03 and difference.max() < 0.3

@@ -1,4 +1,5 @@
 """Co-attention against torch's own attention, and what must not change a pair's states."""
+
 from __future__ import annotations
 
 import pytest
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from kovilt.modules.meter import CoAttentionBlock, CrossModal, PostNormAttention
 
 B, L, N, D = 3, 5, 7, 16
-SIZES = dict(text_size=12, picture_size=20, hidden_size=D, num_layers=2, num_heads=4, mlp_ratio=2.0, drop_rate=0.1,
-             init_std=0.2)
+SIZES = dict(
+    text_size=12, picture_size=20, hidden_size=D, num_layers=2, num_heads=4, mlp_ratio=2.0, drop_rate=0.1, init_std=0.2
+)
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def fusion() -> CrossModal:
     fusion = CrossModal(**SIZES, picture_pool='first').eval()
     with torch.no_grad():
         for parameter in fusion.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.1)           # no bias is zero, no norm is one
+            parameter.add_(torch.randn(parameter.shape) * 0.1)  # no bias is zero, no norm is one
     return fusion
 
 
@@ -103,7 +105,7 @@ def test_the_poolers_read_the_first_states_or_the_mean_of_the_picture(fusion):
 
 def test_only_training_drops(fusion, pairs):
     text, text_mask, states = pairs
-    run = lambda: fusion.pool(*fusion(text, text_mask, fusion.embed_pictures(states)))   # noqa: E731
+    run = lambda: fusion.pool(*fusion(text, text_mask, fusion.embed_pictures(states)))  # noqa: E731
     assert torch.equal(run(), run())
     fusion.train()
     assert not torch.equal(run(), run())

@@ -1,4 +1,5 @@
 """The packed layout puts every word and patch where the states are later looked for."""
+
 import torch
 
 from kovilt.modules.packing import Packing, rounded
@@ -10,18 +11,23 @@ def make_packing() -> Packing:
 
 def test_every_pair_finds_its_own_words_and_picture():
     packing = make_packing()
-    words = torch.cat([torch.tensor([10.0 * pair + place for place in range(length)])
-                       for pair, length in enumerate([3, 5, 3, 4])])
-    in_packed_order = torch.tensor([10.0 * pair + place for pair, place in
-                                    zip(packing.word_pair.tolist(), packing.word_position.tolist(), strict=True)])
+    words = torch.cat(
+        [torch.tensor([10.0 * pair + place for place in range(length)]) for pair, length in enumerate([3, 5, 3, 4])]
+    )
+    in_packed_order = torch.tensor(
+        [
+            10.0 * pair + place
+            for pair, place in zip(packing.word_pair.tolist(), packing.word_position.tolist(), strict=True)
+        ]
+    )
     assert sorted(in_packed_order.tolist()) == sorted(words.tolist())
-    pictures = torch.cat([100 + torch.arange(7.0), 200 + torch.arange(3.0)])           # CLS first
+    pictures = torch.cat([100 + torch.arange(7.0), 200 + torch.arange(3.0)])  # CLS first
     packed = torch.cat([in_packed_order, pictures])[packing.source]
     for pair, (length, image) in enumerate(zip([3, 5, 3, 4], [0, 1, 1, 0], strict=True)):
         start, count = int(packing.starts[pair]), [7, 3][image]
         words_of_pair = [10 * pair + place for place in range(length)]
         expected = words_of_pair + [100 * (image + 1) + place for place in range(count)]
-        assert packed[start:start + length + count].tolist() == expected
+        assert packed[start : start + length + count].tolist() == expected
 
 
 def test_runs_cover_all_pairs_without_padding():
@@ -45,7 +51,7 @@ def test_grids_point_at_words_and_patches_and_mask_the_rest():
     assert mask.sum(dim=1).tolist() == [6, 2, 2, 6]
     assert index[1, :2].tolist() == [int(packing.starts[1]) + 5 + 1, int(packing.starts[1]) + 5 + 2]
     assert packing.word_grid(5)[0, :3].tolist() == [int(packing.starts[0]) + place for place in range(3)]
-    last = len(packing.source) - 1                            # what lies beyond means nothing, but can be looked up
+    last = len(packing.source) - 1  # what lies beyond means nothing, but can be looked up
     assert 0 <= int(index.min()) and int(index.max()) <= last and int(packing.word_grid(50).max()) <= last
 
 
@@ -56,8 +62,13 @@ def test_few_sizes_occur_after_rounding():
 
 
 def test_a_rectangle_holds_every_row_once_and_leads_back():
-    packing = Packing(torch.tensor([3, 5, 3, 4]), torch.tensor([6, 2]), torch.tensor([0, 1, 1, 0]),
-                      torch.device('cpu'), round_rows=True)
+    packing = Packing(
+        torch.tensor([3, 5, 3, 4]),
+        torch.tensor([6, 2]),
+        torch.tensor([0, 1, 1, 0]),
+        torch.device('cpu'),
+        round_rows=True,
+    )
     for read, rows in (('all', 35), ('words', 15), ('pooled', 4)):
         index, inside, back = packing.rectangle(read)
         assert index[inside.flatten()].tolist() == list(range(rows)) and len(inside) == 4

@@ -1,4 +1,5 @@
 """The picture prefix: what a picture is does not depend on its questions, and questions see what ViLT's blocks make."""
+
 import pytest
 import torch
 from torch import nn
@@ -12,8 +13,16 @@ from kovilt.modules.vilt import ViLTStates
 @pytest.fixture
 def encoder(vilt) -> PrefixViLT:
     """With the very weights of the joint encoder."""
-    ours = PrefixViLT(hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8,
-                      image_size=32, drop_rate=0.1).eval()
+    ours = PrefixViLT(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        vocab_size=40,
+        max_text_len=12,
+        patch_size=8,
+        image_size=32,
+        drop_rate=0.1,
+    ).eval()
     ours.load_state_dict(vilt.state_dict())
     return ours
 
@@ -21,16 +30,28 @@ def encoder(vilt) -> PrefixViLT:
 def encode(encoder: ViLT, batch: dict, read: str = 'all', pictures=None, inner_block=None) -> ViLTStates:
     if pictures is None:
         pictures = encoder.embed_pictures(batch['patches'], batch['grids'])
-    return encoder(input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-                   image_index=batch['image_index'], read=read, inner_block=inner_block)
+    return encoder(
+        input_ids=batch['input_ids'],
+        text_mask=batch['text_mask'],
+        pictures=pictures,
+        grids=batch['grids'],
+        image_index=batch['image_index'],
+        read=read,
+        inner_block=inner_block,
+    )
 
 
 def part(batch: dict, pairs: list[int]) -> dict:
     """The batch of these pairs, with the pictures that they speak about and no others."""
     images, index = batch['image_index'][pairs].unique(return_inverse=True)
     pieces = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
-    return dict(patches=torch.cat([pieces[image] for image in images]), grids=batch['grids'][images],
-                image_index=index, input_ids=batch['input_ids'][pairs], text_mask=batch['text_mask'][pairs])
+    return dict(
+        patches=torch.cat([pieces[image] for image in images]),
+        grids=batch['grids'][images],
+        image_index=index,
+        input_ids=batch['input_ids'][pairs],
+        text_mask=batch['text_mask'][pairs],
+    )
 
 
 def dense(vilt: ViLT, batch: dict, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +62,7 @@ def dense(vilt: ViLT, batch: dict, pair: int) -> tuple[torch.Tensor, torch.Tenso
     seen = ViLT.embed_pictures(vilt, alone['patches'], alone['grids'])
     x = torch.cat([vilt.embed_words(alone['input_ids'], packing), seen])[None]
     hidden = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
-    hidden[words:, :words] = True                                   # for torch: True = may not be looked at
+    hidden[words:, :words] = True  # for torch: True = may not be looked at
     states = []
     for block in vilt.blocks:
         mha = nn.MultiheadAttention(32, 4, batch_first=True)
@@ -73,9 +94,13 @@ def test_padding_batching_and_sharing_change_nothing(encoder, batch):
     pooled = encoder.pool(encode(encoder, batch, 'pooled'))
     for pairs in ([0], [3], [4, 5], [5, 0, 2, 1]):
         torch.testing.assert_close(
-            encoder.pool(encode(encoder, part(batch, pairs), 'pooled')), pooled[pairs], rtol=0, atol=1e-5)
-    padded = dict(batch, input_ids=nn.functional.pad(batch['input_ids'], (0, 3)),
-                  text_mask=nn.functional.pad(batch['text_mask'], (0, 3)))
+            encoder.pool(encode(encoder, part(batch, pairs), 'pooled')), pooled[pairs], rtol=0, atol=1e-5
+        )
+    padded = dict(
+        batch,
+        input_ids=nn.functional.pad(batch['input_ids'], (0, 3)),
+        text_mask=nn.functional.pad(batch['text_mask'], (0, 3)),
+    )
     torch.testing.assert_close(encoder.pool(encode(encoder, padded, 'pooled')), pooled, rtol=0, atol=1e-5)
 
 
@@ -90,10 +115,10 @@ def test_reading_less_and_the_rectangle_of_bfloat16_give_the_same(encoder, batch
     for states in (words, encode(encoder, batch, 'pooled'), encode(encoder, batch)):
         torch.testing.assert_close(states.first(), whole.first(), rtol=0, atol=1e-5)
     kept = whole.rows[whole.packing.rows('words')]
-    torch.testing.assert_close(words.rows[:len(kept)], kept, rtol=0, atol=1e-5)
+    torch.testing.assert_close(words.rows[: len(kept)], kept, rtol=0, atol=1e-5)
     again = encode(encoder, batch, inner_block=1)
     for ours, theirs in ((again.rows, whole.rows), (again.inner, whole.inner)):
-        torch.testing.assert_close(ours[:len(theirs)], theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours[: len(theirs)], theirs, rtol=0, atol=1e-5)
     torch.testing.assert_close(again.words(9), whole.rows[grid], rtol=0, atol=1e-5)
 
 
@@ -106,7 +131,8 @@ def test_gradients_of_a_shared_picture_are_the_sum_of_its_questions(encoder, bat
 
     together, *alone = (
         gradients(encoder.pool(encode(encoder, part(batch, pairs), 'pooled')).square().sum())
-        for pairs in ([*range(6)], [0], [1], [2], [3], [4], [5]))
+        for pairs in ([*range(6)], [0], [1], [2], [3], [4], [5])
+    )
     for shared, *single in zip(together, *alone, strict=True):
         torch.testing.assert_close(shared, sum(single), rtol=1e-4, atol=1e-5)
 

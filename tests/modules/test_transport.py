@@ -1,4 +1,5 @@
 """Transport against POT's exact earth mover's distance."""
+
 import numpy as np
 import pytest
 import torch

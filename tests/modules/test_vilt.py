@@ -1,4 +1,5 @@
 """The encoder: sizes of the paper, and states that no neighbour in the batch can change."""
+
 import copy
 
 import pytest
@@ -12,8 +13,14 @@ from kovilt.modules.vilt import ViLTStates
 
 def encode(vilt: ViLT, batch: dict, read: str = 'all') -> ViLTStates:
     pictures = vilt.embed_pictures(batch['patches'], batch['grids'])
-    return vilt(input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-                image_index=batch['image_index'], read=read)
+    return vilt(
+        input_ids=batch['input_ids'],
+        text_mask=batch['text_mask'],
+        pictures=pictures,
+        grids=batch['grids'],
+        image_index=batch['image_index'],
+        read=read,
+    )
 
 
 def alone(batch: dict, pair: int) -> dict:
@@ -21,16 +28,27 @@ def alone(batch: dict, pair: int) -> dict:
     image, length = int(batch['image_index'][pair]), int(batch['text_mask'][pair].sum())
     counts = batch['grids'].prod(dim=1)
     start = int(counts[:image].sum())
-    return dict(patches=batch['patches'][start:start + counts[image]], grids=batch['grids'][image:image + 1],
-                image_index=torch.tensor([0]), input_ids=batch['input_ids'][pair:pair + 1, :length],
-                text_mask=batch['text_mask'][pair:pair + 1, :length])
+    return dict(
+        patches=batch['patches'][start : start + counts[image]],
+        grids=batch['grids'][image : image + 1],
+        image_index=torch.tensor([0]),
+        input_ids=batch['input_ids'][pair : pair + 1, :length],
+        text_mask=batch['text_mask'][pair : pair + 1, :length],
+    )
 
 
 @pytest.mark.parametrize('vocab_size', [1000, 42_000])
 def test_base_size_has_the_parameters_of_the_paper(vocab_size):
     with torch.device('meta'):
-        vilt = ViLT(hidden_size=768, num_layers=12, num_heads=12, vocab_size=vocab_size, max_text_len=40,
-                    patch_size=32, image_size=384)
+        vilt = ViLT(
+            hidden_size=768,
+            num_layers=12,
+            num_heads=12,
+            vocab_size=vocab_size,
+            max_text_len=40,
+            patch_size=32,
+            image_size=384,
+        )
     assert sum(parameter.numel() for parameter in vilt.parameters()) == 88_154_112 + 768 * vocab_size
 
 
@@ -39,15 +57,18 @@ def test_a_pair_alone_and_in_a_batch_have_the_same_states(vilt, batch):
     for pair in range(6):
         single = encode(vilt, alone(batch, pair))
         start = int(together.packing.starts[pair])
-        torch.testing.assert_close(together.rows[start:start + len(single.rows)], single.rows, rtol=0, atol=1e-5)
+        torch.testing.assert_close(together.rows[start : start + len(single.rows)], single.rows, rtol=0, atol=1e-5)
         torch.testing.assert_close(vilt.pool(together)[pair], vilt.pool(single)[0], rtol=0, atol=1e-5)
 
 
 def test_more_padding_and_another_order_change_nothing(vilt, batch):
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    padded = dict(batch, image_index=batch['image_index'][order],
-                  input_ids=nn.functional.pad(batch['input_ids'][order], (0, 3)),
-                  text_mask=nn.functional.pad(batch['text_mask'][order], (0, 3)))
+    padded = dict(
+        batch,
+        image_index=batch['image_index'][order],
+        input_ids=nn.functional.pad(batch['input_ids'][order], (0, 3)),
+        text_mask=nn.functional.pad(batch['text_mask'][order], (0, 3)),
+    )
     expected = vilt.pool(encode(vilt, batch))[order]
     torch.testing.assert_close(vilt.pool(encode(vilt, padded)), expected, rtol=0, atol=1e-5)
 
@@ -63,9 +84,10 @@ def test_reading_less_gives_the_same_values(vilt, batch):
 @pytest.mark.parametrize('read', ['all', 'words', 'pooled'])
 def test_the_padded_rectangle_of_bfloat16_is_the_same_attention(vilt, batch, read, monkeypatch):
     """Taken in float32, with added rows too, so that nothing but the path differs: states and gradients."""
+
     def states_and_gradients() -> list[torch.Tensor]:
         states = encode(vilt, batch, read)
-        rows = states.rows[:len(states.packing.word_pair)] if read == 'words' else states.first()
+        rows = states.rows[: len(states.packing.word_pair)] if read == 'words' else states.first()
         return [rows, *torch.autograd.grad(rows.square().sum(), list(vilt.blocks.parameters()))]
 
     expected = states_and_gradients()
@@ -97,7 +119,7 @@ def test_reading_less_gives_the_same_gradients(vilt, batch):
 
 def trained(vilt: ViLT, batch: dict) -> list[torch.Tensor]:
     """The pooled states of a training pass, and the gradients of what came to them."""
-    torch.manual_seed(0)                                       # of dropout
+    torch.manual_seed(0)  # of dropout
     vilt.train().zero_grad(set_to_none=True)
     pooled = vilt.pool(encode(vilt, batch, 'pooled'))
     pooled.square().sum().backward()
@@ -127,14 +149,14 @@ def test_checkpointing_changes_what_is_kept_and_nothing_else(kind, vilt, batch):
 def test_compiled_rows_are_the_same_also_in_a_copy(kind, vilt, batch):
     vilt = of_kind(kind, vilt)
     for block in vilt.blocks:
-        block.dropout.p = block.mlp.dropout.p = 0.0            # drawn in another order when compiled
+        block.dropout.p = block.mlp.dropout.p = 0.0  # drawn in another order when compiled
     plain = trained(vilt, batch)
     vilt.compile_rows({'backend': 'eager'})
     compiled = trained(vilt, batch)
     other = copy.deepcopy(vilt)
     with torch.no_grad():
         for parameter in vilt.parameters():
-            parameter.zero_()                                  # the copy computes with its own
+            parameter.zero_()  # the copy computes with its own
     for ours in (compiled, trained(other, batch)):
         for a, b in zip(plain, ours, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -156,7 +178,7 @@ def test_agrees_with_a_plain_padded_formulation(vilt, batch):
     seen = torch.cat([vilt.image.cls_token + vilt.image.pos_embed[:1], seen])
     x = torch.cat([text.norm(words) + vilt.modality_embed.weight[0], seen + vilt.modality_embed.weight[1]])[None]
     padding = torch.zeros(1, x.shape[1], dtype=torch.bool)
-    padding[0, length:9] = True                                     # words padded to 9: masked as keys
+    padding[0, length:9] = True  # words padded to 9: masked as keys
     for block in vilt.blocks:
         attention = nn.MultiheadAttention(32, 4, batch_first=True)
         attention.in_proj_weight, attention.in_proj_bias = block.attn.qkv.weight, block.attn.qkv.bias
@@ -166,7 +188,7 @@ def test_agrees_with_a_plain_padded_formulation(vilt, batch):
         x = x + block.mlp.fc2(nn.functional.gelu(block.mlp.fc1(block.norm2(x))))
     expected = vilt.norm(x)[0, ~padding[0]]
     start = int(states.packing.starts[pair])
-    torch.testing.assert_close(states.rows[start:start + len(expected)], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(states.rows[start : start + len(expected)], expected, rtol=0, atol=1e-5)
 
 
 def test_positions_are_interpolated_as_torch_does(vilt):
@@ -202,13 +224,17 @@ def test_too_long_a_text_is_refused_with_its_length(vilt, batch):
         encode(vilt, longer)
 
 
-@pytest.mark.parametrize('sizes, message', [
-    (dict(hidden_size=30), 'hidden_size 30 is not a multiple of num_heads 4'),
-    (dict(image_size=33), 'image_size 33 is not a multiple of patch_size 8'),
-    (dict(activation='tanh'), "activation 'tanh'"),
-])
+@pytest.mark.parametrize(
+    'sizes, message',
+    [
+        (dict(hidden_size=30), 'hidden_size 30 is not a multiple of num_heads 4'),
+        (dict(image_size=33), 'image_size 33 is not a multiple of patch_size 8'),
+        (dict(activation='tanh'), "activation 'tanh'"),
+    ],
+)
 def test_sizes_that_do_not_fit_are_named(sizes, message):
     fitting = dict(
-        hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+        hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32
+    )
     with pytest.raises(ValueError, match=message):
         ViLT(**(fitting | sizes))

@@ -29,8 +29,15 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
 def tiny_encoder() -> dict[str, Any]:
     return dict(
-        type='ViLT', hidden_size=16, num_layers=2, num_heads=2, vocab_size=len(WORDS) + 5, max_text_len=MAX_TEXT_LEN,
-        patch_size=8, image_size=32, init_std=0.2,
+        type='ViLT',
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        vocab_size=len(WORDS) + 5,
+        max_text_len=MAX_TEXT_LEN,
+        patch_size=8,
+        image_size=32,
+        init_std=0.2,
     )
 
 
@@ -40,9 +47,11 @@ def tiny_config(kind: str = 'ViLTForVQA', **encoder: Any) -> dict[str, Any]:
         head = dict(type='VQAHead', num_answers=len(ANSWERS))
         return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=head)
     return dict(
-        type=kind, encoder=tiny_encoder() | encoder,
+        type=kind,
+        encoder=tiny_encoder() | encoder,
         mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
-        itm_head=dict(type='ITMHead'), wpa_head=dict(type='WPAHead'),
+        itm_head=dict(type='ITMHead'),
+        wpa_head=dict(type='WPAHead'),
     )
 
 
@@ -67,20 +76,25 @@ def tiny_pairs() -> tuple[dict[str, Any], dict[str, Any]]:
     generator = torch.Generator().manual_seed(1)
     pictures = [
         torch.randint(0, 256, (3, 8 * rows, 8 * columns), generator=generator, dtype=torch.uint8)
-        for rows, columns in grids]
+        for rows, columns in grids
+    ]
     patches = [
-        pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3 * 8 * 8) for pixels in pictures]
+        pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3 * 8 * 8) for pixels in pictures
+    ]
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
     ours = dict(
-        patches=torch.cat(patches), grids=torch.tensor(grids), image_index=torch.tensor([0, 1]), input_ids=ids,
-        text_mask=ids != 0)
+        patches=torch.cat(patches),
+        grids=torch.tensor(grids),
+        image_index=torch.tensor([0, 1]),
+        input_ids=ids,
+        text_mask=ids != 0,
+    )
     pixel_values, pixel_mask = torch.zeros(2, 3, 24, 40), torch.zeros(2, 24, 40, dtype=torch.int64)
     for number, pixels in enumerate(pictures):
         rows, columns = pixels.shape[1:]
         pixel_values[number, :, :rows, :columns] = pixels.float() / 127.5 - 1
         pixel_mask[number, :rows, :columns] = 1
-    theirs = dict(
-        input_ids=ids, attention_mask=(ids != 0).long(), pixel_values=pixel_values, pixel_mask=pixel_mask)
+    theirs = dict(input_ids=ids, attention_mask=(ids != 0).long(), pixel_values=pixel_values, pixel_mask=pixel_mask)
     return ours, theirs
 
 
@@ -107,14 +121,23 @@ def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
     tokenizer.save_pretrained(out / 'tokenizer')
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(out / 'tokenizer'), max_text_len=MAX_TEXT_LEN)]
     config = tiny_config(kind)
-    config['encoder']['vocab_size'] = None                # "from the data", as configs say it
+    config['encoder']['vocab_size'] = None  # "from the data", as configs say it
     dataset = dict(type='AIHubLivingVQA', data_root='gone', image_pipeline=IMAGE_PIPELINE, text_pipeline=text_pipeline)
     sizes, known = tokenizer_sizes(tokenizer), {}
     if kind == 'ViLTForVQA':
         config['vqa_head']['num_answers'] = None
         sizes['num_answers'], known = len(ANSWERS), dict(answers=ANSWERS, answer_counts=[5, 4, 3, 2, 1])
-    meta = dict(
-        model_type=kind, epoch=1, iter=10, seed=0, data_sizes=sizes, dataset_meta=known,
-        cfg=Config(dict(model=config, val_dataloader=dict(batch_size=2, dataset=dataset), amp=None)).pretty_text) | meta
+    meta = (
+        dict(
+            model_type=kind,
+            epoch=1,
+            iter=10,
+            seed=0,
+            data_sizes=sizes,
+            dataset_meta=known,
+            cfg=Config(dict(model=config, val_dataloader=dict(batch_size=2, dataset=dataset), amp=None)).pretty_text,
+        )
+        | meta
+    )
     write_checkpoint(dict(state_dict=model.state_dict(), meta=meta), out / 'epoch_1.pth')
     return out / 'epoch_1.pth'

@@ -10,8 +10,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from tools.benchmark import against_hf
 
 TOOL = 'benchmark/against_hf.py'
-SMALL = ('--width', 64, '--layers', 2, '--vocabulary', 50, '--answers', 9, '--rounds', 1, '--batches', 2, 3,
-         '--train-batches', 2)
+SMALL = (
+    '--width',
+    64,
+    '--layers',
+    2,
+    '--vocabulary',
+    50,
+    '--answers',
+    9,
+    '--rounds',
+    1,
+    '--batches',
+    2,
+    3,
+    '--train-batches',
+    2,
+)
 
 
 def test_both_sides_compute_the_same_and_every_number_is_kept(call, tmp_path):
@@ -57,8 +72,13 @@ def test_a_plain_vilt_computes_the_last_block_whole():
             pictures = model.encoder.embed_pictures(batch['patches'], batch['grids'])
             with FlopCounterMode(display=False) as counter:
                 model.encoder(
-                    input_ids=batch['input_ids'], text_mask=batch['text_mask'], pictures=pictures, grids=batch['grids'],
-                    image_index=batch['image_index'], read=read)
+                    input_ids=batch['input_ids'],
+                    text_mask=batch['text_mask'],
+                    pictures=pictures,
+                    grids=batch['grids'],
+                    image_index=batch['image_index'],
+                    read=read,
+                )
             counted.append(counter.get_total_flops())
     ours, plain = (against_hf.flops(model, work, training=False, plain=plain) for plain in (False, True))
     assert plain - ours == counted[1] - counted[0]

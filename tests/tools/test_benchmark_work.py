@@ -19,7 +19,7 @@ def test_operations_are_those_that_torch_counts(kind):
     batch = work.make_batch([(3, 4), (2, 5)], [7, 20, 5, 11, 9, 9], chance, pixels=192)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as all_products, torch.no_grad():
         model.scores(model.data_preprocessor(batch))
-    with FlopCounterMode(display=False) as tables:                # of positions: nothing at base size, so left out
+    with FlopCounterMode(display=False) as tables:  # of positions: nothing at base size, so left out
         for grid in set(map(tuple, batch['grids'].tolist())):
             model.encoder.image.positions(*grid)
     assert work.forward_flops(model, batch) == all_products.get_total_flops() - tables.get_total_flops()
@@ -47,7 +47,7 @@ def test_a_batch_shares_questions_out_evenly():
 def test_each_way_is_done_once_a_round_and_ratios_are_of_rounds():
     done = []
     taken = rounds.time_in_turn({name: lambda n=name: done.append(n) for name in 'ab'}, rounds=3, warm_ups=1)
-    assert len(done) == 8 and all(set(done[i:i + 2]) == {'a', 'b'} for i in range(0, 8, 2))
+    assert len(done) == 8 and all(set(done[i : i + 2]) == {'a', 'b'} for i in range(0, 8, 2))
     assert {name: len(times) for name, times in taken.items()} == {'a': 3, 'b': 3}
     assert rounds.ratio([2.0, 30.0, 4.0], [1.0, 10.0, 4.0]) == 2.0
 

@@ -45,7 +45,7 @@ RIGHT_A, RIGHT_B = [True, False, False, True] * 10, [True, True, False, False, T
 
 def test_what_is_printed_and_written(tmp_path, monkeypatch, capsys):
     a = write(tmp_path / 'a.jsonl', rows(RIGHT_A, tolerant=[True] * 40))
-    b = write(tmp_path / 'b.jsonl', rows(RIGHT_B)[::-1])   # the order of lines means nothing
+    b = write(tmp_path / 'b.jsonl', rows(RIGHT_B)[::-1])  # the order of lines means nothing
     assert run(monkeypatch, a, b, '--json', tmp_path / 'out.json') == 0
     found = json.loads((tmp_path / 'out.json').read_text(encoding='utf-8'))
     assert (found['questions'], found['pictures']) == (40, 10)
@@ -54,7 +54,7 @@ def test_what_is_printed_and_written(tmp_path, monkeypatch, capsys):
     assert (found['only_a'], found['only_b']) == (10, 15) and found['mcnemar_p'] == pytest.approx(0.424, abs=1e-3)
     low, high = found['difference_interval']
     assert low < 12.5 < high
-    assert list(found['types']) == ['색', '개수']   # the most frequent first
+    assert list(found['types']) == ['색', '개수']  # the most frequent first
     assert sum(part['questions'] * part['difference'] for part in found['types'].values()) == pytest.approx(500)
     said = ' '.join(capsys.readouterr().out.split())
     assert f'all 40 50.00 62.50 +12.50 {low:+.2f} to {high:+.2f}' in said

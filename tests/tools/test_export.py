@@ -44,7 +44,8 @@ def test_transformers_alone_gives_every_answer_of_a_trained_model(rooms, tmp_pat
     assert call('test.py', config, work / 'iter_3.pth', '--out', out)[0] == 0
     assert call('weights/export.py', work, tmp_path / 'model')[0] == 0
     done = subprocess.run(
-        [sys.executable, '-c', PLAIN, rooms / 'vqa', tmp_path / 'model'], cwd=tmp_path, capture_output=True, text=True)
+        [sys.executable, '-c', PLAIN, rooms / 'vqa', tmp_path / 'model'], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
     rows = [json.loads(line) for line in out.read_text(encoding='utf-8').splitlines()]

@@ -21,19 +21,30 @@ SPEC.loader.exec_module(tool)
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Runs the tool in this process; returns exit code, stdout, stderr."""
+
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', ['import_weights.py', *map(str, arguments)])
         code = run_cli(lambda: tool.main(tool.parse_args()))
         return code, *capsys.readouterr()
+
     return call
 
 
 @pytest.fixture(scope='module')
 def vilt(tmp_path_factory):
     folder = tmp_path_factory.mktemp('there') / 'vilt'
-    model = ViltModel(ViltConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
-        vocab_size=len(WORDS) + 5, max_position_embeddings=MAX_TEXT_LEN))
+    model = ViltModel(
+        ViltConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=32,
+            patch_size=8,
+            vocab_size=len(WORDS) + 5,
+            max_position_embeddings=MAX_TEXT_LEN,
+        )
+    )
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder

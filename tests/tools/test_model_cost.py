@@ -13,8 +13,16 @@ def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path
     config = tiny_config(tmp_path / 'tiny.py', steps=1)
     words = ['--batches', 2, '--rounds', 3, '--out', tmp_path / 'cost.json']
     code, said, error = call(
-        'benchmark/model_cost.py', '--model', 'small', config, '--model', 'deep', config, 'model.encoder.num_layers=3',
-        *words)
+        'benchmark/model_cost.py',
+        '--model',
+        'small',
+        config,
+        '--model',
+        'deep',
+        config,
+        'model.encoder.num_layers=3',
+        *words,
+    )
     assert code == 0 and 'questions/s' in said, error
     models = json.loads((tmp_path / 'cost.json').read_text(encoding='utf-8'))['models']
     small, deep = models['small'], models['deep']

@@ -34,8 +34,7 @@ def files(tmp_path_factory):
 def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, tmp_path):
     model, picture = files
     folder = export_checkpoint(model, tmp_path / 'model')
-    done = start(
-        folder, picture, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
+    done = start(folder, picture, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
     assert done.returncode == 0, done.stderr
     expected = VQAInferencer(model, device='cpu')(picture, QUESTIONS, topk=2)
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
@@ -75,10 +74,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
 
 
 @pytest.mark.parametrize(
-    'tool', ['predict.py', 'weights/export.py', 'weights/import_weights.py', 'analysis/alignment.py'])
+    'tool', ['predict.py', 'weights/export.py', 'weights/import_weights.py', 'analysis/alignment.py']
+)
 def test_help_is_instant(tool):
     times = []
-    for _ in range(4):                             # the first start writes compiled files
+    for _ in range(4):  # the first start writes compiled files
         begin = time.perf_counter()
         done = start('--help', tool=tool)
         times.append(time.perf_counter() - begin)

@@ -25,7 +25,10 @@ def test_it_prints_both_tables_and_the_second_question(tiny, capsys):
     lines = capsys.readouterr().out.splitlines()
     for work_, rows in (('training', 2), ('answering', 2)):
         start = next(i for i, line in enumerate(lines) if line.startswith(f'| {work_}: questions a picture'))
-        assert [line.split('|')[1:3] for line in lines[start + 2:start + 2 + rows]] == [[' 1 ', ' 4 '], [' 3 ', ' 1 ']]
+        assert [line.split('|')[1:3] for line in lines[start + 2 : start + 2 + rows]] == [
+            [' 1 ', ' 4 '],
+            [' 3 ', ' 1 '],
+        ]
     assert any(line.startswith('an update of all parameters') for line in lines)
     assert lines[-1].startswith('VQAInferencer, PrefixViLT') and 'the next' in lines[-1]
 

@@ -75,8 +75,10 @@ def finished(tmp_path):
         (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
     folder = tmp_path / 'vqa_test'
     folder.mkdir()
-    (folder / 'metrics.json').write_text(json.dumps({'metrics': metrics | dict.fromkeys(
-        ('accuracy', 'accuracy/색', 'accuracy/개수'), 80.0)}), encoding='utf-8')
+    (folder / 'metrics.json').write_text(
+        json.dumps({'metrics': metrics | dict.fromkeys(('accuracy', 'accuracy/색', 'accuracy/개수'), 80.0)}),
+        encoding='utf-8',
+    )
     rows = [prediction(i, '색' if i % 2 else '개수', i % 3 > 0, str(tmp_path / 'a.jpg')) for i in range(20)]
     lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
     (folder / 'predictions.jsonl').write_text(lines, encoding='utf-8')

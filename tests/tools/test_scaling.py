@@ -34,7 +34,7 @@ def test_every_sweep_has_a_table_and_its_panels(tiny, tmp_path, capsys):
 def test_a_law_finds_its_own_numbers():
     law = scaling.Law.through([1, 2, 4, 8], [5, 7, 11, 19])
     assert (law.fixed, law.price) == pytest.approx((3, 2)) and law(10) == pytest.approx(23)
-    assert scaling.Law.through([1, 2, 4], [0.5, 1.5, 3.5]).fixed == 0       # a negative fixed cost is none
+    assert scaling.Law.through([1, 2, 4], [0.5, 1.5, 3.5]).fixed == 0  # a negative fixed cost is none
 
 
 def test_memory_that_a_step_takes_is_seen(tiny):
@@ -42,7 +42,7 @@ def test_memory_that_a_step_takes_is_seen(tiny):
         return lambda: bytearray(size)
 
     size = 1 << 26
-    freed = [bytearray(100_000) for _ in range(2 * size // 100_000)]       # small enough for malloc to keep, once freed
+    freed = [bytearray(100_000) for _ in range(2 * size // 100_000)]  # small enough for malloc to keep, once freed
     del freed[:-1]
     few, many = (scaling._peak(run(times * size), 'cpu') for times in (1, 2))
     assert few > 0.95 * size and 0.9 * size < many - few < 1.1 * size

@@ -31,7 +31,11 @@ def test_help_and_mistakes_in_configs_need_no_torch(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith('KOVILT_')}
     done = subprocess.run(
         [sys.executable, '-c', RUN_ALL, json.dumps(calls)],
-        cwd=startup.ROOT, env=environment, capture_output=True, text=True)
+        cwd=startup.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [name for name, *_ in found] == list(calls)
@@ -54,8 +58,10 @@ def test_beside_each_stands_what_it_takes_beyond_torch_in_the_same_round(monkeyp
         assert rounds == 3 and timed[startup.TORCH] == ['-c', 'import torch']
         assert timed['a first answer'][:3] == ['tools/predict.py', '/model', '/room.jpg']
         torch = [startup.Taken(cpu, 2 * cpu) for cpu in (1.0, 2.0, 6.0)]
-        return {name: torch if name == startup.TORCH else [startup.Taken(c + 0.5, w - 1) for c, w in torch]
-                for name in timed}
+        return {
+            name: torch if name == startup.TORCH else [startup.Taken(c + 0.5, w - 1) for c, w in torch]
+            for name in timed
+        }
 
     monkeypatch.setattr(startup, 'time_processes', time_processes)
     startup.main(startup.parse_args(['--rounds', '3', '--model', '/model', '--picture', '/room.jpg']))

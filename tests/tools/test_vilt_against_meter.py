@@ -30,15 +30,16 @@ def test_it_measures_all_models_on_as_many_questions(call, tmp_path):
     models = json.loads((tmp_path / 'ratio.json').read_text())['models']
     assert code == 0
     assert [(one['kind'], one['questions']) for one in models] == [
-        (kind, questions) for kind in ('ViLT', 'METER', 'METER') for questions in (1, 2)]
+        (kind, questions) for kind in ('ViLT', 'METER', 'METER') for questions in (1, 2)
+    ]
     assert sum(line.startswith(('| ViLT |', '| METER |')) for line in out.splitlines()) == 6
     for one in models:
         assert one['batch'] == 4 and len(one['rates']) == 2 and min(one['rates']) > 0
         assert one['epoch_hours'] == pytest.approx(ROWS / one['samples_per_second'] / 3600)
         assert one['parameters'] > 1e6 and one['attention']
     flop = [one['forward_gflop'] for one in models]
-    assert flop[2] < flop[4] and flop[3] < flop[5]                  # larger pictures cost more
-    assert flop[3] < flop[2] and flop[5] < flop[4]                  # whose tower looks once for two questions
+    assert flop[2] < flop[4] and flop[3] < flop[5]  # larger pictures cost more
+    assert flop[3] < flop[2] and flop[5] < flop[4]  # whose tower looks once for two questions
 
 
 def test_the_ratio_is_that_of_the_rounds():
@@ -57,11 +58,15 @@ def test_pictures_keep_vilts_rule_and_its_loader_packs_them():
     assert trainer.seconds([batch]) > 0
 
 
-@pytest.mark.parametrize(('rates', 'best'), [
-    ({8: 100, 16: 100, 32: 90, 64: 300, 128: None}, 64),  # a flat step is not the end
-    ({8: 100, 16: 150, 32: 140, 64: None}, 16),
-    ({8: 100, 16: None}, 8),                             # does not fit
-    ({8: 100, 16: 150, 32: 200, 64: 300, 128: None}, 64)])
+@pytest.mark.parametrize(
+    ('rates', 'best'),
+    [
+        ({8: 100, 16: 100, 32: 90, 64: 300, 128: None}, 64),  # a flat step is not the end
+        ({8: 100, 16: 150, 32: 140, 64: None}, 16),
+        ({8: 100, 16: None}, 8),  # does not fit
+        ({8: 100, 16: 150, 32: 200, 64: 300, 128: None}, 64),
+    ],
+)
 def test_the_batch_is_the_fastest_that_fits(monkeypatch, rates, best):
     trainer = Trainer('METER', 32, 'tiny', 'cpu')
 
@@ -79,11 +84,15 @@ def test_the_batch_is_the_fastest_that_fits(monkeypatch, rates, best):
         fastest_batch(trainer, 2, most=256)
 
 
-@pytest.mark.parametrize(('flags', 'message'), [
-    (['--rounds', 0], '--rounds must be at least 1'),
-    (['--sides', 0], '--sides must be at least 1'),
-    (['--sides', 40], '--sides 40: not a multiple of the patch size 16'),
-    (['--out', 'nowhere/ratio.json'], '--out nowhere/ratio.json: there is no folder nowhere')])
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--rounds', 0], '--rounds must be at least 1'),
+        (['--sides', 0], '--sides must be at least 1'),
+        (['--sides', 40], '--sides 40: not a multiple of the patch size 16'),
+        (['--out', 'nowhere/ratio.json'], '--out nowhere/ratio.json: there is no folder nowhere'),
+    ],
+)
 def test_a_silly_number_is_named(call, flags, message):
     code, _, err = call(*flags)
     assert code == 2 and message in err

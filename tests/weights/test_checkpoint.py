@@ -82,8 +82,9 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(KoviltError, match='0 answers, 5 in its answer head'):
         load_trained(tiny_checkpoint(tmp_path / 'd', dataset_meta={}))
     with pytest.raises(KoviltError, match='cannot be built .NoSuchModel is not .* name the config that does') as caught:
-        text = Config(dict(
-            model=dict(type='NoSuchModel'), val_dataloader=dict(dataset=dict(image_pipeline=[], text_pipeline=[]))))
+        text = Config(
+            dict(model=dict(type='NoSuchModel'), val_dataloader=dict(dataset=dict(image_pipeline=[], text_pipeline=[])))
+        )
         load_trained(tiny_checkpoint(tmp_path / 'e', cfg=text.pretty_text))
     assert '\n' not in str(caught.value)
 
@@ -101,7 +102,8 @@ def test_a_config_inside_a_checkpoint_is_not_run(tmp_path):
 
 def test_plain_configs_survive():
     values = dict(
-        a=1, b=-2.5, c=None, d='색', e=[1, dict(f=(1, 2), g=[dict(type='x')])], h={'not an identifier': True}, i=1e-4)
+        a=1, b=-2.5, c=None, d='색', e=[1, dict(f=(1, 2), g=[dict(type='x')])], h={'not an identifier': True}, i=1e-4
+    )
     text = Config(values).pretty_text
     read = read_plain_config(text, source='x')
     assert read == values and isinstance(read['e'][1]['f'], tuple)

@@ -147,7 +147,8 @@ def test_the_card_says_how_to_ask(saved, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == result['answer']
     scores = scope['model'](**scope['inputs']).logits.softmax(-1)[0].tolist()
     assert {row['answer']: row['score'] for row in result['topk']} == pytest.approx(
-        dict(zip(ANSWERS, scores, strict=True)), abs=1e-3)
+        dict(zip(ANSWERS, scores, strict=True)), abs=1e-3
+    )
 
 
 def test_a_model_without_eyes_has_no_image_processor(tmp_path):
@@ -169,6 +170,7 @@ def rewrite(folder, name, change):
 def edit_json(**changes):
     def change(file):
         file.write_text(json.dumps(json.loads(file.read_text(encoding='utf-8')) | changes), encoding='utf-8')
+
     return change
 
 
@@ -177,6 +179,7 @@ def edit_weights(edit):
         tensors = load_file(file)
         edit(tensors)
         save_file(tensors, file)
+
     return change
 
 
@@ -202,7 +205,7 @@ def test_damage_is_named(folder):
     rewrite(folder, 'model.safetensors', edit_weights(fill_nan))
     refused('encoder.norm.weight holds NaN')
     rewrite(folder, 'model.safetensors', edit_weights(lambda t: t.pop('vilt.layernorm.weight')))
-    refused("encoder.norm.weight is missing, but the model of kovilt.json has")
+    refused('encoder.norm.weight is missing, but the model of kovilt.json has')
     weights.write_bytes(whole)
     rewrite(folder, 'model.safetensors', edit_weights(lambda t: t.update({'classifier.3.bias': torch.zeros(9)})))
     refused('vqa_head.fc2.bias is \\(9,\\)')

@@ -17,8 +17,11 @@ def make_batch():
     lengths = torch.tensor([12, 2, 7, 3, 12, 5])
     return dict(
         patches=torch.randint(0, 256, (int(grids.prod(dim=1).sum()), 192), generator=chance, dtype=torch.uint8),
-        grids=grids, image_index=torch.tensor([1, 0, 3, 2, 2, 1]),
-        input_ids=torch.randint(0, 25, (6, 12), generator=chance), text_mask=torch.arange(12) < lengths[:, None])
+        grids=grids,
+        image_index=torch.tensor([1, 0, 3, 2, 2, 1]),
+        input_ids=torch.randint(0, 25, (6, 12), generator=chance),
+        text_mask=torch.arange(12) < lengths[:, None],
+    )
 
 
 @torch.no_grad()

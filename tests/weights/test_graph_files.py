@@ -59,8 +59,19 @@ def test_the_folder_says_what_it_holds_and_nothing_of_this_machine(exported, kin
     said = json.loads((folder / 'kovilt.json').read_text(encoding='utf-8'))['graph']
     assert said['inputs'] >= 8 and 0 < said['largest_difference'] < 1e-4
     assert min(said['milliseconds'], said['milliseconds_torch']) > 0
-    assert sorted(map(tuple, said['grids'])) == [(1, 6), (2, 6), (3, 6), (4, 4), (4, 5), (4, 6), (5, 4), (6, 1), (6, 2),
-                                                 (6, 3), (6, 4)]
+    assert sorted(map(tuple, said['grids'])) == [
+        (1, 6),
+        (2, 6),
+        (3, 6),
+        (4, 4),
+        (4, 5),
+        (4, 6),
+        (5, 4),
+        (6, 1),
+        (6, 2),
+        (6, 3),
+        (6, 4),
+    ]
     card = (folder / 'README.md').read_text(encoding='utf-8')
     assert f'`model.{kind}` holds' in card and ('trust=True' in card) == (kind == 'pt2')
     content = (folder / f'model.{kind}').read_bytes()
@@ -73,18 +84,27 @@ def test_the_onnx_file_alone_is_enough_for_onnxruntime(exported):
 
     session = onnxruntime.InferenceSession(exported['onnx'] / 'model.onnx')
     assert {node.name: node.shape for node in session.get_inputs()} == {
-        'input_ids': ['batch', 'text'], 'text_mask': ['batch', 'text'], 'patches': ['batch', 'patches', 192],
-        'grid_index': ['batch']}
-    (scores,) = session.run(['scores'], dict(
-        input_ids=np.array([[2, 5, 3]]), text_mask=np.ones((1, 3), bool), patches=np.zeros((1, 6, 192), np.uint8),
-        grid_index=np.array([0])))
+        'input_ids': ['batch', 'text'],
+        'text_mask': ['batch', 'text'],
+        'patches': ['batch', 'patches', 192],
+        'grid_index': ['batch'],
+    }
+    (scores,) = session.run(
+        ['scores'],
+        dict(
+            input_ids=np.array([[2, 5, 3]]),
+            text_mask=np.ones((1, 3), bool),
+            patches=np.zeros((1, 6, 192), np.uint8),
+            grid_index=np.array([0]),
+        ),
+    )
     assert scores.shape == (1, len(ANSWERS)) and np.isfinite(scores).all()
 
 
 def test_an_int8_graph_says_so_and_answers_nearly_as_its_model(checkpoint, exported, tmp_path):
     folder = export_checkpoint(checkpoint, tmp_path / 'int8', format='onnx', dtype='int8')
     said = json.loads((folder / 'kovilt.json').read_text(encoding='utf-8'))['graph']
-    assert said['precision'] == 'int8' and 1e-4 < said['largest_difference'] < 0.1       # scores have a spread of 1
+    assert said['precision'] == 'int8' and 1e-4 < said['largest_difference'] < 0.1  # scores have a spread of 1
     assert 'Its weights are int8' in (folder / 'README.md').read_text(encoding='utf-8')
     assert sorted(file.name for file in folder.glob('*.onnx')) == ['model.onnx']
     sizes = [(place / 'model.onnx').stat().st_size for place in (folder, exported['onnx'])]
@@ -184,8 +204,11 @@ def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch, 
 def test_what_cannot_be_a_graph_is_named(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(KoviltError, match='no ResizeViLT'):
         write_graph(tmp_path, tiny_model(), image_pipeline=[dict(type='NoPicture')], format='pt2')
-    for kind, dtype, has in (('onnx', 'float16', 'float32 or int8'), ('pt2', 'int8', 'float32; in int8, export with'),
-                             ('hf', 'int8', "float32 or float16; .* any model folder with precision='int8'")):
+    for kind, dtype, has in (
+        ('onnx', 'float16', 'float32 or int8'),
+        ('pt2', 'int8', 'float32; in int8, export with'),
+        ('hf', 'int8', "float32 or float16; .* any model folder with precision='int8'"),
+    ):
         with pytest.raises(KoviltError, match=f'dtype {dtype}: format {kind} has {has}'):
             export_checkpoint(checkpoint, tmp_path / 'out', format=kind, dtype=dtype)
     body = tiny_checkpoint(tmp_path / 'body', 'ViLTForPreTraining')

@@ -19,7 +19,8 @@ from kovilt.weights.image_tower import load_image_tower, resize_positions
 from tests.support.tiny_rooms import CONFIGS
 
 SIZES = dict(
-    hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8)
+    hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
+)
 
 
 def tower(layers: int = 3, side: int = 32, **changes) -> nn.Module:
@@ -31,7 +32,7 @@ def tower(layers: int = 3, side: int = 32, **changes) -> nn.Module:
 
 def build(config: dict) -> nn.Module:
     model = MODELS.build(config)
-    model.eval()                                                             # mmpretrain's returns nothing
+    model.eval()  # mmpretrain's returns nothing
     return model
 
 
@@ -82,10 +83,18 @@ def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(
     whole.load_state_dict(state, strict=False)
     whole.save_pretrained(tmp_path / 'whole')
     openai = {'logit_scale': torch.ones(()), 'transformer.resblocks.0.ln_1.weight': torch.ones(16)}
-    names = {'embeddings.class_embedding': 'class_embedding', 'embeddings.patch_embedding.weight': 'conv1.weight',
-             'embeddings.position_embedding.weight': 'positional_embedding', 'pre_layrnorm': 'ln_pre',
-             'post_layernorm': 'ln_post', 'encoder.layers': 'transformer.resblocks', 'layer_norm': 'ln_',
-             'mlp.fc1': 'mlp.c_fc', 'mlp.fc2': 'mlp.c_proj', 'self_attn.': 'attn.'}
+    names = {
+        'embeddings.class_embedding': 'class_embedding',
+        'embeddings.patch_embedding.weight': 'conv1.weight',
+        'embeddings.position_embedding.weight': 'positional_embedding',
+        'pre_layrnorm': 'ln_pre',
+        'post_layernorm': 'ln_post',
+        'encoder.layers': 'transformer.resblocks',
+        'layer_norm': 'ln_',
+        'mlp.fc1': 'mlp.c_fc',
+        'mlp.fc2': 'mlp.c_proj',
+        'self_attn.': 'attn.',
+    }
     for key, value in state.items():
         key = key.removeprefix('vision_model.')
         for old, new in names.items():
@@ -117,8 +126,15 @@ def test_a_plain_vit_of_huggingface_and_of_timm(pictures, tmp_path):
     torch.testing.assert_close(ours(pictures)[-1], theirs(pictures).last_hidden_state, rtol=1e-4, atol=1e-4)
     with pytest.raises(KoviltError, match='no norm before its blocks.*pre_norm=False'):
         load_image_tower(tower(), tmp_path / 'vit')
-    names = {'patch_embed.projection': 'patch_embed.proj', 'layers.0.0': 'fc1', 'layers.1': 'fc2', 'ln1': 'norm1',
-             'ln2': 'norm2', 'ffn': 'mlp', 'layers.': 'blocks.'}
+    names = {
+        'patch_embed.projection': 'patch_embed.proj',
+        'layers.0.0': 'fc1',
+        'layers.1': 'fc2',
+        'ln1': 'norm1',
+        'ln2': 'norm2',
+        'ffn': 'mlp',
+        'layers.': 'blocks.',
+    }
     timm = {'head.weight': torch.ones(5, 16)}
     for key, value in ours.state_dict().items():
         start, *rest = key.split('.')
@@ -143,13 +159,18 @@ def test_positions_are_resized_as_mmpretrain_does(folder):
     expected = resize_pos_embed(table, (4, 4), (8, 8), 'bicubic', 1)
     torch.testing.assert_close(larger.pos_embed.data, expected)
     assert report.rows['resized'] == 'pos_embed (1, 17, 16) to (1, 65, 16)'
-    assert resize_positions(table[:, :-1], larger.pos_embed) is not larger.pos_embed     # no grid: left as it is
+    assert resize_positions(table[:, :-1], larger.pos_embed) is not larger.pos_embed  # no grid: left as it is
 
 
 @torch.no_grad()
 def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
-    swin = dict(type='mmpretrain.SwinTransformer', patch_size=4, img_size=32, out_indices=(1,),
-                arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]))
+    swin = dict(
+        type='mmpretrain.SwinTransformer',
+        patch_size=4,
+        img_size=32,
+        out_indices=(1,),
+        arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]),
+    )
     theirs = shaken(build(dict(swin, window_size=4)))
     content = {f'backbone.{key}': value for key, value in theirs.state_dict().items()} | {'head.fc.bias': torch.ones(3)}
     torch.save(dict(state_dict=content, meta=dict(dataset_meta={})), tmp_path / 'swin.pth')
@@ -163,8 +184,14 @@ def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
 
 
 def test_what_does_not_fit_is_named(folder, tmp_path):
-    swin = build(dict(type='mmpretrain.SwinTransformer', img_size=32, arch=dict(
-        embed_dims=8, depths=[1, 1], num_heads=[1, 1]), out_indices=(1,)))
+    swin = build(
+        dict(
+            type='mmpretrain.SwinTransformer',
+            img_size=32,
+            arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]),
+            out_indices=(1,),
+        )
+    )
     gelu = json.loads((folder / 'config.json').read_text()) | dict(hidden_act='gelu')
     state = load_file(folder / 'model.safetensors')
     (tmp_path / 'gelu').mkdir()

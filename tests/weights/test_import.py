@@ -33,11 +33,22 @@ from kovilt.weights import import_weights, load_model_folder, to_huggingface
 from kovilt.weights.sources import WORDS as WORD_TABLE
 
 SIZES = dict(
-    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
-    initializer_range=0.2)
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    image_size=32,
+    patch_size=8,
+    initializer_range=0.2,
+)
 VILT = ViltConfig(
-    **SIZES, vocab_size=len(WORDS) + 5, max_position_embeddings=MAX_TEXT_LEN, layer_norm_eps=1e-6,
-    id2label=dict(enumerate(ANSWERS)), tie_word_embeddings=True)
+    **SIZES,
+    vocab_size=len(WORDS) + 5,
+    max_position_embeddings=MAX_TEXT_LEN,
+    layer_norm_eps=1e-6,
+    id2label=dict(enumerate(ANSWERS)),
+    tie_word_embeddings=True,
+)
 
 
 def randomised(model, seed=0):
@@ -76,9 +87,11 @@ def mlm(tmp_path_factory):
 @pytest.fixture
 def imported(tmp_path):
     """Imports into a folder of this test; returns the model and the report."""
+
     def run(source, **arguments):
         report = import_weights(source, tmp_path / 'model', overwrite=True, **arguments)
         return load_model_folder(tmp_path / 'model').model, report
+
     return run
 
 
@@ -97,15 +110,23 @@ def edited(foreign, out, edit, **config):
 def original(state):
     """HuggingFace's names to those of the original code, untied, with fused queries, keys and values."""
     names = {
-        'vilt.embeddings.text_embeddings.': 'text_embeddings.', 'vilt.embeddings.token_type_embeddings.':
-        'token_type_embeddings.', 'vilt.embeddings.cls_token': 'transformer.cls_token',
+        'vilt.embeddings.text_embeddings.': 'text_embeddings.',
+        'vilt.embeddings.token_type_embeddings.': 'token_type_embeddings.',
+        'vilt.embeddings.cls_token': 'transformer.cls_token',
         'vilt.embeddings.position_embeddings': 'transformer.pos_embed',
         'vilt.embeddings.patch_embeddings.projection.': 'transformer.patch_embed.proj.',
-        'vilt.layernorm.': 'transformer.norm.', 'vilt.pooler.': 'pooler.', 'classifier.': 'vqa_classifier.',
-        'mlm_score.decoder.bias': 'mlm_score.bias'}
+        'vilt.layernorm.': 'transformer.norm.',
+        'vilt.pooler.': 'pooler.',
+        'classifier.': 'vqa_classifier.',
+        'mlm_score.decoder.bias': 'mlm_score.bias',
+    }
     inside = {
-        'layernorm_before': 'norm1', 'layernorm_after': 'norm2', 'attention.output.dense': 'attn.proj',
-        'intermediate.dense': 'mlp.fc1', 'output.dense': 'mlp.fc2'}
+        'layernorm_before': 'norm1',
+        'layernorm_after': 'norm2',
+        'attention.output.dense': 'attn.proj',
+        'intermediate.dense': 'mlp.fc1',
+        'output.dense': 'mlp.fc2',
+    }
     out = {}
     for key, tensor in state.items():
         block = re.fullmatch(r'vilt\.encoder\.layer\.(\d+)\.(.*)\.(weight|bias)', key)
@@ -116,7 +137,7 @@ def original(state):
             out[f'transformer.blocks.{block[1]}.attn.qkv.{block[3]}'] = torch.cat(parts)
         else:
             start = next((start for start in names if key.startswith(start)), '')
-            out[names.get(start, '') + key[len(start):]] = tensor
+            out[names.get(start, '') + key[len(start) :]] = tensor
     return out
 
 
@@ -136,9 +157,10 @@ def test_huggingface_answers_are_the_same(vqa, imported):
 def test_huggingface_guesses_the_same_words(mlm, imported, tmp_path, tied):
     folder, model = mlm.folder, mlm.model
     if not tied:
+
         def untie(tensors):
             tensors['mlm_score.decoder.weight'] = torch.randn(25, 16)
-            tensors['mlm_score.bias'] = tensors['mlm_score.decoder.bias'].clone()       # older files hold it twice
+            tensors['mlm_score.bias'] = tensors['mlm_score.decoder.bias'].clone()  # older files hold it twice
 
         folder = edited(mlm, tmp_path / 'untied', untie)
         model = ViltForMaskedLM.from_pretrained(folder).eval()
@@ -185,9 +207,11 @@ def test_the_original_layout_scores_as_huggingfaces(vqa, mlm, imported, tmp_path
     try:
         for name, model in (('mlm_itm', untied), ('vqa', vqa.model)):
             content = {
-                'state_dict': original(model.state_dict()) | matching | extras, 'epoch': 3,
+                'state_dict': original(model.state_dict()) | matching | extras,
+                'epoch': 3,
                 'hyper_parameters': {'config': {'num_heads': 2, 'num_layers': 2, 'hidden_size': 16, 'exp_name': name}},
-                'callbacks': {trainer.ModelCheckpoint: {'monitor': 'val'}}}
+                'callbacks': {trainer.ModelCheckpoint: {'monitor': 'val'}},
+            }
             if name == 'vqa':
                 del content['state_dict']['itm_score.fc.weight'], content['state_dict']['itm_score.fc.bias']
             torch.save(content, tmp_path / f'{name}.ckpt')
@@ -261,7 +285,9 @@ def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
     reference, tensors = to_huggingface(ours.state_dict()), load_file(vit.folder / 'model.safetensors')
     theirs = {key.replace('vit.', 'vilt.'): tensor for key, tensor in tensors.items()}
     assert {key for key in theirs if not torch.equal(reference.get(key, torch.empty(0)), theirs[key])} == {
-        'classifier.weight', 'classifier.bias'}
+        'classifier.weight',
+        'classifier.bias',
+    }
     assert report.rows['dropped'] == 'ImageNet head (2: classifier.bias, classifier.weight)'
 
     save_file(timm(tensors), tmp_path / 'timm.safetensors')
@@ -287,7 +313,8 @@ def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
     old, new = same.encoder.text.pos_embed.weight, ours.encoder.text.pos_embed.weight
     assert torch.equal(new[:12], old) and 0.5 < new[12:].std() / old.std() < 2
     assert report.rows['resized'] == (
-        'encoder.text.pos_embed.weight: 12 to 20 positions; encoder.image.pos_embed: 17 to 37 positions')
+        'encoder.text.pos_embed.weight: 12 to 20 positions; encoder.image.pos_embed: 17 to 37 positions'
+    )
     shorter, _ = imported(vqa.folder, max_text_len=8)
     assert torch.equal(shorter.encoder.text.pos_embed.weight, old[:8])
     with pytest.raises(KoviltError, match='image_size 50 is not a multiple of patch_size 8'):
@@ -300,7 +327,7 @@ def test_pictures_are_prepared_as_the_source_wants_them(vqa, vit, korean, tmp_pa
     import_weights(folder, tmp_path / 'model')
     resize, cut = load_model_folder(tmp_path / 'model').image_pipeline[1:]
     assert resize == dict(type='ResizeViLT', short=48, long=79, divisor=8) and cut['patch_size'] == 8
-    (folder / 'preprocessor_config.json').write_text('{"size": 40}')                 # as older files say it
+    (folder / 'preprocessor_config.json').write_text('{"size": 40}')  # as older files say it
     import_weights(folder, tmp_path / 'older')
     assert load_model_folder(tmp_path / 'older').image_pipeline[1]['short'] == 40
     (folder / 'preprocessor_config.json').write_text('{"image_mean": [0.485, 0.456, 0.406]}')
@@ -339,7 +366,7 @@ def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_p
     reordered = tokenizer_of([*before[:5], *reversed(before[5:])], tmp_path / 'reordered')
     ours, report = imported(mlm.folder, tokenizer=reordered)
     assert torch.equal(ours.encoder.text.word_embed.weight[5:], there[WORD_TABLE][5:].flip(0))
-    _, report = imported(mlm.folder / 'model.safetensors', tokenizer=other, num_heads=2)   # whose tokens, nobody says
+    _, report = imported(mlm.folder / 'model.safetensors', tokenizer=other, num_heads=2)  # whose tokens, nobody says
     assert '0 of 16 tokens kept, 0 from the BERT, 16 drawn' in report.rows['re-made']
     assert 'its tokenizer is not known, so no word is kept' in report.rows['notes']
 
@@ -347,8 +374,13 @@ def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_p
 @pytest.fixture(scope='module')
 def bert(tmp_path_factory):
     config = BertConfig(
-        vocab_size=len(OTHER), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        initializer_range=0.02)
+        vocab_size=len(OTHER),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        initializer_range=0.02,
+    )
     model = randomised(BertForMaskedLM(config), seed=8)
     folder = tmp_path_factory.mktemp('there') / 'bert'
     model.save_pretrained(folder)
@@ -364,10 +396,10 @@ def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imp
     kept, fresh = [OTHER.index('책')], [OTHER.index(piece) for piece in ('화분', '##도', '사과')]
     here, there = ours.encoder.text.word_embed.weight.detach(), same.encoder.text.word_embed.weight.detach()
     assert torch.equal(here[kept], there[[5 + WORDS.index('책')]])
-    centred = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]         # the same up to one factor
+    centred = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]  # the same up to one factor
     torch.testing.assert_close(centred[0] / centred[0].norm(), centred[1] / centred[1].norm())
 
-    ours, report = imported(vit.folder, bert=bert.folder)                            # no words of its own
+    ours, report = imported(vit.folder, bert=bert.folder)  # no words of its own
     torch.testing.assert_close(ours.encoder.text.word_embed.weight, theirs)
     torch.testing.assert_close(ours.mlm_head.decoder.bias, bert.model.cls.predictions.bias)
     assert '0 of 16 tokens kept, 16 from the BERT, 0 drawn' in report.rows['re-made']
@@ -411,8 +443,7 @@ def test_prefixes_half_precision_and_counters(vqa, imported, tmp_path):
 
     ours, report = imported(edited(vqa, tmp_path / 'padded', pad, vocab_size=32))
     assert torch.equal(ours.encoder.text.word_embed.weight, reference.encoder.text.word_embed.weight)
-    assert report.rows['resized'] == (
-        'encoder.text.word_embed.weight: 25 of 25 tokens kept, 0 from the BERT, 0 drawn')
+    assert report.rows['resized'] == ('encoder.text.word_embed.weight: 25 of 25 tokens kept, 0 from the BERT, 0 drawn')
 
 
 HF_WORDS = 'vilt.embeddings.text_embeddings.word_embeddings.weight'
@@ -430,6 +461,7 @@ def having(**changes):
 def set_number(value):
     def edit(tensors):
         tensors['vilt.layernorm.weight'][3] = value
+
     return edit
 
 
@@ -445,8 +477,11 @@ def set_number(value):
         (without('classifier.0.bias'), {}, 'vqa_head.fc1.bias is missing there'),
         (without('classifier.3.weight'), {}, 'vqa_head.fc1.weight has no place here'),
         (without('vilt.embeddings.position_embeddings'), {}, 'image.pos_embed is missing, so the size of the model'),
-        (having(mlm_score__bias=lambda t: torch.ones(25), mlm_score__decoder__bias=lambda t: torch.zeros(25)), {},
-         'mlm_score.bias and mlm_score.decoder.bias differ'),
+        (
+            having(mlm_score__bias=lambda t: torch.ones(25), mlm_score__decoder__bias=lambda t: torch.zeros(25)),
+            {},
+            'mlm_score.bias and mlm_score.decoder.bias differ',
+        ),
         (having(vilt__layernorm__bias=lambda t: torch.ones(16).to(torch.int8)), {}, 'quantised weights are not read'),
         (having(module__vilt__layernorm__bias=lambda t: torch.ones(16)), {}, 'two tensors are called vilt.layernorm.b'),
         (set_number(float('nan')), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
@@ -503,8 +538,9 @@ def test_tokenizers_that_do_not_fit_are_refused(vqa, bert, tmp_path):
     refused('26 tokens, but the word table of the weights has 25 rows', source_tokenizer=larger)
     english = tokenizer_of([*SPECIAL, *'abcdefghijklmnopqrst'], tmp_path / 'english')
     refused('100% of common Korean becomes .UNK.', tokenizer=english)
-    wide = BertModel(BertConfig(
-        vocab_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))
+    wide = BertModel(
+        BertConfig(vocab_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    )
     wide.save_pretrained(tmp_path / 'wide')
     refused('no tokenizer in it', bert=tmp_path / 'wide')
     tokenizer_of(OTHER, tmp_path / 'wide')
@@ -518,7 +554,7 @@ def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
         imported(folder)
     ours, report = imported(folder, force=True)
     assert 0.5 < report.body_share < 0.95 and len(ours.encoder.blocks) == 2 and 'encoder.blocks.1' in report.rows['new']
-    small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))       # under 5 %: new, and said
+    small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and said
     assert imported(small)[1].rows['new'] == '1 tensors, 16 numbers: encoder.pooler.bias'
 
 

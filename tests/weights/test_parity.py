@@ -8,11 +8,11 @@ from transformers import ViltConfig, ViltForQuestionAnswering
 from kovilt.registry import MODELS
 from kovilt.weights import from_huggingface, to_huggingface
 
-EPS = 1e-6           # ViT's; HuggingFace has one for all norms, so here the text's norm gets it too
+EPS = 1e-6  # ViT's; HuggingFace has one for all norms, so here the text's norm gets it too
 PATCH, LONGEST = 32, 40
 BASE = dict(
-    hidden_size=768, num_layers=12, num_heads=12, vocab_size=200, max_text_len=LONGEST, patch_size=PATCH,
-    image_size=384)
+    hidden_size=768, num_layers=12, num_heads=12, vocab_size=200, max_text_len=LONGEST, patch_size=PATCH, image_size=384
+)
 
 
 def scattered(model):
@@ -30,8 +30,9 @@ def models():
     config['encoder']['init_std'] = 0.02
     ours = MODELS.build(config)
     ours.encoder.text.norm.eps = EPS
-    theirs = ViltForQuestionAnswering(ViltConfig(
-        vocab_size=BASE['vocab_size'], layer_norm_eps=EPS, num_labels=ours.vqa_head.num_answers))
+    theirs = ViltForQuestionAnswering(
+        ViltConfig(vocab_size=BASE['vocab_size'], layer_norm_eps=EPS, num_labels=ours.vqa_head.num_answers)
+    )
     return ours.eval(), theirs.eval()
 
 
@@ -45,12 +46,13 @@ def make_batch(grids, lengths, seed):
     for n, (high, wide) in enumerate((grids * PATCH).tolist()):
         picture = torch.randint(0, 256, (3, high, wide), generator=chance, dtype=torch.uint8)
         pixels[n, :, :high, :wide], mask[n, :high, :wide] = picture.float() / 127.5 - 1, 1
-        cut = picture.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH)              # (3, rows, columns, p, p)
+        cut = picture.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH)  # (3, rows, columns, p, p)
         patches.append(cut.permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1))
     words = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = torch.randint(5, BASE['vocab_size'], words.shape, generator=chance) * words
     ours = dict(
-        patches=torch.cat(patches), grids=grids, image_index=torch.arange(len(grids)), input_ids=ids, text_mask=words)
+        patches=torch.cat(patches), grids=grids, image_index=torch.arange(len(grids)), input_ids=ids, text_mask=words
+    )
     return ours, dict(input_ids=ids, attention_mask=words.long(), pixel_values=pixels, pixel_mask=mask)
 
 
@@ -65,8 +67,10 @@ def compare(ours, theirs, batch, inputs):
     batch = ours.data_preprocessor(batch)
     encoder = ours.encoder
     states = encoder(
-        pictures=encoder.embed_pictures(batch['patches'], batch['grids']), read='all',
-        **{key: batch[key] for key in ('input_ids', 'text_mask', 'grids', 'image_index')})
+        pictures=encoder.embed_pictures(batch['patches'], batch['grids']),
+        read='all',
+        **{key: batch[key] for key in ('input_ids', 'text_mask', 'grids', 'image_index')},
+    )
     pooled = encoder.pool(states)
     expected = theirs.vilt(**inputs)
     words, sequence = batch['text_mask'], expected.last_hidden_state
@@ -100,6 +104,6 @@ def test_states_and_scores_are_theirs(models, source, monkeypatch):
         theirs.load_state_dict(to_huggingface(original))
         again = from_huggingface(theirs.state_dict(), source='theirs')
     assert again.keys() == original.keys()
-    assert all(torch.equal(again[key], original[key]) for key in original)              # there and back, bit by bit
+    assert all(torch.equal(again[key], original[key]) for key in original)  # there and back, bit by bit
     for batch, inputs in BATCHES if source == 'theirs' else BATCHES[1:2]:
         compare(ours, theirs, batch, inputs)

@@ -57,8 +57,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument(
-        '--sections', nargs='+', metavar='NAME', help='which of equality, evaluation, training, choices, runner, '
-        f'alignment and, on CUDA, memory and waits; on a CPU {" ".join(SECTIONS["cpu"])}')
+        '--sections',
+        nargs='+',
+        metavar='NAME',
+        help='which of equality, evaluation, training, choices, runner, '
+        f'alignment and, on CUDA, memory and waits; on a CPU {" ".join(SECTIONS["cpu"])}',
+    )
     parser.add_argument('--batches', nargs='+', type=int, metavar='N', help='batch sizes of evaluation')
     parser.add_argument('--train-batches', nargs='+', type=int, metavar='N', help='batch sizes of training')
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='rounds of each measurement (5)')
@@ -111,8 +115,12 @@ def make_work(size: int, args: argparse.Namespace, seed: int = 0) -> Work:
         pixel_values[i, :, : rows * PATCH, : columns * PATCH] = pixels.float() / 127.5 - 1
         pixel_mask[i, : rows * PATCH, : columns * PATCH] = 1
     theirs = dict(
-        input_ids=ours['input_ids'], attention_mask=ours['text_mask'].long(), pixel_values=pixel_values,
-        pixel_mask=pixel_mask, labels=torch.nn.functional.one_hot(ours['label'], args.answers).float())
+        input_ids=ours['input_ids'],
+        attention_mask=ours['text_mask'].long(),
+        pixel_values=pixel_values,
+        pixel_mask=pixel_mask,
+        labels=torch.nn.functional.one_hot(ours['label'], args.answers).float(),
+    )
     ours |= {name: ours[name].to(args.device) for name in ('patches', 'label')}
     return Work(ours, {name: value.to(args.device) for name, value in theirs.items()})
 
@@ -189,15 +197,27 @@ def make_sides(args: argparse.Namespace) -> Sides:
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
     config = transformers.ViltConfig(
-        vocab_size=args.vocabulary, hidden_size=args.width, num_hidden_layers=args.layers,
-        num_attention_heads=args.width // 64, intermediate_size=4 * args.width, max_position_embeddings=40,
-        image_size=384, patch_size=PATCH, num_labels=args.answers)
+        vocab_size=args.vocabulary,
+        hidden_size=args.width,
+        num_hidden_layers=args.layers,
+        num_attention_heads=args.width // 64,
+        intermediate_size=4 * args.width,
+        max_position_embeddings=40,
+        image_size=384,
+        patch_size=PATCH,
+        num_labels=args.answers,
+    )
     hf = transformers.ViltForQuestionAnswering(config)
     with torch.no_grad():  # also where a start has zeros and ones
         for parameter in hf.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    model = MODELS.build(dict(type='ViLTForVQA', encoder=encoder_config(args), vqa_head=dict(
-        type='VQAHead', num_answers=args.answers, loss='bce')))  # 'bce' is the loss of transformers
+    model = MODELS.build(
+        dict(
+            type='ViLTForVQA',
+            encoder=encoder_config(args),
+            vqa_head=dict(type='VQAHead', num_answers=args.answers, loss='bce'),
+        )
+    )  # 'bce' is the loss of transformers
     model.load_state_dict(from_huggingface(hf.state_dict(), source='transformers'))
     model.answers = [str(i) for i in range(args.answers)]
     return Sides(args, hf.to(args.device), model.to(args.device))
@@ -205,9 +225,17 @@ def make_sides(args: argparse.Namespace) -> Sides:
 
 def encoder_config(args: argparse.Namespace) -> dict[str, Any]:
     return dict(
-        type='ViLT', hidden_size=args.width, num_layers=args.layers, num_heads=args.width // 64,
-        vocab_size=args.vocabulary, max_text_len=40, patch_size=PATCH, image_size=384, drop_rate=0.0,
-        norm_eps=1e-12)  # transformers has one epsilon for all norms
+        type='ViLT',
+        hidden_size=args.width,
+        num_layers=args.layers,
+        num_heads=args.width // 64,
+        vocab_size=args.vocabulary,
+        max_text_len=40,
+        patch_size=PATCH,
+        image_size=384,
+        drop_rate=0.0,
+        norm_eps=1e-12,
+    )  # transformers has one epsilon for all norms
 
 
 # The clock
@@ -276,7 +304,8 @@ def products(rows: int, args: argparse.Namespace, dtype: torch.dtype, *, trainin
     shapes = ((d, 3 * d), (d, d), (d, 4 * d), (4 * d, d))
     tensors = [
         [torch.randn(size, device=args.device, dtype=dtype) for size in ((rows, k), (n, k), (rows, n))]
-        for k, n in shapes]
+        for k, n in shapes
+    ]
 
     def run() -> None:
         for x, weight, out in tensors:
@@ -383,17 +412,19 @@ def equality(sides: Sides, report: Report) -> None:
         reference = scores_and_gradients(sides, work, 'float32')
         loss = sides.hf(**work.theirs)
         loss.loss.backward()
-        theirs = from_huggingface(
-            {name: p.grad for name, p in sides.hf.named_parameters()}, source='gradients')
+        theirs = from_huggingface({name: p.grad for name, p in sides.hf.named_parameters()}, source='gradients')
         difference = (reference[0] - loss.logits.detach()).abs().max().item()
     finally:
         torch.backends.cudnn.allow_tf32 = cudnn
     gradient = apart(reference[1], theirs)
     del theirs, loss
     report.say(
-        'equality', f'{work.size} pairs, float32: largest difference of a score from transformers\' '
+        'equality',
+        f"{work.size} pairs, float32: largest difference of a score from transformers' "
         f'{difference:.1e} (of {reference[0].abs().max().item():.1f}), of the gradient {gradient:.1e}',
-        largest_difference=difference, gradient_difference=gradient)
+        largest_difference=difference,
+        gradient_difference=gradient,
+    )
     rows, wrong = [], []
     if difference > 1e-4 or gradient > 1e-3:
         wrong.append('float32 against transformers')
@@ -417,8 +448,7 @@ def equality(sides: Sides, report: Report) -> None:
         rows.append((name, *found, most_scores, most_gradients, 'yes' if fine else 'NO'))
         if not fine:
             wrong.append(name)
-    report.table(
-        'equality', ('against float32', 'scores', 'gradient', 'may be', 'gradient may be', 'within'), rows)
+    report.table('equality', ('against float32', 'scores', 'gradient', 'may be', 'gradient may be', 'within'), rows)
     sides.free()
     if wrong:
         raise AssertionError(f'beyond the tolerance: {", ".join(wrong)}')
@@ -468,14 +498,14 @@ def evaluation(sides: Sides, report: Report) -> None:
         with torch.inference_mode(), autocast(args, precision):
             variants: dict[str, Callable] = {
                 'transformers': lambda work=work: sides.hf_scores(work),
-                'kovilt': lambda work=work: sides.kovilt_scores(work)}
+                'kovilt': lambda work=work: sides.kovilt_scores(work),
+            }
             if cuda:
                 variants['kovilt, compiled'] = _with(sides, variants['kovilt'], compiled=True)
             difference = (sides.hf_scores(work) - sides.kovilt_scores(work)).abs().max().item()
             if not cuda and difference > 1e-4:
                 raise AssertionError(f'batch of {size}: scores differ by {difference:.1e}')
-            mm, mm_flops = products(
-                sum(work.rows), args, getattr(torch, precision), training=False)
+            mm, mm_flops = products(sum(work.rows), args, getattr(torch, precision), training=False)
             variants['torch.mm'] = mm
             taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if cuda else 3 if size == 1 else 1)
         rows += summary(sides, work, taken, mm_flops, training=False, difference=difference)
@@ -502,17 +532,19 @@ def training(sides: Sides, report: Report) -> None:
             variants = {
                 'transformers': lambda work=work: sides.hf_step(work, 'default AdamW'),
                 'transformers, fused AdamW': lambda work=work: sides.hf_step(work, 'fused AdamW'),
-                'kovilt': lambda work=work: sides.kovilt_step(work, 'float32')}
-        mm, mm_flops = products(
-            sum(work.rows), args, torch.bfloat16 if cuda else torch.float32, training=True)
+                'kovilt': lambda work=work: sides.kovilt_step(work, 'float32'),
+            }
+        mm, mm_flops = products(sum(work.rows), args, torch.bfloat16 if cuda else torch.float32, training=True)
         variants['torch.mm'] = mm
         taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if cuda else 1)
         report.table('training', HEAD, summary(sides, work, taken, mm_flops, training=True))
         if cuda:
             rows = [
                 (name, size, share, share / ceiling)
-                for name, times in taken.items() if name.startswith('kovilt')
-                for share in [flops(sides.kovilt, work, training=True) / statistics.median(times) / 1e12]]
+                for name, times in taken.items()
+                if name.startswith('kovilt')
+                for share in [flops(sides.kovilt, work, training=True) / statistics.median(times) / 1e12]
+            ]
             report.table('training, dense', ('variant', 'batch', 'TFLOP/s', 'of the dense product'), rows)
     sides.free()
 
@@ -527,8 +559,11 @@ def choices(sides: Sides, report: Report) -> None:
         work = make_work(size, args)
         plain, half = (lambda p=p, work=work: sides.kovilt_step(work, p) for p in ('float32', 'bfloat16'))
         variants = {
-            'float32': plain, 'float32, compiled': _with(sides, plain, compiled=True),
-            'float32, checkpointed': _with(sides, plain, recomputed=True), 'bfloat16': half}
+            'float32': plain,
+            'float32, compiled': _with(sides, plain, compiled=True),
+            'float32, checkpointed': _with(sides, plain, recomputed=True),
+            'bfloat16': half,
+        }
         taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if args.device == 'cuda' else 1)
         for name, times in taken.items():
             rows.append((name, size, statistics.median(times) * 1e3, ratio(taken['float32'], times)))
@@ -552,6 +587,7 @@ def training_variants(sides: Sides, work: Work) -> dict[str, Callable[[], None]]
                 loss = sides.hf(**work.theirs).loss
             loss.backward()
             sides.optimizers[optimizer].step()
+
         return step
 
     def ours(precision: str) -> Callable[[], None]:
@@ -576,6 +612,7 @@ def _with(sides: Sides, run: Callable[[], object], **chosen: bool) -> Callable[[
     def changed() -> None:
         with options(sides, **chosen):
             run()
+
     return changed
 
 
@@ -597,15 +634,19 @@ def summary(
     rows = []
     for name, times in taken.items():
         middle = statistics.median(times)
-        against = [ratio(taken[other], times) if other in taken else None
-                   for other in ('transformers', 'transformers, fused AdamW')]
+        against = [
+            ratio(taken[other], times) if other in taken else None
+            for other in ('transformers', 'transformers, fused AdamW')
+        ]
         row: list[Any] = [name, work.size, middle * 1e3, *against]
         if name == 'torch.mm':
             row = [name, work.size, None, None, None, mm_flops / middle / 1e12, 1.0, None, None, None]
         elif name.startswith('kovilt'):
             for plain in (False, True):
-                row += [computed[plain] / middle / 1e12,
-                        statistics.median(computed[plain] / t / (mm_flops / m) for t, m in zip(times, mm, strict=True))]
+                row += [
+                    computed[plain] / middle / 1e12,
+                    statistics.median(computed[plain] / t / (mm_flops / m) for t, m in zip(times, mm, strict=True)),
+                ]
             row.append(difference)
         else:
             row += [None] * 5
@@ -710,16 +751,31 @@ def runner(sides: Sides, report: Report) -> None:
     base['default_hooks'].update(checkpoint=None, logger=logger)
     base['env_cfg'].pop('dist_cfg')
     wrapper = dict(
-        type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor', clip_grad=dict(max_norm=1.0),
-        precision='bfloat16' if cuda else 'float32', optimizer=dict(type='AdamW', lr=1e-5))
+        type='ViLTOptimWrapper',
+        constructor='ViLTOptimWrapperConstructor',
+        clip_grad=dict(max_norm=1.0),
+        precision='bfloat16' if cuda else 'float32',
+        optimizer=dict(type='AdamW', lr=1e-5),
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = KoviltRunner(
-            model=sides.kovilt, work_dir=folder, experiment_name='against_hf',
+            model=sides.kovilt,
+            work_dir=folder,
+            experiment_name='against_hf',
             train_dataloader=dict(
-                dataset=Batches(batches, steps), batch_size=1, num_workers=1, collate_fn=list,
-                sampler=dict(type='mmengine.DefaultSampler', shuffle=False), persistent_workers=False),
-            train_cfg=dict(type='StepTrainLoop', max_iters=steps, val_interval=10**6), optim_wrapper=wrapper,
-            param_scheduler=dict(type='WarmupLinearLR', warmup=0.1, by_epoch=False), log_level='WARNING', **base)
+                dataset=Batches(batches, steps),
+                batch_size=1,
+                num_workers=1,
+                collate_fn=list,
+                sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+                persistent_workers=False,
+            ),
+            train_cfg=dict(type='StepTrainLoop', max_iters=steps, val_interval=10**6),
+            optim_wrapper=wrapper,
+            param_scheduler=dict(type='WarmupLinearLR', warmup=0.1, by_epoch=False),
+            log_level='WARNING',
+            **base,
+        )
         run.register_hook(Watch())
         run.register_hook(Unwatch())
         try:
@@ -761,15 +817,25 @@ def alignment(sides: Sides, report: Report) -> None:
     size = 64 if cuda else args.train_batches[0]
     for name, numbers in (("the paper's", dict(beta=0.5, iterations=50)), ('default', {})):
         torch.manual_seed(0)
-        model = MODELS.build(dict(
-            type='ViLTForPreTraining', encoder=encoder_config(args),
-            mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=list(range(FIRST_ID))),
-            itm_head=dict(type='ITMHead'), wpa_head=dict(type='WPAHead', **numbers))).to(args.device).train()
+        model = (
+            MODELS.build(
+                dict(
+                    type='ViLTForPreTraining',
+                    encoder=encoder_config(args),
+                    mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=list(range(FIRST_ID))),
+                    itm_head=dict(type='ITMHead'),
+                    wpa_head=dict(type='WPAHead', **numbers),
+                )
+            )
+            .to(args.device)
+            .train()
+        )
         model.encoder.compile_rows({} if cuda else None)
         wrapper = sides.wrapper('bfloat16' if cuda else 'float32', model)
         batch = make_work(size, args).ours
         packing = model.encoder.lay_out(
-            batch['text_mask'], batch['grids'], batch['image_index'], torch.device(args.device))
+            batch['text_mask'], batch['grids'], batch['image_index'], torch.device(args.device)
+        )
         states = torch.randn(len(packing.source), args.width, device=args.device) + 1.0
         states.requires_grad_()
         matched = (torch.arange(size) % 2 == 0).to(args.device)
@@ -784,14 +850,20 @@ def alignment(sides: Sides, report: Report) -> None:
 
         taken = time_in_turn({'step': step, 'alignment': align}, args.device, args.rounds, repeats=3 if cuda else 1)
         share = statistics.median(a / s for a, s in zip(taken['alignment'], taken['step'], strict=True))
-        rows.append((
-            name, size, 'yes' if cuda else 'no', statistics.median(taken['step']) * 1e3,
-            statistics.median(taken['alignment']) * 1e3, 100 * share))
+        rows.append(
+            (
+                name,
+                size,
+                'yes' if cuda else 'no',
+                statistics.median(taken['step']) * 1e3,
+                statistics.median(taken['alignment']) * 1e3,
+                100 * share,
+            )
+        )
         print(plans_apart(model, model._aligned(batch, ViLTStates(states.detach(), packing, 'all'))))
         del model, wrapper
         empty_cache(args.device)
-    report.table(
-        'alignment', ('WPAHead', 'batch', 'compiled', 'step, ms', 'alignment, ms', 'share, %'), rows)
+    report.table('alignment', ('WPAHead', 'batch', 'compiled', 'step, ms', 'alignment, ms', 'share, %'), rows)
 
 
 def plans_apart(model: Any, aligned: tuple[Tensor, ...]) -> str:
@@ -816,8 +888,15 @@ def plans_apart(model: Any, aligned: tuple[Tensor, ...]) -> str:
 
 
 RUN = dict(
-    equality=equality, evaluation=evaluation, training=training, choices=choices, memory=memory, waits=waits,
-    runner=runner, alignment=alignment)
+    equality=equality,
+    evaluation=evaluation,
+    training=training,
+    choices=choices,
+    memory=memory,
+    waits=waits,
+    runner=runner,
+    alignment=alignment,
+)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -826,7 +905,8 @@ def main(args: argparse.Namespace) -> int:
 
     if min(args.rounds, args.width, args.layers, args.answers) < 1 or args.vocabulary <= FIRST_ID or args.width % 64:
         raise KoviltError(
-            f'--rounds, --layers, --answers must be 1 or more, --vocabulary above {FIRST_ID}, --width a multiple of 64')
+            f'--rounds, --layers, --answers must be 1 or more, --vocabulary above {FIRST_ID}, --width a multiple of 64'
+        )
     chosen = args.sections or SECTIONS[args.device]
     for name in chosen:
         if name not in RUN:
@@ -836,8 +916,8 @@ def main(args: argparse.Namespace) -> int:
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise KoviltError('--device cuda: torch sees no GPU here')
     args.batches, args.train_batches = (
-        given or usual for given, usual in
-        zip((args.batches, args.train_batches), BATCHES[args.device], strict=True))
+        given or usual for given, usual in zip((args.batches, args.train_batches), BATCHES[args.device], strict=True)
+    )
     if min(*args.batches, *args.train_batches) < 1:
         raise KoviltError('--batches and --train-batches must be at least 1')
     if args.device == 'cpu':
@@ -845,8 +925,15 @@ def main(args: argparse.Namespace) -> int:
     where = torch.cuda.get_device_name() if args.device == 'cuda' else f'{cpu_name()}, one thread, process time'
     report = Report()
     report.numbers['where'] = dict(
-        device=where, torch=torch.__version__, transformers=transformers.__version__, rounds=args.rounds,
-        width=args.width, layers=args.layers, vocabulary=args.vocabulary, answers=args.answers)
+        device=where,
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        rounds=args.rounds,
+        width=args.width,
+        layers=args.layers,
+        vocabulary=args.vocabulary,
+        answers=args.answers,
+    )
     print(f'{where}; torch {torch.__version__}, transformers {transformers.__version__}; {args.rounds} rounds')
     sides = make_sides(args)
     began = time.perf_counter()

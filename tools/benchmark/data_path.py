@@ -187,8 +187,11 @@ def measure_pictures(files: list[Path], rounds: int) -> None:
     from kovilt.datasets import LoadPicture, Patchify, ResizeViLT
     from kovilt.datasets.transforms.packing import join_patches
 
-    resize, patchify, normalize = ResizeViLT(**RESIZE), Patchify(patch_size=32), Compose(
-        [ToTensor(), Normalize([0.5] * 3, [0.5] * 3)])
+    resize, patchify, normalize = (
+        ResizeViLT(**RESIZE),
+        Patchify(patch_size=32),
+        Compose([ToTensor(), Normalize([0.5] * 3, [0.5] * 3)]),
+    )
 
     def by_pillow(file: Path) -> Image.Image:
         with Image.open(file) as image:
@@ -302,13 +305,16 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
     loaders: dict[str, tuple[DataLoader, int]] = {}  # and how many epochs, so that starting workers does not count
     tokenizer = load_tokenizer(folder / 'tokenizer')
     for name, processor in huggingface_processors().items():
-        loaders[name] = DataLoader(
-            QuestionsForHuggingFace(from_files),
-            batch_size=args.batch_size,
-            shuffle=True,
-            collate_fn=HuggingFaceCollate(processor, tokenizer),
-            **shared,
-        ), 1
+        loaders[name] = (
+            DataLoader(
+                QuestionsForHuggingFace(from_files),
+                batch_size=args.batch_size,
+                shuffle=True,
+                collate_fn=HuggingFaceCollate(processor, tokenizer),
+                **shared,
+            ),
+            1,
+        )
     for name, dataset, together, epochs in (
         ('kovilt, 1 question a picture', from_files, 1, 1),
         ('kovilt', from_files, None, 5),

@@ -45,7 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--also', nargs='+', default=[], metavar='FOLDER', help='with --model: further model folders')
     parser.add_argument('--limit', type=int, metavar='N', help='with --model: so many questions, drawn')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help='override the config')
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help='override the config'
+    )
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args(argv)
 
@@ -76,7 +77,8 @@ def measure_speed(args: argparse.Namespace, folder: Path) -> None:
         given = {(name, n): inputs[n] if name == THEIRS else batch for name in ways for n, batch in batches.items()}
         scores = {key: ways[key[0]](batch) for key, batch in given.items()}
         taken = time_in_turn(
-            {key: lambda key=key: ways[key[0]](given[key]) for key in given}, rounds=args.rounds, warm_ups=0)
+            {key: lambda key=key: ways[key[0]](given[key]) for key in given}, rounds=args.rounds, warm_ups=0
+        )
     print('| pairs | | ms | times transformers | times float32 | scores differ by, of their spread |')
     print('|---:|---|---:|---:|---:|---:|')
     for n in args.batches:
@@ -85,7 +87,8 @@ def measure_speed(args: argparse.Namespace, folder: Path) -> None:
             print(
                 f'| {n} | {name} | {statistics.median(taken[name, n]) * 1e3:,.0f} | '
                 f'{ratio(taken[THEIRS, n], taken[name, n]):.2f} | {ratio(taken[FLOAT, n], taken[name, n]):.2f} | '
-                f'{off:.1e} |')
+                f'{off:.1e} |'
+            )
 
 
 def _ways(folder: Path, graphs: bool) -> dict[str, Callable[[Any], Tensor]]:
@@ -122,8 +125,11 @@ def for_transformers(batch: Batch) -> dict[str, Tensor]:
         pixels[number, :, : rows * side, : columns * side] = picture.float() / 127.5 - 1
         mask[number, : rows * side, : columns * side] = 1
     return dict(
-        input_ids=batch['input_ids'], attention_mask=batch['text_mask'].long(),
-        pixel_values=pixels[batch['image_index']], pixel_mask=mask[batch['image_index']])
+        input_ids=batch['input_ids'],
+        attention_mask=batch['text_mask'].long(),
+        pixel_values=pixels[batch['image_index']],
+        pixel_mask=mask[batch['image_index']],
+    )
 
 
 def measure_accuracy(args: argparse.Namespace) -> None:
@@ -143,8 +149,11 @@ def measure_accuracy(args: argparse.Namespace) -> None:
         found = compare_predictions(expected, ours, names=('float32', name))
         changed = sum(ours[key]['answer'] != line['answer'] for key, line in expected.items())
         print(
-            f'| {name} | {found["accuracy"][1]:.2f} | {found["difference"]:+.2f} | '
-            '{:+.2f} to {:+.2f} | '.format(*found['difference_interval']) + f'{changed:,} | {found["mcnemar_p"]:.2f} |')
+            f'| {name} | {found["accuracy"][1]:.2f} | {found["difference"]:+.2f} | {{:+.2f}} to {{:+.2f}} | '.format(
+                *found['difference_interval']
+            )
+            + f'{changed:,} | {found["mcnemar_p"]:.2f} |'
+        )
 
 
 def predictions(args: argparse.Namespace, folder: str, precision: str) -> dict[str, dict[str, Any]]:
@@ -165,7 +174,8 @@ def predictions(args: argparse.Namespace, folder: str, precision: str) -> dict[s
         raise KoviltError(f'{args.config}: it has no questions to ask; name a config of question answering')
     data = config.val_dataloader.to_dict()
     data['dataset'].update(
-        keep_record=True, test_mode=True, image_pipeline=trained.image_pipeline, text_pipeline=trained.text_pipeline)
+        keep_record=True, test_mode=True, image_pipeline=trained.image_pipeline, text_pipeline=trained.text_pipeline
+    )
     if args.limit is not None:
         data['dataset']['limit'] = args.limit
     lines = {}

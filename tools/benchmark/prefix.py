@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from kovilt.models.base import Batch
     from kovilt.models.vqa import ViLTForVQA
 
-SIDES = (640, 480)       # of the picture files, in pixels
+SIDES = (640, 480)  # of the picture files, in pixels
 ASKED = ('소파는 무슨 색이에요?', '의자가 몇 개 있어요?')
 
 
@@ -47,9 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (cpu)')
     parser.add_argument(
-        '--questions', type=int, nargs='+', default=[1, 2, 4, 7, 14], metavar='K', help='a picture (1 2 4 7 14)')
+        '--questions', type=int, nargs='+', default=[1, 2, 4, 7, 14], metavar='K', help='a picture (1 2 4 7 14)'
+    )
     parser.add_argument(
-        '--texts', type=int, metavar='N', help='questions of a step, at least one picture (1; on cuda 448)')
+        '--texts', type=int, metavar='N', help='questions of a step, at least one picture (1; on cuda 448)'
+    )
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is timed (5)')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args(argv)
@@ -72,9 +74,15 @@ def main(args: argparse.Namespace) -> None:
     print(f'{machine}; {args.rounds} rounds; ms a question\n')
     for work, run in (('training', train), ('answering', answer)):
         taken = time_in_turn(
-            {(name, count): lambda m=model, b=batch, r=run: r(m, b, computing)
-             for name, model in models.items() for count, batch in batches.items()},
-            rounds=args.rounds, device=args.device, warm_ups=int(args.device.startswith('cuda')))
+            {
+                (name, count): lambda m=model, b=batch, r=run: r(m, b, computing)
+                for name, model in models.items()
+                for count, batch in batches.items()
+            },
+            rounds=args.rounds,
+            device=args.device,
+            warm_ups=int(args.device.startswith('cuda')),
+        )
         print(f'| {work}: questions a picture | pictures a step | joint | prefix | ratio | by arithmetic |')
         print('|---:|---:|---:|---:|---:|---:|')
         for count, batch in batches.items():
@@ -82,7 +90,8 @@ def main(args: argparse.Namespace) -> None:
             law = forward_flops(joint, batch) / forward_flops(models['prefix'], batch)
             print(
                 f'| {count} | {len(batch["grids"])} | {each["joint"]:.2f} | {each["prefix"]:.2f} | '
-                f'{ratio(taken["joint", count], taken["prefix", count]):.2f} | {law:.2f} |')
+                f'{ratio(taken["joint", count], taken["prefix", count]):.2f} | {law:.2f} |'
+            )
         print()
     print(f'an update of all parameters (fused AdamW): {update_seconds(joint, args) * 1e3:.1f} ms a step\n')
     for model in models.values():
@@ -91,7 +100,8 @@ def main(args: argparse.Namespace) -> None:
     print(
         f'VQAInferencer, PrefixViLT, file to answer: first question about a picture '
         f'{statistics.median(firsts) * 1e3:.1f} ms, the next {statistics.median(again) * 1e3:.1f} ms, '
-        f'ratio {ratio(firsts, again):.1f}')
+        f'ratio {ratio(firsts, again):.1f}'
+    )
 
 
 def train(model: ViLTForVQA, batch: Batch, computing: Callable[[], AbstractContextManager]) -> None:
@@ -134,7 +144,7 @@ def first_and_second(
             times = [seconds(args.device)]
             for question in ASKED:
                 with computing():
-                    ask(files[number % 2], question)               # each picture makes the other forgotten
+                    ask(files[number % 2], question)  # each picture makes the other forgotten
                 times.append(seconds(args.device))
             if number >= 0:
                 firsts.append(times[1] - times[0])

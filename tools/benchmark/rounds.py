@@ -28,7 +28,8 @@ def prepare_device(name: str) -> tuple[str, Callable[[], AbstractContextManager]
             raise KoviltError(f'--device {name}: torch sees no GPU here; leave it out')
         return (
             f'{torch.cuda.get_device_name(name)}, bfloat16, torch {torch.__version__}',
-            lambda: torch.autocast('cuda', torch.bfloat16))
+            lambda: torch.autocast('cuda', torch.bfloat16),
+        )
     torch.set_num_threads(1)
     return f'{cpu_name()}, one thread, float32, torch {torch.__version__}', nullcontext
 

@@ -37,16 +37,21 @@ if TYPE_CHECKING:
     from kovilt.models.base import Batch
     from kovilt.models.vqa import ViLTForVQA
 
-GRID, WORDS, LONGEST_TEXT = (12, 16), 13, 320              # where a sweep does not change them
-WIDTH = 768                                                # D, of the base size
-SIDES = (4, 8, 12, 16, 24)                                 # of a square picture, in patches of 32 pixels
-TEXTS = (10, 40, 80, 160, 320)                             # tokens
-QUESTIONS = (1, 2, 4, 7, 14)                               # a picture
+GRID, WORDS, LONGEST_TEXT = (12, 16), 13, 320  # where a sweep does not change them
+WIDTH = 768  # D, of the base size
+SIDES = (4, 8, 12, 16, 24)  # of a square picture, in patches of 32 pixels
+TEXTS = (10, 40, 80, 160, 320)  # tokens
+QUESTIONS = (1, 2, 4, 7, 14)  # a picture
 ROWS = (20_000, 40_000, 80_000, 160_000)
 NAMES = {
-    'batch': 'pairs', 'picture': 'patches of a picture', 'text': 'tokens of a text', 'questions': 'questions a picture',
-    'prefix': 'questions a picture, PrefixViLT', 'rows': 'rows of data'}
-GROUPS = (('batch', 'picture', 'text', 'questions'), ('prefix',), ('rows',))      # what one law is fitted to
+    'batch': 'pairs',
+    'picture': 'patches of a picture',
+    'text': 'tokens of a text',
+    'questions': 'questions a picture',
+    'prefix': 'questions a picture, PrefixViLT',
+    'rows': 'rows of data',
+}
+GROUPS = (('batch', 'picture', 'text', 'questions'), ('prefix',), ('rows',))  # what one law is fitted to
 # What a block keeps of a row for the backward pass, by whether in bfloat16 on a GPU, in bytes over D. In float32 on a
 # CPU 23 numbers: 4 of the norms, 3 of queries, keys and values, 2 of what they found, 8 of the MLP, and 6 of dropout,
 # whose masks are numbers there. On a GPU the residual stream is float32 (8), all else 2 bytes (28), a mask's 1 (6).
@@ -111,13 +116,17 @@ class Sweep:
     def columns(self) -> tuple[Sequence[float], ...]:
         """Seconds, seconds by the law, bytes, bytes by the law."""
         return (
-            self.seconds, [self.time_law(point.operations) for point in self.points],
-            self.bytes, [self.memory_law(point.rows) for point in self.points])
+            self.seconds,
+            [self.time_law(point.operations) for point in self.points],
+            self.bytes,
+            [self.memory_law(point.rows) for point in self.points],
+        )
 
     def power(self, values: Sequence[float]) -> float:
         """The power of the size with which values grow: the slope on logarithmic axes."""
         return statistics.linear_regression(
-            [math.log(point.size) for point in self.points], [math.log(value) for value in values]).slope
+            [math.log(point.size) for point in self.points], [math.log(value) for value in values]
+        ).slope
 
 
 def main(args: argparse.Namespace) -> None:
@@ -134,22 +143,28 @@ def main(args: argparse.Namespace) -> None:
         memory = {(name, point.size): _peak(point.run, args.device) for name, point in every}
         # the processes that memory was measured in are gone and have warmed up nothing here
         taken = time_in_turn(
-            {(name, point.size): point.run for name, point in every}, rounds=args.rounds, device=args.device,
-            warm_ups=int(on_gpu))
+            {(name, point.size): point.run for name, point in every},
+            rounds=args.rounds,
+            device=args.device,
+            warm_ups=int(on_gpu),
+        )
     print(f'{machine}; {args.rounds} rounds')
     sweeps = []
     for group in GROUPS:
         costs = [
             (name, point, statistics.median(taken[name, point.size]), memory[name, point.size])
-            for name, point in every if name in group]
+            for name, point in every
+            if name in group
+        ]
         if not costs:
             continue
         time_law = Law.through([cost[1].operations for cost in costs], [cost[2] for cost in costs])
         memory_law = Law.through([cost[1].rows for cost in costs], [cost[3] for cost in costs])
         for name in (name for name in points if name in group):
             mine = [cost for cost in costs if cost[0] == name]
-            sweeps.append(Sweep(
-                name, points[name], [cost[2] for cost in mine], [cost[3] for cost in mine], time_law, memory_law))
+            sweeps.append(
+                Sweep(name, points[name], [cost[2] for cost in mine], [cost[3] for cost in mine], time_law, memory_law)
+            )
             print(f'\n{table(sweeps[-1])}')
         print(f'\n{said(group, time_law, memory_law, on_gpu)}')
     plot(sweeps, Path(args.plot), machine)
@@ -186,7 +201,8 @@ def step_sweeps(args: argparse.Namespace, names: Sequence[str]) -> dict[str, lis
         'picture': lambda: [point(side * side, (side, side), pairs, WORDS) for side in SIDES],
         'text': lambda: [point(words, GRID, pairs, words) for words in TEXTS],
         'questions': lambda: [point(k, GRID, some, WORDS, k) for k in QUESTIONS],
-        'prefix': lambda: [point(k, GRID, some, WORDS, k, prefix) for k in QUESTIONS]}
+        'prefix': lambda: [point(k, GRID, some, WORDS, k, prefix) for k in QUESTIONS],
+    }
     return {name: made[name]() for name in names if name in made}
 
 
@@ -214,14 +230,22 @@ def data_points(folder: Path) -> list[Point]:
     from kovilt.datasets import AIHubLivingVQA
     from tools.benchmark.dataset_memory import write_set
 
-    MMLogger.get_current_instance().setLevel('WARNING')    # what is in the sets is known
+    MMLogger.get_current_instance().setLevel('WARNING')  # what is in the sets is known
     points = []
     for rows in ROWS:
         place = folder / str(rows)
         (place / 'Training').mkdir(parents=True)
         write_set(place / 'Training', rows)
-        points.append(Point(rows, rows, rows, lambda place=place: AIHubLivingVQA(
-            data_root=str(place), answers={'min_count': 6}, image_pipeline=[], text_pipeline=[])))
+        points.append(
+            Point(
+                rows,
+                rows,
+                rows,
+                lambda place=place: AIHubLivingVQA(
+                    data_root=str(place), answers={'min_count': 6}, image_pipeline=[], text_pipeline=[]
+                ),
+            )
+        )
     return points
 
 
@@ -230,7 +254,7 @@ def _peak(run: Callable[[], object], device: str) -> float:
     if device.startswith('cuda'):
         import torch
 
-        run()                                              # gradients are there from now on
+        run()  # gradients are there from now on
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -247,7 +271,7 @@ def _peak(run: Callable[[], object], device: str) -> float:
     except EOFError as error:
         process.join()
         if process.exitcode != -signal.SIGKILL:
-            raise                                          # the process has said why
+            raise  # the process has said why
         raise KoviltError('a point took more memory than there is; leave it out by --only or --pairs') from error
     finally:
         process.join()
@@ -256,12 +280,12 @@ def _peak(run: Callable[[], object], device: str) -> float:
 def _measure(run: Callable[[], object], answer) -> None:
     """In a process of its own: sends how far the resident memory has risen while `run` ran."""
     for parameter in _parameters(run):
-        parameter.grad = parameter.detach().clone()        # clone: zeros would take no memory before they are written
+        parameter.grad = parameter.detach().clone()  # clone: zeros would take no memory before they are written
     _give_back()
     before = _resident('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5', encoding='ascii')     # the peak is counted anew
+    Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # the peak is counted anew
     run()
-    answer.send(max(_resident('VmHWM') - before, 4096))                 # a page, where nothing was to be seen
+    answer.send(max(_resident('VmHWM') - before, 4096))  # a page, where nothing was to be seen
 
 
 def _give_back() -> None:
@@ -305,7 +329,8 @@ def said(group: Sequence[str], time_law: Law, memory_law: Law, on_gpu: bool) -> 
         return f'{fixed}; a row: {time_law.price * 1e6:.1f} us and {memory_law.price:.0f} bytes'
     return (
         f'{fixed}; {1e-9 / time_law.price:,.0f} GFLOP/s; a row takes {memory_law.price / WIDTH:.0f} D bytes in every '
-        f'block, {ROW_BYTES[on_gpu]} D by counting')
+        f'block, {ROW_BYTES[on_gpu]} D by counting'
+    )
 
 
 def plot(sweeps: Sequence[Sweep], file: Path, title: str) -> None:
@@ -329,8 +354,11 @@ def plot(sweeps: Sequence[Sweep], file: Path, title: str) -> None:
             axis.set_xlabel(NAMES[sweep.name])
             axis.set_ylabel(f'{name}, {unit}')
             axis.text(
-                0.05, 0.9, f'power {sweep.power(measured):.2f}, law {sweep.power(expected):.2f}',
-                transform=axis.transAxes)
+                0.05,
+                0.9,
+                f'power {sweep.power(measured):.2f}, law {sweep.power(expected):.2f}',
+                transform=axis.transAxes,
+            )
     axes[0, 0].legend(loc='lower right')
     figure.suptitle(title)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -98,9 +98,7 @@ def mistakes(folder: Path) -> dict[str, list[str]]:
         file = folder / f'mistake{number}.py'
         file.write_text(text, encoding='utf-8')
         found[name] = ['tools/train.py', str(file)]
-    return found | {
-        name: ['tools/train.py', CONFIG, '--cfg-options', option] for name, option in OPTIONS.items()
-    }
+    return found | {name: ['tools/train.py', CONFIG, '--cfg-options', option] for name, option in OPTIONS.items()}
 
 
 def time_processes(timed: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Taken]]:

@@ -55,7 +55,7 @@ def random_states(pairs: int, width: int, direction: float) -> tuple[Tensor, Ten
 def published_ipot(cost: Tensor, word_mask: Tensor, patch_mask: Tensor, *, beta: float, iterations: int) -> Tensor:
     """The loop of UNITER and ViLT, step by step, with one inner iteration (more crash there); plans (B, L, P)."""
     pairs, words, patches = cost.shape
-    outside = ~(word_mask[:, :, None] & patch_mask[:, None, :]).transpose(1, 2)                       # (B, P, L)
+    outside = ~(word_mask[:, :, None] & patch_mask[:, None, :]).transpose(1, 2)  # (B, P, L)
     word_count = word_mask.sum(dim=1).to(cost.dtype)[:, None, None]
     patch_count = patch_mask.sum(dim=1).to(cost.dtype)[:, None, None]
     word_pad, patch_pad = (~word_mask * 1e4)[:, None], (~patch_mask * 1e4)[:, None]
@@ -113,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
             'kovilt, default': lambda c=cost, w=word_mask, p=patch_mask: ipot(c, w, p, **ours),
             'exact (ot.emd)': lambda c=cost, w=word_mask, p=patch_mask: exact_plans(c, w, p),
         }
-        plans = {kind: run()[:, : cost.shape[1]] for kind, run in runs.items()}    # also warms up
+        plans = {kind: run()[:, : cost.shape[1]] for kind, run in runs.items()}  # also warms up
         seconds = {kind: [] for kind in runs}
         for _ in range(args.rounds):
             for kind, run in runs.items():
@@ -130,12 +130,14 @@ def main(args: argparse.Namespace) -> None:
             middle = statistics.median(seconds[kind])
             print(
                 f'| {kind} | {how} | {error.median():.2f} % | {error.max():.2f} % | {wrong:.0e} | '
-                f'{middle * 1e3:.1f} | {first / middle:.2f} |')
+                f'{middle * 1e3:.1f} | {first / middle:.2f} |'
+            )
     words, patches = words.requires_grad_(), patches.requires_grad_()
     matched = torch.arange(args.pairs) % 2 == 0
     whole = [
         _seconds(lambda: head.loss(words, word_mask, patches, patch_mask, matched)['wpa_loss'].backward())
-        for _ in range(args.rounds)]
+        for _ in range(args.rounds)
+    ]
     print(f'\nthe whole objective, forward and backward: {statistics.median(whole) * 1e3:.0f} ms')
 
 

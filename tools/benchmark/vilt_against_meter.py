@@ -43,20 +43,39 @@ PAPER = {'ViLT': 2.0, 'METER': 24.0}  # hours an epoch, on a machine that it doe
 SIZES = {'vocab_size': 42_000, 'num_answers': 3_129}  # kykim/bert-kor-base; VQAv2
 LENGTHS = (5, 20)  # of a question, in tokens
 PHOTOGRAPHS = {  # an assumption, after COCO: width and height in pixels, and how many of a hundred
-    (640, 480): 38, (640, 427): 25, (480, 640): 15, (427, 640): 9, (500, 375): 5, (640, 640): 4, (1920, 1080): 4}
+    (640, 480): 38,
+    (640, 427): 25,
+    (480, 640): 15,
+    (427, 640): 9,
+    (500, 375): 5,
+    (640, 640): 4,
+    (1920, 1080): 4,
+}
 SCALES: dict[str, dict[str, Any]] = {
     'base': {'sides': [288, 384, 576], 'ViLT': [], 'METER': []},
     'tiny': {  # to try the tool itself
         'sides': [32, 64],
         'ViLT': [
-            'model.encoder.hidden_size=32', 'model.encoder.num_layers=2', 'model.encoder.num_heads=2',
-            'train_dataloader.dataset.image_pipeline.1.short=64', 'train_dataloader.dataset.image_pipeline.1.long=106'],
+            'model.encoder.hidden_size=32',
+            'model.encoder.num_layers=2',
+            'model.encoder.num_heads=2',
+            'train_dataloader.dataset.image_pipeline.1.short=64',
+            'train_dataloader.dataset.image_pipeline.1.long=106',
+        ],
         'METER': [
-            'model.encoder.hidden_size=32', 'model.encoder.num_layers=2', 'model.encoder.num_heads=2',
-            'model.encoder.image_tower.arch.embed_dims=32', 'model.encoder.image_tower.arch.num_layers=1',
-            'model.encoder.image_tower.arch.num_heads=2', 'model.encoder.image_tower.arch.feedforward_channels=64',
-            'model.encoder.text_tower.hidden_size=32', 'model.encoder.text_tower.num_layers=1',
-            'model.encoder.text_tower.num_heads=2']}}
+            'model.encoder.hidden_size=32',
+            'model.encoder.num_layers=2',
+            'model.encoder.num_heads=2',
+            'model.encoder.image_tower.arch.embed_dims=32',
+            'model.encoder.image_tower.arch.num_layers=1',
+            'model.encoder.image_tower.arch.num_heads=2',
+            'model.encoder.image_tower.arch.feedforward_channels=64',
+            'model.encoder.text_tower.hidden_size=32',
+            'model.encoder.text_tower.num_layers=1',
+            'model.encoder.text_tower.num_heads=2',
+        ],
+    },
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,8 +83,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sides', type=int, nargs='+', metavar='N', help="METER's pictures, in pixels (288 384 576)")
     parser.add_argument('--questions', type=int, nargs='+', default=[1, 7], metavar='N', help='a picture (1 7)')
     parser.add_argument(
-        '--batch', type=int, metavar='N',
-        help='questions of a step; on a GPU the most that are tried, by powers of 2 from 8 on (GPU: 256, CPU: 2)')
+        '--batch',
+        type=int,
+        metavar='N',
+        help='questions of a step; on a GPU the most that are tried, by powers of 2 from 8 on (GPU: 256, CPU: 2)',
+    )
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is timed (5)')
     parser.add_argument('--steps', type=int, metavar='N', help='steps of one timing (GPU: 2, CPU: 1)')
     parser.add_argument('--scale', choices=SCALES, default='base', help='base: the published sizes')
@@ -84,12 +106,12 @@ class Row:
     questions: int
     batch: int = 0
     parameters: int = 0
-    patches: float = 0.0                 # of a picture, mean
-    forward_gflop: float = 0.0           # of a sample, all matrix products of one forward pass
+    patches: float = 0.0  # of a picture, mean
+    forward_gflop: float = 0.0  # of a sample, all matrix products of one forward pass
     rates: list[float] = field(default_factory=list)
     peak_gb: float | None = None
     attention: dict[str, int] = field(default_factory=dict)
-    waits: int | None = None             # of the host for the device, in a step
+    waits: int | None = None  # of the host for the device, in a step
 
     @property
     def rate(self) -> float:
@@ -288,7 +310,6 @@ class PeakMemory:
         peak = torch.cuda.max_memory_allocated() if self.device == 'cuda' else _status('VmHWM')
         return peak - self.before
 
-
     def is_tight(self) -> bool:
         """Whether nine tenths of the GPU's memory were taken, the other models' weights included."""
         import torch
@@ -406,17 +427,36 @@ def ratio(rows: list[Row], row: Row) -> float:
 def table(rows: list[Row]) -> str:
     """All rows as a table in Markdown."""
     head = [
-        'model', 'pictures, pixels', 'questions a picture', 'batch', 'parameters, M', 'GFLOP forward a sample',
-        'samples/s (range)', 'TFLOP/s', 'peak memory, GB', f'epoch of {ROWS:,}, h', "the paper's, h",
-        'ViLT is faster by']
+        'model',
+        'pictures, pixels',
+        'questions a picture',
+        'batch',
+        'parameters, M',
+        'GFLOP forward a sample',
+        'samples/s (range)',
+        'TFLOP/s',
+        'peak memory, GB',
+        f'epoch of {ROWS:,}, h',
+        "the paper's, h",
+        'ViLT is faster by',
+    ]
     lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for row in rows:
         peak = '' if row.peak_gb is None else f'{row.peak_gb:.1f}'
         cells = [
-            row.kind, row.pixels, row.questions, row.batch, f'{row.parameters / 1e6:.1f}', f'{row.forward_gflop:.4g}',
-            f'{row.rate:,.4g} ({min(row.rates):,.4g} - {max(row.rates):,.4g})', f'{row.tflops:.3g}', peak,
-            f'{ROWS / row.rate / 3600:,.3g}', f'{PAPER[row.kind]:g}',
-            '' if row.kind == 'ViLT' else f'{ratio(rows, row):.2f}']
+            row.kind,
+            row.pixels,
+            row.questions,
+            row.batch,
+            f'{row.parameters / 1e6:.1f}',
+            f'{row.forward_gflop:.4g}',
+            f'{row.rate:,.4g} ({min(row.rates):,.4g} - {max(row.rates):,.4g})',
+            f'{row.tflops:.3g}',
+            peak,
+            f'{ROWS / row.rate / 3600:,.3g}',
+            f'{PAPER[row.kind]:g}',
+            '' if row.kind == 'ViLT' else f'{ratio(rows, row):.2f}',
+        ]
         lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
     return '\n'.join(lines)
 
@@ -424,8 +464,13 @@ def table(rows: list[Row]) -> str:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    numbers = {'--sides': args.sides, '--questions': args.questions, '--batch': [args.batch], '--steps': [args.steps],
-               '--rounds': [args.rounds]}
+    numbers = {
+        '--sides': args.sides,
+        '--questions': args.questions,
+        '--batch': [args.batch],
+        '--steps': [args.steps],
+        '--rounds': [args.rounds],
+    }
     for name, values in numbers.items():
         if any(value is not None and value < 1 for value in values or []):
             raise KoviltError(f'{name} must be at least 1')
@@ -446,8 +491,16 @@ def main(args: argparse.Namespace) -> None:
     print(f'{time.perf_counter() - start:.0f} s in all', file=sys.stderr)
     if args.out:
         figures = [
-            {**asdict(row), 'samples_per_second': row.rate, 'tflops': row.tflops, 'epoch_hours': ROWS / row.rate / 3600,
-             'paper_epoch_hours': PAPER[row.kind], 'ratio': ratio(rows, row)} for row in rows]
+            {
+                **asdict(row),
+                'samples_per_second': row.rate,
+                'tflops': row.tflops,
+                'epoch_hours': ROWS / row.rate / 3600,
+                'paper_epoch_hours': PAPER[row.kind],
+                'ratio': ratio(rows, row),
+            }
+            for row in rows
+        ]
         record = {'machine': machine(device), 'scale': args.scale, 'rows_of_an_epoch': ROWS, 'models': figures}
         Path(args.out).write_text(json.dumps(record, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 

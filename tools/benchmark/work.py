@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY, ANSWERS = 8000, 3129
 # 640x480 and 500x375, 640x427, 480x640, 427x640, square, 16:9, as rows and columns of patches: percent of the pictures
 GRIDS = {(12, 16): 42, (12, 18): 25, (16, 12): 15, (18, 12): 9, (12, 12): 4, (11, 19): 5}
-LENGTHS = (5, 20)                                          # of a question in tokens, [CLS] and [SEP] included
+LENGTHS = (5, 20)  # of a question in tokens, [CLS] and [SEP] included
 
 
 def base_model(device: str = 'cpu', **encoder: Any) -> ViLTForVQA:
@@ -58,16 +58,27 @@ def save_folder(model: ViLTForVQA, place: Path) -> Path:
     encoder = model.encoder
     sizes = ('hidden_size', 'vocab_size', 'max_text_len', 'patch_size', 'image_size')
     config = dict(
-        type='ViLTForVQA', vqa_head=dict(type='VQAHead', num_answers=model.vqa_head.num_answers),
+        type='ViLTForVQA',
+        vqa_head=dict(type='VQAHead', num_answers=model.vqa_head.num_answers),
         encoder=dict(
-            {name: getattr(encoder, name) for name in sizes}, type=type(encoder).__name__,
-            num_layers=len(encoder.blocks), num_heads=encoder.blocks[0].attn.num_heads))
+            {name: getattr(encoder, name) for name in sizes},
+            type=type(encoder).__name__,
+            num_layers=len(encoder.blocks),
+            num_heads=encoder.blocks[0].attn.num_heads,
+        ),
+    )
     return save_model_folder(
-        model, load_tokenizer(str(ROOT / 'kovilt' / 'assets' / 'rooms_body')), place, model_cfg=config,
+        model,
+        load_tokenizer(str(ROOT / 'kovilt' / 'assets' / 'rooms_body')),
+        place,
+        model_cfg=config,
         max_text_len=encoder.max_text_len,
         image_pipeline=[
-            dict(type='LoadPicture'), dict(type='ResizeViLT', short=384, long=639, divisor=32),
-            dict(type='Patchify', patch_size=32)])
+            dict(type='LoadPicture'),
+            dict(type='ResizeViLT', short=384, long=639, divisor=32),
+            dict(type='Patchify', patch_size=32),
+        ],
+    )
 
 
 def draw_grids(count: int, chance: torch.Generator) -> list[tuple[int, int]]:
@@ -112,7 +123,8 @@ def make_batch(
         image_index=torch.arange(len(grids)).repeat_interleave(len(lengths) // len(grids)),
         input_ids=torch.randint(5, vocabulary, text_mask.shape, generator=chance) * text_mask,
         text_mask=text_mask,
-        label=torch.randint(answers, (len(lengths),), generator=chance))
+        label=torch.randint(answers, (len(lengths),), generator=chance),
+    )
 
 
 def forward_flops(model: ViLTForVQA, batch: Batch) -> float:
@@ -128,7 +140,7 @@ def forward_flops(model: ViLTForVQA, batch: Batch) -> float:
     width, blocks = encoder.hidden_size, len(encoder.blocks)
     mlp = encoder.blocks[0].mlp.fc1.out_features
     words = batch['text_mask'].sum(dim=1).tolist()
-    pictures = [count + 1 for count in batch['grids'].prod(dim=1).tolist()]                # with their CLS
+    pictures = [count + 1 for count in batch['grids'].prod(dim=1).tolist()]  # with their CLS
     known = [words[i] + pictures[j] for i, j in enumerate(batch['image_index'].tolist())]
 
     def linear(rows: int) -> int:
@@ -141,10 +153,10 @@ def forward_flops(model: ViLTForVQA, batch: Batch) -> float:
     asking = words if prefix else known
     total = sum(linear(rows) + attention(rows, seen) for rows, seen in zip(asking, known, strict=True)) * (blocks - 1)
     total += sum(4 * rows * width**2 + attention(1, seen) for rows, seen in zip(asking, known, strict=True))
-    total += len(words) * (linear(1) - 4 * width**2)                    # its keys and values are among those of all
+    total += len(words) * (linear(1) - 4 * width**2)  # its keys and values are among those of all
     if prefix:
         total += sum(linear(rows) + attention(rows, rows) for rows in pictures) * (blocks - 1)
         total += sum(4 * rows * width**2 for rows in pictures)
-    total += 2 * len(batch['patches']) * batch['patches'].shape[1] * width                 # pixels
-    head = 2 * width * width + 2 * width * model.vqa_head.num_answers                      # its two layers
-    return total + 2 * len(words) * (width**2 + head)                                      # the pooler before it
+    total += 2 * len(batch['patches']) * batch['patches'].shape[1] * width  # pixels
+    head = 2 * width * width + 2 * width * model.vqa_head.num_answers  # its two layers
+    return total + 2 * len(words) * (width**2 + head)  # the pooler before it

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))   # also without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
 
 from kovilt.errors import run_cli  # noqa: E402
 
@@ -27,11 +27,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
     parser.add_argument('--tokenizer', help='folder or file of the tokenizer, when it is not where the config says')
     parser.add_argument(
-        '--format', choices=('hf', 'onnx', 'pt2'), default='hf',
-        help='hf: weights in HuggingFace\'s layout; onnx: a graph for onnxruntime; pt2: one for torch.export (hf)')
+        '--format',
+        choices=('hf', 'onnx', 'pt2'),
+        default='hf',
+        help="hf: weights in HuggingFace's layout; onnx: a graph for onnxruntime; pt2: one for torch.export (hf)",
+    )
     parser.add_argument(
-        '--dtype', choices=('float32', 'float16', 'int8'), default='float32',
-        help='of weights; float16 (hf) takes half the space, int8 (onnx) a quarter and less time (float32)')
+        '--dtype',
+        choices=('float32', 'float16', 'int8'),
+        default='float32',
+        help='of weights; float16 (hf) takes half the space, int8 (onnx) a quarter and less time (float32)',
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
@@ -39,18 +45,26 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     from kovilt.environment import check_environment
+
     check_environment()
     from kovilt.weights import export_checkpoint
 
     out = export_checkpoint(
-        args.checkpoint, args.out, config=args.config, tokenizer=args.tokenizer, format=args.format, dtype=args.dtype,
-        overwrite=args.overwrite)
+        args.checkpoint,
+        args.out,
+        config=args.config,
+        tokenizer=args.tokenizer,
+        format=args.format,
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+    )
     print(f'{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:,.1f} MB')
     graph = json.loads((out / 'kovilt.json').read_text(encoding='utf-8')).get('graph')
     if graph:
         print(
             f'largest difference to torch {graph["largest_difference"]:.1e} over {graph["inputs"]} inputs; '
-            f'one pair takes {graph["milliseconds"]} ms, in torch {graph["milliseconds_torch"]} ms')
+            f'one pair takes {graph["milliseconds"]} ms, in torch {graph["milliseconds_torch"]} ms'
+        )
 
 
 if __name__ == '__main__':

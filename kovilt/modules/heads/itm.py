@@ -1,4 +1,5 @@
 """Image-text matching: half of the texts get another picture, and the text [CLS] must tell which (section 3, L2)."""
+
 from __future__ import annotations
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from kovilt.modules.chance import uniform
 from kovilt.modules.vilt import init_weights
 
-_EXCHANGE, _PARTNER = 4, 5               # streams of a sample's chance
+_EXCHANGE, _PARTNER = 4, 5  # streams of a sample's chance
 
 
 class ITMHead(nn.Module):
@@ -36,7 +37,7 @@ class ITMHead(nn.Module):
         """
         exchange = torch.zeros(len(image_index), dtype=torch.bool)
         exchange[uniform(sample_seed, 1, _EXCHANGE)[:, 0].argsort()[: len(image_index) // 2]] = True
-        others = image_id[None, :] != image_id[image_index][:, None]               # (B, I) pictures of another identity
+        others = image_id[None, :] != image_id[image_index][:, None]  # (B, I) pictures of another identity
         exchange &= others.any(dim=1)
         nth = (uniform(sample_seed, 1, _PARTNER)[:, 0] * others.sum(dim=1)).long()  # which of the others
         partner = (others.cumsum(dim=1) > nth[:, None]).int().argmax(dim=1)

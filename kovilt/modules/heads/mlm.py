@@ -1,4 +1,5 @@
 """Masked words: hide some words of a caption and guess them from the rest and the picture (section 3, L1)."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from kovilt.modules.transformer import Activation, activation_function
 from kovilt.modules.vilt import init_weights
 
 IGNORE = -100
-_HIDE, _FATE, _WORD = 1, 2, 3            # streams of a sample's chance
+_HIDE, _FATE, _WORD = 1, 2, 3  # streams of a sample's chance
 
 
 class MLMHead(nn.Module):
@@ -82,7 +83,7 @@ class MLMHead(nn.Module):
         # one draw a word
         draw = uniform(sample_seed, length, _HIDE).gather(1, unit) / self._ratios(input_ids, unit, word_mask)
         draw = draw.masked_fill(~word_mask, torch.inf)
-        least = draw.min(dim=1, keepdim=True).values             # of the word to hide when no other is
+        least = draw.min(dim=1, keepdim=True).values  # of the word to hide when no other is
         hidden = ((draw < 1) | (draw == least)) & word_mask
         fate = uniform(sample_seed, length, _FATE).gather(1, unit)
         damaged = input_ids.masked_fill(hidden & (fate < 0.8), self.mask_token_id)
@@ -100,7 +101,7 @@ class MLMHead(nn.Module):
         """Tokens drawn evenly from the vocabulary without its special ones, (B, L)."""
         choices = self.vocab_size - len(self.special_token_ids)
         token = (uniform(sample_seed, length, _WORD) * choices).long()
-        for special in self.special_token_ids:           # in rising order: step over each
+        for special in self.special_token_ids:  # in rising order: step over each
             token = token + (token >= special)
         return token
 

@@ -1,4 +1,5 @@
 """Visual question answering as classification over the answers of the training set."""
+
 from __future__ import annotations
 
 from typing import Literal

@@ -1,4 +1,5 @@
 """Word-patch alignment: the cost of carrying a caption's words to the picture's patches (section 3, L3)."""
+
 from __future__ import annotations
 
 from typing import Literal

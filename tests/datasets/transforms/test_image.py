@@ -218,7 +218,8 @@ def test_pixels_are_those_of_the_original(settings, sizes):
     from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
 
     original = ViltImageProcessorPil(
-        size={'shortest_edge': settings['short']}, do_rescale=False, do_normalize=False, do_pad=False)
+        size={'shortest_edge': settings['short']}, do_rescale=False, do_normalize=False, do_pad=False
+    )
     modes = ('RGB', 'L', 'P', '1', 'CMYK', 'YCbCr', 'RGBA', 'LA', 'HSV')
     for number, (width, height) in enumerate(sizes):
         image = Image.fromarray(noise(width, height, seed=number)).convert(modes[number % len(modes)])

@@ -142,7 +142,7 @@ def test_what_only_reads_a_model_folder_reads_as_the_tokenizer_that_was_saved(tm
     assert len(read) == len(saved) and read.all_special_ids == saved.all_special_ids
     for name in ('cls_token_id', 'sep_token_id', 'pad_token_id', 'mask_token_id', 'unk_token_id'):
         assert getattr(read, name) == getattr(saved, name) is not None
-    saved.save_pretrained(tmp_path / 'again')                                # by its class, as plain transformers saves
+    saved.save_pretrained(tmp_path / 'again')  # by its class, as plain transformers saves
     assert json.loads((tmp_path / 'again' / 'tokenizer_config.json').read_text())['tokenizer_class'] == 'BertTokenizer'
 
 

@@ -1,12 +1,13 @@
 """Exchanged pictures: half of the pairs, and never a true picture by another name."""
+
 import torch
 
 from kovilt.modules import ITMHead
 
 
 def test_half_of_the_pairs_get_a_picture_of_another_identity():
-    image_index = torch.arange(64) // 4                            # 16 pictures with four texts each
-    image_id = torch.arange(16) // 2 + 100                         # two files of each identity
+    image_index = torch.arange(64) // 4  # 16 pictures with four texts each
+    image_id = torch.arange(16) // 2 + 100  # two files of each identity
     for step in range(20):
         exchanged, matched = ITMHead.draw_partners(image_index, image_id, torch.arange(64) + 1000 * step)
         assert int(matched.sum()) == 32

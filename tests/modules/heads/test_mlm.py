@@ -1,4 +1,5 @@
 """Masked words: what may be hidden, how often, and that a sample's masks are its own."""
+
 import pytest
 import torch
 
@@ -17,9 +18,9 @@ def captions(count: int, length: int = 14) -> tuple[torch.Tensor, torch.Tensor, 
     """Captions of `length` tokens between [CLS] and [SEP] in words of two pieces, padded by 3."""
     generator = torch.Generator().manual_seed(1)
     input_ids = torch.full((count, length + 5), 20)
-    input_ids[:, 1:length + 1] = torch.randint(20, 40, (count, length), generator=generator)
+    input_ids[:, 1 : length + 1] = torch.randint(20, 40, (count, length), generator=generator)
     word_ids = torch.full((count, length + 5), -1)
-    word_ids[:, 1:length + 1] = torch.arange(length) // 2
+    word_ids[:, 1 : length + 1] = torch.arange(length) // 2
     return input_ids, word_ids, torch.arange(count) * 31
 
 
@@ -30,8 +31,8 @@ def test_whole_words_are_hidden_and_nothing_else():
     assert not hidden[word_ids < 0].any()
     assert torch.equal(labels[hidden], input_ids[hidden]) and torch.equal(damaged[~hidden], input_ids[~hidden])
     first, second = hidden[:, 1:15:2], hidden[:, 2:15:2]
-    assert torch.equal(first, second)                              # both pieces of a word or none
-    assert hidden.any(dim=1).all()                                 # at least one word a caption
+    assert torch.equal(first, second)  # both pieces of a word or none
+    assert hidden.any(dim=1).all()  # at least one word a caption
 
 
 def test_token_masking_splits_words():
@@ -48,7 +49,7 @@ def test_rates_are_fifteen_percent_and_80_10_10():
     assert abs(hidden.sum() / (word_ids >= 0).sum() - 0.15) < 0.005
     masked, kept = (damaged == MASK)[hidden], (damaged == input_ids)[hidden]
     assert abs(masked.float().mean() - 0.8) < 0.01
-    assert abs(kept.float().mean() - (0.1 + 0.1 / 35)) < 0.01      # a random token is the true one once in 35
+    assert abs(kept.float().mean() - (0.1 + 0.1 / 35)) < 0.01  # a random token is the true one once in 35
     swapped = damaged[hidden & (damaged != MASK) & (damaged != input_ids)]
     assert not set(swapped.tolist()) & set(SPECIAL)
     assert set(swapped.tolist()) == set(range(40)) - set(SPECIAL)
@@ -60,7 +61,7 @@ def test_words_that_carry_content_are_hidden_more_often_and_whole():
     _, labels = head(mask_ratio=0.1, content_words=content, content_ratio=0.8).corrupt(input_ids, word_ids, seed)
     hidden, first = labels != IGNORE, slice(1, 81, 2)
     carries = torch.isin(input_ids, torch.tensor(content))
-    carries = carries[:, first] | carries[:, 2:82:2]                # either piece of a word
+    carries = carries[:, first] | carries[:, 2:82:2]  # either piece of a word
     assert abs(hidden[:, first][carries].float().mean() - 0.8) < 0.01
     assert abs(hidden[:, first][~carries].float().mean() - 0.1) < 0.005
     assert torch.equal(hidden[:, first], hidden[:, 2:82:2])

@@ -1,4 +1,5 @@
 """The answer head."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,8 +27,9 @@ def test_soft_labels_score_by_their_share():
 def test_bce_is_vilts_loss():
     head = VQAHead(hidden_size=8, num_answers=5, loss='bce')
     pooled, soft = torch.randn(4, 8), torch.rand(4, 5)
-    torch.testing.assert_close(head.loss(pooled, soft)['vqa_loss'],
-                               F.binary_cross_entropy_with_logits(head(pooled), soft) * 5)
+    torch.testing.assert_close(
+        head.loss(pooled, soft)['vqa_loss'], F.binary_cross_entropy_with_logits(head(pooled), soft) * 5
+    )
 
 
 def test_size_is_vilts():

@@ -1,4 +1,5 @@
 """The alignment head: float32 under any autocast, and the two readings of the loss."""
+
 import pytest
 import torch
 
@@ -48,7 +49,7 @@ def test_centred_states_know_no_shift_of_a_modality():
     word_mask = WORD_MASK.clone()
     word_mask[0, 2] = False
     shifted = words + 5.0
-    shifted[0, 2] = 100.0                                           # what the mask leaves out has no say in the mean
+    shifted[0, 2] = 100.0  # what the mask leaves out has no say in the mean
     head = WPAHead(centred=True)
     distance, plan = head(words, word_mask, patches, PATCH_MASK)
     again, same_plan = head(shifted, word_mask, patches - 3.0, PATCH_MASK)
