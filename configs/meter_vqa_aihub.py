@@ -4,7 +4,7 @@ Data: AI-Hub 101 (1,646,080 training rows) in data/aihub_101; the image tower's 
     tokenizer, from the hub or the folders that KOVILT_CLIP and KOVILT_TOKENIZER name. Or all of them from a checkpoint
     of meter_pretrain_coco.py: --load-from FILE; the positions of its 288 pixels are resized to these 576.
 Expected: 85.24 % (paper). By arithmetic a pair costs 10 to 14 times ViLT's at METER's own 576 pixels, 4 to 6 times at
-    384; tools/benchmark/vilt_against_meter.py measures it.
+    384; benchmarks/vilt_against_meter.py measures it.
 Time: the paper took 24 hours an epoch.
 Command: bash tools/dist_train.sh configs/meter_vqa_aihub.py 8 --amp
 """

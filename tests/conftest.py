@@ -1,10 +1,14 @@
 """Tests reach no network and compute with one thread each: their models are so small that threads only wait."""
 
+import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -16,3 +20,27 @@ def logger_of_its_own() -> Iterator[None]:
     yield
     if (logging := sys.modules.get('mmengine.logging')) is not None:
         logging.MMLogger._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_rooms import tiny_rooms
+
+    return tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms')
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Runs a tool in this process, which has everything imported; returns exit code, stdout, stderr."""
+
+    from kovilt.errors import run_cli
+
+    def call(tool: str, *arguments: object) -> tuple[int, str, str]:
+        spec = importlib.util.spec_from_file_location('tool', ROOT / tool)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        code = run_cli(lambda: module.main(module.parse_args()))
+        return code, *capsys.readouterr()
+
+    return call

@@ -27,10 +27,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
 
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
-from kovilt.recipe import Step, clock, run_plan  # noqa: E402
+from recipes.plan import Step, clock, run_plan  # noqa: E402
 
-BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder; its card tells how it was made
+from kovilt.errors import KoviltError, run_cli  # noqa: E402
+
+BODY = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
 
 
 class Run(NamedTuple):
@@ -346,7 +347,7 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
     from kovilt.visualization import HOW_TO_GET_ONE, korean_font
 
     check_environment()

@@ -27,11 +27,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
 
+from recipes.plan import Step, clock, finished_steps, run_plan  # noqa: E402
+
 from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
-from kovilt.recipe import Step, clock, finished_steps, run_plan  # noqa: E402
 
 TABLES = ('table1', 'table2', 'table3', 'ablations')
-BODY = 'kovilt/assets/rooms_body'  # a pre-trained model folder; its card tells how it was made
+BODY = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
 LOSSES, ANSWERS = ('mlm_loss', 'wpa_loss'), ('vqa_loss', 'vqa_accuracy')
 
 # Ways of pre-training, as options of its config. A weight of zero is an objective left out whose head stays, so that
@@ -307,7 +308,7 @@ class Plan:
     def add_cost(self) -> None:
         """Training steps of both models in turn, before anything else runs."""
         data = self.prepare()
-        command = ['tools/benchmark/model_cost.py', '--amp', '--out', f'{self.work}/cost/cost.json']
+        command = ['benchmarks/model_cost.py', '--amp', '--out', f'{self.work}/cost/cost.json']
         command += ['--rounds', f'{self.scale.rounds}', '--batches', f'{self.scale.batches}']
         for name, kind in (('METER', 'meter'), ('ViLT', 'scratch')):
             command += ['--model', name, getattr(self.configs, kind), *self.options(kind)]
@@ -472,7 +473,7 @@ def describe_data(plan: Plan) -> dict[str, Any]:
 
 
 def gather(plan: Plan, taken: Mapping[str, float]) -> dict[str, Any]:
-    """The results of the steps that are done (`taken`), as plain values; see `kovilt.evaluation.paper_tables`."""
+    """The results of the steps that are done (`taken`), as plain values; see `recipes.paper_tables`."""
     from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
     from kovilt.visualization import read_metrics
 
@@ -549,7 +550,8 @@ def draw(results: Mapping[str, Any], out: Path) -> Path | None:
     """Accuracy against steps, means over the seeds; None when no training is done."""
     from statistics import mean
 
-    from kovilt.evaluation.paper_tables import MODELS, runs_of
+    from recipes.paper_tables import MODELS, runs_of
+
     from kovilt.visualization import Curve, Panel, draw_curves
 
     def panel(title: str, kinds: Mapping[str, str]) -> Panel:
@@ -574,7 +576,7 @@ def draw(results: Mapping[str, Any], out: Path) -> Path | None:
 
 def write(results: Mapping[str, Any], work: Path, about: str) -> list[Path]:
     """tables.md, results.json, curves.png and the CSVs; returns their paths."""
-    from kovilt.evaluation.paper_tables import paper_tables
+    from recipes.paper_tables import paper_tables
 
     tables = paper_tables(results)
     files = {'results.json': json.dumps(results, ensure_ascii=False, indent=1) + '\n'}
@@ -665,7 +667,7 @@ def check_real_data(plan: Plan) -> None:
 
 def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     """Run the plan; returns what failed, after all that does not build on it has been run."""
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
 
     check_environment()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the running steps are ended too

@@ -1,5 +1,6 @@
-"""kovilt from Python: a trained model that answers."""
+"""kovilt from Python: load, export and ask a trained model."""
 
-from .vqa import VQAInferencer
+from kovilt.apis.loading import build_pipelines, export_checkpoint, load_trained
+from kovilt.apis.vqa import VQAInferencer
 
-__all__ = ['VQAInferencer']
+__all__ = ['VQAInferencer', 'build_pipelines', 'export_checkpoint', 'load_trained']

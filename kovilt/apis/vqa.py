@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kovilt.apis import build_pipelines, load_trained
+from kovilt.apis.image_cache import KeptPictures
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.image import picture_size
 from kovilt.errors import KoviltError
@@ -18,9 +20,7 @@ from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix import EncodedPictures, PrefixViLT
 from kovilt.modules.vilt import ViLT
 from kovilt.registry import FUNCTIONS
-from kovilt.weights import GraphVQA, build_pipelines, load_trained
-
-from .kept import KeptPictures
+from kovilt.weights import GraphVQA
 
 Precision = Literal['float32', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

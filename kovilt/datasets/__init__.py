@@ -1,21 +1,22 @@
 """From annotation files to packed batches. Importing this package registers its parts."""
 
-from .aihub_coco import AIHubCOCOKorean
-from .aihub_knowledge import AIHubKnowledgeVQA
-from .aihub_living import AIHubLivingVQA
-from .aihub_visual import AIHubVisualQA
-from .answers import AnswerVocabulary, agreement, soft_scores
-from .collate import collate_pairs
-from .korean import normalize_korean
-from .kvqa import KVQA
-from .pairs import PairDataset
-from .plain import PlainVQA
-from .prepared import PreparedCaptions, PreparedVQA, verify_prepared
-from .preparing import prepare
-from .questions import QuestionDataset
-from .samplers import GlobalBatchSampler, PictureSampler
-from .tokenizer_training import train_tokenizer
-from .transforms import (
+from kovilt.datasets.answers import AnswerVocabulary, agreement, soft_scores
+from kovilt.datasets.collate import collate_pairs
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.prepared import PreparedCaptions, PreparedVQA, verify_prepared
+from kovilt.datasets.preparing import prepare
+from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.readers.aihub_coco import AIHubCOCOKorean
+from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeVQA
+from kovilt.datasets.readers.aihub_living import AIHubLivingVQA
+from kovilt.datasets.readers.aihub_visual import AIHubVisualQA
+from kovilt.datasets.readers.kvqa import KVQA
+from kovilt.datasets.readers.plain import PlainVQA
+from kovilt.datasets.readers.vqav2 import VQAv2Style
+from kovilt.datasets.samplers import GlobalBatchSampler, PictureSampler
+from kovilt.datasets.tokenizer_training import train_tokenizer
+from kovilt.datasets.transforms import (
     CropSquare,
     JoinPatches,
     LoadPicture,
@@ -27,7 +28,6 @@ from .transforms import (
     TokenizeKorean,
     load_tokenizer,
 )
-from .vqav2 import VQAv2Style
 
 __all__ = [
     'AIHubCOCOKorean',

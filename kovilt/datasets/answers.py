@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.readers.json_rows import Rows
 from kovilt.errors import KoviltError
-
-from .json_rows import Rows
-from .korean import normalize_korean
 
 
 def human_answers(value: Any, rows: Rows) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .korean import normalize_korean
+from kovilt.datasets.korean import normalize_korean
 
 _HASHED_AT_ONCE = 1 << 16  # rows; the powers of their bytes are 64-bit numbers and would not fit for a whole column
 _HASH_BASE = 0x9E3779B97F4A7C15  # any odd number with many bits set: 2^64 over the golden ratio

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .columns import Arrays, CategoryColumn, ListColumn, TextColumn, beneath, prefixed
-from .pictures import PictureStore
+from kovilt.datasets.columns import Arrays, CategoryColumn, ListColumn, TextColumn, beneath, prefixed
+from kovilt.datasets.image_store import PictureStore
 
 Column = TextColumn | CategoryColumn | ListColumn
 COLUMN_TYPES: dict[str, type[Column]] = {kind.__name__: kind for kind in (TextColumn, CategoryColumn, ListColumn)}

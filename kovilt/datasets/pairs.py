@@ -17,19 +17,18 @@ import numpy as np
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
+from kovilt.datasets.broken_images import PictureFaults
+from kovilt.datasets.columns import TextColumn
+from kovilt.datasets.image_store import PictureStore, ZipMember
+from kovilt.datasets.pair_table import PairTable
+from kovilt.datasets.readers.json_rows import Rows
+from kovilt.datasets.rng import hash63, lots
+from kovilt.datasets.samplers import split_index
+from kovilt.datasets.token_cache import TokenCache, open_tokens
+from kovilt.datasets.transforms.patches import NO_PICTURE
+from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
-
-from .chance import hash63, lots
-from .columns import TextColumn
-from .faults import PictureFaults
-from .json_rows import Rows
-from .pair_table import PairTable
-from .pictures import PictureStore, ZipMember
-from .samplers import split_index
-from .token_cache import TokenCache, open_tokens
-from .transforms.packing import NO_PICTURE
-from .transforms.text import TokenizeKorean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

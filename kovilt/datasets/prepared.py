@@ -23,15 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kovilt.datasets.columns import TextColumn
+from kovilt.datasets.image_store import PictureStore
+from kovilt.datasets.pair_table import PairTable
+from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.transforms.patches import LoadPrepared
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
-
-from .columns import TextColumn
-from .pair_table import PairTable
-from .pairs import PairDataset
-from .pictures import PictureStore
-from .questions import QuestionDataset
-from .transforms.packing import LoadPrepared
 
 FORMAT = 1  # grows when files of an older kovilt can no longer be read
 SUMMARY_FILE, ANSWER_FILE, BROKEN_FILE = 'prepared.json', 'answers.json', 'broken.jsonl'

@@ -16,14 +16,9 @@ import numpy as np
 import PIL
 import torch
 
-from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
-from kovilt.version import __version__
-
-from .chance import lots
-from .pair_table import PairTable
-from .pairs import PairDataset
-from .prepared import (
+from kovilt.datasets.pair_table import PairTable
+from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.prepared import (
     ANSWER_FILE,
     BROKEN_FILE,
     FORMAT,
@@ -32,6 +27,10 @@ from .prepared import (
     shard_file,
     shard_header,
 )
+from kovilt.datasets.rng import lots
+from kovilt.errors import KoviltError
+from kovilt.registry import DATASETS
+from kovilt.version import __version__
 
 PICTURES_PER_SHARD = 1024  # 600 MB at 144 to 240 patches of 32 pixels
 SPLITS = ('train', 'val', 'dev')

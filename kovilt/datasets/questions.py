@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kovilt.datasets.answers import AnswerVocabulary, soft_scores
+from kovilt.datasets.columns import CategoryColumn, ListColumn, TextColumn
+from kovilt.datasets.pairs import PairDataset
 from kovilt.errors import KoviltError, nearest
-
-from .answers import AnswerVocabulary, soft_scores
-from .columns import CategoryColumn, ListColumn, TextColumn
-from .pairs import PairDataset
 
 
 class QuestionDataset(PairDataset):

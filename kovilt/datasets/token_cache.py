@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from kovilt.datasets.columns import TextColumn
+from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
-
-from .columns import TextColumn
-from .transforms.text import TokenizeKorean
 
 FORMAT = 1  # grows when the same texts become other pieces, or the same pieces another file
 _HEADER_BYTES = 256

@@ -26,6 +26,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from . import parts
+    from kovilt.engine import parts
 
     return getattr(parts, name)

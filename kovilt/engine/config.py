@@ -42,8 +42,8 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
 def _check(config: Config) -> None:
     """Most mistakes show in the sources of what a config names, in a moment; the classes themselves, imported in
     seconds, have the last word."""
-    from .config_check import check_config
-    from .source_signatures import SourceParts
+    from kovilt.engine.config_check import check_config
+    from kovilt.engine.source_signatures import SourceParts
 
     if 'torch' not in sys.modules and 'custom_imports' not in config:  # else the sources have nothing to save, or all
         check_config(config, SourceParts())
@@ -97,7 +97,7 @@ def _refuse_dead_names(trees: dict[Path, ast.Module]) -> None:
     Values are fixed when their own file is read: setting a base's helper again changes nothing, which is worse than
     an error.
     """
-    from .config_check import top_level_keys
+    from kovilt.engine.config_check import top_level_keys
 
     known = top_level_keys()
     by_base = {
@@ -126,7 +126,7 @@ def _refuse_dead_names(trees: dict[Path, ast.Module]) -> None:
 
 
 def _apply(config: Config, options: Iterable[str]) -> None:
-    from .config_check import top_level_keys
+    from kovilt.engine.config_check import top_level_keys
 
     values = dict(parse_option(option) for option in options)
     for key in values:

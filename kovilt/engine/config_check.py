@@ -13,10 +13,9 @@ from typing import Any, Literal, Union
 from mmengine.registry import Registry
 
 from kovilt import registry as reg
+from kovilt.engine.signatures import LoadedParts, Part, Parts
+from kovilt.engine.source_signatures import SourceParts
 from kovilt.errors import KoviltError, nearest
-
-from .signatures import LoadedParts, Part, Parts
-from .source_signatures import SourceParts
 
 # Keys of a config that are no argument of Runner: MMEngine reads them elsewhere; load_encoder_only is KoviltRunner's.
 BESIDE_RUNNER = (

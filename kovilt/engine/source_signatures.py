@@ -23,8 +23,7 @@ from typing import Any, Literal
 from mmengine.registry import Registry
 
 from kovilt import registry as _registries
-
-from .signatures import Argument, Level, Part, joined
+from kovilt.engine.signatures import Argument, Level, Part, joined
 
 Place = tuple[str, str]  # a module's name and a name in it
 Definition = ast.ClassDef | ast.FunctionDef

@@ -18,8 +18,7 @@ import numpy as np
 from torch import nn
 
 from kovilt.errors import KoviltError
-
-from .scoring import bootstrap_interval
+from kovilt.evaluation.scoring import bootstrap_interval
 
 # What may follow a noun within its eojeol: the plural, particles (stacked, as in -에서는), the copula, punctuation.
 _TAIL = re.compile(

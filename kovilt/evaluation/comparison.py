@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from kovilt.errors import KoviltError
-
-from .scoring import bootstrap_interval, largest_first, mcnemar
+from kovilt.evaluation.scoring import bootstrap_interval, largest_first, mcnemar
 
 NEEDED = ('question_id', 'image', 'truth', 'answer_type', 'correct', 'tolerant_correct')
 

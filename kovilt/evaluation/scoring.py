@@ -10,8 +10,7 @@ import numpy as np
 
 from kovilt.datasets.answers import agreement
 from kovilt.datasets.korean import normalize_korean
-
-from .tolerant import tolerant_form
+from kovilt.evaluation.tolerant import tolerant_form
 
 
 def human_answers(record: Mapping[str, Any]) -> list[str]:

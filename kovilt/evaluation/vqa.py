@@ -12,10 +12,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.evaluation.scoring import (
+    answer_score,
+    bootstrap_interval,
+    human_answers,
+    largest_first,
+    most_frequent,
+    tolerant_score,
+)
+from kovilt.evaluation.table import format_table
 from kovilt.registry import METRICS
-
-from .scoring import answer_score, bootstrap_interval, human_answers, largest_first, most_frequent, tolerant_score
-from .table import format_table
 
 LENGTH_EDGES = (1, 4, 7, 10)  # words of a question
 FREQUENCY_EDGES = (1, 10, 100, 1000)  # how often training saw an answer

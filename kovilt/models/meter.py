@@ -138,7 +138,7 @@ class METER(BaseModule):
         max_text_len: longest text in tokens, as many as the text tower has positions.
         hidden_size, num_layers, num_heads, mlp_ratio, drop_rate, picture_pool, init_std: of `CrossModal`.
         image_weights: file, folder or hub name of public weights for the image tower, read when training begins (a
-            checkpoint has its own); None = random weights. Formats: kovilt/weights/image_tower.py.
+            checkpoint has its own); None = random weights. Formats: kovilt/formats/image_encoder.py.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class METER(BaseModule):
         """
         super().init_weights()
         if self.image_weights is not None:
-            from kovilt.weights.image_tower import load_image_tower, log_report
+            from kovilt.formats.image_encoder import load_image_tower, log_report
 
             log_report(load_image_tower(self.image_tower, self.image_weights))
 
@@ -194,7 +194,7 @@ class METER(BaseModule):
 
         METER pre-trains at 288 pixels and fine-tunes at 576. `prefix` stands before the encoder's names.
         """
-        from kovilt.weights.image_tower import resize_positions
+        from kovilt.formats.image_encoder import resize_positions
 
         name, own = f'{prefix}image_tower.pos_embed', getattr(self.image_tower, 'pos_embed', None)
         if own is None or name not in state or state[name].shape == own.shape:

@@ -38,13 +38,12 @@ from torch import Tensor
 
 import kovilt
 from kovilt.errors import KoviltError
+from kovilt.formats.huggingface import from_huggingface, to_huggingface
 from kovilt.modules import PrefixViLT
 from kovilt.registry import MODELS
-
-from .card import model_card
-from .graph import GraphVQA
-from .graph_files import open_graph
-from .hf import from_huggingface, to_huggingface
+from kovilt.weights.card import model_card
+from kovilt.weights.graph import GraphVQA
+from kovilt.weights.graph_files import open_graph
 
 FORMAT = 1
 NORMALIZER = 'normalize_korean'
@@ -96,7 +95,7 @@ def save_model_folder(
     Raises:
         KoviltError: `out` exists or cannot be written, a weight is not finite, or sizes disagree.
     """
-    from kovilt.engine.checkpoint import tokenizer_sizes
+    from kovilt.datasets.transforms.text import tokenizer_sizes
 
     out = Path(os.path.abspath(Path(out).expanduser()))
     _check_place(out, overwrite)

@@ -21,8 +21,7 @@ from kovilt.errors import KoviltError
 from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
-
-from .graph import GraphVQA, Grid, Inputs, RectangularVQA
+from kovilt.weights.graph import GraphVQA, Grid, Inputs, RectangularVQA
 
 Format = Literal['onnx', 'pt2']
 Precision = Literal['float32', 'int8']

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
+from kovilt.formats.sources import PICTURE_POSITIONS, WORD_TABLES, WORDS, Source, Vocabulary, read_bert, read_source
+from kovilt.formats.vocabulary import exchange_table
 from kovilt.modules.embeddings import PatchEmbedder
 from kovilt.registry import MODELS
-
-from .folder import answers_by_class, save_model_folder
-from .sources import PICTURE_POSITIONS, WORD_TABLES, WORDS, Source, Vocabulary, read_bert, read_source
-from .vocabulary import exchange_table
+from kovilt.weights.folder import answers_by_class, save_model_folder
 
 _MAX_TEXT_LEN = 40  # ViLT 4.1
 _LONG_OVER_SHORT = 1333 / 800  # of a picture's sides; ViLT's rule
@@ -81,8 +80,8 @@ def import_weights(
         KoviltError: what `read_source`, `read_bert`, `load_tokenizer` and `save_model_folder` refuse; tensors of other
             sizes; answers that do not fit; too little of an encoder.
     """
-    from kovilt.datasets.transforms.text import load_tokenizer
-    from kovilt.engine.checkpoint import MIN_BODY_SHARE, tokenizer_sizes
+    from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
+    from kovilt.formats.checkpoint import MIN_BODY_SHARE
 
     found = read_source(source, tokenizer=source_tokenizer, num_heads=num_heads)
     words = None if bert is None else read_bert(bert)
@@ -194,7 +193,7 @@ def _build(model_cfg: Mapping[str, Any], source: str) -> nn.Module:
 
 def _check_sizes(source: Source, model_cfg: Mapping[str, Any], name: str) -> None:
     """KoviltError for tensors that a model of the source's own sizes has no place for, or misses in a head."""
-    from kovilt.engine.checkpoint import differences
+    from kovilt.formats.checkpoint import differences
 
     with torch.device('meta'):
         whole = _build(dict(model_cfg, encoder=model_cfg['encoder'] | source.encoder), name)

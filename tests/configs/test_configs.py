@@ -9,12 +9,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kovilt.datasets.rooms.scene import KINDS
 from kovilt.engine.config import load_config
 from kovilt.engine.config_check import check_config
-from kovilt.engine.runner import fill_sizes, name_tokens
 from kovilt.engine.source_signatures import SourceParts
+from kovilt.models.sizes import fill_sizes, name_tokens
 from kovilt.registry import MODELS
+from kovilt.rooms.scene import KINDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 ENTRIES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)

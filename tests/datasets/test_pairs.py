@@ -263,7 +263,7 @@ def test_nothing_is_stored_per_row_as_an_object(data):
 
 
 def test_shared_faults_cross_process_borders():
-    from kovilt.datasets.faults import PictureFaults
+    from kovilt.datasets.broken_images import PictureFaults
 
     faults = PictureFaults(5)
     process = multiprocessing.get_context('fork').Process(target=faults.mark, args=(3,))

@@ -3,7 +3,7 @@
 import pytest
 
 from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA
-from kovilt.datasets.rooms import make_rooms
+from kovilt.rooms import make_rooms
 from tests.support.pair_data import IMAGE_PIPELINE
 
 

@@ -6,8 +6,8 @@ from tiny_models import tiny_config, tiny_tokenizer
 
 from kovilt.engine import optim as optim_module
 from kovilt.engine.optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor, mixed_precision
-from kovilt.engine.runner import name_tokens
 from kovilt.errors import KoviltError
+from kovilt.models.sizes import name_tokens
 from kovilt.registry import MODELS
 
 ADAMW = dict(type='AdamW', lr=1e-3, weight_decay=0.01)

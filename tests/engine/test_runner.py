@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kovilt.engine.checkpoint import load_checkpoint_file
 from kovilt.errors import KoviltError
+from kovilt.formats.checkpoint import load_checkpoint_file
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -17,9 +17,9 @@ from transformers import BertConfig, BertModel
 from kovilt.apis import VQAInferencer
 from kovilt.datasets import Patchify
 from kovilt.engine.config import load_config
-from kovilt.engine.runner import fill_sizes
 from kovilt.errors import KoviltError
 from kovilt.models import METERPreprocessor
+from kovilt.models.sizes import fill_sizes
 from kovilt.registry import MODELS, RUNNERS
 from tests.support.tiny_models import ANSWERS
 from tests.support.tiny_rooms import CONFIGS, tiny_rooms

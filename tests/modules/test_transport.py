@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.transport import exact_plans, published_ipot, random_states
 from kovilt.modules import WPAHead
 from kovilt.modules.transport import ipot, transport_cost, transport_distance
-from tools.benchmark.transport import exact_plans, published_ipot, random_states
 
 PAIRS, WORDS, PATCHES = 6, 8, 30
 

@@ -115,7 +115,8 @@ def word_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
 
 def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
     """What `KoviltRunner` leaves of a training: `out`/epoch_1.pth, with its tokenizer in `out`/tokenizer."""
-    from kovilt.engine.checkpoint import tokenizer_sizes, write_checkpoint
+    from kovilt.datasets.transforms.text import tokenizer_sizes
+    from kovilt.formats.checkpoint import write_checkpoint
 
     tokenizer, model = tiny_tokenizer(), tiny_model(kind)
     tokenizer.save_pretrained(out / 'tokenizer')

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA, train_tokenizer
-from kovilt.datasets.rooms import make_rooms
+from kovilt.rooms import make_rooms
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 

@@ -39,10 +39,10 @@ def test_transformers_alone_gives_every_answer_of_a_trained_model(rooms, tmp_pat
     config, work = tiny_config(tmp_path / 'tiny.py', steps=3), tmp_path / 'work'
     # So wide a start that pictures and questions get answers of their own, which three steps would not teach.
     wide = 'model.encoder.init_std=0.4'
-    assert call('train.py', config, '--work-dir', work, '--seed', 0, '--cfg-options', wide)[0] == 0
+    assert call('tools/train.py', config, '--work-dir', work, '--seed', 0, '--cfg-options', wide)[0] == 0
     out = work / 'test' / 'predictions.jsonl'
-    assert call('test.py', config, work / 'iter_3.pth', '--out', out)[0] == 0
-    assert call('weights/export.py', work, tmp_path / 'model')[0] == 0
+    assert call('tools/test.py', config, work / 'iter_3.pth', '--out', out)[0] == 0
+    assert call('tools/weights/export.py', work, tmp_path / 'model')[0] == 0
     done = subprocess.run(
         [sys.executable, '-c', PLAIN, rooms / 'vqa', tmp_path / 'model'], cwd=tmp_path, capture_output=True, text=True
     )
@@ -60,9 +60,9 @@ def test_a_graph_is_exported_with_its_proof_and_asked_like_a_model(tmp_path, cal
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / 'room.png')
     model, graph, asked = tiny_checkpoint(tmp_path), tmp_path / 'graph', (tmp_path / 'room.png', '의자가 있어요 ?')
-    code, out, _ = call('weights/export.py', model, graph, '--format', 'pt2')
+    code, out, _ = call('tools/weights/export.py', model, graph, '--format', 'pt2')
     assert code == 0
     assert re.search(r'difference to torch \S+e-\d+ over 8 inputs; one pair takes [\d.]+ ms, in torch [\d.]+ ms', out)
-    assert call('predict.py', graph, *asked, '--trust') == call('predict.py', model, *asked)
-    code, out, error = call('predict.py', graph, *asked)
+    assert call('tools/predict.py', graph, *asked, '--trust') == call('tools/predict.py', model, *asked)
+    code, out, error = call('tools/predict.py', graph, *asked)
     assert (code, out) == (2, '') and 'is a program' in error and error.count('\n') == 1

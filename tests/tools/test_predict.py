@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from tiny_models import tiny_checkpoint
 
-from kovilt.apis import VQAInferencer
-from kovilt.weights import export_checkpoint
+from kovilt.apis import VQAInferencer, export_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?']
@@ -46,9 +45,9 @@ def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, t
 
 def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
     model, picture = files
-    code, out, _ = call('weights/export.py', model, tmp_path / 'model')
+    code, out, _ = call('tools/weights/export.py', model, tmp_path / 'model')
     assert code == 0 and str(tmp_path / 'model') in out
-    code, out, _ = call('predict.py', tmp_path / 'model', picture, *QUESTIONS, '--topk', 2)
+    code, out, _ = call('tools/predict.py', tmp_path / 'model', picture, *QUESTIONS, '--topk', 2)
     assert code == 0
     lines = out.splitlines()
     assert [lines[0], lines[3]] == QUESTIONS and len(lines) == 6
@@ -68,7 +67,7 @@ def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
 )
 def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
     known = {'MODEL': files[0], 'PICTURE': files[1]}
-    code, out, error = call('predict.py', *(known.get(argument, argument) for argument in arguments))
+    code, out, error = call('tools/predict.py', *(known.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '')
     assert error.startswith(message) and error.count('\n') == 1
 

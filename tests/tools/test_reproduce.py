@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipes.paper_tables import first_at, paper_tables
 
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError, run_cli
 from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
-from kovilt.evaluation.paper_tables import first_at, paper_tables
 from tools import reproduce
 from tools.reproduce import SCALES, TABLES, check_settings, gather, make_plan, write
 

@@ -24,7 +24,8 @@ from tiny_models import (
 from transformers import AutoConfig, AutoModel, ViltForMaskedLM, ViltForQuestionAnswering, ViltModel
 
 from kovilt.errors import KoviltError
-from kovilt.weights import from_huggingface, load_model_folder, save_model_folder, to_huggingface
+from kovilt.formats.huggingface import from_huggingface, to_huggingface
+from kovilt.weights import load_model_folder, save_model_folder
 
 
 def save(out, kind='ViLTForVQA', **others):

@@ -13,9 +13,9 @@ import pytest
 import torch
 from tiny_models import ANSWERS, IMAGE_PIPELINE, tiny_checkpoint, tiny_model
 
-from kovilt.apis import VQAInferencer
+from kovilt.apis import VQAInferencer, export_checkpoint
 from kovilt.errors import KoviltError
-from kovilt.weights import export_checkpoint, graph_files, load_model_folder, write_graph
+from kovilt.weights import graph_files, load_model_folder, write_graph
 
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자 ?', '의자 위에 책이 있어요 ?']
 

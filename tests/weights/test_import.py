@@ -27,10 +27,11 @@ from transformers import (
     ViTModel,
 )
 
-from kovilt.engine.checkpoint import load_body, load_checkpoint_file
 from kovilt.errors import KoviltError
-from kovilt.weights import import_weights, load_model_folder, to_huggingface
-from kovilt.weights.sources import WORDS as WORD_TABLE
+from kovilt.formats.checkpoint import load_body, load_checkpoint_file
+from kovilt.formats.huggingface import to_huggingface
+from kovilt.formats.sources import WORDS as WORD_TABLE
+from kovilt.weights import import_weights, load_model_folder
 
 SIZES = dict(
     hidden_size=16,

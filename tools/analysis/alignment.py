@@ -76,9 +76,9 @@ def main(args: argparse.Namespace) -> None:
         raise KoviltError(
             f'{boxes}: no such file; draw rooms: python tools/data/make_rooms.py {args.rooms} --images 2000'
         )
+    from kovilt.apis import load_trained
     from kovilt.datasets import AIHubCOCOKorean
     from kovilt.evaluation.alignment import score_alignment
-    from kovilt.weights import load_trained
 
     trained = load_trained(args.model, kind='ViLTForPreTraining')
     dataset = AIHubCOCOKorean(

@@ -107,7 +107,8 @@ def answer_classes(config: Any, dataset: PairDataset) -> list[str] | None:
 
 
 def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
-    from kovilt.engine.runner import data_sizes, fill_sizes, name_tokens
+    from kovilt.engine.runner import data_sizes
+    from kovilt.models.sizes import fill_sizes, name_tokens
     from kovilt.visualization import Card, View
 
     model = config.model.to_dict()
@@ -150,7 +151,7 @@ def split_pictures(batch: Batch) -> list[View]:
     """The pictures of the batch, joined again from their patches."""
     from PIL import Image
 
-    from kovilt.datasets.transforms.packing import join_patches
+    from kovilt.datasets.transforms.patches import join_patches
     from kovilt.visualization import View
 
     views, start = [], 0
@@ -240,7 +241,7 @@ def class_of(answer: str, classes: list[str]) -> int:
 
 
 def main(args: argparse.Namespace) -> None:
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
 
     check_environment()
     from kovilt.engine.config import load_config

@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     from kovilt.errors import run_cli
 
     def run() -> None:
-        from kovilt.datasets.rooms import make_rooms
-        from kovilt.progress import progress_line
+        from kovilt.rooms import make_rooms
+        from kovilt.cli.progress import progress_line
 
         made = make_rooms(
             args.out,

@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
 
     check_environment()
     if args.verify is not None:
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def progress_of(split: str) -> Callable[[int, int], Any]:
-    from kovilt.progress import progress_line
+    from kovilt.cli.progress import progress_line
 
     return progress_line(f'preparing {split}')
 

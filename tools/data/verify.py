@@ -48,13 +48,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
 
     check_environment()
     import json
 
-    from kovilt.datasets.verification import sources_of_config, sources_of_folder, verify
-    from kovilt.progress import progress_line
+    from kovilt.verification import sources_of_config, sources_of_folder, verify
+    from kovilt.cli.progress import progress_line
 
     if args.data.endswith('.py'):
         sources = sources_of_config(args.data, args.cfg_options)

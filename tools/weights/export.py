@@ -44,10 +44,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
 
     check_environment()
-    from kovilt.weights import export_checkpoint
+    from kovilt.apis import export_checkpoint
 
     out = export_checkpoint(
         args.checkpoint,

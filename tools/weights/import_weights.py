@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from kovilt.environment import check_environment
+    from kovilt.cli.environment import check_environment
 
     check_environment()
     from kovilt.weights import import_weights

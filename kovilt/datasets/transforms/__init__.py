@@ -1,8 +1,8 @@
 """The steps from a record to tensors: pictures to patches, texts to pieces."""
 
-from .image import CropSquare, LoadPicture, RandAugment, ResizeViLT
-from .packing import JoinPatches, LoadPrepared, NoPicture, Patchify
-from .text import TokenizeKorean, load_tokenizer
+from kovilt.datasets.transforms.image import CropSquare, LoadPicture, RandAugment, ResizeViLT
+from kovilt.datasets.transforms.patches import JoinPatches, LoadPrepared, NoPicture, Patchify
+from kovilt.datasets.transforms.text import TokenizeKorean, load_tokenizer
 
 __all__ = [
     'CropSquare',

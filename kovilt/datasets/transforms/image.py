@@ -14,10 +14,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import ExifTags, Image, ImageEnhance, ImageOps
 
+from kovilt.datasets.transforms.resampling import resize_bicubic
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
-
-from .resampling import resize_bicubic
 
 MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures that look like an attack (1 GB at 6 bytes a pixel)
 

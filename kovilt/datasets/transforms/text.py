@@ -221,3 +221,14 @@ def _check_hangul(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def tokenizer_sizes(tokenizer) -> dict[str, Any]:
+    """What a tokenizer decides about a model, by the model's own argument names, and a digest of its pieces."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return {
+        'vocab_size': len(tokenizer),
+        'mask_token_id': tokenizer.mask_token_id,
+        'special_token_ids': sorted(tokenizer.all_special_ids),
+        'vocabulary_digest': hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16],
+    }

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.chance import uniform
+from kovilt.modules.rng import uniform
 from kovilt.modules.vilt import init_weights
 
 _EXCHANGE, _PARTNER = 4, 5  # streams of a sample's chance

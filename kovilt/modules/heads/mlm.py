@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.chance import uniform
 from kovilt.modules.packing import rounded, rounds_rows, to_device
+from kovilt.modules.rng import uniform
 from kovilt.modules.transformer import Activation, activation_function
 from kovilt.modules.vilt import init_weights
 

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What only a GPU shows, section by section; a section that fails or takes too long leaves the others alone.
+#
+#   bash benchmarks/on_gpu.sh OUT [SECTION ...]     sections: against_hf meter prefix scaling reproduce base
+#
+# OUT gets a log of each section and what it measured. SHORT=1 runs each at its smallest size, to see that it runs.
+set -uo pipefail
+out=$(realpath -m "${1:?bash benchmarks/on_gpu.sh OUT [SECTION ...]}")
+shift
+cd "$(dirname "$0")/../.."
+mkdir -p "$out"
+short=${SHORT:-}
+failed=()
+
+run() { # run LIMIT_SECONDS NAME COMMAND...: at most so long, into NAME.log
+    local limit=$1 name=$2 start=$SECONDS
+    shift 2
+    timeout "$limit" "$@" >"$out/$name.log" 2>&1 </dev/null || failed+=("$name ($?)")
+    echo "== $name: $((SECONDS - start)) s"
+    tail -n "${TAIL:-25}" "$out/$name.log" | cut -c 1-300
+}
+
+against_hf() {
+    run "${LIMIT:-170}" against_hf python3 benchmarks/against_hf.py --device cuda --out "$out/against_hf.json" \
+        ${short:+--rounds 2 --batches 8 --train-batches 8 --layers 2}
+}
+
+meter() {
+    run "${LIMIT:-120}" meter python3 benchmarks/vilt_against_meter.py --out "$out/meter.json" \
+        ${short:+--rounds 1 --batch 8 --sides 384}
+}
+
+prefix() {
+    run "${LIMIT:-60}" prefix python3 benchmarks/prefix.py --device cuda ${short:+--rounds 1 --texts 14}
+}
+
+scaling() {
+    run "${LIMIT:-60}" scaling python3 benchmarks/scaling.py --device cuda --out "$out"
+}
+
+reproduce() { # the tables that decide first: what is not done in time is left out of the last
+    local tables
+    for tables in ${TABLES:-table2 table3 ablations}; do
+        run "${LIMIT:-200}" "reproduce_$tables" python3 tools/reproduce.py "$tables" --seeds 3 --jobs "${JOBS:-12}" \
+            --work-dir "$out/reproduce" ${short:+--scale tiny}
+    done
+}
+
+base() { # base size on Rooms through the Runner, data path included
+    local data=$out/rooms images=${IMAGES:-20000} batch=256
+    [ -n "$short" ] && images=200 batch=8
+    run 200 base_data python3 tools/data/make_rooms.py "$data" --images "$images" --dev-images 200 --workers "$(nproc)"
+    run 60 base_tokenizer python3 tools/data/train_tokenizer.py "$data/tokenizer" --vocab-size 1000 --captions "$data/captions" \
+        --questions "$data/vqa"
+    export KOVILT_AIHUB_101=$data/vqa KOVILT_TOKENIZER=$data/tokenizer
+    run "${LIMIT:-200}" base python3 tools/train.py configs/kovilt_vqa_aihub_scratch.py --amp --work-dir "$out/base" \
+        --cfg-options train_cfg.max_epochs=1 train_dataloader.batch_size="$batch" \
+        train_dataloader.num_workers="$(nproc)"
+    tail -n 3 "$out/base/metrics.jsonl"
+}
+
+for section in "${@:-against_hf meter prefix scaling reproduce base}"; do
+    for name in $section; do "$name"; done
+done
+[ ${#failed[@]} -eq 0 ] || echo "failed: ${failed[*]}"
+[ ${#failed[@]} -eq 0 ]

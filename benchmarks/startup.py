@@ -1,0 +1,137 @@
+"""Start-up: what it takes to say how a tool is called, to name a mistake in a config, and to answer a first question.
+
+    python benchmarks/startup.py
+    python benchmarks/startup.py --model work_dirs/quickstart/model --picture room.jpg
+
+Every command runs in a process of its own, all in turn; the first round, which may have to compile and to read from
+disk, does not count. Beside each stands what it takes beyond `import torch`: the median over the rounds of each round's
+own difference. A question is asked on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # also without installation
+
+from benchmarks.rounds import cpu_name  # noqa: E402
+from kovilt.errors import KoviltError, run_cli  # noqa: E402
+
+TORCH = 'import torch'
+CONFIG = 'configs/rooms/vqa.py'
+OPTIONS = {
+    'an option without a value': 'model.encoder.drop_rate',
+    'an unknown top-level key': 'modle.encoder.drop_rate=0.1',
+    'a misspelt nested key': 'model.encoder.drop_rat=0.1',
+    "a misspelt key of MMEngine's": 'default_hooks.checkpoint.intervall=1',
+    "a misspelt key of torch's": 'train_dataloader.batchsize=8',
+    'a value of the wrong type': 'model.encoder.num_layers=x',
+    'an unknown type': 'model.type=ViLTForVQ',
+}
+FILES = {
+    'a base that is missing': "_base_ = 'none.py'\n",
+    'a syntax error': 'model = dict(\n',
+}
+
+
+class Taken(NamedTuple):
+    """Seconds of a process: of the processor, its children's included, and of the wall."""
+
+    cpu: float
+    wall: float
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is timed (5)')
+    parser.add_argument('--model', metavar='FOLDER', help='time the first answer of this model folder, too')
+    parser.add_argument('--picture', metavar='FILE', help='with --model: what is asked about')
+    parser.add_argument('--question', default='소파는 무슨 색이에요?', help='with --model: what is asked')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> None:
+    if (args.model is None) != (args.picture is None):
+        raise KoviltError('--model and --picture: give both, to time a first answer, or neither')
+    if args.rounds < 1:
+        raise KoviltError(f'--rounds {args.rounds}: at least one is timed')
+    print(f'{cpu_name()}, Python {sys.version.split()[0]}, torch {version("torch")}; {args.rounds} rounds; seconds\n')
+    with tempfile.TemporaryDirectory() as folder:
+        timed = {TORCH: ['-c', 'import torch'], **helps(), **mistakes(Path(folder))}
+        if args.model:
+            place, picture = (str(Path(path).resolve()) for path in (args.model, args.picture))
+            timed['a first answer'] = ['tools/predict.py', place, picture, args.question, '--device', 'cpu']
+        taken = time_processes(timed, args.rounds)
+    print('| | processor | wall | processor, less torch | wall, less torch |\n|---|---:|---:|---:|---:|')
+    for name, rounds in taken.items():
+        cells = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        for column in range(2):
+            cells.append(statistics.median(a[column] - b[column] for a, b in zip(rounds, taken[TORCH], strict=True)))
+        print(f'| {name} | {cells[0]:.2f} | {cells[1]:.2f} | {cells[2]:+.2f} | {cells[3]:+.2f} |')
+
+
+def helps() -> dict[str, list[str]]:
+    """What asks each tool how it is called, as arguments of Python in the repository."""
+    return {f'{tool}.py --help': [f'tools/{tool}.py', '--help'] for tool in ('train', 'test', 'predict')}
+
+
+def mistakes(folder: Path) -> dict[str, list[str]]:
+    """A call of train.py for each kind of mistake, as arguments of Python in the repository.
+
+    Files with mistakes are written into `folder`.
+    """
+    found = {'a config that is missing': ['tools/train.py', 'configs/rooms/vqaa.py']}
+    for number, (name, text) in enumerate(FILES.items()):
+        file = folder / f'mistake{number}.py'
+        file.write_text(text, encoding='utf-8')
+        found[name] = ['tools/train.py', str(file)]
+    return found | {name: ['tools/train.py', CONFIG, '--cfg-options', option] for name, option in OPTIONS.items()}
+
+
+def time_processes(timed: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Taken]]:
+    """What each takes, by round; a round does each once, in an order of its own, and one more comes before them.
+
+    Args:
+        timed: arguments of Python.
+        rounds: how many count.
+
+    Raises:
+        KoviltError: one that neither ends well nor names a mistake.
+    """
+    chance, order = random.Random(0), list(timed)
+    taken: dict[str, list[Taken]] = {name: [] for name in timed}
+    for number in range(-1, rounds):
+        for name in chance.sample(order, len(order)):
+            before, start = _children(), time.perf_counter()
+            done = subprocess.run([sys.executable, *timed[name]], cwd=ROOT, capture_output=True, text=True)
+            found = Taken(_children() - before, time.perf_counter() - start)
+            if done.returncode not in (0, 2):
+                reason = (done.stderr.strip().splitlines() or ['it said nothing'])[-1]
+                raise KoviltError(f'{name}: exit code {done.returncode}: {reason}')
+            if number >= 0:
+                taken[name].append(found)
+    return taken
+
+
+def _children() -> float:
+    """Seconds of the processor that the processes took that have been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

@@ -1,0 +1,234 @@
+"""A trained model from where it lies: its folder, or a checkpoint of its training, which carries the config."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from kovilt.errors import KoviltError
+from kovilt.registry import MODELS, TRANSFORMS
+from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder, save_model_folder
+from kovilt.weights.graph_files import Format, write_graph
+
+_PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
+_DTYPES = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
+_INSTEAD = {'int8': "; in int8, export with --format onnx, or ask any model folder with precision='int8'"}
+_WORTH_KNOWING = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
+
+
+def load_trained(
+    path: str | os.PathLike,
+    *,
+    config: str | os.PathLike | None = None,
+    tokenizer: str | None = None,
+    kind: str | tuple[str, ...] | None = None,
+    graphs: bool = False,
+    trust: bool = False,
+) -> TrainedModel:
+    """Loads a model folder, a training checkpoint (.pth), or the latest checkpoint of a work folder.
+
+    Args:
+        path: folder or file.
+        config: config file of a checkpoint; None = the one that the checkpoint carries.
+        tokenizer: what `load_tokenizer` takes, in place of the tokenizer that the config names.
+        kind: the model class that is wanted, such as 'ViLTForVQA', or several; None takes any.
+        graphs: a model folder with a graph in place of weights will do.
+        trust: a graph in a .pt2 file, which is a program, may be run.
+
+    Raises:
+        KoviltError: nothing there, a damaged file, a model of another kind, sizes that disagree.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise KoviltError(f'{path}: no such model folder or checkpoint')
+    checkpoint = _checkpoint_file(path)
+    if checkpoint is not None:
+        trained = _load_checkpoint(checkpoint, config, kind)
+    elif config is None:
+        trained = load_model_folder(path, kind=kind, graphs=graphs, trust=trust)
+    else:
+        raise KoviltError(f'{path}: a model folder carries its own config; leave out {config}')
+    if tokenizer is not None:
+        for step in trained.text_pipeline:
+            if 'tokenizer' in step:
+                step['tokenizer'] = tokenizer
+    return trained
+
+
+def export_checkpoint(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    config: str | os.PathLike | None = None,
+    tokenizer: str | None = None,
+    format: Literal['hf'] | Format = 'hf',
+    dtype: str = 'float32',
+    overwrite: bool = False,
+) -> Path:
+    """Writes what `load_trained` loads, with its arguments, as the model folder `out`.
+
+    Args:
+        out: the folder to make.
+        format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
+        dtype: what weights are stored in: of 'hf' 'float32' or 'float16', of 'onnx' 'float32' or 'int8', of 'pt2'
+            'float32'. An int8 graph also computes in int8, and some of its answers differ.
+        overwrite: replace an older model folder.
+
+    Raises:
+        KoviltError: as `load_trained`, `save_model_folder` and `write_graph`.
+    """
+    from kovilt.datasets.transforms.text import load_tokenizer
+
+    if dtype not in _DTYPES[format]:
+        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_INSTEAD.get(dtype, "")}')
+    trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
+    graph = None
+    if format != 'hf':
+        graph = partial(
+            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format, precision=dtype
+        )
+    tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
+    check_tokenizer(trained, tokens)
+    return save_model_folder(
+        trained.model,
+        tokens,
+        out,
+        model_cfg=trained.info['model'],
+        image_pipeline=trained.image_pipeline,
+        max_text_len=trained.info['max_text_len'],
+        answer_counts=trained.info['answer_counts'],
+        training=trained.info['training'],
+        dtype=torch.float16 if dtype == 'float16' else torch.float32,
+        graph=graph,
+        overwrite=overwrite,
+    )
+
+
+def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
+    """KoviltError unless `tokenizer` numbers its pieces as that of training did; else every word is another."""
+    from kovilt.datasets.transforms.text import tokenizer_sizes
+
+    expected = trained.info.get('vocabulary_digest')
+    if expected is not None and tokenizer_sizes(tokenizer)['vocabulary_digest'] != expected:
+        raise KoviltError(f'tokenizer {tokenizer.name_or_path}: the model was trained with another one; name that one')
+
+
+def build_pipelines(trained: TrainedModel) -> tuple[list[Any], list[Any]]:
+    """The transforms of a picture and those of a text, in order, with the tokenizer compared to that of training."""
+    try:
+        images = [TRANSFORMS.build(step) for step in trained.image_pipeline]
+        texts = [TRANSFORMS.build(step) for step in trained.text_pipeline]
+    except (KeyError, TypeError, ValueError) as error:
+        raise KoviltError(f"a step of the model's pipelines cannot be built ({_reason(error)}); {_PLUGIN}") from error
+    for step in texts:
+        if hasattr(step, 'tokenizer'):
+            check_tokenizer(trained, step.tokenizer)
+    return images, texts
+
+
+def _checkpoint_file(path: Path) -> Path | None:
+    """The checkpoint that `path` is or, as a work folder, holds; None when it is no place of checkpoints."""
+    from kovilt.formats.checkpoint import latest_checkpoint
+
+    return path if path.is_file() else latest_checkpoint(path)
+
+
+def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | tuple[str, ...] | None) -> TrainedModel:
+    from kovilt.engine.config import load_config
+    from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_whole
+    from kovilt.models.sizes import fill_sizes, name_tokens
+
+    checkpoint = load_checkpoint_file(path)
+    meta = checkpoint['meta']
+    if config is not None:
+        cfg = load_config(config).to_dict()
+    elif isinstance(meta.get('cfg'), str):
+        cfg = read_plain_config(meta['cfg'], source=f'config in {path}')
+    else:
+        raise KoviltError(f'{path}: no config in it; name the config that it was trained with')
+    source = str(config or f'config in {path}')
+    model_cfg, dataset = cfg.get('model'), _dataset(cfg)
+    if not isinstance(model_cfg, dict) or dataset is None:
+        missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare pictures'
+        raise KoviltError(f'{source}: it has no {missing}')
+    check_kind(model_cfg.get('type'), kind, path)
+    sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
+    model_cfg = fill_sizes(model_cfg, sizes)
+    name_tokens(model_cfg, None)  # words to hide are a matter of training
+    try:
+        model = MODELS.build(dict(model_cfg))
+    except (KeyError, TypeError, ValueError) as error:
+        raise KoviltError(f'{source}: its model cannot be built ({_reason(error)}); {_PLUGIN}') from error
+    if 'answers' in known:
+        model.answers = list(known['answers'])
+    check_encoder(model, checkpoint, path)
+    load_whole(model, checkpoint, path)
+    if 'vqa_head' in model_cfg and len(model.answers) != model.vqa_head.num_answers:
+        raise KoviltError(f'{path}: {len(model.answers)} answers, {model.vqa_head.num_answers} in its answer head')
+    texts, longest = dataset['text_pipeline'], model.encoder.max_text_len
+    info = {
+        'model': model_cfg,
+        'max_text_len': min((step['max_text_len'] for step in texts if 'max_text_len' in step), default=longest),
+        'vocabulary_digest': sizes.get('vocabulary_digest'),
+        'answer_counts': known.get('answer_counts'),
+        'training': {key: meta[key] for key in _WORTH_KNOWING if key in meta},
+    }
+    return TrainedModel(model.eval(), dataset['image_pipeline'], texts, info)
+
+
+def _dataset(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The dataset whose pipelines are those of evaluation; the test set's, else the validation set's."""
+    for name in ('test_dataloader', 'val_dataloader'):
+        dataset = (cfg.get(name) or {}).get('dataset') or {}
+        if 'image_pipeline' in dataset and 'text_pipeline' in dataset:
+            return dataset
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """What a registry or a constructor complains about, without the advice that follows it."""
+    return ' '.join(str(error.args[0] if error.args else error).split()).split('. ')[0]
+
+
+def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
+    """The values of a config's text as MMEngine dumps it: `name = value` lines of literals and dict(...), nothing else.
+
+    A config is a program when MMEngine reads it. One that comes inside a checkpoint is only parsed, never run.
+
+    Raises:
+        KoviltError: anything that is not such a line.
+    """
+    try:
+        lines = ast.parse(text).body
+    except SyntaxError as error:
+        raise KoviltError(f'{source}, line {error.lineno}: {error.msg}') from error
+    values = {}
+    for line in lines:
+        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
+            raise KoviltError(f'{source}, line {line.lineno}: not a plain "name = value"; name the config file instead')
+        try:
+            values[line.targets[0].id] = _plain_value(line.value)
+        except ValueError as error:
+            raise KoviltError(f'{source}, line {line.lineno}: no plain value; name the config file instead') from error
+    return values
+
+
+def _plain_value(node: ast.expr) -> Any:
+    match node:
+        case ast.Call(func=ast.Name(id='dict'), args=[] | [ast.Dict()]) if all(word.arg for word in node.keywords):
+            others = {word.arg: _plain_value(word.value) for word in node.keywords}
+            return {**_plain_value(node.args[0]), **others} if node.args else others
+        case ast.Dict() if None not in node.keys:
+            pairs = zip(node.keys, node.values, strict=True)
+            return {ast.literal_eval(key): _plain_value(value) for key, value in pairs}
+        case ast.List():
+            return [_plain_value(item) for item in node.elts]
+        case ast.Tuple():
+            return tuple(_plain_value(item) for item in node.elts)
+    return ast.literal_eval(node)

@@ -1,0 +1,154 @@
+"""What the question sets of AI-Hub have in common: how their files lie, in zips or extracted, and what names mean."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, ClassVar, NamedTuple
+
+from kovilt.datasets.image_store import (
+    PICTURE_SUFFIXES,
+    Folder,
+    PictureIndex,
+    list_folders,
+    member_parts,
+    open_zip,
+    zip_pictures,
+)
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.questions import QuestionDataset
+from kovilt.errors import KoviltError
+
+LABEL_PREFIX = '[라벨]'
+LABEL_FOLDERS = ('라벨링데이터', 'label', 'labels')
+_NUMBERED = re.compile(r'_\d+$')  # one subset may come in several zips: 실내 가전 및 가구배치 이미지 수집_1, _2
+
+Parts = tuple[str, ...]  # the normalised names that lead to a file beneath data_root, its own without suffix last
+
+
+class FoundFile(NamedTuple):
+    """A JSON file or a zip."""
+
+    path: str
+    parts: Parts
+
+
+class PictureFiles(NamedTuple):
+    """Folders and zips that hold pictures."""
+
+    folders: list[Folder]
+    zips: list[FoundFile]
+
+
+class JSONFile(NamedTuple):
+    """A JSON file or one in a zip: its name for messages, and a function that opens it."""
+
+    path: str
+    parts: Parts
+    open: Callable[[], BinaryIO]
+
+
+class AIHubQuestions(QuestionDataset):
+    """Finds the files of an AI-Hub set as it was downloaded: extracted folders, zips, or both, however deep.
+
+    A file belongs to the split that the last part of its path with one of `SPLIT_WORDS` in it names. Label files are
+    told by `_is_label`; all other folders and zips may hold pictures.
+    """
+
+    SET: ClassVar[str]  # as messages call it: 'AI-Hub 101'
+    SPLIT_WORDS: ClassVar[dict[str, str]] = {'train': 'training', 'val': 'validation'}
+
+    def _discover(self) -> tuple[list[FoundFile], PictureFiles]:
+        """Label files and pictures of the split.
+
+        Raises:
+            KoviltError: an unknown split, a download in pieces, no label file.
+        """
+        if self.split not in self.SPLIT_WORDS:
+            raise KoviltError(f'split={self.split!r}: {self.SET} has {" and ".join(map(repr, self.SPLIT_WORDS))}')
+        labels, elsewhere, pictures = [], [], PictureFiles([], [])
+        for folder in list_folders(self.data_root):
+            has_pictures = False
+            for name in folder.files:
+                stem, suffix = os.path.splitext(name)
+                suffix = suffix.lower()
+                if suffix not in ('.json', '.zip'):
+                    has_pictures |= suffix in PICTURE_SUFFIXES
+                    continue
+                file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
+                split = self._split_of(file.parts)
+                if self._is_label(file.parts, suffix):
+                    (labels if split == self.split else elsewhere).append(file)
+                elif suffix == '.zip' and split in (self.split, None):
+                    pictures.zips.append(file)
+            if has_pictures and self._split_of(folder.parts) in (self.split, None):
+                pictures.folders.append(folder)
+        if not labels:
+            found = f'; {len(elsewhere)} label files lie elsewhere, e.g. {elsewhere[0].path}' if elsewhere else ''
+            raise KoviltError(
+                f'{self.data_root}: no label file ([라벨]*.zip, or .json beneath 라벨링데이터 or labels) of '
+                f'{self.SPLIT_WORDS[self.split].capitalize()}{found}. {self.HOW_TO_GET}'
+            )
+        return labels, pictures
+
+    def _is_label(self, parts: Parts, suffix: str) -> bool:
+        """Whether a .json or .zip file holds labels."""
+        return is_label(parts)
+
+    def _split_of(self, parts: Parts) -> str | None:
+        for part in (*self.data_root.parts, *parts)[::-1]:
+            for split, word in self.SPLIT_WORDS.items():
+                if word in part.lower():
+                    return split
+        return None
+
+
+def is_label(parts: Parts) -> bool:
+    """Whether a part of the path says so, as it does in all AI-Hub sets."""
+    return any(part.startswith(LABEL_PREFIX) or part.lower() in LABEL_FOLDERS for part in parts)
+
+
+def json_files(label: FoundFile) -> Iterator[JSONFile]:
+    """The file itself, or each JSON file in a zip."""
+    if label.path.lower().endswith('.json'):
+        yield JSONFile(label.path, label.parts, functools.partial(open, label.path, 'rb'))
+        return
+    with open_zip(label.path) as archive:
+        for member in archive.infolist():
+            name = '/'.join(member_parts(member))
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() == '.json':
+                opener = functools.partial(_open_member, label.path, member)
+                yield JSONFile(f'{label.path}/{name}', (*label.parts, *stem.split('/')), opener)
+
+
+def _open_member(path: str, member: zipfile.ZipInfo) -> BinaryIO:
+    return open_zip(path).open(member)  # the stream keeps its archive open, and closes it when it goes
+
+
+def unnumbered(name: str) -> str:
+    """The name of a subset without the number of its zip."""
+    return _NUMBERED.sub('', name.strip())
+
+
+def index_by_subset(pictures: PictureFiles, subsets: set[str]) -> PictureIndex:
+    """All pictures, each in the group of the subset that a part of its path names, or in group '' when none does."""
+    index = PictureIndex()
+
+    @functools.cache
+    def group_of(parts: Parts) -> str:
+        return next((name for name in map(unnumbered, parts) if name in subsets), '')
+
+    for folder in pictures.folders:
+        group, category = group_of(folder.parts), folder.parts[-1] if folder.parts else ''
+        for name in folder.files:
+            if name.lower().endswith(PICTURE_SUFFIXES):
+                index.add(group, category, Path(folder.path, name))
+    for file in pictures.zips:
+        for inside, member in zip_pictures(file.path):
+            index.add(group_of((*file.parts, *inside)), (*file.parts, *inside)[-1], member)
+    return index

@@ -1,0 +1,102 @@
+"""AI-Hub 261, 한국어 이미지 설명 데이터셋: Korean captions of the COCO pictures, for pre-training."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kovilt.datasets.columns import TextColumn
+from kovilt.datasets.image_store import Folder, PictureIndex, find_file, index_by_folder, list_folders
+from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.errors import KoviltError
+from kovilt.registry import DATASETS
+
+_SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014', 'val2014')}
+_KARPATHY = {  # restval: the pictures of val2014 that Karpathy gives to training
+    'train': ('train', 'restval'),
+    'val': ('val',),
+    'test': ('test',),
+    'trainval': ('train', 'restval', 'val'),
+}
+
+
+@DATASETS.register_module()
+class AIHubCOCOKorean(PairDataset):
+    """One row per Korean caption; a record of the file has about five for one picture.
+
+    The pictures are those of COCO 2014 in folders (or zips) `train2014` and `val2014` beneath `data_root`; where one is
+    not there, the COCO 2017 picture of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
+
+    Args:
+        ann_file: the captions; relative to `data_root` or absolute. A bare name is also searched for beneath it.
+        karpathy: Karpathy's `dataset_coco.json`, found in the same way; its splits then take the place of the folders'.
+        split: 'train' (the records whose `file_path` lies in train2014), 'val' (val2014) or 'trainval'; with `karpathy`
+            'train' (its train and restval), 'val', 'test' or 'trainval'.
+        others: as in PairDataset.
+    """
+
+    COLUMNS = {'text': TextColumn}
+    TEXT = 'text'
+    HOW_TO_GET = (
+        'Get 한국어 이미지 설명 데이터셋 (dataSetSn=261) from https://aihub.or.kr, and train2014.zip and '
+        'val2014.zip from https://cocodataset.org/#download, and put MSCOCO_train_val_Korean.json, train2014/ and '
+        'val2014/ beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
+    )
+
+    def __init__(
+        self, *, ann_file: str = 'MSCOCO_train_val_Korean.json', karpathy: str | None = None, **others: Any
+    ) -> None:
+        self.ann_file, self.karpathy = ann_file, karpathy
+        super().__init__(**others)
+
+    def load_data_list(self) -> Iterator[dict[str, Any]]:
+        splits = _SPLITS if self.karpathy is None else _KARPATHY
+        if self.split not in splits:
+            of = ' with karpathy' if self.karpathy else ''
+            raise KoviltError(f'split={self.split!r}: AI-Hub 261{of} has {", ".join(map(repr, splits))}')
+        folders = list(list_folders(self.data_root))
+        path = self._find(self.ann_file, folders)
+        split_of = _karpathy_splits(self._find(self.karpathy, folders)) if self.karpathy else None
+        pictures = index_by_folder(folders)
+        for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
+            with self.guard:
+                if not isinstance(row, dict) or not row.get('file_path'):
+                    raise KoviltError(f"{rows.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
+                folder, file = os.path.split(str(row['file_path']))
+                folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
+                captions = row.get('caption_ko') or []
+                captions = [captions] if isinstance(captions, str) else captions
+                split = folder if split_of is None else split_of.get(digits)
+                if split is None:
+                    self.leave_out('id not in the Karpathy split', rows, len(captions))
+                if split not in splits[self.split]:
+                    continue
+                image = self._picture(pictures, folder, file, digits)
+                yield from ({'image': image, 'text': caption, 'source': rows} for caption in captions)
+
+    def _find(self, name: str, folders: list[Folder]) -> Path:
+        path = find_file(self.data_root, name, folders)
+        if path is None:
+            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
+        return path
+
+    def _picture(self, pictures: PictureIndex, folder: str, file: str, digits: str) -> int:
+        number = pictures.find([''], folder, file)
+        if number is None:
+            number = pictures.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
+        place = None if number is None else pictures[number]
+        return self.add_picture(
+            place, identity=f'coco/{int(digits) if digits.isdigit() else file}', name=f'{folder}/{file}'
+        )
+
+
+def _karpathy_splits(path: Path) -> dict[str, str]:
+    """COCO id, in twelve digits, -> train, restval, val or test."""
+    return {
+        required(row, 'cocoid', rows).zfill(12): required(row, 'split', rows)
+        for row, rows in read_rows(functools.partial(open, path, 'rb'), str(path), 'images')
+    }

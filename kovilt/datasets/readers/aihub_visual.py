@@ -1,0 +1,96 @@
+"""AI-Hub 104, 시각정보 기반 질의응답: questions by category and difficulty, in three files each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from kovilt.datasets.image_store import PictureIndex
+from kovilt.datasets.readers.aihub import AIHubQuestions, JSONFile, Parts, index_by_subset, is_label, json_files
+from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.errors import KoviltError
+from kovilt.registry import DATASETS
+
+FILES = ('annotation', 'images', 'question')
+_LEVEL = re.compile(r'[상중하]_(?:train|valid\w*?)_(.+)', re.IGNORECASE)  # difficulty, split, category
+
+
+@DATASETS.register_module()
+class AIHubVisualQA(AIHubQuestions):
+    """Reads AI-Hub 104 as it was downloaded: extracted folders, zips, or both, however deep beneath `data_root`.
+
+    Labels are the files annotation.json, images.json and question.json of each folder `<level>_train_<category>` or
+    `<level>_validate_<category>` (상, 중, 하: the difficulty), extracted or in zips beneath 라벨링데이터. Ids are those
+    of their folder: the three files are joined by them within it, never by order, and a row's `question_id` is
+    `<folder>/<question_id>`. Pictures are found by their file name in the zip or folder `<category>`, failing that as
+    the only one of that name. The set has one answer a question and no answer types.
+
+    Layout and keys: the public readers jp1924/HF_builders and SeanJeonghwanLee/KoBEiT3, which agree.
+    """
+
+    SET = 'AI-Hub 104'
+    SPLIT_WORDS = {'train': 'train', 'val': 'valid'}
+    HOW_TO_GET = (
+        'Get 시각정보 기반 질의응답 (dataSetSn=104) from https://aihub.or.kr, Training and Validation, and put the '
+        'zips or their content beneath data_root'
+    )
+
+    def load_data_list(self) -> Iterator[dict[str, Any]]:
+        labels, files = self._discover()
+        folders: dict[Parts, dict[str, JSONFile]] = {}
+        for label in labels:
+            for file in self.guarded(json_files(label)):
+                *folder, stem = file.parts
+                if stem.lower() in FILES and self._split_of(file.parts) == self.split:
+                    folders.setdefault(tuple(folder), {})[stem.lower()] = file
+        pictures = index_by_subset(files, {_category_of(folder) for folder in folders})
+        for folder, found in folders.items():
+            with self.guard:
+                for name in FILES:
+                    if name not in found:
+                        place = os.path.dirname(next(iter(found.values())).path)
+                        beside = ', '.join(found)
+                        raise KoviltError(f'{place}: no {name}.json beside {beside}.json; extract the zip again')
+                yield from self._questions(folder, found, pictures)
+
+    def _is_label(self, parts: Parts, suffix: str) -> bool:
+        return is_label(parts) or suffix == '.json' and parts[-1].lower() in FILES
+
+    def _questions(self, folder: Parts, files: dict[str, JSONFile], pictures: PictureIndex) -> Iterator[dict[str, Any]]:
+        """The rows of one category and level."""
+        annotation, images, question = (files[name] for name in FILES)
+        listed: dict[str, str] = {}  # image_id -> file name
+        for row, rows in read_rows(images.open, images.path, 'images'):
+            listed.setdefault(required(row, 'image_id', rows), required(row, 'image', rows))
+        answers: dict[str, Any] = {}  # by question_id
+        for row, rows in read_rows(annotation.open, annotation.path, 'annotations'):
+            answers.setdefault(required(row, 'question_id', rows), row.get('multiple_choice_answer'))
+        category, level = _category_of(folder), '/'.join(folder[-1:])
+        for row, rows in self.guarded(read_rows(question.open, question.path, 'questions')):
+            with self.guard:
+                image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
+                if image_id not in listed and not self.test_mode:
+                    self.leave_out('image_id not among the images of its folder', rows)
+                    continue
+                name = listed.get(image_id, f'image_id {image_id}')
+                number = pictures.find([category, *pictures.groups], category, name)
+                yield {
+                    'image': self.add_picture(
+                        None if number is None else pictures[number],
+                        identity=f'aihub104/{category}/{name}',
+                        name=f'{category}/{name}',
+                    ),
+                    'question': required(row, 'question', rows),
+                    'question_id': f'{level}/{question_id}',
+                    'answer': answers.get(question_id),
+                    'source': rows,
+                }
+
+
+def _category_of(folder: Parts) -> str:
+    """What stands last in `<level>_train_<category>`, else the folder's own name."""
+    name = '/'.join(folder[-1:])
+    found = _LEVEL.fullmatch(name)
+    return found[1] if found else name

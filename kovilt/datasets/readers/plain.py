@@ -1,0 +1,167 @@
+"""A folder of one's own: pictures, and a JSONL or CSV table of questions about them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kovilt.datasets.answers import human_answers
+from kovilt.datasets.image_store import Folder, PictureIndex, ZipMember, folder_pictures, list_folders
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.readers.json_rows import required
+from kovilt.errors import KoviltError, nearest
+from kovilt.registry import DATASETS
+
+_BETWEEN_ANSWERS = '|'  # in a cell of a CSV file
+
+
+@DATASETS.register_module()
+class PlainVQA(QuestionDataset):
+    """Reads `<split>.jsonl` or `<split>.csv` of `data_root`, one question a row.
+
+    A row has `image`, `question` and `answer`, or `answers` where several people answered (JSONL: a list of strings, or
+    of objects with an `answer`; CSV: divided by |), and may have `question_id` (else the number of its line) and
+    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root`, or an absolute one; a picture may also be in
+    a zip, by the path it would have if the zip were extracted where it lies, into a folder of its name or not.
+    """
+
+    COLUMNS = QuestionDataset.SEVERAL_ANSWERS
+    HOW_TO_GET = (
+        'Put train.jsonl and val.jsonl (or .csv) there, a row being {"image": "a.jpg", "question": "...", '
+        '"answer": "..."}, and the pictures beneath, in folders or zips'
+    )
+
+    def load_data_list(self) -> Iterator[dict[str, Any]]:
+        folders = list(list_folders(self.data_root))
+        rows, pictures = self._open_table(folders[0].files), _index_by_path(folders)
+        for row in self.guarded(rows):
+            with self.guard:
+                yield self._question(row, rows, pictures)
+
+    def _question(self, row: Any, rows: JSONLines | CSVTable, pictures: PictureIndex) -> dict[str, Any]:
+        image, question = required(row, 'image', rows), required(row, 'question', rows)
+        if not image:
+            raise KoviltError(f"{rows.place}: 'image' is empty; every row needs it")
+        if 'answer' not in row and 'answers' not in row:
+            raise KoviltError(f"{rows.place}: neither 'answer' nor 'answers' in this row{nearest('answer', row)}")
+        if isinstance(row.get('answer'), (list, dict)):
+            raise KoviltError(f"{rows.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
+        return {
+            'image': self._picture(pictures, image),
+            'question': question,
+            'question_id': rows.line if row.get('question_id') in (None, '') else row['question_id'],
+            'answer': row.get('answer'),
+            'answers': human_answers(row.get('answers'), rows),
+            'answer_type': row.get('answer_type'),
+            'source': rows,
+        }
+
+    def _open_table(self, files: list[str]) -> JSONLines | CSVTable:
+        kinds = {f'{self.split}.jsonl': JSONLines, f'{self.split}.csv': CSVTable}
+        found = [name for name in kinds if name in files]
+        if len(found) == 2:
+            raise KoviltError(f'{self.data_root}: both {found[0]} and {found[1]}; keep one of them')
+        if not found:
+            names = ' nor '.join(kinds)
+            raise KoviltError(
+                f'{self.data_root}: neither {names}{nearest(next(iter(kinds)), files)}. {self.HOW_TO_GET}'
+            )
+        return kinds[found[0]](self.data_root / found[0])
+
+    def _picture(self, pictures: PictureIndex, image: str) -> int:
+        path = posixpath.normpath(image.replace('\\', '/'))  # tables written on Windows
+        number = pictures.at('', *map(normalize_korean, posixpath.split(path)))
+        place = None if number is None else pictures[number]
+        if place is None and (self.data_root / path).is_file():
+            place = self.data_root / path
+        return self.add_picture(place, identity=normalize_korean(path), name=path)
+
+
+def _index_by_path(folders: list[Folder]) -> PictureIndex:
+    """All pictures beneath a root, in group ''; the category is the whole path of their folder."""
+    pictures = PictureIndex()
+    for folder in folders:
+        for parts, place in folder_pictures(folder):
+            pictures.add('', '/'.join(parts), place)
+            if isinstance(place, ZipMember):
+                depth = len(folder.parts)
+                pictures.add('', '/'.join((*parts[:depth], *parts[depth + 1 :])), place)
+    return pictures
+
+
+class JSONLines:
+    """The objects of a file that has one in each line. After an error the next line can be asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.line = path, 0
+        self._texts = _lines(path)
+
+    @property
+    def place(self) -> str:
+        return f'{self.path}, line {self.line}'
+
+    def __iter__(self) -> JSONLines:
+        return self
+
+    def __next__(self) -> Any:
+        text = ''
+        while not text.strip():
+            text = next(self._texts)
+            self.line += 1
+        try:
+            return json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise KoviltError(f'{self.place}: not JSON ({error}); write one object in each line') from None
+
+
+class CSVTable:
+    """The rows of a CSV file as dicts; the first line names the columns. As JSONLines it goes on after an error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = csv.DictReader(_lines(path), strict=True)
+
+    @property
+    def line(self) -> int:
+        return self._reader.line_num
+
+    @property
+    def place(self) -> str:
+        return f'{self.path}, line {self.line}'
+
+    def __iter__(self) -> CSVTable:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        try:
+            if not self._reader.line_num:
+                self._reader.fieldnames = [normalize_korean(name) for name in self._reader.fieldnames or ()]
+            row = next(self._reader)
+        except csv.Error as error:
+            raise KoviltError(  # the row that could not be read begins after the last that could
+                f'{self.path}, line {self.line + 1}: not CSV ({error}); a cell with a quote, comma or line needs '
+                '"quotes" around it'
+            ) from None
+        if None in row:
+            raise KoviltError(f'{self.place}: more cells than columns; a cell with a comma needs "quotes"')
+        if row.get('answers') is not None:
+            row['answers'] = row['answers'].split(_BETWEEN_ANSWERS)
+        return row
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open('rb') as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode('utf-8-sig' if number == 1 else 'utf-8')
+    except UnicodeDecodeError as error:
+        raise KoviltError(
+            f'{path}, line {number}: not UTF-8 text ({error.reason}); save the file as UTF-8 (Excel: "CSV UTF-8")'
+        ) from None
+    except OSError as error:
+        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error

@@ -1,0 +1,321 @@
+"""Public weights for METER's image tower, read without running anything that their file may hold.
+
+| layout | known by |
+|---|---|
+| HuggingFace CLIP | `vision_model.embeddings.class_embedding`, in a bare `CLIPVisionModel` without `vision_model.` |
+| OpenAI CLIP | `visual.conv1.weight` (open_clip; OpenAI's own files are programs of TorchScript and are refused) |
+| HuggingFace ViT | `vit.embeddings.patch_embeddings.*`, in a bare `ViTModel` without `vit.` |
+| timm ViT | `patch_embed.proj.*` |
+| mmpretrain | any backbone's own names, with or without `backbone.` |
+
+MMEngine's `init_cfg=dict(type='Pretrained', ...)` unpickles a file, with whatever that calls; configs that have one are
+refused (kovilt/engine/config_check.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from kovilt.errors import KoviltError
+from kovilt.formats.sources import Files, read_files
+from kovilt.weights.importing import ImportReport
+
+_CLIP, _OPENAI, _VIT, _TIMM, _MMPRETRAIN = (
+    'HuggingFace CLIP',
+    'OpenAI CLIP',
+    'HuggingFace ViT',
+    'timm ViT',
+    'mmpretrain',
+)
+_LAYOUTS = {
+    _CLIP: r'(vision_model\.)?embeddings\.class_embedding$',
+    _OPENAI: r'visual\.conv1\.weight$',
+    _VIT: r'(vit\.)?embeddings\.patch_embeddings\.',
+    _TIMM: r'patch_embed\.proj\.',
+    _MMPRETRAIN: r'(backbone\.)?(patch_embed\.projection|layers|stages)\.',
+}
+_PREFIXES = {_CLIP: 'vision_model.', _OPENAI: 'visual.', _VIT: 'vit.', _TIMM: '', _MMPRETRAIN: 'backbone.'}
+# mmpretrain's VisionTransformer -> theirs; {} is the block's number. Several on the right: stacked, in that order.
+_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    _CLIP: {
+        'cls_token': ('embeddings.class_embedding',),
+        'pos_embed': ('embeddings.position_embedding.weight',),
+        'patch_embed.projection': ('embeddings.patch_embedding',),
+        'pre_norm': ('pre_layrnorm',),  # spelt so there
+        'layers.{}.ln1': ('encoder.layers.{}.layer_norm1',),
+        'layers.{}.attn.qkv': tuple(f'encoder.layers.{{}}.self_attn.{part}_proj' for part in 'qkv'),
+        'layers.{}.attn.proj': ('encoder.layers.{}.self_attn.out_proj',),
+        'layers.{}.ln2': ('encoder.layers.{}.layer_norm2',),
+        'layers.{}.ffn.layers.0.0': ('encoder.layers.{}.mlp.fc1',),
+        'layers.{}.ffn.layers.1': ('encoder.layers.{}.mlp.fc2',),
+        'ln1': ('post_layernorm',),
+    },
+    _OPENAI: {
+        'cls_token': ('class_embedding',),
+        'pos_embed': ('positional_embedding',),
+        'patch_embed.projection': ('conv1',),
+        'pre_norm': ('ln_pre',),
+        'layers.{}.ln1': ('transformer.resblocks.{}.ln_1',),
+        'layers.{}.attn.qkv': ('transformer.resblocks.{}.attn.in_proj',),
+        'layers.{}.attn.proj': ('transformer.resblocks.{}.attn.out_proj',),
+        'layers.{}.ln2': ('transformer.resblocks.{}.ln_2',),
+        'layers.{}.ffn.layers.0.0': ('transformer.resblocks.{}.mlp.c_fc',),
+        'layers.{}.ffn.layers.1': ('transformer.resblocks.{}.mlp.c_proj',),
+        'ln1': ('ln_post',),
+    },
+    _VIT: {
+        'cls_token': ('embeddings.cls_token',),
+        'pos_embed': ('embeddings.position_embeddings',),
+        'patch_embed.projection': ('embeddings.patch_embeddings.projection',),
+        'layers.{}.ln1': ('encoder.layer.{}.layernorm_before',),
+        'layers.{}.attn.qkv': tuple(
+            f'encoder.layer.{{}}.attention.attention.{part}' for part in ('query', 'key', 'value')
+        ),
+        'layers.{}.attn.proj': ('encoder.layer.{}.attention.output.dense',),
+        'layers.{}.ln2': ('encoder.layer.{}.layernorm_after',),
+        'layers.{}.ffn.layers.0.0': ('encoder.layer.{}.intermediate.dense',),
+        'layers.{}.ffn.layers.1': ('encoder.layer.{}.output.dense',),
+        'ln1': ('layernorm',),
+    },
+    _TIMM: {
+        'cls_token': ('cls_token',),
+        'pos_embed': ('pos_embed',),
+        'patch_embed.projection': ('patch_embed.proj',),
+        'pre_norm': ('norm_pre',),
+        'layers.{}.ln1': ('blocks.{}.norm1',),
+        'layers.{}.attn.qkv': ('blocks.{}.attn.qkv',),
+        'layers.{}.attn.proj': ('blocks.{}.attn.proj',),
+        'layers.{}.ln2': ('blocks.{}.norm2',),
+        'layers.{}.ffn.layers.0.0': ('blocks.{}.mlp.fc1',),
+        'layers.{}.ffn.layers.1': ('blocks.{}.mlp.fc2',),
+        'ln1': ('norm',),
+    },
+}
+# What no image tower has a place for, and why; names as they stand in the file.
+_DROPPED = {
+    _CLIP: {
+        r'text_model\.|text_projection\.': 'text tower',
+        r'visual_projection\.|logit_scale': 'contrastive head',
+        r'(vision_model\.)?embeddings\.position_ids': 'counts positions, no weight',
+    },
+    _OPENAI: {r'(?!visual\.)': 'text tower', r'visual\.proj$': 'contrastive head'},
+    _VIT: {
+        r'classifier\.': 'ImageNet head',
+        r'(vit\.)?pooler\.': 'pooler of the image CLS',
+        r'(vit\.)?embeddings\.mask_token': 'masked-patch token',
+    },
+    _TIMM: {r'head\.|fc_norm\.': 'ImageNet head', r'pre_logits\.': 'pooler of the image CLS'},
+    _MMPRETRAIN: {
+        r'(head|neck|data_preprocessor)\.': 'head of its training',
+        r'.*relative_position_index$': 'counts positions, no weight',
+    },
+}
+_ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}  # HuggingFace's word -> a config's
+
+
+def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
+    """Fills a backbone of mmpretrain from public weights; returns what became of them.
+
+    Blocks of the source beyond those of the tower are left out, as METER leaves out CLIP's last; position tables are
+    resized to the tower's pictures.
+
+    Args:
+        tower: a VisionTransformer, or, from a file in mmpretrain's own layout, any backbone.
+        source: file of weights (safetensors, or a pickle of tensors and plain values), folder of HuggingFace with one,
+            or the name of such a model on the hub.
+
+    Raises:
+        KoviltError: not readable, not one of the layouts, or of another architecture than the tower; gives less than
+            95 % of the tower's numbers.
+    """
+    from kovilt.formats.checkpoint import MIN_BODY_SHARE
+
+    name = str(source)
+    files = read_files(_local(name))
+    layout = _layout(files.state, name)
+    expected = dict(tower.named_parameters())
+    if layout != _MMPRETRAIN and not _is_vit(tower):
+        raise KoviltError(
+            f'image tower {name}: a {layout}, but model.encoder.image_tower is a {type(tower).__name__}; take a '
+            "VisionTransformer, or a file of that backbone in mmpretrain's layout"
+        )
+    state, dropped = _convert(files.state, layout, len(getattr(tower, 'layers', ())), name)
+    _check_architecture(tower, state, files, name)
+    resized, loaded = [], {}
+    for key, tensor in state.items():
+        if key not in expected:
+            continue
+        if tensor.shape != expected[key].shape:
+            fitted = resize_positions(tensor, expected[key]) if key == 'pos_embed' else tensor
+            if fitted.shape != expected[key].shape:  # Swin's tables go by window_size, not by the picture's
+                raise KoviltError(
+                    f'image tower {name}: {key} is {tuple(tensor.shape)} there and {tuple(expected[key].shape)} here; '
+                    'give model.encoder.image_tower the sizes of the file'
+                )
+            resized.append(f'{key} {tuple(tensor.shape)} to {tuple(expected[key].shape)}')
+            tensor = fitted
+        loaded[key] = tensor
+    missing = [key for key in expected if key not in loaded]
+    whole = sum(parameter.numel() for parameter in expected.values())
+    share = 1 - sum(expected[key].numel() for key in missing) / whole
+    if share < MIN_BODY_SHARE:
+        raise KoviltError(
+            f'image tower {name}: gives {share:.1%} of the tower, less than {MIN_BODY_SHARE:.0%}; missing: '
+            f'{", ".join(missing[:3])}{f" and {len(missing) - 3} more" if len(missing) > 3 else ""}'
+        )
+    tower.load_state_dict(loaded, strict=False)
+    rows = {
+        'image tower': f'{files.path.name} ({layout}, sha256 {files.sha256})',
+        'kept': f'{len(loaded) - len(resized)} tensors',
+        'resized': '; '.join(resized),
+        'new': ', '.join(missing),
+        'dropped': '; '.join(f'{reason} ({count} tensors)' for reason, count in dropped.items()),
+        'notes': '; '.join([*files.notes, *_unsaid(files, layout)]),
+        'body': f'{100 * share:.1f} % of {whole:,} numbers',
+    }
+    return ImportReport(share, {key: value for key, value in rows.items() if value})
+
+
+def resize_positions(table: Tensor, like: Tensor) -> Tensor:
+    """Positions (1, 1 + g*g, D) of a CLS and a square grid for the grid of `like`, bicubic, as METER and mmpretrain do.
+
+    A table that is no such grid, or of another width, is returned as it is.
+    """
+    if table.shape[::2] != like.shape[::2] or table.ndim != 3:
+        return table
+    grids = [math.isqrt(rows.shape[1] - 1) for rows in (table, like)]
+    if any(grid**2 + 1 != rows.shape[1] for grid, rows in zip(grids, (table, like), strict=True)):
+        return table
+    picture = table[:, 1:].unflatten(1, (grids[0], grids[0])).permute(0, 3, 1, 2).float()  # (1, D, g, g)
+    picture = F.interpolate(picture, size=(grids[1], grids[1]), mode='bicubic', align_corners=False)
+    return torch.cat([table[:, :1], picture.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
+
+
+def _local(name: str) -> Path:
+    """The file or folder `name`, or where the hub's model of that name now lies."""
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix or not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        settings = ['config.json', 'preprocessor_config.json']
+        folder = Path(snapshot_download(name, allow_patterns=[*settings, 'model.safetensors']))
+        if not (folder / 'model.safetensors').is_file():
+            folder = Path(snapshot_download(name, allow_patterns=[*settings, 'pytorch_model.bin']))
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KoviltError(
+            f'image tower {name}: neither a file or folder nor to be had from the hub ({reason}); give '
+            'model.encoder.image_weights the folder of a CLIP ViT, or None for random weights'
+        ) from error
+    return folder
+
+
+def _layout(state: Mapping[str, Tensor], name: str) -> str:
+    for layout, pattern in _LAYOUTS.items():
+        if any(re.match(pattern, key) for key in state):
+            return layout
+    raise KoviltError(
+        f'image tower {name}: neither a CLIP, a ViT nor a backbone of mmpretrain; it holds '
+        f'{", ".join(list(state)[:3]) or "nothing"}'
+    )
+
+
+def _is_vit(tower: nn.Module) -> bool:
+    from mmpretrain.models import VisionTransformer
+
+    return isinstance(tower, VisionTransformer)
+
+
+def _convert(
+    state: Mapping[str, Tensor], layout: str, blocks: int, name: str
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The tensors by mmpretrain's names, and how many were dropped for which reason. `blocks`: those of the tower."""
+    theirs = {their: (our, i) for our, names in _NAMES.get(layout, {}).items() for i, their in enumerate(names)}
+    parts: dict[str, dict[int, Tensor]] = {}
+    dropped: dict[str, int] = {}
+    for key, tensor in state.items():
+        reason = next((reason for pattern, reason in _DROPPED[layout].items() if re.match(pattern, key)), None)
+        our, part = key.removeprefix(_PREFIXES[layout]), 0
+        if reason is None and layout != _MMPRETRAIN:
+            our, part = _our_name(our, theirs, f'image tower {name}: {key}')
+        block = re.match(r'layers\.(\d+)\.', our)
+        if reason is None and block and int(block[1]) >= blocks:
+            reason = f'blocks from number {blocks + 1} on'
+        if reason is None:
+            parts.setdefault(our, {})[part] = tensor
+        else:
+            dropped[reason] = dropped.get(reason, 0) + 1
+    out = {our: torch.cat([tensors[i] for i in sorted(tensors)]) for our, tensors in parts.items()}
+    for our in ('cls_token', 'pos_embed'):
+        while our in out and out[our].ndim < 3:
+            out[our] = out[our][None]
+    return out, dropped
+
+
+def _our_name(key: str, theirs: Mapping[str, tuple[str, int]], where: str) -> tuple[str, int]:
+    """mmpretrain's name for a key, and which of its stacked parts this is."""
+    if key in theirs:  # a parameter that stands alone
+        return theirs[key]
+    module, _, suffix = key.replace('.in_proj_', '.in_proj.').rpartition('.')
+    number = re.search(r'\.(\d+)\.', module)
+    template = module.replace(number[0], '.{}.', 1) if number else module
+    if template not in theirs or suffix not in ('weight', 'bias'):
+        raise KoviltError(f'{where} is no parameter of a ViT; is this the file of another model?')
+    our, part = theirs[template]
+    return f'{our.format(number[1]) if number else our}.{suffix}', part
+
+
+def _check_architecture(tower: nn.Module, state: Mapping[str, Tensor], files: Files, name: str) -> None:
+    """KoviltError where the tower computes something else than the source did, though most tensors would fit."""
+    expected = tower.state_dict()
+    here, there = 'pre_norm.weight' in expected, 'pre_norm.weight' in state
+    if _is_vit(tower) and here != there:
+        more = '' if there else ", norm_cfg=dict(type='LN', eps=1e-6) and layer_cfgs=dict(act_cfg=dict(type='GELU'))"
+        raise KoviltError(
+            f'image tower {name}: it has {"a" if there else "no"} norm before its blocks, as CLIP has; set '
+            f'model.encoder.image_tower.pre_norm={there}{more}'
+        )
+    extra = [key for key in state if key not in expected and not key.startswith('ln1.')]
+    if extra:
+        raise KoviltError(
+            f'image tower {name}: {", ".join(extra[:3])} {"has" if len(extra) == 1 else "have"} no place in this '
+            f'{type(tower).__name__}; is it of another architecture?'
+        )
+    if not _is_vit(tower):
+        return
+    said = files.config.get('vision_config', files.config)
+    activation = _ACTIVATIONS.get(said.get('hidden_act'))
+    ours = type(tower.layers[0].ffn.layers[0][1]).__name__
+    if activation and activation.split('.')[-1] != ours:
+        raise KoviltError(
+            f'image tower {name}: its activation is {said["hidden_act"]}, but here {ours}; set '
+            f"model.encoder.image_tower.layer_cfgs=dict(act_cfg=dict(type='{activation}'))"
+        )
+    heads = said.get('num_attention_heads')
+    if heads and heads != tower.arch_settings['num_heads']:
+        raise KoviltError(
+            f'image tower {name}: {heads} attention heads there and {tower.arch_settings["num_heads"]} here; set '
+            f'model.encoder.image_tower.arch.num_heads={heads}'
+        )
+
+
+def _unsaid(files: Files, layout: str) -> list[str]:
+    if layout == _MMPRETRAIN or files.config:
+        return []
+    return ['no config.json says its activation and heads: compare them with model.encoder.image_tower']
+
+
+def log_report(report: ImportReport) -> None:
+    """One line for each row of the report."""
+    for line in str(report).splitlines():
+        print_log(line, logger='current')

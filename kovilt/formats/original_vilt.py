@@ -1,0 +1,52 @@
+"""The names of the original ViLT code (github.com/dandelin/ViLT), and with them timm's ViT, against kovilt's.
+
+kovilt's blocks are named as timm names them and hold queries, keys and values in one matrix, as these files do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from kovilt.errors import KoviltError
+from kovilt.formats.huggingface import without_axes
+
+# What a name begins with there -> here. The decoder of masked words keeps its bias apart there.
+_BEGINNINGS = {
+    'text_embeddings.word_embeddings.': 'encoder.text.word_embed.',
+    'text_embeddings.position_embeddings.': 'encoder.text.pos_embed.',
+    'text_embeddings.token_type_embeddings.': 'encoder.text.segment_embed.',
+    'text_embeddings.LayerNorm.': 'encoder.text.norm.',
+    'token_type_embeddings.': 'encoder.modality_embed.',
+    'transformer.patch_embed.proj.': 'encoder.image.proj.',
+    'transformer.cls_token': 'encoder.image.cls_token',
+    'transformer.pos_embed': 'encoder.image.pos_embed',
+    'transformer.blocks.': 'encoder.blocks.',
+    'transformer.norm.': 'encoder.norm.',
+    'pooler.dense.': 'encoder.pooler.',
+    'mlm_score.transform.dense.': 'mlm_head.fc.',
+    'mlm_score.transform.LayerNorm.': 'mlm_head.norm.',
+    'mlm_score.decoder.': 'mlm_head.decoder.',
+    'mlm_score.bias': 'mlm_head.decoder.bias',
+    'itm_score.fc.': 'itm_head.fc.',
+    'vqa_classifier.0.': 'vqa_head.fc1.',
+    'vqa_classifier.1.': 'vqa_head.norm.',
+    'vqa_classifier.3.': 'vqa_head.fc2.',
+}
+
+
+def from_original(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """The original code's state dict under kovilt's names and in its shapes. `source` names the file in errors.
+
+    Raises:
+        KoviltError: a name is unknown.
+    """
+    out = {}
+    for key, tensor in state.items():
+        beginning = next((beginning for beginning in _BEGINNINGS if key.startswith(beginning)), None)
+        if beginning is None:
+            raise KoviltError(f'{source}: {key} is no parameter of a ViLT; is this the file of another model?')
+        our = _BEGINNINGS[beginning] + key[len(beginning) :]
+        out[our] = without_axes(our, tensor)
+    return out

@@ -1,0 +1,195 @@
+"""Which data there is to verify: the datasets of a config, or what lies in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kovilt.datasets.image_store import Folder, list_folders
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.readers.aihub import FoundFile, JSONFile, is_label, json_files
+from kovilt.datasets.readers.aihub_coco import AIHubCOCOKorean
+from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeVQA
+from kovilt.datasets.readers.aihub_living import AIHubLivingVQA
+from kovilt.datasets.readers.aihub_visual import FILES as VISUAL_FILES
+from kovilt.datasets.readers.aihub_visual import AIHubVisualQA
+from kovilt.datasets.readers.json_rows import JSONRows
+from kovilt.datasets.readers.kvqa import KVQA
+from kovilt.datasets.readers.plain import PlainVQA
+from kovilt.datasets.readers.vqav2 import VQAv2Style
+from kovilt.errors import KoviltError
+from kovilt.registry import DATASETS
+
+_PLAIN_TABLE = re.compile(r'(train|val|dev|test)\.(?:jsonl|csv)')
+_NAMED = {  # files that only one set has; the split is that of the name, or 'train' and 'val' are both in it
+    AIHubCOCOKorean: re.compile(r'MSCOCO_train_val_Korean\.json'),
+    KVQA: re.compile(r'(?i:kvqa)_annotations(?:_(train|val|test))?\.json'),
+    VQAv2Style: re.compile(r'v2_OpenEnded_mscoco_(train|val)2014_questions\.json'),
+}
+_NO_PART_OF_READING = {
+    'type',
+    'image_pipeline',
+    'text_pipeline',
+    'answers',
+    'target',
+    'limit',
+    'keep_record',
+    'keep_pictures',
+    'token_cache',
+    'max_broken_share',
+    'test_mode',
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split to verify.
+
+    Args:
+        reader: the dataset class.
+        options: what it is built with, without its pipelines.
+        training: whether it is trained on; the others are dev splits of the training splits beside it.
+        tokenizer, max_text_len: of the config's text pipeline.
+        min_count: of the config's answer vocabulary.
+    """
+
+    reader: type[PairDataset]
+    options: dict[str, Any]
+    training: bool
+    tokenizer: str | None = None
+    max_text_len: int | None = None
+    min_count: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.options.get('split', 'train')
+
+    @property
+    def place(self) -> str:
+        return str(self.options['data_root'])
+
+    def __str__(self) -> str:
+        return f'{self.reader.__name__} {self.name}'
+
+
+def sources_of_config(path: str, options: list[str]) -> list[Source]:
+    """The datasets of the config's loaders, each once, those that are trained on first.
+
+    Raises:
+        KoviltError: as `load_config`, or no loader has a dataset of pairs.
+    """
+    from kovilt.engine.config import load_config
+
+    config = load_config(path, options)
+    sources: list[Source] = []
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = (config.get(loader) or {}).get('dataset')
+        if dataset is None:
+            continue
+        reader = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+        if reader is None or not issubclass(reader, PairDataset):
+            raise KoviltError(f'{path}: {loader}.dataset.type={dataset["type"]!r} is no dataset of pairs')
+        source = _source(reader, dataset.to_dict(), training=loader.startswith('train'))
+        if all((source.reader, source.options) != (other.reader, other.options) for other in sources):
+            sources.append(source)
+    if not sources:
+        raise KoviltError(f'{path}: none of its loaders has a dataset; give a config of a training')
+    return sources
+
+
+def _source(reader: type[PairDataset], dataset: dict[str, Any], *, training: bool) -> Source:
+    tokenize = next((step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {})
+    answers = dataset.get('answers')
+    return Source(
+        reader,
+        {key: value for key, value in dataset.items() if key not in _NO_PART_OF_READING},
+        training=training,
+        tokenizer=tokenize.get('tokenizer'),
+        max_text_len=tokenize.get('max_text_len'),
+        min_count=answers.get('min_count', 6) if training and isinstance(answers, dict) else None,
+    )
+
+
+def sources_of_folder(root: str, tokenizer: str | None) -> list[Source]:
+    """The splits of the data sets beneath a folder, told by their files' names and by the keys of AI-Hub's labels.
+
+    Raises:
+        KoviltError: no such folder, a download in pieces, no known data set.
+    """
+    path = Path(os.path.expanduser(root))
+    if not path.is_dir():
+        raise KoviltError(f'{root}: neither a config (.py) nor a folder')
+    folders = list(list_folders(path))
+    found = {**_plain(folders[0]), **_named(folders)}
+    aihub = _aihub(folders)
+    if aihub is None and not found and any(_label_files(folders)):
+        aihub = AIHubLivingVQA  # all its label files are damaged, which the reader will report
+    if aihub:
+        found[aihub] = {'train', 'val'}
+    if not found:
+        raise KoviltError(
+            f'{root}: no data set that kovilt knows (train.jsonl or .csv, [라벨]*.zip, MSCOCO_train_val_Korean.json, '
+            'KVQA_annotations_train.json, v2_OpenEnded_mscoco_train2014_questions.json); give a config that names '
+            'the files'
+        )
+    return [
+        Source(reader, {'data_root': root, 'split': split}, training=split == 'train', tokenizer=tokenizer)
+        for reader, splits in found.items()
+        for split in sorted(splits, key=('train', 'val', 'dev', 'test').index)
+    ]
+
+
+def _plain(folder: Folder) -> dict[type[PairDataset], set[str]]:
+    tables = filter(None, map(_PLAIN_TABLE.fullmatch, folder.files))
+    splits = {table[1] for table in tables}
+    return {PlainVQA: splits} if splits else {}
+
+
+def _named(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
+    found: dict[type[PairDataset], set[str]] = {}
+    for folder in folders:
+        for name in map(normalize_korean, folder.files):
+            for reader, pattern in _NAMED.items():
+                if match := pattern.fullmatch(name):
+                    splits = {match[1]} if pattern.groups and match[1] else {'train', 'val'}
+                    found.setdefault(reader, set()).update(splits)
+    return found
+
+
+def _aihub(folders: list[Folder]) -> type[PairDataset] | None:
+    """Which of AI-Hub's question sets it is; the first label file that can be read tells."""
+    for label in _label_files(folders):
+        try:
+            for file in json_files(label):
+                if found := _aihub_by_label(file):
+                    return found
+        except KoviltError:
+            continue
+    return None
+
+
+def _label_files(folders: list[Folder]) -> Iterator[FoundFile]:
+    """What may be labels of AI-Hub: by the name of a folder or file or, extracted without one, by that of the set."""
+    for folder in folders:
+        three = {f'{name}.json' for name in VISUAL_FILES} <= set(folder.files)
+        for name in folder.files:
+            stem, suffix = os.path.splitext(name)
+            file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
+            loose = three or any('vqa' in part.lower() for part in file.parts)
+            if suffix.lower() in ('.json', '.zip') and is_label(file.parts) or suffix.lower() == '.json' and loose:
+                yield file
+
+
+def _aihub_by_label(file: JSONFile) -> type[PairDataset] | None:
+    if file.parts[-1].lower() in VISUAL_FILES:
+        return AIHubVisualQA
+    with file.open() as stream:
+        key, row = next(iter(JSONRows(stream, file.path)), (None, None))
+    if key == 'annotations' and isinstance(row, dict) and 'IMAGE_NAME' in row:
+        return AIHubKnowledgeVQA
+    return AIHubLivingVQA if key in ('images', 'question') and is_label(file.parts) else None

@@ -1,0 +1,58 @@
+"""The benchmark of int8: a row for each way of answering, and the accuracy of both precisions on the same questions."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model
+from tiny_rooms import tiny_config
+
+from benchmarks import int8, work
+from kovilt.errors import KoviltError
+from kovilt.modules import VQAHead
+
+
+def test_each_way_of_answering_has_its_rows(monkeypatch, capsys):
+    model = tiny_model(vocab_size=work.VOCABULARY, max_text_len=40, patch_size=32, image_size=64)
+    model.vqa_head = VQAHead(hidden_size=16, num_answers=work.ANSWERS, init_std=0.2)
+    model.answers = [str(number) for number in range(work.ANSWERS)]
+    monkeypatch.setattr(int8, 'base_model', lambda: model)
+    int8.main(int8.parse_args(['--batches', '1', '3', '--rounds', '1']))
+    rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines()[-6:]]
+    assert [row[:2] for row in rows] == [
+        [f'| {pairs}', name] for pairs in (1, 3) for name in (int8.THEIRS, int8.FLOAT, int8.INT8)
+    ]
+    off = [float(row[-1].rstrip(' |')) for row in rows]
+    assert max(off[0], off[3]) < 1e-3 and off[1] == off[4] == 0 and 1e-3 < min(off[2], off[5]) < 0.3
+
+
+def test_transformers_gets_the_pixels_that_the_patches_were_cut_from():
+    chance = torch.Generator().manual_seed(0)
+    batch = work.make_batch([(2, 3), (1, 2)], [5, 6, 7, 8], chance)
+    inputs = int8.for_transformers(batch)
+    assert inputs['pixel_values'].shape == (4, 3, 64, 96) and inputs['pixel_mask'].sum().item() == 2 * 32 * 32 * 8
+    patch = inputs['pixel_values'][1, :, 32:64, 64:96]  # row 1, column 2 of the first picture
+    assert torch.equal(patch.flatten(), batch['patches'][5].float() / 127.5 - 1)
+
+
+def test_accuracy_is_that_of_the_validation_data(rooms, tmp_path, call, capsys):
+    config, out = tiny_config(tmp_path / 'tiny.py', steps=1), tmp_path / 'predictions.jsonl'
+    wide = 'model.encoder.init_std=0.4'  # pictures and questions tell in the answers
+    assert call('tools/train.py', config, '--work-dir', tmp_path / 'work', '--seed', 0, '--cfg-options', wide)[0] == 0
+    assert call('tools/weights/export.py', tmp_path / 'work', tmp_path / 'model')[0] == 0
+    code, said, _ = call('tools/test.py', config, tmp_path / 'model', '--out', out)
+    int8.main(int8.parse_args(['--model', str(tmp_path / 'model'), '--config', str(config)]))
+    lines = capsys.readouterr().out.splitlines()
+    right = [line.count('"correct": true') for line in out.read_text(encoding='utf-8').splitlines()]
+    first, second = (line.split(' | ') for line in lines[-2:])
+    assert first[:3] == ['| float32', f'{100 * np.mean(right):.2f}', '+0.00'] and second[0] == '| int8'
+    assert lines[0].endswith(f'{len(right):,} questions, accuracy in percent')
+
+
+def test_what_cannot_be_measured_is_named(tmp_path):
+    for arguments, message in (
+        (['--rounds', '0'], 'must be at least 1'),
+        (['--model', 'x'], 'give both'),
+        (['--model', str(tmp_path / 'none'), '--config', 'x'], 'no such model folder'),
+    ):
+        with pytest.raises(KoviltError, match=message):
+            int8.main(int8.parse_args(arguments))

@@ -1,0 +1,132 @@
+import os
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kovilt.datasets.image_store import PictureIndex, PictureStore, ZipMember, list_folders, zip_pictures
+from kovilt.errors import KoviltError
+
+
+def make_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, 'w', compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_member_is_read_without_the_zip_module(tmp_path, compression):
+    contents = {'음식/a.jpg': b'a' * 5000, '음식/b.JPG': os.urandom(300), '설명.txt': b'no picture', 'c.png': b''}
+    found = dict(zip_pictures(str(make_zip(tmp_path / 'x.zip', contents, compression))))
+    members = [member for _, member in zip_pictures(str(tmp_path / 'x.zip'))]
+    assert {member.name: member.read_bytes() for member in members} == {
+        k: v for k, v in contents.items() if 'txt' not in k
+    }
+    assert set(found) == {('음식',), ()}
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    path = make_zip(tmp_path / 'x.zip', {'a.jpg': b'picture' * 100})
+    ((_, member),) = zip_pictures(str(path))
+    path.write_bytes(path.read_bytes().replace(b'picturepicture', b'pictUrepicture', 1))
+    with pytest.raises(KoviltError, match=r'x.zip/a.jpg: .*checksum'):
+        member.read_bytes()
+    with pytest.raises(KoviltError, match='the zip has changed'):
+        member._replace(start=7).read_bytes()
+
+
+def test_names_in_cp949_are_mended(tmp_path):
+    """Korean Windows sets no UTF-8 flag; a member is written here with the bytes it would have."""
+    path = tmp_path / 'x.zip'
+    placeholder = 'x' * len('음식/고양이.jpg'.encode('cp949'))
+    make_zip(path, {placeholder[:-4] + '.jpg': b'picture'})
+    path.write_bytes(path.read_bytes().replace(placeholder[:-4].encode(), '음식/고양이'.encode('cp949')))
+    ((folders, member),) = zip_pictures(str(path))
+    assert (folders, member.name, member.read_bytes()) == (('음식',), '음식/고양이.jpg', b'picture')
+
+
+def test_a_zip_cut_off_is_named(tmp_path):
+    path = make_zip(tmp_path / 'x.zip', {'a.jpg': b'picture' * 100})
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(KoviltError, match=r'x\.zip: not a complete zip file'):
+        list(zip_pictures(str(path)))
+
+
+def test_pieces_of_a_download_are_refused_until_joined(tmp_path):
+    for number in (0, 1):
+        (tmp_path / f'[라벨]음식.zip.part{number}').write_bytes(b'x')
+    with pytest.raises(KoviltError, match=r"part0: a piece of a download; join .*'.*\[라벨\]음식\.zip'"):
+        list(list_folders(tmp_path))
+    (tmp_path / '[라벨]음식.zip').write_bytes(b'xx')
+    assert len(list(list_folders(tmp_path))) == 1
+
+
+def test_the_advice_for_pieces_joins_them_in_natural_order(tmp_path):
+    for number in (0, 1, 2, 10):
+        (tmp_path / f'a b.zip.part{number}').write_text(f'{number};')
+    with pytest.raises(KoviltError) as error:
+        list(list_folders(tmp_path))
+    command = str(error.value).partition('first: ')[2]
+    assert os.system(command) == 0
+    assert (tmp_path / 'a b.zip').read_text() == '0;1;2;10;'
+
+
+def test_links_are_followed_and_circles_end(tmp_path):
+    (tmp_path / 'data' / 'inside').mkdir(parents=True)
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere' / 'a.jpg').write_bytes(b'x')
+    (tmp_path / 'data' / 'linked').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'data' / 'inside' / 'circle').symlink_to(tmp_path / 'data')
+    folders = list(list_folders(tmp_path / 'data'))
+    assert [folder.parts for folder in folders] == [(), ('inside',), ('linked',)]
+    assert folders[-1].files == ['a.jpg']
+
+
+def test_pictures_are_found_by_category_then_by_name_alone():
+    index = PictureIndex()
+    for number, path in enumerate(('/d/음식/a.jpg', '/d/동물/a.jpg', '/d/동물/b.jpg')):
+        index.add('개인', Path(path).parent.name, Path(path))
+        assert len(index) == number + 1
+    index.add('노인', '음식', Path('/e/음식/c.jpg'))
+    index.add('개인', '음식', Path('/again/음식/a.jpg'))  # the first is kept
+
+    def find(groups, category, file):
+        number = index.find(groups, category, file)
+        return None if number is None else str(index[number])
+
+    assert find(['개인'], '동물', 'a.jpg') == '/d/동물/a.jpg'
+    assert find(['개인'], '식물', 'b.jpg') == '/d/동물/b.jpg'
+    assert find(['개인'], '식물', 'a.jpg') is None  # two bear the name
+    assert find(['개인'], '음식', 'c.jpg') is None
+    assert find(['개인', '노인'], '', 'c.jpg') == '/e/음식/c.jpg'
+
+
+def test_names_are_compared_after_composing():
+    index = PictureIndex()
+    on_disk = unicodedata.normalize('NFD', '/d/음식/고양이.jpg')
+    index.add('', '음식', Path(on_disk))
+    assert str(index[index.find([''], unicodedata.normalize('NFD', '음식'), '고양이.jpg')]) == on_disk
+
+
+def test_a_store_gives_back_every_kind_of_place():
+    store = PictureStore()
+    places = [Path('/d/음식/a.jpg'), ZipMember('/d/x.zip', '음식/b.jpg', 10, 20, 8, 2**32 - 1), None]
+    for place in places:
+        store.append(place, '음식/c.jpg')
+    store.freeze()
+    assert [store[number] for number in range(3)] == places
+    assert [store.name(number) for number in range(3)] == ['/d/음식/a.jpg', '/d/x.zip/음식/b.jpg', '음식/c.jpg']
+
+
+def test_arrays_make_the_store_again(tmp_path):
+    make_zip(tmp_path / 'x.zip', {'음식/a.jpg': b'picture'})
+    ((_, member),) = zip_pictures(str(tmp_path / 'x.zip'))
+    store = PictureStore()
+    for place, name in ((tmp_path / 'b.jpg', ''), (member, ''), (None, '없음.jpg')):
+        store.append(place, name)
+    store = store.freeze().take([2, 1, 0])
+    again = PictureStore.from_arrays(store.arrays())
+    assert [again[number] for number in range(3)] == [None, member, tmp_path / 'b.jpg']
+    assert again.name(0) == '없음.jpg' and again.absent() == [0] and again.is_absent(0) and not again.is_absent(1)

@@ -1,0 +1,243 @@
+"""Public weights for METER's image tower: the same states as their own code gives, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import torch
+from mmpretrain.models.utils import resize_pos_embed
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel
+
+from kovilt.engine.config import load_config
+from kovilt.errors import KoviltError
+from kovilt.formats.image_encoder import load_image_tower, resize_positions
+from kovilt.registry import MODELS
+from tests.support.tiny_rooms import CONFIGS
+
+SIZES = dict(
+    hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
+)
+
+
+def tower(layers: int = 3, side: int = 32, **changes) -> nn.Module:
+    """The image tower of the published config, but small."""
+    config = load_config(CONFIGS / 'meter_vqa_aihub.py').model.encoder.image_tower.to_dict()
+    arch = dict(embed_dims=16, num_layers=layers, num_heads=2, feedforward_channels=32)
+    return build(config | dict(arch=arch, patch_size=8, img_size=side) | changes)
+
+
+def build(config: dict) -> nn.Module:
+    model = MODELS.build(config)
+    model.eval()  # mmpretrain's returns nothing
+    return model
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """With no bias of zero and no norm of one."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.3 + (parameter.ndim == 1))
+    model.eval()
+    return model
+
+
+@pytest.fixture(scope='module')
+def pictures() -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(2, 3, 32, 32)
+
+
+@pytest.fixture(scope='module')
+def clip() -> CLIPVisionModel:
+    return shaken(CLIPVisionModel(CLIPVisionConfig(**SIZES)))
+
+
+@pytest.fixture(scope='module')
+def folder(clip, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('clip') / 'clip-tiny'
+    clip.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('layers', [3, 2])
+def test_clip_gives_the_states_of_its_own_code_also_without_its_last_block(clip, folder, pictures, layers):
+    ours = tower(layers)
+    report = load_image_tower(ours, folder)
+    states = clip(pictures, output_hidden_states=True).hidden_states[layers]
+    norm = dict(clip.named_modules())[next(name for name, _ in clip.named_modules() if 'post_layernorm' in name)]
+    torch.testing.assert_close(ours(pictures)[-1], norm(states), rtol=1e-4, atol=1e-4)
+    assert report.body_share == 1
+    assert report.rows.get('dropped') == (None if layers == 3 else 'blocks from number 3 on (16 tensors)')
+
+
+@torch.no_grad()
+def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(clip, pictures, tmp_path):
+    whole = CLIPModel(CLIPConfig(vision_config=SIZES, text_config=dict(SIZES, vocab_size=30, eos_token_id=2)))
+    state = {f'vision_model.{key.removeprefix("vision_model.")}': value for key, value in clip.state_dict().items()}
+    whole.load_state_dict(state, strict=False)
+    whole.save_pretrained(tmp_path / 'whole')
+    openai = {'logit_scale': torch.ones(()), 'transformer.resblocks.0.ln_1.weight': torch.ones(16)}
+    names = {
+        'embeddings.class_embedding': 'class_embedding',
+        'embeddings.patch_embedding.weight': 'conv1.weight',
+        'embeddings.position_embedding.weight': 'positional_embedding',
+        'pre_layrnorm': 'ln_pre',
+        'post_layernorm': 'ln_post',
+        'encoder.layers': 'transformer.resblocks',
+        'layer_norm': 'ln_',
+        'mlp.fc1': 'mlp.c_fc',
+        'mlp.fc2': 'mlp.c_proj',
+        'self_attn.': 'attn.',
+    }
+    for key, value in state.items():
+        key = key.removeprefix('vision_model.')
+        for old, new in names.items():
+            key = key.replace(old, new)
+        openai[f'visual.{key}'] = value
+    for block in range(3):
+        for end in ('weight', 'bias'):
+            start = f'visual.transformer.resblocks.{block}.attn.'
+            openai[f'{start}in_proj_{end}'] = torch.cat([openai.pop(f'{start}{part}_proj.{end}') for part in 'qkv'])
+    torch.save(openai, tmp_path / 'open_clip.pt')
+    first, second = tower(), tower()
+    reports = load_image_tower(first, tmp_path / 'whole'), load_image_tower(second, tmp_path / 'open_clip.pt')
+    assert all('text tower' in report.rows['dropped'] for report in reports)
+    torch.testing.assert_close(first(pictures)[-1], second(pictures)[-1])
+    alone = tower()
+    (tmp_path / 'alone').mkdir()
+    clip.save_pretrained(tmp_path / 'alone')
+    load_image_tower(alone, tmp_path / 'alone' / 'model.safetensors')
+    torch.testing.assert_close(first(pictures)[-1], alone(pictures)[-1])
+
+
+@torch.no_grad()
+def test_a_plain_vit_of_huggingface_and_of_timm(pictures, tmp_path):
+    theirs = shaken(ViTModel(ViTConfig(**SIZES, layer_norm_eps=1e-6), add_pooling_layer=False))
+    theirs.save_pretrained(tmp_path / 'vit')
+    plain = dict(pre_norm=False, norm_cfg=dict(type='LN', eps=1e-6), layer_cfgs=dict(act_cfg=dict(type='GELU')))
+    ours = tower(**plain)
+    load_image_tower(ours, tmp_path / 'vit')
+    torch.testing.assert_close(ours(pictures)[-1], theirs(pictures).last_hidden_state, rtol=1e-4, atol=1e-4)
+    with pytest.raises(KoviltError, match='no norm before its blocks.*pre_norm=False'):
+        load_image_tower(tower(), tmp_path / 'vit')
+    names = {
+        'patch_embed.projection': 'patch_embed.proj',
+        'layers.0.0': 'fc1',
+        'layers.1': 'fc2',
+        'ln1': 'norm1',
+        'ln2': 'norm2',
+        'ffn': 'mlp',
+        'layers.': 'blocks.',
+    }
+    timm = {'head.weight': torch.ones(5, 16)}
+    for key, value in ours.state_dict().items():
+        start, *rest = key.split('.')
+        if start == 'layers':
+            key = '.'.join(rest)
+            for old, new in names.items():
+                key = key.replace(old, new)
+            key = f'blocks.{key}'
+        timm[key.replace('patch_embed.projection', 'patch_embed.proj').replace('ln1', 'norm')] = value
+    save_file(timm, tmp_path / 'timm.safetensors')
+    again = tower(**plain)
+    report = load_image_tower(again, tmp_path / 'timm.safetensors')
+    assert report.rows['dropped'] == 'ImageNet head (1 tensors)' and 'no config.json' in report.rows['notes']
+    assert torch.equal(again(pictures)[-1], ours(pictures)[-1])
+
+
+def test_positions_are_resized_as_mmpretrain_does(folder):
+    larger = tower(side=64)
+    report = load_image_tower(larger, folder)
+    table = load_file(folder / 'model.safetensors')
+    table = next(value for key, value in table.items() if key.endswith('position_embedding.weight'))[None]
+    expected = resize_pos_embed(table, (4, 4), (8, 8), 'bicubic', 1)
+    torch.testing.assert_close(larger.pos_embed.data, expected)
+    assert report.rows['resized'] == 'pos_embed (1, 17, 16) to (1, 65, 16)'
+    assert resize_positions(table[:, :-1], larger.pos_embed) is not larger.pos_embed  # no grid: left as it is
+
+
+@torch.no_grad()
+def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
+    swin = dict(
+        type='mmpretrain.SwinTransformer',
+        patch_size=4,
+        img_size=32,
+        out_indices=(1,),
+        arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]),
+    )
+    theirs = shaken(build(dict(swin, window_size=4)))
+    content = {f'backbone.{key}': value for key, value in theirs.state_dict().items()} | {'head.fc.bias': torch.ones(3)}
+    torch.save(dict(state_dict=content, meta=dict(dataset_meta={})), tmp_path / 'swin.pth')
+    same, smaller = build(dict(swin, window_size=4)), build(dict(swin, window_size=2))
+    picture = torch.randn(1, 3, 32, 32)
+    report = load_image_tower(same, tmp_path / 'swin.pth')
+    assert report.body_share == 1 and 'head of its training (1 tensors)' in report.rows['dropped']
+    assert torch.equal(same(picture)[-1], theirs(picture)[-1])
+    with pytest.raises(KoviltError, match=r'relative_position_bias_table is \(49, 1\) there and \(9, 1\) here'):
+        load_image_tower(smaller, tmp_path / 'swin.pth')
+
+
+def test_what_does_not_fit_is_named(folder, tmp_path):
+    swin = build(
+        dict(
+            type='mmpretrain.SwinTransformer',
+            img_size=32,
+            arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]),
+            out_indices=(1,),
+        )
+    )
+    gelu = json.loads((folder / 'config.json').read_text()) | dict(hidden_act='gelu')
+    state = load_file(folder / 'model.safetensors')
+    (tmp_path / 'gelu').mkdir()
+    save_file(state, tmp_path / 'gelu' / 'model.safetensors')
+    (tmp_path / 'gelu' / 'config.json').write_text(json.dumps(gelu))
+    few = {key: value for key, value in state.items() if 'layers.1' not in key}
+    save_file(few, tmp_path / 'few.safetensors')
+    save_file(few | {'embeddings.extra': torch.ones(1)}, tmp_path / 'other.safetensors')
+    save_file({'roi_head.weight': torch.ones(1)}, tmp_path / 'detector.safetensors')
+    arch = dict(embed_dims=16, num_layers=3, num_heads=4, feedforward_channels=32)
+    cases = [
+        (swin, folder, 'a HuggingFace CLIP, but model.encoder.image_tower is a SwinTransformer'),
+        (tower(), tmp_path / 'gelu', r"is gelu, but here QuickGELU; .*act_cfg=dict\(type='GELU'\)"),
+        (tower(arch=arch), folder, 'num_heads=2'),
+        (tower(patch_size=16), folder, r'patch_embed.projection.weight is \(16, 3, 8, 8\) there and'),
+        (tower(), tmp_path / 'few.safetensors', r'gives 7\d.\d% of the tower, less than 95%; missing: layers.1'),
+        (tower(4), folder, r'of the tower, less than 95%; missing: layers.3'),
+        (tower(), tmp_path / 'other.safetensors', 'embeddings.extra is no parameter of a ViT'),
+        (tower(), tmp_path / 'detector.safetensors', 'neither a CLIP, a ViT nor a backbone of mmpretrain'),
+        (tower(), tmp_path / 'gone.pth', 'no such checkpoint file'),
+        (tower(), 'nobody/clip', 'neither a file or folder nor to be had from the hub'),
+    ]
+    for model, source, message in cases:
+        with pytest.raises(KoviltError, match=message):
+            load_image_tower(model, source)
+
+
+class Harm:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+def test_a_file_that_would_run_code_is_refused_and_so_is_mmengines_loader(tmp_path):
+    with open(tmp_path / 'bad.pth', 'wb') as file:
+        pickle.dump(dict(state_dict=Harm(str(tmp_path / 'harm'))), file)
+    torch.save(dict(state_dict=Harm(str(tmp_path / 'harm'))), tmp_path / 'worse.pth')
+    for name in ('bad.pth', 'worse.pth'):
+        with pytest.raises(KoviltError, match=f'{name}: '):
+            load_image_tower(tower(), tmp_path / name)
+    assert not (tmp_path / 'harm').exists()
+    for place in ('model.encoder.image_tower.init_cfg', 'model.encoder.init_cfg', 'model.init_cfg'):
+        option = f"{place}={{'type': 'Pretrained', 'checkpoint': 'clip.pth'}}"
+        with pytest.raises(KoviltError, match=f'{place}: .*can run code; .*model.encoder.image_weights'):
+            load_config(CONFIGS / 'meter_vqa_aihub.py', [option])

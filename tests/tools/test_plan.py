@@ -1,0 +1,182 @@
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from recipes.plan import StatusLine, Step, clock, finished_steps, run_plan
+
+from kovilt.errors import KoviltError
+
+COUNT = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
+
+
+MEET = (  # waits for the other of two steps
+    'import pathlib, sys, time; me = pathlib.Path(sys.argv[1]); (me / "here").touch(); end = time.monotonic() + 60\n'
+    'while not (me.parent / sys.argv[2] / "here").exists():\n'
+    '    time.sleep(0.01)\n'
+    '    assert time.monotonic() < end'
+)
+
+
+def step(work: Path, name: str, code: str = COUNT, *extra: str, after=None, seconds: float = 1) -> Step:
+    folder = work / name
+    return Step(name, f'{name} 단계', ['-c', code, str(folder), *extra], folder, seconds, after=after)
+
+
+def run(steps, work, jobs=1):
+    show = io.StringIO()
+    return run_plan(steps, work, jobs=jobs, show=show), show.getvalue()
+
+
+def test_steps_run_once_and_a_second_call_skips_them(tmp_path):
+    steps = [step(tmp_path, 'draw'), step(tmp_path, 'train')]
+    taken, _ = run(steps, tmp_path)
+    again, said = run(steps, tmp_path)
+    assert taken == again and set(taken) == {'draw', 'train'}
+    assert said.count('done before') == 2
+    assert (tmp_path / 'train' / 'runs').read_text() == 'x'
+
+
+def test_a_changed_command_empties_its_folder_and_all_later_ones_but_no_earlier(tmp_path):
+    run([step(tmp_path, 'a'), step(tmp_path, 'b'), step(tmp_path, 'c')], tmp_path)
+    (tmp_path / 'c' / 'old').touch()
+    _, said = run([step(tmp_path, 'a'), step(tmp_path, 'b', COUNT, '--more'), step(tmp_path, 'c')], tmp_path)
+    assert said.count('done before') == 1
+    assert not (tmp_path / 'c' / 'old').exists()
+
+
+def test_a_failed_step_is_named_with_its_log_and_started_again_in_its_folder(tmp_path):
+    fails_once = (
+        'import pathlib, sys; p = pathlib.Path(sys.argv[1]) / "half"\n'
+        'if not p.exists(): p.touch(); print("error: no room left on the disk", file=sys.stderr); sys.exit(2)'
+    )
+    steps = [step(tmp_path, 'draw'), step(tmp_path, 'train', fails_once)]
+    with pytest.raises(KoviltError) as caught:
+        run(steps, tmp_path)
+    log = tmp_path / 'logs' / '02_train.log'
+    message = f'step 2 of 2 (train) ended with exit code 2: no room left on the disk; its log: {log}'
+    assert str(caught.value) == message
+    assert 'no room left' in log.read_text()
+    assert not json.loads((tmp_path / 'steps' / 'train.json').read_text())['done']
+    taken, said = run(steps, tmp_path)
+    assert said.count('done before') == 1 and (tmp_path / 'train' / 'half').exists()
+
+
+def test_steps_that_do_not_build_on_each_other_run_at_once(tmp_path):
+    last = 'import pathlib, sys; assert all((pathlib.Path(p) / "here").exists() for p in sys.argv[2:])'
+    steps = [
+        step(tmp_path, 'a', MEET, 'b', after=()),
+        step(tmp_path, 'b', MEET, 'a', after=()),
+        step(tmp_path, 'c', last, str(tmp_path / 'a'), str(tmp_path / 'b')),
+    ]
+    taken, _ = run(steps, tmp_path, jobs=2)
+    assert list(taken)[-1] == 'c' and finished_steps(steps, tmp_path) == taken
+    again, said = run(steps, tmp_path, jobs=2)
+    assert again == taken and said.count('done before') == 3
+
+
+def test_of_steps_that_can_start_the_one_with_most_behind_it_starts_first(tmp_path):
+    append = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]).parent / "order", "a").write(sys.argv[1][-1])'
+    steps = [
+        step(tmp_path, 'a', append, after=(), seconds=3),
+        step(tmp_path, 'b', append, after=()),
+        step(tmp_path, 'c', append, after=('b',), seconds=5),
+    ]
+    wait = (
+        'import pathlib, sys, time; order = pathlib.Path(sys.argv[1]).parent / "order"; end = time.monotonic() + 60\n'
+        'while time.monotonic() < end and not (order.exists() and len(order.read_text()) == 3): time.sleep(0.01)'
+    )
+    run([*steps, step(tmp_path, 'd', wait, after=(), seconds=100)], tmp_path, jobs=2)  # which leaves one place
+    assert (tmp_path / 'order').read_text() == 'bca'
+
+
+def test_beside_others_a_failed_step_keeps_only_those_from_running_that_build_on_it(tmp_path):
+    steps = [
+        step(tmp_path, 'a', 'import sys; print("error: no data"); sys.exit(2)', after=()),
+        step(tmp_path, 'b', after=('a',)),
+        step(tmp_path, 'c', 'import time; time.sleep(0.5)', after=()),
+        step(tmp_path, 'd', after=('c',)),
+    ]
+    with pytest.raises(KoviltError, match=r'^step 1 of 4 \(a\) ended with exit code 2: no data; its log: '):
+        run(steps, tmp_path, jobs=2)
+    assert finished_steps(steps, tmp_path).keys() == {'c', 'd'} and not (tmp_path / 'b').exists()
+
+
+def test_a_changed_command_touches_what_builds_on_it_and_nothing_else(tmp_path):
+    def steps(*more):
+        first = step(tmp_path, 'a', COUNT, *more, after=())
+        return [first, step(tmp_path, 'b', after=()), step(tmp_path, 'c', after=('a',)), step(tmp_path, 'd')]
+
+    run(steps(), tmp_path, jobs=2)
+    assert finished_steps(steps('--more'), tmp_path).keys() == {'b'}
+    assert finished_steps(steps(), tmp_path).keys() == {'a', 'b', 'c', 'd'}
+
+
+def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
+    steps = [step(tmp_path, 'draw')]
+    run(steps, tmp_path)
+    (tmp_path / 'draw' / 'runs').unlink()
+    (tmp_path / 'draw').rmdir()
+    run(steps, tmp_path)
+    assert (tmp_path / 'draw' / 'runs').read_text() == 'x'
+
+
+@pytest.mark.parametrize(
+    ('line', 'left'),
+    [
+        ('Iter(train) [ 100/1000]  lr: 1.0e-4  eta: 0:01:30  time: 0.1  loss: 2.5', 90),
+        ('Epoch(train) [1][ 5/10]  eta: 1 day, 0:00:10  loss: 2.5', 86410),
+        ('drawn 25/100 pictures', 30),
+        ('loss: 2.5', None),
+        ('11/26 03:56:51 - mmengine - INFO - Saving checkpoint at 500 iterations', None),
+        ('wrote 3.5/4.5 of 2026/13.5', None),
+    ],
+)
+def test_time_left_is_read_from_what_the_tools_print(line, left, monkeypatch):
+    now = iter(float(10 * tick) for tick in range(10))
+    monkeypatch.setattr('recipes.plan.time.monotonic', lambda: next(now))
+    status = StatusLine('[1/2] train', 60, 30, ['loss'], io.StringIO())
+    status.read(line)
+    assert status.left == left
+    assert status.values == ({'loss': '2.5'} if 'loss' in line else {})
+
+
+def test_a_terminal_sees_one_line_with_the_step_and_everything_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr('recipes.plan.time.monotonic', lambda: now[0])
+    show = io.StringIO()
+    show.isatty = lambda: True
+    monkeypatch.setenv('COLUMNS', '200')
+    status = StatusLine('[1/2] train', 60, 100, ['mlm_loss'], show)
+    now[0] = 10.0
+    status.read('Iter(train) [1/4] eta: 0:00:30  mlm_loss: 3.25')
+    assert show.getvalue() == '\r\x1b[K[1/2] train   25 %  left: 0:30, of everything 2:10  mlm_loss 3.25'
+    status.close()
+    assert show.getvalue().endswith('\r\x1b[K')
+
+
+def test_clock():
+    assert [clock(9.6), clock(600), clock(3661)] == ['0:10', '10:00', '1:01:01']
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_recipe_that_is_ended_ends_its_step(tmp_path, jobs):
+    program = (
+        'import signal, sys; from pathlib import Path; from recipes.plan import Step, run_plan\n'
+        'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'
+        'code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"\n'
+        'step = Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)\n'
+        'run_plan([step], work, jobs=int(sys.argv[2]))'
+    )
+    recipe = subprocess.Popen([sys.executable, '-c', program, str(tmp_path), str(jobs)], stdout=subprocess.DEVNULL)
+    while not (started := list(tmp_path.glob('sleep/*'))):
+        assert recipe.poll() is None
+        time.sleep(0.05)
+    recipe.terminate()
+    assert recipe.wait() == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started[0].name), 0)
