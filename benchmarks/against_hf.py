@@ -3,10 +3,10 @@
     python benchmarks/against_hf.py                                   # CPU, float32, one thread
     python benchmarks/against_hf.py --device cuda --out against_hf.json
 
-Base size, no dropout. Pictures have COCO's usual sizes under ViLT's resizing (a mean of about 200 patches) and random
+Base size, no dropout. Images have COCO's usual sizes under ViLT's resizing (a mean of about 200 patches) and random
 pixels, questions 5 to 20 random tokens; both sides get the same numbers, padded to the longest of the batch for
 transformers, as its processor does. On a CPU the clock is this process's own; on a GPU it is events on its stream, with
-the batch already there (pictures as bytes for kovilt, which normalises them, as padded floats for transformers). Every
+the batch already there (images as bytes for kovilt, which normalises them, as padded floats for transformers). Every
 variant runs once in each round, in random order; a ratio is the median over the rounds of each round's own ratio.
 
 What is counted: `TFLOP/s` is what kovilt's matrix products do, `plain` what those of an unpadded plain ViLT would do,
@@ -82,7 +82,7 @@ def parse_args() -> argparse.Namespace:
 class Work(NamedTuple):
     """One batch as both sides take it, on the device."""
 
-    ours: dict[str, Any]  # pictures on the device, the layout on the host
+    ours: dict[str, Any]  # images on the device, the layout on the host
     theirs: dict[str, Tensor]
 
     @property
@@ -96,7 +96,7 @@ class Work(NamedTuple):
 
 
 def make_work(size: int, args: argparse.Namespace, seed: int = 0) -> Work:
-    """`size` questions, each about a picture of its own."""
+    """`size` questions, each about an image of its own."""
     import torch
 
     chance = torch.Generator().manual_seed(seed)
@@ -331,14 +331,16 @@ def dense_ceiling(args: argparse.Namespace, dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def options(sides: Sides, *, runs: bool = False, compiled: bool = False, recomputed: bool = False) -> Iterator[None]:
+def options(
+    sides: Sides, *, runs: bool = False, compiled: bool = False, maybe_checkpoint: bool = False
+) -> Iterator[None]:
     """kovilt with attention by scaled_dot_product_attention run by run, compiled parts, or gradient checkpointing."""
     from kovilt.modules import attention
 
     encoder, has_kernel = sides.kovilt.encoder, attention.HAS_VARLEN
     attention.HAS_VARLEN = has_kernel and not runs
     encoder.compile_rows({} if compiled else None)
-    encoder.with_cp = recomputed
+    encoder.with_cp = maybe_checkpoint
     try:
         yield
     finally:
@@ -430,7 +432,7 @@ def equality(sides: Sides, report: Report) -> None:
         wrong.append('float32 against transformers')
     cuda = args.device == 'cuda'
     variants = [
-        ('checkpointed', 'float32', dict(recomputed=True), 1e-6, 1e-5),
+        ('checkpointed', 'float32', dict(maybe_checkpoint=True), 1e-6, 1e-5),
         ('bfloat16', 'bfloat16', {}, 2e-2, 6e-2),
     ]
     if cuda:  # few CPUs have arithmetic for float16
@@ -438,7 +440,7 @@ def equality(sides: Sides, report: Report) -> None:
             ('float16', 'float16', {}, 4e-3, 1e-2),
             ('bfloat16, runs', 'bfloat16', dict(runs=True), 2e-2, 6e-2),
             ('bfloat16, compiled', 'bfloat16', dict(compiled=True), 2e-2, 6e-2),
-            ('bfloat16, compiled, checkpointed', 'bfloat16', dict(compiled=True, recomputed=True), 2e-2, 6e-2),
+            ('bfloat16, compiled, checkpointed', 'bfloat16', dict(compiled=True, maybe_checkpoint=True), 2e-2, 6e-2),
         ]
     for name, precision, chosen, most_scores, most_gradients in variants:
         with options(sides, **chosen):
@@ -561,7 +563,7 @@ def choices(sides: Sides, report: Report) -> None:
         variants = {
             'float32': plain,
             'float32, compiled': _with(sides, plain, compiled=True),
-            'float32, checkpointed': _with(sides, plain, recomputed=True),
+            'float32, checkpointed': _with(sides, plain, maybe_checkpoint=True),
             'bfloat16': half,
         }
         taken = time_in_turn(variants, args.device, args.rounds, repeats=2 if args.device == 'cuda' else 1)
@@ -599,7 +601,7 @@ def training_variants(sides: Sides, work: Work) -> dict[str, Callable[[], None]]
         'transformers, fused AdamW': theirs('fused AdamW', 'bfloat16'),
         'kovilt': plain,
         'kovilt, compiled': _with(sides, plain, compiled=True),
-        'kovilt, compiled, checkpointed': _with(sides, plain, compiled=True, recomputed=True),
+        'kovilt, compiled, checkpointed': _with(sides, plain, compiled=True, maybe_checkpoint=True),
         'kovilt, float16 with a scaler': ours('float16'),
     }
     if work.size <= 64:

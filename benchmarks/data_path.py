@@ -1,16 +1,16 @@
-"""What the way from files to batches costs: pictures, texts, whole epochs; against ViLT's transform and HuggingFace.
+"""What the way from files to batches costs: images, texts, whole epochs; against ViLT's transform and HuggingFace.
 
     python benchmarks/data_path.py
     python benchmarks/data_path.py --only texts
 
 Makes its own data beneath a temporary folder: JPEGs that cost what photos cost (1/f noise of shared brightness, some
-noise of a sensor, shapes as in COCO, 100 to 150 KB) in AI-Hub 101's layout, seven questions a picture.
+noise of a sensor, shapes as in COCO, 100 to 150 KB) in AI-Hub 101's layout, seven questions an image.
 
-`pictures`: one core, a picture after the other, by ViLT's transform (Pillow, ToTensor, Normalize), by HuggingFace's two
+`images`: one core, an image after the other, by ViLT's transform (Pillow, ToTensor, Normalize), by HuggingFace's two
 image processors and by kovilt's transforms; in turn, medians over the rounds. Resized pixels are compared with
 Pillow's, and kovilt's may differ by one grey level at most.
 `epoch`: all questions once, in batches, by workers: HuggingFace's processor with its usual collate, which opens a
-picture for each question, against kovilt from files and from prepared data. The time is that of all processors.
+image for each question, against kovilt from files and from prepared data. The time is that of all processors.
 `texts`: as many questions as the paper has, tokenized at a first start and mapped at a second one.
 """
 
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
     from kovilt.datasets import QuestionDataset
 
-PARTS = ('pictures', 'epoch', 'texts')
-QUESTIONS_PER_PICTURE = 7
+PARTS = ('images', 'epoch', 'texts')
+QUESTIONS_PER_IMAGE = 7
 GPU_RATE = 3000  # samples a second that a GPU trains at, of which a core feeds a share
-SHAPES = (  # of 20 pictures, as in COCO
+SHAPES = (  # of 20 images, as in COCO
     *[(640, 480)] * 8, *[(640, 427)] * 5, *[(480, 640)] * 3, *[(427, 640)] * 2, (500, 375), (640, 360),
 )  # fmt: skip
 RESIZE = {'short': 384, 'long': 639, 'divisor': 32}
@@ -53,14 +53,14 @@ LONGEST_TEXT = 40
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', choices=PARTS, action='append', help='measure this alone (may be given again)')
-    parser.add_argument('--pictures', type=int, default=120, metavar='N', help='pictures of the set (120)')
+    parser.add_argument('--images', type=int, default=120, metavar='N', help='images of the set (120)')
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is measured (5)')
     parser.add_argument('--workers', type=int, default=2, metavar='N', help='of an epoch (2); 0 = this process')
     parser.add_argument('--batch-size', type=int, default=64, metavar='N', help='questions in a batch (64)')
     parser.add_argument('--questions', type=int, default=1_646_080, metavar='N', help='to tokenize (1646080)')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     args = parser.parse_args(argv)
-    for option, least in (('pictures', 1), ('rounds', 1), ('workers', 0), ('batch_size', 1), ('questions', 1)):
+    for option, least in (('images', 1), ('rounds', 1), ('workers', 0), ('batch_size', 1), ('questions', 1)):
         if getattr(args, option) < least:
             parser.error(f'--{option.replace("_", "-")} must be at least {least}, not {getattr(args, option)}')
     return args
@@ -81,12 +81,12 @@ def main(args: argparse.Namespace) -> None:
         folder = Path(folder)
         texts = [phrase.format(place, thing) for phrase in PHRASES for place in PLACES for thing in THINGS]
         train_tokenizer([*texts, *(f'{number}번' for number in range(2000))], folder / 'tokenizer', vocab_size=1000)
-        if {'pictures', 'epoch'} & set(parts):
-            files = write_set(folder / 'set', args.pictures)
+        if {'images', 'epoch'} & set(parts):
+            files = write_set(folder / 'set', args.images)
             size = statistics.mean(file.stat().st_size for file in files) / 1000
-            print(f'{len(files)} pictures, {size:.0f} KB each, {QUESTIONS_PER_PICTURE} questions on each')
-        if 'pictures' in parts:
-            measure_pictures(files, args.rounds)
+            print(f'{len(files)} images, {size:.0f} KB each, {QUESTIONS_PER_IMAGE} questions on each')
+        if 'images' in parts:
+            measure_images(files, args.rounds)
         if 'epoch' in parts:
             measure_epochs(folder, args)
         if 'texts' in parts:
@@ -96,24 +96,24 @@ def main(args: argparse.Namespace) -> None:
 # The data.
 
 
-def write_set(folder: Path, pictures: int) -> list[Path]:
-    """A training split in AI-Hub 101's layout; returns the pictures' files."""
+def write_set(folder: Path, images: int) -> list[Path]:
+    """A training split in AI-Hub 101's layout; returns the images' files."""
     import numpy as np
     from PIL import Image
 
     chance, words = np.random.default_rng(0), random.Random(0)
     files, labels = [], {'images': [], 'question': []}
-    for number in range(pictures):
+    for number in range(images):
         place = PLACES[number % len(PLACES)]
         file = folder / 'Training' / SUBSET / place / f'{number:032x}.jpg'
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo(*SHAPES[number % len(SHAPES)], chance)).save(file, quality=88)
         files.append(file)
         labels['images'].append({'image_id': number, 'image': file.name, 'category': place, 'weather': '그외'})
-        for question in range(QUESTIONS_PER_PICTURE):
+        for question in range(QUESTIONS_PER_IMAGE):
             labels['question'].append(
                 {
-                    'question_id': number * QUESTIONS_PER_PICTURE + question,
+                    'question_id': number * QUESTIONS_PER_IMAGE + question,
                     'image_id': number,
                     'question': draw_question(words),
                     'answer': words.choice(THINGS),
@@ -176,15 +176,15 @@ def share(rate: float) -> str:
     return f'{rate / GPU_RATE:.1%} of {GPU_RATE:,}/s'
 
 
-# Pictures.
+# Images.
 
 
-def measure_pictures(files: list[Path], rounds: int) -> None:
+def measure_images(files: list[Path], rounds: int) -> None:
     import numpy as np
     from PIL import Image
     from torchvision.transforms import Compose, Normalize, ToTensor
 
-    from kovilt.datasets import LoadPicture, Patchify, ResizeViLT
+    from kovilt.datasets import LoadImage, Patchify, ResizeViLT
     from kovilt.datasets.transforms.patches import join_patches
 
     resize, patchify, normalize = (
@@ -198,7 +198,7 @@ def measure_pictures(files: list[Path], rounds: int) -> None:
             image = image.convert('RGB')
         return image.resize(resize.target(*image.size), Image.Resampling.BICUBIC)
 
-    def by_kovilt(load: LoadPicture) -> Callable[[Path], dict]:
+    def by_kovilt(load: LoadImage) -> Callable[[Path], dict]:
         return lambda file: patchify(resize(load({'img_path': file})))
 
     ways: dict[str, Callable[[Path], Any]] = {'ViLT': lambda file: normalize(by_pillow(file))}
@@ -206,12 +206,12 @@ def measure_pictures(files: list[Path], rounds: int) -> None:
     for name, processor in huggingface_processors().items():
         ways[name] = lambda file, processor=processor: processor(open_rgb(file), return_tensors='pt')
         differences[name] = lambda file, way=ways[name]: grey_levels(way(file)['pixel_values'][0])
-    for name, load in (('kovilt', LoadPicture()), ('kovilt, as_array', LoadPicture(as_array=True))):
+    for name, load in (('kovilt', LoadImage()), ('kovilt, as_array', LoadImage(as_array=True))):
         ways[name] = by_kovilt(load)
         differences[name] = lambda file, way=ways[name]: join_patches(*(way(file)[key] for key in ('patches', 'grid')))
 
     seconds = in_turn({name: lambda way=way: [way(file) for file in files] for name, way in ways.items()}, rounds)
-    print('\npictures, one core                     us   pictures/s   times ViLT   largest difference to Pillow')
+    print('\nimages, one core                     us   images/s   times ViLT   largest difference to Pillow')
     for name, times in seconds.items():
         took = statistics.median(cpu for cpu, _ in times) / len(files)
         line = f'{name:32s} {1e6 * took:8,.0f} {1 / took:12,.0f} {ratio(seconds["ViLT"], times):12.2f}'
@@ -247,7 +247,7 @@ def grey_levels(values: Any) -> np.ndarray:
 
 
 class QuestionsForHuggingFace:
-    """A question and its opened picture."""
+    """A question and its opened image."""
 
     def __init__(self, dataset: QuestionDataset) -> None:
         records = [dataset.record(row) for row in range(len(dataset))]
@@ -286,7 +286,7 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
 
     texts = [{'type': 'TokenizeKorean', 'tokenizer': str(folder / 'tokenizer'), 'max_text_len': LONGEST_TEXT}]
     pipeline = [
-        {'type': 'LoadPicture', 'as_array': True},
+        {'type': 'LoadImage', 'as_array': True},
         {'type': 'ResizeViLT', **RESIZE},
         {'type': 'Patchify', 'patch_size': 32},
     ]
@@ -316,9 +316,9 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
             1,
         )
     for name, dataset, together, epochs in (
-        ('kovilt, 1 question a picture', from_files, 1, 1),
+        ('kovilt, 1 question an image', from_files, 1, 1),
         ('kovilt', from_files, None, 5),
-        ('kovilt, prepared, 1 a picture', from_prepared, 1, 20),
+        ('kovilt, prepared, 1 an image', from_prepared, 1, 20),
         ('kovilt, prepared', from_prepared, None, 100),
     ):
         loaders[name] = kovilt_loader(dataset, args.batch_size, together, **shared), epochs
@@ -339,9 +339,9 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
 def kovilt_loader(dataset: QuestionDataset, batch_size: int, together: int | None, **options: Any) -> DataLoader:
     from torch.utils.data import DataLoader
 
-    from kovilt.datasets import GlobalBatchSampler, PictureSampler, collate_pairs
+    from kovilt.datasets import GlobalBatchSampler, ImageGroupSampler, collate_pairs
 
-    sampler = PictureSampler(dataset, shuffle=True, seed=0, texts_per_image=together)
+    sampler = ImageGroupSampler(dataset, shuffle=True, seed=0, texts_per_image=together)
     batches = GlobalBatchSampler(sampler, batch_size)
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate_pairs, **options)
 

@@ -1,4 +1,4 @@
-"""What AI-Hub 101 costs in memory: writes a set of its size (small pictures in a zip), opens it and lets workers read.
+"""What AI-Hub 101 costs in memory: writes a set of its size (small images in a zip), opens it and lets workers read.
 
 python benchmarks/dataset_memory.py --rows 1646080 --workers 2
 python benchmarks/dataset_memory.py --rows 7119756 --workers 2     # all of AI-Hub 101
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SUBSET = '개인생활환경 이미지 수집'
-QUESTIONS_PER_PICTURE = 7
+QUESTIONS_PER_IMAGE = 7
 THINGS = ('소파', '의자', '탁자', '침대', '램프', '텔레비전', '냉장고', '화분', '책', '시계', '창문', '고양이')
 PLACES = ('거실', '주방', '침실', '현관', '베란다', '욕실', '서재')
 PHRASES = ('{} 안에 있는 {} 무슨 색입니까', '{}에 {} 몇 개 있습니까', '{}에서 {} 옆에 무엇이 보이나요', '{}에 {} 있어')
@@ -35,28 +35,28 @@ def write_set(folder: Path, rows: int) -> None:
     from PIL import Image
 
     chance = random.Random(0)
-    picture = io.BytesIO()
-    Image.new('RGB', (32, 32), 'gray').save(picture, 'JPEG')
-    pictures = -(-rows // QUESTIONS_PER_PICTURE)
-    names = [f'{chance.getrandbits(128):032x}.jpg' for _ in range(pictures)]
+    jpeg = io.BytesIO()
+    Image.new('RGB', (32, 32), 'gray').save(jpeg, 'JPEG')
+    images = -(-rows // QUESTIONS_PER_IMAGE)
+    names = [f'{chance.getrandbits(128):032x}.jpg' for _ in range(images)]
     with zipfile.ZipFile(folder / f'{SUBSET}.zip', 'w') as archive:
         for number, name in enumerate(names):
-            archive.writestr(f'{SUBSET}/{PLACES[number % len(PLACES)]}/{name}', picture.getvalue())
+            archive.writestr(f'{SUBSET}/{PLACES[number % len(PLACES)]}/{name}', jpeg.getvalue())
     labels = folder / f'[라벨]{SUBSET}'
     labels.mkdir()
     with open(labels / f'{SUBSET}.json', 'w', encoding='utf-8') as file:
         file.write('{"images": [\n')
         for number, name in enumerate(names):
             category = PLACES[number % len(PLACES)]
-            image = {'image_id': number, 'image': name, 'category': category, 'weather': '그외'}
-            file.write((',\n' if number else '') + json.dumps(image, ensure_ascii=False))
+            entry = {'image_id': number, 'image': name, 'category': category, 'weather': '그외'}
+            file.write((',\n' if number else '') + json.dumps(entry, ensure_ascii=False))
         file.write('],\n"question": [\n')
         for number in range(rows):
             text = chance.choice(PHRASES).format(f'{number}번 {chance.choice(PLACES)}', chance.choice(THINGS))
             answer = chance.choice(THINGS) if chance.random() < 0.9 else f'{number // 20} 개'
             question = {
                 'question_id': 7_000_000 + number,
-                'image_id': number // QUESTIONS_PER_PICTURE,
+                'image_id': number // QUESTIONS_PER_IMAGE,
                 'question': text,
                 'answer': answer,
                 'answer_type': '기타',
@@ -83,7 +83,7 @@ def peak() -> float:
 def measure(folder: Path, workers: int, batches: int, batch_size: int, token_cache: bool) -> None:
     from torch.utils.data import DataLoader
 
-    from kovilt.datasets import AIHubLivingVQA, GlobalBatchSampler, PictureSampler, collate_pairs, train_tokenizer
+    from kovilt.datasets import AIHubLivingVQA, GlobalBatchSampler, ImageGroupSampler, collate_pairs, train_tokenizer
 
     texts = [phrase.format(place, thing) for phrase in PHRASES for place in PLACES for thing in THINGS]
     train_tokenizer([*texts, *(f'{number}번' for number in range(2000))], folder / 'tokenizer', vocab_size=1000)
@@ -94,7 +94,7 @@ def measure(folder: Path, workers: int, batches: int, batch_size: int, token_cac
         data_root=str(folder),
         answers={'min_count': 6},
         image_pipeline=[
-            {'type': 'LoadPicture'},
+            {'type': 'LoadImage'},
             {'type': 'ResizeViLT', 'short': 32, 'long': 64, 'divisor': 32},
             {'type': 'Patchify', 'patch_size': 32},
         ],
@@ -102,10 +102,10 @@ def measure(folder: Path, workers: int, batches: int, batch_size: int, token_cac
         token_cache=str(folder / 'tokens') if token_cache else None,
     )
     seconds = time.process_time() - start
-    print(f'{len(dataset):,} rows, {dataset.num_pictures:,} pictures opened in {seconds:.1f} s of the processor')
+    print(f'{len(dataset):,} rows, {dataset.num_images:,} images opened in {seconds:.1f} s of the processor')
     print(f'main process: peak {peak():,.0f} MB, of it {peak() - before:,.0f} MB for opening')
 
-    sampler = GlobalBatchSampler(PictureSampler(dataset, shuffle=True, seed=0), batch_size)
+    sampler = GlobalBatchSampler(ImageGroupSampler(dataset, shuffle=True, seed=0), batch_size)
     start = time.perf_counter()
     next(iter(sampler))
     print(f'first batch of an epoch drawn in {time.perf_counter() - start:.1f} s; main process: peak {peak():,.0f} MB')

@@ -4,7 +4,7 @@
     python benchmarks/int8.py --graphs                               # the same with onnxruntime's graphs
     python benchmarks/int8.py --model work_dirs/rooms/model --config configs/rooms/vqa.py    # accuracy
 
-Speed: transformers' ViltForQuestionAnswering has the same weights and gets the same pictures and questions, padded to
+Speed: transformers' ViltForQuestionAnswering has the same weights and gets the same images and questions, padded to
 the largest of the batch, as its processor pads them. All are timed in turn, by the processor's time; a ratio is the
 median over the rounds of each round's own. Accuracy: the model folder answers the validation data of the config in
 float32 and in int8, batch by batch; --also names further folders, such as its int8 graph.
@@ -111,7 +111,7 @@ def _ways(folder: Path, graphs: bool) -> dict[str, Callable[[Any], Tensor]]:
 
 
 def for_transformers(batch: Batch) -> dict[str, Tensor]:
-    """The pictures of a batch as padded pixels (I, 3, H, W) with their mask, one a question, and its words."""
+    """The images of a batch as padded pixels (I, 3, H, W) with their mask, one a question, and its words."""
     import torch
 
     grids = batch['grids'].tolist()
@@ -120,8 +120,8 @@ def for_transformers(batch: Batch) -> dict[str, Tensor]:
     pixels, mask = torch.zeros(len(grids), 3, height, width), torch.zeros(len(grids), height, width, dtype=torch.int64)
     pieces = batch['patches'].split([rows * columns for rows, columns in grids])
     for number, ((rows, columns), piece) in enumerate(zip(grids, pieces, strict=True)):
-        picture = piece.view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, -1)
-        pixels[number, :, : rows * side, : columns * side] = picture.float() / 127.5 - 1
+        image = piece.view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, -1)
+        pixels[number, :, : rows * side, : columns * side] = image.float() / 127.5 - 1
         mask[number, : rows * side, : columns * side] = 1
     return dict(
         input_ids=batch['input_ids'],

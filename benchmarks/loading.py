@@ -38,19 +38,19 @@ def main(args: argparse.Namespace) -> None:
         start = time.process_time()
         loader = KoviltRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, seed=0)
         print(f'{len(loader.dataset):,} rows opened in {time.process_time() - start:.1f} s of the processor')
-    texts = pictures = patches = 0
+    texts = images = patches = 0
     start = time.process_time()
     for parts in itertools.chain.from_iterable(itertools.repeat(loader)):
         for batch in parts:
             texts += len(batch['image_index'])
-            pictures += len(batch['grids'])
+            images += len(batch['grids'])
             patches += batch['patches'].nbytes
         seconds = time.process_time() - start
         if seconds > args.seconds:
             break
     size = patches / 1e9
-    print(f'{texts:,} texts, {pictures:,} pictures, {size:.2f} GB of patches in {seconds:.1f} s of the processor')
-    print(f'{texts / seconds:,.0f} texts/s, {pictures / seconds:,.0f} pictures/s, {size / seconds:.2f} GB/s')
+    print(f'{texts:,} texts, {images:,} images, {size:.2f} GB of patches in {seconds:.1f} s of the processor')
+    print(f'{texts / seconds:,.0f} texts/s, {images / seconds:,.0f} images/s, {size / seconds:.2f} GB/s')
 
 
 if __name__ == '__main__':

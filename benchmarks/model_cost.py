@@ -57,7 +57,7 @@ class Measured:
 
         from kovilt.engine.optim import mixed_precision
         from kovilt.engine.runner import KoviltRunner, data_sizes
-        from kovilt.models.sizes import fill_sizes, name_tokens
+        from kovilt.models.sizes import fill_sizes, resolve_content_words
         from kovilt.registry import MODELS
 
         self.device = get_device()
@@ -66,7 +66,7 @@ class Measured:
             self.batches = list(itertools.islice(loader, batches))
             self.rows, self.steps = len(loader.dataset), len(loader)
             self.model_config = fill_sizes(config.model.to_dict(), data_sizes(loader.dataset))
-            name_tokens(self.model_config, loader.dataset.tokenizer)
+            resolve_content_words(self.model_config, loader.dataset.tokenizer)
             torch.manual_seed(0)
             self.model = MODELS.build(self.model_config).to(self.device).train()
             wrapper = mixed_precision(config.optim_wrapper, 'auto') if amp else config.optim_wrapper

@@ -1,12 +1,12 @@
-"""Asking many questions about a picture: PrefixViLT against the joint ViLT at base size, in training and in answering.
+"""Asking many questions about an image: PrefixViLT against the joint ViLT at base size, in training and in answering.
 
-    python benchmarks/prefix.py                      # one picture a step, one thread, the processor's time
+    python benchmarks/prefix.py                      # one image a step, one thread, the processor's time
     python benchmarks/prefix.py --device cuda        # bfloat16, 448 questions a step
 
 Both encoders have the same weights and get the same batches; they are timed in turn, and a ratio is the median over the
 rounds of each round's own. Training is forward and backward; what an update of all parameters adds, to both alike,
 stands below. Beside each ratio stands that of the matrix products (benchmarks/work.py). At last VQAInferencer is
-asked about picture files, from the file to the answer: once about a new one, then again about the same.
+asked about image files, from the file to the answer: once about a new one, then again about the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from kovilt.models.base import Batch
     from kovilt.models.vqa import ViLTForVQA
 
-SIDES = (640, 480)  # of the picture files, in pixels
+SIDES = (640, 480)  # of the image files, in pixels
 ASKED = ('소파는 무슨 색이에요?', '의자가 몇 개 있어요?')
 
 
@@ -47,10 +47,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (cpu)')
     parser.add_argument(
-        '--questions', type=int, nargs='+', default=[1, 2, 4, 7, 14], metavar='K', help='a picture (1 2 4 7 14)'
+        '--questions', type=int, nargs='+', default=[1, 2, 4, 7, 14], metavar='K', help='an image (1 2 4 7 14)'
     )
     parser.add_argument(
-        '--texts', type=int, metavar='N', help='questions of a step, at least one picture (1; on cuda 448)'
+        '--texts', type=int, metavar='N', help='questions of a step, at least one image (1; on cuda 448)'
     )
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is timed (5)')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
@@ -69,8 +69,8 @@ def main(args: argparse.Namespace) -> None:
     chance = torch.Generator().manual_seed(0)
     batches = {}
     for count in args.questions:
-        pictures = max(1, texts // count)
-        batches[count] = make_batch(draw_grids(pictures, chance), draw_lengths(pictures * count, chance), chance)
+        images = max(1, texts // count)
+        batches[count] = make_batch(draw_grids(images, chance), draw_lengths(images * count, chance), chance)
     print(f'{machine}; {args.rounds} rounds; ms a question\n')
     for work, run in (('training', train), ('answering', answer)):
         taken = time_in_turn(
@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
             device=args.device,
             warm_ups=int(args.device.startswith('cuda')),
         )
-        print(f'| {work}: questions a picture | pictures a step | joint | prefix | ratio | by arithmetic |')
+        print(f'| {work}: questions an image | images a step | joint | prefix | ratio | by arithmetic |')
         print('|---:|---:|---:|---:|---:|---:|')
         for count, batch in batches.items():
             each = {name: statistics.median(taken[name, count]) / len(batch['label']) * 1e3 for name in models}
@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
         model.zero_grad(set_to_none=True)
     firsts, again = first_and_second(models['prefix'].eval(), args, computing)
     print(
-        f'VQAInferencer, PrefixViLT, file to answer: first question about a picture '
+        f'VQAInferencer, PrefixViLT, file to answer: first question about an image '
         f'{statistics.median(firsts) * 1e3:.1f} ms, the next {statistics.median(again) * 1e3:.1f} ms, '
         f'ratio {ratio(firsts, again):.1f}'
     )
@@ -132,19 +132,19 @@ def update_seconds(model: ViLTForVQA, args: argparse.Namespace) -> float:
 def first_and_second(
     model: ViLTForVQA, args: argparse.Namespace, computing: Callable[[], AbstractContextManager]
 ) -> tuple[list[float], list[float]]:
-    """Seconds of a question about a picture that was not seen before, and of another about the same, by round."""
+    """Seconds of a question about an image that was not seen before, and of another about the same, by round."""
     from kovilt.apis import VQAInferencer
 
     with tempfile.TemporaryDirectory() as folder:
         place = save_folder(model, Path(folder, 'model'))
-        ask = VQAInferencer(place, device=args.device, kept_pictures=1)
-        files = [_write_picture(Path(folder, f'{number}.jpg'), number) for number in range(2)]
+        ask = VQAInferencer(place, device=args.device, image_cache_size=1)
+        files = [_write_image(Path(folder, f'{number}.jpg'), number) for number in range(2)]
         firsts, again = [], []
         for number in range(-2, args.rounds):
             times = [seconds(args.device)]
             for question in ASKED:
                 with computing():
-                    ask(files[number % 2], question)  # each picture makes the other forgotten
+                    ask(files[number % 2], question)  # each image makes the other forgotten
                 times.append(seconds(args.device))
             if number >= 0:
                 firsts.append(times[1] - times[0])
@@ -152,7 +152,7 @@ def first_and_second(
     return firsts, again
 
 
-def _write_picture(file: Path, seed: int) -> Path:
+def _write_image(file: Path, seed: int) -> Path:
     """A JPEG about as hard to decode as a photo: soft shapes under fine noise."""
     import numpy as np
     from PIL import Image

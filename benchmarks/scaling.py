@@ -1,4 +1,4 @@
-"""How the cost grows: time and peak memory against batch, picture, text, questions a picture and rows of data.
+"""How the cost grows: time and peak memory against batch, image, text, questions an image and rows of data.
 
     python benchmarks/scaling.py                     # one thread, the processor's time
     python benchmarks/scaling.py --device cuda       # bfloat16, larger batches, without rows of data
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 GRID, WORDS, LONGEST_TEXT = (12, 16), 13, 320  # where a sweep does not change them
 WIDTH = 768  # D, of the base size
-SIDES = (4, 8, 12, 16, 24)  # of a square picture, in patches of 32 pixels
+SIDES = (4, 8, 12, 16, 24)  # of a square image, in patches of 32 pixels
 TEXTS = (10, 40, 80, 160, 320)  # tokens
-QUESTIONS = (1, 2, 4, 7, 14)  # a picture
+QUESTIONS = (1, 2, 4, 7, 14)  # an image
 ROWS = (20_000, 40_000, 80_000, 160_000)
 NAMES = {
     'batch': 'pairs',
-    'picture': 'patches of a picture',
+    'image': 'patches of an image',
     'text': 'tokens of a text',
-    'questions': 'questions a picture',
-    'prefix': 'questions a picture, PrefixViLT',
+    'questions': 'questions an image',
+    'prefix': 'questions an image, PrefixViLT',
     'rows': 'rows of data',
 }
-GROUPS = (('batch', 'picture', 'text', 'questions'), ('prefix',), ('rows',))  # what one law is fitted to
+GROUPS = (('batch', 'image', 'text', 'questions'), ('prefix',), ('rows',))  # what one law is fitted to
 # What a block keeps of a row for the backward pass, by whether in bfloat16 on a GPU, in bytes over D. In float32 on a
 # CPU 23 numbers: 4 of the norms, 3 of queries, keys and values, 2 of what they found, 8 of the MLP, and 6 of dropout,
 # whose masks are numbers there. On a GPU the residual stream is float32 (8), all else 2 bytes (28), a mask's 1 (6).
@@ -184,8 +184,8 @@ def step_sweeps(args: argparse.Namespace, names: Sequence[str]) -> dict[str, lis
         model.train()
     chance = torch.Generator().manual_seed(0)
 
-    def point(size: int, grid: tuple[int, int], pictures: int, words: int, each: int = 1, model=joint) -> Point:
-        batch = make_batch([grid] * pictures, [words] * pictures * each, chance)
+    def point(size: int, grid: tuple[int, int], images: int, words: int, each: int = 1, model=joint) -> Point:
+        batch = make_batch([grid] * images, [words] * images * each, chance)
 
         def run() -> None:
             with computing():
@@ -198,7 +198,7 @@ def step_sweeps(args: argparse.Namespace, names: Sequence[str]) -> dict[str, lis
     some = max(1, pairs // 2)
     made = {
         'batch': lambda: [point(n, GRID, n, WORDS) for n in several],
-        'picture': lambda: [point(side * side, (side, side), pairs, WORDS) for side in SIDES],
+        'image': lambda: [point(side * side, (side, side), pairs, WORDS) for side in SIDES],
         'text': lambda: [point(words, GRID, pairs, words) for words in TEXTS],
         'questions': lambda: [point(k, GRID, some, WORDS, k) for k in QUESTIONS],
         'prefix': lambda: [point(k, GRID, some, WORDS, k, prefix) for k in QUESTIONS],
@@ -209,17 +209,17 @@ def step_sweeps(args: argparse.Namespace, names: Sequence[str]) -> dict[str, lis
 def rows_kept(model: ViLTForVQA, batch: Batch, on_gpu: bool) -> float:
     """Rows of words and patches whose states training keeps, summed over the blocks.
 
-    The prefix keeps a picture's rows once, and of them once more for each question the keys and values.
+    The prefix keeps an image's rows once, and of them once more for each question the keys and values.
     """
     from kovilt.modules import PrefixViLT
 
     words = int(batch['text_mask'].sum())
-    pictures = batch['grids'].prod(dim=1) + 1
-    seen = int(pictures[batch['image_index']].sum())
+    images = batch['grids'].prod(dim=1) + 1
+    seen = int(images[batch['image_index']].sum())
     rows = words + seen
     if isinstance(model.encoder, PrefixViLT):
         again = KEYS_VALUES_BYTES[on_gpu] / ROW_BYTES[on_gpu]
-        rows = words + int(pictures.sum()) + (words + seen) * again
+        rows = words + int(images.sum()) + (words + seen) * again
     return rows * len(model.encoder.blocks)
 
 

@@ -1,7 +1,7 @@
 """Start-up: what it takes to say how a tool is called, to name a mistake in a config, and to answer a first question.
 
     python benchmarks/startup.py
-    python benchmarks/startup.py --model work_dirs/quickstart/model --picture room.jpg
+    python benchmarks/startup.py --model work_dirs/quickstart/model --image room.jpg
 
 Every command runs in a process of its own, all in turn; the first round, which may have to compile and to read from
 disk, does not count. Beside each stands what it takes beyond `import torch`: the median over the rounds of each round's
@@ -57,23 +57,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is timed (5)')
     parser.add_argument('--model', metavar='FOLDER', help='time the first answer of this model folder, too')
-    parser.add_argument('--picture', metavar='FILE', help='with --model: what is asked about')
+    parser.add_argument('--image', metavar='FILE', help='with --model: what is asked about')
     parser.add_argument('--question', default='소파는 무슨 색이에요?', help='with --model: what is asked')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
-    if (args.model is None) != (args.picture is None):
-        raise KoviltError('--model and --picture: give both, to time a first answer, or neither')
+    if (args.model is None) != (args.image is None):
+        raise KoviltError('--model and --image: give both, to time a first answer, or neither')
     if args.rounds < 1:
         raise KoviltError(f'--rounds {args.rounds}: at least one is timed')
     print(f'{cpu_name()}, Python {sys.version.split()[0]}, torch {version("torch")}; {args.rounds} rounds; seconds\n')
     with tempfile.TemporaryDirectory() as folder:
         timed = {TORCH: ['-c', 'import torch'], **helps(), **mistakes(Path(folder))}
         if args.model:
-            place, picture = (str(Path(path).resolve()) for path in (args.model, args.picture))
-            timed['a first answer'] = ['tools/predict.py', place, picture, args.question, '--device', 'cpu']
+            place, image = (str(Path(path).resolve()) for path in (args.model, args.image))
+            timed['a first answer'] = ['tools/predict.py', place, image, args.question, '--device', 'cpu']
         taken = time_processes(timed, args.rounds)
     print('| | processor | wall | processor, less torch | wall, less torch |\n|---|---:|---:|---:|---:|')
     for name, rounds in taken.items():

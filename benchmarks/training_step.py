@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py configs/rooms/pretrain.py
 
-Pictures are noise and texts random, in the shapes that Rooms has, for METER squares; no data is needed. Every batch has
+Images are noise and texts random, in the shapes that Rooms has, for METER squares; no data is needed. Every batch has
 its own lengths.
 """
 
@@ -21,13 +21,13 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 VOCABULARY = 1000
 LENGTHS = (8, 26)  # of a text, in tokens
-SHAPES = ((1, 1), (3, 4), (4, 3), (2, 3), (5, 9))  # height : width of a picture
+SHAPES = ((1, 1), (3, 4), (4, 3), (2, 3), (5, 9))  # height : width of an image
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config of training')
-    parser.add_argument('--texts', type=int, default=64, metavar='N', help='texts, and pictures, of a batch (64)')
+    parser.add_argument('--texts', type=int, default=64, metavar='N', help='texts, and images, of a batch (64)')
     parser.add_argument('--steps', type=int, default=20, metavar='N', help='steps of each kind (20)')
     parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
@@ -39,7 +39,7 @@ def random_batch(config, texts: int, generator):
 
     encoder = config.model.encoder
     square = encoder.type == 'METER'
-    patch_size = encoder.image_tower.patch_size if square else encoder.patch_size
+    patch_size = encoder.image_encoder.patch_size if square else encoder.patch_size
     side = encoder.image_size // patch_size
     drawn = torch.randint(len(SHAPES), (texts,), generator=generator).tolist()
     shapes = [(1, 1) if square else SHAPES[i] for i in drawn]
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
 
     from kovilt.engine.config import load_config
     from kovilt.engine.optim import ViLTOptimWrapperConstructor, mixed_precision
-    from kovilt.models.sizes import fill_sizes, name_tokens
+    from kovilt.models.sizes import fill_sizes, resolve_content_words
     from kovilt.registry import MODELS
 
     if args.texts < 2 or args.steps < 1:
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
     encoder = config.model.encoder
     sizes = {'vocab_size': VOCABULARY, 'mask_token_id': 4, 'special_token_ids': list(range(5)), 'num_answers': 30}
     model_config = fill_sizes(config.model.to_dict(), sizes)
-    name_tokens(model_config, None)
+    resolve_content_words(model_config, None)
     runs = {}
     for precision in ('float32', 'bfloat16'):
         torch.manual_seed(0)
@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
                 seconds.append(time.perf_counter() - start)
     full, half = (statistics.median(seconds) for _, _, seconds in runs.values())
     print(
-        f'{args.config}: {args.texts} texts and pictures, width {encoder.hidden_size}, {encoder.num_layers} blocks, '
+        f'{args.config}: {args.texts} texts and images, width {encoder.hidden_size}, {encoder.num_layers} blocks, '
         f'{torch.get_num_threads()} threads: float32 {full * 1e3:.0f} ms, bfloat16 {half * 1e3:.0f} ms a step, '
         f'ratio {full / half:.2f}'
     )

@@ -4,9 +4,9 @@
     python benchmarks/vilt_against_meter.py --batch 2 --questions 1     # on a CPU, in float32
 
 Models are built by configs/kovilt_vqa_aihub.py and configs/meter_vqa_aihub.py, with random weights; a step is forward,
-backward and fused AdamW. Pictures have the shapes of photographs (ViLT) or are squares (METER), questions 5 to 20
-tokens. METER's image tower sees a picture once for all its questions, ViLT's blocks cannot; so the ratio is given for 1
-question a picture, as in published training, and for 7, AI-Hub 101's mean, as kovilt's loader brings them. Reading and
+backward and fused AdamW. Images have the shapes of photographs (ViLT) or are squares (METER), questions 5 to 20
+tokens. METER's image encoder encodes an image once for all its questions; ViLT cannot, so the ratio is given for 1
+question an image, as in published training, and for 7, AI-Hub 101's mean, as kovilt's loader brings them. Reading and
 decoding data is left out. The epoch is the time that the paper's 1,646,080 rows would take on this one device. With one
 thread on a CPU the process's own time is taken, else that of the clock. On a CPU torch has no fused attention that
 drops weights, as METER's does in training and ViLT's does not; the last lines name the kernels.
@@ -66,13 +66,13 @@ SCALES: dict[str, dict[str, Any]] = {
             'model.encoder.hidden_size=32',
             'model.encoder.num_layers=2',
             'model.encoder.num_heads=2',
-            'model.encoder.image_tower.arch.embed_dims=32',
-            'model.encoder.image_tower.arch.num_layers=1',
-            'model.encoder.image_tower.arch.num_heads=2',
-            'model.encoder.image_tower.arch.feedforward_channels=64',
-            'model.encoder.text_tower.hidden_size=32',
-            'model.encoder.text_tower.num_layers=1',
-            'model.encoder.text_tower.num_heads=2',
+            'model.encoder.image_encoder.arch.embed_dims=32',
+            'model.encoder.image_encoder.arch.num_layers=1',
+            'model.encoder.image_encoder.arch.num_heads=2',
+            'model.encoder.image_encoder.arch.feedforward_channels=64',
+            'model.encoder.text_encoder.hidden_size=32',
+            'model.encoder.text_encoder.num_layers=1',
+            'model.encoder.text_encoder.num_heads=2',
         ],
     },
 }
@@ -80,8 +80,8 @@ SCALES: dict[str, dict[str, Any]] = {
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--sides', type=int, nargs='+', metavar='N', help="METER's pictures, in pixels (288 384 576)")
-    parser.add_argument('--questions', type=int, nargs='+', default=[1, 7], metavar='N', help='a picture (1 7)')
+    parser.add_argument('--sides', type=int, nargs='+', metavar='N', help="METER's images, in pixels (288 384 576)")
+    parser.add_argument('--questions', type=int, nargs='+', default=[1, 7], metavar='N', help='an image (1 7)')
     parser.add_argument(
         '--batch',
         type=int,
@@ -106,7 +106,7 @@ class Row:
     questions: int
     batch: int = 0
     parameters: int = 0
-    patches: float = 0.0  # of a picture, mean
+    patches: float = 0.0  # of an image, mean
     forward_gflop: float = 0.0  # of a sample, all matrix products of one forward pass
     rates: list[float] = field(default_factory=list)
     peak_gb: float | None = None
@@ -128,7 +128,7 @@ class Trainer:
 
     Args:
         kind: 'ViLT' or 'METER'.
-        side: of METER's pictures, in pixels.
+        side: of METER's images, in pixels.
         scale: of `SCALES`.
         device: 'cuda' or 'cpu'.
     """
@@ -162,11 +162,11 @@ class Trainer:
         wrapper = mixed_precision(wrapper, 'bfloat16') if device == 'cuda' else wrapper
         self.optimizer = ViLTOptimWrapperConstructor(wrapper, paramwise)(self.model)
 
-    def grids(self, pictures: int, chance: random.Random) -> list[tuple[int, int]]:
-        """Rows and columns of patches of that many pictures."""
+    def grids(self, images: int, chance: random.Random) -> list[tuple[int, int]]:
+        """Rows and columns of patches of that many images."""
         if self.resize is None:
-            return [(self.side // self.patch_size,) * 2] * pictures
-        sizes = chance.choices(list(PHOTOGRAPHS), PHOTOGRAPHS.values(), k=pictures)
+            return [(self.side // self.patch_size,) * 2] * images
+        sizes = chance.choices(list(PHOTOGRAPHS), PHOTOGRAPHS.values(), k=images)
         targets = [self.resize.target(*size) for size in sizes]
         return [(height // self.patch_size, width // self.patch_size) for width, height in targets]
 
@@ -401,7 +401,7 @@ def measure(args: argparse.Namespace, device: str) -> list[Row]:
             row.attention = attention_kernels(trainer, batch)
             row.waits = count_waits(trainer, batch)
             runs.append((row, trainer))
-            print(f'{row.kind} {row.pixels}, {questions} a picture: steps of {row.batch}', file=sys.stderr, flush=True)
+            print(f'{row.kind} {row.pixels}, {questions} an image: steps of {row.batch}', file=sys.stderr, flush=True)
     for number in range(args.rounds):
         for row, trainer in runs:
             chance = random.Random(number)  # the same questions for all
@@ -419,7 +419,7 @@ def measure(args: argparse.Namespace, device: str) -> list[Row]:
 
 
 def ratio(rows: list[Row], row: Row) -> float:
-    """ViLT's rate over this row's on as many questions a picture: the median of the rounds' ratios."""
+    """ViLT's rate over this row's on as many questions an image: the median of the rounds' ratios."""
     vilt = next(other for other in rows if other.kind == 'ViLT' and other.questions == row.questions)
     return statistics.median(a / b for a, b in zip(vilt.rates, row.rates, strict=True))
 
@@ -428,8 +428,8 @@ def table(rows: list[Row]) -> str:
     """All rows as a table in Markdown."""
     head = [
         'model',
-        'pictures, pixels',
-        'questions a picture',
+        'images, pixels',
+        'questions an image',
         'batch',
         'parameters, M',
         'GFLOP forward a sample',
@@ -487,7 +487,7 @@ def main(args: argparse.Namespace) -> None:
     for row in rows:
         kernels = ', '.join(f'{name} {count}' for name, count in sorted(row.attention.items()))
         waits = '' if row.waits is None else f'; the host waits {row.waits} times a step'
-        print(f'{row.kind} {row.pixels}, {row.questions} a picture: attention by {kernels}{waits}')
+        print(f'{row.kind} {row.pixels}, {row.questions} an image: attention by {kernels}{waits}')
     print(f'{time.perf_counter() - start:.0f} s in all', file=sys.stderr)
     if args.out:
         figures = [

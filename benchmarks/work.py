@@ -1,6 +1,6 @@
 """The work that the benchmarks of models share: base-size models, batches of realistic shapes, and what they cost.
 
-Pictures have the grids that ViLT's resizing gives the sizes of COCO, in assumed shares: 199 patches on average.
+Images have the grids that ViLT's resizing gives the sizes of COCO, in assumed shares: 199 patches on average.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 VOCABULARY, ANSWERS = 8000, 3129
-# 640x480 and 500x375, 640x427, 480x640, 427x640, square, 16:9, as rows and columns of patches: percent of the pictures
+# 640x480 and 500x375, 640x427, 480x640, 427x640, square, 16:9, as rows and columns of patches: percent of the images
 GRIDS = {(12, 16): 42, (12, 18): 25, (16, 12): 15, (18, 12): 9, (12, 12): 4, (11, 19): 5}
 LENGTHS = (5, 20)  # of a question in tokens, [CLS] and [SEP] included
 
@@ -69,12 +69,12 @@ def save_folder(model: ViLTForVQA, place: Path) -> Path:
     )
     return save_model_folder(
         model,
-        load_tokenizer(str(ROOT / 'kovilt' / 'assets' / 'rooms_body')),
+        load_tokenizer(str(ROOT / 'kovilt' / 'assets' / 'rooms_encoder')),
         place,
         model_cfg=config,
         max_text_len=encoder.max_text_len,
         image_pipeline=[
-            dict(type='LoadPicture'),
+            dict(type='LoadImage'),
             dict(type='ResizeViLT', short=384, long=639, divisor=32),
             dict(type='Patchify', patch_size=32),
         ],
@@ -82,7 +82,7 @@ def save_folder(model: ViLTForVQA, place: Path) -> Path:
 
 
 def draw_grids(count: int, chance: torch.Generator) -> list[tuple[int, int]]:
-    """Grids of pictures, by their shares."""
+    """Grids of images, by their shares."""
     import torch
 
     shares = torch.tensor(list(GRIDS.values()), dtype=torch.float32)
@@ -105,7 +105,7 @@ def make_batch(
     vocabulary: int = VOCABULARY,
     answers: int = ANSWERS,
 ) -> Batch:
-    """A batch in kovilt's contract with random content: questions of these lengths, as many for each picture.
+    """A batch in kovilt's contract with random content: questions of these lengths, as many for each image.
 
     Raises:
         ValueError: the questions cannot be shared out evenly.
@@ -113,7 +113,7 @@ def make_batch(
     import torch
 
     if not grids or len(lengths) % len(grids):
-        raise ValueError(f'{len(lengths)} questions about {len(grids)} pictures')
+        raise ValueError(f'{len(lengths)} questions about {len(grids)} images')
     text_mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     counts = sum(rows * columns for rows, columns in grids)
     return dict(
@@ -140,8 +140,8 @@ def forward_flops(model: ViLTForVQA, batch: Batch) -> float:
     width, blocks = encoder.hidden_size, len(encoder.blocks)
     mlp = encoder.blocks[0].mlp.fc1.out_features
     words = batch['text_mask'].sum(dim=1).tolist()
-    pictures = [count + 1 for count in batch['grids'].prod(dim=1).tolist()]  # with their CLS
-    known = [words[i] + pictures[j] for i, j in enumerate(batch['image_index'].tolist())]
+    images = [count + 1 for count in batch['grids'].prod(dim=1).tolist()]  # with their CLS
+    known = [words[i] + images[j] for i, j in enumerate(batch['image_index'].tolist())]
 
     def linear(rows: int) -> int:
         return 2 * rows * (4 * width**2 + 2 * width * mlp)
@@ -155,8 +155,8 @@ def forward_flops(model: ViLTForVQA, batch: Batch) -> float:
     total += sum(4 * rows * width**2 + attention(1, seen) for rows, seen in zip(asking, known, strict=True))
     total += len(words) * (linear(1) - 4 * width**2)  # its keys and values are among those of all
     if prefix:
-        total += sum(linear(rows) + attention(rows, rows) for rows in pictures) * (blocks - 1)
-        total += sum(4 * rows * width**2 for rows in pictures)
+        total += sum(linear(rows) + attention(rows, rows) for rows in images) * (blocks - 1)
+        total += sum(4 * rows * width**2 for rows in images)
     total += 2 * len(batch['patches']) * batch['patches'].shape[1] * width  # pixels
     head = 2 * width * width + 2 * width * model.vqa_head.num_answers  # its two layers
     return total + 2 * len(words) * (width**2 + head)  # the pooler before it

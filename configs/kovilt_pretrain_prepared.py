@@ -1,4 +1,4 @@
-"""Pre-training on prepared captions: the steps of kovilt_pretrain_coco.py, and no picture is decoded in 40 epochs.
+"""Pre-training on prepared captions: the steps of kovilt_pretrain_coco.py, and no image is decoded in 40 epochs.
 
 Data: python tools/data/prepare.py configs/kovilt_pretrain_coco.py data/prepared_captions   (any OUT in
     KOVILT_PREPARED_CAPTIONS)

@@ -1,4 +1,4 @@
-"""Fine-tuning on a folder of your own: pictures, and questions in train.jsonl and val.jsonl (or .csv).
+"""Fine-tuning on a folder of your own: images, and questions in train.jsonl and val.jsonl (or .csv).
 
 Data: one path, KOVILT_CUSTOM (data/custom by default). A row is {"image": "a.jpg", "question": "...", "answer": "..."};
     docs/data.md tells the rest.

@@ -1,6 +1,6 @@
 """Fine-tuning on KVQA: soft targets of ten answers a question, binary cross-entropy as ViLT has on VQAv2.
 
-Data: KVQA (100,445 pictures, one question each) in data/kvqa; the checkpoint of kovilt_pretrain_coco.py.
+Data: KVQA (100,445 images, one question each) in data/kvqa; the checkpoint of kovilt_pretrain_coco.py.
 Expected: not measured. KVQA's own baseline (BAN) reaches 30.94 % of its ten-answer score on val; unanswerable questions
     (16 %) are asked and answered like all others.
 Time: 10 epochs of at most 100,445 rows, half an epoch of kovilt_vqa_aihub.py: about an hour at the paper's speed.

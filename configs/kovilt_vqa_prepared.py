@@ -1,4 +1,4 @@
-"""Fine-tuning on prepared questions: the steps of the config that they were prepared with, and no picture is decoded.
+"""Fine-tuning on prepared questions: the steps of the config that they were prepared with, and no image is decoded.
 
 Data: python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_vqa   (or another VQA config; any OUT in
     KOVILT_PREPARED_VQA). With --dev 3000: --cfg-options val_dataloader.dataset.split=dev

@@ -38,11 +38,11 @@ def test_a_loader_workers_error_is_its_last_line():
             return 2
 
         def __getitem__(self, row):
-            raise KoviltError('picture.jpg: cut off')
+            raise KoviltError('image.jpg: cut off')
 
     with pytest.raises(KoviltError) as error:
         next(iter(DataLoader(Rows(), num_workers=1)))
-    assert str(user_error(error.value)) == 'picture.jpg: cut off'
+    assert str(user_error(error.value)) == 'image.jpg: cut off'
 
 
 def test_nearest():

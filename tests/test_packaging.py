@@ -24,7 +24,14 @@ def needs(name: str) -> dict[str, Requirement]:
     return {need.name: need for need in map(Requirement, filter(None, lines))}
 
 
-OWN = {'kovilt', 'tests', 'tools', 'configs', *(path.stem for path in (ROOT / 'tests/support').glob('*.py'))}
+OWN = {
+    'kovilt',
+    'tests',
+    'tools',
+    'benchmarks',
+    'configs',
+    *(path.stem for path in (ROOT / 'tests/support').glob('*.py')),
+}
 
 
 @cache

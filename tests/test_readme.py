@@ -36,7 +36,7 @@ ASKING = [line for line in COMMANDS if 'predict.py' in line]
 FULL_SIZE = [line for line in COMMANDS if 'configs/kovilt_' in line]
 
 
-def test_both_languages_show_the_same_commands_code_tables_and_pictures():
+def test_both_languages_show_the_same_commands_code_tables_and_images():
     for language in ('bash', 'python'):
         assert blocks(READMES['en'], language) == blocks(READMES['ko'], language)
     shape = {name: re.findall(r'^#+ |^```|^!\[|^\|', text, re.M) for name, text in READMES.items()}

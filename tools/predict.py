@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Ask a trained model about a picture.
+"""Ask a trained model about an image.
 
 python tools/predict.py work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?"
 python tools/predict.py work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의자는 몇 개예요?" --topk 3
@@ -19,7 +19,7 @@ from kovilt.errors import run_cli  # noqa: E402
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('model', help='model folder, checkpoint (.pth), or work folder of a training run')
-    parser.add_argument('picture', help='picture file')
+    parser.add_argument('image', help='image file')
     parser.add_argument('question', nargs='+', help='one question or several, each in quotes')
     parser.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
     parser.add_argument('--tokenizer', help='folder or file of the tokenizer, when it is not where the config says')
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
         trust=args.trust,
         precision=args.precision,
     )
-    results = ask(args.picture, args.question, topk=args.topk)
+    results = ask(args.image, args.question, topk=args.topk)
     for question, result in zip(args.question, results, strict=True):
         if args.json:
             print(json.dumps(result, ensure_ascii=False))

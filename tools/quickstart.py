@@ -27,11 +27,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
 
-from recipes.plan import Step, clock, run_plan  # noqa: E402
-
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from tools.recipes.plan import Step, clock, run_plan  # noqa: E402
 
-BODY = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
+ENCODER_PREFIX = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
 
 
 class Run(NamedTuple):
@@ -49,16 +48,16 @@ class Run(NamedTuple):
 RUNS = {
     'vqa': Run('', 'pre-trained body', 'fine-tuned from {body} · 사전학습'),
     'vqa_scratch': Run('scratch_', 'from scratch', 'as many steps from scratch · 사전학습 없이'),
-    'question_only': Run('question_only_', 'no picture', 'without pictures · 그림 없이'),
+    'question_only': Run('question_only_', 'no image', 'without images · 그림 없이'),
 }
 LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything: pictures, and optimizer steps of 64 texts.
+    """How much of everything: images, and optimizer steps of 64 texts.
 
-    `alone` is about pictures of one thing, `even` about the last steps of pre-training, which hide all words alike.
+    `alone` is about images of one thing, `even` about the last steps of pre-training, which hide all words alike.
     """
 
     images: int
@@ -93,14 +92,18 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     """The steps of a recipe, in order. `work` is the folder they write to."""
     own = recipe == 'rooms'
     data, tokenizer, alone = work / 'data', work / 'data' / 'tokenizer', work / 'data_alone'
-    body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else BODY
+    body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else ENCODER_PREFIX
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
     start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
     blind_steps = min(size.vqa_steps, 2000)  # language alone is learned by then
 
     def with_tokenizer(*loaders: str) -> list[str]:
-        return [] if own else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={BODY}' for loader in loaders]
+        return (
+            []
+            if own
+            else [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={ENCODER_PREFIX}' for loader in loaders]
+        )
 
     def train(name: str, title: str, steps: int, step: float, watch: Sequence[str], load_from: str = '') -> Step:
         interval = max(1, min(50, steps // 50))
@@ -152,7 +155,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         *pretraining,
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
         *scratch,
-        train('question_only', 'the same without pictures · 그림 없이', blind_steps, vqa_step / 4, vqa),
+        train('question_only', 'the same without images · 그림 없이', blind_steps, vqa_step / 4, vqa),
         Step('vqa_test', 'evaluate · 평가', test, tested, start + 8 * size.dev_images * text),
         Step(
             'alignment', 'words and boxes · 단어와 상자', align, work / 'alignment', start + 5 * size.dev_images * text
@@ -194,11 +197,11 @@ def read_results(work: Path, taken: Mapping[str, float]) -> dict:
     }
 
 
-def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
+def draw_images(work: Path, summary: Mapping) -> list[dict]:
     """Write curves.png, contact_sheet.png and alignment.png; returns the predictions on the contact sheet."""
     from PIL import Image
 
-    from kovilt.visualization import Answered, Curve, Panel, draw_contact_sheet, draw_curves, read_metrics
+    from kovilt.visualization import AnsweredQuestion, Curve, Panel, draw_contact_sheet, draw_curves, read_metrics
 
     runs = {name: read_metrics(work / name) for name in ('pretrain', *RUNS) if (work / name).is_dir()}
 
@@ -243,7 +246,7 @@ def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
     chosen = choose([json.loads(line) for line in lines], 12)
     draw_contact_sheet(
         [
-            Answered(Image.open(row['image']), row['question'], row['answer'], row['truth'], row['score'])
+            AnsweredQuestion(Image.open(row['image']), row['question'], row['answer'], row['truth'], row['score'])
             for row in chosen
         ],
         work / 'contact_sheet.png',
@@ -252,7 +255,7 @@ def draw_pictures(work: Path, summary: Mapping) -> list[dict]:
 
 
 def choose(predictions: Sequence[dict], number: int) -> list[dict]:
-    """So many questions drawn blindly, the answer types in turn and no picture twice while there are others."""
+    """So many questions drawn blindly, the answer types in turn and no image twice while there are others."""
     groups = defaultdict(list)
     for row in random.Random(0).sample(predictions, len(predictions)):
         groups[row['answer_type']].append(row)
@@ -265,14 +268,14 @@ def choose(predictions: Sequence[dict], number: int) -> list[dict]:
 
 def ask(model: str, row: Mapping) -> dict:
     """Ask the finished model one question with `tools/predict.py`, as a user would; prints command and output."""
-    picture = os.path.relpath(row['image'])
-    command = ['tools/predict.py', model, picture, row['question'], '--topk', '3']
+    image = os.path.relpath(row['image'])
+    command = ['tools/predict.py', model, image, row['question'], '--topk', '3']
     print('$ ' + shlex.join(['python', *command]), flush=True)
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
     print(f'{done.stdout.rstrip()}\n  (정답: {row["truth"]})\n')
-    return {'picture': picture, 'question': row['question'], 'truth': row['truth'], 'printed': done.stdout.splitlines()}
+    return {'image': image, 'question': row['question'], 'truth': row['truth'], 'printed': done.stdout.splitlines()}
 
 
 def tell(summary: Mapping, own: bool) -> str:
@@ -309,14 +312,14 @@ def alignment_rows(summary: Mapping) -> list[tuple[str, float]]:
     """How often a patch lies in the object that a word names, beside two ways of not knowing the word; percent."""
     rows = {
         "the patch with most of the word's mass · 그 단어의 패치": summary['alignment_accuracy'],
-        "that of the picture's other object words · 다른 단어의 패치": summary['alignment_swapped'],
+        "that of the image's other object words · 다른 단어의 패치": summary['alignment_swapped'],
         'a patch drawn blindly · 무작위 패치': summary['alignment_chance'],
     }
     return [(name, value) for name, value in rows.items() if value is not None]
 
 
 def write_page(work: Path, summary: Mapping, own: bool) -> None:
-    """report.html: the numbers and the pictures on one page."""
+    """report.html: the numbers and the images on one page."""
     from kovilt.visualization import table, write_report
 
     rows = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
@@ -324,12 +327,12 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
     total = [summary['questions'], *(summary[run.total] for run in runs)]
     head = ['answer type · 유형', 'questions', *(run.column for run in runs)]
     losses = [[name, *summary['pretraining_losses'][name]] for name in LOSSES]
-    pictures = {
+    images = {
         'Losses and dev accuracy · 손실과 정확도': work / 'curves.png',
         'Dev questions drawn at random · 무작위로 고른 질문': work / 'contact_sheet.png',
     }
     if (work / 'alignment' / 'example.png').is_file():
-        pictures['Where the words of a caption look · 단어가 보는 곳'] = work / 'alignment' / 'example.png'
+        images['Where the words of a caption look · 단어가 보는 곳'] = work / 'alignment' / 'example.png'
     write_report(
         work / 'report.html',
         title='Ko-ViLT on Rooms',
@@ -340,7 +343,7 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
             'Pre-training losses, first and last · 사전학습 손실': table(['', 'first', 'last'], losses),
             'Word-patch alignment, percent · 단어-영역 정렬': table(['', '%'], alignment_rows(summary)),
         },
-        pictures=pictures,
+        images=images,
         sentences=(work / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines(),
         footer=f'make {"rooms" if own else "quickstart"}, {clock(summary["seconds"])} (h:mm:ss)',
     )
@@ -363,7 +366,7 @@ def main(args: argparse.Namespace) -> None:
 
     start = time.monotonic()
     summary = read_results(work, taken)
-    chosen = draw_pictures(work, summary)
+    chosen = draw_images(work, summary)
     print(f'\n{tell(summary, own)}\n')
     summary['example'] = ask(f'{work}/model', chosen[0])
     summary['seconds'] = round(summary['seconds'] + time.monotonic() - start, 1)

@@ -27,12 +27,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
 
-from recipes.plan import Step, clock, finished_steps, run_plan  # noqa: E402
-
 from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
+from tools.recipes.plan import Step, clock, finished_steps, run_plan  # noqa: E402
 
 TABLES = ('table1', 'table2', 'table3', 'ablations')
-BODY = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
+ENCODER_PREFIX = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
 LOSSES, ANSWERS = ('mlm_loss', 'wpa_loss'), ('vqa_loss', 'vqa_accuracy')
 
 # Ways of pre-training, as options of its config. A weight of zero is an objective left out whose head stays, so that
@@ -41,7 +40,7 @@ PRETRAINING = {
     'full': ('as configured', ()),
     'no_wpa': ('without word-patch alignment', ('model.wpa_head.loss_weight=0',)),
     'words_only': ('masked words alone', ('model.itm_head.loss_weight=0', 'model.wpa_head.loss_weight=0')),
-    'prefix': ('PrefixViLT, pictures encoded once', ('model.encoder.type=PrefixViLT',)),
+    'prefix': ('PrefixViLT, images encoded once', ('model.encoder.type=PrefixViLT',)),
 }
 PAPER_WPA = {  # of the small models, whose config aligns otherwise
     'paper_wpa': (
@@ -49,7 +48,7 @@ PAPER_WPA = {  # of the small models, whose config aligns otherwise
         (
             'model.wpa_head.loss_weight=0.5',
             'model.wpa_head.mismatched=ignore',
-            'model.wpa_head.centred=false',
+            'model.wpa_head.mean_center=false',
             'model.wpa_head.block=none',
         ),
     ),
@@ -74,7 +73,7 @@ class Configs:
     pretrained: str
     blind: str
     pretrain: str
-    alone: str = ''  # the first stage of pre-training, on pictures of one thing
+    alone: str = ''  # the first stage of pre-training, on images of one thing
 
 
 SMALL = Configs(
@@ -107,7 +106,7 @@ class Scale:
     alone_images: int = 0
     full: int = 0  # table 2
     full_every: int = 1
-    blind: int = 0  # ViLT without pictures: language is learned sooner
+    blind: int = 0  # ViLT without images: language is learned sooner
     part_rows: int = 0  # table 3
     part_epochs: int = 0
     alone: int = 0  # ablations: two stages of pre-training, the first the same for all seeds, and fine-tuning
@@ -135,20 +134,20 @@ TINY = {  # base size's configs with models of no use
         'train_dataloader.num_workers=0',
     ),
     'meter': (
-        'model.encoder.image_tower.arch.embed_dims=16',
-        'model.encoder.image_tower.arch.num_layers=1',
-        'model.encoder.image_tower.arch.num_heads=2',
-        'model.encoder.image_tower.arch.feedforward_channels=32',
-        'model.encoder.text_tower.hidden_size=16',
-        'model.encoder.text_tower.num_layers=1',
-        'model.encoder.text_tower.num_heads=2',
+        'model.encoder.image_encoder.arch.embed_dims=16',
+        'model.encoder.image_encoder.arch.num_layers=1',
+        'model.encoder.image_encoder.arch.num_heads=2',
+        'model.encoder.image_encoder.arch.feedforward_channels=32',
+        'model.encoder.text_encoder.hidden_size=16',
+        'model.encoder.text_encoder.num_layers=1',
+        'model.encoder.text_encoder.num_heads=2',
         'model.encoder.hidden_size=16',
         'model.encoder.num_layers=1',
         'model.encoder.num_heads=2',
         'model.encoder.image_size=64',
         'train_dataloader.dataset.image_pipeline.1.side=64',
         'val_dataloader.dataset.image_pipeline.1.side=64',
-        'model.encoder.text_tower.pretrained=none',
+        'model.encoder.text_encoder.pretrained=none',
         'train_dataloader.num_workers=0',
     ),
     'pretrain': ('train_dataloader.num_workers=0',),
@@ -200,7 +199,7 @@ class Plan:
     def __init__(self, data: str, scale: Scale, seeds: int, work: Path, body: str = '') -> None:
         self.data, self.scale, self.seeds, self.work, self.configs = data, scale, range(seeds), work, scale.configs
         self.small = scale.configs is SMALL
-        self.body = body or (BODY if self.small else '')
+        self.body = body or (ENCODER_PREFIX if self.small else '')
         self.ways = {**PRETRAINING, **(PAPER_WPA if self.small else {})}
         self.steps: dict[str, Step] = {}
         self.kinds: dict[str, tuple[str, int]] = {}  # training -> its kind and seed
@@ -242,9 +241,9 @@ class Plan:
         if self.small:
             for loader in ('train', 'val'):
                 found.append(f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={self.body}')
-            found += ['val_dataloader.num_workers=0', 'val_dataloader.dataset.keep_pictures=true']
+            found += ['val_dataloader.num_workers=0', 'val_dataloader.dataset.cache_images=true']
         elif self.scale.images and kind == 'meter':
-            found.append('model.encoder.text_tower.pretrained=none')  # no public weights speak the drawn tokenizer
+            found.append('model.encoder.text_encoder.pretrained=none')  # no public weights speak the drawn tokenizer
         if self.scale.dev_rows and kind not in ('pretrain', 'alone'):
             found += [f'val_dataloader.dataset.limit={self.scale.dev_rows}', 'val_dataloader.dataset.seed=0']
         return found
@@ -427,7 +426,7 @@ def _flat(settings: Mapping[str, Any], before: str = '') -> dict[str, Any]:
 
 
 def describe_data(plan: Plan) -> dict[str, Any]:
-    """Table 1: what the data sets themselves say of their rows, pictures and answers."""
+    """Table 1: what the data sets themselves say of their rows, images and answers."""
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
@@ -437,7 +436,7 @@ def describe_data(plan: Plan) -> dict[str, Any]:
 
     def read(loader: Config, **changes: Any):
         options = {**loader.dataset.to_dict(), 'image_pipeline': [], 'text_pipeline': [], **changes}
-        options.pop('keep_pictures', None)
+        options.pop('cache_images', None)
         return DATASETS.build(options)
 
     config = load_config(plan.configs.scratch, plan.options('scratch'))
@@ -450,7 +449,7 @@ def describe_data(plan: Plan) -> dict[str, Any]:
         vocabulary = AnswerVocabulary.build(counts, min_count=kept.answer_vocabulary.min_count)
         parts['training questions'] = {
             'rows': len(kept),
-            'pictures': kept.num_pictures,
+            'images': kept.num_images,
             'left_out': sum(kept.left_out.values()),
             'answers_kept': len(vocabulary),
             'answers_removed': len(counts) - len(vocabulary),
@@ -460,7 +459,7 @@ def describe_data(plan: Plan) -> dict[str, Any]:
         answers = Counter(dev.record(row)['answer'] for row in range(len(dev)))
         parts['dev questions'] = {
             'rows': len(dev),
-            'pictures': dev.num_pictures,
+            'images': dev.num_images,
             'left_out': sum(dev.left_out.values()),
             'coverage': 100 * vocabulary.coverage(answers),
         }
@@ -468,12 +467,12 @@ def describe_data(plan: Plan) -> dict[str, Any]:
             for name, split in (('training captions', 'train'), ('dev captions', 'val')):
                 found = read(captions[f'{split}_dataloader'])
                 left_out = sum(found.left_out.values())
-                parts[name] = {'rows': len(found), 'pictures': found.num_pictures, 'left_out': left_out}
+                parts[name] = {'rows': len(found), 'images': found.num_images, 'left_out': left_out}
     return {'min_count': vocabulary.min_count, 'parts': parts}
 
 
 def gather(plan: Plan, taken: Mapping[str, float]) -> dict[str, Any]:
-    """The results of the steps that are done (`taken`), as plain values; see `recipes.paper_tables`."""
+    """The results of the steps that are done (`taken`), as plain values; see `tools.recipes.paper_tables`."""
     from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
     from kovilt.visualization import read_metrics
 
@@ -550,9 +549,8 @@ def draw(results: Mapping[str, Any], out: Path) -> Path | None:
     """Accuracy against steps, means over the seeds; None when no training is done."""
     from statistics import mean
 
-    from recipes.paper_tables import MODELS, runs_of
-
     from kovilt.visualization import Curve, Panel, draw_curves
+    from tools.recipes.paper_tables import MODELS, runs_of
 
     def panel(title: str, kinds: Mapping[str, str]) -> Panel:
         curves, levels = [], {}
@@ -576,7 +574,7 @@ def draw(results: Mapping[str, Any], out: Path) -> Path | None:
 
 def write(results: Mapping[str, Any], work: Path, about: str) -> list[Path]:
     """tables.md, results.json, curves.png and the CSVs; returns their paths."""
-    from recipes.paper_tables import paper_tables
+    from tools.recipes.paper_tables import paper_tables
 
     tables = paper_tables(results)
     files = {'results.json': json.dumps(results, ensure_ascii=False, indent=1) + '\n'}
@@ -584,8 +582,8 @@ def write(results: Mapping[str, Any], work: Path, about: str) -> list[Path]:
     files |= {f'{table.name}.csv': table.csv() for table in tables}
     for name, text in files.items():
         (work / name).write_text(text, encoding='utf-8')
-    picture = draw(results, work / 'curves.png')
-    return [work / name for name in sorted(files)] + ([picture] if picture else [])
+    image = draw(results, work / 'curves.png')
+    return [work / name for name in sorted(files)] + ([image] if image else [])
 
 
 def about(args: argparse.Namespace, scale: Scale, results: Mapping[str, Any]) -> str:
@@ -596,7 +594,7 @@ def about(args: argparse.Namespace, scale: Scale, results: Mapping[str, Any]) ->
     if machine:
         devices = [', '.join(machine['gpus']) or 'no GPU', f'{machine["cpus"]} CPU cores']
         where = ', '.join([*devices, f'torch {packages["torch"]}', f'Python {machine["python"]}'])
-    usual = f'the shipped body ({BODY})' if scale.configs is SMALL else 'a body that was pre-trained here'
+    usual = f'the shipped body ({ENCODER_PREFIX})' if scale.configs is SMALL else 'a body that was pre-trained here'
     body = args.body or usual
     unit = 'steps of 64 questions' if scale.configs is SMALL else 'epochs'
     return (

@@ -7,12 +7,12 @@ Then: python tools/train.py configs/rooms/meter_vqa.py --amp --load-from work_di
 _base_ = ['../_base_/runtime_steps.py', '../_base_/models/meter_pretraining.py',
           '../_base_/datasets/rooms_captions.py', '../_base_/schedules/rooms.py']
 images = [
-    dict(type='LoadPicture'),
+    dict(type='LoadImage'),
     dict(type='CropSquare', side=96),
     dict(type='Patchify', patch_size=16)]
 model = dict(encoder=dict(                                 # that of rooms/meter_vqa.py
-    image_tower=dict(arch=dict(embed_dims=192, num_layers=3, num_heads=6, feedforward_channels=768)),
-    text_tower=dict(hidden_size=192, num_layers=3, num_heads=6, drop_rate=0.0),
+    image_encoder=dict(arch=dict(embed_dims=192, num_layers=3, num_heads=6, feedforward_channels=768)),
+    text_encoder=dict(hidden_size=192, num_layers=3, num_heads=6, drop_rate=0.0),
     image_size=96, max_text_len=40, hidden_size=192, num_layers=2, num_heads=6, drop_rate=0.0, init_std=0.05))
 train_dataloader = dict(dataset=dict(image_pipeline=images))
 val_dataloader = dict(dataset=dict(image_pipeline=images))

@@ -12,7 +12,7 @@ model = dict(
     matching_every=4,                                  # masked words teach it to look; matching is learned on the way
     mlm_head=dict(
         mask_ratio=0.15,
-        content_ratio=0.9,                             # names of things are what the picture is needed for
+        content_ratio=0.9,                             # names of things are what the image is needed for
         content_words=['소파', '의자', '탁자', '침대', '램프', '텔레비전', '냉장고', '화분', '책',
                        '시계', '창문', '액자', '고양이', '강아지', '컵', '공', '우산', '가방']),
-    wpa_head=dict(loss_weight=3.0, mismatched='push', centred=True, block=2))   # docs/benchmarks.md: alignment
+    wpa_head=dict(loss_weight=3.0, mismatched='push', mean_center=True, block=2))   # docs/benchmarks.md: alignment

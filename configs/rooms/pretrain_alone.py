@@ -1,4 +1,4 @@
-"""The first steps of pre-training: what names mean, on pictures of one thing each.
+"""The first steps of pre-training: what names mean, on images of one thing each.
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
       python tools/data/make_rooms.py data/rooms_alone --images 2000 --alone 1 --seed 1

@@ -1,4 +1,4 @@
-"""Pre-training of an encoder that looks at a picture once for all its texts and for both passes.
+"""Pre-training of an encoder that looks at an image once for all its texts and for both passes.
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
 Command: python tools/train.py configs/rooms/pretrain_prefix.py --amp

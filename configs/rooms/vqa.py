@@ -11,6 +11,6 @@ model = dict(encoder=dict(
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),                               # faster steps undo what pre-training has made
     paramwise_cfg=dict(head_prefixes=['vqa_head'], head_lr_mult=3.0))
-custom_hooks = [dict(type='StartAsMaskHook')]
+custom_hooks = [dict(type='InitCLSFromMaskHook')]
 default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))
 load_from = 'work_dirs/pretrain_even/iter_2000.pth'

@@ -1,4 +1,4 @@
-"""Fine-tuning of an encoder that looks at a picture once for all its questions, in training and in VQAInferencer.
+"""Fine-tuning of an encoder that looks at an image once for all its questions, in training and in VQAInferencer.
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
 Command: python tools/train.py configs/rooms/vqa_prefix.py --amp

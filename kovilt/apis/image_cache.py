@@ -1,4 +1,4 @@
-"""Pictures that were looked at and may be asked about again."""
+"""Images that were looked at and may be asked about again."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from kovilt.errors import KoviltError
-from kovilt.modules.prefix import EncodedPictures
+from kovilt.modules.prefix import EncodedImages
 
 Image = dict[str, Any]
 
 
-class KeptPictures:
-    """The last `most` pictures as their grid and what they were encoded as, for the one model that they belong to.
+class EncodedImageCache:
+    """The last `most` images as their grid and what they were encoded as, for the one model that they belong to.
 
-    A picture is known by its content: a file by its bytes, and then not even decoded again, any other by its patches.
+    An image is known by its content: a file by its bytes, and then not even decoded again, any other by its patches.
     """
 
     def __init__(self, most: int) -> None:
         if isinstance(most, bool) or not isinstance(most, int) or most < 0:
-            raise KoviltError(f'kept_pictures={most!r}: give how many pictures to keep, 0 for none')
+            raise KoviltError(f'image_cache_size={most!r}: give how many images to keep, 0 for none')
         self.most = most
         self._images: OrderedDict[Hashable, Image] = OrderedDict()
 
-    def get(self, picture: Any, read: Callable[[], Image], encode: Callable[[Image], EncodedPictures]) -> Image:
-        """A picture as dict(patches=none of them, grid=..., encoded=...).
+    def get(self, source: Any, read: Callable[[], Image], encode: Callable[[Image], EncodedImages]) -> Image:
+        """An image as dict(patches=none of them, grid=..., encoded=...).
 
         Args:
-            picture: a path, or an object that `read` knows how to read.
-            read: gives dict(patches=..., grid=...) of the picture.
+            source: a path, or an object that `read` knows how to read.
+            read: gives dict(patches=..., grid=...) of the image.
             encode: gives what is kept of those.
         """
-        key = _file_digest(picture)
+        key = _file_digest(source)
         if key in self._images:
             return self._found(key)
         image = read()
@@ -51,12 +51,12 @@ class KeptPictures:
         return self._images[key]
 
 
-def _file_digest(picture: Any) -> Hashable | None:
-    """The digest of a picture file; None of what is no file, or none that can be read, as `read` will say."""
-    if not isinstance(picture, (str, os.PathLike)):
+def _file_digest(image: Any) -> Hashable | None:
+    """The digest of an image file; None of what is no file, or none that can be read, as `read` will say."""
+    if not isinstance(image, (str, os.PathLike)):
         return None
     try:
-        with open(picture, 'rb') as file:
+        with open(image, 'rb') as file:
             return hashlib.file_digest(file, 'sha256').digest()
     except (OSError, ValueError):
         return None

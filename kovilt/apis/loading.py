@@ -120,7 +120,7 @@ def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
 
 
 def build_pipelines(trained: TrainedModel) -> tuple[list[Any], list[Any]]:
-    """The transforms of a picture and those of a text, in order, with the tokenizer compared to that of training."""
+    """The transforms of an image and those of a text, in order, with the tokenizer compared to that of training."""
     try:
         images = [TRANSFORMS.build(step) for step in trained.image_pipeline]
         texts = [TRANSFORMS.build(step) for step in trained.text_pipeline]
@@ -142,7 +142,7 @@ def _checkpoint_file(path: Path) -> Path | None:
 def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | tuple[str, ...] | None) -> TrainedModel:
     from kovilt.engine.config import load_config
     from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_whole
-    from kovilt.models.sizes import fill_sizes, name_tokens
+    from kovilt.models.sizes import fill_sizes, resolve_content_words
 
     checkpoint = load_checkpoint_file(path)
     meta = checkpoint['meta']
@@ -155,12 +155,12 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | t
     source = str(config or f'config in {path}')
     model_cfg, dataset = cfg.get('model'), _dataset(cfg)
     if not isinstance(model_cfg, dict) or dataset is None:
-        missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare pictures'
+        missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare images'
         raise KoviltError(f'{source}: it has no {missing}')
     check_kind(model_cfg.get('type'), kind, path)
     sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = fill_sizes(model_cfg, sizes)
-    name_tokens(model_cfg, None)  # words to hide are a matter of training
+    resolve_content_words(model_cfg, None)  # words to hide are a matter of training
     try:
         model = MODELS.build(dict(model_cfg))
     except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Ask a trained model: pictures and questions in, answers with their scores out."""
+"""Ask a trained model: images and questions in, answers with their scores out."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import torch
 from PIL import Image
 
 from kovilt.apis import build_pipelines, load_trained
-from kovilt.apis.image_cache import KeptPictures
+from kovilt.apis.image_cache import EncodedImageCache
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.transforms.image import picture_size
+from kovilt.datasets.transforms.image import image_size
 from kovilt.errors import KoviltError
 from kovilt.modules.int8 import make_int8
-from kovilt.modules.prefix import EncodedPictures, PrefixViLT
+from kovilt.modules.prefix import EncodedImages, PrefixViLT
 from kovilt.modules.vilt import ViLT
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
 
 Precision = Literal['float32', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-Picture = str | os.PathLike | Image.Image | np.ndarray
+ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
 MOST_CHARACTERS = 1000  # far beyond the 40 tokens that a model reads: a file was pasted, or a loop ran away
 LEAST_SIDE = 8  # pixels; nothing can be seen on less
 
 
 class VQAInferencer:
-    """Answers Korean questions about pictures.
+    """Answers Korean questions about images.
 
     >>> ask = VQAInferencer('work_dirs/quickstart/model')
     >>> ask('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
 
-    The same question about the same picture gets the same answer, alone or among others. A model whose encoder is
-    `PrefixViLT` looks at a picture once: later questions about it, in this call or the next ones, cost their words.
+    The same question about the same image gets the same answer, alone or among others. A model whose encoder is
+    `PrefixViLT` looks at an image once: later questions about it, in this call or the next ones, cost their words.
 
     Args:
         model: a model folder, also one with a graph (ONNX, .pt2); a checkpoint (.pth) of training; or a work folder,
@@ -47,9 +47,9 @@ class VQAInferencer:
         batch_size: pairs that are computed together.
         tokenizer: a tokenizer's folder or file, when a checkpoint's config names one that has moved.
         trust: a graph in a .pt2 file may be run. It is a program: say so only of one from people you trust.
-        kept_pictures: how many pictures, the last that were asked about, a `PrefixViLT` keeps encoded on the device
+        image_cache_size: how many images, the last that were asked about, a `PrefixViLT` keeps encoded on the device
             between calls; at base size one takes up to 17 MB. Other models keep none.
-        precision: 'float32', or 'int8' to answer two to three times as fast on a CPU: the blocks' and the pictures'
+        precision: 'float32', or 'int8' to answer two to three times as fast on a CPU: the blocks' and the images'
             linear layers get int8 weights and inputs (`kovilt.modules.int8`), and some answers change. Of a graph,
             which has the precision that it was exported with, leave it out.
 
@@ -66,7 +66,7 @@ class VQAInferencer:
         batch_size: int = 32,
         tokenizer: str | None = None,
         trust: bool = False,
-        kept_pictures: int = 16,
+        image_cache_size: int = 16,
         precision: Precision = 'float32',
     ) -> None:
         if batch_size < 1:
@@ -92,7 +92,7 @@ class VQAInferencer:
             raise KoviltError(f'device {device}: {str(error).splitlines()[0]}') from error
         self._image_steps, self._text_steps = build_pipelines(trained)
         looks_once = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
-        self._kept = KeptPictures(kept_pictures) if looks_once else None
+        self._kept = EncodedImageCache(image_cache_size) if looks_once else None
         self._collate = FUNCTIONS.get('PairCollate')
 
     @property
@@ -101,14 +101,14 @@ class VQAInferencer:
         return list(self.model.answers)
 
     def __call__(
-        self, pictures: Picture | Sequence[Picture], questions: str | Sequence[str], topk: int = 5
+        self, images: ImageLike | Sequence[ImageLike], questions: str | Sequence[str], topk: int = 5
     ) -> list[dict[str, Any]]:
-        """Answers each pair of a picture and a question, in their order.
+        """Answers each pair of an image and a question, in their order.
 
         Args:
-            pictures: one or a list of paths, PIL images or uint8 arrays (H, W, 3) or (H, W). A picture that stands for
+            images: one or a list of paths, PIL encoded or uint8 arrays (H, W, 3) or (H, W). An image that stands for
                 several questions (the same path, or the same object) is read once.
-            questions: one or a list. Of pictures and questions, one stands for all of the other's.
+            questions: one or a list. Of images and questions, one stands for all of the other's.
             topk: how many answers to list, best first; fewer when the model knows fewer.
 
         Returns:
@@ -116,37 +116,37 @@ class VQAInferencer:
             probability of the answer among all answers of the model.
 
         Raises:
-            KoviltError: a picture or question that cannot be used, by its number in the list; counts that do not match.
+            KoviltError: an image or question that cannot be used, by its number in the list; counts that do not match.
         """
         if isinstance(topk, bool) or not isinstance(topk, int) or topk < 1:
             raise KoviltError(f'topk={topk!r}: at least the best answer is listed')
-        pictures = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        images = [images] if isinstance(images, ImageLike) else list(images)
         questions = [questions] if isinstance(questions, str) else list(questions)
         first: dict[Any, int] = {}
-        numbers = [first.setdefault(_identity(n, picture), n) for n, picture in enumerate(pictures)]
+        numbers = [first.setdefault(_identity(n, image), n) for n, image in enumerate(images)]
         texts = [self._read_question(n, question) for n, question in enumerate(questions)]
-        if len(pictures) != len(questions) and 1 not in (len(pictures), len(questions)):
+        if len(images) != len(questions) and 1 not in (len(images), len(questions)):
             raise KoviltError(
-                f'{len(pictures)} pictures and {len(questions)} questions: give as many of each, or one of either'
+                f'{len(images)} images and {len(questions)} questions: give as many of each, or one of either'
             )
-        count = max(len(pictures), len(questions)) if pictures and questions else 0
-        pairs = [(numbers[i % len(pictures)], i % len(texts)) for i in range(count)]
-        order = sorted(range(count), key=lambda i: pairs[i][0])  # a picture's questions together
+        count = max(len(images), len(questions)) if images and questions else 0
+        pairs = [(numbers[i % len(images)], i % len(texts)) for i in range(count)]
+        order = sorted(range(count), key=lambda i: pairs[i][0])  # an image's questions together
 
         self.model.topk = topk
         results: list[dict[str, Any]] = [{}] * count
-        images: dict[int, dict[str, Any]] = {}  # of one batch; the next keeps what it shares
+        encoded: dict[int, dict[str, Any]] = {}  # of one batch; the next keeps what it shares
         for start in range(0, count, self.batch_size):
             chosen = order[start : start + self.batch_size]
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
-            images = {n: images.get(n) or self._look(n, pictures[n]) for n in needed}
+            encoded = {n: encoded.get(n) or self._look(n, images[n]) for n in needed}
             samples = [
-                dict(texts[text], image=images[picture], image_id=picture, sample_seed=0)
-                for picture, text in (pairs[i] for i in chosen)
+                dict(texts[text], image=encoded[number], image_id=number, sample_seed=0)
+                for number, text in (pairs[i] for i in chosen)
             ]
             (batch,) = self._collate(samples)
             if self._kept is not None:
-                batch['encoded_pictures'] = EncodedPictures.joined([image['encoded'] for image in images.values()])
+                batch['encoded_images'] = EncodedImages.joined([image['encoded'] for image in encoded.values()])
             with torch.inference_mode():
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
@@ -172,25 +172,25 @@ class VQAInferencer:
             warnings.warn(f'question {number}: only its first {read} of {said} words are read', stacklevel=3)
         return {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
 
-    def _look(self, number: int, picture: Picture) -> dict[str, Any]:
-        """The patches and the grid of a picture; of a model that looks once, its grid and what it was encoded as."""
+    def _look(self, number: int, image: ImageLike) -> dict[str, Any]:
+        """The patches and the grid of an image; of a model that looks once, its grid and what it was encoded as."""
         if self._kept is None:
-            return self._read_picture(number, picture)
-        return self._kept.get(picture, lambda: self._read_picture(number, picture), self._encode)
+            return self._read_image(number, image)
+        return self._kept.get(image, lambda: self._read_image(number, image), self._encode)
 
     @torch.inference_mode()
-    def _encode(self, image: dict[str, Any]) -> EncodedPictures:
-        """Each picture alone, so that what else is asked about does not change a bit of it, nor whether it was kept."""
+    def _encode(self, image: dict[str, Any]) -> EncodedImages:
+        """Each image alone, so that what else is asked about does not change a bit of it, nor whether it was kept."""
         batch = self.model.data_preprocessor(dict(patches=torch.from_numpy(image['patches'])))
-        pictures = self.model.encoder.embed_pictures(batch['patches'], torch.tensor([image['grid']]))
-        return pictures.without_states()
+        images = self.model.encoder.embed_images(batch['patches'], torch.tensor([image['grid']]))
+        return images.without_states()
 
-    def _read_picture(self, number: int, picture: Picture) -> dict[str, Any]:
-        """The patches and the grid of a picture."""
-        if isinstance(picture, (str, os.PathLike)):
-            results, name = {'img_path': os.fspath(picture)}, f'picture {number}: '
+    def _read_image(self, number: int, image: ImageLike) -> dict[str, Any]:
+        """The patches and the grid of an image."""
+        if isinstance(image, (str, os.PathLike)):
+            results, name = {'img_path': os.fspath(image)}, f'image {number}: '
         else:
-            results, name = {'img_path': f'picture {number}', 'img': picture}, ''
+            results, name = {'img_path': f'image {number}', 'img': image}, ''
         try:
             for step in self._image_steps:
                 results = step(results)
@@ -217,19 +217,19 @@ def _make_int8(model: Any, source: str | os.PathLike) -> None:
         raise KoviltError(f'precision int8: {error}') from error
 
 
-def _identity(number: int, picture: Picture) -> Any:
-    """What tells whether two pictures are one."""
-    if isinstance(picture, (str, os.PathLike)):
-        return os.path.abspath(picture)
-    if isinstance(picture, (Image.Image, np.ndarray)):
-        return id(picture)
-    kind = type(picture).__name__
-    raise KoviltError(f'picture {number}: a {kind}; give a path, a PIL image or a uint8 array (H, W, 3)')
+def _identity(number: int, image: ImageLike) -> Any:
+    """What tells whether two images are one."""
+    if isinstance(image, (str, os.PathLike)):
+        return os.path.abspath(image)
+    if isinstance(image, (Image.Image, np.ndarray)):
+        return id(image)
+    kind = type(image).__name__
+    raise KoviltError(f'image {number}: a {kind}; give a path, a PIL image or a uint8 array (H, W, 3)')
 
 
 def _check_side(results: dict[str, Any]) -> None:
     image = results.get('img')
-    if image is not None and min(size := picture_size(image)) < LEAST_SIDE:
+    if image is not None and min(size := image_size(image)) < LEAST_SIDE:
         raise KoviltError(
-            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give a picture of at least {LEAST_SIDE} a side'
+            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give an image of at least {LEAST_SIDE} a side'
         )

@@ -1,4 +1,4 @@
-"""One line that tells how far a long task over pictures has come."""
+"""One line that tells how far a long task over images has come."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def progress_line(task: str) -> Callable[[int, int], None]:
-    """Shows pictures done and the time left: one line rewritten on a terminal, a line every tenth elsewhere.
+    """Shows images done and the time left: one line rewritten on a terminal, a line every tenth elsewhere.
 
     Time is counted from here, or from a call that says that nothing is done yet.
     """
@@ -27,7 +27,7 @@ def progress_line(task: str) -> Callable[[int, int], None]:
             return
         shown.update(time=now, tenth=tenth)
         rate = done / max(now - begun, 1e-9)
-        text = f'{task} {done}/{total}, {rate:.0f} pictures/s, {(total - done) / rate:.0f} s left'
+        text = f'{task} {done}/{total}, {rate:.0f} images/s, {(total - done) / rate:.0f} s left'
         if terminal:
             print(f'\r{text:<70}', end='' if done < total else '\n', file=sys.stderr, flush=True)
         else:

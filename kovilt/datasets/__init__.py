@@ -14,14 +14,14 @@ from kovilt.datasets.readers.aihub_visual import AIHubVisualQA
 from kovilt.datasets.readers.kvqa import KVQA
 from kovilt.datasets.readers.plain import PlainVQA
 from kovilt.datasets.readers.vqav2 import VQAv2Style
-from kovilt.datasets.samplers import GlobalBatchSampler, PictureSampler
+from kovilt.datasets.samplers import GlobalBatchSampler, ImageGroupSampler
 from kovilt.datasets.tokenizer_training import train_tokenizer
 from kovilt.datasets.transforms import (
     CropSquare,
     JoinPatches,
-    LoadPicture,
+    LoadImage,
     LoadPrepared,
-    NoPicture,
+    NoImage,
     Patchify,
     RandAugment,
     ResizeViLT,
@@ -39,12 +39,12 @@ __all__ = [
     'GlobalBatchSampler',
     'JoinPatches',
     'KVQA',
-    'LoadPicture',
+    'LoadImage',
     'LoadPrepared',
-    'NoPicture',
+    'NoImage',
     'PairDataset',
     'Patchify',
-    'PictureSampler',
+    'ImageGroupSampler',
     'PlainVQA',
     'PreparedCaptions',
     'PreparedVQA',

@@ -16,7 +16,7 @@ from kovilt.datasets.readers.json_rows import Rows
 from kovilt.errors import KoviltError
 
 
-def human_answers(value: Any, rows: Rows) -> list[Any]:
+def parse_answers(value: Any, rows: Rows) -> list[Any]:
     """The answers of several people as labels hold them: strings, or objects with an `answer` (VQAv2, KVQA); or None.
 
     Raises:

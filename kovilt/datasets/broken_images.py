@@ -1,28 +1,28 @@
-"""Which pictures have turned out to be broken, known to all workers of a process."""
+"""Which images have turned out to be broken, known to all workers of a process."""
 
 from __future__ import annotations
 
 import torch
 
 
-class PictureFaults:
-    """A byte per picture in shared memory: a fault met by one worker is noted once, and counted by all.
+class BrokenImages:
+    """A byte per image in shared memory: a fault met by one worker is noted once, and counted by all.
 
     Works with forked and spawned workers. Each process of a distributed run has its own, shared with its own workers.
     """
 
-    def __init__(self, num_pictures: int) -> None:
-        self._broken = torch.zeros(num_pictures, dtype=torch.uint8).share_memory_()
+    def __init__(self, num_images: int) -> None:
+        self._broken = torch.zeros(num_images, dtype=torch.uint8).share_memory_()
 
-    def mark(self, picture: int) -> None:
-        self._broken[picture] = 1
+    def mark(self, image: int) -> None:
+        self._broken[image] = 1
 
-    def __contains__(self, picture: int) -> bool:
-        return bool(self._broken[picture])
+    def __contains__(self, image: int) -> bool:
+        return bool(self._broken[image])
 
     def __len__(self) -> int:
         return int(self._broken.count_nonzero())
 
     def numbers(self) -> list[int]:
-        """The broken pictures, ascending."""
+        """The broken images, ascending."""
         return self._broken.nonzero().flatten().tolist()

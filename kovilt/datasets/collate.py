@@ -1,4 +1,4 @@
-"""Samples become the packed batch: pictures once each as their patches, texts padded to the longest."""
+"""Samples become the packed batch: images once each as their patches, texts padded to the longest."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Batch = dict[str, Any]
 def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> list[Batch]:
     """Cut the samples into `micro_batches` parts as even as can be and pack each; the parts make one optimizer step.
 
-    Always a list, with at least one batch; a part without rows is left out. Without any sample (all pictures of the
-    batch are broken) the list holds one batch of no rows and no pictures, so that every process still takes its step.
+    Always a list, with at least one batch; a part without rows is left out. Without any sample (all images of the
+    batch are broken) the list holds one batch of no rows and no images, so that every process still takes its step.
 
-    Returns batches of I distinct pictures, B texts, at most L pieces:
+    Returns batches of I distinct images, B texts, at most L pieces:
         patches uint8 (sum of P, 3*p*p), grids int64 (I, 2), image_id int64 (I,), image_index int64 (B,),
         input_ids int64 (B, L), text_mask bool (B, L), word_ids int64 (B, L), sample_seed int64 (B,), and, when the
         samples have them, label int64 (B,) or soft float32 (B, C), and records, a list of B dicts.
@@ -40,7 +40,7 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
     for sample in samples:
         if index.setdefault(sample['image_id'], len(index)) == len(images):
             images.append(sample['image'])
-    width = max((image['patches'].shape[1] for image in images), default=0)  # 0 when no picture has any patch
+    width = max((image['patches'].shape[1] for image in images), default=0)  # 0 when no image has any patch
     patches = [image['patches'] for image in images if len(image['patches'])]
     batch = {
         'patches': torch.from_numpy(np.concatenate(patches) if patches else np.zeros((0, width), np.uint8)),

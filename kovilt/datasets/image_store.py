@@ -1,8 +1,8 @@
-"""Where the pictures lie: folders and zips are listed once, pictures are looked up by name and read only by workers.
+"""Where the images lie: folders and zips are listed once, images are looked up by name and read only by workers.
 
-Names are compared after `normalize_korean`, since some zips and file systems hold decomposed Hangul. A picture inside a
+Names are compared after `normalize_korean`, since some zips and file systems hold decomposed Hangul. An image inside a
 zip is kept as its place in the file (offset, size), so that a worker reads it without loading the zip's directory: that
-of a zip of 200,000 pictures would cost each worker 150 MB.
+of a zip of 200,000 images would cost each worker 150 MB.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kovilt.datasets.columns import Arrays, CategoryColumn, TextColumn, beneath,
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
 
-PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 _PART = re.compile(r'(?P<whole>.+\.(?:zip|json))\.part\d*', re.IGNORECASE)
 
 
@@ -99,7 +99,7 @@ def member_parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
 
 
 class ZipMember(NamedTuple):
-    """A picture inside a zip; has the two things that are asked of a path: `read_bytes` and a name."""
+    """An image inside a zip; has the two things that are asked of a path: `read_bytes` and a name."""
 
     container: str
     name: str
@@ -135,8 +135,8 @@ def _open_container(path: str) -> BinaryIO:
     return open(path, 'rb')  # noqa: SIM115 - the cache keeps it open
 
 
-class PictureStore:
-    """Pictures by number, in flat columns: each a `Path`, a `ZipMember`, or None for one known to be absent."""
+class ImageStore:
+    """Images by number, in flat columns: each a `Path`, a `ZipMember`, or None for one known to be absent."""
 
     _NUMBERS = {'starts': 'q', 'sizes': 'q', 'methods': 'h', 'checksums': 'I'}
 
@@ -145,7 +145,7 @@ class PictureStore:
         self._starts, self._sizes, self._methods, self._checksums = map(array, self._NUMBERS.values())
 
     def append(self, place: Path | ZipMember | None, name: str) -> None:
-        """`name` is what an absent picture is called; a present one is called by its path."""
+        """`name` is what an absent image is called; a present one is called by its path."""
         member = place if isinstance(place, ZipMember) else None
         if place is None:
             container = ''
@@ -160,14 +160,14 @@ class PictureStore:
         self._methods.append(member.method if member else 0)
         self._checksums.append(member.checksum if member else 0)
 
-    def freeze(self) -> PictureStore:
+    def freeze(self) -> ImageStore:
         self._containers.freeze()
         self._names.freeze()
         return self
 
-    def take(self, numbers: Iterable[int]) -> PictureStore:
-        """A frozen store of some of the pictures, in the order of `numbers`."""
-        taken = PictureStore()
+    def take(self, numbers: Iterable[int]) -> ImageStore:
+        """A frozen store of some of the images, in the order of `numbers`."""
+        taken = ImageStore()
         for number in numbers:
             taken.append(self[number], self._names[number])
         return taken.freeze()
@@ -181,7 +181,7 @@ class PictureStore:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> PictureStore:
+    def from_arrays(cls, arrays: Arrays) -> ImageStore:
         store = cls()
         store._containers = CategoryColumn.from_arrays(beneath('containers', arrays))
         store._names = TextColumn.from_arrays(beneath('names', arrays))
@@ -193,7 +193,7 @@ class PictureStore:
         return not self._containers[number]
 
     def absent(self) -> list[int]:
-        """Numbers of the pictures of a frozen store that are known to be absent."""
+        """Numbers of the images of a frozen store that are known to be absent."""
         values = self._containers.values
         nowhere = [code for code in range(len(values)) if not values[code]]
         return np.flatnonzero(np.isin(self._containers.codes, nowhere)).tolist()
@@ -212,15 +212,15 @@ class PictureStore:
         )
 
     def name(self, number: int) -> str:
-        """The picture's path, or what the labels call it when it is absent."""
+        """The image's path, or what the labels call it when it is absent."""
         return os.path.join(self._containers[number], self._names[number])
 
 
-class PictureIndex:
-    """All pictures found beneath a root, by group (a subset of the data set), category (their folder) and file name."""
+class ImageIndex:
+    """All images found beneath a root, by group (a subset of the data set), category (their folder) and file name."""
 
     def __init__(self) -> None:
-        self._store = PictureStore()
+        self._store = ImageStore()
         self._numbers: dict[str, dict[str, int]] = {}  # group -> '<category>/<file>' -> number
         self._by_file: dict[str, dict[str, int]] = {}  # group -> '<file>' -> number, -1 when several bear the name
 
@@ -232,7 +232,7 @@ class PictureIndex:
         return list(self._numbers)
 
     def add(self, group: str, category: str, place: Path | ZipMember) -> None:
-        """The first of two pictures of the same name is kept."""
+        """The first of two images of the same name is kept."""
         key = f'{category}/{normalize_korean(os.path.basename(place.name))}'
         numbers = self._numbers.setdefault(group, {})
         if numbers.setdefault(key, len(self._store)) == len(self._store):
@@ -242,11 +242,11 @@ class PictureIndex:
         return self._store[number]
 
     def at(self, group: str, category: str, file: str) -> int | None:
-        """Number of exactly that picture; the names are normalised ones."""
+        """Number of exactly that image; the names are normalised ones."""
         return self._numbers.get(group, {}).get(f'{category}/{file}')
 
     def find(self, groups: list[str], category: str, file: str) -> int | None:
-        """Number of the picture `<category>/<file>` of one of the groups, else of the only `<file>` there."""
+        """Number of the image `<category>/<file>` of one of the groups, else of the only `<file>` there."""
         category, file = normalize_korean(category), normalize_korean(file)
         for group in groups:
             number = self.at(group, category, file)
@@ -267,15 +267,15 @@ class PictureIndex:
         return self._by_file[group]
 
 
-def zip_pictures(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
-    """The pictures of a zip as (normalised folders inside the zip, member).
+def zip_images(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
+    """The images of a zip as (normalised folders inside the zip, member).
 
     Raises:
-        KoviltError: the zip is damaged, or a picture is encrypted or packed in a way that Python cannot read straight.
+        KoviltError: the zip is damaged, or an image is encrypted or packed in a way that Python cannot read straight.
     """
     with open_zip(path) as archive:
         for member in archive.infolist():
-            if not member.filename.lower().endswith(PICTURE_SUFFIXES):
+            if not member.filename.lower().endswith(IMAGE_SUFFIXES):
                 continue
             if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise KoviltError(
@@ -295,21 +295,21 @@ def zip_pictures(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
             )
 
 
-def folder_pictures(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipMember]]:
-    """The pictures in a folder and in its zips, with the names that lead to each; a zip counts as a folder."""
+def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipMember]]:
+    """The images in a folder and in its zips, with the names that lead to each; a zip counts as a folder."""
     for name in folder.files:
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() in PICTURE_SUFFIXES:
+        if suffix.lower() in IMAGE_SUFFIXES:
             yield folder.parts, Path(folder.path, name)
         elif suffix.lower() == '.zip':
-            for inside, member in zip_pictures(os.path.join(folder.path, name)):
+            for inside, member in zip_images(os.path.join(folder.path, name)):
                 yield (*folder.parts, normalize_korean(stem), *inside), member
 
 
-def index_by_folder(folders: Iterable[Folder]) -> PictureIndex:
-    """All pictures of the folders and of the zips in them, in group ''; the category is the name of their folder."""
-    pictures = PictureIndex()
+def index_by_folder(folders: Iterable[Folder]) -> ImageIndex:
+    """All images of the folders and of the zips in them, in group ''; the category is the name of their folder."""
+    images = ImageIndex()
     for folder in folders:
-        for parts, place in folder_pictures(folder):
-            pictures.add('', parts[-1] if parts else '', place)
-    return pictures
+        for parts, place in folder_images(folder):
+            images.add('', parts[-1] if parts else '', place)
+    return images

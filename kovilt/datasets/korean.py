@@ -1,4 +1,4 @@
-"""The one normalisation of Korean text: questions, captions, answers and the names of pictures all pass through it."""
+"""The one normalisation of Korean text: questions, captions, answers and the names of images all pass through it."""
 
 from __future__ import annotations
 

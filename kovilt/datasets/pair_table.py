@@ -1,4 +1,4 @@
-"""Rows of (text, picture) as named flat arrays, such as files hold."""
+"""Rows of (text, image) as named flat arrays, such as files hold."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from kovilt.datasets.columns import Arrays, CategoryColumn, ListColumn, TextColumn, beneath, prefixed
-from kovilt.datasets.image_store import PictureStore
+from kovilt.datasets.image_store import ImageStore
 
 Column = TextColumn | CategoryColumn | ListColumn
 COLUMN_TYPES: dict[str, type[Column]] = {kind.__name__: kind for kind in (TextColumn, CategoryColumn, ListColumn)}
 
 
 class PairTable(NamedTuple):
-    """Rows, each about a picture; the pictures are numbered 0, 1, ... and the rows of one are neighbours."""
+    """Rows, each about an image; the images are numbered 0, 1, ... and the rows of one are neighbours."""
 
     columns: dict[str, Column]
-    row_pictures: np.ndarray  # int32 (rows,)
-    places: PictureStore  # where each picture lies
-    image_ids: np.ndarray  # int64 (pictures,)
+    row_images: np.ndarray  # int32 (rows,)
+    places: ImageStore  # where each image lies
+    image_ids: np.ndarray  # int64 (images,)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it; with `kinds`, `from_arrays` makes the same table again."""
@@ -30,7 +30,7 @@ class PairTable(NamedTuple):
         return {
             **prefixed('columns', columns),
             **prefixed('places', self.places.arrays()),
-            'row_pictures': self.row_pictures,
+            'row_images': self.row_images,
             'image_ids': self.image_ids,
         }
 
@@ -44,7 +44,7 @@ class PairTable(NamedTuple):
         columns = beneath('columns', arrays)
         return cls(
             columns={name: COLUMN_TYPES[kind].from_arrays(beneath(name, columns)) for name, kind in kinds.items()},
-            row_pictures=arrays['row_pictures'],
-            places=PictureStore.from_arrays(beneath('places', arrays)),
+            row_images=arrays['row_images'],
+            places=ImageStore.from_arrays(beneath('places', arrays)),
             image_ids=arrays['image_ids'],
         )

@@ -1,4 +1,4 @@
-"""What every dataset of pairs (a text and the picture it speaks about) has in common."""
+"""What every dataset of pairs (a text and the image it speaks about) has in common."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import numpy as np
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from kovilt.datasets.broken_images import PictureFaults
+from kovilt.datasets.broken_images import BrokenImages
 from kovilt.datasets.columns import TextColumn
-from kovilt.datasets.image_store import PictureStore, ZipMember
+from kovilt.datasets.image_store import ImageStore, ZipMember
 from kovilt.datasets.pair_table import PairTable
 from kovilt.datasets.readers.json_rows import Rows
-from kovilt.datasets.rng import hash63, lots
+from kovilt.datasets.rng import hash63, sampling_keys
 from kovilt.datasets.samplers import split_index
 from kovilt.datasets.token_cache import TokenCache, open_tokens
-from kovilt.datasets.transforms.patches import NO_PICTURE
+from kovilt.datasets.transforms.patches import NO_IMAGE
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
@@ -38,34 +38,34 @@ _MOST_UNKNOWN = 0.5  # above this share the tokenizer is not one for these texts
 
 
 class PairDataset(Dataset):
-    """Rows of (text, picture) in flat columns; pictures are opened by whoever asks for rows, once per call.
+    """Rows of (text, image) in flat columns; images are opened by whoever asks for rows, once per call.
 
     A subclass names its columns and writes `load_data_list`. Row numbers are positions in this dataset; the rows of a
-    picture are neighbours.
+    image are neighbours.
 
     Args:
         data_root: folder with the files as the user holds them.
         split: 'train' or 'val'; a reader may know more.
-        image_pipeline: transforms run once per distinct picture; they turn `img_path` into `patches` and `grid`, and
+        image_pipeline: transforms run once per distinct image; they turn `img_path` into `patches` and `grid`, and
             draw from `image_seed`.
         text_pipeline: transforms run once per row; they turn `text` into `input_ids`, `word_ids` and `pad_id`.
-        limit: keep so many rows (not pictures), drawn by `seed` and by what they say, whatever order they are read in;
+        limit: keep so many rows (not images), drawn by `seed` and by what they say, whatever order they are read in;
             None = all.
-        held_out: `image_id`s of pictures that another split has: their rows are left out and counted.
+        held_out: `image_id`s of images that another split has: their rows are left out and counted.
         keep_record: give each sample its `record` (plain strings and ints), as evaluation needs it.
-        seed: of all that is drawn here, together with the epoch and the row or picture.
-        max_broken_share: training stops when more than this share of the split's pictures is absent, or of the pictures
+        seed: of all that is drawn here, together with the epoch and the row or image.
+        max_broken_share: training stops when more than this share of the split's images is absent, or of the images
             in use cannot be read. Each process of a distributed run counts what its own workers meet.
-        keep_pictures: each worker keeps the patches of what it has read, for sets that fit (48 patches of 16 pixels
+        cache_images: each worker keeps the patches of what it has read, for sets that fit (48 patches of 16 pixels
             take 37 KB) and are read often. Needs an image pipeline without augmentation.
         token_cache: folder for the pieces of all texts: made by the first start on these texts with this tokenizer
             (25 s for a million), mapped by later ones. Needs TokenizeKorean alone in the text pipeline. None = texts
             are tokenized whenever they are read.
-        test_mode: True = evaluation: a row whose picture is broken stays, marked in its record, with no patches.
+        test_mode: True = evaluation: a row whose image is broken stays, marked in its record, with no patches.
             False = training: such rows are left out of their batch and counted.
 
     Raises:
-        KoviltError: missing or malformed files, no rows, a limit above the number of rows, too many broken pictures, a
+        KoviltError: missing or malformed files, no rows, a limit above the number of rows, too many broken images, a
             tokenizer that does not know the texts.
     """
 
@@ -87,7 +87,7 @@ class PairDataset(Dataset):
         keep_record: bool = False,
         seed: int = 0,
         max_broken_share: float = 0.01,
-        keep_pictures: bool = False,
+        cache_images: bool = False,
         token_cache: str | None = None,
         test_mode: bool = False,
     ) -> None:
@@ -98,13 +98,13 @@ class PairDataset(Dataset):
             raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
         self.image_pipeline = [TRANSFORMS.build(step) for step in image_pipeline]
         self.text_pipeline = [TRANSFORMS.build(step) for step in text_pipeline]
-        self._kept: dict[int, dict[str, Any]] | None = {} if keep_pictures else None
+        self._kept: dict[int, dict[str, Any]] | None = {} if cache_images else None
         augmenting = next((type(step).__name__ for step in self.image_pipeline if getattr(step, 'augments', False)), '')
-        if keep_pictures and augmenting:
-            raise KoviltError(f'keep_pictures: {augmenting} changes the pictures anew in every epoch; leave out one')
+        if cache_images and augmenting:
+            raise KoviltError(f'cache_images: {augmenting} changes the images anew in every epoch; leave out one')
         self.left_out: Counter[str] = Counter()  # reason -> rows
-        self._places, self._image_ids, self._absent = PictureStore(), array('q'), array('i')
-        self._numbers: dict[int, int] = {}  # identity -> picture
+        self._places, self._image_ids, self._absent = ImageStore(), array('q'), array('i')
+        self._numbers: dict[int, int] = {}  # identity -> image
         self._open_rows(limit)
         self._tokens = None if token_cache is None else self._open_tokens(token_cache)
 
@@ -113,12 +113,12 @@ class PairDataset(Dataset):
         self._check_absent()
         self.rows = self._select()  # int64 (rows,): where each row of this dataset stands in the columns
         self._check_any(self.rows)
-        self.num_pictures = len(np.unique(self.row_pictures))
+        self.num_images = len(np.unique(self.row_images))
         if limit is not None:
             self._draw(limit)
-        self.faults = PictureFaults(len(self._places))
+        self.faults = BrokenImages(len(self._places))
         self._check_tokenizer()
-        self._log(f'{len(self):,} rows on {self.num_pictures:,} pictures from {self.data_root}{self._reasons("; ")}')
+        self._log(f'{len(self):,} rows on {self.num_images:,} images from {self.data_root}{self._reasons("; ")}')
 
     # What a subclass writes, and calls while it does.
 
@@ -126,7 +126,7 @@ class PairDataset(Dataset):
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         """Give every row of the split as a dict with the names of COLUMNS and `image`.
 
-        `image` is a path (relative to `data_root` or absolute), or what `add_picture` returned; `source`, where it is
+        `image` is a path (relative to `data_root` or absolute), or what `add_image` returned; `source`, where it is
         given, are the `Rows` in which the row stands. Values are normalised by the caller, and a row without text is
         left out. Rows that the reader itself leaves out are counted in `self.left_out` under a reason, or by
         `leave_out`.
@@ -150,13 +150,13 @@ class PairDataset(Dataset):
         """Count what the reader itself leaves out of the row that `source` gave last."""
         self.left_out[reason] += rows
 
-    def add_picture(self, place: Path | ZipMember | None, *, identity: str, name: str) -> int:
-        """Register a picture and return its number; the same identity gives the same number.
+    def add_image(self, place: Path | ZipMember | None, *, identity: str, name: str) -> int:
+        """Register an image and return its number; the same identity gives the same number.
 
         Args:
             place: where it lies; None = known to be absent.
             identity: source and id; the same wherever the data set is kept.
-            name: what an absent picture is called.
+            name: what an absent image is called.
         """
         key = hash63(identity)
         number = self._numbers.setdefault(key, len(self._places))
@@ -171,26 +171,26 @@ class PairDataset(Dataset):
 
     def _read(self) -> None:
         self._columns = {name: column() for name, column in self.COLUMNS.items()}
-        pictures = array('i')
+        images = array('i')
         for row in self.load_data_list():
             values = self._values(row)
             if not values[self.TEXT]:
                 self.left_out[f'empty {self.TEXT}'] += 1
                 continue
-            pictures.append(self._picture_of(row))
+            images.append(self._image_of(row))
             for name, column in self._columns.items():
                 column.append(values[name])
         del self._numbers
-        self._check_any(pictures)
+        self._check_any(images)
         for part in (self._places, *self._columns.values()):
             part.freeze()
-        self._pictures = np.array(pictures, dtype=np.int32)  # (stored rows,)
+        self._images = np.array(images, dtype=np.int32)  # (stored rows,)
 
-    def _picture_of(self, row: dict[str, Any]) -> int:
+    def _image_of(self, row: dict[str, Any]) -> int:
         image = row['image']
         if isinstance(image, int):
             return image
-        return self.add_picture(self.data_root / image, identity=str(image), name=str(image))
+        return self.add_image(self.data_root / image, identity=str(image), name=str(image))
 
     def _values(self, row: dict[str, Any]) -> dict[str, Any]:
         """What the columns hold of a row that `load_data_list` gave."""
@@ -206,21 +206,21 @@ class PairDataset(Dataset):
         if not absent or not self.image_pipeline:
             return
         names = ', '.join(self._places.name(number) for number in self._absent[:5])
-        found = f'{absent:,} of {total:,} pictures are absent, e.g. {names}'
+        found = f'{absent:,} of {total:,} images are absent, e.g. {names}'
         if absent == total or not self.test_mode and absent > self.max_broken_share * total:
             allowed = '' if absent == total else f' (max_broken_share={self.max_broken_share:g} allows fewer)'
             raise KoviltError(f'{self.data_root}: {found}{allowed}. {self.HOW_TO_GET}')
         self._log(found, logging.WARNING)
 
     def _select(self) -> np.ndarray:
-        """The stored rows to use, pictures together. Subclasses narrow it and count what they leave out."""
-        rows = np.argsort(self._pictures, kind='stable')
+        """The stored rows to use, images together. Subclasses narrow it and count what they leave out."""
+        rows = np.argsort(self._images, kind='stable')
         if self._held_out:
             elsewhere = np.isin(self._image_ids, np.fromiter(self._held_out, dtype=np.int64))
-            rows = self._keep(rows, ~elsewhere[self._pictures[rows]], 'picture held out')
+            rows = self._keep(rows, ~elsewhere[self._images[rows]], 'image held out')
         if self.test_mode:
             return rows
-        return self._keep(rows, ~np.isin(self._pictures[rows], self._absent), 'picture absent')
+        return self._keep(rows, ~np.isin(self._images[rows], self._absent), 'image absent')
 
     def _keep(self, rows: np.ndarray, wanted: np.ndarray, reason: str) -> np.ndarray:
         """The wanted rows; counts the others under a reason."""
@@ -232,7 +232,7 @@ class PairDataset(Dataset):
         if not 0 < limit <= len(self.rows):
             raise KoviltError(f'limit={limit}: split {self.split!r} of {self.data_root} has {len(self.rows):,} rows')
         texts = [column.hashes()[self.rows] for column in self._columns.values() if isinstance(column, TextColumn)]
-        order = np.argsort(lots(self.seed, self.image_ids[self.row_pictures], *texts), kind='stable')
+        order = np.argsort(sampling_keys(self.seed, self.image_ids[self.row_images], *texts), kind='stable')
         self.narrow(np.sort(order[:limit]))
 
     def _check_tokenizer(self) -> None:
@@ -278,22 +278,22 @@ class PairDataset(Dataset):
         return next((step.tokenizer for step in self.text_pipeline if isinstance(step, TokenizeKorean)), None)
 
     @property
-    def row_pictures(self) -> np.ndarray:
-        """int32 (rows,): the picture of each row, by number; the sampler keeps equal ones together."""
-        return self._pictures[self.rows]
+    def row_images(self) -> np.ndarray:
+        """int32 (rows,): the image of each row, by number; the sampler keeps equal ones together."""
+        return self._images[self.rows]
 
     @property
     def image_ids(self) -> np.ndarray:
-        """int64 (pictures,): the identity of each picture, by number."""
+        """int64 (images,): the identity of each image, by number."""
         return np.asarray(self._image_ids)
 
     def table(self) -> PairTable:
-        """The rows in use as columns of their own; the pictures in use are numbered anew, in the same order."""
-        numbers, row_pictures = np.unique(self.row_pictures, return_inverse=True)
+        """The rows in use as columns of their own; the images in use are numbered anew, in the same order."""
+        numbers, row_images = np.unique(self.row_images, return_inverse=True)
         columns = self._columns.items()
         return PairTable(
             columns={name: type(column)(column[row] for row in self.rows).freeze() for name, column in columns},
-            row_pictures=row_pictures.astype(np.int32),
+            row_images=row_images.astype(np.int32),
             places=self._places.take(numbers.tolist()),
             image_ids=self.image_ids[numbers],
         )
@@ -301,7 +301,7 @@ class PairDataset(Dataset):
     def narrow(self, wanted: np.ndarray) -> None:
         """Keep some of the rows: `wanted` is bool (rows,), or their numbers in ascending order."""
         self.rows = self.rows[wanted]
-        self.num_pictures = len(np.unique(self.row_pictures))
+        self.num_images = len(np.unique(self.row_images))
 
     def texts(self) -> Iterator[str]:
         """The normalised text of every row, such as a tokenizer is trained on."""
@@ -311,32 +311,32 @@ class PairDataset(Dataset):
         """The row as it was read: `row`, `image` (path, or name of an absent one), `split` and its columns."""
         stored = self.rows[row]
         values = {name: column[stored] for name, column in self._columns.items()}
-        return {'row': int(row), 'image': self._places.name(self._pictures[stored]), 'split': self.split, **values}
+        return {'row': int(row), 'image': self._places.name(self._images[stored]), 'split': self.split, **values}
 
     def place(self, row: int) -> Path | ZipMember | None:
-        """Where the picture of a row lies; None when it is absent."""
-        return self._places[self._pictures[self.rows[row]]]
+        """Where the image of a row lies; None when it is absent."""
+        return self._places[self._images[self.rows[row]]]
 
-    def picture_name(self, picture: int) -> str:
-        """The path of a picture, or the name of an absent one, by its number."""
-        return self._places.name(picture)
+    def image_name(self, image: int) -> str:
+        """The path of an image, or the name of an absent one, by its number."""
+        return self._places.name(image)
 
-    def broken_pictures(self) -> list[str]:
-        """The pictures found absent, or broken so far by any worker of this process."""
+    def broken_images(self) -> list[str]:
+        """The images found absent, or broken so far by any worker of this process."""
         return sorted(self._places.name(number) for number in {*self._absent, *self.faults.numbers()})
 
     def summary(self) -> dict[str, Any]:
-        """What a run's record says of its data, with a digest of all texts and of which picture each is about."""
+        """What a run's record says of its data, with a digest of all texts and of which image each is about."""
         digest = hashlib.blake2b(digest_size=16)
         digests = [column.digest() for column in self._columns.values()]
-        for part in (*digests, self._pictures, self._image_ids, self.rows):
+        for part in (*digests, self._images, self._image_ids, self.rows):
             digest.update(part)
         return {
             'data_root': str(self.data_root),
             'split': self.split,
-            'pictures': self.num_pictures,
+            'images': self.num_images,
             'left_out': dict(self.left_out),
-            'broken_pictures': self.broken_pictures(),
+            'broken_images': self.broken_images(),
             'digest': digest.hexdigest(),
         }
 
@@ -349,7 +349,7 @@ class PairDataset(Dataset):
         """As `__getitems__`, for one row.
 
         Raises:
-            KoviltError: the picture of a training row is broken.
+            KoviltError: the image of a training row is broken.
         """
         samples = self.__getitems__([index])
         if not samples:
@@ -357,27 +357,27 @@ class PairDataset(Dataset):
         return samples[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """The samples of some rows; each distinct picture is opened once and shared as one object.
+        """The samples of some rows; each distinct number is opened once and shared as one object.
 
         `indices` carry the epoch (see `samplers.join_index`). In training the result is shorter than `indices` when
-        pictures are broken, and may be empty.
+        images are broken, and may be empty.
 
         Returns:
-            dicts of `input_ids`, `word_ids` int64 (l,), `pad_id`, `image_id` (63 bits of the picture's identity),
+            dicts of `input_ids`, `word_ids` int64 (l,), `pad_id`, `image_id` (63 bits of the number's identity),
             `image` (`patches` uint8 (P, 3*p*p) and `grid`), `sample_seed` and, with `keep_record`, `record`.
         """
         images: dict[int, dict[str, Any] | None] = {}
         chosen = []
         for epoch, row in map(split_index, indices):
-            picture = int(self._pictures[self.rows[row]])
-            if picture not in images:
-                images[picture] = self._open(picture, epoch)
-            if images[picture] is not None or self.test_mode:
-                chosen.append((row, epoch, picture))
+            number = int(self._images[self.rows[row]])
+            if number not in images:
+                images[number] = self._open(number, epoch)
+            if images[number] is not None or self.test_mode:
+                chosen.append((row, epoch, number))
         samples = self._texts([row for row, _, _ in chosen])
-        for sample, (row, epoch, picture) in zip(samples, chosen, strict=True):
-            sample |= self._sample(row, epoch, picture, images[picture])
-            if self.keep_record and images[picture] is None:
+        for sample, (row, epoch, number) in zip(samples, chosen, strict=True):
+            sample |= self._sample(row, epoch, number, images[number])
+            if self.keep_record and images[number] is None:
                 sample['record']['broken'] = True
         return samples
 
@@ -399,49 +399,49 @@ class PairDataset(Dataset):
                 texts[-1]['record'] = record
         return texts
 
-    def _sample(self, row: int, epoch: int, picture: int, image: dict[str, Any] | None) -> dict[str, Any]:
+    def _sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
         """All of a sample but its text."""
         return {
-            'image_id': self._image_ids[picture],
-            'image': NO_PICTURE if image is None else image,
+            'image_id': self._image_ids[number],
+            'image': NO_IMAGE if image is None else image,
             'sample_seed': hash63(self.seed, epoch, row),
         }
 
-    def _open(self, picture: int, epoch: int) -> dict[str, Any] | None:
-        """Patches and grid of a picture, None when it is broken."""
-        if picture in self.faults:
+    def _open(self, number: int, epoch: int) -> dict[str, Any] | None:
+        """Patches and grid of a number, None when it is broken."""
+        if number in self.faults:
             return None
-        if self._kept is not None and picture in self._kept:
-            return self._kept[picture]
+        if self._kept is not None and number in self._kept:
+            return self._kept[number]
         try:
-            image = self.read_picture(picture, epoch)
+            image = self.read_image(number, epoch)
         except KoviltError as error:
-            self.faults.mark(picture)
-            self._log(f'broken picture: {error}', logging.WARNING)
+            self.faults.mark(number)
+            self._log(f'broken image: {error}', logging.WARNING)
             self.check_broken(len(self.faults), str(error))
             return None
         if self._kept is not None:
-            self._kept[picture] = image
+            self._kept[number] = image
         return image
 
     def check_broken(self, count: int, last: str) -> None:
         """Raises KoviltError, with what was said of the last one, when training may not go on with so many broken."""
-        if not self.test_mode and count > self.max_broken_share * self.num_pictures:
+        if not self.test_mode and count > self.max_broken_share * self.num_images:
             raise KoviltError(
-                f'{count:,} of {self.num_pictures:,} pictures of {self.data_root} cannot be read, more '
+                f'{count:,} of {self.num_images:,} images of {self.data_root} cannot be read, more '
                 f'than max_broken_share={self.max_broken_share:g} allows; the last: {last}'
             ) from None
 
-    def read_picture(self, picture: int, epoch: int = 0) -> dict[str, Any] | None:
-        """`patches` and `grid` of a picture, by its number, as the image pipeline makes them; None when it is absent.
+    def read_image(self, image: int, epoch: int = 0) -> dict[str, Any] | None:
+        """`patches` and `grid` of an image, by its number, as the image pipeline makes them; None when it is absent.
 
         Raises:
-            KoviltError: the picture is broken.
+            KoviltError: the image is broken.
         """
-        place = self._places[picture]
+        place = self._places[image]
         if place is None:
             return None
-        results = {'img_path': place, 'image_seed': hash63(self.seed, epoch, self._image_ids[picture])}
+        results = {'img_path': place, 'image_seed': hash63(self.seed, epoch, self._image_ids[image])}
         for step in self.image_pipeline:
             results = step(results)
         return {'patches': results['patches'], 'grid': results['grid']}

@@ -1,12 +1,12 @@
-"""Prepared data: what a reader has read, with the pictures resized and cut into patches, in files that are mapped.
+"""Prepared data: what a reader has read, with the images resized and cut into patches, in files that are mapped.
 
     prepared.json                  what it was made of; size and SHA-256 of every file, once all are there
     answers.json                   the training split's answer vocabulary, where it has one
     <split>/<array>.npy            a PairTable
-    <split>/grids.npy              int32 (pictures, 2): rows and columns of each picture in patches; 0, 0 = not readable
-    <split>/broken.jsonl           the pictures that could not be read, and why
-    <split>/shard-00000.patches    64 bytes that say whose shard this is, then the patches of `pictures_per_shard`
-                                   pictures, uint8, one picture after the other
+    <split>/grids.npy              int32 (images, 2): rows and columns of each image in patches; 0, 0 = not readable
+    <split>/broken.jsonl           the images that could not be read, and why
+    <split>/shard-00000.patches    64 bytes that say whose shard this is, then the patches of `images_per_shard`
+                                   images, uint8, one image after the other
 
 Nothing is copied when it is opened: processes and workers share the pages that the system keeps of the files.
 `tools/data/prepare.py` writes it (see `preparing`).
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kovilt.datasets.columns import TextColumn
-from kovilt.datasets.image_store import PictureStore
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pair_table import PairTable
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.questions import QuestionDataset
@@ -43,7 +43,7 @@ def shard_file(number: int) -> str:
 
 
 def shard_header(identity: str, number: int) -> bytes:
-    """The first bytes of a shard: `identity` tells the rows, pictures and image pipeline of its split from others."""
+    """The first bytes of a shard: `identity` tells the rows, images and image pipeline of its split from others."""
     return f'kovilt {identity} {number}'.encode().ljust(HEADER_BYTES)
 
 
@@ -106,28 +106,28 @@ def _check_sizes(folder: Path, files: dict[str, dict[str, Any]], names: Iterable
             raise KoviltError(f'{path}: {found:,} bytes, but {size:,} when it was prepared; {_AGAIN}')
 
 
-class PreparedPicture(NamedTuple):
-    """A picture of a PreparedPictures; LoadPrepared asks it for its patches."""
+class PreparedImage(NamedTuple):
+    """An image of a PreparedImages; LoadPrepared asks it for its patches."""
 
-    pictures: PreparedPictures
+    images: PreparedImages
     number: int
 
     def __str__(self) -> str:
-        return self.pictures.name(self.number)
+        return self.images.name(self.number)
 
     def read_patches(self) -> tuple[np.ndarray, tuple[int, int]]:
-        """As `PreparedPictures.read`."""
-        return self.pictures.read(self.number)
+        """As `PreparedImages.read`."""
+        return self.images.read(self.number)
 
 
-class PreparedPictures:
-    """The pictures of a prepared split by number, as PictureStore gives those of files.
+class PreparedImages:
+    """The images of a prepared split by number, as ImageStore gives those of files.
 
     Args:
-        places: where the pictures lay when they were prepared; they are called by that name.
+        places: where the images lay when they were prepared; they are called by that name.
         folder: of the shards.
         split: of `prepared.json`.
-        grids: int32 (pictures, 2).
+        grids: int32 (images, 2).
         broken: number -> why it could not be read.
 
     Raises:
@@ -135,32 +135,32 @@ class PreparedPictures:
     """
 
     def __init__(
-        self, places: PictureStore, folder: Path, split: dict[str, Any], grids: np.ndarray, broken: dict[int, str]
+        self, places: ImageStore, folder: Path, split: dict[str, Any], grids: np.ndarray, broken: dict[int, str]
     ) -> None:
         self._places, self._folder, self._grids, self._broken = places, folder, grids, broken
-        self._width, self._per_shard = split['patch_width'], split['pictures_per_shard']
+        self._width, self._per_shard = split['patch_width'], split['images_per_shard']
         ends = np.cumsum(grids.prod(axis=1, dtype=np.int64))
         starts = np.concatenate([[0], ends[:-1]])
-        first = np.arange(len(starts)) // self._per_shard * self._per_shard  # each picture's shard begins with this one
-        self._starts = starts - starts[first]  # int64 (pictures,): patches before it in its shard
+        first = np.arange(len(starts)) // self._per_shard * self._per_shard  # each image's shard begins with this one
+        self._starts = starts - starts[first]  # int64 (images,): patches before it in its shard
         self._shards: dict[int, np.ndarray] = {}
         for number in range(split['shards']):
             path = folder / shard_file(number)
             with open(path, 'rb') as file:
                 if file.read(HEADER_BYTES) != shard_header(split['identity'], number):
-                    raise KoviltError(f'{path}: not a shard of these pictures; {_AGAIN}')
+                    raise KoviltError(f'{path}: not a shard of these images; {_AGAIN}')
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, number: int) -> PreparedPicture | None:
-        return None if self._places.is_absent(number) else PreparedPicture(self, number)
+    def __getitem__(self, number: int) -> PreparedImage | None:
+        return None if self._places.is_absent(number) else PreparedImage(self, number)
 
     def name(self, number: int) -> str:
         return self._places.name(number)
 
-    def take(self, numbers: Iterable[int]) -> PictureStore:
-        """As `PictureStore.take`: where those pictures lay."""
+    def take(self, numbers: Iterable[int]) -> ImageStore:
+        """As `ImageStore.take`: where those images lay."""
         return self._places.take(numbers)
 
     def read(self, number: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -192,7 +192,7 @@ class PreparedPictures:
 class PreparedPairs(PairDataset):
     """What tools/data/prepare.py has made of any reader: the same rows in the same order, so the same batches.
 
-    With LoadPrepared first in the image pipeline pictures come from the shards; with LoadPicture first they are read
+    With LoadPrepared first in the image pipeline images come from the shards; with LoadImage first they are read
     where they lay. Sizes of files and the first bytes of shards are looked at here, contents by `verify_prepared`.
     """
 
@@ -215,20 +215,20 @@ class PreparedPairs(PairDataset):
         _check_sizes(self.data_root, files, own)
         arrays = {Path(name).stem: _map_array(self.data_root / name) for name in own}
         table = PairTable.from_arrays(arrays, split['columns'])
-        self._columns, self._pictures, self._places = table.columns, table.row_pictures, table.places
+        self._columns, self._images, self._places = table.columns, table.row_images, table.places
         self._image_ids = array('q', table.image_ids.tobytes())
         self._absent = array('i', table.places.absent())
         self.left_out.update(split['left_out'])
         if any(isinstance(step, LoadPrepared) for step in self.image_pipeline):
             if not split['shards']:
                 raise KoviltError(
-                    f'{self.data_root}: prepared with --no-pictures; instead of LoadPrepared give LoadPicture, '
+                    f'{self.data_root}: prepared with --no-images; instead of LoadPrepared give LoadImage, '
                     'ResizeViLT and Patchify, or prepare it again'
                 )
             shards = [f'{self.split}/{shard_file(number)}' for number in range(split['shards'])]
             _check_sizes(self.data_root, files, [*shards, f'{self.split}/{BROKEN_FILE}'])
             broken = _read_broken(folder / BROKEN_FILE)
-            self._places = PreparedPictures(table.places, folder, split, arrays['grids'], broken)
+            self._places = PreparedImages(table.places, folder, split, arrays['grids'], broken)
 
 
 def _map_array(path: Path) -> np.ndarray:
@@ -241,7 +241,7 @@ def _map_array(path: Path) -> np.ndarray:
 def _read_broken(path: Path) -> dict[int, str]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
-        return {row['picture']: row['reason'] for row in rows}
+        return {row['number']: row['reason'] for row in rows}
     except (ValueError, KeyError, TypeError):
         raise KoviltError(f'{path}: damaged; {_AGAIN}') from None
 

@@ -27,25 +27,25 @@ from kovilt.datasets.prepared import (
     shard_file,
     shard_header,
 )
-from kovilt.datasets.rng import lots
+from kovilt.datasets.rng import sampling_keys
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 from kovilt.version import __version__
 
-PICTURES_PER_SHARD = 1024  # 600 MB at 144 to 240 patches of 32 pixels
+IMAGES_PER_SHARD = 1024  # 600 MB at 144 to 240 patches of 32 pixels
 SPLITS = ('train', 'val', 'dev')
-_SAMPLED_PICTURES = 64  # whose size is measured to tell how much room all will take
-_NOT_READ = ('text_pipeline', 'keep_record', 'keep_pictures', 'token_cache')  # they change nothing here
+_SAMPLED_IMAGES = 64  # whose size is measured to tell how much room all will take
+_NOT_READ = ('text_pipeline', 'keep_record', 'cache_images', 'token_cache')  # they change nothing here
 
 Progress = Callable[[int, int], None]
 
 
-class Split(NamedTuple):
+class OpenSplit(NamedTuple):
     """What becomes one split: the rows of `dataset`; `reader` is what its config says of the rows."""
 
     dataset: PairDataset
     reader: dict[str, Any]
-    image_pipeline: list[dict[str, Any]]  # empty: no pictures are prepared
+    image_pipeline: list[dict[str, Any]]  # empty: no images are prepared
 
     def describe(self) -> dict[str, Any]:
         """What decides the content of its files; plain JSON values."""
@@ -54,7 +54,7 @@ class Split(NamedTuple):
             'reader': self.reader,
             'image_pipeline': self.image_pipeline,
             'rows': len(self.dataset),
-            'pictures': summary['pictures'],
+            'images': summary['images'],
             'digest': summary['digest'],
         }
         return json.loads(json.dumps(content, default=str))
@@ -67,13 +67,13 @@ def prepare(
     rows: int | None = None,
     dev: int = 0,
     seed: int = 0,
-    pictures: bool = True,
+    images: bool = True,
     workers: int = 1,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda message: None,
     progress: Callable[[str], Progress] = lambda split: lambda done, total: None,
 ) -> dict[str, Any] | None:
-    """Write what the readers of a config read, and their pictures as patches, into the folder `out`.
+    """Write what the readers of a config read, and their images as patches, into the folder `out`.
 
     A folder that was not finished is gone on with: shards that are complete stay. The bytes do not depend on `workers`
     or on interruptions.
@@ -81,25 +81,25 @@ def prepare(
     Args:
         configs: of the datasets 'train' and, where there is one, 'val'.
         rows: of the training split, drawn by `seed`; None = as its config's `limit` says.
-        dev: take about so many questions out of the training split as a split 'dev', by whole pictures.
-        pictures: False = rows only.
-        workers: processes that read pictures.
+        dev: take about so many questions out of the training split as a split 'dev', by whole images.
+        images: False = rows only.
+        workers: processes that read images.
         overwrite: empty `out` first when it holds prepared data.
         say: gets a line when a decision was made.
-        progress: gets a split's name and returns what is told (done, total) pictures.
+        progress: gets a split's name and returns what is told (done, total) images.
 
     Returns:
         The content of `prepared.json`, None when `out` already holds exactly this.
 
     Raises:
-        KoviltError: `out` holds something else, too little room, more broken training pictures than allowed, a pipeline
+        KoviltError: `out` holds something else, too little room, more broken training images than allowed, a pipeline
             that augments; all that the readers raise.
     """
     out = Path(out)
-    splits = _open_splits(configs, rows=rows, dev=dev, seed=seed, pictures=pictures)
+    splits = _open_splits(configs, rows=rows, dev=dev, seed=seed, images=images)
     for split in splits.values():
         _check_pipeline(split)
-    made_of = {'pictures_per_shard': PICTURES_PER_SHARD, **{name: split.describe() for name, split in splits.items()}}
+    made_of = {'images_per_shard': IMAGES_PER_SHARD, **{name: split.describe() for name, split in splits.items()}}
     if _is_complete(out, made_of, overwrite):
         return None
     tables = {name: split.dataset.table() for name, split in splits.items()}
@@ -131,16 +131,16 @@ def prepare(
 
 
 def _open_splits(
-    configs: Mapping[str, Mapping[str, Any]], *, rows: int | None, dev: int, seed: int, pictures: bool
-) -> dict[str, Split]:
-    def opened(config: Mapping[str, Any]) -> Split:
+    configs: Mapping[str, Mapping[str, Any]], *, rows: int | None, dev: int, seed: int, images: bool
+) -> dict[str, OpenSplit]:
+    def opened(config: Mapping[str, Any]) -> OpenSplit:
         config = {'seed': seed, **config}
         dataset = DATASETS.build({**{k: v for k, v in config.items() if k not in _NOT_READ}, 'text_pipeline': []})
         if not isinstance(dataset, PairDataset):
             raise KoviltError(f'{config["type"]}: prepare reads single data sets of pairs, and this is none')
         reader = {k: v for k, v in config.items() if k not in (*_NOT_READ, 'image_pipeline', 'held_out')}
         reader['data_root'] = dataset.data_root
-        return Split(dataset, reader, list(config['image_pipeline']) if pictures else [])
+        return OpenSplit(dataset, reader, list(config['image_pipeline']) if images else [])
 
     train = dict(configs['train'], **({} if rows is None else {'limit': rows}))
     splits = {}
@@ -156,40 +156,40 @@ def _open_splits(
 
 
 def _take_dev(dataset: PairDataset, wanted: int, seed: int) -> set[int]:
-    """Leave in `dataset` about `wanted` rows, all those of some pictures; returns the pictures' ids.
+    """Leave in `dataset` about `wanted` rows, all those of some images; returns the images' ids.
 
     Done before answers are left out as rare: a dev split asks what it asks, also for answers that nobody learned.
     """
     if not 0 < wanted < len(dataset):
         raise KoviltError(f'dev={wanted}: the training split has {len(dataset):,} rows')
-    counts = np.bincount(dataset.row_pictures, minlength=len(dataset.image_ids))
-    chosen = _choose_pictures(counts, lots(seed, dataset.image_ids), wanted)
-    dataset.narrow(np.isin(dataset.row_pictures, chosen))
+    counts = np.bincount(dataset.row_images, minlength=len(dataset.image_ids))
+    chosen = _choose_images(counts, sampling_keys(seed, dataset.image_ids), wanted)
+    dataset.narrow(np.isin(dataset.row_images, chosen))
     return set(dataset.image_ids[chosen].tolist())
 
 
-def _choose_pictures(counts: np.ndarray, ranks: np.ndarray, wanted: int) -> list[int]:
-    """Pictures, by `ranks` and as they fit, at least one: their `counts` of rows add up to `wanted` or near it."""
-    order = [picture for picture in np.argsort(ranks, kind='stable').tolist() if counts[picture]]
+def _choose_images(counts: np.ndarray, ranks: np.ndarray, wanted: int) -> list[int]:
+    """Images, by `ranks` and as they fit, at least one: their `counts` of rows add up to `wanted` or near it."""
+    order = [image for image in np.argsort(ranks, kind='stable').tolist() if counts[image]]
     chosen, left = [], wanted
-    for picture in order:
-        if counts[picture] <= left:
-            chosen.append(picture)
-            left -= counts[picture]
+    for image in order:
+        if counts[image] <= left:
+            chosen.append(image)
+            left -= counts[image]
         if not left:
             return chosen
-    smallest = min(set(order) - set(chosen), key=lambda picture: (counts[picture], ranks[picture]))
+    smallest = min(set(order) - set(chosen), key=lambda image: (counts[image], ranks[image]))
     return [*chosen, smallest] if not chosen or counts[smallest] - left < left else chosen
 
 
-def _check_pipeline(split: Split) -> None:
+def _check_pipeline(split: OpenSplit) -> None:
     if not split.image_pipeline:
         return
     augmenting = next((step for step in split.dataset.image_pipeline if getattr(step, 'augments', False)), None)
     if augmenting is not None:
         name = type(augmenting).__name__
         raise KoviltError(
-            f'image_pipeline: {name} changes the pictures anew in every epoch; prepare without it, and train with '
+            f'image_pipeline: {name} changes the images anew in every epoch; prepare without it, and train with '
             f'LoadPrepared, JoinPatches, {name} and Patchify'
         )
 
@@ -243,41 +243,41 @@ def _clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _check_room(out: Path, splits: Mapping[str, Split], tables: Mapping[str, PairTable]) -> str:
+def _check_room(out: Path, splits: Mapping[str, OpenSplit], tables: Mapping[str, PairTable]) -> str:
     """How much room it takes, in words.
 
     Raises:
         KoviltError: the disk has less.
     """
     needed = sum(values.nbytes for table in tables.values() for values in table.arrays().values())
-    pictures = 0
+    images = 0
     for split in splits.values():
         if split.image_pipeline:
-            pictures += split.dataset.num_pictures
-            needed += _picture_bytes(split) * split.dataset.num_pictures
+            images += split.dataset.num_images
+            needed += _image_bytes(split) * split.dataset.num_images
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     written = sum(file.stat().st_size for file in out.glob('*/*.patches'))
     free = shutil.disk_usage(there).free
-    found = f'{out}: about {_gigabytes(needed)} for {pictures:,} pictures and the rows; {_gigabytes(free)} are free'
+    found = f'{out}: about {_gigabytes(needed)} for {images:,} images and the rows; {_gigabytes(free)} are free'
     if needed - written > free:
-        raise KoviltError(f'{found}: name a folder on another disk, fewer rows, or --no-pictures')
+        raise KoviltError(f'{found}: name a folder on another disk, fewer rows, or --no-images')
     return found
 
 
-def _picture_bytes(split: Split) -> float:
-    """Mean size of a picture's patches, of a sample read as all will be."""
-    numbers = np.unique(split.dataset.row_pictures)
-    sampled = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), _SAMPLED_PICTURES)).astype(int)].tolist()
+def _image_bytes(split: OpenSplit) -> float:
+    """Mean size of an image's patches, of a sample read as all will be."""
+    numbers = np.unique(split.dataset.row_images)
+    sampled = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), _SAMPLED_IMAGES)).astype(int)].tolist()
     sizes, error = [], None
     for number in sampled:
         try:
-            if (image := split.dataset.read_picture(number)) is not None:
+            if (image := split.dataset.read_image(number)) is not None:
                 sizes.append(image['patches'].nbytes)
         except KoviltError as broken:
             error = broken
     if not sum(sizes):
         why = error or 'image_pipeline makes no patches'
-        raise KoviltError(f'none of {len(sampled)} pictures gave patches: {why}; or give --no-pictures')
+        raise KoviltError(f'none of {len(sampled)} images gave patches: {why}; or give --no-images')
     return sum(sizes) / len(sizes)
 
 
@@ -302,7 +302,7 @@ def _file_entry(path: Path) -> dict[str, Any]:
 class _Shard(NamedTuple):
     path: Path
     header: bytes
-    pictures: list[int]  # numbers in the dataset
+    images: list[int]  # numbers in the dataset
 
     @property
     def state_path(self) -> Path:
@@ -313,36 +313,36 @@ class _Shard(NamedTuple):
 class _SplitWriter:
     """Writes one split; afterwards `files` has size and SHA-256 of each of its files, by name."""
 
-    def __init__(self, folder: Path, split: Split, described: dict[str, Any], workers: int) -> None:
+    def __init__(self, folder: Path, split: OpenSplit, described: dict[str, Any], workers: int) -> None:
         self.folder, self.dataset, self.workers = folder, split.dataset, workers
-        self.with_pictures = bool(split.image_pipeline)
+        self.with_images = bool(split.image_pipeline)
         self.files: dict[str, dict[str, Any]] = {}
-        content = [described['digest'], described['image_pipeline'], PICTURES_PER_SHARD]
+        content = [described['digest'], described['image_pipeline'], IMAGES_PER_SHARD]
         self.identity = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def write(self, table: PairTable, progress: Progress) -> dict[str, Any]:
         """Returns what `prepared.json` says of the split."""
-        states = self._write_shards(progress) if self.with_pictures else []
+        states = self._write_shards(progress) if self.with_images else []
         arrays = table.arrays()
         if states:
             arrays['grids'] = np.array([grid for state in states for grid in state['grids']], dtype=np.int32)
         for name, values in arrays.items():
             self._write_array(f'{name}.npy', values)
         broken = [
-            {'picture': shard * PICTURES_PER_SHARD + place, 'image': name, 'reason': reason}
+            {'number': shard * IMAGES_PER_SHARD + place, 'image': name, 'reason': reason}
             for shard, state in enumerate(states)
             for place, name, reason in state['broken']
         ]
         self._write_lines(BROKEN_FILE, broken)
         return {
             'rows': len(self.dataset),
-            'pictures': self.dataset.num_pictures,
+            'images': self.dataset.num_images,
             'columns': table.kinds(),
             'left_out': dict(self.dataset.left_out),
             'broken': len(broken),
             'identity': self.identity,
             'shards': len(states),
-            'pictures_per_shard': PICTURES_PER_SHARD,
+            'images_per_shard': IMAGES_PER_SHARD,
             'patch_width': max((state['patch_width'] for state in states), default=0),
         }
 
@@ -363,24 +363,24 @@ class _SplitWriter:
 
     def _write_shards(self, progress: Progress) -> list[dict[str, Any]]:
         """The states of all shards, in order."""
-        numbers = np.unique(self.dataset.row_pictures).tolist()
+        numbers = np.unique(self.dataset.row_images).tolist()
         shards = [
             _Shard(
                 path=self.folder / shard_file(number),
                 header=shard_header(self.identity, number),
-                pictures=numbers[start : start + PICTURES_PER_SHARD],
+                images=numbers[start : start + IMAGES_PER_SHARD],
             )
-            for number, start in enumerate(range(0, len(numbers), PICTURES_PER_SHARD))
+            for number, start in enumerate(range(0, len(numbers), IMAGES_PER_SHARD))
         ]
         states = [_finished(shard) for shard in shards]
         missing = [number for number, state in enumerate(states) if state is None]
-        total, done = sum(len(shards[number].pictures) for number in missing), 0
+        total, done = sum(len(shards[number].images) for number in missing), 0
         written = _run(self.dataset, [shards[number] for number in missing], self.workers)
         for number, state in zip(missing, written, strict=True):
             states[number] = state
-            done += len(shards[number].pictures)
+            done += len(shards[number].images)
             progress(done, total)
-            # where a disk has gone away, no hours are spent on writing that every picture is broken
+            # where a disk has gone away, no hours are spent on writing that every image is broken
             if broken := [broken for state in states if state for broken in state['broken']]:
                 self.dataset.check_broken(len(broken), broken[-1][2])
         for shard, state in zip(shards, states, strict=True):
@@ -389,7 +389,7 @@ class _SplitWriter:
 
 
 def _finished(shard: _Shard) -> dict[str, Any] | None:
-    """The state of a shard that is complete. One with broken pictures is made again: they may have been mended."""
+    """The state of a shard that is complete. One with broken images is made again: they may have been mended."""
     try:
         state = json.loads(shard.state_path.read_text(encoding='utf-8'))
         return state if not state['broken'] and shard.path.stat().st_size == state['size'] else None
@@ -430,11 +430,11 @@ def _write_shard(dataset: PairDataset, shard: _Shard) -> dict[str, Any]:
     draft = shard.path.with_name(f'{shard.path.name}.tmp')
     with open(draft, 'wb') as file:
         file.write(shard.header)
-        for place, number in enumerate(shard.pictures):
+        for place, number in enumerate(shard.images):
             try:
-                image = dataset.read_picture(number)
+                image = dataset.read_image(number)
             except KoviltError as error:
-                broken.append([place, dataset.picture_name(number), str(error)])
+                broken.append([place, dataset.image_name(number), str(error)])
                 image = None
             if image is None:
                 grids.append([0, 0])

@@ -16,10 +16,10 @@ from kovilt.errors import KoviltError, nearest
 
 
 class QuestionDataset(PairDataset):
-    """Questions about pictures. `load_data_list` gives question, answer, answer_type, question_id.
+    """Questions about images. `load_data_list` gives question, answer, answer_type, question_id.
 
     A set in which several people answer each question has `SEVERAL_ANSWERS` in its columns and gives `answers`, a list;
-    its `answer`, where the reader gives none, is the most frequent of them. The same question_id about the same picture
+    its `answer`, where the reader gives none, is the most frequent of them. The same question_id about the same image
     is read once.
 
     Args:
@@ -91,15 +91,15 @@ class QuestionDataset(PairDataset):
         return self._keep(rows, known[rows], 'answer outside the vocabulary')
 
     def _asked_first(self, rows: np.ndarray) -> np.ndarray:
-        """bool (rows,): False where an earlier row has the same question_id and picture; no id is like no other.
+        """bool (rows,): False where an earlier row has the same question_id and image; no id is like no other.
 
         Done over the columns: a Python set of the ids of 7 million rows would take 650 MB.
         """
-        ids, pictures = self._columns['question_id'].hashes()[rows], self._pictures[rows]
-        order = np.lexsort((ids, pictures))  # stable: of equals the row read first stays first
-        ids, pictures = ids[order], pictures[order]
+        ids, images = self._columns['question_id'].hashes()[rows], self._images[rows]
+        order = np.lexsort((ids, images))  # stable: of equals the row read first stays first
+        ids, images = ids[order], images[order]
         first = np.ones(len(rows), dtype=bool)
-        first[order[1:]] = (ids[1:] == 0) | (ids[1:] != ids[:-1]) | (pictures[1:] != pictures[:-1])
+        first[order[1:]] = (ids[1:] == 0) | (ids[1:] != ids[:-1]) | (images[1:] != images[:-1])
         return first
 
     def _vocabulary(self, counts: dict[str, int]) -> AnswerVocabulary | None:
@@ -131,8 +131,8 @@ class QuestionDataset(PairDataset):
             del record['answers']
         return record
 
-    def _sample(self, row: int, epoch: int, picture: int, image: dict[str, Any] | None) -> dict[str, Any]:
-        sample = super()._sample(row, epoch, picture, image)
+    def _sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
+        sample = super()._sample(row, epoch, number, image)
         if self.answer_vocabulary is not None:
             stored = self.rows[row]
             if self.target == 'hard' and 'answers' not in self._columns:

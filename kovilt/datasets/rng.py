@@ -8,16 +8,16 @@ import numpy as np
 
 
 def hash63(*parts: str | int) -> int:
-    """A 63-bit number of all parts and their order: a picture's identity, or the seed of a sample's chance.
+    """A 63-bit number of all parts and their order: an image's identity, or the seed of a sample's chance.
 
-    63 bits, so that it fits a signed int64 tensor. That any two of a million pictures share a number has a chance of
+    63 bits, so that it fits a signed int64 tensor. That any two of a million images share a number has a chance of
     one in twenty million.
     """
     digest = hashlib.blake2b('\x1f'.join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'big') >> 1
 
 
-def lots(seed: int, *parts: np.ndarray) -> np.ndarray:
+def sampling_keys(seed: int, *parts: np.ndarray) -> np.ndarray:
     """uint64 (n,): the lot of each of n things, drawn by what it is (its number in each part), not by its place.
 
     Taking the smallest lots draws without replacement, and the same things in whatever order they come. Source: the

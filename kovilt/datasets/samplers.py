@@ -25,19 +25,19 @@ def split_index(index: int) -> tuple[int, int]:
 
 
 @DATA_SAMPLERS.register_module()
-class PictureSampler(Sampler):
-    """All rows of a dataset, those of one picture next to each other so that a batch opens it once.
+class ImageGroupSampler(Sampler):
+    """All rows of a dataset, those of one image next to each other so that a batch opens it once.
 
     The order depends on (seed, epoch) alone: it is that of the whole run, `GlobalBatchSampler` gives each process its
     part. Indices carry the epoch (`split_index`).
 
     Args:
-        dataset: has `row_pictures`, int (rows,).
-        shuffle: draw the order of the pictures, and of the rows of each, anew in every epoch.
+        dataset: has `row_images`, int (rows,).
+        shuffle: draw the order of the images, and of the rows of each, anew in every epoch.
         seed: the same in all processes; None = agreed between them.
-        texts_per_image: at most so many rows of a picture in a run; the rest of its rows form further runs elsewhere.
+        texts_per_image: at most so many rows of an image in a run; the rest of its rows form further runs elsewhere.
             None = all its rows in one run. 1 = rows in entirely random order or, without `shuffle`, the first rows of
-            all pictures, then the second rows, and so on.
+            all images, then the second rows, and so on.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PictureSampler(Sampler):
     ) -> None:
         if texts_per_image is not None and texts_per_image < 1:
             raise ValueError(f'texts_per_image={texts_per_image} is not positive')
-        self.pictures = dataset.row_pictures
+        self.images = dataset.row_images
         self.shuffle, self.texts_per_image = shuffle, texts_per_image
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
@@ -56,12 +56,12 @@ class PictureSampler(Sampler):
 
     def order(self) -> np.ndarray:
         """int64 (rows,): the rows in this epoch's order."""
-        count = len(self.pictures)
+        count = len(self.images)
         chance = np.random.default_rng((self.seed, self.epoch))
         within = chance.random(count) if self.shuffle else np.zeros(count)
-        order = np.lexsort((within, self.pictures))  # stable: pictures together, their rows shuffled or as they were
-        starts = np.flatnonzero(np.diff(self.pictures[order], prepend=-1))  # where each picture begins
-        place = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))  # of each row within its picture
+        order = np.lexsort((within, self.images))  # stable: images together, their rows shuffled or as they were
+        starts = np.flatnonzero(np.diff(self.images[order], prepend=-1))  # where each image begins
+        place = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))  # of each row within its image
         turn, place = np.divmod(place, self.texts_per_image or max(count, 1))
         if not self.shuffle:
             return order[np.argsort(turn, kind='stable')]
@@ -74,7 +74,7 @@ class PictureSampler(Sampler):
             yield from order[start : start + _GIVEN_AT_ONCE].tolist()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
 @DATA_SAMPLERS.register_module()
@@ -95,7 +95,7 @@ class GlobalBatchSampler(Sampler):
     """
 
     def __init__(
-        self, sampler: PictureSampler, batch_size: int, drop_last: bool = False, round_up: bool | None = None
+        self, sampler: ImageGroupSampler, batch_size: int, drop_last: bool = False, round_up: bool | None = None
     ) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size} is not positive')

@@ -203,8 +203,8 @@ class _Check:
         name, signature = part
         if name == 'PretrainedInit':
             raise KoviltError(
-                f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's towers take "
-                'model.encoder.image_weights and model.encoder.text_tower.pretrained, a whole model load_from'
+                f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's encoders take "
+                'model.encoder.image_encoder_weights and model.encoder.text_encoder.pretrained, a whole model load_from'
             )
         if name == 'EMAHook':  # hands its **kwargs to the average
             average = self.resolve(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)

@@ -34,13 +34,13 @@ from kovilt.formats.checkpoint import (
     check_vocabulary,
     describe,
     latest_checkpoint,
-    load_body,
     load_checkpoint_file,
+    load_encoder,
     load_whole,
     other_encoder,
     write_checkpoint,
 )
-from kovilt.models.sizes import check_sizes, fill_sizes, name_tokens
+from kovilt.models.sizes import check_sizes, fill_sizes, resolve_content_words
 from kovilt.registry import DATASETS, MODEL_WRAPPERS, MODELS, RUNNERS
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class KoviltRunner(Runner):
             if not dataloader.get('num_workers', 0):
                 dataloader.pop('persistent_workers', None)  # torch refuses what only workers can have
                 dataloader.pop('prefetch_factor', None)
-        with blaming('data'):
+        with config_errors('data'):
             return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -143,8 +143,8 @@ class KoviltRunner(Runner):
         self.data_sizes, self.dataset_meta = self._read_data()
         model = fill_sizes(copy.deepcopy(model), self.data_sizes)
         check_sizes(model, self.data_sizes)
-        name_tokens(model, getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None))
-        with blaming('model'):
+        resolve_content_words(model, getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None))
+        with config_errors('model'):
             built = MODELS.build(model)
         if 'answers' in self.dataset_meta:
             built.answers = list(self.dataset_meta['answers'])
@@ -280,7 +280,7 @@ class KoviltRunner(Runner):
             self.logger.warning(f'{filename}: {other}: what it has learned is a start, no more')
         same = checkpoint['meta'].get('model_type') == type(model).__name__
         if training and (not same or self.cfg.get('load_encoder_only', False)):
-            loaded, total = load_body(model, checkpoint, filename)
+            loaded, total = load_encoder(model, checkpoint, filename)
             left = sorted({name.split('.')[0] for name in checkpoint['state_dict'] if not name.startswith('encoder.')})
             fresh = sorted({name.split('.')[0] for name in model.state_dict() if not name.startswith('encoder.')})
             self.logger.info(
@@ -364,7 +364,7 @@ class KoviltRunner(Runner):
 
 
 @contextmanager
-def blaming(part: str) -> Iterator[None]:
+def config_errors(part: str) -> Iterator[None]:
     """What a constructor says against its arguments is said to the author of the config."""
     try:
         yield

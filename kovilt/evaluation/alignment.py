@@ -2,7 +2,7 @@
 
 For each object word of a text, the patch that receives most of its transported mass should lie in an object of that
 name. Two figures stand beside that share: chance, what a patch drawn blindly would reach on the same words, and the
-swapped score, what the patches of the picture's other object words reach. Even an untrained model sends mass to patches
+swapped score, what the patches of the image's other object words reach. Even an untrained model sends mass to patches
 that stand out, which are objects, and so beats chance; only a model that tells words apart beats the swapped score.
 """
 
@@ -51,7 +51,7 @@ def object_words(text: str, names: Collection[str]) -> list[tuple[int, str]]:
 def patches_inside(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
     """bool (P,): patches, row by row, whose centre lies in one of the boxes.
 
-    `boxes` (K, 4) are x0, y0, x1, y1 in shares of the sides. The patches tile the resized picture, so shares of its
+    `boxes` (K, 4) are x0, y0, x1, y1 in shares of the sides. The patches tile the resized image, so shares of its
     sides need no knowledge of either size.
     """
     rows, columns = grid
@@ -61,7 +61,7 @@ def patches_inside(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
     return ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=1)
 
 
-class Look(NamedTuple):
+class WordAlignment(NamedTuple):
     """Where an object word looks: its name, its patch, and bool (P,), which patches lie in an object of that name."""
 
     name: str
@@ -69,20 +69,20 @@ class Look(NamedTuple):
     inside: np.ndarray
 
 
-def looks(
+def align_words(
     plan: np.ndarray,
     word_ids: np.ndarray,
     grid: tuple[int, int],
     text: str,
     boxes: Mapping[str, np.ndarray],
     names: Collection[str],
-) -> list[Look]:
-    """Where each word of `text` looks that names an object of the picture.
+) -> list[WordAlignment]:
+    """Where each word of `text` looks that names an object of the image.
 
     Args:
         plan: transported mass, float (L, P), of L tokens and P = rows * columns patches in row-major order.
         word_ids: int (L,), the number of each token's eojeol, -1 on tokens that belong to none.
-        boxes: by name, the boxes (K, 4) of the picture's objects in shares of its sides.
+        boxes: by name, the boxes (K, 4) of the image's objects in shares of its sides.
         names: every object name of the whole set, so that the longest can win.
     """
     if plan.shape != (len(word_ids), grid[0] * grid[1]):
@@ -91,32 +91,32 @@ def looks(
     for number, name in object_words(text, names):
         pieces = word_ids == number
         if name in boxes and pieces.any():  # a word cut off by the length limit has no pieces
-            found.append(Look(name, int(plan[pieces].sum(axis=0).argmax()), patches_inside(grid, boxes[name])))
+            found.append(WordAlignment(name, int(plan[pieces].sum(axis=0).argmax()), patches_inside(grid, boxes[name])))
     return found
 
 
 def alignment_score(
-    pictures: Sequence[Sequence[Look]], *, resamples: int = 1000, seed: int = 0
+    images: Sequence[Sequence[WordAlignment]], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float | int | list[float] | dict | None]:
-    """Share of object words that look at their object, in percent, over the words of all `pictures`.
+    """Share of object words that look at their object, in percent, over the words of all `images`.
 
-    Returns `alignment_accuracy`, `alignment_chance`, `alignment_swapped` (None when no picture has words of two names),
-    the 95 % `alignment_interval` of the accuracy, the numbers of `words` and `pictures`, and `per_name`, the
-    [accuracy, chance, words] of each name. The interval redraws pictures, as the words of one are not independent.
+    Returns `alignment_accuracy`, `alignment_chance`, `alignment_swapped` (None when no image has words of two names),
+    the 95 % `alignment_interval` of the accuracy, the numbers of `words` and `images`, and `per_name`, the
+    [accuracy, chance, words] of each name. The interval redraws images, as the words of one are not independent.
     """
-    pictures = [words for words in pictures if words]
-    if not pictures:
-        raise KoviltError('no object word to score: no text names an object of its picture; check the boxes file')
-    words = [word for picture in pictures for word in picture]
+    images = [words for words in images if words]
+    if not images:
+        raise KoviltError('no object word to score: no text names an object of its image; check the boxes file')
+    words = [word for image in images for word in image]
     hits = np.array([word.inside[word.patch] for word in words], float)
     chances = np.array([word.inside.mean() for word in words])
     swapped = [
         word.inside[others].mean()
-        for picture in pictures
-        for word in picture
-        if (others := [other.patch for other in picture if other.name != word.name])
+        for image in images
+        for word in image
+        if (others := [other.patch for other in image if other.name != word.name])
     ]
-    owners = np.repeat(np.arange(len(pictures)), [len(picture) for picture in pictures])
+    owners = np.repeat(np.arange(len(images)), [len(image) for image in images])
     interval = bootstrap_interval(100 * hits, owners, resamples=resamples, seed=seed)
     names = np.array([word.name for word in words])
     return {
@@ -125,7 +125,7 @@ def alignment_score(
         'alignment_swapped': float(100 * np.mean(swapped)) if swapped else None,
         'alignment_interval': list(interval),
         'words': len(words),
-        'pictures': len(pictures),
+        'images': len(images),
         'per_name': {
             str(name): [float(100 * hits[own].mean()), float(100 * chances[own].mean()), int(own.sum())]
             for name, own in ((name, names == name) for name in np.unique(names))
@@ -136,29 +136,29 @@ def alignment_score(
 def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[str]]:
     """The objects that Rooms drew, and all their names.
 
-    Each line of the file is a picture: {"file", "coco_file", "width", "height", "objects": [{"name", "box"}]}, a box
-    being [x0, y0, x1, y1] in pixels. Returns, under both file names of the picture (without folders), the boxes (K, 4)
-    of each name in shares of the picture's sides.
+    Each line of the file is an image: {"file", "coco_file", "width", "height", "objects": [{"name", "box"}]}, a box
+    being [x0, y0, x1, y1] in pixels. Returns, under both file names of the image (without folders), the boxes (K, 4)
+    of each name in shares of the image's sides.
     """
     path = Path(path)
     if not path.is_file():
         raise KoviltError(f'{path}: no boxes file; tools/data/make_rooms.py writes one as boxes.jsonl')
-    pictures: dict[str, dict[str, np.ndarray]] = {}
+    images: dict[str, dict[str, np.ndarray]] = {}
     names: set[str] = set()
     with path.open(encoding='utf-8') as lines:
         for number, line in enumerate(lines, 1):
             try:
-                picture = json.loads(line)
-                sides = np.array([picture['width'], picture['height']] * 2, float)
+                image = json.loads(line)
+                sides = np.array([image['width'], image['height']] * 2, float)
                 boxes: dict[str, list] = {}
-                for thing in picture['objects']:
+                for thing in image['objects']:
                     boxes.setdefault(thing['name'], []).append(thing['box'])
                 shares = {name: np.array(found, float).reshape(-1, 4) / sides for name, found in boxes.items()}
-                pictures |= {Path(picture[key]).name: shares for key in ('file', 'coco_file') if key in picture}
+                images |= {Path(image[key]).name: shares for key in ('file', 'coco_file') if key in image}
             except (ValueError, KeyError, TypeError) as error:
-                raise KoviltError(f'{path}, line {number}: not a picture with its boxes ({error!r})') from error
+                raise KoviltError(f'{path}, line {number}: not an image with its boxes ({error!r})') from error
             names |= shares.keys()
-    return pictures, names
+    return images, names
 
 
 def score_alignment(
@@ -171,8 +171,8 @@ def score_alignment(
         batches: a data loader's output for a caption set read with keep_record=True.
         boxes: Rooms' boxes.jsonl.
     """
-    pictures, names = read_boxes(boxes)
-    found: dict[str, list[Look]] = {}
+    images, names = read_boxes(boxes)
+    found: dict[str, list[WordAlignment]] = {}
     was_training = model.training
     model.eval()
     try:
@@ -181,13 +181,13 @@ def score_alignment(
             grids, index, word_ids = (batch[key].numpy() for key in ('grids', 'image_index', 'word_ids'))
             for plan, ids, place, record in zip(plans, word_ids, index, batch['records'], strict=True):
                 rows, columns = map(int, grids[place])
-                if not rows * columns:  # a broken picture has no patches
+                if not rows * columns:  # a broken image has no patches
                     continue
                 file = Path(record['image']).name
-                if file not in pictures:
+                if file not in images:
                     raise KoviltError(f'{boxes}: no boxes for {record["image"]}; is it the boxes file of another set?')
                 found.setdefault(file, []).extend(
-                    looks(plan[:, : rows * columns], ids, (rows, columns), record['text'], pictures[file], names)
+                    align_words(plan[:, : rows * columns], ids, (rows, columns), record['text'], images[file], names)
                 )
     finally:
         model.train(was_training)

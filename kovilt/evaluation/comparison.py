@@ -60,7 +60,7 @@ def _parsed(line: str, place: str) -> dict[str, Any]:
 def pool_predictions(runs: Mapping[Any, Predictions]) -> Predictions:
     """The predictions of several runs of one model (by seed) as those of one, each question once a run.
 
-    Two models pooled over the same seeds are compared as any two: the interval redraws pictures with their questions
+    Two models pooled over the same seeds are compared as any two: the interval redraws images with their questions
     in all runs, so that answering the same questions thrice makes nothing look surer. How much runs differ by their
     seeds is not in it. McNemar's test takes questions for independent, which the same ones are not.
     """
@@ -72,8 +72,8 @@ def compare_predictions(
 ) -> dict[str, Any]:
     """Accuracies of both, in percent, and the difference B - A, as a whole and by answer type.
 
-    Returns `questions`, `pictures`, `accuracy` and `tolerant_accuracy` ([A, B]), `difference`, its 95 %
-    `difference_interval` (paired, pictures redrawn, see `bootstrap_interval`), `only_a` and `only_b` (questions that
+    Returns `questions`, `images`, `accuracy` and `tolerant_accuracy` ([A, B]), `difference`, its 95 %
+    `difference_interval` (paired, images redrawn, see `bootstrap_interval`), `only_a` and `only_b` (questions that
     one answered better than the other), `mcnemar_p` of these, and `types`, which holds `questions`, `accuracy`,
     `difference` and `difference_interval` of each answer type, the most frequent first. Where questions have several
     human answers a score is a share, and McNemar's test becomes the sign test.
@@ -83,7 +83,7 @@ def compare_predictions(
     """
     _check_same_questions(a, b, names)
     score_a, score_b = _column(a.values(), 'correct'), _column((b[name] for name in a), 'correct')
-    pictures = np.array([prediction['image'] or name for name, prediction in a.items()])
+    images = np.array([prediction['image'] or name for name, prediction in a.items()])
     kinds = np.array([prediction['answer_type'] or '' for prediction in a.values()])
 
     def part(own: np.ndarray | slice) -> dict[str, Any]:
@@ -92,14 +92,14 @@ def compare_predictions(
             'questions': len(gain),
             'accuracy': [float(100 * score[own].mean()) for score in (score_a, score_b)],
             'difference': float(gain.mean()),
-            'difference_interval': list(bootstrap_interval(gain, pictures[own], resamples=resamples, seed=seed)),
+            'difference_interval': list(bootstrap_interval(gain, images[own], resamples=resamples, seed=seed)),
         }
 
     only_a, only_b = int((score_a > score_b).sum()), int((score_b > score_a).sum())
     return {
         **part(slice(None)),
         'tolerant_accuracy': [float(100 * _column(side.values(), 'tolerant_correct').mean()) for side in (a, b)],
-        'pictures': len(np.unique(pictures)),
+        'images': len(np.unique(images)),
         'only_a': only_a,
         'only_b': only_b,
         'mcnemar_p': mcnemar(only_a, only_b),

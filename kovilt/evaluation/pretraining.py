@@ -1,4 +1,4 @@
-"""What is watched of pre-training on pictures it has not seen: losses, accuracies and distances."""
+"""What is watched of pre-training on images it has not seen: losses, accuracies and distances."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.tolerant import tolerant_form
 
 
-def human_answers(record: Mapping[str, Any]) -> list[str]:
+def record_answers(record: Mapping[str, Any]) -> list[str]:
     """The normalised answers that people gave: `answers` where a set has several, else the one `answer`."""
     return [normalize_korean(answer) for answer in record.get('answers') or [record['answer']]]
 
@@ -44,16 +44,16 @@ def largest_first(parts: np.ndarray) -> list[str]:
 
 
 def bootstrap_interval(
-    values: np.ndarray, pictures: Sequence | np.ndarray, *, resamples: int = 1000, seed: int = 0
+    values: np.ndarray, images: Sequence | np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % interval of the mean of `values` (N,), one a question, when other pictures had been drawn.
+    """The 95 % interval of the mean of `values` (N,), one a question, when other images had been drawn.
 
-    Whole pictures are redrawn with replacement, each with all its questions (`pictures` (N,) names them): questions on
-    one picture are not independent, and redrawing them singly would give too narrow an interval. For two models on
+    Whole images are redrawn with replacement, each with all its questions (`images` (N,) names them): questions on
+    one image are not independent, and redrawing them singly would give too narrow an interval. For two models on
     the same questions give the differences of their scores, which makes it a paired interval.
     """
-    _, number = np.unique(pictures, return_inverse=True)
-    totals, counts = np.bincount(number, weights=values), np.bincount(number)  # each (pictures,)
+    _, number = np.unique(images, return_inverse=True)
+    totals, counts = np.bincount(number, weights=values), np.bincount(number)  # each (images,)
     generator = np.random.default_rng(seed)
     draws = (generator.integers(len(counts), size=len(counts)) for _ in range(resamples))
     low, high = np.percentile([totals[draw].sum() / counts[draw].sum() for draw in draws], [2.5, 97.5])

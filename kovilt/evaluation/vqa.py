@@ -15,9 +15,9 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.scoring import (
     answer_score,
     bootstrap_interval,
-    human_answers,
     largest_first,
     most_frequent,
+    record_answers,
     tolerant_score,
 )
 from kovilt.evaluation.table import format_table
@@ -27,11 +27,11 @@ LENGTH_EDGES = (1, 4, 7, 10)  # words of a question
 FREQUENCY_EDGES = (1, 10, 100, 1000)  # how often training saw an answer
 
 
-class Answered(NamedTuple):
+class ScoredQuestion(NamedTuple):
     """A question of the set and what the model made of it; texts are normalised, `words` counts its blanks + 1."""
 
     row: int
-    picture: str
+    image: str
     answer_type: str
     words: int
     truths: list[str]
@@ -45,14 +45,14 @@ class VQAAccuracy(BaseMetric):
 
     A question with one human answer is right when the model gives exactly that after `normalize_korean`; one with
     several (`answers`) is scored by the official VQA rule, see `scoring.answer_score`. Every question of the set counts
-    once, also under several processes; one whose picture is broken, or whose truth is not among the model's answers,
+    once, also under several processes; one whose image is broken, or whose truth is not among the model's answers,
     counts as wrong. Where one answer must stand for several, it is the most frequent.
 
     Reads predictions {'record', 'answer', ...} (record: row, answer or answers, and where known image, question,
-    answer_type, and broken when the picture is) and, from `dataset_meta`, the model's `answers` with how often training
+    answer_type, and broken when the image is) and, from `dataset_meta`, the model's `answers` with how often training
     saw each (`answer_counts`).
 
-    Returns percentages `accuracy`, its 95 % interval `accuracy_low`, `accuracy_high` (pictures redrawn, see
+    Returns percentages `accuracy`, its 95 % interval `accuracy_low`, `accuracy_high` (images redrawn, see
     `scoring.bootstrap_interval`), `tolerant_accuracy` (ways of writing Korean forgiven, see docs/evaluation.md), the
     counts `questions` and `broken`, and parts of the set, each as `accuracy.../<part>` with `questions.../<part>`:
 
@@ -63,7 +63,7 @@ class VQAAccuracy(BaseMetric):
     When the model's answers are known:
 
     - `coverage`: questions for which one of the model's answers is worth anything;
-    - `ceiling`: the best accuracy this model could reach, the broken pictures counted as wrong;
+    - `ceiling`: the best accuracy this model could reach, the broken images counted as wrong;
     - `answerable_accuracy`: accuracy over the questions of `coverage` alone;
     - `majority_accuracy`: what always giving training's most frequent answer would reach.
 
@@ -80,16 +80,16 @@ class VQAAccuracy(BaseMetric):
         self.expected = 0
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keeps an `Answered` of each prediction."""
+        """Keeps an `ScoredQuestion` of each prediction."""
         for prediction in data_samples:
             record = prediction['record']
             self.results.append(
-                Answered(
+                ScoredQuestion(
                     row=int(record['row']),
-                    picture=str(record.get('image') or record['row']),
+                    image=str(record.get('image') or record['row']),
                     answer_type=str(record.get('answer_type') or ''),
                     words=len((record.get('question') or '').split()),
-                    truths=human_answers(record),
+                    truths=record_answers(record),
                     answer=normalize_korean(prediction['answer']),
                     broken=bool(record.get('broken', False)),
                 )
@@ -101,7 +101,7 @@ class VQAAccuracy(BaseMetric):
         return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float | int]:
-        answered = (Answered(*result) for result in reversed(results))  # MMEngine hands on plain tuples
+        answered = (ScoredQuestion(*result) for result in reversed(results))  # MMEngine hands on plain tuples
         by_row = {question.row: question for question in answered}
         if not by_row or len(by_row) < self.expected:
             raise ValueError(f'{len(by_row)} of {self.expected} questions were answered; every one must be, once')
@@ -109,7 +109,7 @@ class VQAAccuracy(BaseMetric):
         sound = np.array([not question.broken for question in questions])
         scores = sound * np.array([answer_score(question.answer, question.truths) for question in questions])
         tolerant = sound * np.array([tolerant_score(question.answer, question.truths) for question in questions])
-        low, high = bootstrap_interval(scores, [question.picture for question in questions])
+        low, high = bootstrap_interval(scores, [question.image for question in questions])
         metrics: dict[str, float | int] = {
             'accuracy': _percent(scores),
             'accuracy_low': 100 * low,
@@ -143,7 +143,7 @@ class VQAAccuracy(BaseMetric):
     def _report(
         self,
         metrics: dict[str, float | int],
-        questions: list[Answered],
+        questions: list[ScoredQuestion],
         reachable: np.ndarray | None,
         majority: str | None,
     ) -> None:
@@ -164,7 +164,7 @@ class VQAAccuracy(BaseMetric):
         if majority is not None:
             lines.append(f'always answering {majority!r}: {metrics["majority_accuracy"]:.2f}')
         if metrics['broken']:
-            lines.append(f'{metrics["broken"]:,} questions have a missing or broken picture and count as wrong')
+            lines.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
         MMLogger.get_current_instance().info('\n'.join(lines))
 
     def _training_answers(self) -> dict[str, int]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from kovilt.errors import KoviltError
 
-BODY = 'encoder.'  # what pre-training and fine-tuning share; the heads stand outside it
-MIN_BODY_SHARE = 0.95
+ENCODER_PREFIX = 'encoder.'  # what pre-training and fine-tuning share; the heads stand outside it
+MIN_ENCODER_COVERAGE = 0.95
 
 
 def load_checkpoint_file(
@@ -175,17 +175,17 @@ def load_whole(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike)
     model.load_state_dict(theirs)
 
 
-def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> tuple[int, int]:
+def load_encoder(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) -> tuple[int, int]:
     """Loads `encoder.*` alone, as fine-tuning from pre-training does; heads keep their fresh weights.
 
     Returns how many of the encoder's tensors were loaded and how many exist. Tensors of another size, or fewer than
     95 % of the encoder's tensors, are a KoviltError.
     """
-    ours = {name: value for name, value in model.state_dict().items() if name.startswith(BODY)}
-    theirs = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith(BODY)}
+    ours = {name: value for name, value in model.state_dict().items() if name.startswith(ENCODER_PREFIX)}
+    theirs = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith(ENCODER_PREFIX)}
     resized = getattr(getattr(model, 'encoder', None), 'resized', None)
-    if resized is not None:  # to pictures of another size than the checkpoint's
-        theirs = resized(theirs, BODY)
+    if resized is not None:  # to images of another size than the checkpoint's
+        theirs = resized(theirs, ENCODER_PREFIX)
     shared = ours.keys() & theirs.keys()
     found = differences(
         {name: ours[name] for name in ours if name in shared}, {name: theirs[name] for name in ours if name in shared}
@@ -195,7 +195,7 @@ def load_body(model: nn.Module, checkpoint: Mapping, source: str | os.PathLike) 
             f'{source}: this encoder is of another size; it is {describe(checkpoint)}, and '
             f'{"; ".join(found[:3])}; give encoder the sizes of the checkpoint'
         )
-    if len(shared) < MIN_BODY_SHARE * max(len(ours), 1):
+    if len(shared) < MIN_ENCODER_COVERAGE * max(len(ours), 1):
         raise KoviltError(
             f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; it is {describe(checkpoint)}'
         )

@@ -1,4 +1,4 @@
-"""Public weights for METER's image tower, read without running anything that their file may hold.
+"""Public weights for METER's image encoder, read without running anything that their file may hold.
 
 | layout | known by |
 |---|---|
@@ -99,14 +99,14 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         'ln1': ('norm',),
     },
 }
-# What no image tower has a place for, and why; names as they stand in the file.
+# What no image encoder has a place for, and why; names as they stand in the file.
 _DROPPED = {
     _CLIP: {
-        r'text_model\.|text_projection\.': 'text tower',
+        r'text_model\.|text_projection\.': 'text encoder',
         r'visual_projection\.|logit_scale': 'contrastive head',
         r'(vision_model\.)?embeddings\.position_ids': 'counts positions, no weight',
     },
-    _OPENAI: {r'(?!visual\.)': 'text tower', r'visual\.proj$': 'contrastive head'},
+    _OPENAI: {r'(?!visual\.)': 'text encoder', r'visual\.proj$': 'contrastive head'},
     _VIT: {
         r'classifier\.': 'ImageNet head',
         r'(vit\.)?pooler\.': 'pooler of the image CLS',
@@ -121,44 +121,44 @@ _DROPPED = {
 _ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}  # HuggingFace's word -> a config's
 
 
-def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
+def load_image_encoder(encoder: nn.Module, source: str | Path) -> ImportReport:
     """Fills a backbone of mmpretrain from public weights; returns what became of them.
 
-    Blocks of the source beyond those of the tower are left out, as METER leaves out CLIP's last; position tables are
-    resized to the tower's pictures.
+    Blocks of the source beyond those of the encoder are left out, as METER leaves out CLIP's last; position tables are
+    resized to the image encoder's images.
 
     Args:
-        tower: a VisionTransformer, or, from a file in mmpretrain's own layout, any backbone.
+        encoder: a VisionTransformer, or, from a file in mmpretrain's own layout, any backbone.
         source: file of weights (safetensors, or a pickle of tensors and plain values), folder of HuggingFace with one,
             or the name of such a model on the hub.
 
     Raises:
-        KoviltError: not readable, not one of the layouts, or of another architecture than the tower; gives less than
-            95 % of the tower's numbers.
+        KoviltError: not readable, not one of the layouts, or of another architecture than the encoder; gives less than
+            95 % of the image encoder's numbers.
     """
-    from kovilt.formats.checkpoint import MIN_BODY_SHARE
+    from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE
 
     name = str(source)
     files = read_files(_local(name))
     layout = _layout(files.state, name)
-    expected = dict(tower.named_parameters())
-    if layout != _MMPRETRAIN and not _is_vit(tower):
+    expected = dict(encoder.named_parameters())
+    if layout != _MMPRETRAIN and not _is_vit(encoder):
         raise KoviltError(
-            f'image tower {name}: a {layout}, but model.encoder.image_tower is a {type(tower).__name__}; take a '
+            f'image encoder {name}: a {layout}, but model.encoder.image_encoder is a {type(encoder).__name__}; take a '
             "VisionTransformer, or a file of that backbone in mmpretrain's layout"
         )
-    state, dropped = _convert(files.state, layout, len(getattr(tower, 'layers', ())), name)
-    _check_architecture(tower, state, files, name)
+    state, dropped = _convert(files.state, layout, len(getattr(encoder, 'layers', ())), name)
+    _check_architecture(encoder, state, files, name)
     resized, loaded = [], {}
     for key, tensor in state.items():
         if key not in expected:
             continue
         if tensor.shape != expected[key].shape:
             fitted = resize_positions(tensor, expected[key]) if key == 'pos_embed' else tensor
-            if fitted.shape != expected[key].shape:  # Swin's tables go by window_size, not by the picture's
+            if fitted.shape != expected[key].shape:  # Swin's tables go by window_size, not by the image's
                 raise KoviltError(
-                    f'image tower {name}: {key} is {tuple(tensor.shape)} there and {tuple(expected[key].shape)} here; '
-                    'give model.encoder.image_tower the sizes of the file'
+                    f'image encoder {name}: {key} is {tuple(tensor.shape)} there, {tuple(expected[key].shape)} here; '
+                    'give model.encoder.image_encoder the sizes of the file'
                 )
             resized.append(f'{key} {tuple(tensor.shape)} to {tuple(expected[key].shape)}')
             tensor = fitted
@@ -166,14 +166,14 @@ def load_image_tower(tower: nn.Module, source: str | Path) -> ImportReport:
     missing = [key for key in expected if key not in loaded]
     whole = sum(parameter.numel() for parameter in expected.values())
     share = 1 - sum(expected[key].numel() for key in missing) / whole
-    if share < MIN_BODY_SHARE:
+    if share < MIN_ENCODER_COVERAGE:
         raise KoviltError(
-            f'image tower {name}: gives {share:.1%} of the tower, less than {MIN_BODY_SHARE:.0%}; missing: '
+            f'image encoder {name}: gives {share:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; missing: '
             f'{", ".join(missing[:3])}{f" and {len(missing) - 3} more" if len(missing) > 3 else ""}'
         )
-    tower.load_state_dict(loaded, strict=False)
+    encoder.load_state_dict(loaded, strict=False)
     rows = {
-        'image tower': f'{files.path.name} ({layout}, sha256 {files.sha256})',
+        'image encoder': f'{files.path.name} ({layout}, sha256 {files.sha256})',
         'kept': f'{len(loaded) - len(resized)} tensors',
         'resized': '; '.join(resized),
         'new': ', '.join(missing),
@@ -194,9 +194,9 @@ def resize_positions(table: Tensor, like: Tensor) -> Tensor:
     grids = [math.isqrt(rows.shape[1] - 1) for rows in (table, like)]
     if any(grid**2 + 1 != rows.shape[1] for grid, rows in zip(grids, (table, like), strict=True)):
         return table
-    picture = table[:, 1:].unflatten(1, (grids[0], grids[0])).permute(0, 3, 1, 2).float()  # (1, D, g, g)
-    picture = F.interpolate(picture, size=(grids[1], grids[1]), mode='bicubic', align_corners=False)
-    return torch.cat([table[:, :1], picture.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
+    image = table[:, 1:].unflatten(1, (grids[0], grids[0])).permute(0, 3, 1, 2).float()  # (1, D, g, g)
+    image = F.interpolate(image, size=(grids[1], grids[1]), mode='bicubic', align_corners=False)
+    return torch.cat([table[:, :1], image.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
 
 def _local(name: str) -> Path:
@@ -214,8 +214,8 @@ def _local(name: str) -> Path:
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KoviltError(
-            f'image tower {name}: neither a file or folder nor to be had from the hub ({reason}); give '
-            'model.encoder.image_weights the folder of a CLIP ViT, or None for random weights'
+            f'image encoder {name}: neither a file or folder nor to be had from the hub ({reason}); give '
+            'model.encoder.image_encoder_weights the folder of a CLIP ViT, or None for random weights'
         ) from error
     return folder
 
@@ -225,21 +225,21 @@ def _layout(state: Mapping[str, Tensor], name: str) -> str:
         if any(re.match(pattern, key) for key in state):
             return layout
     raise KoviltError(
-        f'image tower {name}: neither a CLIP, a ViT nor a backbone of mmpretrain; it holds '
+        f'image encoder {name}: neither a CLIP, a ViT nor a backbone of mmpretrain; it holds '
         f'{", ".join(list(state)[:3]) or "nothing"}'
     )
 
 
-def _is_vit(tower: nn.Module) -> bool:
+def _is_vit(encoder: nn.Module) -> bool:
     from mmpretrain.models import VisionTransformer
 
-    return isinstance(tower, VisionTransformer)
+    return isinstance(encoder, VisionTransformer)
 
 
 def _convert(
     state: Mapping[str, Tensor], layout: str, blocks: int, name: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """The tensors by mmpretrain's names, and how many were dropped for which reason. `blocks`: those of the tower."""
+    """The tensors by mmpretrain's names, and how many were dropped for which reason. `blocks`: those of the encoder."""
     theirs = {their: (our, i) for our, names in _NAMES.get(layout, {}).items() for i, their in enumerate(names)}
     parts: dict[str, dict[int, Tensor]] = {}
     dropped: dict[str, int] = {}
@@ -247,7 +247,7 @@ def _convert(
         reason = next((reason for pattern, reason in _DROPPED[layout].items() if re.match(pattern, key)), None)
         our, part = key.removeprefix(_PREFIXES[layout]), 0
         if reason is None and layout != _MMPRETRAIN:
-            our, part = _our_name(our, theirs, f'image tower {name}: {key}')
+            our, part = _our_name(our, theirs, f'image encoder {name}: {key}')
         block = re.match(r'layers\.(\d+)\.', our)
         if reason is None and block and int(block[1]) >= blocks:
             reason = f'blocks from number {blocks + 1} on'
@@ -275,44 +275,44 @@ def _our_name(key: str, theirs: Mapping[str, tuple[str, int]], where: str) -> tu
     return f'{our.format(number[1]) if number else our}.{suffix}', part
 
 
-def _check_architecture(tower: nn.Module, state: Mapping[str, Tensor], files: Files, name: str) -> None:
-    """KoviltError where the tower computes something else than the source did, though most tensors would fit."""
-    expected = tower.state_dict()
+def _check_architecture(encoder: nn.Module, state: Mapping[str, Tensor], files: Files, name: str) -> None:
+    """KoviltError where the encoder computes something else than the source did, though most tensors would fit."""
+    expected = encoder.state_dict()
     here, there = 'pre_norm.weight' in expected, 'pre_norm.weight' in state
-    if _is_vit(tower) and here != there:
+    if _is_vit(encoder) and here != there:
         more = '' if there else ", norm_cfg=dict(type='LN', eps=1e-6) and layer_cfgs=dict(act_cfg=dict(type='GELU'))"
         raise KoviltError(
-            f'image tower {name}: it has {"a" if there else "no"} norm before its blocks, as CLIP has; set '
-            f'model.encoder.image_tower.pre_norm={there}{more}'
+            f'image encoder {name}: it has {"a" if there else "no"} norm before its blocks, as CLIP has; set '
+            f'model.encoder.image_encoder.pre_norm={there}{more}'
         )
     extra = [key for key in state if key not in expected and not key.startswith('ln1.')]
     if extra:
         raise KoviltError(
-            f'image tower {name}: {", ".join(extra[:3])} {"has" if len(extra) == 1 else "have"} no place in this '
-            f'{type(tower).__name__}; is it of another architecture?'
+            f'image encoder {name}: {", ".join(extra[:3])} {"has" if len(extra) == 1 else "have"} no place in this '
+            f'{type(encoder).__name__}; is it of another architecture?'
         )
-    if not _is_vit(tower):
+    if not _is_vit(encoder):
         return
     said = files.config.get('vision_config', files.config)
     activation = _ACTIVATIONS.get(said.get('hidden_act'))
-    ours = type(tower.layers[0].ffn.layers[0][1]).__name__
+    ours = type(encoder.layers[0].ffn.layers[0][1]).__name__
     if activation and activation.split('.')[-1] != ours:
         raise KoviltError(
-            f'image tower {name}: its activation is {said["hidden_act"]}, but here {ours}; set '
-            f"model.encoder.image_tower.layer_cfgs=dict(act_cfg=dict(type='{activation}'))"
+            f'image encoder {name}: its activation is {said["hidden_act"]}, but here {ours}; set '
+            f"model.encoder.image_encoder.layer_cfgs=dict(act_cfg=dict(type='{activation}'))"
         )
     heads = said.get('num_attention_heads')
-    if heads and heads != tower.arch_settings['num_heads']:
+    if heads and heads != encoder.arch_settings['num_heads']:
         raise KoviltError(
-            f'image tower {name}: {heads} attention heads there and {tower.arch_settings["num_heads"]} here; set '
-            f'model.encoder.image_tower.arch.num_heads={heads}'
+            f'image encoder {name}: {heads} attention heads there and {encoder.arch_settings["num_heads"]} here; set '
+            f'model.encoder.image_encoder.arch.num_heads={heads}'
         )
 
 
 def _unsaid(files: Files, layout: str) -> list[str]:
     if layout == _MMPRETRAIN or files.config:
         return []
-    return ['no config.json says its activation and heads: compare them with model.encoder.image_tower']
+    return ['no config.json says its activation and heads: compare them with model.encoder.image_encoder']
 
 
 def log_report(report: ImportReport) -> None:

@@ -27,7 +27,7 @@ from kovilt.weights.folder import digest, read_json
 
 WORDS = 'encoder.text.word_embed.weight'
 WORD_TABLES = (WORDS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')  # one row a token
-PICTURE_POSITIONS, TEXT_POSITIONS = 'encoder.image.pos_embed', 'encoder.text.pos_embed.weight'
+IMAGE_POSITIONS, TEXT_POSITIONS = 'encoder.image.pos_embed', 'encoder.text.pos_embed.weight'
 _WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 _TRAINERS = ('pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'sacred.', 'argparse.')
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # of DistributedDataParallel, torch.compile
@@ -61,7 +61,7 @@ _DROPPED = {
     _ORIGINAL: {
         r'text_embeddings\.position_ids': 'counts positions, no weight',
         r'rank_output\.': 'retrieval head',
-        r'nlvr2_classifier\.': 'head for two pictures (NLVR2)',
+        r'nlvr2_classifier\.': 'head for two images (NLVR2)',
         r'mp(p|pd|fr)_score\.': 'masked-patch head',
     },
     _VIT: {
@@ -114,7 +114,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Source:
+class PublicWeights:
     """Foreign weights, float32, under kovilt's names, and what is known of them."""
 
     name: str
@@ -122,7 +122,7 @@ class Source:
     state: dict[str, Tensor]
     encoder: dict[str, Any]  # arguments of `ViLT`; those of words only where there are words
     pieces: dict[str, int]  # of its own tokenizer; empty where there is none
-    short: int | None  # pixels of the shorter side of its pictures, where its files say so
+    short: int | None  # pixels of the shorter side of its images, where its files say so
     labels: dict[str, str] | None  # answers by class, where its files say them
     sha256: str
     dropped: dict[str, str] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class Files:
     notes: tuple[str, ...]
 
 
-def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: int | None = None) -> Source:
+def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: int | None = None) -> PublicWeights:
     """Reads a ViLT or a ViT in one of the layouts above.
 
     Args:
@@ -163,7 +163,7 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
     name = str(path)
     layout = _layout(files.state, name)
     if layout == _BERT:
-        raise KoviltError(f'{name}: a BERT has no part for pictures; give it by --bert, beside a ViLT or ViT')
+        raise KoviltError(f'{name}: a BERT has no part for images; give it by --bert, beside a ViLT or ViT')
     if layout == _KOVILT:
         raise KoviltError(f'{name}: weights of kovilt; tools/weights/export.py makes a model folder of a checkpoint')
     state, dropped = _split_off(files.state, layout)
@@ -171,19 +171,19 @@ def read_source(path: str | Path, *, tokenizer: str | None = None, num_heads: in
     modality = state.get('encoder.modality_embed.weight')
     if modality is not None and modality.ndim == 2 and len(modality) > 2:
         state['encoder.modality_embed.weight'] = modality[:2]
-        dropped['modality rows from 2 on'] = 'further pictures'
+        dropped['modality rows from 2 on'] = 'further images'
     if 'mlm_head.fc.weight' in state and 'mlm_head.decoder.weight' not in state and WORDS in state:
         state['mlm_head.decoder.weight'] = state[WORDS]  # HuggingFace ties them and saves one
     encoder = _encoder(state, files.sizes, num_heads, name)
     for key in ('image_mean', 'image_std'):
         if any(value != 0.5 for value in files.processor.get(key) or ()):
             raise KoviltError(
-                f'{name}: its {key} is {files.processor[key]}, but kovilt scales pictures to -1..1 (0.5); take another'
+                f'{name}: its {key} is {files.processor[key]}, but kovilt scales images to -1..1 (0.5); take another'
             )
     own, notes, size = tokenizer or files.tokenizer, files.notes, files.processor.get('size')
     if WORDS in state and own is None:
         notes += ('its tokenizer is not known, so no word is kept; --source-tokenizer names it',)
-    return Source(
+    return PublicWeights(
         name=files.path.name,
         layout=layout,
         state=state,
@@ -307,7 +307,7 @@ def _split_off(state: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tens
     patterns = dict(_DROPPED[layout])
     first = state.get('classifier.0.weight')
     if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:  # an answer head is 2D x D
-        patterns[r'classifier\.'] = 'head for several pictures (NLVR2)'
+        patterns[r'classifier\.'] = 'head for several images (NLVR2)'
     dropped = {}
     for key in state:
         reason = next((reason for pattern, reason in patterns.items() if re.match(pattern, key)), None)
@@ -344,7 +344,7 @@ def _encoder(
             raise KoviltError(f'{source}: {key} is {found}, so the size of the model is unknown; is the file whole?')
         return tuple(state[key].shape)
 
-    (hidden_size, numbers), (positions, _) = shape('encoder.image.proj.weight'), shape(PICTURE_POSITIONS)
+    (hidden_size, numbers), (positions, _) = shape('encoder.image.proj.weight'), shape(IMAGE_POSITIONS)
     patch_size, grid = math.isqrt(numbers // 3), math.isqrt(positions - 1)
     if 3 * patch_size**2 != numbers or grid**2 != positions - 1:
         raise KoviltError(

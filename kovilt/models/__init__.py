@@ -1,7 +1,7 @@
 """Models that MMEngine's Runner trains, and the parts they are composed of, under the scope `kovilt`."""
 
 from kovilt import modules
-from kovilt.models.meter import METER, METERForPreTraining, METERForVQA, TextTower
+from kovilt.models.meter import METER, METERForPreTraining, METERForVQA, TextEncoder
 from kovilt.models.preprocessor import METERPreprocessor, ViLTPreprocessor
 from kovilt.models.pretraining import ViLTForPreTraining
 from kovilt.models.vqa import ViLTForVQA
@@ -15,7 +15,7 @@ __all__ = [
     'METERForPreTraining',
     'METERForVQA',
     'METERPreprocessor',
-    'TextTower',
+    'TextEncoder',
     'ViLTForPreTraining',
     'ViLTForVQA',
     'ViLTPreprocessor',

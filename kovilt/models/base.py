@@ -62,7 +62,7 @@ class KoviltModel(BaseModel):
             return self.predict(batch)
         if len(batch['input_ids']):
             return self.losses(batch)
-        zero = sum(parameter.sum() for parameter in self.parameters()) * 0  # every picture was broken: this rank still
+        zero = sum(parameter.sum() for parameter in self.parameters()) * 0  # every image was broken: this rank still
         return {name: zero if 'loss' in name else zero.detach() for name in self.loss_names}  # takes part in the step
 
     def train_step(self, data: list[Batch], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:

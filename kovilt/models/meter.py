@@ -1,4 +1,4 @@
-"""METER, the two-tower baseline, for pre-training and for answering (Dou et al., CVPR 2022, arXiv 2111.02387)."""
+"""METER, the two-stream baseline, for pre-training and for answering (Dou et al., CVPR 2022, arXiv 2111.02387)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
 from kovilt.modules.attention import fast_attention
 from kovilt.modules.meter import CrossModal
-from kovilt.modules.packing import Read, to_device
+from kovilt.modules.packing import Output, to_device
 from kovilt.registry import MODELS
 
 _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}  # RoBERTa counts positions from its padding id 1 on
 
 
 @MODELS.register_module()
-class TextTower(BaseModule):
+class TextEncoder(BaseModule):
     """A BERT or RoBERTa of transformers, without its pooler.
 
     Args:
@@ -83,14 +83,14 @@ class TextTower(BaseModule):
         ours, kind = self.body.state_dict(), self.body.config.model_type
         if theirs.config.model_type != kind:
             raise KoviltError(
-                f'text tower {self.pretrained}: a {theirs.config.model_type}, but text_tower.model_type is {kind}'
+                f'text encoder {self.pretrained}: a {theirs.config.model_type}, but text_encoder.model_type is {kind}'
             )
         for name, value in theirs.state_dict().items():
             if name not in ours or ours[name].shape != value.shape:
                 here = tuple(ours[name].shape) if name in ours else 'nowhere'
                 raise KoviltError(
-                    f'text tower {self.pretrained}: {name} is {tuple(value.shape)} there and {here} here; give '
-                    'text_tower its sizes, max_text_len its positions and TokenizeKorean its tokenizer'
+                    f'text encoder {self.pretrained}: {name} is {tuple(value.shape)} there and {here} here; give '
+                    'text_encoder its sizes, max_text_len its positions and TokenizeKorean its tokenizer'
                 )
         self.body.load_state_dict(theirs.state_dict())
 
@@ -115,37 +115,37 @@ def _read_text_model(name: str) -> nn.Module:
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KoviltError(
-            f'text tower {name}: neither a folder of transformers nor to be had from the hub ({reason}); give the '
+            f'text encoder {name}: neither a folder of transformers nor to be had from the hub ({reason}); give the '
             'folder of a BERT or RoBERTa, or pretrained=None for random weights'
         ) from error
 
 
 @MODELS.register_module()
 class METER(BaseModule):
-    """A picture tower, a text tower, and co-attention between them.
+    """An image encoder, a text encoder, and co-attention between them.
 
     As published: CLIP's ViT-B/16 without its last block, RoBERTa, 6 layers of co-attention a side; 327 M parameters
-    with VQAv2's answers. At 576 pixels a side 57 % of the work is in the picture tower and 41 % in the co-attention.
+    with VQAv2's answers. At 576 pixels a side 57 % of the work is in the image encoder and 41 % in the co-attention.
 
-    Shapes: B pairs, I pictures, S image_size, L text length, N states of a picture, D hidden size.
+    Shapes: B pairs, I images, S image_size, L text length, N states of an image, D hidden size.
 
     Args:
-        image_tower: config of a backbone of mmpretrain, which gets `img_size`; its last output is (I, N, width), as of
+        image_encoder: config of a backbone of mmpretrain, which gets `img_size`; its last output is (I, N, D), as of
             a VisionTransformer with out_type='raw', or a map (I, width, rows, columns), as of a SwinTransformer.
-        text_tower: config of `TextTower`, which gets `vocab_size` and `max_text_len`.
-        image_size: side of the square pictures, in pixels.
+        text_encoder: config of `TextEncoder`, which gets `vocab_size` and `max_text_len`.
+        image_size: side of the square images, in pixels.
         vocab_size: number of tokens.
-        max_text_len: longest text in tokens, as many as the text tower has positions.
-        hidden_size, num_layers, num_heads, mlp_ratio, drop_rate, picture_pool, init_std: of `CrossModal`.
-        image_weights: file, folder or hub name of public weights for the image tower, read when training begins (a
+        max_text_len: longest text in tokens, as many as the text encoder has positions.
+        hidden_size, num_layers, num_heads, mlp_ratio, drop_rate, image_pooling, init_std: of `CrossModal`.
+        image_encoder_weights: file, folder or hub name of public weights, read when training begins (a
             checkpoint has its own); None = random weights. Formats: kovilt/formats/image_encoder.py.
     """
 
     def __init__(
         self,
         *,
-        image_tower: dict[str, Any],
-        text_tower: dict[str, Any],
+        image_encoder: dict[str, Any],
+        text_encoder: dict[str, Any],
         image_size: int,
         vocab_size: int,
         max_text_len: int,
@@ -154,100 +154,100 @@ class METER(BaseModule):
         num_heads: int,
         mlp_ratio: float = 4.0,
         drop_rate: float = 0.1,
-        picture_pool: Literal['first', 'mean'] = 'first',
+        image_pooling: Literal['first', 'mean'] = 'first',
         init_std: float = 0.02,
-        image_weights: str | None = None,
+        image_encoder_weights: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.image_weights = image_weights
+        self.image_encoder_weights = image_encoder_weights
         self.hidden_size, self.pooled_size, self.vocab_size = hidden_size, 2 * hidden_size, vocab_size
         self.image_size, self.max_text_len, self.init_std = image_size, max_text_len, init_std
-        self.image_tower = MODELS.build(dict(image_tower, img_size=image_size))
-        self.text_tower = MODELS.build(dict(text_tower, vocab_size=vocab_size, max_text_len=max_text_len))
+        self.image_encoder = MODELS.build(dict(image_encoder, img_size=image_size))
+        self.text_encoder = MODELS.build(dict(text_encoder, vocab_size=vocab_size, max_text_len=max_text_len))
         self.cross_modal = CrossModal(
-            text_size=self.text_tower.embed_dims,
-            picture_size=_width(self.image_tower),
+            text_dim=self.text_encoder.embed_dims,
+            image_dim=_width(self.image_encoder),
             hidden_size=hidden_size,
             num_layers=num_layers,
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
             drop_rate=drop_rate,
-            picture_pool=picture_pool,
+            image_pooling=image_pooling,
             init_std=init_std,
         )
 
     def init_weights(self) -> None:
-        """Take the towers' public weights; the runner calls this before training, and before a checkpoint is loaded.
+        """Take the encoders' public weights; the runner calls this before training, and before a checkpoint is loaded.
 
         Raises:
             KoviltError: nothing there, another kind of model, other sizes.
         """
         super().init_weights()
-        if self.image_weights is not None:
-            from kovilt.formats.image_encoder import load_image_tower, log_report
+        if self.image_encoder_weights is not None:
+            from kovilt.formats.image_encoder import load_image_encoder, log_report
 
-            log_report(load_image_tower(self.image_tower, self.image_weights))
+            log_report(load_image_encoder(self.image_encoder, self.image_encoder_weights))
 
     def resized(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """A checkpoint's tensors with the image tower's positions resized to this encoder's pictures.
+        """A checkpoint's tensors with the image encoder's positions resized to this encoder's images.
 
         METER pre-trains at 288 pixels and fine-tunes at 576. `prefix` stands before the encoder's names.
         """
         from kovilt.formats.image_encoder import resize_positions
 
-        name, own = f'{prefix}image_tower.pos_embed', getattr(self.image_tower, 'pos_embed', None)
+        name, own = f'{prefix}image_encoder.pos_embed', getattr(self.image_encoder, 'pos_embed', None)
         if own is None or name not in state or state[name].shape == own.shape:
             return state
-        print_log(f'positions of pictures resized, {state[name].shape[1]} to {own.shape[1]}', logger='current')
+        print_log(f'positions of images resized, {state[name].shape[1]} to {own.shape[1]}', logger='current')
         return state | {name: resize_positions(state[name], own)}
 
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """Look at each picture of the batch once, for all texts and passes that speak of it.
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Look at each image of the batch once, for all texts and passes that speak of it.
 
-        pictures (I, 3, S, S), normalised; returns (I, N, D).
+        images (I, 3, S, S), normalised; returns (I, N, D).
 
         Raises:
-            KoviltError: pictures of another size.
+            KoviltError: images of another size.
         """
-        height, width = pictures.shape[2:]
+        height, width = images.shape[2:]
         if (height, width) != (self.image_size, self.image_size):
             raise KoviltError(
-                f'pictures of {width} x {height} pixels, but model.encoder.image_size is {self.image_size}; give '
+                f'images of {width} x {height} pixels, but model.encoder.image_size is {self.image_size}; give '
                 'CropSquare and the encoder the same number'
             )
-        with fast_attention(pictures.device):
-            states = self.image_tower(pictures)[-1]
+        with fast_attention(images.device):
+            states = self.image_encoder(images)[-1]
         if states.ndim == 4:
             states = states.flatten(2).transpose(1, 2)
-        return self.cross_modal.embed_pictures(states)
+        return self.cross_modal.embed_images(states)
 
     def forward(
-        self, *, input_ids: Tensor, text_mask: Tensor, pictures: Tensor, image_index: Tensor, read: Read = 'all'
+        self, *, input_ids: Tensor, text_mask: Tensor, images: Tensor, image_index: Tensor, output: Output = 'all'
     ) -> tuple[Tensor, Tensor | None]:
-        """The states of words (B, L, D) and pictures (B, N, D) of B pairs, or what `read` says of them.
+        """The states of words (B, L, D) and images (B, N, D) of B pairs, or what `output` says of them.
 
-        input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; pictures (I, N, D) from
-        `embed_pictures`, on the device; `read` as in `CrossModal`.
+        input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; images (I, N, D) from
+        `embed_images`, on the device; `output` as in `CrossModal`.
         """
-        input_ids, text_mask, image_index = (to_device(x, pictures.device) for x in (input_ids, text_mask, image_index))
-        with fast_attention(pictures.device):
-            text = self.text_tower(input_ids, text_mask)
-            return self.cross_modal(text, text_mask, pictures.index_select(0, image_index), read=read)
+        input_ids, text_mask, image_index = (to_device(x, images.device) for x in (input_ids, text_mask, image_index))
+        with fast_attention(images.device):
+            text = self.text_encoder(input_ids, text_mask)
+            return self.cross_modal(text, text_mask, images.index_select(0, image_index), output=output)
 
-    def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
+    def pool(self, words: Tensor, images: Tensor) -> Tensor:
         """(B, 2 D); see `CrossModal.pool`."""
-        return self.cross_modal.pool(words, pictures)
+        return self.cross_modal.pool(words, images)
 
 
-def _width(image_tower: nn.Module) -> int:
+def _width(image_encoder: nn.Module) -> int:
     """Of the last output: backbones of several stages list their widths."""
-    return getattr(image_tower, 'num_features', [image_tower.embed_dims])[-1]
+    return getattr(image_encoder, 'num_features', [image_encoder.embed_dims])[-1]
 
 
 @MODELS.register_module()
 class METERForVQA(AnsweringModel):
-    """METER with an answer head on the pooled states of text and picture.
+    """METER with an answer head on the pooled states of text and image.
 
     Args:
         encoder: config of `METER`.
@@ -256,17 +256,19 @@ class METERForVQA(AnsweringModel):
         topk: how many answers a prediction lists, best first.
     """
 
-    preprocessor = 'METERPreprocessor'  # which wants the tower's mean and deviation: without a config it says so
+    preprocessor = (
+        'METERPreprocessor'  # which wants the image encoder's mean and deviation: without a config it says so
+    )
 
     def pooled(self, batch: Batch) -> Tensor:
-        pictures = self.encoder.embed_pictures(batch['pictures'])
+        images = self.encoder.embed_images(batch['images'])
         return self.encoder.pool(
             *self.encoder(
                 input_ids=batch['input_ids'],
                 text_mask=batch['text_mask'],
-                pictures=pictures,
+                images=images,
                 image_index=batch['image_index'],
-                read='pooled',
+                output='cls',
             )
         )
 
@@ -278,7 +280,7 @@ class METERForPreTraining(PreTrainingModel):
     Args:
         encoder: config of `METER`.
         mlm_head: config of `MLMHead`.
-        itm_head: config of `ITMHead`, on the pooled states of text and picture.
+        itm_head: config of `ITMHead`, on the pooled states of text and image.
         data_preprocessor: config of the preprocessor, `METERPreprocessor`.
     """
 
@@ -300,29 +302,29 @@ class METERForPreTraining(PreTrainingModel):
         self.itm_head = MODELS.build(dict(itm_head, **sizes | dict(hidden_size=self.encoder.pooled_size)))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        pictures = self.encoder.embed_pictures(batch['pictures'])
-        return self._masked_words(batch, pictures) | self._matching(batch, pictures)
+        images = self.encoder.embed_images(batch['images'])
+        return self._masked_words(batch, images) | self._matching(batch, images)
 
-    def _masked_words(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
-        damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+    def _masked_words(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+        damaged, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
         words, _ = self.encoder(
             input_ids=damaged,
             text_mask=batch['text_mask'],
-            pictures=pictures,
+            images=images,
             image_index=batch['image_index'],
-            read='words',
+            output='text',
         )
         return self.mlm_head.loss(words.flatten(0, 1), labels.flatten())
 
-    def _matching(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
-        image_index, matched = self.itm_head.draw_partners(
+    def _matching(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+        image_index, matched = self.itm_head.sample_negatives(
             batch['image_index'], batch['image_id'], batch['sample_seed']
         )
         states = self.encoder(
             input_ids=batch['input_ids'],
             text_mask=batch['text_mask'],
-            pictures=pictures,
+            images=images,
             image_index=image_index,
-            read='pooled',
+            output='cls',
         )
-        return self.itm_head.loss(self.encoder.pool(*states), to_device(matched, pictures.device))
+        return self.itm_head.loss(self.encoder.pool(*states), to_device(matched, images.device))

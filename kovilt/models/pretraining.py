@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from kovilt.models.base import Batch, KoviltModel
-from kovilt.modules.packing import Read, to_device
-from kovilt.modules.prefix import EncodedPictures
+from kovilt.modules.packing import Output, to_device
+from kovilt.modules.prefix import EncodedImages
 from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
 
-Pictures = Tensor | EncodedPictures  # what an encoder makes of the pictures of a batch, as it wants them back
+Images = Tensor | EncodedImages  # what an encoder makes of the images of a batch, as it wants them back
 
 
 class PreTrainingModel(KoviltModel):
@@ -31,8 +31,8 @@ class PreTrainingModel(KoviltModel):
 class ViLTForPreTraining(PreTrainingModel):
     """ViLT with the three objectives of section 3, in two passes over each batch.
 
-    (a) damaged captions with their pictures: masked words; (b) whole captions, half of them with another picture:
-    matching and alignment. Pictures are embedded, and by `PrefixViLT` encoded, once for both.
+    (a) damaged captions with their images: masked words; (b) whole captions, half of them with another image:
+    matching and alignment. Images are embedded, and by `PrefixViLT` encoded, once for both.
 
     Args:
         encoder: config of `ViLT` or `PrefixViLT`.
@@ -80,26 +80,26 @@ class ViLTForPreTraining(PreTrainingModel):
         return mlm + itm + wpa
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        images = self.encoder.embed_images(batch['patches'], batch['grids'])
         losses = {}
         if self.mlm_head:
-            losses |= self._masked_words(batch, pictures)
+            losses |= self._masked_words(batch, images)
         if self.itm_head:
-            losses |= self._matching(batch, pictures)
+            losses |= self._matching(batch, images)
         return losses
 
-    def _masked_words(self, batch: Batch, pictures: Pictures) -> dict[str, Tensor]:
-        damaged, labels = self.mlm_head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
-        states = self._encode(batch, pictures, damaged, batch['image_index'], read='words')
-        return self.mlm_head.loss(states.rows, states.packing.take_words(labels))
+    def _masked_words(self, batch: Batch, images: Images) -> dict[str, Tensor]:
+        damaged, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+        states = self._encode(batch, images, damaged, batch['image_index'], output='text')
+        return self.mlm_head.loss(states.rows, states.packing.take_tokens(labels))
 
-    def _matching(self, batch: Batch, pictures: Pictures) -> dict[str, Tensor]:
+    def _matching(self, batch: Batch, images: Images) -> dict[str, Tensor]:
         per_pair = ('input_ids', 'text_mask', 'word_ids', 'image_index', 'sample_seed')
         batch = dict(batch, **{key: batch[key][:: self.matching_every] for key in per_pair})
-        image_index, matched = self.itm_head.draw_partners(
+        image_index, matched = self.itm_head.sample_negatives(
             batch['image_index'], batch['image_id'], batch['sample_seed']
         )
-        states = self._encode(batch, pictures, batch['input_ids'], image_index, read='pooled', align=True)
+        states = self._encode(batch, images, batch['input_ids'], image_index, output='cls', align=True)
         matched = to_device(matched, states.rows.device)
         losses = self.itm_head.loss(self.encoder.pool(states), matched)
         if self.wpa_head:
@@ -116,26 +116,26 @@ class ViLTForPreTraining(PreTrainingModel):
     def _encode(
         self,
         batch: Batch,
-        pictures: Pictures,
+        images: Images,
         input_ids: Tensor,
         image_index: Tensor,
-        read: Read,
+        output: Output,
         align: bool = False,
     ) -> ViLTStates:
-        """The states of a pass: the batch with its own words (B, L) or damaged ones, and true or exchanged pictures.
+        """The states of a pass: the batch with its own words (B, L) or damaged ones, and true or exchanged images.
 
-        `align`: keep, beside those that `read` names, the states that the alignment head asks for.
+        `align`: keep, beside those that `output` names, the states that the alignment head asks for.
         """
         inner_block = self.wpa_head.block if align and self.wpa_head else None
         if align and self.wpa_head and inner_block is None:
-            read = 'all'
+            output = 'all'
         return self.encoder(
             input_ids=input_ids,
             text_mask=batch['text_mask'],
-            pictures=pictures,
+            images=images,
             grids=batch['grids'],
             image_index=image_index,
-            read=read,
+            output=output,
             inner_block=inner_block,
         )
 
@@ -143,8 +143,8 @@ class ViLTForPreTraining(PreTrainingModel):
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Transport plans (B, L, P) of a batch's true pairs, with the word mask (B, L) and the patch mask (B, P)."""
         batch = self.data_preprocessor(batch)
-        pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
-        states = self._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='pooled', align=True)
+        images = self.encoder.embed_images(batch['patches'], batch['grids'])
+        states = self._encode(batch, images, batch['input_ids'], batch['image_index'], output='cls', align=True)
         words, word_mask, patches, patch_mask = self._aligned(batch, states)
         _, plan = self.wpa_head(words, word_mask, patches, patch_mask)
         return plan, word_mask, patch_mask

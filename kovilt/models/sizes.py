@@ -29,14 +29,14 @@ def fill_sizes(model: dict, sizes: Mapping[str, Any], path: str = 'model') -> di
     return model
 
 
-def name_tokens(model: dict, tokenizer: PreTrainedTokenizerBase | None, path: str = 'model') -> None:
+def resolve_content_words(model: dict, tokenizer: PreTrainedTokenizerBase | None, path: str = 'model') -> None:
     """Replaces the words of every `content_words` by the ids of their first pieces; without a tokenizer by none.
 
     Words that the tokenizer does not know are left out, with a warning that names them.
     """
     for key, value in model.items():
         if isinstance(value, dict):
-            name_tokens(value, tokenizer, f'{path}.{key}')
+            resolve_content_words(value, tokenizer, f'{path}.{key}')
         elif key == 'content_words' and any(isinstance(word, str) for word in value):
             pieces = {word: tokenizer.encode(word, add_special_tokens=False)[0] for word in value} if tokenizer else {}
             unknown = [word for word, piece in pieces.items() if piece == tokenizer.unk_token_id]

@@ -72,19 +72,19 @@ class ViLTForVQA(AnsweringModel):
     def pooled(self, batch: Batch) -> Tensor:
         """As in `AnsweringModel`.
 
-        A batch that has `encoded_pictures`, what the encoder's `embed_pictures` once made of them, needs no patches.
+        A batch that has `encoded_images`, what the encoder's `embed_images` once made of them, needs no patches.
         """
-        pictures = batch.get('encoded_pictures')
-        if pictures is None:
-            pictures = self.encoder.embed_pictures(batch['patches'], batch['grids'])
+        images = batch.get('encoded_images')
+        if images is None:
+            images = self.encoder.embed_images(batch['patches'], batch['grids'])
         return self.encoder.pool(
             self.encoder(
                 input_ids=batch['input_ids'],
                 text_mask=batch['text_mask'],
-                pictures=pictures,
+                images=images,
                 grids=batch['grids'],
                 image_index=batch['image_index'],
-                read='pooled',
+                output='cls',
             )
         )
 

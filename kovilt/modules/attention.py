@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kovilt.modules.int8 import part_of_linear
-from kovilt.modules.packing import Packing, Read, rounds_rows
+from kovilt.modules.packing import Output, Packing, needs_shape_buckets
 
 HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None  # older torch: the plain path serves every device
 
@@ -28,7 +28,7 @@ def varlen_attn(*arguments: Any) -> Tensor:
 class SelfAttention(nn.Module):
     """Multi-head self-attention over the words and patches of each pair together (eq. 4), but for its dropout.
 
-    Shapes: T rows of all pairs, R rows that are read, D hidden size, h heads.
+    Shapes: T rows of all pairs, R rows that are output, D hidden size, h heads.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int) -> None:
@@ -59,25 +59,25 @@ class SelfAttention(nn.Module):
         """x (T, D); returns (T, 2, h, D/h)."""
         return part_of_linear(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
 
-    def attend(self, q: Tensor, kv: Tensor, packing: Packing, read: Read) -> Tensor:
-        """What q (R, h, D/h), the rows that `read` keeps, take from kv (T, 2, h, D/h) of their pairs; (R, D)."""
-        return self.proj(attention(q, *kv.unbind(1), packing, read))
+    def attend(self, q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
+        """What q (R, h, D/h), the rows that `output` keeps, take from kv (T, 2, h, D/h) of their pairs; (R, D)."""
+        return self.proj(attention(q, *kv.unbind(1), packing, output))
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
     """What queries (R, h, D/h) take from keys and values (T, h, D/h) of their pairs, the heads side by side: (R, D)."""
-    attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_runs
-    return attend(q, k, v, packing, read).flatten(1)
+    attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_groups
+    return attend(q, k, v, packing, output).flatten(1)
 
 
 @contextmanager
 def fast_attention(device: torch.device) -> Iterator[None]:
-    """For towers that call torch's own attention: by plain matrix products under bfloat16 autocast on a CPU.
+    """For encoders that call torch's own attention: by plain matrix products under bfloat16 autocast on a CPU.
 
     There the backward pass of torch's kernel would take more than half of a small model's step (see
     `_attend_rectangle`). Elsewhere torch chooses.
     """
-    if rounds_rows(device):
+    if needs_shape_buckets(device):
         with sdpa_kernel(SDPBackend.MATH):
             yield
     else:
@@ -92,9 +92,9 @@ def _is_cpu_bfloat16(q: Tensor) -> bool:
     return q.device.type == 'cpu' and q.dtype == torch.bfloat16
 
 
-def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+def _attend_groups(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
     """Attention run by run; a run is a rectangle of equal pairs, so there is neither padding nor mask."""
-    asked = [run.pairs * run.read(read) for run in packing.runs]
+    asked = [run.pairs * run.length_of(output) for run in packing.runs]
     known = [run.pairs * run.length for run in packing.runs]
     out = []
     for run, qs, ks, vs in zip(packing.runs, q.split(asked), k.split(known), v.split(known), strict=True):
@@ -103,13 +103,13 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) 
     return torch.cat(out)
 
 
-def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
     """The same for all pairs at once by plain matrix products; what pads the rectangle has no weight.
 
     For bfloat16 on a CPU, where products of many small runs, or the backward pass of torch's attention kernel, would
     take most of a small model's step.
     """
-    asked, _, back = packing.rectangle(read)
+    asked, _, back = packing.rectangle(output)
     known, there, _ = packing.rectangle('all')
     bias = torch.zeros_like(there, dtype=q.dtype).masked_fill(~there, -torch.inf)[:, None, None]  # (B, 1, 1, N)
 
@@ -122,8 +122,8 @@ def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: R
     return out.transpose(1, 2).flatten(0, 1).index_select(0, back)
 
 
-def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, read: Read) -> Tensor:
+def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
     """The same by one variable-length kernel."""
-    ends_q, longest_q = packing.boundaries(read)
-    ends_k, longest_k = packing.boundaries('all')
+    ends_q, longest_q = packing.cu_seqlens(output)
+    ends_k, longest_k = packing.cu_seqlens('all')
     return varlen_attn(q, k, v, ends_q, ends_k, longest_q, longest_k)

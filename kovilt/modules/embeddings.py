@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.packing import ramp, rounded, rounds_rows, starts_of, to_device
+from kovilt.modules.packing import bucket_size, needs_shape_buckets, segment_ids_and_offsets, segment_starts, to_device
 
 
 class TextEmbedder(nn.Module):
@@ -33,7 +33,7 @@ class TextEmbedder(nn.Module):
 
 
 class PatchEmbedder(nn.Module):
-    """Pictures as states: Emb_img = Linear(patch) + V_pos, with an image CLS before each picture (eq. 1).
+    """Images as states: Emb_img = Linear(patch) + V_pos, with an image CLS before each image (eq. 1).
 
     One linear layer looks at the pixels; there is no convolutional backbone. The position table is made for a square
     grid of `image_size / patch_size` patches a side and is interpolated (bilinear, corners aligned, as ViLT does) once
@@ -54,25 +54,25 @@ class PatchEmbedder(nn.Module):
     def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
         """patches (sum P, 3*p*p) scaled to [-1, 1], grids int64 (I, 2) on the host; returns (sum (1 + P), D).
 
-        Each picture is its CLS, then its patches; one with grid (0, 0) has its CLS alone.
+        Each image is its CLS, then its patches; one with grid (0, 0) has its CLS alone.
         """
-        patches = patches.reshape(-1, self.proj.in_features)  # (0, 0) where nobody has a picture
+        patches = patches.reshape(-1, self.proj.in_features)  # (0, 0) where nobody has an image
         count = len(patches)
-        if rounds_rows(patches.device):
-            patches = F.pad(patches, (0, 0, 0, rounded(count) - count))
+        if needs_shape_buckets(patches.device):
+            patches = F.pad(patches, (0, 0, 0, bucket_size(count) - count))
         x = self.proj(patches)[:count]
         x = x + self._positions_of(grids)
-        picture, place = ramp(grids.prod(dim=1) + 1)
-        source = torch.where(place == 0, 0, torch.arange(len(picture)) - picture)  # row 0 of [cls ; x] is the CLS
+        image, place = segment_ids_and_offsets(grids.prod(dim=1) + 1)
+        source = torch.where(place == 0, 0, torch.arange(len(image)) - image)  # row 0 of [cls ; x] is the CLS
         x = torch.cat([self.cls_token + self.pos_embed[:1], x])
         return self.dropout(x.index_select(0, to_device(source, x.device)))
 
     def _positions_of(self, grids: Tensor) -> Tensor:
         """V_pos of each patch, float32 (sum P, D): tables of the distinct grids in one product, then one look-up."""
-        shapes, of_picture = torch.unique(grids, dim=0, return_inverse=True)
+        shapes, of_image = torch.unique(grids, dim=0, return_inverse=True)
         counts = shapes.prod(dim=1)
-        picture, place = ramp(grids.prod(dim=1))
-        row = starts_of(counts)[of_picture][picture] + place
+        image, place = segment_ids_and_offsets(grids.prod(dim=1))
+        row = segment_starts(counts)[of_image][image] + place
         weights = [self._interpolation(*shape) for shape in shapes.tolist()]
         tables = self._interpolated(torch.cat(weights) if weights else self.pos_embed.new_zeros(0, self.grid_size**2))
         return tables.index_select(0, to_device(row, tables.device))

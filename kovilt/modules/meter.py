@@ -1,4 +1,4 @@
-"""METER's fusion: two towers that look at each other (Dou et al., CVPR 2022, arXiv 2111.02387, "co-attention")."""
+"""METER's fusion: two encoders that look at each other (Dou et al., CVPR 2022, arXiv 2111.02387, "co-attention")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.packing import Read
+from kovilt.modules.packing import Output
 from kovilt.modules.transformer import MLP
 from kovilt.modules.vilt import init_weights
 
@@ -43,7 +43,7 @@ class PostNormAttention(nn.Module):
 
 
 class CoAttentionBlock(nn.Module):
-    """One layer of one tower: self-attention, attention to the other tower, MLP, each with BERT's post-norm.
+    """One layer of one encoder: self-attention, attention to the other encoder, MLP, each with BERT's post-norm.
 
     A departure: the MLP is kovilt's, which in training also drops after its activation.
     """
@@ -59,7 +59,7 @@ class CoAttentionBlock(nn.Module):
     def forward(
         self, x: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, *, first: bool = False
     ) -> Tensor:
-        """x (B, N, D) and the other tower's `other` (B, M, D) with their masks, bool or None; returns (B, N, D).
+        """x (B, N, D) and the other encoder's `other` (B, M, D) with their masks, bool or None; returns (B, N, D).
 
         `first`: the first state of each row alone, (B, 1, D), of the same value.
         """
@@ -69,42 +69,42 @@ class CoAttentionBlock(nn.Module):
 
 
 class CrossModal(nn.Module):
-    """From what the two towers say to one state for each pair: projections, types, co-attention, poolers.
+    """From what the two encoders say to one state for each pair: projections, types, co-attention, poolers.
 
-    In every layer both towers read what the other said in the layer before. METER lets the type embeddings learn at the
-    body's rate; here they are new weights like all others of this part.
+    In every layer each encoder attends to the other's states of the layer before. METER trains type embeddings at the
+    encoder's rate; here they are new weights like all others of this part.
 
-    Shapes: B pairs, I pictures, L text length, N states of a picture, D hidden size.
+    Shapes: B pairs, I images, L text length, N states of an image, D hidden size.
 
     Args:
-        text_size: width of the text tower.
-        picture_size: width of the image tower.
+        text_dim: width of the text encoder.
+        image_dim: width of the image encoder.
         hidden_size: D.
-        num_layers: co-attention layers of each tower.
+        num_layers: co-attention layers of each encoder.
         num_heads: attention heads; divides hidden_size.
         mlp_ratio: width of the MLPs over hidden_size.
         drop_rate: dropout on attention weights, attention output and MLP.
-        picture_pool: what the picture's pooler reads, the 'first' state (a ViT's CLS) or the 'mean' (Swin has no CLS).
+        image_pooling: what the image's pooler reads, the 'first' state (a ViT's CLS) or the 'mean' (Swin has no CLS).
         init_std: standard deviation of the weights' start.
     """
 
     def __init__(
         self,
         *,
-        text_size: int,
-        picture_size: int,
+        text_dim: int,
+        image_dim: int,
         hidden_size: int,
         num_layers: int,
         num_heads: int,
         mlp_ratio: float,
         drop_rate: float,
-        picture_pool: Literal['first', 'mean'],
+        image_pooling: Literal['first', 'mean'],
         init_std: float,
     ) -> None:
         super().__init__()
-        if picture_pool not in ('first', 'mean'):
-            raise ValueError(f"picture_pool {picture_pool!r} is neither 'first' nor 'mean'")
-        self.picture_pool = picture_pool
+        if image_pooling not in ('first', 'mean'):
+            raise ValueError(f"image_pooling {image_pooling!r} is neither 'first' nor 'mean'")
+        self.image_pooling = image_pooling
 
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(
@@ -117,41 +117,41 @@ class CrossModal(nn.Module):
                 for _ in range(num_layers)
             )
 
-        self.text_proj, self.picture_proj = nn.Linear(text_size, hidden_size), nn.Linear(picture_size, hidden_size)
+        self.text_proj, self.image_proj = nn.Linear(text_dim, hidden_size), nn.Linear(image_dim, hidden_size)
         self.modality_embed = nn.Embedding(2, hidden_size)
-        self.text_blocks, self.picture_blocks = blocks(), blocks()
-        self.text_pooler, self.picture_pooler = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.text_blocks, self.image_blocks = blocks(), blocks()
+        self.text_pooler, self.image_pooler = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
         self.apply(lambda module: init_weights(module, init_std))
 
-    def embed_pictures(self, states: Tensor) -> Tensor:
-        """The image tower's states (I, N, picture_size) as they enter the first layer, (I, N, D)."""
-        return self.picture_proj(states) + self.modality_embed.weight[1]
+    def embed_images(self, states: Tensor) -> Tensor:
+        """The image encoder's states (I, N, image_dim) as they enter the first layer, (I, N, D)."""
+        return self.image_proj(states) + self.modality_embed.weight[1]
 
     def forward(
-        self, text: Tensor, text_mask: Tensor, pictures: Tensor, *, read: Read = 'all'
+        self, text: Tensor, text_mask: Tensor, images: Tensor, *, output: Output = 'all'
     ) -> tuple[Tensor, Tensor | None]:
-        """text (B, L, text_size), text_mask bool (B, L), pictures (B, N, D) of `embed_pictures`, one for each text.
+        """text (B, L, text_dim), text_mask bool (B, L), images (B, N, D) of `embed_images`, one for each text.
 
-        Returns the states of the words (B, L, D), of no meaning where the mask is False, and of the pictures (B, N, D).
-        `read` says which the caller wants of the last layer: 'all', the 'words' (the pictures are None then), or what
-        `pool` reads, 'pooled' (the first of each where it reads that). The values are the same; what nobody reads is
+        Returns the states of the words (B, L, D), of no meaning where the mask is False, and of the images (B, N, D).
+        `output` says which the caller wants of the last layer: 'all', the 'text' (the images are None then), or what
+        `pool` reads, 'cls' (the first of each where it reads that). The values are the same; what nobody reads is
         not computed.
         """
         words = self.text_proj(text) + self.modality_embed.weight[0]
-        layers = list(zip(self.text_blocks, self.picture_blocks, strict=True))
-        for text_block, picture_block in layers[:-1]:
-            words, pictures = (
-                text_block(words, pictures, text_mask, None),
-                picture_block(pictures, words, None, text_mask),
+        layers = list(zip(self.text_blocks, self.image_blocks, strict=True))
+        for text_block, image_block in layers[:-1]:
+            words, images = (
+                text_block(words, images, text_mask, None),
+                image_block(images, words, None, text_mask),
             )
-        text_block, picture_block = layers[-1]
-        last_words = text_block(words, pictures, text_mask, None, first=read == 'pooled')
-        if read == 'words':
+        text_block, image_block = layers[-1]
+        last_words = text_block(words, images, text_mask, None, first=output == 'cls')
+        if output == 'text':
             return last_words, None
-        first = read == 'pooled' and self.picture_pool == 'first'
-        return last_words, picture_block(pictures, words, None, text_mask, first=first)
+        first = output == 'cls' and self.image_pooling == 'first'
+        return last_words, image_block(images, words, None, text_mask, first=first)
 
-    def pool(self, words: Tensor, pictures: Tensor) -> Tensor:
-        """tanh(Linear(.)) of the text's [CLS] and of the picture, side by side, (B, 2 D)."""
-        picture = pictures[:, 0] if self.picture_pool == 'first' else pictures.mean(dim=1)
-        return torch.cat([self.text_pooler(words[:, 0]), self.picture_pooler(picture)], dim=1).tanh()
+    def pool(self, words: Tensor, images: Tensor) -> Tensor:
+        """tanh(Linear(.)) of the text's [CLS] and of the image, side by side, (B, 2 D)."""
+        image = images[:, 0] if self.image_pooling == 'first' else images.mean(dim=1)
+        return torch.cat([self.text_pooler(words[:, 0]), self.image_pooler(image)], dim=1).tanh()

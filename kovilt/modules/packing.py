@@ -1,6 +1,6 @@
 """The packed layout: which row of the packed states belongs to which word or patch of which pair.
 
-Shapes: B pairs, I pictures, W words in all, T words and patches of all pairs together.
+Shapes: B pairs, I images, W words in all, T words and patches of all pairs together.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Read = Literal['all', 'words', 'pooled']
+Output = Literal['all', 'text', 'cls']
 
 
-class Run(NamedTuple):
+class ShapeGroup(NamedTuple):
     """Neighbouring pairs of one shape: each has `words` words, then the image CLS and `patches` patches."""
 
     pairs: int
@@ -24,9 +24,9 @@ class Run(NamedTuple):
     def length(self) -> int:
         return self.words + 1 + self.patches
 
-    def read(self, read: Read) -> int:
+    def length_of(self, output: Output) -> int:
         """How many leading rows of each pair are read out of the last block."""
-        return {'all': self.length, 'words': self.words, 'pooled': 1}[read]
+        return {'all': self.length, 'text': self.words, 'cls': 1}[output]
 
 
 class Packing:
@@ -37,11 +37,11 @@ class Packing:
     `text_lengths`, `patch_counts` and `image_index`; nothing here ever waits for an accelerator.
 
     Args:
-        text_lengths: int64 (B,), words of each pair with its [CLS] and [SEP]; 0 of all pairs for pictures alone.
-        patch_counts: int64 (I,), patches of each picture; 0 = no picture was given.
-        image_index: int64 (B,), the picture of each pair.
+        text_lengths: int64 (B,), words of each pair with its [CLS] and [SEP]; 0 of all pairs for images alone.
+        patch_counts: int64 (I,), patches of each image; 0 = no image was given.
+        image_index: int64 (B,), the image of each pair.
         device: where the index tensors are needed.
-        round_rows: add rows of no pair at the end, copies of row 0 that nobody reads, so that few distinct sizes occur
+        bucket_rows: add rows of no pair at the end, copies of row 0 that nobody reads, so that few distinct sizes occur
             (see `rounded`).
     """
 
@@ -52,84 +52,86 @@ class Packing:
         image_index: Tensor,
         device: torch.device,
         *,
-        round_rows: bool = False,
+        bucket_rows: bool = False,
     ) -> None:
-        self.round_rows = round_rows
-        self._rectangles: dict[Read, tuple[Tensor, Tensor, Tensor]] = {}
-        self._boundaries: dict[Read, tuple[Tensor, int]] = {}
+        self.bucket_rows = bucket_rows
+        self._rectangles: dict[Output, tuple[Tensor, Tensor, Tensor]] = {}
+        self._cu_seqlens: dict[Output, tuple[Tensor, int]] = {}
         patches = patch_counts[image_index]  # (B,)
         shape = torch.stack([text_lengths, patches], dim=1)
         order = torch.argsort(text_lengths * (int(patches.max()) + 1) + patches, stable=True)
         shapes, pairs = torch.unique_consecutive(shape[order], dim=0, return_counts=True)
-        self.runs = [Run(n, words, count) for n, (words, count) in zip(pairs.tolist(), shapes.tolist(), strict=True)]
+        self.runs = [
+            ShapeGroup(n, words, count) for n, (words, count) in zip(pairs.tolist(), shapes.tolist(), strict=True)
+        ]
         self.num_pairs = len(text_lengths)
         self.device = device
         self.text_lengths, self.patch_counts = text_lengths, patches
 
         words, lengths = text_lengths[order], text_lengths[order] + 1 + patches[order]  # in packed order
-        self.starts = self._by_pair(order, starts_of(lengths))  # (B,) first row of each pair
-        self.word_starts = self._by_pair(order, starts_of(words))  # (B,) likewise, words only
+        self.starts = self._by_pair(order, segment_starts(lengths))  # (B,) first row of each pair
+        self.word_starts = self._by_pair(order, segment_starts(words))  # (B,) likewise, words only
 
-        pair, position = ramp(lengths)  # both (T,)
-        picture_starts = starts_of(patch_counts + 1)
-        word_row = starts_of(words)[pair] + position
-        picture_row = int(words.sum()) + picture_starts[image_index[order]][pair] + position - words[pair]
-        # (T,) rows of [words ; pictures]
-        self.source = self.move(self._filled(torch.where(position < words[pair], word_row, picture_row)))
+        pair, position = segment_ids_and_offsets(lengths)  # both (T,)
+        image_starts = segment_starts(patch_counts + 1)
+        word_row = segment_starts(words)[pair] + position
+        image_row = int(words.sum()) + image_starts[image_index[order]][pair] + position - words[pair]
+        # (T,) rows of [words ; images]
+        self.source = self.move(self._filled(torch.where(position < words[pair], word_row, image_row)))
 
-        word_pair, word_position = ramp(words)
+        word_pair, word_position = segment_ids_and_offsets(words)
         self.word_pair, self.word_position = order[word_pair], word_position  # (W,) where each packed word is from
 
-    def rows(self, read: Read) -> Tensor:
-        """The packed rows that `read` keeps, in packed order: (T,), (W,) or (B,)."""
-        if read == 'pooled':
+    def rows(self, output: Output) -> Tensor:
+        """The packed rows that `output` keeps, in packed order: (T,), (W,) or (B,)."""
+        if output == 'cls':
             return self.move(self.starts.sort().values)
-        if read == 'words':
+        if output == 'text':
             return self.move(self._filled(self.starts[self.word_pair] + self.word_position))
         return torch.arange(len(self.source), device=self.device)
 
-    def first_rows(self, read: Read) -> Tensor:
-        """Row of each pair's text [CLS] among the rows that `read` kept, by pair: (B,)."""
-        if read == 'pooled':
+    def cls_rows(self, output: Output) -> Tensor:
+        """Row of each pair's text [CLS] among the rows that `output` kept, by pair: (B,)."""
+        if output == 'cls':
             return self.move(self.starts.argsort().argsort())
-        return self.move(self.word_starts if read == 'words' else self.starts)
+        return self.move(self.word_starts if output == 'text' else self.starts)
 
-    def boundaries(self, read: Read) -> tuple[Tensor, int]:
-        """Where each pair's rows end among those that `read` keeps, int32 (B + 1,) on the device, and the longest."""
-        if read not in self._boundaries:
-            counts = [run.read(read) for run in self.runs for _ in range(run.pairs)]
+    def cu_seqlens(self, output: Output) -> tuple[Tensor, int]:
+        """Where each pair's rows end among those that `output` keeps, int32 (B + 1,) on the device, and the longest."""
+        if output not in self._cu_seqlens:
+            counts = [run.length_of(output) for run in self.runs for _ in range(run.pairs)]
             ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
-            self._boundaries[read] = self.move(ends), max(counts)
-        return self._boundaries[read]
+            self._cu_seqlens[output] = self.move(ends), max(counts)
+        return self._cu_seqlens[output]
 
-    def rectangle(self, read: Read) -> tuple[Tensor, Tensor, Tensor]:
+    def rectangle(self, output: Output) -> tuple[Tensor, Tensor, Tensor]:
         """All pairs as one padded rectangle (B, N), N rounded: for devices on which many small runs are slow.
 
-        Returns, in packed order and on the device, the row at each place among those that `read` kept (row 0 where
+        Returns, in packed order and on the device, the row at each place among those that `output` kept (row 0 where
         there is none), flat (B * N,); bool (B, N), whether a row is there; and the way back: for each row that was
         kept, its place in the flat rectangle.
         """
-        if read not in self._rectangles:
-            counts = torch.tensor([run.read(read) for run in self.runs for _ in range(run.pairs)])
+        if output not in self._rectangles:
+            counts = torch.tensor([run.length_of(output) for run in self.runs for _ in range(run.pairs)])
             longest = int(counts.max())
-            place = torch.arange(rounded(longest, 16) if self.round_rows and longest > 1 else longest)
+            place = torch.arange(bucket_size(longest, 16) if self.bucket_rows and longest > 1 else longest)
             inside = place < counts[:, None]
-            index = (starts_of(counts)[:, None] + place).masked_fill(~inside, 0).flatten()
+            index = (segment_starts(counts)[:, None] + place).masked_fill(~inside, 0).flatten()
             back = inside.flatten().nonzero().squeeze(1)
-            back = back if read == 'pooled' else self._filled(back)
-            self._rectangles[read] = self.move(index), self.move(inside), self.move(back)
-        return self._rectangles[read]
+            back = back if output == 'cls' else self._filled(back)
+            self._rectangles[output] = self.move(index), self.move(inside), self.move(back)
+        return self._rectangles[output]
 
-    def picture_rows(self) -> Tensor:
-        """Where pairs of a picture alone, without words, have come to lie: those of picture 0, then of 1, ...; (T,)."""
-        picture, place = ramp(self.patch_counts + 1)
-        return self.move(self.starts[picture] + place)
+    def image_rows(self) -> Tensor:
+        """Where pairs of an image alone, without words, have come to lie: those of image 0, then of 1, ...; (T,)."""
+        image, place = segment_ids_and_offsets(self.patch_counts + 1)
+        return self.move(self.starts[image] + place)
 
-    def take_words(self, per_word: Tensor) -> Tensor:
+    def take_tokens(self, per_word: Tensor) -> Tensor:
         """The real words of a padded host tensor (B, L), in packed order and still on the host, (W,)."""
         return per_word[self.word_pair, self.word_position]
 
-    def word_grid(self, max_words: int) -> Tensor:
+    def token_grid(self, max_words: int) -> Tensor:
         """Rows of the words among all packed rows, (B, max_words); beyond a text's end any rows."""
         return self._grid(self.starts, max_words)
 
@@ -148,7 +150,7 @@ class Packing:
         return to_device(index, self.device)
 
     def _filled(self, rows: Tensor) -> Tensor:
-        more = rounded(len(rows)) - len(rows) if self.round_rows else 0
+        more = bucket_size(len(rows)) - len(rows) if self.bucket_rows else 0
         return torch.cat([rows, rows.new_zeros(more)]) if more else rows
 
     @staticmethod
@@ -163,7 +165,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=True)
 
 
-def rounds_rows(device: torch.device) -> bool:
+def needs_shape_buckets(device: torch.device) -> bool:
     """Whether numbers of rows should be `rounded` here: under bfloat16 autocast on a CPU.
 
     oneDNN, which multiplies bfloat16 there, builds a program for every size that it meets, and each batch has its own
@@ -174,18 +176,18 @@ def rounds_rows(device: torch.device) -> bool:
     )
 
 
-def rounded(rows: int, least: int = 32) -> int:
+def bucket_size(rows: int, least: int = 32) -> int:
     """The next number of which there are few: multiples of `least` or, from 8 of those on, eight sizes an octave."""
     step = max(least, 1 << max(rows.bit_length() - 4, 0))
     return -(-rows // step) * step
 
 
-def starts_of(lengths: Tensor) -> Tensor:
+def segment_starts(lengths: Tensor) -> Tensor:
     """First row of each of the stacked pieces."""
     return lengths.cumsum(0) - lengths
 
 
-def ramp(lengths: Tensor) -> tuple[Tensor, Tensor]:
+def segment_ids_and_offsets(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """For every row of the stacked pieces: which piece it is of, and its place in that piece."""
     piece = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    return piece, torch.arange(len(piece)) - starts_of(lengths)[piece]
+    return piece, torch.arange(len(piece)) - segment_starts(lengths)[piece]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kovilt.modules.attention import SelfAttention, attention
-from kovilt.modules.packing import Packing, Read
+from kovilt.modules.packing import Output, Packing
 
 Activation = Literal['gelu', 'relu']
 
@@ -70,14 +70,14 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.mlp = MLP(hidden_size=hidden_size, mlp_size=mlp_size, drop_rate=drop_rate, activation=activation)
 
-    def forward(self, x: Tensor, packing: Packing, read: Read = 'all') -> Tensor:
-        """x (T, D); returns the rows that `read` keeps, (R, D). The others serve as keys and values only."""
-        if read == 'all':
+    def forward(self, x: Tensor, packing: Packing, output: Output = 'all') -> Tensor:
+        """x (T, D); returns the rows that `output` keeps, (R, D). The others serve as keys and values only."""
+        if output == 'all':
             q, k, v = self._per_row(_ask, x)
-            return self.update(x, self.attn.proj(attention(q, k, v, packing, read)))
-        rows = packing.rows(read)
+            return self.update(x, self.attn.proj(attention(q, k, v, packing, output)))
+        rows = packing.rows(output)
         q, kv = self.attn.project(self.norm1(x), rows)
-        return self.update(x.index_select(0, rows), self.attn.attend(q, kv, packing, read))
+        return self.update(x.index_select(0, rows), self.attn.attend(q, kv, packing, output))
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """x (R, D) with what its attention brought, (R, D), and what the MLP makes of both."""

@@ -12,26 +12,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder, sincos_positions
-from kovilt.modules.packing import Packing, Read, rounds_rows
+from kovilt.modules.packing import Output, Packing, needs_shape_buckets
 from kovilt.modules.transformer import Activation, Block
 
 
 @dataclass(frozen=True)
 class ViLTStates:
-    """What the encoder says of B pairs: the rows that were read, after the final norm, in packed order."""
+    """What the encoder says of B pairs: the rows that were output, after the final norm, in packed order."""
 
     rows: Tensor  # (R, D); where rows are rounded, more, of no meaning, at the end
     packing: Packing
-    read: Read
+    output: Output
     inner: Tensor | None = None  # (T, D), what `inner_block` gave, normalised
 
     def first(self) -> Tensor:
         """The state of each pair's text [CLS], (B, D)."""
-        return self.rows.index_select(0, self.packing.first_rows(self.read))
+        return self.rows.index_select(0, self.packing.cls_rows(self.output))
 
     def words(self, max_words: int) -> Tensor:
         """The states of the words, padded to (B, max_words, D); what lies beyond a text's end means nothing."""
-        return _rows_of(self.rows, self.packing.word_grid(max_words))
+        return _rows_of(self.rows, self.packing.token_grid(max_words))
 
     def patches(self) -> tuple[Tensor, Tensor]:
         """The states of the patches without the image CLS, padded to (B, P, D), and their mask (B, P)."""
@@ -48,9 +48,9 @@ class ViLT(nn.Module):
     """Words and patches through one transformer; the text [CLS] feeds the pooler (section 3, eq. 1-5).
 
     h0 = [text ; image CLS ; patches] of each pair (eq. 3). The base size of the paper is hidden_size 768, 12 layers,
-    12 heads, patch 32, pictures up to 384 x 608: 88,154,112 + 768 x vocab_size parameters.
+    12 heads, patch 32, images up to 384 x 608: 88,154,112 + 768 x vocab_size parameters.
 
-    Shapes: B pairs, I pictures, L text length, P patches of a picture, T rows of all pairs together, D hidden size.
+    Shapes: B pairs, I images, L text length, P patches of an image, T rows of all pairs together, D hidden size.
 
     Args:
         hidden_size: D.
@@ -59,13 +59,13 @@ class ViLT(nn.Module):
         vocab_size: number of WordPiece tokens.
         max_text_len: longest text in tokens, [CLS] and [SEP] included.
         patch_size: side of a patch in pixels.
-        image_size: side in pixels of the square picture whose grid the position table is made for.
+        image_size: side in pixels of the square image whose grid the position table is made for.
         mlp_ratio: width of the MLP over hidden_size.
         drop_rate: dropout on embeddings, attention output and MLP (never on attention weights, as in ViLT).
         norm_eps: epsilon of the blocks' norms and the final norm.
         activation: of the MLPs and the masked-word head, 'gelu' (ViLT) or 'relu'.
         init_std: standard deviation of the weights' normal start; 0.02 suits width 768, narrower models want more.
-        pos_init: start of the picture's position table: 'normal', or 'sincos' for training small models from nothing.
+        pos_init: start of the image's position table: 'normal', or 'sincos' for training small models from nothing.
         with_cp: gradient checkpointing: keep what enters each block alone and compute the rest again in the backward
             pass; the same result in less memory and more time.
     """
@@ -128,8 +128,8 @@ class ViLT(nn.Module):
         for block in self.blocks:
             block.compiling = options
 
-    def embed_pictures(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """Embed each picture of the batch once, for all texts and passes that speak of it.
+    def embed_images(self, patches: Tensor, grids: Tensor) -> Tensor:
+        """Embed each image of the batch once, for all texts and passes that speak of it.
 
         patches (sum P, 3*p*p) in [-1, 1], grids int64 (I, 2) on the host; returns (sum (1 + P), D).
         """
@@ -140,38 +140,38 @@ class ViLT(nn.Module):
         *,
         input_ids: Tensor,
         text_mask: Tensor,
-        pictures: Tensor,
+        images: Tensor,
         grids: Tensor,
         image_index: Tensor,
-        read: Read = 'all',
+        output: Output = 'all',
         inner_block: int | None = None,
     ) -> ViLTStates:
-        """Encode B pairs of a text and a picture.
+        """Encode B pairs of a text and an image.
 
         Args:
             input_ids: int64 (B, L), on the host, padded on the right.
             text_mask: bool (B, L), on the host, True = a token of the text.
-            pictures: (sum (1 + P), D) from `embed_pictures`, on the device.
+            images: (sum (1 + P), D) from `embed_images`, on the device.
             grids: int64 (I, 2), on the host.
             image_index: int64 (B,), on the host.
-            read: which states the caller wants of the last block: 'all', the 'words', or the 'pooled' [CLS] alone. The
+            output: which states the caller wants of the last block: 'all', the 'text', or the 'cls' [CLS] alone. The
                 values are the same; what nobody reads is not computed.
             inner_block: also keep all states after this block, 1 to num_layers - 1, under a layer norm without weights.
 
         Raises:
             ValueError: a text is longer than max_text_len.
         """
-        packing = self.lay_out(text_mask, grids, image_index, pictures.device)
-        words = self.embed_words(input_ids, packing)
-        x = torch.cat([words, pictures.to(words.dtype)]).index_select(0, packing.source)  # (T, D)
+        packing = self.lay_out(text_mask, grids, image_index, images.device)
+        words = self.embed_text(input_ids, packing)
+        x = torch.cat([words, images.to(words.dtype)]).index_select(0, packing.source)  # (T, D)
         inner = None
         for number, block in enumerate(self.blocks[:-1], 1):
-            x = self.recomputed(block, x, packing)
+            x = self.maybe_checkpoint(block, x, packing)
             if number == inner_block:
                 inner = F.layer_norm(x, x.shape[-1:])
-        return ViLTStates(self.norm(self.recomputed(self.blocks[-1], x, packing, read)), packing, read, inner)
+        return ViLTStates(self.norm(self.maybe_checkpoint(self.blocks[-1], x, packing, output)), packing, output, inner)
 
-    def recomputed(self, part: Callable, *inputs: Any) -> Any:
+    def maybe_checkpoint(self, part: Callable, *inputs: Any) -> Any:
         """part(*inputs), of which only the inputs are kept for the backward pass where `with_cp` says so."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(part, *inputs, use_reentrant=False)
@@ -182,11 +182,11 @@ class ViLT(nn.Module):
         text_lengths = text_mask.sum(dim=1)
         if (longest := int(text_lengths.max())) > self.max_text_len:
             raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        return Packing(text_lengths, grids.prod(dim=1), image_index, device, round_rows=rounds_rows(device))
+        return Packing(text_lengths, grids.prod(dim=1), image_index, device, bucket_rows=needs_shape_buckets(device))
 
-    def embed_words(self, input_ids: Tensor, packing: Packing) -> Tensor:
+    def embed_text(self, input_ids: Tensor, packing: Packing) -> Tensor:
         """The embedded words of padded host ids (B, L), in packed order, (W, D)."""
-        words = self.text(packing.move(packing.take_words(input_ids)), packing.move(packing.word_position))
+        words = self.text(packing.move(packing.take_tokens(input_ids)), packing.move(packing.word_position))
         return words + self.modality_embed.weight[0]
 
     def pool(self, states: ViLTStates) -> Tensor:

@@ -5,13 +5,13 @@
     OUT/vqa/{Training,Validation}/images/<subset>/<room>/<32 hex>.jpg     AI-Hub 101, folders
     OUT/vqa/{Training,Validation}/labels/[라벨]<subset>/<subset>.json     {"images": [...], "question": [...]}
     OUT/vqa/{Training,Validation}/{<subset>,[라벨]<subset>}.zip           AI-Hub 101, with --zip instead
-    OUT/captions/MSCOCO_train_val_Korean.json                             AI-Hub 261, five captions a picture
-    OUT/captions/{train,val}2014/COCO_{train,val}2014_<12 digits>.jpg     the same pictures
-    OUT/boxes.jsonl                                                       every picture's objects, their visible boxes
+    OUT/captions/MSCOCO_train_val_Korean.json                             AI-Hub 261, five captions an image
+    OUT/captions/{train,val}2014/COCO_{train,val}2014_<12 digits>.jpg     the same images
+    OUT/boxes.jsonl                                                       every image's objects, their visible boxes
     OUT/rooms.json                                                        parameters, counts
 
 The walk: `scene` samples what stands where, `language` speaks about it, `draw` paints it, `write` lays out the files.
-Picture i of a split depends on (seed, split, i) alone, its bytes also on Pillow's version. Nothing here needs torch.
+Image i of a split depends on (seed, split, i) alone, its bytes also on Pillow's version. Nothing here needs torch.
 """
 
 from kovilt.rooms.scene import COLORS, KINDS, Scene, sample_scene

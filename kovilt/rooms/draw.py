@@ -48,9 +48,9 @@ class Pen:
 
     def __init__(self, width: int, height: int, body: RGB, evening: bool) -> None:
         self.width, self.height = width * SUPERSAMPLE, height * SUPERSAMPLE
-        self.picture = Image.new('RGB', (self.width, self.height), mix(body, (0, 0, 0), 0.5))
+        self.image = Image.new('RGB', (self.width, self.height), mix(body, (0, 0, 0), 0.5))
         self.mask = Image.new('L', (self.width, self.height), 0)
-        self.draw, self.mask_draw = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.mask)
+        self.draw, self.mask_draw = ImageDraw.Draw(self.image), ImageDraw.Draw(self.mask)
         self.evening = evening
         brightness = sum(body) / 3
         self.body = body
@@ -343,29 +343,29 @@ DRAWERS: dict[str, Callable[[Pen], None]] = {
 
 
 def draw_thing(thing: Thing, evening: bool) -> tuple[Image.Image, Image.Image]:
-    """A thing's picture and its mask (L, 0..255), both as large as its box."""
+    """A thing's image and its mask (L, 0..255), both as large as its box."""
     x0, y0, x1, y1 = thing.box
     pen = Pen(x1 - x0, y1 - y0, thing.color.rgb, evening)
     DRAWERS[thing.kind.name](pen)
-    picture, mask = pen.picture.reduce(SUPERSAMPLE), pen.mask.reduce(SUPERSAMPLE)
+    image, mask = pen.image.reduce(SUPERSAMPLE), pen.mask.reduce(SUPERSAMPLE)
     if thing.mirrored and thing.kind.name != '시계':
-        picture, mask = (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in (picture, mask))
-    return picture, mask
+        image, mask = (layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for layer in (image, mask))
+    return image, mask
 
 
 def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.Image, list[Box], list[float]]:
-    """The picture, the box of each thing's visible part, and the share of each silhouette that is visible."""
-    picture = draw_background(scene, seeded('kovilt rooms light', seed, split, index))
+    """The image, the box of each thing's visible part, and the share of each silhouette that is visible."""
+    image = draw_background(scene, seeded('kovilt rooms light', seed, split, index))
     masks: list[Image.Image] = []
     for thing in scene.things:
         sprite, mask = draw_thing(thing, scene.evening)
         if scene.evening:
             sprite = tint(sprite)
         if thing.zone != WALL:
-            draw_shadow(picture, thing)
-        picture.paste(sprite, thing.box[:2], mask)
+            draw_shadow(image, thing)
+        image.paste(sprite, thing.box[:2], mask)
         masks.append(mask)
-    return picture, *visible_parts(scene, masks)
+    return image, *visible_parts(scene, masks)
 
 
 def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[Box], list[float]]:
@@ -383,25 +383,25 @@ def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[Box], li
     return boxes[::-1], shares[::-1]
 
 
-def draw_shadow(picture: Image.Image, thing: Thing) -> None:
+def draw_shadow(image: Image.Image, thing: Thing) -> None:
     """A flat shadow where a thing stands."""
     x0, _, x1, base = thing.box
     reach = max(3, round(0.045 * (x1 - x0)))
     mask = Image.new('L', (x1 - x0 + 2 * reach, 2 * reach), 0)
     ImageDraw.Draw(mask).ellipse((0, 0, mask.width - 1, mask.height - 1), 70)
-    picture.paste((40, 34, 30), (x0 - reach, base - reach), mask)
+    image.paste((40, 34, 30), (x0 - reach, base - reach), mask)
 
 
-def tint(picture: Image.Image) -> Image.Image:
+def tint(image: Image.Image) -> Image.Image:
     """A thing in the evening."""
-    return picture.point([min(255, round(value * share)) for share in EVENING_THINGS for value in range(256)])
+    return image.point([min(255, round(value * share)) for share in EVENING_THINGS for value in range(256)])
 
 
 def draw_background(scene: Scene, rng: random.Random) -> Image.Image:
     """Wall, floor, skirting board, and light that falls off from one side."""
     wall, floor = rng.choice(WALLS), rng.choice(FLOORS)
-    picture = Image.new('RGB', (scene.width, scene.height), wall)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new('RGB', (scene.width, scene.height), wall)
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, scene.horizon, scene.width, scene.height), floor)
     line = mix(floor, (70, 55, 45), 0.16)
     if rng.random() < 0.5:  # boards
@@ -425,7 +425,7 @@ def draw_background(scene: Scene, rng: random.Random) -> Image.Image:
     # Light: brightest at one end, a tenth darker at the other.
     ramp = 1 - rng.uniform(0.04, 0.12) * np.linspace(0, 1, scene.width)
     ramp = ramp[:: rng.choice((1, -1))] * rng.uniform(0.94, 1.0)
-    pixels = np.asarray(picture, np.float32) * ramp[None, :, None].astype(np.float32)
+    pixels = np.asarray(image, np.float32) * ramp[None, :, None].astype(np.float32)
     if scene.evening:
         pixels *= EVENING.astype(np.float32)
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kovilt.rooms.particles import Noun
-from kovilt.rooms.scene import CENTRE, COLORS, KINDS, LEFT, RIGHT, WALL, Kind, Scene, Thing, seeded
+from kovilt.rooms.scene import CENTRE, COLORS, KINDS, LEFT, RIGHT, WALL, ObjectKind, Scene, Thing, seeded
 
 ANSWER_TYPES = ('존재', '색', '개수', '위치', '관계', '비교', '종류')
 CAPTIONS = 5  # a picture
@@ -414,7 +414,7 @@ def join(nouns: list[Noun]) -> Noun:
     return Noun(''.join([*(f'{noun}, ' for noun in before[:-1]), *(f'{noun:과} ' for noun in before[-1:]), last]))
 
 
-def numbered(phrase: str, words: str, kind: Kind, number: int, *, always: bool = False) -> Told:
+def numbered(phrase: str, words: str, kind: ObjectKind, number: int, *, always: bool = False) -> Told:
     """Two red chairs, 빨간 의자 두 개; `always` says one, too."""
     korean = Noun(f'{phrase} {NUMERALS[number]} {kind.counter}' if number > 1 or always else phrase)
     if number > 1:

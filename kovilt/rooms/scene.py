@@ -26,7 +26,7 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last two exclus
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """A kind of thing: Korean and English name, width : height, what counts it, where it may be."""
 
     name: Noun
@@ -42,24 +42,24 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind(Noun('소파'), 'sofa', 1.5),
-        Kind(Noun('의자'), 'chair', 0.68),
-        Kind(Noun('탁자'), 'table', 1.45, support=0.10),
-        Kind(Noun('침대'), 'bed', 1.65, support=0.46),
-        Kind(Noun('램프'), 'lamp', 0.68, portable=True),
-        Kind(Noun('텔레비전'), 'television', 1.15, '대'),
-        Kind(Noun('냉장고'), 'refrigerator', 0.60, '대'),
-        Kind(Noun('화분'), 'potted plant', 0.80, portable=True),
-        Kind(Noun('책'), 'book', 0.84, '권', portable=True),
-        Kind(Noun('시계'), 'clock', 1.0, wall=True),
-        Kind(Noun('창문'), 'window', 1.4, wall=True),
-        Kind(Noun('액자'), 'picture frame', 0.95, wall=True),
-        Kind(Noun('고양이'), 'cat', 0.80, '마리', portable=True, alive=True),
-        Kind(Noun('강아지'), 'dog', 1.25, '마리', alive=True),
-        Kind(Noun('컵'), 'cup', 1.15, portable=True),
-        Kind(Noun('공'), 'ball', 1.0, portable=True),
-        Kind(Noun('우산'), 'umbrella', 1.05),
-        Kind(Noun('가방'), 'bag', 0.95, portable=True),
+        ObjectKind(Noun('소파'), 'sofa', 1.5),
+        ObjectKind(Noun('의자'), 'chair', 0.68),
+        ObjectKind(Noun('탁자'), 'table', 1.45, support=0.10),
+        ObjectKind(Noun('침대'), 'bed', 1.65, support=0.46),
+        ObjectKind(Noun('램프'), 'lamp', 0.68, portable=True),
+        ObjectKind(Noun('텔레비전'), 'television', 1.15, '대'),
+        ObjectKind(Noun('냉장고'), 'refrigerator', 0.60, '대'),
+        ObjectKind(Noun('화분'), 'potted plant', 0.80, portable=True),
+        ObjectKind(Noun('책'), 'book', 0.84, '권', portable=True),
+        ObjectKind(Noun('시계'), 'clock', 1.0, wall=True),
+        ObjectKind(Noun('창문'), 'window', 1.4, wall=True),
+        ObjectKind(Noun('액자'), 'picture frame', 0.95, wall=True),
+        ObjectKind(Noun('고양이'), 'cat', 0.80, '마리', portable=True, alive=True),
+        ObjectKind(Noun('강아지'), 'dog', 1.25, '마리', alive=True),
+        ObjectKind(Noun('컵'), 'cup', 1.15, portable=True),
+        ObjectKind(Noun('공'), 'ball', 1.0, portable=True),
+        ObjectKind(Noun('우산'), 'umbrella', 1.05),
+        ObjectKind(Noun('가방'), 'bag', 0.95, portable=True),
     )
 }
 
@@ -100,7 +100,7 @@ COLORS = {
 class Thing:
     """One object: `box` (x0, y0, x1, y1) holds its whole silhouette; `zone` is 벽, 바닥, or the kind it stands on."""
 
-    kind: Kind
+    kind: ObjectKind
     color: Color
     size: str
     zone: str = FLOOR
@@ -135,7 +135,7 @@ class Scene:
                 return name
         return None
 
-    def count(self, kind: Kind) -> int:
+    def count(self, kind: ObjectKind) -> int:
         return sum(thing.kind is kind for thing in self.things)
 
 

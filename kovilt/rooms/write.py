@@ -1,4 +1,4 @@
-"""Writes a Rooms folder: pictures, questions and captions in the real sets' layouts, boxes, and what made them."""
+"""Writes a Rooms folder: images, questions and captions in the real sets' layouts, boxes, and what made them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from kovilt.rooms.scene import sample_scene
 
 VERSION = 5  # grows when the same seed would draw other bytes
 QUALITY = 90
-ALONE = 0.25  # of the training pictures show one thing: what a name means is seen there first
-CHUNK = 16  # pictures a worker draws before it reports
+ALONE = 0.25  # of the training images show one thing: what a name means is seen there first
+CHUNK = 16  # images a worker draws before it reports
 SUBSETS = '실내 가전 및 가구배치 이미지 수집', '개인생활환경 이미지 수집'  # the second with a cat or a dog
 SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
 CAPTION_FILE = 'MSCOCO_train_val_Korean.json'
 SUMMARY_FILE = 'rooms.json'
-MAX_QUESTIONS = 10  # question ids of a picture: image_id * 10, image_id * 10 + 1, ...
+MAX_QUESTIONS = 10  # question ids of an image: image_id * 10, image_id * 10 + 1, ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run of pictures of one split, drawn by one worker into `root`."""
+    """A run of images of one split, drawn by one worker into `root`."""
 
     root: Path
     seed: int
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one picture adds to the files, as lines of JSON."""
+    """What one image adds to the files, as lines of JSON."""
 
     split: str
     subset: str
@@ -73,11 +73,11 @@ def draw_job(job: Job) -> list[Entry]:
 
 
 def draw_entry(job: Job, index: int) -> Entry:
-    """Draws one picture to its place and returns its rows."""
+    """Draws one pixels to its place and returns its rows."""
     seed, split = job.seed, job.split
     folder, coco_folder = SPLITS[split]
     scene = sample_scene(seed, split, index, alone=job.alone)
-    picture, boxes, _ = draw_scene(scene, seed, split, index)
+    pixels, boxes, _ = draw_scene(scene, seed, split, index)
     identity = image_id(split, index)
     file = hashlib.md5(f'kovilt rooms {seed} {split} {index}'.encode(), usedforsecurity=False).hexdigest() + '.jpg'
     subset = SUBSETS[any(thing.kind.alive for thing in scene.things)]
@@ -85,7 +85,7 @@ def draw_entry(job: Job, index: int) -> Entry:
     coco_file = f'{coco_folder}/COCO_{coco_folder}_{identity:012d}.jpg'
     target = job.root / 'captions' / coco_file
     buffer = io.BytesIO()
-    picture.save(buffer, 'JPEG', quality=QUALITY)
+    pixels.save(buffer, 'JPEG', quality=QUALITY)
     target.write_bytes(buffer.getvalue())
     if not job.zipped:
         link(target, job.root / 'vqa' / folder / 'images' / member)
@@ -159,8 +159,8 @@ def make_rooms(
     """Draws a Rooms folder, whole or not at all: it grows under another name beside `out` and is renamed at the end.
 
     Returns False when `out` already holds Rooms of the same parameters. KoviltError when `out` holds anything else or
-    cannot be written. The bytes do not depend on `workers`. `alone` is the share of training pictures that show one
-    thing; no validation picture does. `progress(done, total)` counts pictures.
+    cannot be written. The bytes do not depend on `workers`. `alone` is the share of training images that show one
+    thing; no validation image does. `progress(done, total)` counts images.
     """
     out = Path(out)
     wanted = {'version': VERSION, 'images': images, 'dev_images': dev_images, 'seed': seed, 'zip': zipped}

@@ -1,7 +1,7 @@
-"""Finds what is wrong with a data set before a training does: pictures, texts, answers, ids, splits, leakage."""
+"""Finds what is wrong with a data set before a training does: images, texts, answers, ids, splits, leakage."""
 
 from kovilt.verification.findings import KINDS, Finding, Findings
 from kovilt.verification.report import Report, verify
-from kovilt.verification.sources import Source, sources_of_config, sources_of_folder
+from kovilt.verification.sources import DataSource, sources_of_config, sources_of_folder
 
-__all__ = ['KINDS', 'Finding', 'Findings', 'Report', 'Source', 'sources_of_config', 'sources_of_folder', 'verify']
+__all__ = ['KINDS', 'Finding', 'Findings', 'Report', 'DataSource', 'sources_of_config', 'sources_of_folder', 'verify']

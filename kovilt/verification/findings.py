@@ -10,76 +10,78 @@ Severity = Literal['error', 'warning', 'note']
 SEVERITIES: tuple[Severity, ...] = ('error', 'warning', 'note')
 
 
-class Kind(NamedTuple):
+class FindingKind(NamedTuple):
     """Errors stop a training or make its numbers lie; warnings cost rows or quality; notes are good to know."""
 
     severity: Severity
     remedy: str
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, FindingKind] = {
     # What the readers refuse; their message names the remedy.
-    'set.refused': Kind('error', ''),
-    'labels.refused': Kind('error', ''),
-    'split.absent': Kind('warning', 'a training needs both, train and dev'),
-    'split.empty': Kind('error', 'no row of the split can be used; see what else is found'),
-    'row.left_out': Kind('warning', 'the reader passes over it; mend the ids'),
-    # Pictures.
-    'picture.missing': Kind('error', 'put the picture there or remove its rows'),
-    'picture.empty': Kind('error', 'the file has no content; get it again'),
-    'picture.unreadable': Kind('error', 'no picture, or a damaged one; get it again'),
-    'picture.broken': Kind('error', 'its header is whole, its content is not; get it again'),
-    'picture.too_large': Kind('error', 'no reader opens it; make it smaller'),
-    'picture.tiny': Kind('warning', 'a thumbnail or a placeholder? get the real one'),
-    'picture.thin': Kind('warning', 'resizing distorts it; cut it'),
-    'picture.animated': Kind('warning', 'only the first frame is read'),
-    'picture.blank': Kind('warning', 'all pixels are alike: a placeholder? get the real one'),
-    'picture.repeated': Kind('warning', 'the same content under two names; keep one'),
-    'picture.mode': Kind('note', 'it is converted to RGB'),
-    'picture.turned': Kind('note', 'it is turned upright, as its EXIF says'),
-    'picture.suffix': Kind('note', 'it is read all the same'),
+    'set.refused': FindingKind('error', ''),
+    'labels.refused': FindingKind('error', ''),
+    'split.absent': FindingKind('warning', 'a training needs both, train and dev'),
+    'split.empty': FindingKind('error', 'no row of the split can be used; see what else is found'),
+    'row.left_out': FindingKind('warning', 'the reader passes over it; mend the ids'),
+    # Images.
+    'image.missing': FindingKind('error', 'put the image there or remove its rows'),
+    'image.empty': FindingKind('error', 'the file has no content; get it again'),
+    'image.unreadable': FindingKind('error', 'no image, or a damaged one; get it again'),
+    'image.broken': FindingKind('error', 'its header is whole, its content is not; get it again'),
+    'image.too_large': FindingKind('error', 'no reader opens it; make it smaller'),
+    'image.tiny': FindingKind('warning', 'a thumbnail or a placeholder? get the real one'),
+    'image.thin': FindingKind('warning', 'resizing distorts it; cut it'),
+    'image.animated': FindingKind('warning', 'only the first frame is read'),
+    'image.blank': FindingKind('warning', 'all pixels are alike: a placeholder? get the real one'),
+    'image.repeated': FindingKind('warning', 'the same content under two names; keep one'),
+    'image.mode': FindingKind('note', 'it is converted to RGB'),
+    'image.turned': FindingKind('note', 'it is turned upright, as its EXIF says'),
+    'image.suffix': FindingKind('note', 'it is read all the same'),
     # Questions and captions.
-    'text.empty': Kind('warning', 'the row is left out; write the text or remove the row'),
-    'text.mojibake': Kind('warning', 'Hangul read in a wrong encoding; export the file again as UTF-8'),
-    'text.replaced': Kind('warning', 'characters were lost in an earlier conversion; export the file again'),
-    'text.markup': Kind('warning', 'strip tags and entities'),
-    'text.no_hangul': Kind('warning', 'is it the translation that was meant?'),
-    'text.long': Kind('note', 'what exceeds the length is cut off'),
-    'text.short': Kind('note', 'hardly a question or a caption'),
-    'text.decomposed': Kind('note', 'it is composed (NFC) when read'),
-    'text.invisible': Kind('note', 'such characters are dropped when read'),
-    'text.repeated': Kind('warning', 'the same text and answer about the same picture; keep one'),
+    'text.empty': FindingKind('warning', 'the row is left out; write the text or remove the row'),
+    'text.mojibake': FindingKind('warning', 'Hangul read in a wrong encoding; export the file again as UTF-8'),
+    'text.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
+    'text.markup': FindingKind('warning', 'strip tags and entities'),
+    'text.no_hangul': FindingKind('warning', 'is it the translation that was meant?'),
+    'text.long': FindingKind('note', 'what exceeds the length is cut off'),
+    'text.short': FindingKind('note', 'hardly a question or a caption'),
+    'text.decomposed': FindingKind('note', 'it is composed (NFC) when read'),
+    'text.invisible': FindingKind('note', 'such characters are dropped when read'),
+    'text.repeated': FindingKind('warning', 'the same text and answer about the same image; keep one'),
     # Ids and types.
-    'id.empty': Kind('warning', 'give every row an id'),
-    'id.repeated': Kind('warning', 'the second row is left out; give it an id of its own'),
-    'id.shared': Kind('warning', 'one id names rows of two pictures; give each its own'),
-    'type.missing': Kind('note', 'other rows have an answer_type; scores by type leave this one apart'),
+    'id.empty': FindingKind('warning', 'give every row an id'),
+    'id.repeated': FindingKind('warning', 'the second row is left out; give it an id of its own'),
+    'id.shared': FindingKind('warning', 'one id names rows of two images; give each its own'),
+    'type.missing': FindingKind('note', 'other rows have an answer_type; scores by type leave this one apart'),
     # Answers.
-    'answer.empty': Kind('warning', 'the row is left out; write the answer or remove the row'),
-    'answer.placeholder': Kind('warning', 'what a table writes for an empty cell would become a class'),
-    'answer.mojibake': Kind('warning', 'Hangul read in a wrong encoding; export the file again as UTF-8'),
-    'answer.replaced': Kind('warning', 'characters were lost in an earlier conversion; export the file again'),
-    'answer.long': Kind('note', 'a sentence is hardly ever given twice and so no class'),
-    'answer.spelling': Kind('note', 'differs only in blanks, case or final punctuation; they become two classes'),
-    'answer.contradictory': Kind('warning', 'the same question about the same picture; keep one answer'),
-    'answer.number': Kind('warning', 'people who answered are missing or counted twice'),
-    'answer.majority': Kind('warning', 'compare with the majority answer before you trust an accuracy'),
-    'answer.rare': Kind('warning', 'most training rows are left out; lower answers=dict(min_count=...)'),
-    'answer.no_class': Kind('error', 'no answer is frequent enough; lower answers=dict(min_count=...)'),
-    'answer.only_in_dev': Kind('note', 'no training row has it: it cannot be answered'),
+    'answer.empty': FindingKind('warning', 'the row is left out; write the answer or remove the row'),
+    'answer.placeholder': FindingKind('warning', 'what a table writes for an empty cell would become a class'),
+    'answer.mojibake': FindingKind('warning', 'Hangul read in a wrong encoding; export the file again as UTF-8'),
+    'answer.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
+    'answer.long': FindingKind('note', 'a sentence is hardly ever given twice and so no class'),
+    'answer.spelling': FindingKind(
+        'note', 'differs only in blanks, case or final punctuation; they become two classes'
+    ),
+    'answer.contradictory': FindingKind('warning', 'the same question about the same image; keep one answer'),
+    'answer.number': FindingKind('warning', 'people who answered are missing or counted twice'),
+    'answer.majority': FindingKind('warning', 'compare with the majority answer before you trust an accuracy'),
+    'answer.rare': FindingKind('warning', 'most training rows are left out; lower answers=dict(min_count=...)'),
+    'answer.no_class': FindingKind('error', 'no answer is frequent enough; lower answers=dict(min_count=...)'),
+    'answer.only_in_dev': FindingKind('note', 'no training row has it: it cannot be answered'),
     # Between the splits.
-    'leak.picture': Kind('error', 'the dev score would count what was learned by heart; keep it in one split'),
-    'leak.content': Kind('error', 'as leak.picture, under another name; keep it in one split'),
+    'leak.image': FindingKind('error', 'the dev score would count what was learned by heart; keep it in one split'),
+    'leak.content': FindingKind('error', 'as leak.image, under another name; keep it in one split'),
     # Tokenizer.
-    'tokenizer.refused': Kind('error', ''),
-    'tokenizer.unknown': Kind('warning', 'train one on these texts: tools/data/train_tokenizer.py'),
-    'tokenizer.foreign': Kind('error', 'a training refuses it; train one: tools/data/train_tokenizer.py'),
+    'tokenizer.refused': FindingKind('error', ''),
+    'tokenizer.unknown': FindingKind('warning', 'train one on these texts: tools/data/train_tokenizer.py'),
+    'tokenizer.foreign': FindingKind('error', 'a training refuses it; train one: tools/data/train_tokenizer.py'),
 }
 _BY_SEVERITY = sorted(KINDS, key=lambda code: SEVERITIES.index(KINDS[code].severity))  # stable: else as above
 
 
 class Finding(NamedTuple):
-    """One fault: its code in KINDS, where it is (file and line, or the path of a picture), and what it is."""
+    """One fault: its code in KINDS, where it is (file and line, or the path of an image), and what it is."""
 
     code: str
     place: str

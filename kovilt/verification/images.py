@@ -1,4 +1,4 @@
-"""What can be wrong with one picture by itself, found by many processes from headers, or by decoding each."""
+"""What can be wrong with one image by itself, found by many processes from headers, or by decoding each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image
 
 from kovilt.datasets.image_store import ZipMember
-from kovilt.datasets.transforms.image import MOST_PIXELS, LoadPicture
+from kovilt.datasets.transforms.image import MOST_PIXELS, LoadImage
 from kovilt.errors import KoviltError
 
 Place = Path | ZipMember
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Progress = Callable[[int, int], None]  # images done, images in all
 
 TINY_SIDE = 32  # pixels; one patch of the paper's model
 THIN_RATIO = 20  # long side to short; beyond it ResizeViLT no longer keeps the ratio
 _USUAL_MODES = ('RGB', 'L', 'P')
 _SUFFIXES = {'jpg': 'jpeg', 'jpe': 'jpeg', 'jfif': 'jpeg', 'tif': 'tiff', 'mpo': 'jpeg'}
-_AT_ONCE = 64  # pictures that a process takes at a time
+_AT_ONCE = 64  # images that a process takes at a time
 
 
-class Look(NamedTuple):
-    """What was seen of a picture: (code, what) of its faults, bytes of the file, and what can be counted.
+class ImageCheck(NamedTuple):
+    """What was seen of an image: (code, what) of its faults, bytes of the file, and what can be counted.
 
     `digest` is that of the content where all of it was read anyway, else ''.
     """
@@ -42,47 +42,47 @@ class Look(NamedTuple):
     form: tuple[str, str, int, int] | None  # format, mode, width, height
 
 
-def look_at(place: Place, *, deep: bool) -> Look:
-    """A picture by its header; `deep` decodes it just as training does."""
+def check_image(place: Place, *, deep: bool) -> ImageCheck:
+    """An image by its header; `deep` decodes it just as training does."""
     try:
         content = place.read_bytes() if deep or isinstance(place, ZipMember) else None
         size = os.stat(place).st_size if content is None else len(content)
     except FileNotFoundError:
-        return Look([('picture.missing', 'no such picture')], 0, '', None)
+        return ImageCheck([('image.missing', 'no such image')], 0, '', None)
     except (OSError, KoviltError) as error:
-        return Look([('picture.unreadable', str(error).removeprefix(f'{place}: '))], 0, '', None)
+        return ImageCheck([('image.unreadable', str(error).removeprefix(f'{place}: '))], 0, '', None)
     digest = '' if content is None else _digest(content)
     if not size:
-        return Look([('picture.empty', 'a file of 0 bytes')], 0, digest, None)
+        return ImageCheck([('image.empty', 'a file of 0 bytes')], 0, digest, None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(place if content is None else io.BytesIO(content)) as image:
                 faults, form = list(_header_faults(image, place)), (image.format, image.mode, *image.size)
     except Image.DecompressionBombError:
-        return Look([('picture.too_large', f'more than {MOST_PIXELS:,} pixels')], size, digest, None)
+        return ImageCheck([('image.too_large', f'more than {MOST_PIXELS:,} pixels')], size, digest, None)
     except Exception as error:  # on damaged files Pillow raises anything
-        return Look([('picture.unreadable', ' '.join(str(error).split()))], size, digest, None)
+        return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size, digest, None)
     if deep:
         faults += _content_faults(content, place)
-    return Look(faults, size, digest, form)
+    return ImageCheck(faults, size, digest, form)
 
 
-def look_at_all(places: Sequence[Place], *, deep: bool, workers: int, progress: Progress) -> Iterator[Look]:
-    """Each picture in turn, seen by `workers` processes (1: by this one)."""
-    return _in_processes(functools.partial(look_at, deep=deep), places, workers, progress)
+def check_images(places: Sequence[Place], *, deep: bool, workers: int, progress: Progress) -> Iterator[ImageCheck]:
+    """Each image in turn, seen by `workers` processes (1: by this one)."""
+    return _in_processes(functools.partial(check_image, deep=deep), places, workers, progress)
 
 
-def same_content(places: Sequence[Place], looks: Sequence[Look], *, workers: int) -> list[list[int]]:
-    """Groups of two or more pictures, by number, whose bytes are equal. Only files of equal size are read for it."""
-    sizes = Counter(look.size for look in looks)
-    alike = [number for number, look in enumerate(looks) if look.size and sizes[look.size] > 1]
-    unread = [number for number in alike if not looks[number].digest]
+def same_content(places: Sequence[Place], checks: Sequence[ImageCheck], *, workers: int) -> list[list[int]]:
+    """Groups of two or more images, by number, whose bytes are equal. Only files of equal size are read for it."""
+    sizes = Counter(check.size for check in checks)
+    alike = [number for number, check in enumerate(checks) if check.size and sizes[check.size] > 1]
+    unread = [number for number in alike if not checks[number].digest]
     read = _in_processes(_digest_of, [places[number] for number in unread], workers)
     digests = dict(zip(unread, read, strict=True))
     groups: dict[str, list[int]] = {}
     for number in alike:
-        digest = digests.get(number, looks[number].digest)
+        digest = digests.get(number, checks[number].digest)
         if digest:
             groups.setdefault(digest, []).append(number)
     return [group for group in groups.values() if len(group) > 1]
@@ -92,20 +92,20 @@ def _header_faults(image: Image.Image, place: Place) -> Iterator[tuple[str, str]
     width, height = image.size
     suffix = Path(place.name).suffix[1:].lower()
     if width * height > MOST_PIXELS:
-        yield 'picture.too_large', f'{width} x {height} pixels'
+        yield 'image.too_large', f'{width} x {height} pixels'
     if min(width, height) < TINY_SIDE:
-        yield 'picture.tiny', f'{width} x {height} pixels'
+        yield 'image.tiny', f'{width} x {height} pixels'
     if max(width, height) > THIN_RATIO * min(width, height):
-        yield 'picture.thin', f'{width} x {height} pixels'
+        yield 'image.thin', f'{width} x {height} pixels'
     if image.mode not in _USUAL_MODES or 'transparency' in image.info:
-        yield 'picture.mode', f'mode {image.mode}{" with transparency" if image.has_transparency_data else ""}'
+        yield 'image.mode', f'mode {image.mode}{" with transparency" if image.has_transparency_data else ""}'
     # MPO: photographs of phones, whose further frames are depth and preview
     if image.format != 'MPO' and getattr(image, 'is_animated', False):
-        yield 'picture.animated', 'more than one frame'
+        yield 'image.animated', 'more than one frame'
     if _orientation(image) != 1:
-        yield 'picture.turned', f'EXIF orientation {_orientation(image)}'
+        yield 'image.turned', f'EXIF orientation {_orientation(image)}'
     if _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(image.format.lower(), image.format.lower()):
-        yield 'picture.suffix', f'a {image.format} named .{suffix}'
+        yield 'image.suffix', f'a {image.format} named .{suffix}'
 
 
 def _orientation(image: Image.Image) -> int:
@@ -117,12 +117,12 @@ def _orientation(image: Image.Image) -> int:
 
 def _content_faults(content: bytes, place: Place) -> Iterator[tuple[str, str]]:
     try:
-        image = LoadPicture().transform({'img_bytes': content, 'img_path': place})['img']
+        image = LoadImage().transform({'img_bytes': content, 'img_path': place})['img']
     except KoviltError as error:
-        yield 'picture.broken', str(error).removeprefix(f'{place}: ').partition(';')[0]
+        yield 'image.broken', str(error).removeprefix(f'{place}: ').partition(';')[0]
         return
     if all(low == high for low, high in image.getextrema()):
-        yield 'picture.blank', f'all pixels are {image.getpixel((0, 0))}'
+        yield 'image.blank', f'all pixels are {image.getpixel((0, 0))}'
 
 
 def _digest_of(place: Place) -> str:

@@ -12,61 +12,61 @@ from typing import Any
 import numpy as np
 
 from kovilt.datasets.columns import CategoryColumn, ListColumn, TextColumn
-from kovilt.datasets.image_store import PictureStore
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.readers.json_rows import Rows
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
-from kovilt.verification.sources import Source
+from kovilt.verification.sources import DataSource
 from kovilt.verification.texts import answer_faults, text_faults
 
 
-class Split:
+class SplitRows:
     """The rows of a split as flat columns, stored as they came and normalised.
 
     Attributes:
         text, answer: what was asked or told, and answered ('' without an answer; captions have none).
         answers: what several people answered, where they did.
         question_id, answer_type: '' where there is none.
-        pictures: int32 (rows,), numbers in `places` and `identities`.
-        places: where the pictures are, as their reader found them.
-        identities: int64 (pictures,), source and id of each.
+        images: int32 (rows,), numbers in `places` and `identities`.
+        places: where the images are, as their reader found them.
+        identities: int64 (images,), source and id of each.
         refused: how much of it the reader refused to read.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DataSource) -> None:
         self.source, self.refused = source, 0
         self.text, self.question_id = TextColumn(), TextColumn()
         self.answer, self.answer_type, self.answers = CategoryColumn(), CategoryColumn(), ListColumn()
-        self.pictures, self.places, self.identities = array('i'), PictureStore(), array('q')
+        self.images, self.places, self.identities = array('i'), ImageStore(), array('q')
         self._files, self._lines = CategoryColumn(), array('q')
 
-    def append(self, values: dict[str, Any], picture: int, rows: Rows | None) -> None:
+    def append(self, values: dict[str, Any], image: int, rows: Rows | None) -> None:
         self.text.append(values[self.source.reader.TEXT])
         for name in ('question_id', 'answer', 'answer_type'):
             getattr(self, name).append(values.get(name, ''))
         self.answers.append(values.get('answers', ()))
-        self.pictures.append(picture)
+        self.images.append(image)
         self._files.append(str(rows.path if rows else self.source.place))
         self._lines.append(rows.line if rows else 0)
 
-    def freeze(self, places: PictureStore, identities: array) -> None:
+    def freeze(self, places: ImageStore, identities: array) -> None:
         for column in (self.text, self.question_id, self.answer, self.answer_type, self.answers, self._files):
             column.freeze()
         self.places, self.identities = places.freeze(), np.array(identities, dtype=np.int64)
-        self.pictures, self._lines = np.array(self.pictures, dtype=np.int32), np.array(self._lines, dtype=np.int64)
+        self.images, self._lines = np.array(self.images, dtype=np.int32), np.array(self._lines, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def place(self, row: int) -> str:
         """'<file>, line <n>'; the number of the row where the reader tells no line."""
         return f'{self._files[row]}, line {self._lines[row]}' if self._lines[row] else f'{self._files[row]}, row {row}'
 
     def first_rows(self) -> dict[int, int]:
-        """Each picture that a row speaks about -> the first such row."""
-        pictures, rows = np.unique(self.pictures, return_index=True)
-        return dict(zip(pictures.tolist(), rows.tolist(), strict=True))
+        """Each image that a row speaks about -> the first such row."""
+        images, rows = np.unique(self.images, return_index=True)
+        return dict(zip(images.tolist(), rows.tolist(), strict=True))
 
     def answer_rows(self) -> Counter[str]:
         """Each answer -> in how many rows it is the answer."""
@@ -76,9 +76,9 @@ class Split:
         return rows
 
 
-def read_split(source: Source, findings: Findings) -> Split:
+def read_split(source: DataSource, findings: Findings) -> SplitRows:
     """All rows that the reader gives of a split. What it refuses, and what is wrong with a row alone, is noted."""
-    split = Split(source)
+    split = SplitRows(source)
     before = _refusals(findings)
     try:
         reader = _lenient(source.reader, findings)(
@@ -86,7 +86,7 @@ def read_split(source: Source, findings: Findings) -> Split:
         )
     except KoviltError as error:
         note_refusal('set.refused', error, findings)
-        split.freeze(PictureStore(), array('q'))
+        split.freeze(ImageStore(), array('q'))
     else:
         _read_rows(reader, split, findings)
         split.freeze(reader._places, reader._image_ids)
@@ -98,13 +98,13 @@ def _refusals(findings: Findings) -> int:
     return findings.counts['set.refused'] + findings.counts['labels.refused']
 
 
-def _read_rows(reader: PairDataset, split: Split, findings: Findings) -> None:
+def _read_rows(reader: PairDataset, split: SplitRows, findings: Findings) -> None:
     for row in reader.rows():
         values, rows = reader._values(row), row.get('source')
         for code, what in _row_faults(row, values, reader):
             findings.add(code, rows.place if rows else split.source.place, what)
         if values[reader.TEXT]:
-            split.append(values, reader._picture_of(row), rows)
+            split.append(values, reader._image_of(row), rows)
     for reason, count in reader.left_out.items():
         findings.add('row.left_out', split.source.place, f'{reason} ({count:,} rows)')
 

@@ -39,7 +39,7 @@ _NO_PART_OF_READING = {
     'target',
     'limit',
     'keep_record',
-    'keep_pictures',
+    'cache_images',
     'token_cache',
     'max_broken_share',
     'test_mode',
@@ -47,7 +47,7 @@ _NO_PART_OF_READING = {
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A split to verify.
 
     Args:
@@ -77,7 +77,7 @@ class Source:
         return f'{self.reader.__name__} {self.name}'
 
 
-def sources_of_config(path: str, options: list[str]) -> list[Source]:
+def sources_of_config(path: str, options: list[str]) -> list[DataSource]:
     """The datasets of the config's loaders, each once, those that are trained on first.
 
     Raises:
@@ -86,7 +86,7 @@ def sources_of_config(path: str, options: list[str]) -> list[Source]:
     from kovilt.engine.config import load_config
 
     config = load_config(path, options)
-    sources: list[Source] = []
+    sources: list[DataSource] = []
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = (config.get(loader) or {}).get('dataset')
         if dataset is None:
@@ -102,10 +102,10 @@ def sources_of_config(path: str, options: list[str]) -> list[Source]:
     return sources
 
 
-def _source(reader: type[PairDataset], dataset: dict[str, Any], *, training: bool) -> Source:
+def _source(reader: type[PairDataset], dataset: dict[str, Any], *, training: bool) -> DataSource:
     tokenize = next((step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {})
     answers = dataset.get('answers')
-    return Source(
+    return DataSource(
         reader,
         {key: value for key, value in dataset.items() if key not in _NO_PART_OF_READING},
         training=training,
@@ -115,7 +115,7 @@ def _source(reader: type[PairDataset], dataset: dict[str, Any], *, training: boo
     )
 
 
-def sources_of_folder(root: str, tokenizer: str | None) -> list[Source]:
+def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     """The splits of the data sets beneath a folder, told by their files' names and by the keys of AI-Hub's labels.
 
     Raises:
@@ -138,7 +138,7 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[Source]:
             'the files'
         )
     return [
-        Source(reader, {'data_root': root, 'split': split}, training=split == 'train', tokenizer=tokenizer)
+        DataSource(reader, {'data_root': root, 'split': split}, training=split == 'train', tokenizer=tokenizer)
         for reader, splits in found.items()
         for split in sorted(splits, key=('train', 'val', 'dev', 'test').index)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from kovilt.datasets.answers import AnswerVocabulary
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
-from kovilt.verification.rows import Split
+from kovilt.verification.rows import SplitRows
 from kovilt.verification.texts import LONGEST_TEXT, spelling
 
 FEW_ROWS = 50  # of fewer the shares say nothing
@@ -20,7 +20,7 @@ MOST_UNKNOWN = 0.05  # share of [UNK] pieces that still trains well
 REFUSED_UNKNOWN = 0.5  # above it `PairDataset` refuses the tokenizer
 
 
-def check_rows(split: Split, findings: Findings) -> None:
+def check_rows(split: SplitRows, findings: Findings) -> None:
     """Ids, repeated and contradictory rows, answers of one split."""
     _check_ids(split, findings)
     _check_repeats(split, findings)
@@ -35,7 +35,7 @@ def check_rows(split: Split, findings: Findings) -> None:
             findings.add('type.missing', split.place(row), 'no answer_type')
 
 
-def check_dev(training: Split, dev: Split, findings: Findings) -> None:
+def check_dev(training: SplitRows, dev: SplitRows, findings: Findings) -> None:
     """Answers of a dev split that no training row has."""
     known = set(training.answer_rows())
     known.update(training.answers.items.values[code] for code in range(len(training.answers.items.values)))
@@ -47,16 +47,16 @@ def check_dev(training: Split, dev: Split, findings: Findings) -> None:
             findings.add('answer.only_in_dev', dev.place(first[answer]), f'{answer!r} ({rows:,} rows)')
 
 
-def check_leaks(training: Split, dev: Split, same: Sequence[set[str]], findings: Findings) -> None:
-    """Pictures that are in both splits, by their identity or path, or by their content (`same`: sets of paths)."""
-    ours = _pictures(training)
+def check_leaks(training: SplitRows, dev: SplitRows, same: Sequence[set[str]], findings: Findings) -> None:
+    """Images that are in both splits, by their identity or path, or by their content (`same`: sets of paths)."""
+    ours = _images(training)
     paths = {path: row for row, path, _ in ours}
     identities = {identity: row for row, _, identity in ours}
     group_of = {path: group for group in same for path in group}
-    for row, path, identity in _pictures(dev):
+    for row, path, identity in _images(dev):
         where = identities.get(identity, paths.get(path))
         if where is not None:
-            findings.add('leak.picture', dev.place(row), f'{path} is also in training: {training.place(where)}')
+            findings.add('leak.image', dev.place(row), f'{path} is also in training: {training.place(where)}')
             continue
         for other in sorted(group_of.get(path, ())):
             if other in paths:
@@ -65,7 +65,7 @@ def check_leaks(training: Split, dev: Split, same: Sequence[set[str]], findings:
                 break
 
 
-def check_lengths(split: Split, tokenizer: object | None, findings: Findings) -> tuple[list[int], float | None]:
+def check_lengths(split: SplitRows, tokenizer: object | None, findings: Findings) -> tuple[list[int], float | None]:
     """Texts that are too long: for `max_text_len` pieces of the tokenizer, else by characters.
 
     Returns how many characters, or pieces with [CLS] and [SEP], each text has, and the share of [UNK] pieces (0 to 1).
@@ -90,19 +90,19 @@ def check_lengths(split: Split, tokenizer: object | None, findings: Findings) ->
     return lengths, share
 
 
-def _check_ids(split: Split, findings: Findings) -> None:
+def _check_ids(split: SplitRows, findings: Findings) -> None:
     ids = split.question_id.hashes()
     for row, earlier in _repeats(ids):
         if not ids[row]:
             continue
-        code = 'id.repeated' if split.pictures[row] == split.pictures[earlier] else 'id.shared'
+        code = 'id.repeated' if split.images[row] == split.images[earlier] else 'id.shared'
         what = f'question_id {split.question_id[row]!r} as in {split.place(earlier)}'
         findings.add(code, split.place(row), what)
 
 
-def _check_repeats(split: Split, findings: Findings) -> None:
-    """The same text about the same picture, with the same answer or another."""
-    for row, earlier in _repeats(split.text.hashes(), split.pictures):
+def _check_repeats(split: SplitRows, findings: Findings) -> None:
+    """The same text about the same image, with the same answer or another."""
+    for row, earlier in _repeats(split.text.hashes(), split.images):
         text = split.text[row]
         if split.answer[row] == split.answer[earlier]:
             findings.add('text.repeated', split.place(row), f'{text!r} as in {split.place(earlier)}')
@@ -126,7 +126,7 @@ def _repeats(*keys: np.ndarray) -> Iterator[tuple[int, int]]:
         yield row, int(first[row])
 
 
-def _check_spellings(split: Split, findings: Findings) -> None:
+def _check_spellings(split: SplitRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = defaultdict(list)
     rows = split.answer_rows()
     for answer, _ in rows.most_common():
@@ -141,7 +141,7 @@ def _check_spellings(split: Split, findings: Findings) -> None:
             findings.add('answer.spelling', split.place(row), what)
 
 
-def _check_numbers(split: Split, findings: Findings) -> None:
+def _check_numbers(split: SplitRows, findings: Findings) -> None:
     """Sets in which ten people answer each question: rows with another number of answers than most have."""
     numbers = [len(split.answers[row]) for row in range(len(split))]
     usual = Counter(numbers).most_common(1)[0][0]
@@ -152,7 +152,7 @@ def _check_numbers(split: Split, findings: Findings) -> None:
         findings.add('answer.number', split.place(row), f'{max(numbers[row], 1)} answers; most rows have {usual}')
 
 
-def _check_classes(split: Split, findings: Findings) -> None:
+def _check_classes(split: SplitRows, findings: Findings) -> None:
     rows = split.answer_rows()
     total, (majority, most) = sum(rows.values()), next(iter(rows.most_common(1)), ('', 0))
     if total >= FEW_ROWS and most > MOST_MAJORITY * total:
@@ -173,8 +173,6 @@ def _check_classes(split: Split, findings: Findings) -> None:
         findings.add('answer.rare', split.source.place, what)
 
 
-def _pictures(split: Split) -> list[tuple[int, str, int]]:
-    """(its first row, its path or name, its identity) of each picture a row speaks about."""
-    return [
-        (row, split.places.name(picture), int(split.identities[picture])) for picture, row in split.first_rows().items()
-    ]
+def _images(split: SplitRows) -> list[tuple[int, str, int]]:
+    """(its first row, its path or name, its identity) of each image a row speaks about."""
+    return [(row, split.places.name(image), int(split.identities[image])) for image, row in split.first_rows().items()]

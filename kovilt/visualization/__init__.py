@@ -1,7 +1,7 @@
 """What a run looks like: curves, contact sheets, alignment heat maps and the HTML report that holds them."""
 
 from kovilt.visualization.cards import Card, Line, Piece, View, draw_cards
-from kovilt.visualization.contact_sheet import Answered, draw_contact_sheet
+from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sheet
 from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics
 from kovilt.visualization.fonts import HOW_TO_GET_ONE, korean_font
 from kovilt.visualization.heatmap import draw_alignment
@@ -9,7 +9,7 @@ from kovilt.visualization.report import table, write_report
 
 __all__ = [
     'HOW_TO_GET_ONE',
-    'Answered',
+    'AnsweredQuestion',
     'Card',
     'Curve',
     'Line',

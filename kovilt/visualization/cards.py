@@ -1,4 +1,4 @@
-"""What training sees of a record: its picture before and after the transforms, the pieces of its text, its answer."""
+"""What training sees of a record: its image before and after the transforms, the pieces of its text, its answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kovilt.visualization.fonts import korean_font, load_font
 
 Mark = Literal['', 'hidden', 'swapped', 'kept', 'unknown']
 
-GROUND, RULE, PICTURE, GAP, LINE = '#f1f1ee', '#bbbbbb', (272, 204), 12, 26  # pixels
+GROUND, RULE, IMAGE, GAP, LINE = '#f1f1ee', '#bbbbbb', (272, 204), 12, 26  # pixels
 BOXES: dict[Mark, str] = {'hidden': '#ffd9a8', 'swapped': '#cfe0ff', 'kept': '#d5efd9', 'unknown': '#ffc9c4'}
 _LEFT = 96  # where the words begin, after the name of their line
 
@@ -31,9 +31,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class View:
-    """A picture (None: there is none), its caption and, where it was cut into patches, their grid (rows, columns)."""
+    """An image (None: there is none), its caption and, where it was cut into patches, their grid (rows, columns)."""
 
-    picture: Image.Image | None
+    image: Image.Image | None
     caption: str
     grid: tuple[int, int] | None = None
     good: bool | None = None  # whether a pair matches; None = nothing to say
@@ -71,9 +71,9 @@ class Card:
 def draw_cards(cards: Sequence[Card], out: str | Path, *, columns: int = 2) -> Path:
     """Draw cards in rows into the PNG `out`; returns its path.
 
-    With no Hangul font on the machine only pictures and titles are drawn; the lines stand in the HTML page.
+    With no Hangul font on the machine only images and titles are drawn; the lines stand in the HTML page.
     """
-    width = max(len(card.views) for card in cards) * (PICTURE[0] + GAP // 2) + GAP // 2
+    width = max(len(card.views) for card in cards) * (IMAGE[0] + GAP // 2) + GAP // 2
     drawn = [_draw_card(card, width) for card in cards]
     columns = min(columns, len(drawn))
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
@@ -97,9 +97,9 @@ def _draw_card(card: Card, width: int) -> Image.Image:
     draw.text((GAP, 8), card.title, GREY, load_font(14))
     top = 32
     for place, view in enumerate(card.views):
-        left = GAP // 2 + place * (PICTURE[0] + GAP // 2)
+        left = GAP // 2 + place * (IMAGE[0] + GAP // 2)
         _draw_view(canvas, view, left, top)
-    top += PICTURE[1] + 30
+    top += IMAGE[1] + 30
     for line in card.lines if korean_font() else ():
         draw.text((GAP, top + 3), line.name, GREY, load_font(14))
         top = _draw_line(draw, line, top, width - GAP)
@@ -107,14 +107,14 @@ def _draw_card(card: Card, width: int) -> Image.Image:
 
 
 def _draw_view(canvas: Image.Image, view: View, left: int, top: int) -> None:
-    width, height = PICTURE
+    width, height = IMAGE
     draw = ImageDraw.Draw(canvas)
     canvas.paste(GROUND, (left, top, left + width, top + height))
-    if view.picture is not None:
-        scale = min(width / view.picture.width, height / view.picture.height)
-        size = (max(1, round(view.picture.width * scale)), max(1, round(view.picture.height * scale)))
+    if view.image is not None:
+        scale = min(width / view.image.width, height / view.image.height)
+        size = (max(1, round(view.image.width * scale)), max(1, round(view.image.height * scale)))
         x, y = left + (width - size[0]) // 2, top + (height - size[1]) // 2
-        canvas.paste(view.picture.convert('RGB').resize(size, Image.Resampling.LANCZOS), (x, y))
+        canvas.paste(view.image.convert('RGB').resize(size, Image.Resampling.LANCZOS), (x, y))
         for rows, columns in [view.grid] if view.grid else ():
             for row in range(rows + 1):
                 draw.line((x, y + row * size[1] / rows, x + size[0], y + row * size[1] / rows), '#ffffff')

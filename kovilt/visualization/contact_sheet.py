@@ -1,4 +1,4 @@
-"""A sheet of pictures, each with its question, the model's answer and the truth, right or wrong at a glance."""
+"""A sheet of images, each with its question, the model's answer and the truth, right or wrong at a glance."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ RIGHT, WRONG, INK, GREY, PAPER = '#1a7f4b', '#c0392b', '#222222', '#777777', '#f
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A question about a picture with the model's answer; `score` is its softmax probability, 0 to 1."""
+class AnsweredQuestion:
+    """A question about an image with the model's answer; `score` is its softmax probability, 0 to 1."""
 
-    picture: Image.Image
+    image: Image.Image
     question: str
     answer: str
     truth: str
@@ -32,7 +32,9 @@ class Answered:
         return f'{self.question}  답: {self.answer} ({self.score:.0%})  정답: {self.truth}  {mark}'
 
 
-def draw_contact_sheet(items: Sequence[Answered], out: str | Path, *, columns: int = 4, width: int = 300) -> Path:
+def draw_contact_sheet(
+    items: Sequence[AnsweredQuestion], out: str | Path, *, columns: int = 4, width: int = 300
+) -> Path:
     """Draw `items` in rows of `columns` cells, each `width` pixels wide, into the PNG `out`; returns its path.
 
     Beside it `<out>.txt` lists the same as text: with no Hangul font on the machine the cells carry only the numbers of
@@ -55,12 +57,12 @@ def draw_contact_sheet(items: Sequence[Answered], out: str | Path, *, columns: i
     return out
 
 
-def _cell(number: int, item: Answered, width: int, height: int, caption: int) -> Image.Image:
+def _cell(number: int, item: AnsweredQuestion, width: int, height: int, caption: int) -> Image.Image:
     cell = Image.new('RGB', (width, height + caption), PAPER)
-    picture = item.picture.convert('RGB')
-    picture.thumbnail((width, height), Image.Resampling.LANCZOS)
+    image = item.image.convert('RGB')
+    image.thumbnail((width, height), Image.Resampling.LANCZOS)
     cell.paste('#f1f1ee', (0, 0, width, height))
-    cell.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+    cell.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     draw = ImageDraw.Draw(cell)
     colour = RIGHT if item.right else WRONG
     draw.rectangle((0, height, width, height + 4), fill=colour)

@@ -1,4 +1,4 @@
-"""Reads the numbers that a run wrote and draws them as one picture."""
+"""Reads the numbers that a run wrote and draws them as one image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Finds a font with Hangul, which neither Pillow nor matplotlib brings.
 
-Pictures are drawn with it when there is one; without one they carry numbers, and the sentences stand in a text file
+Images are drawn with it when there is one; without one they carry numbers, and the sentences stand in a text file
 beside them and in the HTML report (a browser has fonts of its own).
 """
 
@@ -17,7 +17,7 @@ from PIL import ImageFont
 from kovilt.errors import KoviltError
 
 HOW_TO_GET_ONE = (
-    'no font with Hangul found: pictures carry numbers instead of sentences (get one with: apt install fonts-nanum, '
+    'no font with Hangul found: images carry numbers instead of sentences (get one with: apt install fonts-nanum, '
     'or name a file in KOVILT_FONT)'
 )
 PLACES = (

@@ -1,4 +1,4 @@
-"""Where each word of a sentence looks: the transport plan of word-patch alignment over the picture, a panel a word."""
+"""Where each word of a sentence looks: the transport plan of word-patch alignment over the image, a panel a word."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAT = np.array([(255, 214, 0), (255, 120, 0), (214, 0, 60)], float)  # little, 
 
 
 def draw_alignment(
-    picture: Image.Image,
+    image: Image.Image,
     words: Sequence[str],
     plan: np.ndarray,
     out: str | Path,
@@ -28,7 +28,7 @@ def draw_alignment(
 
     plan (W, rows, cols): non-negative mass from each of the W words to each patch. All words share one scale, which
     ends at twice the even share or at the largest mass above it: a word that looks everywhere stays uncoloured. boxes:
-    for each word the boxes of what it names, each (left, top, right, bottom) in pixels of `picture`.
+    for each word the boxes of what it names, each (left, top, right, bottom) in pixels of `image`.
     With no Hangul font on the machine a panel carries its word's number, and `<out>.txt` lists the words.
     Raises ValueError when the plan does not fit the words.
     """
@@ -43,9 +43,9 @@ def draw_alignment(
     listed = '\n'.join(f'{number}. {word}' for number, word in enumerate(words, 1))
     out.with_suffix('.txt').write_text(listed + '\n', encoding='utf-8')
 
-    scale = width / picture.width
-    height, gap, caption = round(picture.height * scale), 12, 32
-    small = picture.convert('RGB').resize((width, height), Image.Resampling.LANCZOS)
+    scale = width / image.width
+    height, gap, caption = round(image.height * scale), 12, 32
+    small = image.convert('RGB').resize((width, height), Image.Resampling.LANCZOS)
     columns = min(columns, len(words))
     rows = -(-len(words) // columns)
     sheet = Image.new('RGB', (columns * (width + gap) + gap, rows * (height + caption + gap) + gap), PAPER)
@@ -63,11 +63,11 @@ def draw_alignment(
     return out
 
 
-def overlay(picture: Image.Image, mass: np.ndarray) -> Image.Image:
-    """The picture in grey with the mass (rows, cols) of its patches, 0 to 1, laid over: much mass, strong colour."""
-    heat = Image.fromarray(mass.astype(np.float32), 'F').resize(picture.size, Image.Resampling.BICUBIC)
+def overlay(image: Image.Image, mass: np.ndarray) -> Image.Image:
+    """The image in grey with the mass (rows, cols) of its patches, 0 to 1, laid over: much mass, strong colour."""
+    heat = Image.fromarray(mass.astype(np.float32), 'F').resize(image.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(heat), 0, 1)  # (H, W)
     colour = np.stack([np.interp(strength, (0, 0.5, 1), HEAT[:, channel]) for channel in range(3)], -1)
-    ground = np.asarray(picture.convert('L').convert('RGB'), float) * 0.6 + np.asarray(picture, float) * 0.4
+    ground = np.asarray(image.convert('L').convert('RGB'), float) * 0.6 + np.asarray(image, float) * 0.4
     alpha = 0.8 * strength[..., None] ** 0.8
     return Image.fromarray((ground * (1 - alpha) + colour * alpha).astype(np.uint8))

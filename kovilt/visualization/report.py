@@ -1,4 +1,4 @@
-"""One HTML file that shows a run: numbers, curves, pictures with answers. It holds its pictures and loads nothing."""
+"""One HTML file that shows a run: numbers, curves, images with answers. It holds its images and loads nothing."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def write_report(
     title: str,
     lead: str,
     tables: Mapping[str, str],
-    pictures: Mapping[str, Path],
+    images: Mapping[str, Path],
     sentences: Sequence[str] = (),
     footer: str = '',
 ) -> Path:
     """Write the page and return its path.
 
-    tables: heading -> HTML of `table`; pictures: caption -> PNG; sentences: the lines of the contact sheet, as text.
+    tables: heading -> HTML of `table`; images: caption -> PNG; sentences: the lines of the contact sheet, as text.
     """
     parts = [f'<h1>{escape(title)}</h1><p>{escape(lead)}</p>']
     parts += [f'<h2>{escape(heading)}</h2>{body}' for heading, body in tables.items()]
-    for caption, path in pictures.items():
+    for caption, path in images.items():
         data = base64.b64encode(Path(path).read_bytes()).decode()
         parts.append(
             f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'

@@ -17,7 +17,7 @@ Ko-ViLT ({kind}), {purpose}. Written by kovilt {version}.
 
 {shape}
 
-Pictures: {pictures}; then scaled to -1..1.
+Images: {images}; then scaled to -1..1.
 Texts: `{normalizer}`, then the tokenizer of this folder.
 
 ## Training
@@ -32,7 +32,7 @@ Texts: `{normalizer}`, then the tokenizer of this folder.
 _ASK = """\
 from kovilt.apis import VQAInferencer
 
-print(VQAInferencer({arguments})('picture.jpg', '소파는 무슨 색이에요?'))"""
+print(VQAInferencer({arguments})('image.jpg', '소파는 무슨 색이에요?'))"""
 _ELSEWHERE = """\
 HuggingFace transformers opens the same folder:
 ```python
@@ -40,7 +40,7 @@ from PIL import Image
 from transformers import AutoProcessor, ViltForQuestionAnswering
 
 processor, model = AutoProcessor.from_pretrained({name!r}), ViltForQuestionAnswering.from_pretrained({name!r})
-inputs = processor(Image.open('picture.jpg'), '소파는 무슨 색이에요?', truncation=True, return_tensors='pt')
+inputs = processor(Image.open('image.jpg'), '소파는 무슨 색이에요?', truncation=True, return_tensors='pt')
 print(model.config.id2label[int(model(**inputs).logits.argmax())])
 ```"""
 _GRAPH = """\
@@ -52,7 +52,7 @@ written: they differ by at most {difference:.1e}.{int8}
 | `input_ids` | int64 | (batch, text) | tokens, [CLS] and [SEP] included, then padding |
 | `text_mask` | bool | (batch, text) | true = a token of the text |
 | `patches` | uint8 | (batch, patches, {pixels}) | row by row; the three channels of each one after the other |
-| `grid_index` | int64 | (batch,) | place of the picture's (rows, columns) in `graph.grids` of `kovilt.json` |
+| `grid_index` | int64 | (batch,) | place of the image's (rows, columns) in `graph.grids` of `kovilt.json` |
 
 It returns `scores`, float32 (batch, {answers}); `id2label` of `config.json` names the answers."""
 _INT8 = """
@@ -82,10 +82,10 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
         name=name,
         tag='visual-question-answering' if answers else 'fill-mask',
         kind=info['model']['type'],
-        purpose='answers Korean questions about pictures' if answers else 'pre-trained on captioned pictures',
+        purpose='answers Korean questions about images' if answers else 'pre-trained on captioned images',
         version=info['kovilt_version'],
         shape=_table(shape),
-        pictures=', '.join(map(_step, info['image_pipeline'])),
+        images=', '.join(map(_step, info['image_pipeline'])),
         normalizer=info['normalizer'],
         training=_table(info['training']) if info['training'] else 'Not recorded.',
         use=_use(name, config, info),

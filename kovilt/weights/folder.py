@@ -54,7 +54,7 @@ _PREFIX_WEIGHTS = 'prefix_model.safetensors'
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in evaluation mode on the CPU, how its pictures and texts are prepared, and what else is known of it."""
+    """A model in evaluation mode on the CPU, how its images and texts are prepared, and what else is known of it."""
 
     model: BaseModel | GraphVQA
     image_pipeline: list[dict[str, Any]]
@@ -83,7 +83,7 @@ def save_model_folder(
         tokenizer: a HuggingFace tokenizer of the size that the model was trained with.
         out: the folder to make.
         model_cfg: the config that `model` was built from, with every size filled in.
-        image_pipeline: transforms of a picture in evaluation.
+        image_pipeline: transforms of an image in evaluation.
         max_text_len: where texts are cut, in tokens.
         answer_counts: how often training saw each answer.
         training: plain values worth knowing later (epochs, seed, scores, ...).
@@ -279,7 +279,7 @@ def _huggingface_config(model: BaseModel, kind: str, pad_token_id: int) -> dict[
 
 
 def _image_processor(image_pipeline: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """ViltImageProcessor's settings for the same resizing; None when pictures are not looked at."""
+    """ViltImageProcessor's settings for the same resizing; None when images are not looked at."""
     resize = next((step for step in image_pipeline if str(step['type']).endswith('ResizeViLT')), None)
     return resize and {
         'image_processor_type': 'ViltImageProcessor',

@@ -1,7 +1,7 @@
 """A question-answering model as a graph for other runtimes, and what `VQAInferencer` needs on top of such a graph.
 
 Training packs words and patches without padding, in shapes that depend on the data. A graph wants rules for its
-shapes, so here the same parameters compute one padded rectangle. A picture comes as its patches and the number of its
+shapes, so here the same parameters compute one padded rectangle. An image comes as its patches and the number of its
 grid: ViLT's resizing can give a few dozen grids, and one graph holds the positions of them all.
 """
 
@@ -18,7 +18,7 @@ from kovilt.errors import KoviltError
 from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA, rank_answers
 from kovilt.modules import PrefixViLT
-from kovilt.modules.packing import starts_of
+from kovilt.modules.packing import segment_starts
 from kovilt.modules.transformer import Block
 
 Grid = tuple[int, int]
@@ -32,7 +32,7 @@ class RectangularVQA(nn.Module):
 
     Args:
         model: in evaluation mode, in float32, on the CPU.
-        grids: rows and columns, in patches, of every picture that may come.
+        grids: rows and columns, in patches, of every image that may come.
     """
 
     def __init__(self, model: ViLTForVQA, grids: Sequence[Grid]) -> None:
@@ -40,15 +40,15 @@ class RectangularVQA(nn.Module):
         self.encoder, self.vqa_head = model.encoder, model.vqa_head
         counts = torch.tensor(grids).prod(dim=1)
         self.register_buffer('counts', counts)  # (G,)
-        self.register_buffer('starts', starts_of(counts))  # (G,) in positions
+        self.register_buffer('starts', segment_starts(counts))  # (G,) in positions
         self.register_buffer('positions', torch.cat([self.encoder.image.positions(*grid).detach() for grid in grids]))
         self.eval()
 
     def forward(self, input_ids: Tensor, text_mask: Tensor, patches: Tensor, grid_index: Tensor) -> Tensor:
         """Scores (B, C) before the softmax.
 
-        input_ids int64 and text_mask bool (B, L); patches uint8 (B, P, 3*p*p), of any value beyond a picture's own;
-        grid_index int64 (B,), which of `grids` each picture has.
+        input_ids int64 and text_mask bool (B, L); patches uint8 (B, P, 3*p*p), of any value beyond an image's own;
+        grid_index int64 (B,), which of `grids` each image has.
         """
         encoder = self.encoder
         batch, count, _ = patches.shape  # never len(): it would fix the batch size in the graph
@@ -110,15 +110,15 @@ class GraphVQA:
         return self._run(self.spread(batch))
 
     def spread(self, batch: Batch) -> Inputs:
-        """The rectangle of a packed batch: every pair gets its picture, every picture the room of the largest.
+        """The rectangle of a packed batch: every pair gets its image, every image the room of the largest.
 
         Raises:
-            KoviltError: a picture has a grid that the graph was not made for.
+            KoviltError: an image has a grid that the graph was not made for.
         """
         grids, which = batch['grids'], batch['image_index']
         counts = grids.prod(dim=1)
         place = torch.arange(int(counts.max()))
-        rows = (starts_of(counts)[:, None] + place).masked_fill(place >= counts[:, None], 0)  # (I, P)
+        rows = (segment_starts(counts)[:, None] + place).masked_fill(place >= counts[:, None], 0)  # (I, P)
         return dict(
             input_ids=batch['input_ids'],
             text_mask=batch['text_mask'],
@@ -129,7 +129,7 @@ class GraphVQA:
     def _number(self, rows: int, columns: int) -> int:
         if (rows, columns) not in self._numbers:
             raise KoviltError(
-                f'a picture of {rows} x {columns} patches: the graph was made for {len(self._numbers)} other grids; '
-                'prepare pictures by the steps of its kovilt.json'
+                f'an image of {rows} x {columns} patches: the graph was made for {len(self._numbers)} other grids; '
+                'prepare images by the steps of its kovilt.json'
             )
         return self._numbers[rows, columns]

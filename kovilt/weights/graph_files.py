@@ -46,18 +46,18 @@ def write_graph(
     Args:
         folder: where the file goes.
         model: in evaluation mode, on the CPU.
-        image_pipeline: transforms of a picture in evaluation; its `ResizeViLT` says which grids can come.
+        image_pipeline: transforms of an image in evaluation; its `ResizeViLT` says which grids can come.
         format: 'onnx' or 'pt2'.
         precision: 'float32', or of ONNX 'int8': weights in int8, with a scale for each output, and what is multiplied
             by them brought to 8 bits as it comes (onnxruntime's dynamic quantisation).
 
     Returns:
         What kovilt.json says of it: format, precision, grids, inputs (that were compared), largest_difference (of any
-        score), milliseconds and milliseconds_torch (median for one pair, of the largest picture and longest text, in
+        score), milliseconds and milliseconds_torch (median for one pair, of the largest image and longest text, in
         torch in float32).
 
     Raises:
-        KoviltError: a package is missing, the pictures' grids are not known, a file of ONNX would be too large, or a
+        KoviltError: a package is missing, the images' grids are not known, a file of ONNX would be too large, or a
             score differs by 1e-4 or more, in int8 by half the scores' standard deviation or more.
     """
     grids = _grids(image_pipeline, model.encoder.patch_size)
@@ -121,18 +121,18 @@ def open_graph(folder: Path, said: Mapping[str, Any], answers: Sequence[str], *,
 
 
 def _grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list[Grid]:
-    """Rows and columns of patches of every picture that the pipeline can give."""
+    """Rows and columns of patches of every image that the pipeline can give."""
     resize = next((step for step in image_pipeline if str(step['type']).endswith('ResizeViLT')), None)
     if resize is None:
         raise KoviltError(
-            "no ResizeViLT among the steps of the model's pictures: a graph is made for a known set of sizes; "
+            "no ResizeViLT among the steps of the model's images: a graph is made for a known set of sizes; "
             'export with --format hf'
         )
     return sorted({(height // patch_size, width // patch_size) for width, height in TRANSFORMS.build(resize).targets()})
 
 
 def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
-    """Batches of 1, 2, ... pairs, of pictures and texts of many sizes; the first is the largest single pair."""
+    """Batches of 1, 2, ... pairs, of images and texts of many sizes; the first is the largest single pair."""
     chance = torch.Generator().manual_seed(0)
 
     def draw(low: int, high: int, *shape: int) -> Tensor:
@@ -140,8 +140,8 @@ def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
 
     batches, longest = [], model.encoder.max_text_len
     for pairs in range(1, _INPUTS + 1):
-        pictures = 1 + pairs // 3  # some are asked about more than once
-        chosen, lengths = torch.tensor(grids)[draw(0, len(grids), pictures)], draw(2, longest + 1, pairs)
+        images = 1 + pairs // 3  # some are asked about more than once
+        chosen, lengths = torch.tensor(grids)[draw(0, len(grids), images)], draw(2, longest + 1, pairs)
         if pairs == 1:
             chosen[0], lengths[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1])), longest
         width = int(lengths.max())
@@ -151,7 +151,7 @@ def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
                     torch.uint8
                 ),
                 grids=chosen,
-                image_index=draw(0, pictures, pairs),
+                image_index=draw(0, images, pairs),
                 input_ids=draw(0, model.encoder.vocab_size, pairs, width),
                 text_mask=torch.arange(width) < lengths[:, None],
             )

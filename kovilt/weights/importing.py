@@ -1,4 +1,4 @@
-"""Foreign weights as a model folder of kovilt: fitted to pictures, texts and a vocabulary of the user's choice.
+"""Foreign weights as a model folder of kovilt: fitted to images, texts and a vocabulary of the user's choice.
 
 What goes where, and what happens to tensors that are missing, left over or of another size: docs/weights.md.
 """
@@ -17,14 +17,22 @@ from torch import Tensor, nn
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
-from kovilt.formats.sources import PICTURE_POSITIONS, WORD_TABLES, WORDS, Source, Vocabulary, read_bert, read_source
+from kovilt.formats.sources import (
+    IMAGE_POSITIONS,
+    WORD_TABLES,
+    WORDS,
+    PublicWeights,
+    Vocabulary,
+    read_bert,
+    read_source,
+)
 from kovilt.formats.vocabulary import exchange_table
 from kovilt.modules.embeddings import PatchEmbedder
 from kovilt.registry import MODELS
 from kovilt.weights.folder import answers_by_class, save_model_folder
 
 _MAX_TEXT_LEN = 40  # ViLT 4.1
-_LONG_OVER_SHORT = 1333 / 800  # of a picture's sides; ViLT's rule
+_LONG_OVER_SHORT = 1333 / 800  # of an image's sides; ViLT's rule
 _NAMES_SHOWN = 16
 
 
@@ -32,11 +40,11 @@ _NAMES_SHOWN = 16
 class ImportReport:
     """What became of foreign weights.
 
-    body_share: numbers of the encoder, its word table apart, that come from the source (0 to 1).
+    encoder_coverage: numbers of the encoder, its word table apart, that come from the source (0 to 1).
     rows: what was kept, resized, ... in words.
     """
 
-    body_share: float
+    encoder_coverage: float
     rows: Mapping[str, str]
 
     def __str__(self) -> str:
@@ -70,7 +78,7 @@ def import_weights(
         source_tokenizer: the one that the source was trained with, when it does not lie in its folder.
         bert: folder of a BERT that gives word embeddings and decoder rows.
         answers: JSON file of the answers in the order of the answer head; None = those that the source says.
-        image_size: pixels of the square picture whose grid the position table is made for; None = the source's.
+        image_size: pixels of the square image whose grid the position table is made for; None = the source's.
         max_text_len: longest text in tokens; None = the source's, 40 where it has none.
         num_heads: heads of attention, where the source does not say them.
         force: also when less than 95 % of the encoder come from the source.
@@ -81,7 +89,7 @@ def import_weights(
             sizes; answers that do not fit; too little of an encoder.
     """
     from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
-    from kovilt.formats.checkpoint import MIN_BODY_SHARE
+    from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE
 
     found = read_source(source, tokenizer=source_tokenizer, num_heads=num_heads)
     words = None if bert is None else read_bert(bert)
@@ -104,11 +112,11 @@ def import_weights(
     model = _build(model_cfg, str(source))
     fates = _fit(model, found, tokens.get_vocab(), words)
     report = _report(found, fates)
-    if report.body_share < MIN_BODY_SHARE and not force:
+    if report.encoder_coverage < MIN_ENCODER_COVERAGE and not force:
         missing = _names(fate.key for fate in fates if fate.word == 'new' and fate.key.startswith('encoder.'))
         raise KoviltError(
-            f'{source}: gives {report.body_share:.1%} of the encoder, less than {MIN_BODY_SHARE:.0%}; missing: '
-            f'{missing}; --force imports it all the same'
+            f'{source}: gives {report.encoder_coverage:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; '
+            f'missing: {missing}; --force imports it all the same'
         )
     if named is not None:
         model.answers = named
@@ -126,7 +134,7 @@ def import_weights(
     return report
 
 
-def _answers(source: Source, file: str | Path | None, name: str) -> list[str] | None:
+def _answers(source: PublicWeights, file: str | Path | None, name: str) -> list[str] | None:
     """The answers in the order of the answer head; None where there is no such head."""
     head = source.state.get('vqa_head.fc2.weight')
     if head is None:
@@ -176,7 +184,7 @@ def _model_config(encoder: dict[str, Any], answers: list[str] | None, sizes: Map
 
 def _image_pipeline(short: int, patch_size: int) -> list[dict[str, Any]]:
     return [
-        dict(type='LoadPicture'),
+        dict(type='LoadImage'),
         dict(type='ResizeViLT', short=short, long=int(_LONG_OVER_SHORT * short), divisor=patch_size),
         dict(type='Patchify', patch_size=patch_size),
     ]
@@ -184,14 +192,14 @@ def _image_pipeline(short: int, patch_size: int) -> list[dict[str, Any]]:
 
 def _build(model_cfg: Mapping[str, Any], source: str) -> nn.Module:
     """The model with new weights, the same on every call."""
-    from kovilt.engine.runner import blaming
+    from kovilt.engine.runner import config_errors
 
-    with torch.random.fork_rng(devices=[]), blaming(source):
+    with torch.random.fork_rng(devices=[]), config_errors(source):
         torch.manual_seed(0)
         return MODELS.build(dict(model_cfg))
 
 
-def _check_sizes(source: Source, model_cfg: Mapping[str, Any], name: str) -> None:
+def _check_sizes(source: PublicWeights, model_cfg: Mapping[str, Any], name: str) -> None:
     """KoviltError for tensors that a model of the source's own sizes has no place for, or misses in a head."""
     from kovilt.formats.checkpoint import differences
 
@@ -218,7 +226,7 @@ class _Fate:
 
 
 @torch.no_grad()
-def _fit(model: nn.Module, source: Source, pieces: Mapping[str, int], bert: Vocabulary | None) -> list[_Fate]:
+def _fit(model: nn.Module, source: PublicWeights, pieces: Mapping[str, int], bert: Vocabulary | None) -> list[_Fate]:
     """Fills `model` from the source and the BERT; what neither gives keeps its new weights."""
     generator = torch.Generator().manual_seed(0)
     fates = []
@@ -231,7 +239,7 @@ def _fit(model: nn.Module, source: Source, pieces: Mapping[str, int], bert: Voca
             word, table, taken = 'new', parameter, 0
         elif theirs.shape != parameter.shape:
             word = 'resized'
-            if key == PICTURE_POSITIONS:
+            if key == IMAGE_POSITIONS:
                 table = _resized(theirs, parameter)
             else:
                 table, taken = _lengthened(theirs, parameter, generator)
@@ -255,7 +263,7 @@ def _words(
 
 
 def _resized(table: Tensor, like: Tensor) -> Tensor:
-    """Picture positions (1 + g*g, D) for another grid, as the encoder itself would interpolate them there."""
+    """Image positions (1 + g*g, D) for another grid, as the encoder itself would interpolate them there."""
     grids = [math.isqrt(len(rows) - 1) for rows in (table, like)]
     embedder = PatchEmbedder(hidden_size=table.shape[1], patch_size=1, image_size=grids[0], drop_rate=0.0)
     embedder.pos_embed.data = table
@@ -269,7 +277,7 @@ def _lengthened(table: Tensor, like: Tensor, generator: torch.Generator) -> tupl
     return rows, given * table.shape[1]
 
 
-def _report(source: Source, fates: list[_Fate]) -> ImportReport:
+def _report(source: PublicWeights, fates: list[_Fate]) -> ImportReport:
     body = [fate for fate in fates if fate.key.startswith('encoder.') and fate.key != WORDS]
     whole = sum(fate.numbers for fate in body)
     share = sum(fate.taken for fate in body) / whole

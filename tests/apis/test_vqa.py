@@ -1,4 +1,4 @@
-"""The inferencer answers each pair as if it were alone, reads a picture once, and names what it cannot use."""
+"""The inferencer answers each pair as if it were alone, reads an image once, and names what it cannot use."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def ask(folder):
     return VQAInferencer(folder, device='cpu', batch_size=3)
 
 
-def picture(seed, height=40, width=60):
+def image(seed, height=40, width=60):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -50,7 +50,7 @@ def close(ours, theirs):
 
 
 def test_a_result_is_plain_and_its_scores_are_probabilities(ask):
-    (result,) = ask(picture(0), QUESTIONS[0])
+    (result,) = ask(image(0), QUESTIONS[0])
     assert result.keys() == {'answer', 'score', 'topk'}
     scores = [row['score'] for row in result['topk']]
     assert {row['answer'] for row in result['topk']} == set(ANSWERS)
@@ -60,29 +60,29 @@ def test_a_result_is_plain_and_its_scores_are_probabilities(ask):
 
 
 def test_each_pair_is_answered_as_if_alone_and_in_order(ask):
-    """Seven pairs in batches of three, pictures of three shapes in mixed order."""
-    tall, long = picture(1, 64, 32), picture(2, 33, 200)
-    pictures = [picture(0), tall, picture(0), long, tall, picture(0), picture(3)]
+    """Seven pairs in batches of three, images of three shapes in mixed order."""
+    tall, long = image(1, 64, 32), image(2, 33, 200)
+    images = [image(0), tall, image(0), long, tall, image(0), image(3)]
     questions = [*QUESTIONS, *QUESTIONS[:3]]
-    together = ask(pictures, questions)
-    alone = [ask(p, q)[0] for p, q in zip(pictures, questions, strict=True)]
+    together = ask(images, questions)
+    alone = [ask(p, q)[0] for p, q in zip(images, questions, strict=True)]
     assert close(together, alone)
     assert len({result['score'] for result in together}) == 7
-    assert together == ask(pictures, questions)
+    assert together == ask(images, questions)
 
 
 def test_one_of_either_stands_for_all(ask):
-    one, many = picture(0), [picture(i) for i in range(4)]
+    one, many = image(0), [image(i) for i in range(4)]
     assert close(ask(one, QUESTIONS), ask([one] * 4, QUESTIONS))
     assert close(ask(many, QUESTIONS[0]), ask(many, QUESTIONS[:1] * 4))
     assert ask([], []) == []
-    for pictures, questions in ((many, QUESTIONS[:2]), ([], QUESTIONS[:2]), (many, [])):
-        with pytest.raises(KoviltError, match='pictures and .* questions: give as many'):
-            ask(pictures, questions)
+    for images, questions in ((many, QUESTIONS[:2]), ([], QUESTIONS[:2]), (many, [])):
+        with pytest.raises(KoviltError, match='images and .* questions: give as many'):
+            ask(images, questions)
 
 
-def test_paths_images_and_arrays_are_the_same_picture(ask, tmp_path):
-    pixels = picture(5)
+def test_paths_images_and_arrays_are_the_same_image(ask, tmp_path):
+    pixels = image(5)
     file = tmp_path / 'room.png'
     Image.fromarray(pixels).save(file)
     results = ask([file, str(file), Image.open(file), pixels], QUESTIONS[1])
@@ -93,12 +93,12 @@ def test_paths_images_and_arrays_are_the_same_picture(ask, tmp_path):
     assert close(ask(tmp_path / 'alpha.png', QUESTIONS[1]), results[:1])
 
 
-def test_a_shared_picture_is_read_and_packed_once(ask, tmp_path, monkeypatch):
+def test_a_shared_image_is_read_and_packed_once(ask, tmp_path, monkeypatch):
     file = tmp_path / 'room.png'
-    Image.fromarray(picture(6)).save(file)
-    other, read, packed = picture(7), [], []
-    read_picture, collate = ask._read_picture, ask._collate
-    monkeypatch.setattr(ask, '_read_picture', lambda n, p: read.append(n) or read_picture(n, p))
+    Image.fromarray(image(6)).save(file)
+    other, read, packed = image(7), [], []
+    read_image, collate = ask._read_image, ask._collate
+    monkeypatch.setattr(ask, '_read_image', lambda n, p: read.append(n) or read_image(n, p))
     monkeypatch.setattr(ask, '_collate', lambda samples: packed.append(collate(samples)) or packed[-1])
     ask([file, other, str(file), other, file, file], QUESTIONS[0])
     assert read == [0, 1]
@@ -117,28 +117,28 @@ def prefix_folder(tmp_path_factory):
     )
 
 
-def test_a_kept_picture_gives_the_very_answers_of_one_looked_at_again(prefix_folder, tmp_path):
+def test_a_kept_image_gives_the_very_answers_of_one_looked_at_again(prefix_folder, tmp_path):
     file = tmp_path / 'room.png'
-    Image.fromarray(picture(1, 64, 32)).save(file)
-    pictures = [picture(0), file, picture(2), file, picture(0), file]
+    Image.fromarray(image(1, 64, 32)).save(file)
+    images = [image(0), file, image(2), file, image(0), file]
     questions = [*QUESTIONS, QUESTIONS[1], QUESTIONS[0]]
-    forgetful, keen = (VQAInferencer(prefix_folder, device='cpu', batch_size=4, kept_pictures=n) for n in (0, 16))
-    expected = forgetful(pictures, questions)
-    assert keen(pictures, questions) == expected and keen(pictures, questions) == expected
-    assert forgetful(pictures, questions) == expected and len({result['score'] for result in expected}) == 6
+    forgetful, keen = (VQAInferencer(prefix_folder, device='cpu', batch_size=4, image_cache_size=n) for n in (0, 16))
+    expected = forgetful(images, questions)
+    assert keen(images, questions) == expected and keen(images, questions) == expected
+    assert forgetful(images, questions) == expected and len({result['score'] for result in expected}) == 6
     for i in (1, 4):  # after other questions, too
-        assert keen(pictures[i], questions[i]) == forgetful(pictures[i], questions[i])
-        assert close(keen(pictures[i], questions[i]), expected[i : i + 1])
+        assert keen(images[i], questions[i]) == forgetful(images[i], questions[i])
+        assert close(keen(images[i], questions[i]), expected[i : i + 1])
 
 
-def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_path, monkeypatch):
+def test_the_second_question_about_a_image_costs_its_words(prefix_folder, tmp_path, monkeypatch):
     file = tmp_path / 'room.png'
-    Image.fromarray(picture(1)).save(file)
-    ask = VQAInferencer(prefix_folder, device='cpu', kept_pictures=2)
+    Image.fromarray(image(1)).save(file)
+    ask = VQAInferencer(prefix_folder, device='cpu', image_cache_size=2)
     read, encoded, encoder = [], [], ask.model.encoder
-    read_picture, embed_pictures = ask._read_picture, encoder.embed_pictures
-    monkeypatch.setattr(ask, '_read_picture', lambda n, p: read.append(n) or read_picture(n, p))
-    monkeypatch.setattr(encoder, 'embed_pictures', lambda p, g: encoded.append(g) or embed_pictures(p, g))
+    read_image, embed_images = ask._read_image, encoder.embed_images
+    monkeypatch.setattr(ask, '_read_image', lambda n, p: read.append(n) or read_image(n, p))
+    monkeypatch.setattr(encoder, 'embed_images', lambda p, g: encoded.append(g) or embed_images(p, g))
     first = ask(file, QUESTIONS)
     assert (len(read), len(encoded)) == (1, 1) and ask(str(file), QUESTIONS) == first
     assert (len(read), len(encoded)) == (1, 1)  # a file is not even decoded again
@@ -146,23 +146,23 @@ def test_the_second_question_about_a_picture_costs_its_words(prefix_folder, tmp_
     shutil.copy2(file, tmp_path / 'again' / 'other.png')
     assert ask(tmp_path / 'again' / 'other.png', QUESTIONS) == first
     assert (len(read), len(encoded)) == (1, 1)  # nor under another name
-    ask(picture(1), QUESTIONS[0])
-    ask(picture(1), QUESTIONS[1])
+    ask(image(1), QUESTIONS[0])
+    ask(image(1), QUESTIONS[1])
     assert (len(read), len(encoded)) == (3, 2)  # an array is known by its pixels
     before = file.stat()
-    file.write_bytes(padded_jpeg(picture(9), len(file.read_bytes())))
+    file.write_bytes(padded_jpeg(image(9), len(file.read_bytes())))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
-    assert ask(file, QUESTIONS) != first and len(encoded) == 3  # another picture of the same name, size and time
-    ask(picture(1), QUESTIONS[0])
+    assert ask(file, QUESTIONS) != first and len(encoded) == 3  # another image of the same name, size and time
+    ask(image(1), QUESTIONS[0])
     assert len(encoded) == 3
-    ask([picture(2), picture(3)], QUESTIONS[0])
-    ask(picture(1), QUESTIONS[0])
-    assert len(encoded) == 6  # two pictures are kept, the oldest go
+    ask([image(2), image(3)], QUESTIONS[0])
+    ask(image(1), QUESTIONS[0])
+    assert len(encoded) == 6  # two images are kept, the oldest go
 
 
 def padded_jpeg(pixels, size):
-    """A picture file of so many bytes, the last of which no reader looks at."""
+    """An image file of so many bytes, the last of which no reader looks at."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, 'JPEG')
     return content.getvalue().ljust(size, b'\0')
@@ -170,15 +170,15 @@ def padded_jpeg(pixels, size):
 
 def test_what_is_kept_is_bounded(prefix_folder):
     """Keys and values of each block, 8 bytes a row and width each, and nothing else that would stay in memory."""
-    ask = VQAInferencer(prefix_folder, device='cpu', kept_pictures=3)
+    ask = VQAInferencer(prefix_folder, device='cpu', image_cache_size=3)
     for number in range(5):
-        ask(picture(number), QUESTIONS[0])
-    kept = [image['encoded'] for image in ask._kept._images.values()]
+        ask(image(number), QUESTIONS[0])
+    kept = [entry['encoded'] for entry in ask._kept._images.values()]
     rows = 1 + 4 * 6  # 40 x 60 pixels, patches of 8
     held = sum(block.untyped_storage().nbytes() for encoded in kept for block in encoded.keys_values)
-    assert len(kept) == 3 and held == 3 * 2 * rows * 2 * 16 * 4  # pictures, blocks, rows, keys and values, D, bytes
+    assert len(kept) == 3 and held == 3 * 2 * rows * 2 * 16 * 4  # images, blocks, rows, keys and values, D, bytes
     assert all(encoded.states is None for encoded in kept)
-    assert all(image['patches'].nbytes == 0 for image in ask._kept._images.values())
+    assert all(entry['patches'].nbytes == 0 for entry in ask._kept._images.values())
 
 
 @pytest.mark.parametrize('kind', ['joint', 'prefix'])
@@ -186,14 +186,14 @@ def test_int8_is_asked_for_and_says_nearly_the_same(folder, prefix_folder, kind)
     place = {'joint': folder, 'prefix': prefix_folder}[kind]
     plain, ask = (VQAInferencer(place, device='cpu', precision=name) for name in ('float32', 'int8'))
     assert (VQAInferencer(place, device='cpu').precision, ask.precision) == ('float32', 'int8')
-    pictures = [picture(number) for number in range(4)]
-    expected, ours = plain(pictures, QUESTIONS), ask(pictures, QUESTIONS)
+    images = [image(number) for number in range(4)]
+    expected, ours = plain(images, QUESTIONS), ask(images, QUESTIONS)
     for mine, theirs in zip(ours, expected, strict=True):
         scores = {row['answer']: row['score'] for row in theirs['topk']}
         assert all(abs(row['score'] - scores[row['answer']]) < 0.03 for row in mine['topk'])
-    assert ours != expected and ask(pictures, QUESTIONS) == ours
+    assert ours != expected and ask(images, QUESTIONS) == ours
     if kind == 'prefix':  # kept or looked at again: exact here, too
-        assert VQAInferencer(place, device='cpu', precision='int8', kept_pictures=0)(pictures, QUESTIONS) == ours
+        assert VQAInferencer(place, device='cpu', precision='int8', image_cache_size=0)(images, QUESTIONS) == ours
 
 
 def test_int8_is_refused_where_there_is_none(folder, monkeypatch):
@@ -214,34 +214,34 @@ def test_transformers_says_nothing_of_a_model_type_that_is_not_its_own(prefix_fo
     assert caplog.text == ''
 
 
-def test_other_models_keep_no_picture_and_a_silly_number_is_named(ask, prefix_folder):
+def test_other_models_keep_no_image_and_a_silly_number_is_named(ask, prefix_folder):
     assert ask._kept is None
     for number in (-1, 1.5, True):
-        with pytest.raises(KoviltError, match='kept_pictures='):
-            VQAInferencer(prefix_folder, device='cpu', kept_pictures=number)
+        with pytest.raises(KoviltError, match='image_cache_size='):
+            VQAInferencer(prefix_folder, device='cpu', image_cache_size=number)
 
 
 def test_topk_is_clipped_to_the_answers(ask):
-    assert len(ask(picture(0), QUESTIONS[0], topk=2)[0]['topk']) == 2
-    assert len(ask(picture(0), QUESTIONS[0], topk=99)[0]['topk']) == len(ANSWERS)
+    assert len(ask(image(0), QUESTIONS[0], topk=2)[0]['topk']) == 2
+    assert len(ask(image(0), QUESTIONS[0], topk=99)[0]['topk']) == len(ANSWERS)
     for topk in (0, -1, 1.5, True, None):
         with pytest.raises(KoviltError, match='topk='):
-            ask(picture(0), QUESTIONS[0], topk=topk)
+            ask(image(0), QUESTIONS[0], topk=topk)
 
 
 def test_a_question_is_read_as_training_read_it(ask):
     import unicodedata
 
     messy = '\u200b ' + unicodedata.normalize('NFD', QUESTIONS[1]).replace(' ', '\t\n ')
-    assert ask(picture(0), messy) == ask(picture(0), QUESTIONS[1])
+    assert ask(image(0), messy) == ask(image(0), QUESTIONS[1])
 
 
 def test_a_question_that_is_cut_is_said_to_be(ask):
     with pytest.warns(UserWarning, match='question 0: only its first 10 of 30 words are read'):
-        ask(picture(0), '책 ' * 30)
+        ask(image(0), '책 ' * 30)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        ask(picture(0), '책 ' * 10)
+        ask(image(0), '책 ' * 10)
 
 
 @pytest.mark.parametrize(
@@ -256,66 +256,66 @@ def test_a_question_that_is_cut_is_said_to_be(ask):
 )
 def test_a_bad_question_is_named(ask, question, message):
     with pytest.raises(KoviltError, match=message) as caught:
-        ask(picture(0), [QUESTIONS[0], question])
+        ask(image(0), [QUESTIONS[0], question])
     assert '\n' not in str(caught.value)
 
 
 def bad_files(folder):
     whole = folder / 'whole.jpg'
-    Image.fromarray(picture(8)).save(whole)
+    Image.fromarray(image(8)).save(whole)
     (folder / 'cut.jpg').write_bytes(whole.read_bytes()[:500])
-    (folder / 'text.jpg').write_text('not a picture')
-    Image.fromarray(picture(8, 1, 300)).save(folder / 'line.png')
+    (folder / 'text.jpg').write_text('not an image')
+    Image.fromarray(image(8, 1, 300)).save(folder / 'line.png')
 
 
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda folder: folder / 'none.jpg', 'picture 1: .*none.jpg: no such picture'),
-        (lambda folder: folder / 'cut.jpg', 'picture 1: .*cut.jpg: not a readable picture'),
-        (lambda folder: folder / 'text.jpg', 'picture 1: .*text.jpg: not a readable picture'),
-        (lambda folder: folder, 'picture 1: '),
-        (lambda folder: folder / 'line.png', 'picture 1: .*line.png: 300 x 1 pixels'),
-        (lambda folder: picture(0).astype(np.float32), 'picture 1: .*float32'),
-        (lambda folder: picture(0)[None], 'picture 1: .*shape \\(1, 40, 60, 3\\)'),
-        (lambda folder: picture(0)[:0], 'picture 1: .*shape \\(0, 60, 3\\)'),
-        (lambda folder: np.zeros((9, 9, 5), np.uint8), 'picture 1: .*shape \\(9, 9, 5\\)'),
-        (lambda folder: picture(0)[:1], 'picture 1: 60 x 1 pixels'),
-        (lambda folder: None, 'picture 1: a NoneType; give a path'),
-        (lambda folder: b'', 'picture 1: a bytes; give a path'),
+        (lambda folder: folder / 'none.jpg', 'image 1: .*none.jpg: no such image'),
+        (lambda folder: folder / 'cut.jpg', 'image 1: .*cut.jpg: not a readable image'),
+        (lambda folder: folder / 'text.jpg', 'image 1: .*text.jpg: not a readable image'),
+        (lambda folder: folder, 'image 1: '),
+        (lambda folder: folder / 'line.png', 'image 1: .*line.png: 300 x 1 pixels'),
+        (lambda folder: image(0).astype(np.float32), 'image 1: .*float32'),
+        (lambda folder: image(0)[None], 'image 1: .*shape \\(1, 40, 60, 3\\)'),
+        (lambda folder: image(0)[:0], 'image 1: .*shape \\(0, 60, 3\\)'),
+        (lambda folder: np.zeros((9, 9, 5), np.uint8), 'image 1: .*shape \\(9, 9, 5\\)'),
+        (lambda folder: image(0)[:1], 'image 1: 60 x 1 pixels'),
+        (lambda folder: None, 'image 1: a NoneType; give a path'),
+        (lambda folder: b'', 'image 1: a bytes; give a path'),
     ],
 )
-def test_a_bad_picture_is_named(ask, tmp_path, make, message):
+def test_a_bad_image_is_named(ask, tmp_path, make, message):
     bad_files(tmp_path)
     bad = make(tmp_path)
     with pytest.raises(KoviltError, match=message) as caught:
-        ask([picture(0), bad], QUESTIONS[0])
+        ask([image(0), bad], QUESTIONS[0])
     assert '\n' not in str(caught.value)
 
 
 def test_a_checkpoint_answers_as_its_model_folder(ask, tmp_path):
     checkpoint = tiny_checkpoint(tmp_path)
-    expected = ask(picture(0), QUESTIONS)
+    expected = ask(image(0), QUESTIONS)
     for model in (checkpoint, tmp_path):
-        assert VQAInferencer(model, device='cpu', batch_size=3)(picture(0), QUESTIONS) == expected
+        assert VQAInferencer(model, device='cpu', batch_size=3)(image(0), QUESTIONS) == expected
     with pytest.raises(KoviltError, match='a ViLTForVQA or METERForVQA is needed'):
         VQAInferencer(tiny_checkpoint(tmp_path / 'body', 'ViLTForPreTraining'))
     moved = (tmp_path / 'tokenizer').rename(tmp_path / 'moved')
     with pytest.raises(KoviltError, match='tokenizer'):
         VQAInferencer(checkpoint)
-    assert close(VQAInferencer(checkpoint, device='cpu', tokenizer=str(moved))(picture(0), QUESTIONS), expected)
+    assert close(VQAInferencer(checkpoint, device='cpu', tokenizer=str(moved))(image(0), QUESTIONS), expected)
 
 
-def test_a_model_that_learned_without_pictures_ignores_them(tmp_path):
+def test_a_model_that_learned_without_images_ignores_them(tmp_path):
     folder = save_model_folder(
         tiny_model(),
         tiny_tokenizer(),
         tmp_path / 'blind',
         model_cfg=tiny_config(),
-        image_pipeline=[dict(type='NoPicture')],
+        image_pipeline=[dict(type='NoImage')],
         max_text_len=MAX_TEXT_LEN,
     )
-    first, second = VQAInferencer(folder, device='cpu')([picture(0), picture(1)], QUESTIONS[0])
+    first, second = VQAInferencer(folder, device='cpu')([image(0), image(1)], QUESTIONS[0])
     assert first['topk'] == second['topk']
 
 

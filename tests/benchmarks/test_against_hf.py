@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import against_hf
 
-TOOL = 'benchmark/against_hf.py'
+TOOL = 'benchmarks/against_hf.py'
 SMALL = (
     '--width',
     64,
@@ -68,16 +68,16 @@ def test_a_plain_vilt_computes_the_last_block_whole():
     batch = model.data_preprocessor(work.ours)
     counted = []
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        for read in ('pooled', 'all'):
-            pictures = model.encoder.embed_pictures(batch['patches'], batch['grids'])
+        for output in ('cls', 'all'):
+            images = model.encoder.embed_images(batch['patches'], batch['grids'])
             with FlopCounterMode(display=False) as counter:
                 model.encoder(
                     input_ids=batch['input_ids'],
                     text_mask=batch['text_mask'],
-                    pictures=pictures,
+                    images=images,
                     grids=batch['grids'],
                     image_index=batch['image_index'],
-                    read=read,
+                    output=output,
                 )
             counted.append(counter.get_total_flops())
     ours, plain = (against_hf.flops(model, work, training=False, plain=plain) for plain in (False, True))

@@ -9,7 +9,7 @@ from benchmarks import data_path
 from kovilt.datasets.transforms import image
 from kovilt.errors import KoviltError
 
-SMALL = ['--pictures', '1', '--rounds', '1', '--questions', '300', '--workers', '0', '--batch-size', '4']
+SMALL = ['--images', '1', '--rounds', '1', '--questions', '300', '--workers', '0', '--batch-size', '4']
 
 
 def run(*options: str) -> None:
@@ -19,7 +19,7 @@ def run(*options: str) -> None:
 def test_every_part_prints_its_table(capsys):
     run()
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r'1 pictures, 1\d\d KB each, 7 questions on each', lines[0])
+    assert re.fullmatch(r'1 images, 1\d\d KB each, 7 questions on each', lines[0])
     (vilt,) = [line for line in lines if re.match(r'ViLT +[\d,]+ +\d+ +1\.00$', line)]
     arrays = [line for line in lines if re.match(r'kovilt(, as_array)? +[\d,]+ +\d+ +\d+\.\d\d +0$', line)]
     epochs = [line for line in lines if re.search(r'\d+\.\d% of 3,000/s$', line)]
@@ -31,10 +31,10 @@ def test_pixels_that_are_not_pillows_are_an_error(monkeypatch):
     resize = image.resize_bicubic
     monkeypatch.setattr(image, 'resize_bicubic', lambda pixels, size: np.clip(resize(pixels, size), 2, 255))
     with pytest.raises(KoviltError, match='pixels differ from Pillow by up to 2 grey levels; 1 is allowed'):
-        run('--only', 'pictures')
+        run('--only', 'images')
 
 
 def test_nothing_of_a_kind_cannot_be_measured(capsys):
     with pytest.raises(SystemExit):
-        data_path.parse_args(['--pictures', '0'])
-    assert '--pictures must be at least 1, not 0' in capsys.readouterr().err
+        data_path.parse_args(['--images', '0'])
+    assert '--images must be at least 1, not 0' in capsys.readouterr().err

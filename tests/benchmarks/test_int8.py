@@ -30,13 +30,13 @@ def test_transformers_gets_the_pixels_that_the_patches_were_cut_from():
     batch = work.make_batch([(2, 3), (1, 2)], [5, 6, 7, 8], chance)
     inputs = int8.for_transformers(batch)
     assert inputs['pixel_values'].shape == (4, 3, 64, 96) and inputs['pixel_mask'].sum().item() == 2 * 32 * 32 * 8
-    patch = inputs['pixel_values'][1, :, 32:64, 64:96]  # row 1, column 2 of the first picture
+    patch = inputs['pixel_values'][1, :, 32:64, 64:96]  # row 1, column 2 of the first image
     assert torch.equal(patch.flatten(), batch['patches'][5].float() / 127.5 - 1)
 
 
 def test_accuracy_is_that_of_the_validation_data(rooms, tmp_path, call, capsys):
     config, out = tiny_config(tmp_path / 'tiny.py', steps=1), tmp_path / 'predictions.jsonl'
-    wide = 'model.encoder.init_std=0.4'  # pictures and questions tell in the answers
+    wide = 'model.encoder.init_std=0.4'  # images and questions tell in the answers
     assert call('tools/train.py', config, '--work-dir', tmp_path / 'work', '--seed', 0, '--cfg-options', wide)[0] == 0
     assert call('tools/weights/export.py', tmp_path / 'work', tmp_path / 'model')[0] == 0
     code, said, _ = call('tools/test.py', config, tmp_path / 'model', '--out', out)

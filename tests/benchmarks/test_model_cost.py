@@ -13,7 +13,7 @@ def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path
     config = tiny_config(tmp_path / 'tiny.py', steps=1)
     words = ['--batches', 2, '--rounds', 3, '--out', tmp_path / 'cost.json']
     code, said, error = call(
-        'benchmark/model_cost.py',
+        'benchmarks/model_cost.py',
         '--model',
         'small',
         config,

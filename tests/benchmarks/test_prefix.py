@@ -1,4 +1,4 @@
-"""The benchmark of the picture prefix prints training, answering and the second question for any device's numbers."""
+"""The benchmark of the image prefix prints training, answering and the second question for any device's numbers."""
 
 import pytest
 from tiny_models import tiny_model
@@ -24,7 +24,7 @@ def test_it_prints_both_tables_and_the_second_question(tiny, capsys):
     prefix.main(prefix.parse_args(['--questions', '1', '3', '--rounds', '1', '--texts', '4']))
     lines = capsys.readouterr().out.splitlines()
     for work_, rows in (('training', 2), ('answering', 2)):
-        start = next(i for i, line in enumerate(lines) if line.startswith(f'| {work_}: questions a picture'))
+        start = next(i for i, line in enumerate(lines) if line.startswith(f'| {work_}: questions an image'))
         assert [line.split('|')[1:3] for line in lines[start + 2 : start + 2 + rows]] == [
             [' 1 ', ' 4 '],
             [' 3 ', ' 1 '],

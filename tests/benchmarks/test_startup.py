@@ -64,7 +64,7 @@ def test_beside_each_stands_what_it_takes_beyond_torch_in_the_same_round(monkeyp
         }
 
     monkeypatch.setattr(startup, 'time_processes', time_processes)
-    startup.main(startup.parse_args(['--rounds', '3', '--model', '/model', '--picture', '/room.jpg']))
+    startup.main(startup.parse_args(['--rounds', '3', '--model', '/model', '--image', '/room.jpg']))
     rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines()[4:]]
     assert rows[0] == ['| import torch', '2.00', '4.00', '+0.00', '+0.00 |']
     assert rows[-1] == ['| a first answer', '2.50', '3.00', '+0.50', '-1.00 |'] and len(rows) == 15

@@ -38,7 +38,7 @@ def test_it_measures_all_models_on_as_many_questions(call, tmp_path):
         assert one['epoch_hours'] == pytest.approx(ROWS / one['samples_per_second'] / 3600)
         assert one['parameters'] > 1e6 and one['attention']
     flop = [one['forward_gflop'] for one in models]
-    assert flop[2] < flop[4] and flop[3] < flop[5]  # larger pictures cost more
+    assert flop[2] < flop[4] and flop[3] < flop[5]  # larger images cost more
     assert flop[3] < flop[2] and flop[5] < flop[4]  # whose tower looks once for two questions
 
 
@@ -49,7 +49,7 @@ def test_the_ratio_is_that_of_the_rounds():
     assert vilt.tflops == pytest.approx(3 * 2e9 * 20 / 1e12)
 
 
-def test_pictures_keep_vilts_rule_and_its_loader_packs_them():
+def test_images_keep_vilts_rule_and_its_loader_packs_them():
     trainer = Trainer('ViLT', None, 'tiny', 'cpu')
     assert set(trainer.grids(200, random.Random(0))) <= {(2, 2), (2, 3), (3, 2), (1, 3)}
     batch = trainer.batch(5, 2, random.Random(0))

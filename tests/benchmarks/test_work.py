@@ -40,7 +40,7 @@ def test_a_batch_shares_questions_out_evenly():
     assert batch['image_index'].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert batch['text_mask'].sum(dim=1).tolist() == lengths
     assert len(batch['patches']) == sum(rows * columns for rows, columns in grids)
-    with pytest.raises(ValueError, match='5 questions about 2 pictures'):
+    with pytest.raises(ValueError, match='5 questions about 2 images'):
         work.make_batch(grids[:2], lengths[:5], chance)
 
 

@@ -12,5 +12,5 @@ def test_a_line_every_tenth_with_the_rate_since_nothing_was_done(monkeypatch, ca
         tell(done, 40)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[0] == 'looking at 4/40, 2 pictures/s, 18 s left'
-    assert lines[-1] == 'looking at 40/40, 2 pictures/s, 0 s left'
+    assert lines[0] == 'looking at 4/40, 2 images/s, 18 s left'
+    assert lines[-1] == 'looking at 40/40, 2 images/s, 0 s left'

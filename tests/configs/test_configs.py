@@ -12,7 +12,7 @@ from mmengine.config import Config
 from kovilt.engine.config import load_config
 from kovilt.engine.config_check import check_config
 from kovilt.engine.source_signatures import SourceParts
-from kovilt.models.sizes import fill_sizes, name_tokens
+from kovilt.models.sizes import fill_sizes, resolve_content_words
 from kovilt.registry import MODELS
 from kovilt.rooms.scene import KINDS
 
@@ -29,14 +29,14 @@ def test_an_entry_is_right_and_its_model_is_built(entry):
     check_config(config, SOURCES)  # where torch is not imported yet
     assert Config.fromstring(config.pretty_text, '.py').model == config.model  # a checkpoint carries it as text
     filled = fill_sizes(config.model.to_dict(), SIZES)
-    name_tokens(filled, None)
+    resolve_content_words(filled, None)
     with torch.device('meta'):
         model = MODELS.build(filled)
     body = sum(parameter.numel() for parameter in model.encoder.parameters())
     if 'rooms' not in entry.parts:
         encoder = config.model.encoder
         published = {'ViLT': 88_154_112, 'METER': 279_796_224}[encoder.type] + 768 * SIZES['vocab_size']
-        positions = (encoder.image_size // 16) ** 2 + 1 if encoder.type == 'METER' else 0  # those of its pictures
+        positions = (encoder.image_size // 16) ** 2 + 1 if encoder.type == 'METER' else 0  # those of its images
         assert body == published + 768 * positions  # the papers' base sizes
     assert config.optim_wrapper.constructor == 'ViLTOptimWrapperConstructor'
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kovilt.datasets import AnswerVocabulary, soft_scores
-from kovilt.datasets.answers import human_answers
+from kovilt.datasets.answers import parse_answers
 from kovilt.errors import KoviltError
 
 COUNTS = {'예': 9, '아니요': 9, '빨간색': 6, '파란색': 5, 'TV': 7}
@@ -104,13 +104,13 @@ def test_of_few_people_each_counts_its_share():
 
 def test_answers_of_people_are_strings_or_objects():
     rows = SimpleNamespace(place='labels.json, line 4')
-    assert human_answers(None, rows) == []
-    assert human_answers(['예', 2, {'answer': '네', 'answer_confidence': 'yes'}, None], rows) == ['예', 2, '네', None]
+    assert parse_answers(None, rows) == []
+    assert parse_answers(['예', 2, {'answer': '네', 'answer_confidence': 'yes'}, None], rows) == ['예', 2, '네', None]
     with pytest.raises(KoviltError, match="labels.json, line 4: 'answers' is no list, but '예'"):
-        human_answers('예', rows)
+        parse_answers('예', rows)
     for bad in ({'anser': '예'}, ['예']):
         with pytest.raises(KoviltError, match="labels.json, line 4: expecting a string or an object with 'answer'"):
-            human_answers(['예', bad], rows)
+            parse_answers(['예', bad], rows)
 
 
 def test_classes_of_answers():

@@ -18,7 +18,7 @@ def sample(image_id: int, length: int, grid=(2, 3), **more) -> dict:
     }
 
 
-def test_pictures_are_packed_once_and_texts_padded():
+def test_images_are_packed_once_and_texts_padded():
     samples = [sample(5, 4, label=1), sample(9, 3, (1, 1), label=-1), sample(5, 5, label=0)]
     (batch,) = collate_pairs(samples)
     assert set(batch) == {
@@ -37,7 +37,7 @@ def test_pictures_are_packed_once_and_texts_padded():
 
 
 @pytest.mark.parametrize('parts', [1, 2, 3, 4, 9])
-def test_micro_batches_hold_all_rows_in_order_each_with_its_pictures(parts):
+def test_micro_batches_hold_all_rows_in_order_each_with_its_images(parts):
     samples = [sample(number // 2, 3 + number % 3, label=number) for number in range(8)]
     batches = collate_pairs(samples, micro_batches=parts)
     assert len(batches) == min(parts, 8)
@@ -57,7 +57,7 @@ def test_without_rows_there_is_still_a_batch():
     }  # fmt: skip
 
 
-def test_pictures_without_patches_stand_beside_others():
+def test_images_without_patches_stand_beside_others():
     (batch,) = collate_pairs([sample(1, 3, (0, 0)), sample(2, 3), sample(1, 4, (0, 0))])
     assert batch['patches'].shape == (6, 12)
     assert batch['grids'].tolist() == [[0, 0], [2, 3]] and batch['image_index'].tolist() == [0, 1, 0]

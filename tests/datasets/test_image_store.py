@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kovilt.datasets.image_store import PictureIndex, PictureStore, ZipMember, list_folders, zip_pictures
+from kovilt.datasets.image_store import ImageIndex, ImageStore, ZipMember, list_folders, zip_images
 from kovilt.errors import KoviltError
 
 
@@ -18,9 +18,9 @@ def make_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.Z
 
 @pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_member_is_read_without_the_zip_module(tmp_path, compression):
-    contents = {'음식/a.jpg': b'a' * 5000, '음식/b.JPG': os.urandom(300), '설명.txt': b'no picture', 'c.png': b''}
-    found = dict(zip_pictures(str(make_zip(tmp_path / 'x.zip', contents, compression))))
-    members = [member for _, member in zip_pictures(str(tmp_path / 'x.zip'))]
+    contents = {'음식/a.jpg': b'a' * 5000, '음식/b.JPG': os.urandom(300), '설명.txt': b'no image', 'c.png': b''}
+    found = dict(zip_images(str(make_zip(tmp_path / 'x.zip', contents, compression))))
+    members = [member for _, member in zip_images(str(tmp_path / 'x.zip'))]
     assert {member.name: member.read_bytes() for member in members} == {
         k: v for k, v in contents.items() if 'txt' not in k
     }
@@ -28,9 +28,9 @@ def test_a_member_is_read_without_the_zip_module(tmp_path, compression):
 
 
 def test_a_damaged_member_is_named(tmp_path):
-    path = make_zip(tmp_path / 'x.zip', {'a.jpg': b'picture' * 100})
-    ((_, member),) = zip_pictures(str(path))
-    path.write_bytes(path.read_bytes().replace(b'picturepicture', b'pictUrepicture', 1))
+    path = make_zip(tmp_path / 'x.zip', {'a.jpg': b'image' * 100})
+    ((_, member),) = zip_images(str(path))
+    path.write_bytes(path.read_bytes().replace(b'imageimage', b'pictUreimage', 1))
     with pytest.raises(KoviltError, match=r'x.zip/a.jpg: .*checksum'):
         member.read_bytes()
     with pytest.raises(KoviltError, match='the zip has changed'):
@@ -41,17 +41,17 @@ def test_names_in_cp949_are_mended(tmp_path):
     """Korean Windows sets no UTF-8 flag; a member is written here with the bytes it would have."""
     path = tmp_path / 'x.zip'
     placeholder = 'x' * len('음식/고양이.jpg'.encode('cp949'))
-    make_zip(path, {placeholder[:-4] + '.jpg': b'picture'})
+    make_zip(path, {placeholder[:-4] + '.jpg': b'image'})
     path.write_bytes(path.read_bytes().replace(placeholder[:-4].encode(), '음식/고양이'.encode('cp949')))
-    ((folders, member),) = zip_pictures(str(path))
-    assert (folders, member.name, member.read_bytes()) == (('음식',), '음식/고양이.jpg', b'picture')
+    ((folders, member),) = zip_images(str(path))
+    assert (folders, member.name, member.read_bytes()) == (('음식',), '음식/고양이.jpg', b'image')
 
 
 def test_a_zip_cut_off_is_named(tmp_path):
-    path = make_zip(tmp_path / 'x.zip', {'a.jpg': b'picture' * 100})
+    path = make_zip(tmp_path / 'x.zip', {'a.jpg': b'image' * 100})
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(KoviltError, match=r'x\.zip: not a complete zip file'):
-        list(zip_pictures(str(path)))
+        list(zip_images(str(path)))
 
 
 def test_pieces_of_a_download_are_refused_until_joined(tmp_path):
@@ -84,8 +84,8 @@ def test_links_are_followed_and_circles_end(tmp_path):
     assert folders[-1].files == ['a.jpg']
 
 
-def test_pictures_are_found_by_category_then_by_name_alone():
-    index = PictureIndex()
+def test_images_are_found_by_category_then_by_name_alone():
+    index = ImageIndex()
     for number, path in enumerate(('/d/음식/a.jpg', '/d/동물/a.jpg', '/d/동물/b.jpg')):
         index.add('개인', Path(path).parent.name, Path(path))
         assert len(index) == number + 1
@@ -104,14 +104,14 @@ def test_pictures_are_found_by_category_then_by_name_alone():
 
 
 def test_names_are_compared_after_composing():
-    index = PictureIndex()
+    index = ImageIndex()
     on_disk = unicodedata.normalize('NFD', '/d/음식/고양이.jpg')
     index.add('', '음식', Path(on_disk))
     assert str(index[index.find([''], unicodedata.normalize('NFD', '음식'), '고양이.jpg')]) == on_disk
 
 
 def test_a_store_gives_back_every_kind_of_place():
-    store = PictureStore()
+    store = ImageStore()
     places = [Path('/d/음식/a.jpg'), ZipMember('/d/x.zip', '음식/b.jpg', 10, 20, 8, 2**32 - 1), None]
     for place in places:
         store.append(place, '음식/c.jpg')
@@ -121,12 +121,12 @@ def test_a_store_gives_back_every_kind_of_place():
 
 
 def test_arrays_make_the_store_again(tmp_path):
-    make_zip(tmp_path / 'x.zip', {'음식/a.jpg': b'picture'})
-    ((_, member),) = zip_pictures(str(tmp_path / 'x.zip'))
-    store = PictureStore()
+    make_zip(tmp_path / 'x.zip', {'음식/a.jpg': b'image'})
+    ((_, member),) = zip_images(str(tmp_path / 'x.zip'))
+    store = ImageStore()
     for place, name in ((tmp_path / 'b.jpg', ''), (member, ''), (None, '없음.jpg')):
         store.append(place, name)
     store = store.freeze().take([2, 1, 0])
-    again = PictureStore.from_arrays(store.arrays())
+    again = ImageStore.from_arrays(store.arrays())
     assert [again[number] for number in range(3)] == [None, member, tmp_path / 'b.jpg']
     assert again.name(0) == '없음.jpg' and again.absent() == [0] and again.is_absent(0) and not again.is_absent(1)

@@ -25,7 +25,7 @@ def config(data, kind: str, root: str, **more) -> dict:
         'batch_size': 4,
         'num_workers': 0,
         'dataset': {'type': kind, 'data_root': root, **data.pipelines, **more.pop('dataset', {})},
-        'sampler': {'type': 'PictureSampler', 'shuffle': True, 'texts_per_image': 2},
+        'sampler': {'type': 'ImageGroupSampler', 'shuffle': True, 'texts_per_image': 2},
         'batch_sampler': {'type': 'GlobalBatchSampler'},
         'collate_fn': {'type': 'PairCollate', 'micro_batches': 2},
         **more,
@@ -45,7 +45,7 @@ def test_a_config_becomes_batches(data, scope):
 
 def test_pretraining_and_question_only(data, scope):
     data.captions()
-    cfg = config(data, 'AIHubCOCOKorean', str(data.root), dataset={'image_pipeline': [{'type': 'NoPicture'}]})
+    cfg = config(data, 'AIHubCOCOKorean', str(data.root), dataset={'image_pipeline': [{'type': 'NoImage'}]})
     for parts in Runner.build_dataloader(cfg, seed=0):
         for batch in parts:
             assert batch['patches'].shape == (0, 0) and (batch['grids'] == 0).all() and 'label' not in batch
@@ -69,9 +69,9 @@ def test_a_workers_bad_input_is_one_line_for_the_user(data, scope, workers):
     cfg = config(data, 'AIHubLivingVQA', str(data.root), num_workers=workers)
     loader = Runner.build_dataloader(cfg, seed=0)
     for path in data.root.rglob('*.jpg'):
-        path.write_text('no picture')
+        path.write_text('no image')
     message = failure(loader)
-    assert message.startswith('1 of 4 pictures of') and '\n' not in message
+    assert message.startswith('1 of 4 images of') and '\n' not in message
 
 
 def batches_of(entry: str, variable: str, data, tokenizer, monkeypatch) -> list[dict]:
@@ -87,17 +87,17 @@ def test_a_folder_of_ones_own_needs_one_path(data, scope, tokenizer, monkeypatch
     rows = [{'image': f'{n}.png', 'question': '소파 위에', 'answer': ['예', '네'][n]} for n in range(2)]
     data.write('train.jsonl', '\n'.join(map(json.dumps, rows)))
     for n in range(2):
-        data.picture(f'{n}.png')
+        data.image(f'{n}.png')
     (batch,) = batches_of('kovilt_vqa_custom.py', 'KOVILT_CUSTOM', data, tokenizer, monkeypatch)
     assert batch['grids'].tolist() == [[12, 18]] * 2 and sorted(batch['label'][:2].tolist()) == [0, 1]
 
 
 def test_ten_answers_become_soft_labels(data, scope, tokenizer, monkeypatch):
-    data.picture('a.png')
+    data.image('a.png')
     answers = [{'answer': answer} for answer in ['예'] * 8 + ['네'] * 2]
     row = {'image': 'a.png', 'question': '소파 위에', 'answers': answers, 'answer_type': 'yes/no'}
     data.write('KVQA_annotations_train.json', [{**row, 'image': f'{n}/a.png'} for n in range(3)])
     for n in range(3):
-        data.picture(f'{n}/a.png')
+        data.image(f'{n}/a.png')
     (batch,) = batches_of('kovilt_vqa_kvqa.py', 'KOVILT_KVQA', data, tokenizer, monkeypatch)
     assert batch['label'].dtype == torch.float32 and batch['label'].unique(dim=0).tolist() == [[1.0]]

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 from kovilt.datasets import (
     AIHubLivingVQA,
     GlobalBatchSampler,
-    LoadPicture,
+    ImageGroupSampler,
+    LoadImage,
     PairDataset,
-    PictureSampler,
     collate_pairs,
     train_tokenizer,
 )
@@ -27,7 +27,7 @@ def open_(data, **options) -> AIHubLivingVQA:
 
 
 def loader(dataset, batch_size=5, shuffle=True, epoch=0, **options) -> DataLoader:
-    sampler = PictureSampler(dataset, shuffle=shuffle, seed=0)
+    sampler = ImageGroupSampler(dataset, shuffle=shuffle, seed=0)
     sampler.set_epoch(epoch)
     return DataLoader(
         dataset, batch_sampler=GlobalBatchSampler(sampler, batch_size), collate_fn=collate_pairs, **options
@@ -55,32 +55,32 @@ def test_a_sample(data):
     assert dataset.metainfo == {'tokenizer_size': len(dataset.tokenizer)}
 
 
-def test_a_picture_is_opened_once_and_shared(data, monkeypatch):
+def test_a_image_is_opened_once_and_shared(data, monkeypatch):
     data.living()
     dataset = open_(data)
     opened = []
-    read = LoadPicture.transform
+    read = LoadImage.transform
     monkeypatch.setattr(
-        LoadPicture, 'transform', lambda self, results: opened.append(results['img_path']) or read(self, results)
+        LoadImage, 'transform', lambda self, results: opened.append(results['img_path']) or read(self, results)
     )
     samples = dataset.__getitems__(list(range(12)))
     assert len(opened) == len(set(opened)) == 4
     assert len({id(sample['image']) for sample in samples}) == 4
 
 
-def test_kept_pictures_are_read_once_and_are_the_same(data, monkeypatch):
+def test_kept_images_are_read_once_and_are_the_same(data, monkeypatch):
     data.living()
     expected = list(loader(open_(data)))
-    dataset = open_(data, keep_pictures=True)
+    dataset = open_(data, cache_images=True)
     assert same(expected, loader(dataset))
-    monkeypatch.setattr(LoadPicture, 'transform', lambda self, results: pytest.fail('read again'))
+    monkeypatch.setattr(LoadImage, 'transform', lambda self, results: pytest.fail('read again'))
     assert same(expected, loader(dataset))
 
 
-def test_augmented_pictures_cannot_be_kept(data):
+def test_augmented_images_cannot_be_kept(data):
     data.living()
-    with pytest.raises(KoviltError, match='RandAugment changes the pictures anew in every epoch'):
-        open_(data, image_pipeline=AUGMENTED, keep_pictures=True)
+    with pytest.raises(KoviltError, match='RandAugment changes the images anew in every epoch'):
+        open_(data, image_pipeline=AUGMENTED, cache_images=True)
 
 
 def test_chance_belongs_to_seed_epoch_and_row(data):
@@ -97,10 +97,10 @@ AUGMENTED = [IMAGE_PIPELINE[0], {'type': 'RandAugment'}, *IMAGE_PIPELINE[1:]]
 def test_augmentation_differs_by_epoch_and_repeats_after_a_restart(data):
     data.living()
     dataset = open_(data, image_pipeline=AUGMENTED)
-    pictures = [dataset[join_index(epoch, 0)]['image']['patches'].tobytes() for epoch in range(8)]
-    assert len(set(pictures)) > 4
+    images = [dataset[join_index(epoch, 0)]['image']['patches'].tobytes() for epoch in range(8)]
+    assert len(set(images)) > 4
     restarted = open_(data, image_pipeline=AUGMENTED)
-    assert restarted[join_index(5, 0)]['image']['patches'].tobytes() == pictures[5]
+    assert restarted[join_index(5, 0)]['image']['patches'].tobytes() == images[5]
 
 
 @pytest.mark.parametrize('options', [{'num_workers': 1}, {'num_workers': 2, 'prefetch_factor': 3}])
@@ -121,11 +121,11 @@ def test_it_can_be_sent_to_a_spawned_worker(data):
 
 
 def test_limit_draws_rows_by_seed(data):
-    data.living(pictures=10)
+    data.living(images=10)
     ids = {}
     for seed in (0, 0, 1):
         dataset = open_(data, limit=12, seed=seed)
-        assert len(dataset) == 12 and (np.diff(dataset.row_pictures) >= 0).all()
+        assert len(dataset) == 12 and (np.diff(dataset.row_images) >= 0).all()
         found = [dataset.record(row)['question_id'] for row in range(12)]
         assert ids.setdefault(seed, found) == found
     assert ids[0] != ids[1]
@@ -134,7 +134,7 @@ def test_limit_draws_rows_by_seed(data):
             open_(data, limit=limit)
 
 
-def break_pictures(data, numbers) -> list[str]:
+def break_images(data, numbers) -> list[str]:
     paths = [f'{data.root}/Training/images/개인생활환경 이미지 수집/음식/{number:032x}.jpg' for number in numbers]
     for path in paths:
         content = Path(path).read_bytes()
@@ -143,53 +143,53 @@ def break_pictures(data, numbers) -> list[str]:
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_broken_pictures_are_left_out_counted_and_listed_once(data, workers):
-    data.living(pictures=10)
-    broken = break_pictures(data, [2, 7])
+def test_broken_images_are_left_out_counted_and_listed_once(data, workers):
+    data.living(images=10)
+    broken = break_images(data, [2, 7])
     dataset = open_(data, max_broken_share=0.2)
     for epoch in (0, 1):
         batches = [batch for parts in loader(dataset, epoch=epoch, num_workers=workers) for batch in parts]
         assert sum(len(batch['image_index']) for batch in batches) == 24
         assert all((batch['grids'] > 0).all() for batch in batches)
-    assert dataset.broken_pictures() == broken
-    assert dataset.summary()['broken_pictures'] == broken
+    assert dataset.broken_images() == broken
+    assert dataset.summary()['broken_images'] == broken
 
 
-def test_a_broken_picture_is_warned_of_once(data, monkeypatch):
-    data.living(pictures=10)
-    break_pictures(data, [2])
+def test_a_broken_image_is_warned_of_once(data, monkeypatch):
+    data.living(images=10)
+    break_images(data, [2])
     dataset = open_(data, max_broken_share=0.2)
     warnings = []
     monkeypatch.setattr(dataset, '_log', lambda message, level: warnings.append(message))
     for _ in range(3):
         dataset.__getitems__(list(range(30)))
     (warning,) = warnings
-    assert warning.startswith('broken picture: ') and f'{2:032x}.jpg' in warning
+    assert warning.startswith('broken image: ') and f'{2:032x}.jpg' in warning
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_too_many_broken_pictures_stop_training(data, workers):
-    data.living(pictures=10)
-    break_pictures(data, [1, 4, 6])
+def test_too_many_broken_images_stop_training(data, workers):
+    data.living(images=10)
+    break_images(data, [1, 4, 6])
     dataset = open_(data, max_broken_share=0.2)
     message = failure(loader(dataset, num_workers=workers))
-    assert message.startswith('3 of 10 pictures of ') and 'max_broken_share=0.2' in message and '\n' not in message
-    assert '.jpg: not a readable picture' in message
+    assert message.startswith('3 of 10 images of ') and 'max_broken_share=0.2' in message and '\n' not in message
+    assert '.jpg: not a readable image' in message
 
 
 def test_a_batch_may_lose_all_its_rows(data):
-    data.living(pictures=3)
-    break_pictures(data, [1])
+    data.living(images=3)
+    break_images(data, [1])
     dataset = open_(data, max_broken_share=0.5)
     sizes = [len(batch['image_index']) for (batch,) in loader(dataset, batch_size=3)]
     assert sorted(sizes) == [0, 3, 3]
     with pytest.raises(KoviltError, match='cannot be read'):
-        dataset[int(np.flatnonzero(dataset.row_pictures == 1)[0])]
+        dataset[int(np.flatnonzero(dataset.row_images == 1)[0])]
 
 
-def test_evaluation_keeps_rows_of_broken_pictures(data):
-    data.living(pictures=3)
-    break_pictures(data, [0, 1, 2])
+def test_evaluation_keeps_rows_of_broken_images(data):
+    data.living(images=3)
+    break_images(data, [0, 1, 2])
     dataset = open_(data, test_mode=True, keep_record=True)
     batches = [batch for parts in loader(dataset, shuffle=False, batch_size=4) for batch in parts]
     records = [record for batch in batches for record in batch['records']]
@@ -198,7 +198,7 @@ def test_evaluation_keeps_rows_of_broken_pictures(data):
     assert all(batch['patches'].numel() == 0 and (batch['grids'] == 0).all() for batch in batches)
 
 
-def test_a_picture_that_vanishes_is_broken(data):
+def test_a_image_that_vanishes_is_broken(data):
     data.living()
     dataset = open_(data, max_broken_share=0.5)
     next(data.root.rglob('*.jpg')).unlink()
@@ -217,7 +217,7 @@ def test_the_digest_is_that_of_the_content(data):
     labels = data.living()
     path = 'Training/labels/[라벨]개인생활환경 이미지 수집/개인생활환경 이미지 수집.json'
     summary = open_(data).summary()
-    assert summary == open_(data).summary() and summary['pictures'] == 4
+    assert summary == open_(data).summary() and summary['images'] == 4
     labels['question'][0]['question'] = '소파가 있어요?'
     data.write(path, labels)
     assert open_(data).summary()['digest'] != summary['digest']
@@ -241,8 +241,8 @@ class Plain(PairDataset):
 
 
 def test_a_dataset_of_ones_own_takes_ten_lines(data):
-    data.picture('a.png')
-    data.picture('b/c.png')
+    data.image('a.png')
+    data.image('b/c.png')
     data.write('rows.tsv', 'b/c.png\t방 안에\na.png\t빨간색  의자가\nb/c.png\t있다.\na.png\t\n')
     dataset = Plain(data_root=str(data.root), **data.pipelines)
     assert list(dataset.texts()) == ['방 안에', '있다.', '빨간색 의자가']
@@ -251,7 +251,7 @@ def test_a_dataset_of_ones_own_takes_ten_lines(data):
 
 
 def test_nothing_is_stored_per_row_as_an_object(data):
-    labels = data.living(pictures=1)
+    labels = data.living(images=1)
     many = [{**labels['question'][0], 'question_id': number} for number in range(20_000)]
     data.write(
         'Training/labels/[라벨]개인생활환경 이미지 수집/개인생활환경 이미지 수집.json', {**labels, 'question': many}
@@ -263,9 +263,9 @@ def test_nothing_is_stored_per_row_as_an_object(data):
 
 
 def test_shared_faults_cross_process_borders():
-    from kovilt.datasets.broken_images import PictureFaults
+    from kovilt.datasets.broken_images import BrokenImages
 
-    faults = PictureFaults(5)
+    faults = BrokenImages(5)
     process = multiprocessing.get_context('fork').Process(target=faults.mark, args=(3,))
     process.start()
     process.join()

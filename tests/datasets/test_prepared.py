@@ -12,7 +12,7 @@ from kovilt.datasets import (
     AIHubCOCOKorean,
     AIHubLivingVQA,
     GlobalBatchSampler,
-    PictureSampler,
+    ImageGroupSampler,
     PlainVQA,
     PreparedCaptions,
     PreparedVQA,
@@ -30,7 +30,7 @@ VAL = {'split': 'val', 'test_mode': True, 'keep_record': True}
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(preparing, 'PICTURES_PER_SHARD', 4)
+    monkeypatch.setattr(preparing, 'IMAGES_PER_SHARD', 4)
 
 
 class Pair:
@@ -57,13 +57,13 @@ class Pair:
 
 @pytest.fixture
 def living(data, tmp_path) -> Pair:
-    data.living(pictures=10)
-    data.living(pictures=3, split='Validation')
+    data.living(images=10)
+    data.living(images=3, split='Validation')
     return Pair(data, tmp_path / 'out', AIHubLivingVQA, PreparedVQA, answers={'min_count': 4})
 
 
 def loader(dataset, *, epoch: int = 0, shuffle: bool = True, **options) -> DataLoader:
-    sampler = PictureSampler(dataset, shuffle=shuffle, seed=5, texts_per_image=2)
+    sampler = ImageGroupSampler(dataset, shuffle=shuffle, seed=5, texts_per_image=2)
     sampler.set_epoch(epoch)
     return DataLoader(dataset, batch_sampler=GlobalBatchSampler(sampler, 4), collate_fn=collate_pairs, **options)
 
@@ -111,7 +111,7 @@ def test_captions_and_zips(data, tmp_path):
 def test_the_answers_of_several_people(data, tmp_path):
     answers = [['예'] * 6 + ['네'] * 4, ['네'] * 10, ['파란색', '네']]
     rows = [{'image': 'a.png', 'question': f'소파 {n}', 'answers': given} for n, given in enumerate(answers)]
-    data.picture('a.png')
+    data.image('a.png')
     data.write('train.jsonl', '\n'.join(json.dumps(row) for row in rows))
     pair = Pair(data, tmp_path / 'out', PlainVQA, PreparedVQA, answers={'min_count': 1}, target='soft')
     pair.prepare(val=False)
@@ -120,12 +120,12 @@ def test_the_answers_of_several_people(data, tmp_path):
     assert [prepared.record(row) for row in range(3)] == [files.record(row) for row in range(3)]
 
 
-def test_pictures_may_stay_where_they_lie(living):
-    summary = living.prepare(pictures=False)
+def test_images_may_stay_where_they_lie(living):
+    summary = living.prepare(images=False)
     assert not list(living.out.rglob('*.patches')) and summary['splits']['train']['shards'] == 0
     read = {**living.train, 'image_pipeline': living.data.pipelines['image_pipeline']}
     assert_same(*living.open(**read))
-    with pytest.raises(KoviltError, match='prepared with --no-pictures; instead of LoadPrepared give LoadPicture'):
+    with pytest.raises(KoviltError, match='prepared with --no-images; instead of LoadPrepared give LoadImage'):
         living.open()
 
 
@@ -139,31 +139,31 @@ def test_prepared_data_can_be_prepared_again(living, tmp_path):
     assert_same(*living.open())
 
 
-def test_broken_and_absent_pictures_are_treated_as_those_of_files(living):
+def test_broken_and_absent_images_are_treated_as_those_of_files(living):
     files = sorted(living.data.root.rglob('Training/images/**/*.jpg'))
     files[2].write_bytes(files[2].read_bytes()[:200])
     dev = sorted(living.data.root.rglob('Validation/images/**/*.jpg'))
-    dev[0].write_text('no picture')
+    dev[0].write_text('no image')
     dev[1].unlink()
     living.train['max_broken_share'] = 0.2
     assert {name: split['broken'] for name, split in living.prepare()['splits'].items()} == {'train': 1, 'val': 1}
     listed = json.loads((living.out / 'train' / 'broken.jsonl').read_text('utf-8'))
-    assert listed['image'] == str(files[2]) and 'not a readable picture' in listed['reason']
+    assert listed['image'] == str(files[2]) and 'not a readable image' in listed['reason']
     assert_same(*living.open())
     ours, prepared = living.open(**VAL)
     assert_same(ours, prepared, shuffle=False)
     records = [record for batch in batches(prepared, shuffle=False) for record in batch['records']]
     assert sum('broken' in record for record in records) == 6 and len(records) == 9
-    assert prepared.broken_pictures() == ours.broken_pictures()
+    assert prepared.broken_images() == ours.broken_images()
 
 
-def test_too_many_broken_pictures_stop_training(living):
+def test_too_many_broken_images_stop_training(living):
     for file in sorted(living.data.root.rglob('Training/images/**/*.jpg'))[:3]:
-        file.write_text('no picture')
+        file.write_text('no image')
     living.train['max_broken_share'] = 0.5
     living.prepare(val=False)
     message = failure(loader(living.open(**{**living.train, 'max_broken_share': 0.2})[1]))
-    assert message.startswith('3 of 10 pictures of ') and f'(found when {living.out} was prepared)' in message
+    assert message.startswith('3 of 10 images of ') and f'(found when {living.out} was prepared)' in message
 
 
 def test_maps_do_not_travel_to_spawned_workers(living):
@@ -199,7 +199,7 @@ def exchange(out: Path) -> Path:
 
 
 def cut_rows_off(out: Path) -> Path:
-    file = out / 'train' / 'row_pictures.npy'
+    file = out / 'train' / 'row_images.npy'
     file.write_bytes(file.read_bytes()[:-1])
     return file
 
@@ -214,7 +214,7 @@ def damage_summary(out: Path) -> Path:
     [
         (cut_off, r'[\d,]+ bytes, but [\d,]+ when it was prepared'),
         (lose, 'missing or unreadable'),
-        (exchange, 'not a shard of these pictures'),
+        (exchange, 'not a shard of these images'),
         (cut_rows_off, r'[\d,]+ bytes, but'),
         (damage_summary, 'damaged'),
     ],

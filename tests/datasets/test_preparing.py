@@ -18,13 +18,13 @@ LABELS = f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json'
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(preparing, 'PICTURES_PER_SHARD', 4)
+    monkeypatch.setattr(preparing, 'IMAGES_PER_SHARD', 4)
 
 
 @pytest.fixture
 def run(data, tmp_path):
     """Prepares the living set; arguments as of `prepare`, `train` changes its config."""
-    data.living(pictures=10)
+    data.living(images=10)
 
     def run(out: str = 'out', train: dict | None = None, **options) -> dict | None:
         config = {'type': 'AIHubLivingVQA', 'data_root': str(data.root), **data.pipelines, 'answers': {'min_count': 1}}
@@ -114,7 +114,7 @@ def test_a_folder_of_something_else_is_left_alone(run, tmp_path):
 def test_rows_are_drawn_by_what_they_say(run, tmp_path, data):
     run('one', rows=12)
     run('seven', rows=12, seed=7)
-    labels = data.living(pictures=10)
+    labels = data.living(images=10)
     labels['question'].reverse()
     labels['images'].reverse()
     data.write(LABELS, labels)
@@ -123,8 +123,8 @@ def test_rows_are_drawn_by_what_they_say(run, tmp_path, data):
     assert len(rows['one']) == 12 and rows['one'] == rows['reversed'] != rows['seven']
 
 
-def test_dev_has_pictures_of_its_own_and_its_answers_are_not_learned(run, tmp_path, data):
-    labels = data.living(pictures=10)
+def test_dev_has_images_of_its_own_and_its_answers_are_not_learned(run, tmp_path, data):
+    labels = data.living(images=10)
     for row in labels['question']:
         row['answer'] = f'{row["answer"]} {row["image_id"]}'
     data.write(LABELS, labels)
@@ -132,7 +132,7 @@ def test_dev_has_pictures_of_its_own_and_its_answers_are_not_learned(run, tmp_pa
     assert {name: split['rows'] for name, split in summary['splits'].items()} == {'train': 24, 'dev': 6}
     train, dev = (opened(tmp_path / 'out', data, split) for split in ('train', 'dev'))
     assert not {image for image, _ in asked(train)} & {image for image, _ in asked(dev)}
-    assert summary['splits']['train']['left_out'] == {'picture held out': 6}
+    assert summary['splits']['train']['left_out'] == {'image held out': 6}
     answers = (tmp_path / 'out' / 'answers.json').read_text('utf-8')
     assert not any(f'"{dev.record(row)["answer"]}"' in answers for row in range(6))
     assert dev[0]['image']['patches'].shape == (6, 768)
@@ -144,44 +144,44 @@ def test_dev_has_pictures_of_its_own_and_its_answers_are_not_learned(run, tmp_pa
     'counts, wanted, reached',
     [([7] * 10, 30, 28), ([7] * 10, 33, 35), ([7, 1, 1, 7], 9, 9), ([0, 4, 0, 4], 1, 4), ([5, 3, 2], 8, 8)],
 )
-def test_whole_pictures_come_near_the_wanted_number(counts, wanted, reached):
+def test_whole_images_come_near_the_wanted_number(counts, wanted, reached):
     counts, ranks = np.array(counts), np.arange(len(counts))
-    chosen = preparing._choose_pictures(counts, ranks, wanted)
+    chosen = preparing._choose_images(counts, ranks, wanted)
     assert len(set(chosen)) == len(chosen) and counts[chosen].sum() == reached
 
 
 def test_too_little_room_is_said_before_anything_is_written(run, tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(0, 0, 20_000))
-    with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 pictures and the rows; 0.0 MB are free: name a fol'):
+    with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 images and the rows; 0.0 MB are free: name a fol'):
         run()
     assert not (tmp_path / 'out').exists()
     said = []
     monkeypatch.undo()
     run('room', say=said.append)
-    assert len(said) == 1 and 'for 10 pictures' in said[0]
+    assert len(said) == 1 and 'for 10 images' in said[0]
 
 
-def test_mended_pictures_are_read_when_it_goes_on(run, data, tmp_path):
+def test_mended_images_are_read_when_it_goes_on(run, data, tmp_path):
     file = sorted(data.root.rglob('*.jpg'))[5]
-    picture = file.read_bytes()
-    file.write_text('no picture')
-    with pytest.raises(KoviltError, match=r'1 of 10 pictures of .* cannot be read.*max_broken_share=0.01'):
+    image = file.read_bytes()
+    file.write_text('no image')
+    with pytest.raises(KoviltError, match=r'1 of 10 images of .* cannot be read.*max_broken_share=0.01'):
         run()
-    file.write_bytes(picture)
+    file.write_bytes(image)
     assert run()['splits']['train']['broken'] == 0
 
 
-def test_pictures_that_cannot_be_kept_are_refused(run, data, tmp_path):
+def test_images_that_cannot_be_kept_are_refused(run, data, tmp_path):
     load, *others = data.pipelines['image_pipeline']
-    with pytest.raises(KoviltError, match='RandAugment changes the pictures .* LoadPrepared, JoinPatches, RandAugment'):
+    with pytest.raises(KoviltError, match='RandAugment changes the images .* LoadPrepared, JoinPatches, RandAugment'):
         run(train={'image_pipeline': [load, {'type': 'RandAugment'}, *others]})
-    with pytest.raises(KoviltError, match='none of 10 pictures gave patches: image_pipeline makes no patches'):
-        run(train={'image_pipeline': [{'type': 'NoPicture'}]})
+    with pytest.raises(KoviltError, match='none of 10 images gave patches: image_pipeline makes no patches'):
+        run(train={'image_pipeline': [{'type': 'NoImage'}]})
     assert not (tmp_path / 'out').exists()
 
 
-def test_progress_counts_pictures(run):
+def test_progress_counts_images(run):
     told = []
     run(progress=lambda split: lambda done, total: told.append((split, done, total)))
     assert told == [('train', 4, 10), ('train', 8, 10), ('train', 10, 10)]

@@ -15,7 +15,7 @@ def open_(data, **options) -> AIHubLivingVQA:
 @pytest.fixture
 def labels(data) -> dict:
     """Answers: 예 x 8, 빨간색 x 6, 2 x 6, 파란색 x 1, 보라색 x 3."""
-    labels = data.living(pictures=8)
+    labels = data.living(images=8)
     for row in labels['question']:
         number = row['question_id'] // 3
         if row['answer_type'] == '색' and number in (2, 5):
@@ -50,9 +50,7 @@ def test_coverage_and_majority_are_said(data, labels, monkeypatch):
     assert said[0] == (
         "3 answers seen at least 6 times cover 83.33% of the rows; the most frequent, '예', is 33.33% of them"
     )
-    assert said[1].startswith('20 rows on 8 pictures from') and said[1].endswith(
-        'answer outside the vocabulary (4 rows)'
-    )
+    assert said[1].startswith('20 rows on 8 images from') and said[1].endswith('answer outside the vocabulary (4 rows)')
 
 
 def test_a_set_without_answers_is_refused(data, labels):
@@ -96,13 +94,13 @@ def test_one_answer_is_right_by_one(data, labels):
         open_(data, target='smooth')
 
 
-def test_the_same_id_about_another_picture_is_another_question(data):
-    labels = data.living(pictures=2)
+def test_the_same_id_about_another_image_is_another_question(data):
+    labels = data.living(images=2)
     for row in labels['question']:
         row['question_id'] = 7 if row['answer_type'] == '색' else 8
     data.write(f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json', labels)
     dataset = open_(data)
-    assert [(dataset.record(row)['question_id'], dataset.row_pictures[row]) for row in range(4)] == [
+    assert [(dataset.record(row)['question_id'], dataset.row_images[row]) for row in range(4)] == [
         ('8', 0), ('7', 0), ('8', 1), ('7', 1)
     ]  # fmt: skip
     assert dataset.left_out == {'question_id seen before': 2}
@@ -122,8 +120,8 @@ def people(data):
     """A set with the answers of ten people; 예 and 네 are known to the vocabulary, 예 seen more often."""
     rows = [{'image': 'a.png', 'question': '소파 위에', 'answers': answers} for answers in PEOPLE]
     rows += [{'image': 'b.png', 'question': '소파 위에', 'answer': answer} for answer in ['예'] * 6 + ['네'] * 4]
-    data.picture('a.png')
-    data.picture('b.png')
+    data.image('a.png')
+    data.image('b.png')
     data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
     data.write('val.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from kovilt.datasets.rng import hash63, lots
+from kovilt.datasets.rng import hash63, sampling_keys
 
 
 def test_a_number_belongs_to_its_parts_for_ever():
@@ -19,13 +19,16 @@ def test_it_fits_a_signed_64_bit_number():
 
 def test_a_lot_belongs_to_what_a_thing_is_and_not_to_its_place():
     identities, texts = np.arange(1000) - 500, np.arange(1000) % 7
-    drawn = lots(3, identities, texts)
-    assert drawn.dtype == np.uint64 and np.array_equal(lots(3, identities[::-1], texts[::-1]), drawn[::-1])
-    assert not (drawn == lots(4, identities, texts)).any() and not (drawn == lots(3, texts, identities)).any()
+    drawn = sampling_keys(3, identities, texts)
+    assert drawn.dtype == np.uint64 and np.array_equal(sampling_keys(3, identities[::-1], texts[::-1]), drawn[::-1])
+    assert (
+        not (drawn == sampling_keys(4, identities, texts)).any()
+        and not (drawn == sampling_keys(3, texts, identities)).any()
+    )
 
 
 def test_lots_are_even_and_rarely_equal():
-    drawn = lots(0, np.arange(100_000))
+    drawn = sampling_keys(0, np.arange(100_000))
     assert len(np.unique(drawn)) == len(drawn)
     sixteenths = np.bincount((drawn >> np.uint64(60)).astype(int), minlength=16)
     assert (abs(sixteenths - 6250) < 5 * 6250**0.5).all()

@@ -15,8 +15,8 @@ def rooms(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize('split, pictures', [('train', 5), ('val', 2)])
-def test_folders_and_zips_hold_the_same_questions(rooms, split, pictures):
+@pytest.mark.parametrize('split, images', [('train', 5), ('val', 2)])
+def test_folders_and_zips_hold_the_same_questions(rooms, split, images):
     sets = [
         AIHubLivingVQA(
             data_root=str(rooms / name / 'vqa'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
@@ -27,17 +27,17 @@ def test_folders_and_zips_hold_the_same_questions(rooms, split, pictures):
     first, second = ({tuple(each.record(row)[key] for key in columns) for row in range(len(each))} for each in sets)
     assert first == second and len(first) == len(sets[0]) == len(sets[1])
     for each in sets:
-        assert each.num_pictures == pictures and not each.left_out and not each.broken_pictures()
-    opened = [{each._image_ids[n]: each._open(n, 0)['patches'].tobytes() for n in range(pictures)} for each in sets]
+        assert each.num_images == images and not each.left_out and not each.broken_images()
+    opened = [{each._image_ids[n]: each._open(n, 0)['patches'].tobytes() for n in range(images)} for each in sets]
     assert opened[0] == opened[1]
 
 
-def test_splits_share_no_picture_and_captions_are_read(rooms):
+def test_splits_share_no_image_and_captions_are_read(rooms):
     ids = []
-    for split, pictures in (('train', 5), ('val', 2)):
+    for split, images in (('train', 5), ('val', 2)):
         captions = AIHubCOCOKorean(
             data_root=str(rooms / 'folders' / 'captions'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
         )
-        assert len(captions) == 5 * pictures and captions.num_pictures == pictures
+        assert len(captions) == 5 * images and captions.num_images == images
         ids.append(set(captions._image_ids))
     assert not ids[0] & ids[1]

@@ -3,24 +3,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kovilt.datasets import GlobalBatchSampler, PictureSampler, samplers
+from kovilt.datasets import GlobalBatchSampler, ImageGroupSampler, samplers
 from kovilt.datasets.samplers import join_index, split_index
 
 
 def dataset(sizes=(3, 1, 5, 2, 4), order=None):
-    """Pictures with so many rows each."""
-    pictures = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
-    return SimpleNamespace(row_pictures=pictures if order is None else pictures[order])
+    """Images with so many rows each."""
+    images = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+    return SimpleNamespace(row_images=images if order is None else images[order])
 
 
 def rows(sampler) -> list[int]:
     return [split_index(index)[1] for index in sampler]
 
 
-def runs(pictures: np.ndarray) -> list[tuple[int, int]]:
-    """(picture, length) of each run of equal neighbours."""
-    starts = np.flatnonzero(np.diff(pictures, prepend=-1))
-    return list(zip(pictures[starts].tolist(), np.diff(starts, append=len(pictures)).tolist(), strict=True))
+def runs(images: np.ndarray) -> list[tuple[int, int]]:
+    """(image, length) of each run of equal neighbours."""
+    starts = np.flatnonzero(np.diff(images, prepend=-1))
+    return list(zip(images[starts].tolist(), np.diff(starts, append=len(images)).tolist(), strict=True))
 
 
 def test_an_index_carries_row_and_epoch():
@@ -30,7 +30,7 @@ def test_an_index_carries_row_and_epoch():
 @pytest.mark.parametrize('shuffle', [True, False])
 @pytest.mark.parametrize('texts_per_image', [None, 1, 2, 3, 100])
 def test_every_row_comes_once_in_every_epoch(shuffle, texts_per_image):
-    sampler = PictureSampler(dataset(), shuffle=shuffle, seed=1, texts_per_image=texts_per_image)
+    sampler = ImageGroupSampler(dataset(), shuffle=shuffle, seed=1, texts_per_image=texts_per_image)
     for epoch in (0, 5):
         sampler.set_epoch(epoch)
         indices = list(sampler)
@@ -39,24 +39,24 @@ def test_every_row_comes_once_in_every_epoch(shuffle, texts_per_image):
 
 
 @pytest.mark.parametrize('shuffle', [True, False])
-def test_rows_of_a_picture_stay_together(shuffle):
+def test_rows_of_a_image_stay_together(shuffle):
     data = dataset(order=np.random.default_rng(0).permutation(15))
-    found = runs(data.row_pictures[rows(PictureSampler(data, shuffle=shuffle, seed=3))])
+    found = runs(data.row_images[rows(ImageGroupSampler(data, shuffle=shuffle, seed=3))])
     assert sorted(found) == [(0, 3), (1, 1), (2, 5), (3, 2), (4, 4)]
 
 
 def test_runs_are_cut_at_texts_per_image():
     data = dataset(sizes=(7,) * 40)
-    order = rows(PictureSampler(data, shuffle=True, seed=0, texts_per_image=3))
-    lengths = [length for _, length in runs(data.row_pictures[order])]
-    assert np.mean(lengths) < 3.2  # 3, 3, 1 a picture; now and then two runs of one picture meet
-    unshuffled = rows(PictureSampler(data, shuffle=False, seed=0, texts_per_image=1))
-    assert data.row_pictures[unshuffled].tolist() == list(range(40)) * 7
+    order = rows(ImageGroupSampler(data, shuffle=True, seed=0, texts_per_image=3))
+    lengths = [length for _, length in runs(data.row_images[order])]
+    assert np.mean(lengths) < 3.2  # 3, 3, 1 an image; now and then two runs of one image meet
+    unshuffled = rows(ImageGroupSampler(data, shuffle=False, seed=0, texts_per_image=1))
+    assert data.row_images[unshuffled].tolist() == list(range(40)) * 7
 
 
 def test_the_order_belongs_to_seed_and_epoch():
     def order(seed, epoch):
-        sampler = PictureSampler(dataset(sizes=(5,) * 20), shuffle=True, seed=seed)
+        sampler = ImageGroupSampler(dataset(sizes=(5,) * 20), shuffle=True, seed=seed)
         sampler.set_epoch(epoch)
         return rows(sampler)
 
@@ -66,9 +66,9 @@ def test_the_order_belongs_to_seed_and_epoch():
 
 
 def test_an_empty_dataset_has_an_empty_order():
-    data = SimpleNamespace(row_pictures=np.zeros(0, dtype=np.int32))
+    data = SimpleNamespace(row_images=np.zeros(0, dtype=np.int32))
     for shuffle in (True, False):
-        assert list(GlobalBatchSampler(PictureSampler(data, shuffle=shuffle, seed=0), 4)) == []
+        assert list(GlobalBatchSampler(ImageGroupSampler(data, shuffle=shuffle, seed=0), 4)) == []
 
 
 def batches(monkeypatch, world_size: int, batch_size: int, shuffle: bool, **options) -> list[list[list[int]]]:
@@ -76,7 +76,7 @@ def batches(monkeypatch, world_size: int, batch_size: int, shuffle: bool, **opti
     found = []
     for rank in range(world_size):
         monkeypatch.setattr(samplers, 'get_dist_info', lambda rank=rank: (rank, world_size))
-        sampler = GlobalBatchSampler(PictureSampler(dataset(), shuffle=shuffle, seed=0), batch_size, **options)
+        sampler = GlobalBatchSampler(ImageGroupSampler(dataset(), shuffle=shuffle, seed=0), batch_size, **options)
         found.append([[split_index(index)[1] for index in batch] for batch in sampler])
         assert len(sampler) == len(found[-1])
     return found
@@ -109,6 +109,6 @@ def test_an_incomplete_batch_can_be_dropped(monkeypatch):
 
 def test_impossible_numbers_are_refused():
     with pytest.raises(ValueError, match='texts_per_image=0'):
-        PictureSampler(dataset(), shuffle=True, seed=0, texts_per_image=0)
+        ImageGroupSampler(dataset(), shuffle=True, seed=0, texts_per_image=0)
     with pytest.raises(ValueError, match='batch_size=0'):
-        GlobalBatchSampler(PictureSampler(dataset(), shuffle=True, seed=0), 0)
+        GlobalBatchSampler(ImageGroupSampler(dataset(), shuffle=True, seed=0), 0)

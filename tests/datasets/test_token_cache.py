@@ -15,7 +15,7 @@ from kovilt.datasets import (
     AIHubCOCOKorean,
     AIHubLivingVQA,
     GlobalBatchSampler,
-    PictureSampler,
+    ImageGroupSampler,
     TokenizeKorean,
     collate_pairs,
     token_cache,
@@ -48,7 +48,7 @@ def open_(data, cache=None, **options) -> AIHubLivingVQA:
 
 
 def batches(dataset, **options) -> list[dict]:
-    sampler = GlobalBatchSampler(PictureSampler(dataset, shuffle=True, seed=0), 5)
+    sampler = GlobalBatchSampler(ImageGroupSampler(dataset, shuffle=True, seed=0), 5)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_pairs, **options)
     return [batch for parts in loader for batch in parts]
 
@@ -68,7 +68,7 @@ def files(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize(
     'options',
-    [{}, {'answers': {'min_count': 4}}, {'limit': 7}, {'keep_record': True}, {'keep_pictures': True}],
+    [{}, {'answers': {'min_count': 4}}, {'limit': 7}, {'keep_record': True}, {'cache_images': True}],
     ids=lambda options: ','.join(options) or 'all',
 )
 def test_batches_are_those_of_texts_that_are_read(data, folder, options):
@@ -88,9 +88,9 @@ def test_captions_and_all_workers(data, folder):
     assert_same(one, pickle.loads(pickle.dumps(two)))  # what a spawned worker gets
 
 
-def test_a_broken_picture_is_marked_in_its_record(data, folder):
+def test_a_broken_image_is_marked_in_its_record(data, folder):
     data.living()
-    next(data.root.rglob('*.jpg')).write_text('no picture')
+    next(data.root.rglob('*.jpg')).write_text('no image')
     options = {'keep_record': True, 'test_mode': True}
     cached = open_(data, folder, **options)
     assert_same(open_(data, **options), cached)

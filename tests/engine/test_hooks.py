@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from kovilt.engine.hooks import EpochTimeHook, ExactResumeHook, StartAsMaskHook
+from kovilt.engine.hooks import EpochTimeHook, ExactResumeHook, InitCLSFromMaskHook
 from kovilt.engine.hooks import epoch_time as clock
 from kovilt.engine.hooks.epoch_time import peak_memory_mb
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
@@ -52,7 +52,7 @@ def test_the_first_token_starts_as_a_mask_after_pre_training(step, load_from, st
     runner = SimpleNamespace(
         iter=step, load_from=load_from, model=model, train_dataloader=SimpleNamespace(dataset=dataset)
     )
-    StartAsMaskHook().before_train(runner)
+    InitCLSFromMaskHook().before_train(runner)
     words, places = 'encoder.text.word_embed.weight', 'encoder.text.pos_embed.weight'
     after = model.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}

@@ -8,7 +8,7 @@ import torch
 
 from kovilt.errors import KoviltError
 from kovilt.evaluation import alignment_score, score_alignment
-from kovilt.evaluation.alignment import Look, looks, object_words, patches_inside, read_boxes
+from kovilt.evaluation.alignment import WordAlignment, align_words, object_words, patches_inside, read_boxes
 
 NAMES = {'책', '책상', '개', '의자', '시계', '창문'}
 
@@ -32,7 +32,7 @@ def test_object_words(text, found):
     assert object_words(text, NAMES) == found
 
 
-def test_patches_inside_scale_with_the_picture():
+def test_patches_inside_scale_with_the_image():
     left_half = np.array([[0.0, 0.0, 0.5, 1.0]])
     assert patches_inside((2, 4), left_half).tolist() == [True, True, False, False] * 2
     corner = np.array([[0.5, 0.5, 1.0, 1.0]])
@@ -45,36 +45,39 @@ def test_the_pieces_of_a_word_add_up():
     """Neither piece alone points at patch 1, together they do."""
     plan = np.array([[0.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0.4, 0.5, 0], [0, 0, 0, 0]])
     boxes = {'의자': np.array([[0.5, 0.0, 1.0, 0.5]])}  # patch 1 of a grid of 2 x 2
-    (look,) = looks(plan, np.array([-1, 0, 0, -1]), (2, 2), '의자가', boxes, NAMES)
+    (look,) = align_words(plan, np.array([-1, 0, 0, -1]), (2, 2), '의자가', boxes, NAMES)
     assert (look.name, look.patch, look.inside.tolist()) == ('의자', 1, [False, True, False, False])
-    assert looks(plan, np.array([-1, 0, 1, -1]), (2, 2), '의자가 있다', boxes, NAMES)[0].patch == 0
+    assert align_words(plan, np.array([-1, 0, 1, -1]), (2, 2), '의자가 있다', boxes, NAMES)[0].patch == 0
 
 
 def test_words_without_an_object_or_cut_off_are_left_out():
     plan, boxes = np.ones((2, 4)), {'의자': np.array([[0.0, 0, 1, 1]])}
-    assert looks(plan, np.array([-1, 0]), (2, 2), '시계', boxes, NAMES) == []
-    assert looks(plan, np.array([-1, 0]), (2, 2), '있다 의자가', boxes, NAMES) == []
+    assert align_words(plan, np.array([-1, 0]), (2, 2), '시계', boxes, NAMES) == []
+    assert align_words(plan, np.array([-1, 0]), (2, 2), '있다 의자가', boxes, NAMES) == []
     with pytest.raises(ValueError, match='does not fit'):
-        looks(plan, np.array([-1, 0]), (3, 2), '의자', boxes, NAMES)
+        align_words(plan, np.array([-1, 0]), (3, 2), '의자', boxes, NAMES)
 
 
 def test_a_blind_plan_scores_chance():
     generator = np.random.default_rng(0)
     boxes = {'의자': np.array([[0.0, 0.0, 0.5, 0.5]])}
     plans = generator.random((4000, 1, 64))
-    pictures = [looks(plan, np.zeros(1), (8, 8), '의자', boxes, NAMES) for plan in plans]
-    score = alignment_score(pictures, resamples=200)
+    images = [align_words(plan, np.zeros(1), (8, 8), '의자', boxes, NAMES) for plan in plans]
+    score = alignment_score(images, resamples=200)
     assert score['alignment_chance'] == 25 and score['words'] == 4000
     assert score['alignment_interval'][0] < 25 < score['alignment_interval'][1]
-    assert score == alignment_score(pictures, resamples=200)
+    assert score == alignment_score(images, resamples=200)
     assert score['alignment_swapped'] is None
 
 
 def test_seeing_that_there_is_something_is_not_alignment():
-    """Both pictures: a chair in patch 0, a clock in patch 1, ten patches of wall."""
+    """Both images: a chair in patch 0, a clock in patch 1, ten patches of wall."""
     chair, clock = np.arange(12) == 0, np.arange(12) == 1
-    told_apart = [[Look('의자', 0, chair), Look('시계', 1, clock)]] * 2
-    salient = [[Look('의자', 0, chair), Look('시계', 0, clock)], [Look('의자', 1, chair), Look('시계', 1, clock)]]
+    told_apart = [[WordAlignment('의자', 0, chair), WordAlignment('시계', 1, clock)]] * 2
+    salient = [
+        [WordAlignment('의자', 0, chair), WordAlignment('시계', 0, clock)],
+        [WordAlignment('의자', 1, chair), WordAlignment('시계', 1, clock)],
+    ]
     good, blind = alignment_score(told_apart), alignment_score(salient)
     assert (good['alignment_accuracy'], good['alignment_swapped']) == (100, 0)
     assert (blind['alignment_accuracy'], blind['alignment_swapped']) == (50, 50)
@@ -82,13 +85,13 @@ def test_seeing_that_there_is_something_is_not_alignment():
     assert blind['per_name']['의자'] == [50, pytest.approx(100 / 12), 2]
 
 
-def test_the_interval_is_of_pictures():
-    """Words of one picture that agree tell no more than one word does."""
+def test_the_interval_is_of_images():
+    """Words of one image that agree tell no more than one word does."""
     inside = np.array([True, False])
-    few = [[Look('의자', i % 2, inside)] for i in range(40)]
+    few = [[WordAlignment('의자', i % 2, inside)] for i in range(40)]
     many = [words * 25 for words in few]
     assert alignment_score(many)['alignment_interval'] == pytest.approx(alignment_score(few)['alignment_interval'])
-    assert alignment_score([[], *few])['pictures'] == 40
+    assert alignment_score([[], *few])['images'] == 40
     with pytest.raises(KoviltError, match='no object word'):
         alignment_score([[], []])
 
@@ -115,9 +118,9 @@ ROOM = json.dumps(
 
 
 def test_read_boxes_names_the_line_at_fault(tmp_path):
-    pictures, names = read_boxes(boxes_file(tmp_path, ROOM))
-    assert names == {'의자'} and pictures.keys() == {'a.jpg', 'b.jpg'}
-    assert pictures['a.jpg']['의자'].tolist() == [[0, 0, 0.5, 0.5], [0, 0.5, 0.5, 1]]
+    images, names = read_boxes(boxes_file(tmp_path, ROOM))
+    assert names == {'의자'} and images.keys() == {'a.jpg', 'b.jpg'}
+    assert images['a.jpg']['의자'].tolist() == [[0, 0, 0.5, 0.5], [0, 0.5, 0.5, 1]]
     for broken in ('{"file": "c.jpg"}', '{"file": ', '[]'):
         with pytest.raises(KoviltError, match='boxes.jsonl, line 2'):
             read_boxes(boxes_file(tmp_path, ROOM, broken))
@@ -149,7 +152,7 @@ def test_score_alignment_walks_the_loader(tmp_path):
     model = PointsLeft().train()
     score = score_alignment(model, [[batch()], [batch(grid=(0, 0)), batch(grid=(2, 3))]], boxes_file(tmp_path, ROOM))
     assert model.training
-    assert score['alignment_accuracy'] == 100 and score['words'] == 4 and score['pictures'] == 1
+    assert score['alignment_accuracy'] == 100 and score['words'] == 4 and score['images'] == 1
     assert score['alignment_chance'] == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
     with pytest.raises(KoviltError, match='no boxes for other.jpg'):
         score_alignment(model, [[batch('other.jpg')]], boxes_file(tmp_path, ROOM))

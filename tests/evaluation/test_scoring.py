@@ -10,9 +10,9 @@ import pytest
 from kovilt.evaluation.scoring import (
     answer_score,
     bootstrap_interval,
-    human_answers,
     mcnemar,
     most_frequent,
+    record_answers,
     tolerant_score,
 )
 
@@ -55,9 +55,9 @@ def test_tolerance_adds_up_people_who_write_differently():
 
 
 def test_human_answers_of_a_record():
-    assert human_answers({'answer': ' 빨간  색'}) == ['빨간 색']
-    assert human_answers({'answer': '흰색', 'answers': None}) == ['흰색']
-    assert human_answers({'answer': '예', 'answers': ['네', '예']}) == ['네', '예']
+    assert record_answers({'answer': ' 빨간  색'}) == ['빨간 색']
+    assert record_answers({'answer': '흰색', 'answers': None}) == ['흰색']
+    assert record_answers({'answer': '예', 'answers': ['네', '예']}) == ['네', '예']
     assert most_frequent(['네', '예', '예', '응']) == '예' and most_frequent(['응', '네']) == '응'
 
 
@@ -70,20 +70,20 @@ def test_an_interval_covers_the_truth_about_95_times_of_100():
     assert 180 <= inside <= 199
 
 
-def test_questions_that_share_pictures_tell_less():
+def test_questions_that_share_images_tell_less():
     few = np.arange(40) % 2
-    many, pictures = np.repeat(few, 9), np.repeat(np.arange(40), 9)
-    assert bootstrap_interval(many, pictures) == pytest.approx(bootstrap_interval(few, np.arange(40)))
+    many, images = np.repeat(few, 9), np.repeat(np.arange(40), 9)
+    assert bootstrap_interval(many, images) == pytest.approx(bootstrap_interval(few, np.arange(40)))
     low, high = bootstrap_interval(many, np.arange(360))
-    wide_low, wide_high = bootstrap_interval(many, pictures)
+    wide_low, wide_high = bootstrap_interval(many, images)
     assert wide_high - wide_low > 2 * (high - low)
 
 
 def test_an_interval_depends_on_neither_order_nor_the_run():
-    values, pictures = np.arange(30) % 3, [f'{number % 11}.jpg' for number in range(30)]
+    values, images = np.arange(30) % 3, [f'{number % 11}.jpg' for number in range(30)]
     order = np.random.default_rng(1).permutation(30)
-    shuffled = bootstrap_interval(values[order], [pictures[place] for place in order])
-    assert shuffled == bootstrap_interval(values, pictures) == bootstrap_interval(values, pictures)
+    shuffled = bootstrap_interval(values[order], [images[place] for place in order])
+    assert shuffled == bootstrap_interval(values, images) == bootstrap_interval(values, images)
 
 
 @pytest.mark.parametrize(('only_a', 'only_b'), [(0, 0), (0, 1), (1, 5), (5, 1), (10, 10), (3, 40), (300, 411)])

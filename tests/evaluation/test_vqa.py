@@ -66,7 +66,7 @@ def test_a_repeated_question_counts_once_and_a_lost_one_is_an_error():
         evaluate([])
 
 
-def test_a_broken_picture_is_wrong_even_when_the_guess_is_right():
+def test_a_broken_image_is_wrong_even_when_the_guess_is_right():
     meta = dict(answers=['네', '아니요'], answer_counts=[1, 2])
     scores = evaluate([(0, '네', '네', '', True), (1, '네', '네', '')], meta=meta)
     assert scores['accuracy'] == 50 and scores['broken'] == 1
@@ -122,11 +122,11 @@ def test_parts_add_up_to_the_whole():
     assert scores['accuracy_by_length/4-6'] == 100 and scores['accuracy_by_frequency/10-99'] == 0
 
 
-def test_the_interval_redraws_pictures():
-    def interval(pictures):
+def test_the_interval_redraws_images():
+    def interval(images):
         metric = VQAAccuracy()
         for row in predictions(*((i, '네', '네' if i % 20 < 10 else '예', '') for i in range(200))):
-            row['record']['image'] = f'{row["record"]["row"] // pictures}.jpg'
+            row['record']['image'] = f'{row["record"]["row"] // images}.jpg'
             metric.process(None, [row])
         scores = metric.evaluate(200)
         assert scores['accuracy_low'] < scores['accuracy'] < scores['accuracy_high']

@@ -46,11 +46,11 @@ def test_a_head_of_ones_own_is_trained(rooms, on_path, tmp_path):
 
 def test_a_dataset_and_a_transform_of_ones_own(rooms, on_path, tmp_path, monkeypatch):
     for split, folder in (('train', 'train2014'), ('val', 'val2014')):
-        pictures = sorted((rooms / 'captions' / folder).iterdir())
+        images = sorted((rooms / 'captions' / folder).iterdir())
         with open(tmp_path / f'{split}.csv', 'w', encoding='utf-8', newline='') as file:
             rows = csv.writer(file)
             rows.writerow(['image', 'question', 'answer'])
-            rows.writerows([picture, '소파가 있어요?', answer] for picture in pictures for answer in ('예', '아니요'))
+            rows.writerows([path, '소파가 있어요?', answer] for path in images for answer in ('예', '아니요'))
     monkeypatch.setenv('MY_DATA', str(tmp_path))
     config = load_config(PLUGIN / 'grey_table.py', TINY, {'work_dir': str(tmp_path / 'work')})
     runner = RUNNERS.build(config)

@@ -12,8 +12,8 @@ from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import (
     check_vocabulary,
     latest_checkpoint,
-    load_body,
     load_checkpoint_file,
+    load_encoder,
     load_whole,
     write_checkpoint,
 )
@@ -136,16 +136,16 @@ def test_answers_in_another_order_are_refused():
 
 def test_a_body_needs_nearly_all_its_tensors():
     model, state = tiny_model(), tiny_model('ViLTForPreTraining', seed=1).state_dict()
-    loaded, total = load_body(model, {'state_dict': state}, 'x')
+    loaded, total = load_encoder(model, {'state_dict': state}, 'x')
     assert loaded == total == len(model.encoder.state_dict())
     body = [name for name in state if name.startswith('encoder.')]
     nearly = {name: state[name] for name in body[:-1]}
-    assert load_body(model, {'state_dict': nearly}, 'x') == (total - 1, total)
+    assert load_encoder(model, {'state_dict': nearly}, 'x') == (total - 1, total)
     few = {name: state[name] for name in body[: len(body) // 2]}
     with pytest.raises(KoviltError, match=f'holds {len(body) // 2} of the {total} tensors of this encoder'):
-        load_body(model, {'state_dict': few}, 'x')
+        load_encoder(model, {'state_dict': few}, 'x')
     with pytest.raises(KoviltError, match='this encoder is of another size'):
-        load_body(model, {'state_dict': {**state, body[0]: torch.zeros(1)}}, 'x')
+        load_encoder(model, {'state_dict': {**state, body[0]: torch.zeros(1)}}, 'x')
 
 
 def test_two_tokenizers_of_one_size_are_told_apart():

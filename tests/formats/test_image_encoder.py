@@ -1,4 +1,4 @@
-"""Public weights for METER's image tower: the same states as their own code gives, and what is refused."""
+"""Public weights for METER's image encoder: the same states as their own code gives, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
-from kovilt.formats.image_encoder import load_image_tower, resize_positions
+from kovilt.formats.image_encoder import load_image_encoder, resize_positions
 from kovilt.registry import MODELS
 from tests.support.tiny_rooms import CONFIGS
 
@@ -23,9 +23,9 @@ SIZES = dict(
 )
 
 
-def tower(layers: int = 3, side: int = 32, **changes) -> nn.Module:
-    """The image tower of the published config, but small."""
-    config = load_config(CONFIGS / 'meter_vqa_aihub.py').model.encoder.image_tower.to_dict()
+def vit(layers: int = 3, side: int = 32, **changes) -> nn.Module:
+    """The image encoder of the published config, but small."""
+    config = load_config(CONFIGS / 'meter_vqa_aihub.py').model.encoder.image_encoder.to_dict()
     arch = dict(embed_dims=16, num_layers=layers, num_heads=2, feedforward_channels=32)
     return build(config | dict(arch=arch, patch_size=8, img_size=side) | changes)
 
@@ -47,7 +47,7 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope='module')
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(2, 3, 32, 32)
 
@@ -66,18 +66,18 @@ def folder(clip, tmp_path_factory):
 
 @torch.no_grad()
 @pytest.mark.parametrize('layers', [3, 2])
-def test_clip_gives_the_states_of_its_own_code_also_without_its_last_block(clip, folder, pictures, layers):
-    ours = tower(layers)
-    report = load_image_tower(ours, folder)
-    states = clip(pictures, output_hidden_states=True).hidden_states[layers]
+def test_clip_gives_the_states_of_its_own_code_also_without_its_last_block(clip, folder, images, layers):
+    ours = vit(layers)
+    report = load_image_encoder(ours, folder)
+    states = clip(images, output_hidden_states=True).hidden_states[layers]
     norm = dict(clip.named_modules())[next(name for name, _ in clip.named_modules() if 'post_layernorm' in name)]
-    torch.testing.assert_close(ours(pictures)[-1], norm(states), rtol=1e-4, atol=1e-4)
-    assert report.body_share == 1
+    torch.testing.assert_close(ours(images)[-1], norm(states), rtol=1e-4, atol=1e-4)
+    assert report.encoder_coverage == 1
     assert report.rows.get('dropped') == (None if layers == 3 else 'blocks from number 3 on (16 tensors)')
 
 
 @torch.no_grad()
-def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(clip, pictures, tmp_path):
+def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(clip, images, tmp_path):
     whole = CLIPModel(CLIPConfig(vision_config=SIZES, text_config=dict(SIZES, vocab_size=30, eos_token_id=2)))
     state = {f'vision_model.{key.removeprefix("vision_model.")}': value for key, value in clip.state_dict().items()}
     whole.load_state_dict(state, strict=False)
@@ -105,27 +105,27 @@ def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(
             start = f'visual.transformer.resblocks.{block}.attn.'
             openai[f'{start}in_proj_{end}'] = torch.cat([openai.pop(f'{start}{part}_proj.{end}') for part in 'qkv'])
     torch.save(openai, tmp_path / 'open_clip.pt')
-    first, second = tower(), tower()
-    reports = load_image_tower(first, tmp_path / 'whole'), load_image_tower(second, tmp_path / 'open_clip.pt')
-    assert all('text tower' in report.rows['dropped'] for report in reports)
-    torch.testing.assert_close(first(pictures)[-1], second(pictures)[-1])
-    alone = tower()
+    first, second = vit(), vit()
+    reports = load_image_encoder(first, tmp_path / 'whole'), load_image_encoder(second, tmp_path / 'open_clip.pt')
+    assert all('text encoder' in report.rows['dropped'] for report in reports)
+    torch.testing.assert_close(first(images)[-1], second(images)[-1])
+    alone = vit()
     (tmp_path / 'alone').mkdir()
     clip.save_pretrained(tmp_path / 'alone')
-    load_image_tower(alone, tmp_path / 'alone' / 'model.safetensors')
-    torch.testing.assert_close(first(pictures)[-1], alone(pictures)[-1])
+    load_image_encoder(alone, tmp_path / 'alone' / 'model.safetensors')
+    torch.testing.assert_close(first(images)[-1], alone(images)[-1])
 
 
 @torch.no_grad()
-def test_a_plain_vit_of_huggingface_and_of_timm(pictures, tmp_path):
+def test_a_plain_vit_of_huggingface_and_of_timm(images, tmp_path):
     theirs = shaken(ViTModel(ViTConfig(**SIZES, layer_norm_eps=1e-6), add_pooling_layer=False))
     theirs.save_pretrained(tmp_path / 'vit')
     plain = dict(pre_norm=False, norm_cfg=dict(type='LN', eps=1e-6), layer_cfgs=dict(act_cfg=dict(type='GELU')))
-    ours = tower(**plain)
-    load_image_tower(ours, tmp_path / 'vit')
-    torch.testing.assert_close(ours(pictures)[-1], theirs(pictures).last_hidden_state, rtol=1e-4, atol=1e-4)
+    ours = vit(**plain)
+    load_image_encoder(ours, tmp_path / 'vit')
+    torch.testing.assert_close(ours(images)[-1], theirs(images).last_hidden_state, rtol=1e-4, atol=1e-4)
     with pytest.raises(KoviltError, match='no norm before its blocks.*pre_norm=False'):
-        load_image_tower(tower(), tmp_path / 'vit')
+        load_image_encoder(vit(), tmp_path / 'vit')
     names = {
         'patch_embed.projection': 'patch_embed.proj',
         'layers.0.0': 'fc1',
@@ -145,15 +145,15 @@ def test_a_plain_vit_of_huggingface_and_of_timm(pictures, tmp_path):
             key = f'blocks.{key}'
         timm[key.replace('patch_embed.projection', 'patch_embed.proj').replace('ln1', 'norm')] = value
     save_file(timm, tmp_path / 'timm.safetensors')
-    again = tower(**plain)
-    report = load_image_tower(again, tmp_path / 'timm.safetensors')
+    again = vit(**plain)
+    report = load_image_encoder(again, tmp_path / 'timm.safetensors')
     assert report.rows['dropped'] == 'ImageNet head (1 tensors)' and 'no config.json' in report.rows['notes']
-    assert torch.equal(again(pictures)[-1], ours(pictures)[-1])
+    assert torch.equal(again(images)[-1], ours(images)[-1])
 
 
 def test_positions_are_resized_as_mmpretrain_does(folder):
-    larger = tower(side=64)
-    report = load_image_tower(larger, folder)
+    larger = vit(side=64)
+    report = load_image_encoder(larger, folder)
     table = load_file(folder / 'model.safetensors')
     table = next(value for key, value in table.items() if key.endswith('position_embedding.weight'))[None]
     expected = resize_pos_embed(table, (4, 4), (8, 8), 'bicubic', 1)
@@ -175,12 +175,12 @@ def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
     content = {f'backbone.{key}': value for key, value in theirs.state_dict().items()} | {'head.fc.bias': torch.ones(3)}
     torch.save(dict(state_dict=content, meta=dict(dataset_meta={})), tmp_path / 'swin.pth')
     same, smaller = build(dict(swin, window_size=4)), build(dict(swin, window_size=2))
-    picture = torch.randn(1, 3, 32, 32)
-    report = load_image_tower(same, tmp_path / 'swin.pth')
-    assert report.body_share == 1 and 'head of its training (1 tensors)' in report.rows['dropped']
-    assert torch.equal(same(picture)[-1], theirs(picture)[-1])
-    with pytest.raises(KoviltError, match=r'relative_position_bias_table is \(49, 1\) there and \(9, 1\) here'):
-        load_image_tower(smaller, tmp_path / 'swin.pth')
+    image = torch.randn(1, 3, 32, 32)
+    report = load_image_encoder(same, tmp_path / 'swin.pth')
+    assert report.encoder_coverage == 1 and 'head of its training (1 tensors)' in report.rows['dropped']
+    assert torch.equal(same(image)[-1], theirs(image)[-1])
+    with pytest.raises(KoviltError, match=r'relative_position_bias_table is \(49, 1\) there, \(9, 1\) here'):
+        load_image_encoder(smaller, tmp_path / 'swin.pth')
 
 
 def test_what_does_not_fit_is_named(folder, tmp_path):
@@ -203,20 +203,20 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
     save_file({'roi_head.weight': torch.ones(1)}, tmp_path / 'detector.safetensors')
     arch = dict(embed_dims=16, num_layers=3, num_heads=4, feedforward_channels=32)
     cases = [
-        (swin, folder, 'a HuggingFace CLIP, but model.encoder.image_tower is a SwinTransformer'),
-        (tower(), tmp_path / 'gelu', r"is gelu, but here QuickGELU; .*act_cfg=dict\(type='GELU'\)"),
-        (tower(arch=arch), folder, 'num_heads=2'),
-        (tower(patch_size=16), folder, r'patch_embed.projection.weight is \(16, 3, 8, 8\) there and'),
-        (tower(), tmp_path / 'few.safetensors', r'gives 7\d.\d% of the tower, less than 95%; missing: layers.1'),
-        (tower(4), folder, r'of the tower, less than 95%; missing: layers.3'),
-        (tower(), tmp_path / 'other.safetensors', 'embeddings.extra is no parameter of a ViT'),
-        (tower(), tmp_path / 'detector.safetensors', 'neither a CLIP, a ViT nor a backbone of mmpretrain'),
-        (tower(), tmp_path / 'gone.pth', 'no such checkpoint file'),
-        (tower(), 'nobody/clip', 'neither a file or folder nor to be had from the hub'),
+        (swin, folder, 'a HuggingFace CLIP, but model.encoder.image_encoder is a SwinTransformer'),
+        (vit(), tmp_path / 'gelu', r"is gelu, but here QuickGELU; .*act_cfg=dict\(type='GELU'\)"),
+        (vit(arch=arch), folder, 'num_heads=2'),
+        (vit(patch_size=16), folder, r'patch_embed.projection.weight is \(16, 3, 8, 8\) there,'),
+        (vit(), tmp_path / 'few.safetensors', r'gives 7\d.\d% of the encoder, less than 95%; missing: layers.1'),
+        (vit(4), folder, r'of the encoder, less than 95%; missing: layers.3'),
+        (vit(), tmp_path / 'other.safetensors', 'embeddings.extra is no parameter of a ViT'),
+        (vit(), tmp_path / 'detector.safetensors', 'neither a CLIP, a ViT nor a backbone of mmpretrain'),
+        (vit(), tmp_path / 'gone.pth', 'no such checkpoint file'),
+        (vit(), 'nobody/clip', 'neither a file or folder nor to be had from the hub'),
     ]
     for model, source, message in cases:
         with pytest.raises(KoviltError, match=message):
-            load_image_tower(model, source)
+            load_image_encoder(model, source)
 
 
 class Harm:
@@ -235,9 +235,9 @@ def test_a_file_that_would_run_code_is_refused_and_so_is_mmengines_loader(tmp_pa
     torch.save(dict(state_dict=Harm(str(tmp_path / 'harm'))), tmp_path / 'worse.pth')
     for name in ('bad.pth', 'worse.pth'):
         with pytest.raises(KoviltError, match=f'{name}: '):
-            load_image_tower(tower(), tmp_path / name)
+            load_image_encoder(vit(), tmp_path / name)
     assert not (tmp_path / 'harm').exists()
-    for place in ('model.encoder.image_tower.init_cfg', 'model.encoder.init_cfg', 'model.init_cfg'):
+    for place in ('model.encoder.image_encoder.init_cfg', 'model.encoder.init_cfg', 'model.init_cfg'):
         option = f"{place}={{'type': 'Pretrained', 'checkpoint': 'clip.pth'}}"
-        with pytest.raises(KoviltError, match=f'{place}: .*can run code; .*model.encoder.image_weights'):
+        with pytest.raises(KoviltError, match=f'{place}: .*can run code; .*model.encoder.image_encoder_weights'):
             load_config(CONFIGS / 'meter_vqa_aihub.py', [option])

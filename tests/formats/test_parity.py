@@ -37,16 +37,16 @@ def models():
 
 
 def make_batch(grids, lengths, seed):
-    """Pairs of a picture and a text each, for both."""
+    """Pairs of an image and a text each, for both."""
     chance = torch.Generator().manual_seed(seed)
     grids, lengths = torch.tensor(grids), torch.tensor(lengths)
     height, width = (grids.max(dim=0).values * PATCH).tolist()
     pixels, mask = torch.zeros(len(grids), 3, height, width), torch.zeros(len(grids), height, width, dtype=torch.int64)
     patches = []
     for n, (high, wide) in enumerate((grids * PATCH).tolist()):
-        picture = torch.randint(0, 256, (3, high, wide), generator=chance, dtype=torch.uint8)
-        pixels[n, :, :high, :wide], mask[n, :high, :wide] = picture.float() / 127.5 - 1, 1
-        cut = picture.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH)  # (3, rows, columns, p, p)
+        image = torch.randint(0, 256, (3, high, wide), generator=chance, dtype=torch.uint8)
+        pixels[n, :, :high, :wide], mask[n, :high, :wide] = image.float() / 127.5 - 1, 1
+        cut = image.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH)  # (3, rows, columns, p, p)
         patches.append(cut.permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1))
     words = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = torch.randint(5, BASE['vocab_size'], words.shape, generator=chance) * words
@@ -67,8 +67,8 @@ def compare(ours, theirs, batch, inputs):
     batch = ours.data_preprocessor(batch)
     encoder = ours.encoder
     states = encoder(
-        pictures=encoder.embed_pictures(batch['patches'], batch['grids']),
-        read='all',
+        images=encoder.embed_images(batch['patches'], batch['grids']),
+        output='all',
         **{key: batch[key] for key in ('input_ids', 'text_mask', 'grids', 'image_index')},
     )
     pooled = encoder.pool(states)
@@ -91,9 +91,9 @@ def compare(ours, theirs, batch, inputs):
 @torch.no_grad()
 @pytest.mark.parametrize('source', ['theirs', 'ours'])
 def test_states_and_scores_are_theirs(models, source, monkeypatch):
-    """After conversion either way; pictures of all shapes, texts of 1 to 40 tokens, batches of 1 to 8."""
+    """After conversion either way; images of all shapes, texts of 1 to 40 tokens, batches of 1 to 8."""
     ours, theirs = models
-    # HuggingFace deals the patches of its largest pictures at random; in their own order they can be compared.
+    # HuggingFace deals the patches of its largest images at random; in their own order they can be compared.
     monkeypatch.setattr(torch, 'multinomial', lambda weights, count, **_: torch.arange(count) % len(weights))
     if source == 'theirs':
         original = scattered(theirs).state_dict()

@@ -33,14 +33,14 @@ ENCODER = dict(
     num_layers=2,
     num_heads=2,
     init_std=0.2,
-    image_tower=dict(
+    image_encoder=dict(
         type='mmpretrain.VisionTransformer',
         patch_size=8,
         out_type='raw',
         pre_norm=True,
         arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32),
     ),
-    text_tower=dict(type='TextTower', hidden_size=16, num_layers=1, num_heads=2),
+    text_encoder=dict(type='TextEncoder', hidden_size=16, num_layers=1, num_heads=2),
 )
 PREPROCESSOR = dict(type='METERPreprocessor', mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))
 SWIN = dict(
@@ -66,15 +66,15 @@ def tiny_meter(kind: str = 'METERForVQA', **encoder):
 
 
 def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
-    """Texts about every second picture, whose patches come from the loader's own transform."""
+    """Texts about every second image, whose patches come from the loader's own transform."""
     generator = torch.Generator().manual_seed(0)
-    pictures = np.random.default_rng(0).integers(0, 256, ((len(lengths) + 1) // 2, side, side, 3), dtype=np.uint8)
-    cut = [Patchify(patch_size=8)({'img': Image.fromarray(pixels)}) for pixels in pictures]
+    images = np.random.default_rng(0).integers(0, 256, ((len(lengths) + 1) // 2, side, side, 3), dtype=np.uint8)
+    cut = [Patchify(patch_size=8)({'img': Image.fromarray(pixels)}) for pixels in images]
     width, rows = max(lengths), len(lengths)
     text_mask = torch.arange(width) < torch.tensor(lengths)[:, None]
     inside = (torch.arange(width) > 0) & (torch.arange(width) < torch.tensor(lengths)[:, None] - 1)
     return dict(
-        pixels=pictures,
+        pixels=images,
         patches=torch.from_numpy(np.concatenate([one['patches'] for one in cut])),
         grids=torch.tensor([one['grid'] for one in cut]),
         image_id=torch.arange(len(cut)) + 10,
@@ -100,8 +100,8 @@ def test_it_has_the_published_number_of_parameters(published):
         return sum(parameter.numel() for parameter in part.parameters()) / 1e6
 
     encoder = published.encoder
-    blocks = millions(encoder.cross_modal.text_blocks) + millions(encoder.cross_modal.picture_blocks)
-    found = [millions(encoder.image_tower), millions(encoder.text_tower), blocks, millions(published.vqa_head)]
+    blocks = millions(encoder.cross_modal.text_blocks) + millions(encoder.cross_modal.image_blocks)
+    found = [millions(encoder.image_encoder), millions(encoder.text_encoder), blocks, millions(published.vqa_head)]
     assert found == pytest.approx([79.6, 124.65, 113.42, 7.17], rel=0.01)
     assert millions(published) == pytest.approx(327.2, rel=0.01)
 
@@ -123,8 +123,8 @@ def test_it_costs_the_published_number_of_operations(published):
         published.vqa_head(
             encoder.pool(
                 *encoder(  # all states, as the published code computes
-                    pictures=encoder.embed_pictures(torch.zeros(1, 3, 576, 576)),
-                    read='all',
+                    images=encoder.embed_images(torch.zeros(1, 3, 576, 576)),
+                    output='all',
                     input_ids=torch.zeros(1, words, dtype=torch.int64),
                     text_mask=torch.ones(1, words, dtype=torch.bool),
                     image_index=torch.zeros(1, dtype=torch.int64),
@@ -132,31 +132,33 @@ def test_it_costs_the_published_number_of_operations(published):
             )
         )
     counts = {name: sum(ops.values()) / 2 for name, ops in counter.get_flop_counts().items()}
-    parts = dict(image=counts['VisionTransformer'], text=counts['METER.text_tower'], fusion=counts['METER.cross_modal'])
+    parts = dict(
+        image=counts['VisionTransformer'], text=counts['METER.text_encoder'], fusion=counts['METER.cross_modal']
+    )
     for name, count in expected.items():
         assert parts[name] == pytest.approx(count, rel=0.01), name
     assert counts['Global'] / 1e9 == pytest.approx(228.3, rel=0.01)
 
 
-def test_patches_become_the_pictures_they_were_cut_from():
+def test_patches_become_the_images_they_were_cut_from():
     batch = make_batch()
-    pictures = METERPreprocessor(mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))(batch)['pictures']
+    images = METERPreprocessor(mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))(batch)['images']
     pixels = torch.from_numpy(batch['pixels']).float() / 255
     expected = (pixels - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.3, 0.2, 0.1])
-    torch.testing.assert_close(pictures, expected.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(images, expected.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_a_picture_is_looked_at_once_and_neither_padding_nor_neighbours_matter():
+def test_a_image_is_looked_at_once_and_neither_padding_nor_neighbours_matter():
     model, batch = tiny_meter(), make_batch()
     seen = []
-    model.encoder.image_tower.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    model.encoder.image_encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     together = model.scores(model.data_preprocessor(batch))
     assert seen == [(2, 3, 32, 32)]
     for row, length in enumerate(batch['text_mask'].sum(dim=1).tolist()):
-        picture = row // 2
+        image = row // 2
         alone = dict(
-            patches=batch['patches'][16 * picture : 16 * picture + 16],
+            patches=batch['patches'][16 * image : 16 * image + 16],
             grids=batch['grids'][:1],
             image_index=torch.tensor([0]),
             input_ids=batch['input_ids'][row : row + 1, :length],
@@ -168,9 +170,9 @@ def test_a_picture_is_looked_at_once_and_neither_padding_nor_neighbours_matter()
 
 
 @pytest.mark.parametrize('kind', ['METERForVQA', 'METERForPreTraining'])
-@pytest.mark.parametrize('tower', [{}, dict(image_tower=SWIN, picture_pool='mean')], ids=['vit', 'swin'])
-def test_every_parameter_learns_also_in_bfloat16(kind, tower):
-    model, batch = tiny_meter(kind, **tower), make_batch()
+@pytest.mark.parametrize('encoder', [{}, dict(image_encoder=SWIN, image_pooling='mean')], ids=['vit', 'swin'])
+def test_every_parameter_learns_also_in_bfloat16(kind, encoder):
+    model, batch = tiny_meter(kind, **encoder), make_batch()
     exact = model(batch, mode='loss')
     with torch.autocast('cpu', torch.bfloat16):
         losses = model(batch, mode='loss')
@@ -199,7 +201,7 @@ def test_in_bfloat16_a_cpu_attends_by_plain_products(precision):
     assert ('_scaled_dot_product_flash_attention_for_cpu' in seen) == (precision == 'float32')
 
 
-def test_a_batch_whose_pictures_are_all_broken_costs_nothing():
+def test_a_batch_whose_images_are_all_broken_costs_nothing():
     model, batch = tiny_meter(), make_batch()
     none = {name: value[:0] for name, value in batch.items()}
     losses = model(none, mode='loss')
@@ -208,8 +210,8 @@ def test_a_batch_whose_pictures_are_all_broken_costs_nothing():
 
 
 def test_swin_is_another_image_tower():
-    model = tiny_meter(image_tower=SWIN, picture_pool='mean')
-    assert model.encoder.cross_modal.picture_proj.in_features == 16
+    model = tiny_meter(image_encoder=SWIN, image_pooling='mean')
+    assert model.encoder.cross_modal.image_proj.in_features == 16
     assert len(model.val_step([make_batch()])) == 4
 
 
@@ -217,11 +219,11 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match='hidden_size 16 is not a multiple of num_heads 3'):
         tiny_meter(num_heads=3)
     with pytest.raises(ValueError, match='hidden size .16. is not a multiple of the number of attention heads .3.'):
-        tiny_meter(text_tower=ENCODER['text_tower'] | dict(num_heads=3))
+        tiny_meter(text_encoder=ENCODER['text_encoder'] | dict(num_heads=3))
     with pytest.raises(TypeError, match="METERPreprocessor.* 'mean' and 'std'"):
         MODELS.build(dict(type='METERForVQA', encoder=ENCODER, vqa_head=dict(type='VQAHead', num_answers=5)))
     model = tiny_meter()
-    with pytest.raises(KoviltError, match='pictures of 40 x 40 pixels, but model.encoder.image_size is 32'):
+    with pytest.raises(KoviltError, match='images of 40 x 40 pixels, but model.encoder.image_size is 32'):
         model.val_step([make_batch(side=40)])
     mixed = dict(make_batch(), grids=torch.tensor([[4, 4], [2, 8]]))
     with pytest.raises(KoviltError, match='grids of 2 x 8, 4 x 4 patches; put CropSquare before Patchify'):
@@ -238,16 +240,16 @@ def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
     public.save_pretrained(tmp_path / 'bert')
     BertModel(BertConfig(vocab_size=50, **sizes)).save_pretrained(tmp_path / 'wider')
 
-    def start(folder: Path, **tower):
-        model = tiny_meter(text_tower=ENCODER['text_tower'] | dict(pretrained=str(folder)) | tower)
+    def start(folder: Path, **encoder):
+        model = tiny_meter(text_encoder=ENCODER['text_encoder'] | dict(pretrained=str(folder)) | encoder)
         model.init_weights()
-        return model.encoder.text_tower.body.state_dict()
+        return model.encoder.text_encoder.body.state_dict()
 
     loaded = start(tmp_path / 'bert')
     assert all(torch.equal(loaded[name], public.state_dict()[name]) for name in loaded)
     with pytest.raises(KoviltError, match=r'embeddings.word_embeddings.weight is \(50, 16\) there and \(40, 16\) here'):
         start(tmp_path / 'wider')
-    with pytest.raises(KoviltError, match='a bert, but text_tower.model_type is roberta'):
+    with pytest.raises(KoviltError, match='a bert, but text_encoder.model_type is roberta'):
         start(tmp_path / 'bert', model_type='roberta')
     with pytest.raises(KoviltError, match='neither a folder of transformers nor to be had from the hub'):
         start(tmp_path / 'gone')
@@ -265,10 +267,10 @@ def tiny_run(folder: Path, name: str, side: int, more: str = ''):
     (folder / f'{name}.py').write_text(
         f"""
 _base_ = {str(CONFIGS / 'rooms' / f'{name}.py')!r}
-images = [dict(type='LoadPicture'), dict(type='CropSquare', side={side}), dict(type='Patchify', patch_size=16)]
+images = [dict(type='LoadImage'), dict(type='CropSquare', side={side}), dict(type='Patchify', patch_size=16)]
 model = dict(encoder=dict(
-    image_tower=dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
-    text_tower=dict(hidden_size=16, num_layers=1, num_heads=2),
+    image_encoder=dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
+    text_encoder=dict(hidden_size=16, num_layers=1, num_heads=2),
     image_size={side}, hidden_size=16, num_layers=1, num_heads=2))
 train_dataloader = dict(batch_size=4, dataset=dict(image_pipeline=images), collate_fn=dict(micro_batches=2))
 val_dataloader = dict(num_workers=0, dataset=dict(image_pipeline=images))
@@ -293,7 +295,7 @@ def test_tiny_ones_pre_train_and_answer_by_their_configs(rooms, tmp_path):
     second, work = tiny_run(
         tmp_path,
         'meter_vqa',
-        side=48,  # larger pictures than those of its pre-training
+        side=48,  # larger images than those of its pre-training
         more=f"""load_from = {str(work / 'iter_2.pth')!r}
 train_dataloader['dataset']['answers'] = dict(min_count=1)
 optim_wrapper = dict(optimizer=dict(lr=0.0))""",
@@ -301,12 +303,12 @@ optim_wrapper = dict(optimizer=dict(lr=0.0))""",
     second.train()
     theirs, ours = first.model.state_dict(), second.model.state_dict()
     changed = [name for name in ours if name.startswith('encoder') and not torch.equal(ours[name], theirs[name])]
-    assert changed == ['encoder.image_tower.pos_embed']
-    assert ours['encoder.image_tower.pos_embed'].shape == (1, 10, 16)
+    assert changed == ['encoder.image_encoder.pos_embed']
+    assert ours['encoder.image_encoder.pos_embed'].shape == (1, 10, 16)
     torch.testing.assert_close(ours[changed[0]][:, 0], theirs[changed[0]][:, 0])
 
-    picture = next((rooms / 'vqa').rglob('*.jpg'))
-    [answer] = VQAInferencer(work / 'iter_2.pth')(str(picture), '소파는 무슨 색이에요?', topk=3)
+    image = next((rooms / 'vqa').rglob('*.jpg'))
+    [answer] = VQAInferencer(work / 'iter_2.pth')(str(image), '소파는 무슨 색이에요?', topk=3)
     assert answer['answer'] in second.model.answers and len(answer['topk']) == 3
     with pytest.raises(KoviltError, match='precision int8 is for ViLT and PrefixViLT, not for METER'):
         VQAInferencer(work / 'iter_2.pth', precision='int8')

@@ -24,7 +24,7 @@ def test_every_parameter_learns():
     assert idle == []
 
 
-def test_masked_words_see_the_true_picture_and_matching_the_whole_caption(monkeypatch):
+def test_masked_words_see_the_true_image_and_matching_the_whole_caption(monkeypatch):
     model, batch = tiny_model('ViLTForPreTraining'), make_batch(8)
     seen = []
     encode = model.encoder.forward
@@ -56,11 +56,11 @@ def test_alignment_ignores_the_exchange_and_carries_every_word():
 
 
 @pytest.mark.parametrize('block', [None, 1])
-def test_a_picture_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
+def test_a_image_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
     config = tiny_config('ViLTForPreTraining', type='PrefixViLT', drop_rate=0.0)
     model = MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=block)))
-    seen, embed = [], model.encoder.embed_pictures
-    monkeypatch.setattr(model.encoder, 'embed_pictures', lambda *pictures: seen.append(pictures) or embed(*pictures))
+    seen, embed = [], model.encoder.embed_images
+    monkeypatch.setattr(model.encoder, 'embed_images', lambda *images: seen.append(images) or embed(*images))
     model.parse_losses(model(make_batch(8), mode='loss'))[0].backward()
     assert len(seen) == 1
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -93,8 +93,8 @@ def test_an_objective_can_be_left_out(left_out):
 def test_matching_may_take_every_nth_pair_alone():
     model = MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=4))
     seen = []
-    draw = model.itm_head.draw_partners
-    model.itm_head.draw_partners = lambda *pairs: seen.append(pairs) or draw(*pairs)
+    draw = model.itm_head.sample_negatives
+    model.itm_head.sample_negatives = lambda *pairs: seen.append(pairs) or draw(*pairs)
     batch = make_batch(8)
     model(batch, mode='loss')
     [(image_index, image_id, sample_seed)] = seen

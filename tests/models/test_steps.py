@@ -1,4 +1,4 @@
-"""A step over micro-batches is the step over the batch, and a rank without pictures still takes part."""
+"""A step over micro-batches is the step over the batch, and a rank without images still takes part."""
 
 import pytest
 import torch
@@ -10,15 +10,15 @@ LENGTH = 6
 
 
 def make_batch(rows: int, seed: int = 0) -> dict:
-    """`rows` texts of equal length about rows / 2 pictures of 4 x 5 patches."""
+    """`rows` texts of equal length about rows / 2 images of 4 x 5 patches."""
     generator = torch.Generator().manual_seed(seed)
-    pictures = (rows + 1) // 2
+    images = (rows + 1) // 2
     word_ids = torch.tensor([-1, 0, 0, 1, 2, -1]).repeat(rows, 1)
     return dict(
-        patches=torch.randint(0, 256, (20 * pictures, 3 * 64), generator=generator, dtype=torch.uint8),
-        grids=torch.tensor([[4, 5]] * pictures).reshape(-1, 2),
+        patches=torch.randint(0, 256, (20 * images, 3 * 64), generator=generator, dtype=torch.uint8),
+        grids=torch.tensor([[4, 5]] * images).reshape(-1, 2),
         image_index=torch.arange(rows) // 2,
-        image_id=torch.arange(pictures) + 10,
+        image_id=torch.arange(images) + 10,
         input_ids=torch.randint(5, 20, (rows, LENGTH), generator=generator),
         word_ids=word_ids,
         text_mask=torch.ones(rows, LENGTH, dtype=torch.bool),
@@ -28,16 +28,16 @@ def make_batch(rows: int, seed: int = 0) -> dict:
 
 
 def cut(batch: dict, parts: int) -> list[dict]:
-    """The same rows as `parts` batches, each with its own pictures."""
-    rows, pictures = len(batch['input_ids']) // parts, len(batch['grids']) // parts
+    """The same rows as `parts` batches, each with its own images."""
+    rows, images = len(batch['input_ids']) // parts, len(batch['grids']) // parts
     per_row = ('input_ids', 'word_ids', 'text_mask', 'sample_seed', 'label')
     return [
         dict(
             {key: batch[key][i * rows : (i + 1) * rows] for key in per_row},
-            patches=batch['patches'][i * pictures * 20 : (i + 1) * pictures * 20],
-            grids=batch['grids'][:pictures],
+            patches=batch['patches'][i * images * 20 : (i + 1) * images * 20],
+            grids=batch['grids'][:images],
             image_index=torch.arange(rows) // 2,
-            image_id=batch['image_id'][i * pictures : (i + 1) * pictures],
+            image_id=batch['image_id'][i * images : (i + 1) * images],
         )
         for i in range(parts)
     ]
@@ -63,7 +63,7 @@ def test_one_batch_of_16_and_micro_batches_train_the_same_model(parts):
 
 
 @pytest.mark.parametrize('kind', ['ViLTForVQA', 'ViLTForPreTraining'])
-def test_a_batch_whose_pictures_are_all_broken_costs_nothing_and_names_every_loss(kind):
+def test_a_batch_whose_images_are_all_broken_costs_nothing_and_names_every_loss(kind):
     model = tiny_model(kind)
     full, none = model(make_batch(4), mode='loss'), model(make_batch(0), mode='loss')
     assert full.keys() == none.keys() == set(model.loss_names)

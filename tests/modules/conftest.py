@@ -28,7 +28,7 @@ def vilt() -> ViLT:
 
 @pytest.fixture
 def batch() -> dict:
-    """Six texts about three pictures; patches already scaled."""
+    """Six texts about three images; patches already scaled."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor(TEXT_LENGTHS)
     text_mask = torch.arange(9) < lengths[:, None]

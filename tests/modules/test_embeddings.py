@@ -1,4 +1,4 @@
-"""Where a picture's position table starts."""
+"""Where an image's position table starts."""
 
 import pytest
 import torch

@@ -58,15 +58,15 @@ def test_an_encoder_in_int8_says_nearly_the_same(vilt, batch, kind):
         ).eval()
         encoder.load_state_dict(vilt.state_dict())
 
-    def states(read: str) -> torch.Tensor:
-        pictures = encoder.embed_pictures(batch['patches'], batch['grids'])
+    def states(output: str) -> torch.Tensor:
+        images = encoder.embed_images(batch['patches'], batch['grids'])
         return encoder(
             input_ids=batch['input_ids'],
             text_mask=batch['text_mask'],
-            pictures=pictures,
+            images=images,
             grids=batch['grids'],
             image_index=batch['image_index'],
-            read=read,
+            output=output,
         )
 
     expected = states('all')
@@ -74,7 +74,7 @@ def test_an_encoder_in_int8_says_nearly_the_same(vilt, batch, kind):
     ours = states('all')
     difference = (ours.rows - expected.rows).abs()
     assert 0 < difference.mean() < 0.03 and difference.max() < 0.3
-    torch.testing.assert_close(states('pooled').first(), ours.first(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(states('cls').first(), ours.first(), rtol=0, atol=1e-5)
 
 
 def test_a_processor_that_cannot_is_refused(monkeypatch, linear):

@@ -11,14 +11,14 @@ from kovilt.modules.meter import CoAttentionBlock, CrossModal, PostNormAttention
 
 B, L, N, D = 3, 5, 7, 16
 SIZES = dict(
-    text_size=12, picture_size=20, hidden_size=D, num_layers=2, num_heads=4, mlp_ratio=2.0, drop_rate=0.1, init_std=0.2
+    text_dim=12, image_dim=20, hidden_size=D, num_layers=2, num_heads=4, mlp_ratio=2.0, drop_rate=0.1, init_std=0.2
 )
 
 
 @pytest.fixture
 def fusion() -> CrossModal:
     torch.manual_seed(0)
-    fusion = CrossModal(**SIZES, picture_pool='first').eval()
+    fusion = CrossModal(**SIZES, image_pooling='first').eval()
     with torch.no_grad():
         for parameter in fusion.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)  # no bias is zero, no norm is one
@@ -27,7 +27,7 @@ def fusion() -> CrossModal:
 
 @pytest.fixture
 def pairs() -> tuple[Tensor, Tensor, Tensor]:
-    """Texts of 5, 3 and 1 words, and pictures as the image tower gives them."""
+    """Texts of 5, 3 and 1 words, and images as the image encoder gives them."""
     torch.manual_seed(1)
     text_mask = torch.arange(L) < torch.tensor([[5], [3], [1]])
     return torch.randn(B, L, 12), text_mask, torch.randn(B, N, 20)
@@ -53,59 +53,59 @@ def plain_block(block: CoAttentionBlock, x: Tensor, other: Tensor, padding, othe
 def test_it_is_multi_head_attention_in_berts_order_with_both_towers_in_step(fusion, pairs):
     text, text_mask, states = pairs
     words = fusion.text_proj(text) + fusion.modality_embed.weight[0]
-    pictures = fusion.picture_proj(states) + fusion.modality_embed.weight[1]
-    ours = fusion(text, text_mask, fusion.embed_pictures(states))
-    for text_block, picture_block in zip(fusion.text_blocks, fusion.picture_blocks, strict=True):
+    images = fusion.image_proj(states) + fusion.modality_embed.weight[1]
+    ours = fusion(text, text_mask, fusion.embed_images(states))
+    for text_block, image_block in zip(fusion.text_blocks, fusion.image_blocks, strict=True):
         before = words
-        words = plain_block(text_block, words, pictures, ~text_mask, None)
-        pictures = plain_block(picture_block, pictures, before, None, ~text_mask)
+        words = plain_block(text_block, words, images, ~text_mask, None)
+        images = plain_block(image_block, images, before, None, ~text_mask)
     torch.testing.assert_close(ours[0][text_mask], words[text_mask], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours[1], pictures, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[1], images, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_padding_and_neighbours_change_nothing(fusion, pairs):
     text, text_mask, states = pairs
-    words, pictures = fusion(text, text_mask, fusion.embed_pictures(states))
-    pooled = fusion.pool(words, pictures)
+    words, images = fusion(text, text_mask, fusion.embed_images(states))
+    pooled = fusion.pool(words, images)
     for row, length in enumerate(text_mask.sum(dim=1).tolist()):
         one = slice(row, row + 1)
-        alone = fusion(text[one, :length], text_mask[one, :length], fusion.embed_pictures(states[one]))
+        alone = fusion(text[one, :length], text_mask[one, :length], fusion.embed_images(states[one]))
         torch.testing.assert_close(alone[0], words[one, :length], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(fusion.pool(*alone), pooled[one], rtol=1e-4, atol=1e-5)
-    changed = fusion(text.masked_fill(~text_mask[..., None], 9.0), text_mask, fusion.embed_pictures(states))
+    changed = fusion(text.masked_fill(~text_mask[..., None], 9.0), text_mask, fusion.embed_images(states))
     torch.testing.assert_close(fusion.pool(*changed), pooled, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('picture_pool', ['first', 'mean'])
-def test_what_nobody_reads_changes_nothing_that_is_read(fusion, pairs, picture_pool):
+@pytest.mark.parametrize('image_pooling', ['first', 'mean'])
+def test_what_nobody_reads_changes_nothing_that_is_read(fusion, pairs, image_pooling):
     text, text_mask, states = pairs
-    fusion.picture_pool = picture_pool
-    pictures = fusion.embed_pictures(states)
-    words, seen = fusion(text, text_mask, pictures)
-    only_words = fusion(text, text_mask, pictures, read='words')
+    fusion.image_pooling = image_pooling
+    images = fusion.embed_images(states)
+    words, seen = fusion(text, text_mask, images)
+    only_words = fusion(text, text_mask, images, output='text')
     torch.testing.assert_close(only_words[0], words)
     assert only_words[1] is None
-    pooled = fusion(text, text_mask, pictures, read='pooled')
+    pooled = fusion(text, text_mask, images, output='cls')
     assert pooled[0].shape == (B, 1, D)
     torch.testing.assert_close(fusion.pool(*pooled), fusion.pool(words, seen), rtol=1e-4, atol=1e-5)
 
 
-def test_the_poolers_read_the_first_states_or_the_mean_of_the_picture(fusion):
-    words, pictures = torch.randn(B, L, D), torch.randn(B, N, D)
-    first = fusion.pool(words, pictures)
+def test_the_poolers_read_the_first_states_or_the_mean_of_the_image(fusion):
+    words, images = torch.randn(B, L, D), torch.randn(B, N, D)
+    first = fusion.pool(words, images)
     assert first.shape == (B, 2 * D)
-    torch.testing.assert_close(first[:, D:], torch.tanh(fusion.picture_pooler(pictures[:, 0])))
-    fusion.picture_pool = 'mean'
-    mean = fusion.pool(words, pictures)
+    torch.testing.assert_close(first[:, D:], torch.tanh(fusion.image_pooler(images[:, 0])))
+    fusion.image_pooling = 'mean'
+    mean = fusion.pool(words, images)
     torch.testing.assert_close(mean[:, :D], torch.tanh(fusion.text_pooler(words[:, 0])))
-    torch.testing.assert_close(mean[:, D:], torch.tanh(fusion.picture_pooler(pictures.mean(dim=1))))
+    torch.testing.assert_close(mean[:, D:], torch.tanh(fusion.image_pooler(images.mean(dim=1))))
 
 
 def test_only_training_drops(fusion, pairs):
     text, text_mask, states = pairs
-    run = lambda: fusion.pool(*fusion(text, text_mask, fusion.embed_pictures(states)))  # noqa: E731
+    run = lambda: fusion.pool(*fusion(text, text_mask, fusion.embed_images(states)))  # noqa: E731
     assert torch.equal(run(), run())
     fusion.train()
     assert not torch.equal(run(), run())
@@ -113,6 +113,6 @@ def test_only_training_drops(fusion, pairs):
 
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match='hidden_size 16 is not a multiple of num_heads 3'):
-        CrossModal(**SIZES | dict(num_heads=3), picture_pool='first')
-    with pytest.raises(ValueError, match="picture_pool 'cls' is neither 'first' nor 'mean'"):
-        CrossModal(**SIZES, picture_pool='cls')
+        CrossModal(**SIZES | dict(num_heads=3), image_pooling='first')
+    with pytest.raises(ValueError, match="image_pooling 'cls' is neither 'first' nor 'mean'"):
+        CrossModal(**SIZES, image_pooling='cls')

@@ -2,14 +2,14 @@
 
 import torch
 
-from kovilt.modules.packing import Packing, rounded
+from kovilt.modules.packing import Packing, bucket_size
 
 
 def make_packing() -> Packing:
     return Packing(torch.tensor([3, 5, 3, 4]), torch.tensor([6, 2]), torch.tensor([0, 1, 1, 0]), torch.device('cpu'))
 
 
-def test_every_pair_finds_its_own_words_and_picture():
+def test_every_pair_finds_its_own_words_and_image():
     packing = make_packing()
     words = torch.cat(
         [torch.tensor([10.0 * pair + place for place in range(length)]) for pair, length in enumerate([3, 5, 3, 4])]
@@ -21,8 +21,8 @@ def test_every_pair_finds_its_own_words_and_picture():
         ]
     )
     assert sorted(in_packed_order.tolist()) == sorted(words.tolist())
-    pictures = torch.cat([100 + torch.arange(7.0), 200 + torch.arange(3.0)])  # CLS first
-    packed = torch.cat([in_packed_order, pictures])[packing.source]
+    images = torch.cat([100 + torch.arange(7.0), 200 + torch.arange(3.0)])  # CLS first
+    packed = torch.cat([in_packed_order, images])[packing.source]
     for pair, (length, image) in enumerate(zip([3, 5, 3, 4], [0, 1, 1, 0], strict=True)):
         start, count = int(packing.starts[pair]), [7, 3][image]
         words_of_pair = [10 * pair + place for place in range(length)]
@@ -37,12 +37,12 @@ def test_runs_cover_all_pairs_without_padding():
 
 def test_what_is_read_is_found_again():
     packing = make_packing()
-    for read in ('all', 'words', 'pooled'):
-        rows = packing.rows(read)
+    for output in ('all', 'text', 'cls'):
+        rows = packing.rows(output)
         assert rows.tolist() == sorted(rows.tolist())
-        assert rows[packing.first_rows(read)].tolist() == packing.starts.tolist()
-        ends, longest = packing.boundaries(read)
-        assert int(ends[-1]) == len(rows) and longest == max(run.read(read) for run in packing.runs)
+        assert rows[packing.cls_rows(output)].tolist() == packing.starts.tolist()
+        ends, longest = packing.cu_seqlens(output)
+        assert int(ends[-1]) == len(rows) and longest == max(run.length_of(output) for run in packing.runs)
 
 
 def test_grids_point_at_words_and_patches_and_mask_the_rest():
@@ -50,15 +50,15 @@ def test_grids_point_at_words_and_patches_and_mask_the_rest():
     index, mask = packing.patch_grid()
     assert mask.sum(dim=1).tolist() == [6, 2, 2, 6]
     assert index[1, :2].tolist() == [int(packing.starts[1]) + 5 + 1, int(packing.starts[1]) + 5 + 2]
-    assert packing.word_grid(5)[0, :3].tolist() == [int(packing.starts[0]) + place for place in range(3)]
+    assert packing.token_grid(5)[0, :3].tolist() == [int(packing.starts[0]) + place for place in range(3)]
     last = len(packing.source) - 1  # what lies beyond means nothing, but can be looked up
-    assert 0 <= int(index.min()) and int(index.max()) <= last and int(packing.word_grid(50).max()) <= last
+    assert 0 <= int(index.min()) and int(index.max()) <= last and int(packing.token_grid(50).max()) <= last
 
 
 def test_few_sizes_occur_after_rounding():
-    sizes = {rounded(rows) for rows in range(1, 5000)}
-    assert len(sizes) < 60 and all(rows <= rounded(rows) <= max(rows + 31, 1.125 * rows) for rows in range(1, 5000))
-    assert rounded(0) == 0 and rounded(512) == 512
+    sizes = {bucket_size(rows) for rows in range(1, 5000)}
+    assert len(sizes) < 60 and all(rows <= bucket_size(rows) <= max(rows + 31, 1.125 * rows) for rows in range(1, 5000))
+    assert bucket_size(0) == 0 and bucket_size(512) == 512
 
 
 def test_a_rectangle_holds_every_row_once_and_leads_back():
@@ -67,9 +67,9 @@ def test_a_rectangle_holds_every_row_once_and_leads_back():
         torch.tensor([6, 2]),
         torch.tensor([0, 1, 1, 0]),
         torch.device('cpu'),
-        round_rows=True,
+        bucket_rows=True,
     )
-    for read, rows in (('all', 35), ('words', 15), ('pooled', 4)):
-        index, inside, back = packing.rectangle(read)
+    for output, rows in (('all', 35), ('text', 15), ('cls', 4)):
+        index, inside, back = packing.rectangle(output)
         assert index[inside.flatten()].tolist() == list(range(rows)) and len(inside) == 4
         assert index[back[:rows]].tolist() == list(range(rows)) and not back[rows:].any()

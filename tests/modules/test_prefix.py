@@ -1,4 +1,4 @@
-"""The picture prefix: what a picture is does not depend on its questions, and questions see what ViLT's blocks make."""
+"""The image prefix: what an image is does not depend on its questions, and questions see what ViLT's blocks make."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 from kovilt.modules import PrefixViLT, ViLT, attention, prefix
 from kovilt.modules import vilt as vilt_module
-from kovilt.modules.prefix import EncodedPictures
+from kovilt.modules.prefix import EncodedImages
 from kovilt.modules.vilt import ViLTStates
 
 
@@ -27,22 +27,22 @@ def encoder(vilt) -> PrefixViLT:
     return ours
 
 
-def encode(encoder: ViLT, batch: dict, read: str = 'all', pictures=None, inner_block=None) -> ViLTStates:
-    if pictures is None:
-        pictures = encoder.embed_pictures(batch['patches'], batch['grids'])
+def encode(encoder: ViLT, batch: dict, output: str = 'all', images=None, inner_block=None) -> ViLTStates:
+    if images is None:
+        images = encoder.embed_images(batch['patches'], batch['grids'])
     return encoder(
         input_ids=batch['input_ids'],
         text_mask=batch['text_mask'],
-        pictures=pictures,
+        images=images,
         grids=batch['grids'],
         image_index=batch['image_index'],
-        read=read,
+        output=output,
         inner_block=inner_block,
     )
 
 
 def part(batch: dict, pairs: list[int]) -> dict:
-    """The batch of these pairs, with the pictures that they speak about and no others."""
+    """The batch of these pairs, with the images that they speak about and no others."""
     images, index = batch['image_index'][pairs].unique(return_inverse=True)
     pieces = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
     return dict(
@@ -59,8 +59,8 @@ def dense(vilt: ViLT, batch: dict, pair: int) -> tuple[torch.Tensor, torch.Tenso
     alone = part(batch, [pair])
     words = int(alone['text_mask'].sum())
     packing = vilt.lay_out(alone['text_mask'], alone['grids'], alone['image_index'], torch.device('cpu'))
-    seen = ViLT.embed_pictures(vilt, alone['patches'], alone['grids'])
-    x = torch.cat([vilt.embed_words(alone['input_ids'], packing), seen])[None]
+    seen = ViLT.embed_images(vilt, alone['patches'], alone['grids'])
+    x = torch.cat([vilt.embed_text(alone['input_ids'], packing), seen])[None]
     hidden = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
     hidden[words:, :words] = True  # for torch: True = may not be looked at
     states = []
@@ -91,17 +91,17 @@ def test_agrees_with_a_dense_formulation_under_the_mask(encoder, batch):
 
 
 def test_padding_batching_and_sharing_change_nothing(encoder, batch):
-    pooled = encoder.pool(encode(encoder, batch, 'pooled'))
+    pooled = encoder.pool(encode(encoder, batch, 'cls'))
     for pairs in ([0], [3], [4, 5], [5, 0, 2, 1]):
         torch.testing.assert_close(
-            encoder.pool(encode(encoder, part(batch, pairs), 'pooled')), pooled[pairs], rtol=0, atol=1e-5
+            encoder.pool(encode(encoder, part(batch, pairs), 'cls')), pooled[pairs], rtol=0, atol=1e-5
         )
     padded = dict(
         batch,
         input_ids=nn.functional.pad(batch['input_ids'], (0, 3)),
         text_mask=nn.functional.pad(batch['text_mask'], (0, 3)),
     )
-    torch.testing.assert_close(encoder.pool(encode(encoder, padded, 'pooled')), pooled, rtol=0, atol=1e-5)
+    torch.testing.assert_close(encoder.pool(encode(encoder, padded, 'cls')), pooled, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('rounds', [False, True])
@@ -110,11 +110,11 @@ def test_reading_less_and_the_rectangle_of_bfloat16_give_the_same(encoder, batch
     whole = encode(encoder, batch, inner_block=1)
     monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
     for module in (vilt_module, prefix):
-        monkeypatch.setattr(module, 'rounds_rows', lambda device: rounds)
-    words, grid = encode(encoder, batch, 'words'), whole.packing.word_grid(9)
-    for states in (words, encode(encoder, batch, 'pooled'), encode(encoder, batch)):
+        monkeypatch.setattr(module, 'needs_shape_buckets', lambda device: rounds)
+    words, grid = encode(encoder, batch, 'text'), whole.packing.token_grid(9)
+    for states in (words, encode(encoder, batch, 'cls'), encode(encoder, batch)):
         torch.testing.assert_close(states.first(), whole.first(), rtol=0, atol=1e-5)
-    kept = whole.rows[whole.packing.rows('words')]
+    kept = whole.rows[whole.packing.rows('text')]
     torch.testing.assert_close(words.rows[: len(kept)], kept, rtol=0, atol=1e-5)
     again = encode(encoder, batch, inner_block=1)
     for ours, theirs in ((again.rows, whole.rows), (again.inner, whole.inner)):
@@ -122,7 +122,7 @@ def test_reading_less_and_the_rectangle_of_bfloat16_give_the_same(encoder, batch
     torch.testing.assert_close(again.words(9), whole.rows[grid], rtol=0, atol=1e-5)
 
 
-def test_gradients_of_a_shared_picture_are_the_sum_of_its_questions(encoder, batch):
+def test_gradients_of_a_shared_image_are_the_sum_of_its_questions(encoder, batch):
     def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
         loss.backward()
         found = [parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None]
@@ -130,34 +130,34 @@ def test_gradients_of_a_shared_picture_are_the_sum_of_its_questions(encoder, bat
         return found
 
     together, *alone = (
-        gradients(encoder.pool(encode(encoder, part(batch, pairs), 'pooled')).square().sum())
+        gradients(encoder.pool(encode(encoder, part(batch, pairs), 'cls')).square().sum())
         for pairs in ([*range(6)], [0], [1], [2], [3], [4], [5])
     )
     for shared, *single in zip(together, *alone, strict=True):
         torch.testing.assert_close(shared, sum(single), rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_encoded_one_by_one_answer_as_those_of_a_batch(encoder, batch):
+def test_images_encoded_one_by_one_answer_as_those_of_a_batch(encoder, batch):
     pieces = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
-    single = [encoder.embed_pictures(piece, grid[None]) for piece, grid in zip(pieces, batch['grids'], strict=True)]
-    joined = EncodedPictures.joined(single)
-    expected = encode(encoder, batch, 'words').rows
-    torch.testing.assert_close(encode(encoder, batch, 'words', joined).rows, expected, rtol=0, atol=1e-5)
-    for wanted in (dict(read='all'), dict(read='pooled', inner_block=1)):
+    single = [encoder.embed_images(piece, grid[None]) for piece, grid in zip(pieces, batch['grids'], strict=True)]
+    joined = EncodedImages.joined(single)
+    expected = encode(encoder, batch, 'text').rows
+    torch.testing.assert_close(encode(encoder, batch, 'text', joined).rows, expected, rtol=0, atol=1e-5)
+    for wanted in (dict(output='all'), dict(output='cls', inner_block=1)):
         with pytest.raises(ValueError, match='without their states'):
-            encode(encoder, batch, pictures=joined, **wanted)
+            encode(encoder, batch, images=joined, **wanted)
 
 
 def test_a_text_costs_its_words_alone(encoder, batch, monkeypatch):
-    pictures = encoder.embed_pictures(batch['patches'], batch['grids'])
+    images = encoder.embed_images(batch['patches'], batch['grids'])
     rows = []
     for block in encoder.blocks:
         block.mlp.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    encode(encoder, batch, 'pooled', pictures)
+    encode(encoder, batch, 'cls', images)
     assert rows == [int(batch['text_mask'].sum()), 6]
 
 
-def test_a_question_without_a_picture_is_answered_from_its_words(encoder, batch):
+def test_a_question_without_a_image_is_answered_from_its_words(encoder, batch):
     blind = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
     elsewhere = dict(blind, image_index=torch.tensor([2, 1, 0, 2, 1, 0]))
-    torch.testing.assert_close(*(encoder.pool(encode(encoder, b, 'pooled')) for b in (blind, elsewhere)))
+    torch.testing.assert_close(*(encoder.pool(encode(encoder, b, 'cls')) for b in (blind, elsewhere)))

@@ -11,15 +11,15 @@ from kovilt.modules import vilt as vilt_module
 from kovilt.modules.vilt import ViLTStates
 
 
-def encode(vilt: ViLT, batch: dict, read: str = 'all') -> ViLTStates:
-    pictures = vilt.embed_pictures(batch['patches'], batch['grids'])
+def encode(vilt: ViLT, batch: dict, output: str = 'all') -> ViLTStates:
+    images = vilt.embed_images(batch['patches'], batch['grids'])
     return vilt(
         input_ids=batch['input_ids'],
         text_mask=batch['text_mask'],
-        pictures=pictures,
+        images=images,
         grids=batch['grids'],
         image_index=batch['image_index'],
-        read=read,
+        output=output,
     )
 
 
@@ -75,25 +75,25 @@ def test_more_padding_and_another_order_change_nothing(vilt, batch):
 
 def test_reading_less_gives_the_same_values(vilt, batch):
     states = encode(vilt, batch)
-    words = encode(vilt, batch, 'words')
-    torch.testing.assert_close(encode(vilt, batch, 'pooled').first(), states.first())
+    words = encode(vilt, batch, 'text')
+    torch.testing.assert_close(encode(vilt, batch, 'cls').first(), states.first())
     torch.testing.assert_close(words.first(), states.first())
-    torch.testing.assert_close(words.rows, states.rows[states.packing.rows('words')])
+    torch.testing.assert_close(words.rows, states.rows[states.packing.rows('text')])
 
 
-@pytest.mark.parametrize('read', ['all', 'words', 'pooled'])
-def test_the_padded_rectangle_of_bfloat16_is_the_same_attention(vilt, batch, read, monkeypatch):
+@pytest.mark.parametrize('output', ['all', 'text', 'cls'])
+def test_the_padded_rectangle_of_bfloat16_is_the_same_attention(vilt, batch, output, monkeypatch):
     """Taken in float32, with added rows too, so that nothing but the path differs: states and gradients."""
 
     def states_and_gradients() -> list[torch.Tensor]:
-        states = encode(vilt, batch, read)
-        rows = states.rows[: len(states.packing.word_pair)] if read == 'words' else states.first()
+        states = encode(vilt, batch, output)
+        rows = states.rows[: len(states.packing.word_pair)] if output == 'words' else states.first()
         return [rows, *torch.autograd.grad(rows.square().sum(), list(vilt.blocks.parameters()))]
 
     expected = states_and_gradients()
     monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
     for rounds in (False, True):
-        monkeypatch.setattr(vilt_module, 'rounds_rows', lambda device, rounds=rounds: rounds)
+        monkeypatch.setattr(vilt_module, 'needs_shape_buckets', lambda device, rounds=rounds: rounds)
         for ours, theirs in zip(states_and_gradients(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -109,9 +109,9 @@ def test_bfloat16_on_a_cpu_differs_by_rounding_alone(vilt, batch):
 
 def test_reading_less_gives_the_same_gradients(vilt, batch):
     gradients = []
-    for read in ('all', 'pooled'):
+    for output in ('all', 'cls'):
         vilt.zero_grad()
-        vilt.pool(encode(vilt, batch, read)).square().sum().backward()
+        vilt.pool(encode(vilt, batch, output)).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in vilt.parameters() if parameter.grad is not None])
     for whole, less in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, less, rtol=1e-4, atol=1e-6)
@@ -121,7 +121,7 @@ def trained(vilt: ViLT, batch: dict) -> list[torch.Tensor]:
     """The pooled states of a training pass, and the gradients of what came to them."""
     torch.manual_seed(0)  # of dropout
     vilt.train().zero_grad(set_to_none=True)
-    pooled = vilt.pool(encode(vilt, batch, 'pooled'))
+    pooled = vilt.pool(encode(vilt, batch, 'cls'))
     pooled.square().sum().backward()
     return [pooled.detach()] + [parameter.grad for parameter in vilt.parameters() if parameter.grad is not None]
 
@@ -204,7 +204,7 @@ def test_an_answer_given_in_inference_mode_does_not_spoil_training(vilt, batch):
     encode(vilt, batch).rows.sum().backward()
 
 
-def test_a_question_without_a_picture_is_answered_from_its_words(vilt, batch):
+def test_a_question_without_a_image_is_answered_from_its_words(vilt, batch):
     blind = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
     pooled = vilt.pool(encode(vilt, blind))
     assert pooled.isfinite().all()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kovilt.datasets import rooms as package
+from kovilt import rooms as package
 from kovilt.errors import KoviltError
 from kovilt.rooms import make_rooms, write
 
@@ -46,15 +46,15 @@ def test_same_seed_same_bytes_with_any_number_of_workers(rooms, tmp_path):
     assert digests(tmp_path / 'two') == digests(rooms)
 
 
-def test_another_seed_draws_other_pictures_and_more_pictures_keep_the_first(rooms, tmp_path):
+def test_another_seed_draws_other_images_and_more_images_keep_the_first(rooms, tmp_path):
     make_rooms(tmp_path / 'few', images=5, dev_images=2, seed=3)
     make_rooms(tmp_path / 'other', images=5, dev_images=2, seed=4)
-    pictures = {path for path in digests(tmp_path / 'few') if path.endswith('.jpg')}
-    assert pictures and all(digests(rooms)[path] == digests(tmp_path / 'few')[path] for path in pictures)
+    paths = {path for path in digests(tmp_path / 'few') if path.endswith('.jpg')}
+    assert paths and all(digests(rooms)[path] == digests(tmp_path / 'few')[path] for path in paths)
     assert not set(digests(rooms).values()) & set(digests(tmp_path / 'other').values())
 
 
-def test_splits_share_no_picture(rooms):
+def test_splits_share_no_image(rooms):
     sides = [
         {hashlib.sha256(path.read_bytes()).hexdigest() for path in (rooms / 'captions' / folder).glob('*.jpg')}
         for folder in ('train2014', 'val2014')
@@ -68,16 +68,16 @@ def test_questions_lie_as_in_the_living_set(rooms, split):
     for label in labels(rooms, split):
         assert list(label) == ['images', 'question']
         subset = next(f for f in write.SUBSETS if (rooms / 'vqa' / split / 'images' / f).is_dir())
-        pictures = {row['image_id']: row for row in label['images']}
+        images = {row['image_id']: row for row in label['images']}
         for row in label['images']:
             assert list(row) == ['image_id', 'image', 'category', 'weather']
             assert len(row['image']) == 36 and int(row['image'][:32], 16) and row['image'].endswith('.jpg')
             [path] = (rooms / 'vqa' / split / 'images').glob(f'*/{row["category"]}/{row["image"]}')
-            with Image.open(path) as picture:
-                assert picture.format == 'JPEG' and picture.mode == 'RGB' and min(picture.size) >= 256
+            with Image.open(path) as image:
+                assert image.format == 'JPEG' and image.mode == 'RGB' and min(image.size) >= 256
         for row in label['question']:
             assert list(row) == ['question_id', 'image_id', 'question', 'answer', 'answer_type']
-            assert row['image_id'] in pictures and row['question'] and row['answer']
+            assert row['image_id'] in images and row['question'] and row['answer']
             question_ids.append(row['question_id'])
         assert subset
     assert len(question_ids) == len(set(question_ids)) > 100
@@ -95,14 +95,14 @@ def test_captions_lie_as_in_the_caption_set(rooms):
         assert row['file_path'] == f'{folder}/COCO_{folder}_{row["id"]:012d}.jpg'
 
 
-def test_boxes_name_the_same_pictures(rooms):
+def test_boxes_name_the_same_images(rooms):
     lines = [json.loads(text) for text in (rooms / 'boxes.jsonl').read_text(encoding='utf-8').splitlines()]
     assert len(lines) == 100
     by_name = {path.name: path for path in (rooms / 'vqa').rglob('*.jpg')}
     for line in lines:
-        picture = by_name[line['file']]
-        assert picture.read_bytes() == (rooms / 'captions' / line['coco_file']).read_bytes()
-        with Image.open(picture) as image:
+        path = by_name[line['file']]
+        assert path.read_bytes() == (rooms / 'captions' / line['coco_file']).read_bytes()
+        with Image.open(path) as image:
             assert image.size == (line['width'], line['height'])
         for thing in line['objects']:
             assert list(thing) == ['name', 'color', 'size', 'zone', 'box']
@@ -110,18 +110,18 @@ def test_boxes_name_the_same_pictures(rooms):
             assert 0 <= x0 < x1 <= line['width'] and 0 <= y0 < y1 <= line['height']
 
 
-def test_a_picture_is_stored_once(rooms):
+def test_a_image_is_stored_once(rooms):
     assert all(path.stat().st_nlink == 2 for path in rooms.rglob('*.jpg'))
 
 
-def test_where_links_fail_pictures_are_copied(tmp_path, monkeypatch):
+def test_where_links_fail_images_are_copied(tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError('no links here')
 
     monkeypatch.setattr(write.os, 'link', refuse)
     make_rooms(tmp_path / 'rooms', images=1, dev_images=1, seed=0)
-    pictures = list((tmp_path / 'rooms').rglob('*.jpg'))
-    assert len(pictures) == 4 and all(path.stat().st_nlink == 1 for path in pictures)
+    paths = list((tmp_path / 'rooms').rglob('*.jpg'))
+    assert len(paths) == 4 and all(path.stat().st_nlink == 1 for path in paths)
 
 
 def test_zips_hold_what_folders_hold(rooms, tmp_path):
@@ -188,7 +188,7 @@ def test_the_tool_draws_and_says_so(tool, tmp_path, capsys):
     arguments = [str(tmp_path / 'rooms'), '--images', '12', '--dev-images', '2', '--seed', '7', '--workers', '1']
     assert tool.main(arguments) == 0
     captured = capsys.readouterr()
-    assert '12 + 2 pictures, seed 7, drawn' in captured.out and '14/14' in captured.err and 's left' in captured.err
+    assert '12 + 2 images, seed 7, drawn' in captured.out and '14/14' in captured.err and 's left' in captured.err
     assert tool.main(arguments) == 0
     assert 'already there' in capsys.readouterr().out
     summary = json.loads((tmp_path / 'rooms' / 'rooms.json').read_text(encoding='utf-8'))

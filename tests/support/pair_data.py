@@ -14,11 +14,11 @@ from kovilt.errors import KoviltError, user_error
 
 SUBSET = '개인생활환경 이미지 수집'
 IMAGE_PIPELINE = [
-    {'type': 'LoadPicture'},
+    {'type': 'LoadImage'},
     {'type': 'ResizeViLT', 'short': 32, 'long': 64, 'divisor': 16},
     {'type': 'Patchify', 'patch_size': 16},
 ]
-QUESTIONS = [  # (question, answer, type), the same for every picture
+QUESTIONS = [  # (question, answer, type), the same for every image
     ('소파는 무슨 색입니까', '빨간색', '색'),
     ('고양이가 있어요?', '예', '있다/없다'),
     ('의자는 몇 개예요?', '2', '개수'),
@@ -53,8 +53,8 @@ class Data:
             'text_pipeline': [{'type': 'TokenizeKorean', 'tokenizer': str(tokenizer), 'max_text_len': 12}],
         }
 
-    def picture(self, path: str, size: tuple[int, int] = (48, 32), seed: int = 0) -> Path:
-        """A picture of noise that differs by seed, beneath the root."""
+    def image(self, path: str, size: tuple[int, int] = (48, 32), seed: int = 0) -> Path:
+        """An image of noise that differs by seed, beneath the root."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -91,24 +91,24 @@ class Data:
     def living(
         self,
         *,
-        pictures: int = 4,
+        images: int = 4,
         split: str = 'Training',
         subset: str = SUBSET,
         id_type: type = int,
-        write_pictures=True,
+        write_images=True,
         first: int = 0,
     ) -> dict:
-        """AI-Hub 101 in folders; three questions a picture. Returns the content of the label file.
+        """AI-Hub 101 in folders; three questions an image. Returns the content of the label file.
 
-        first: the number of the first picture; a split that begins after the other has pictures and ids of its own.
+        first: the number of the first image; a split that begins after the other has images and ids of its own.
         """
         labels = {'images': [], 'question': []}
-        for number in range(first, first + pictures):
+        for number in range(first, first + images):
             image_id = id_type(9000 + number)
             file = f'{number:032x}.jpg'
             labels['images'].append({'image_id': image_id, 'image': file, 'category': '음식', 'weather': '그외'})
-            if write_pictures:
-                self.picture(f'{split}/images/{subset}/음식/{file}', seed=number)
+            if write_images:
+                self.image(f'{split}/images/{subset}/음식/{file}', seed=number)
             for question, answer, kind in QUESTIONS:
                 question_id = first * len(QUESTIONS) + len(labels['question']) + 1
                 labels['question'].append(
@@ -125,12 +125,12 @@ class Data:
         return labels
 
     def captions(self, *, train: int = 3, val: int = 1) -> list[dict]:
-        """AI-Hub 261 beside COCO folders; two captions a picture."""
+        """AI-Hub 261 beside COCO folders; two captions an image."""
         rows = []
         for number in range(train + val):
             folder = 'train2014' if number < train else 'val2014'
             path = f'{folder}/COCO_{folder}_{number + 1:012d}.jpg'
-            self.picture(path, seed=100 + number)
+            self.image(path, seed=100 + number)
             captions = [f'소파 위에 고양이가 {number + 1}마리 있다.', '방 안에 빨간색 의자가 있다.']
             rows.append({'file_path': path, 'captions': ['A cat.'], 'id': number + 1, 'caption_ko': captions})
         self.write('MSCOCO_train_val_Korean.json', rows)

@@ -14,7 +14,7 @@ from kovilt.registry import MODELS
 WORDS = '소파 의자 책 ##은 ##는 ##이 ##가 ##를 ##에 무슨 색 ##이에요 있어요 몇 개 위 빨간 파란 ? .'.split()
 ANSWERS = ['네', '아니요', '빨간색', '파란색', '두 개']
 IMAGE_PIPELINE = [
-    dict(type='LoadPicture'),
+    dict(type='LoadImage'),
     dict(type='ResizeViLT', short=32, long=53, divisor=8),
     dict(type='Patchify', patch_size=8),
 ]
@@ -68,18 +68,18 @@ def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0, **encoder: Any) -> torch
 
 
 def tiny_pairs() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two texts of different length about two pictures of different grids, for kovilt and for transformers.
+    """Two texts of different length about two images of different grids, for kovilt and for transformers.
 
-    No grid is that of the position table; transformers pads pictures to a common size.
+    No grid is that of the position table; transformers pads images to a common size.
     """
     grids = [(3, 5), (2, 4)]
     generator = torch.Generator().manual_seed(1)
-    pictures = [
+    images = [
         torch.randint(0, 256, (3, 8 * rows, 8 * columns), generator=generator, dtype=torch.uint8)
         for rows, columns in grids
     ]
     patches = [
-        pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3 * 8 * 8) for pixels in pictures
+        pixels.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3 * 8 * 8) for pixels in images
     ]
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
     ours = dict(
@@ -90,7 +90,7 @@ def tiny_pairs() -> tuple[dict[str, Any], dict[str, Any]]:
         text_mask=ids != 0,
     )
     pixel_values, pixel_mask = torch.zeros(2, 3, 24, 40), torch.zeros(2, 24, 40, dtype=torch.int64)
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         rows, columns = pixels.shape[1:]
         pixel_values[number, :, :rows, :columns] = pixels.float() / 127.5 - 1
         pixel_mask[number, :rows, :columns] = 1
@@ -108,8 +108,8 @@ def answer_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor
 def word_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Scores (B, L, vocabulary) that a `ViLTForPreTraining` gives the words as they stand; of no meaning at pads."""
     batch = model.data_preprocessor(batch)
-    pictures = model.encoder.embed_pictures(batch['patches'], batch['grids'])
-    states = model._encode(batch, pictures, batch['input_ids'], batch['image_index'], read='all')
+    images = model.encoder.embed_images(batch['patches'], batch['grids'])
+    states = model._encode(batch, images, batch['input_ids'], batch['image_index'], output='all')
     return model.mlm_head(states.words(batch['input_ids'].shape[1]))
 
 

@@ -1,4 +1,4 @@
-"""A Rooms folder of a few pictures, and configs of two layers that train on it in a second."""
+"""A Rooms folder of a few images, and configs of two layers that train on it in a second."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ load_from = None
 {more}
 """
 PIPELINES = """
-images = [dict(type='LoadPicture'), dict(type='ResizeViLT', short=64, long=107, divisor=16),
+images = [dict(type='LoadImage'), dict(type='ResizeViLT', short=64, long=107, divisor=16),
           dict(type='Patchify', patch_size=16)]
 texts = [dict(type='TokenizeKorean', tokenizer={tokenizer!r}, max_text_len=24)]
 """

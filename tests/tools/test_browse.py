@@ -62,7 +62,7 @@ def test_an_answer_outside_the_vocabulary_is_marked(rooms, tmp_path):
 def test_several_answers_and_soft_labels(rooms, tmp_path):
     data = Data(tmp_path / 'custom')
     for number in range(3):
-        data.picture(f'{number}.png', seed=number)
+        data.image(f'{number}.png', seed=number)
     counts = {0: (8, 2), 1: (2, 8), 2: (2, 8)}  # of 예 and 네
     rows = [
         {'image': f'{n}.png', 'question': '소파가 있어요?', 'answers': ['예'] * yes + ['네'] * also}
@@ -73,7 +73,7 @@ def test_several_answers_and_soft_labels(rooms, tmp_path):
     config = tiny_config(tmp_path / 'vqa.py', steps=1)
     options = [f'train_dataloader.dataset.data_root={data.root}', 'train_dataloader.dataset.type=PlainVQA']
     options += ['train_dataloader.dataset.target=soft', 'train_dataloader.dataset.answers.min_count=1']
-    options += ['train_dataloader.dataset.keep_pictures=False']
+    options += ['train_dataloader.dataset.cache_images=False']
     assert run(config, '--out', tmp_path / 'out', '--cfg-options', *options) == 0
     row = cells((tmp_path / 'out' / 'index.html').read_text('utf-8'))[1]
     assert row['people'] == '네 x 8, 예 x 2' and row['label'] == '네 = class 0, 예 = class 1 (0.6)'

@@ -14,7 +14,7 @@ from tools.analysis import compare
 
 
 def rows(right, *, tolerant=None):
-    """A prediction for each of `right`; four share a picture."""
+    """A prediction for each of `right`; four share an image."""
     tolerant = right if tolerant is None else tolerant
     return [
         {
@@ -48,7 +48,7 @@ def test_what_is_printed_and_written(tmp_path, monkeypatch, capsys):
     b = write(tmp_path / 'b.jsonl', rows(RIGHT_B)[::-1])  # the order of lines means nothing
     assert run(monkeypatch, a, b, '--json', tmp_path / 'out.json') == 0
     found = json.loads((tmp_path / 'out.json').read_text(encoding='utf-8'))
-    assert (found['questions'], found['pictures']) == (40, 10)
+    assert (found['questions'], found['images']) == (40, 10)
     assert found['accuracy'] == [50, 62.5] and found['difference'] == 12.5
     assert found['tolerant_accuracy'] == [100, 62.5]
     assert (found['only_a'], found['only_b']) == (10, 15) and found['mcnemar_p'] == pytest.approx(0.424, abs=1e-3)

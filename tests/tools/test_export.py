@@ -28,8 +28,8 @@ for file in data.glob('Validation/labels/*/*.json'):
     labels = json.loads(file.read_text(encoding='utf-8'))
     names = {row['image_id']: row['image'] for row in labels['images']}
     for row in labels['question']:
-        (picture,) = data.rglob(names[row['image_id']])
-        inputs = processor(Image.open(picture), row['question'], truncation=True, return_tensors='pt')
+        (image,) = data.rglob(names[row['image_id']])
+        inputs = processor(Image.open(image), row['question'], truncation=True, return_tensors='pt')
         answers[row['question_id']] = model.config.id2label[int(model(**inputs).logits.argmax())]
 print(json.dumps(answers))
 """
@@ -37,7 +37,7 @@ print(json.dumps(answers))
 
 def test_transformers_alone_gives_every_answer_of_a_trained_model(rooms, tmp_path, call):
     config, work = tiny_config(tmp_path / 'tiny.py', steps=3), tmp_path / 'work'
-    # So wide a start that pictures and questions get answers of their own, which three steps would not teach.
+    # So wide a start that images and questions get answers of their own, which three steps would not teach.
     wide = 'model.encoder.init_std=0.4'
     assert call('tools/train.py', config, '--work-dir', work, '--seed', 0, '--cfg-options', wide)[0] == 0
     out = work / 'test' / 'predictions.jsonl'

@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from recipes.plan import StatusLine, Step, clock, finished_steps, run_plan
 
 from kovilt.errors import KoviltError
+from tools.recipes.plan import StatusLine, Step, clock, finished_steps, run_plan
 
 COUNT = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 MEET = (  # waits for the other of two steps
@@ -130,7 +132,7 @@ def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
     [
         ('Iter(train) [ 100/1000]  lr: 1.0e-4  eta: 0:01:30  time: 0.1  loss: 2.5', 90),
         ('Epoch(train) [1][ 5/10]  eta: 1 day, 0:00:10  loss: 2.5', 86410),
-        ('drawn 25/100 pictures', 30),
+        ('drawn 25/100 images', 30),
         ('loss: 2.5', None),
         ('11/26 03:56:51 - mmengine - INFO - Saving checkpoint at 500 iterations', None),
         ('wrote 3.5/4.5 of 2026/13.5', None),
@@ -138,7 +140,7 @@ def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
 )
 def test_time_left_is_read_from_what_the_tools_print(line, left, monkeypatch):
     now = iter(float(10 * tick) for tick in range(10))
-    monkeypatch.setattr('recipes.plan.time.monotonic', lambda: next(now))
+    monkeypatch.setattr('tools.recipes.plan.time.monotonic', lambda: next(now))
     status = StatusLine('[1/2] train', 60, 30, ['loss'], io.StringIO())
     status.read(line)
     assert status.left == left
@@ -147,7 +149,7 @@ def test_time_left_is_read_from_what_the_tools_print(line, left, monkeypatch):
 
 def test_a_terminal_sees_one_line_with_the_step_and_everything_left(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr('recipes.plan.time.monotonic', lambda: now[0])
+    monkeypatch.setattr('tools.recipes.plan.time.monotonic', lambda: now[0])
     show = io.StringIO()
     show.isatty = lambda: True
     monkeypatch.setenv('COLUMNS', '200')
@@ -166,13 +168,15 @@ def test_clock():
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_a_recipe_that_is_ended_ends_its_step(tmp_path, jobs):
     program = (
-        'import signal, sys; from pathlib import Path; from recipes.plan import Step, run_plan\n'
+        'import signal, sys; from pathlib import Path; from tools.recipes.plan import Step, run_plan\n'
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'
         'code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"\n'
         'step = Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)\n'
         'run_plan([step], work, jobs=int(sys.argv[2]))'
     )
-    recipe = subprocess.Popen([sys.executable, '-c', program, str(tmp_path), str(jobs)], stdout=subprocess.DEVNULL)
+    recipe = subprocess.Popen(
+        [sys.executable, '-c', program, str(tmp_path), str(jobs)], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     while not (started := list(tmp_path.glob('sleep/*'))):
         assert recipe.poll() is None
         time.sleep(0.05)

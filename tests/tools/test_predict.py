@@ -31,11 +31,11 @@ def files(tmp_path_factory):
 
 
 def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, tmp_path):
-    model, picture = files
+    model, image = files
     folder = export_checkpoint(model, tmp_path / 'model')
-    done = start(folder, picture, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
+    done = start(folder, image, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
     assert done.returncode == 0, done.stderr
-    expected = VQAInferencer(model, device='cpu')(picture, QUESTIONS, topk=2)
+    expected = VQAInferencer(model, device='cpu')(image, QUESTIONS, topk=2)
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
     imported = {line.rpartition('|')[2].strip() for line in done.stderr.splitlines()}
     assert {'torch', 'kovilt.apis'} <= imported
@@ -44,14 +44,14 @@ def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, t
 
 
 def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
-    model, picture = files
+    model, image = files
     code, out, _ = call('tools/weights/export.py', model, tmp_path / 'model')
     assert code == 0 and str(tmp_path / 'model') in out
-    code, out, _ = call('tools/predict.py', tmp_path / 'model', picture, *QUESTIONS, '--topk', 2)
+    code, out, _ = call('tools/predict.py', tmp_path / 'model', image, *QUESTIONS, '--topk', 2)
     assert code == 0
     lines = out.splitlines()
     assert [lines[0], lines[3]] == QUESTIONS and len(lines) == 6
-    best = VQAInferencer(model)(picture, QUESTIONS[0])[0]
+    best = VQAInferencer(model)(image, QUESTIONS[0])[0]
     assert lines[1].split('  ')[1].strip() == best['answer'] and lines[1].endswith(f'{100 * best["score"]:.2f} %')
 
 
@@ -59,14 +59,14 @@ def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
     ('arguments', 'message'),
     [
         (('none', 'room.png', '의자?'), 'error: none: no such model folder or checkpoint'),
-        (('MODEL', 'none.jpg', '의자?'), 'error: picture 0: none.jpg: no such picture'),
-        (('MODEL', 'PICTURE', ' '), 'error: question 0: it is empty; ask something'),
-        (('MODEL', 'PICTURE', '의자?', '--topk', '0'), 'error: topk=0'),
-        (('MODEL', 'PICTURE', '의자?', '--config', 'none.py'), 'error: none.py: no such config file'),
+        (('MODEL', 'none.jpg', '의자?'), 'error: image 0: none.jpg: no such image'),
+        (('MODEL', 'IMAGE', ' '), 'error: question 0: it is empty; ask something'),
+        (('MODEL', 'IMAGE', '의자?', '--topk', '0'), 'error: topk=0'),
+        (('MODEL', 'IMAGE', '의자?', '--config', 'none.py'), 'error: none.py: no such config file'),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
-    known = {'MODEL': files[0], 'PICTURE': files[1]}
+    known = {'MODEL': files[0], 'IMAGE': files[1]}
     code, out, error = call('tools/predict.py', *(known.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '')
     assert error.startswith(message) and error.count('\n') == 1

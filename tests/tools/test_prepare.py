@@ -51,11 +51,11 @@ def test_training_takes_the_same_steps(rooms, tmp_path, capsys):
 
 def test_rows_and_dev_by_seed(rooms, tmp_path, capsys):
     config = tiny_config(tmp_path / 'files.py', steps=1)
-    arguments = [config, tmp_path / 'out', '--rows', 20, '--dev', 9, '--seed', 3, '--no-pictures']
+    arguments = [config, tmp_path / 'out', '--rows', 20, '--dev', 9, '--seed', 3, '--no-images']
     assert run(*arguments) == 0
     said = capsys.readouterr().out
     assert 'train: 20 rows' in said and 'dev: ' in said
-    assert run(*arguments[:-2], 4, '--no-pictures') == 2
+    assert run(*arguments[:-2], 4, '--no-images') == 2
     shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith('error: ') and 'holds other prepared data' in shown and 'seed 3, not 4' in shown
 

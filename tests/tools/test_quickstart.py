@@ -6,7 +6,7 @@ from PIL import Image
 
 from kovilt.engine.config import load_config
 from tools import quickstart
-from tools.quickstart import SIZES, choose, draw_pictures, plan, read_results, tell, write_page
+from tools.quickstart import SIZES, choose, draw_images, plan, read_results, tell, write_page
 
 ROOT = Path(quickstart.__file__).parents[1]
 
@@ -41,9 +41,9 @@ def test_fine_tuning_and_its_baselines_differ_in_one_thing(tmp_path):
     assert [word.replace('question_only', 'vqa_scratch') for word in steps['question_only']] == scratch
 
 
-def prediction(number: int, kind: str, right: bool, picture: str) -> dict:
+def prediction(number: int, kind: str, right: bool, image: str) -> dict:
     return {
-        'image': picture,
+        'image': image,
         'question': f'질문 {number}?',
         'answer': '예',
         'truth': '예' if right else '아니요',
@@ -52,7 +52,7 @@ def prediction(number: int, kind: str, right: bool, picture: str) -> dict:
     }
 
 
-def test_questions_shown_are_drawn_blindly_over_types_and_pictures():
+def test_questions_shown_are_drawn_blindly_over_types_and_images():
     rows = [prediction(i, '색' if i < 90 else '개수', i < 50, f'{i // 8}.jpg') for i in range(100)]
     shown = choose(rows, 8)
     assert len({row['image'] for row in shown}) == 8
@@ -99,7 +99,7 @@ def test_the_recipe_from_nothing_has_no_run_from_scratch_beside_it(finished):
     taken = {name: seconds for name, seconds in TAKEN.items() if 'scratch' not in name}
     summary = read_results(finished, taken)
     assert 'scratch_accuracy' not in summary and summary['per_type']['색']['question_only_accuracy'] == 41.5
-    draw_pictures(finished, summary)
+    draw_images(finished, summary)
     write_page(finished, summary, own=True)
     assert 'from scratch' not in tell(summary, own=True)
 
@@ -119,9 +119,9 @@ def test_the_summary_holds_what_is_promised(finished):
     assert summary['pretraining_losses']['mlm_loss'] == [0.1, 0.05]
 
 
-def test_the_pictures_the_page_and_the_closing_words(finished):
+def test_the_images_the_page_and_the_closing_words(finished):
     summary = read_results(finished, TAKEN)
-    shown = draw_pictures(finished, summary)
+    shown = draw_images(finished, summary)
     write_page(finished, summary, own=False)
     assert len(shown) == 12
     for name in ('curves.png', 'contact_sheet.png', 'contact_sheet.txt', 'report.html'):

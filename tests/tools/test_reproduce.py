@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from recipes.paper_tables import first_at, paper_tables
 
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError, run_cli
 from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
 from tools import reproduce
+from tools.recipes.paper_tables import first_at, paper_tables
 from tools.reproduce import SCALES, TABLES, check_settings, gather, make_plan, write
 
 ROOT = Path(reproduce.__file__).parents[1]
@@ -181,7 +181,7 @@ def test_the_tables_hold_what_the_runs_have_found(finished):
     assert ablations['without word-patch alignment']['words that look at their object, %'] == '20.0 ± 0.0'
     assert ablations['without word-patch alignment']['less the first row'].startswith('+10.00 (')
     assert len(rows_of(results, 'tuning')) == 2
-    kinds = {row['answer type']: (row['questions'], row['ViLT, no picture']) for row in rows_of(results, 'types')}
+    kinds = {row['answer type']: (row['questions'], row['ViLT, no image']) for row in rows_of(results, 'types')}
     assert kinds == {'색': ('20', '12.0'), '개수': ('20', '14.0')}
 
 
@@ -263,7 +263,7 @@ def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
     assert code == 0, error
     table = (tmp_path / 'work' / 'table1.csv').read_text(encoding='utf-8').splitlines()
     questions = dict(zip(table[0].split(','), table[1].split(','), strict=False))
-    assert questions['pictures'] == '40' and int(questions['answers removed']) > 0
+    assert questions['images'] == '40' and int(questions['answers removed']) > 0
     assert int(questions['rows']) + int(questions['rows left out']) > 200
     code, said, _ = call(*arguments)
     assert code == 0 and 'done before' in said

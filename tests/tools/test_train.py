@@ -122,7 +122,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
     places = {'vqa': CONFIGS / 'rooms' / 'vqa.py', 'tiny': tiny, 'runtime': CONFIGS / '_base_' / 'runtime.py'}
     if '--work-dir' not in arguments:
         arguments = [arguments[0], '--work-dir', str(tmp_path / 'work'), *arguments[1:]]
-    code, error = call('tools/train.py', *(argument.format(**places) for argument in arguments))
+    code, error = call('train.py', *(argument.format(**places) for argument in arguments))
     assert code == 2
     assert error.startswith('error: ') and error.count('\n') == 1 and re.search(message, error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['tiny.py']
@@ -132,7 +132,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
 def test_full_size_data_that_is_absent_says_where_to_get_it(config, number, rooms, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
-    code, error = call('tools/train.py', CONFIGS / config)
+    code, error = call('train.py', CONFIGS / config)
     assert code == 2 and error.count('\n') == 1
     assert 'aihub.or.kr' in error and f'dataSetSn={number}' in error
     assert not list(tmp_path.glob('work_dirs/*'))
@@ -153,7 +153,7 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
     monkeypatch.setenv('KOVILT_CUSTOM', str(tmp_path / 'mine'))
     entry, work = CONFIGS / 'kovilt_vqa_custom.py', tmp_path / 'work'
-    code, error = call('tools/train.py', entry, '--work-dir', work)
+    code, error = call('train.py', entry, '--work-dir', work)
     assert code == 2 and error.count('\n') == 1 and 'no such folder. Put train.jsonl and val.jsonl' in error
 
     (tmp_path / 'mine').mkdir()
@@ -162,7 +162,7 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
     rows = [{**row, 'answer': answer} for answer in ('빨간색', '파란색')]
     for name in ('train.jsonl', 'val.jsonl'):
         (tmp_path / 'mine' / name).write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
-    assert call('tools/train.py', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
+    assert call('train.py', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
     lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
     (evaluated,) = [line for line in lines if line['mode'] == 'val']
     assert evaluated['questions'] == 2 and evaluated['coverage'] == 100
@@ -170,15 +170,21 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
 
 def test_testing_names_what_it_cannot_do(trained, tmp_path, call):
     tiny, checkpoint = trained / 'tiny.py', trained / 'work' / 'iter_3.pth'
-    code, error = call('tools/test.py', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
+    code, error = call('test.py', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
     assert code == 2 and error == 'error: none.pth: no such checkpoint file\n'
-    code, error = call('tools/test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
+    code, error = call('test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
     assert code == 2 and 'this is a folder' in error
     code, error = call(
-        'test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--cfg-options', 'model.encoder.num_layers=3'
+        'test.py',
+        tiny,
+        checkpoint,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        'model.encoder.num_layers=3',
     )
     assert code == 2 and 'not a checkpoint of this ViLTForVQA' in error
     pretrain = tiny_config(tmp_path / 'pretrain.py', task='pretrain', steps=1)
-    code, error = call('tools/test.py', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
+    code, error = call('test.py', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
     assert code == 2 and 'not a checkpoint of this ViLTForPreTraining; it is ViLTForVQA' in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ['pretrain.py']

@@ -15,10 +15,10 @@ tool = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tool)
 
 
-def test_it_trains_on_captions_questions_and_text_without_pictures(tmp_path, capsys):
+def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsys):
     captions, questions = Data(tmp_path / 'captions'), Data(tmp_path / 'questions')
     captions.captions()
-    questions.living(write_pictures=False)
+    questions.living(write_images=False)
     (tmp_path / 'more.txt').write_text('\ufeff탁자 밑에 공이 보여요\n\n탁자 밑에 책이 보여요\n', 'utf-8')
     out, sources = tmp_path / 'korean', ['--captions', captions.root, '--questions', questions.root]
     arguments = [out, '--vocab-size', 120, *sources, '--text', tmp_path / 'more.txt']

@@ -24,7 +24,7 @@ def custom(tmp_path) -> Data:
     data = Data(tmp_path / 'custom')
     for split, numbers in (('train', (0, 1)), ('val', (2,))):
         for number in numbers:
-            data.picture(f'{number}.png', size=(48, 36), seed=number)
+            data.image(f'{number}.png', size=(48, 36), seed=number)
         rows = [{'image': f'{number}.png', 'question': '소파가 있어요?', 'answer': '예'} for number in numbers]
         data.write(f'{split}.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
     return data
@@ -42,7 +42,7 @@ def change(data: Data, **values: str) -> None:
         ({}, 0, '0 errors, 0 warnings, 0 notes'),
         ({'question': '뭐'}, 0, 'note  text.short  1'),
         ({'answer': 'nan'}, 1, 'warning  answer.placeholder  1'),
-        ({'image': 'gone.png'}, 2, 'error  picture.missing  1'),
+        ({'image': 'gone.png'}, 2, 'error  image.missing  1'),
     ],
 )
 def test_the_exit_code_is_the_gravest_finding(custom, capsys, values, code, said):
@@ -58,14 +58,14 @@ def test_the_report_is_written(custom, tmp_path, capsys):
     assert report['findings'] == [
         {
             'severity': 'error',
-            'code': 'picture.missing',
+            'code': 'image.missing',
             'place': f'{custom.root}/train.jsonl, line 1',
             'what': 'gone.png is not there',
-            'remedy': 'put the picture there or remove its rows',
+            'remedy': 'put the image there or remove its rows',
         }
     ]
     said = capsys.readouterr()
-    assert 'PlainVQA train: 2 rows on 2 pictures' in said.out and 'looking at 2/2' in said.err
+    assert 'PlainVQA train: 2 rows on 2 images' in said.out and 'looking at 2/2' in said.err
 
 
 @pytest.mark.parametrize('task', ['vqa', 'pretrain'])
@@ -75,7 +75,7 @@ def test_the_data_of_a_config_with_its_tokenizer(rooms, tmp_path, capsys, task):
     report = json.loads((tmp_path / 'report.json').read_text('utf-8'))
     assert [split['split'] for split in report['splits']] == ['train', 'val']
     assert all(split['text_length']['unit'] == 'pieces' for split in report['splits'])
-    assert report['pictures']['looked_at'] == sum(split['pictures'] for split in report['splits'])
+    assert report['images']['looked_at'] == sum(split['images'] for split in report['splits'])
 
 
 def test_a_config_whose_data_is_not_there_is_an_error_with_the_way_to_get_it(rooms, tmp_path, capsys):

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from kovilt.errors import KoviltError
-from kovilt.verification import KINDS, Report, Source, sources_of_folder, verify
+from kovilt.verification import KINDS, DataSource, Report, sources_of_folder, verify
 from tests.support.pair_data import SUBSET, Data
 
 QUESTIONS = ['소파는 무슨 색입니까', '고양이가 있어요?']
@@ -33,13 +33,13 @@ ASKED, TOLD = 'v2_OpenEnded_mscoco_{}2014_questions.json', 'v2_mscoco_{}2014_ann
 
 
 def plain(data: Data, *, table: str = 'jsonl') -> None:
-    """Six pictures with two questions each; the last two are of val."""
-    for split, pictures in (('train', range(4)), ('val', range(4, 6))):
+    """Six images with two questions each; the last two are of val."""
+    for split, images in (('train', range(4)), ('val', range(4, 6))):
         rows = []
-        for number in pictures:
-            data.picture(f'pictures/{number}.png', size=(48, 36), seed=number)
+        for number in images:
+            data.image(f'images/{number}.png', size=(48, 36), seed=number)
             both = zip(QUESTIONS, ANSWERS, strict=True)
-            rows += [{'image': f'pictures/{number}.png', 'question': text, 'answer': answer} for text, answer in both]
+            rows += [{'image': f'images/{number}.png', 'question': text, 'answer': answer} for text, answer in both]
         write_rows(data, f'{split}.{table}', rows)
 
 
@@ -49,17 +49,17 @@ def plain_csv(data: Data) -> None:
 
 def zipped(data: Data) -> None:
     plain(data)
-    data.zip('pictures.zip', 'pictures')
+    data.zip('images.zip', 'images')
 
 
 def living(data: Data) -> None:
-    data.living(pictures=2)
-    data.living(pictures=1, split='Validation', first=5)
+    data.living(images=2)
+    data.living(images=1, split='Validation', first=5)
 
 
 def visual(data: Data) -> None:
     for number, (folder, split) in enumerate((('1.Training', 'train'), ('2.Validation', 'validate'))):
-        data.picture(f'{folder}/원천데이터/음식/{number}.jpg', size=(48, 36), seed=number)
+        data.image(f'{folder}/원천데이터/음식/{number}.jpg', size=(48, 36), seed=number)
         within = f'{folder}/라벨링데이터/음식/상_{split}_음식'
         data.write(f'{within}/images.json', {'images': [{'image_id': 1, 'image': f'{number}.jpg'}]})
         asked = [{'question_id': n, 'image_id': 1, 'question': text} for n, text in enumerate(QUESTIONS)]
@@ -70,7 +70,7 @@ def visual(data: Data) -> None:
 
 def knowledge(data: Data) -> None:
     for number, folder in enumerate(('1.Training', '2.Validation')):
-        data.picture(f'{folder}/원천데이터/{number}.jpg', size=(48, 36), seed=number)
+        data.image(f'{folder}/원천데이터/{number}.jpg', size=(48, 36), seed=number)
         both = enumerate(zip(QUESTIONS, ANSWERS, strict=True))
         questions = [{'question_id': f'{number}{n}', 'question_ko': q, 'answer_ko': a} for n, (q, a) in both]
         row = {'IMAGE_NAME': f'{number}.jpg', 'questions': questions}
@@ -81,7 +81,7 @@ def kvqa(data: Data) -> None:
     for split, numbers in (('train', range(3)), ('val', range(3, 4))):
         rows = []
         for number in numbers:
-            data.picture(f'pictures/KVQA_{number}.jpg', size=(48, 36), seed=number)
+            data.image(f'images/KVQA_{number}.jpg', size=(48, 36), seed=number)
             answers = [{'answer': answer} for answer in ['예'] * 7 + ['네'] * 3]
             rows.append({'image': f'KVQA_{number}.jpg', 'question': QUESTIONS[1], 'answers': answers})
         data.write(f'KVQA_annotations_{split}.json', rows)
@@ -89,7 +89,7 @@ def kvqa(data: Data) -> None:
 
 def vqav2(data: Data) -> None:
     for split, number in (('train', 1), ('val', 2)):
-        data.picture(f'{split}2014/COCO_{split}2014_{number:012d}.jpg', size=(48, 36), seed=number)
+        data.image(f'{split}2014/COCO_{split}2014_{number:012d}.jpg', size=(48, 36), seed=number)
         asked = [{'question_id': 10 * number + n, 'image_id': number, 'question': q} for n, q in enumerate(QUESTIONS)]
         told = [{'question_id': 10 * number + n, 'multiple_choice_answer': a} for n, a in enumerate(ANSWERS)]
         data.write(ASKED.format(split), {'questions': asked})
@@ -99,7 +99,7 @@ def vqav2(data: Data) -> None:
 def captions(data: Data) -> None:
     data.captions(train=2, val=1)
     for path in data.root.rglob('*.jpg'):
-        data.picture(str(path.relative_to(data.root)), size=(48, 36), seed=int(path.stem[-3:]))
+        data.image(str(path.relative_to(data.root)), size=(48, 36), seed=int(path.stem[-3:]))
 
 
 LAYOUTS = {
@@ -180,14 +180,14 @@ def in_json(name: str, change: Callable[[Any], object], place: str) -> Plant:
     return plant
 
 
-def picture(save: Callable[[Path], object], name: str = '1.png') -> Plant:
-    """One training picture made anew; under another name its rows speak of that."""
+def image(save: Callable[[Path], object], name: str = '1.png') -> Plant:
+    """One training image made anew; under another name its rows speak of that."""
 
     def plant(data: Data) -> str:
-        path = data.root / 'pictures' / name
+        path = data.root / 'images' / name
         save(path)
         for at in (3, 4):
-            row(at, image=f'pictures/{name}')(data)
+            row(at, image=f'images/{name}')(data)
         return str(path)
 
     return plant
@@ -225,7 +225,7 @@ def copy_of(name: str) -> Callable[[Path], object]:
 
 
 def damage_member(data: Data) -> str:
-    path = data.root / 'pictures.zip'
+    path = data.root / 'images.zip'
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo('1.png')
     content = bytearray(path.read_bytes())
@@ -273,7 +273,7 @@ def no_annotation(data: Data) -> str:
 
 
 def same_answers(data: Data) -> str:
-    rows = [{'image': f'pictures/{n % 4}.png', 'question': f'{n}번 의자는 무슨 색', 'answer': '예'} for n in range(60)]
+    rows = [{'image': f'images/{n % 4}.png', 'question': f'{n}번 의자는 무슨 색', 'answer': '예'} for n in range(60)]
     both = zip(QUESTIONS, ANSWERS, strict=True)
     write_rows(data, 'train.jsonl', rows + [{**rows[0], 'question': q, 'answer': a} for q, a in both])
     return str(data.root)
@@ -313,8 +313,8 @@ PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its co
     ('an answer that is a list', 'labels.refused', plain, row(answer=['예'])),
     ('answers that are no list', 'labels.refused', plain, row(answers='예')),
     ('bytes that are no UTF-8', 'labels.refused', plain, line('{"question": "\udcbc\udcd2"}', 8)),
-    ('a cell too many', 'labels.refused', plain_csv, line('pictures/0.png,가나,예,네', name='train.csv')),
-    ('a quote within a cell', 'labels.refused', plain_csv, line('pictures/0.png,"가"나,예', name='train.csv')),
+    ('a cell too many', 'labels.refused', plain_csv, line('images/0.png,가나,예,네', name='train.csv')),
+    ('a quote within a cell', 'labels.refused', plain_csv, line('images/0.png,"가"나,예', name='train.csv')),
     ('two tables of a split', 'set.refused', plain, two_tables),
     ('a download in pieces', 'set.refused', plain, a_piece),
     ('labels cut off', 'labels.refused', living, cut_labels),
@@ -339,29 +339,29 @@ PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its co
      in_json(ASKED.format('train'), lambda c: c['questions'].append(c['questions'][0]),
              f'{ASKED.format("train")}, line 13')),
     ('a split without rows', 'split.empty', plain, no_rows),
-    # Pictures.
-    ('a picture that is not there', 'picture.missing', plain, row(image='pictures/9.png')),
-    ('a picture that is listed nowhere', 'picture.missing', living,
+    # Images.
+    ('an image that is not there', 'image.missing', plain, row(image='images/9.png')),
+    ('an image that is listed nowhere', 'image.missing', living,
      in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(image_id=1), f'Training/{LABELS}, line 52')),
-    ('a caption without its picture', 'picture.missing', captions,
+    ('a caption without its image', 'image.missing', captions,
      in_json(COCO, lambda c: c[0].update(file_path='train2014/gone.jpg', id=77), f'{COCO}, line 2')),
-    ('a file of no bytes', 'picture.empty', plain, picture(lambda path: path.write_bytes(b''))),
-    ('a text that is called a picture', 'picture.unreadable', plain, picture(lambda path: path.write_text('404'))),
-    ('a zip that is damaged', 'picture.unreadable', zipped, damage_member),
-    ('a picture cut off', 'picture.broken', plain, picture(save_cut, 'cut.jpg')),
-    ('too many pixels', 'picture.too_large', plain, picture(save_huge)),
-    ('a thumbnail', 'picture.tiny', plain, picture(lambda path: noise(size=(20, 16)).save(path))),
-    ('a strip', 'picture.thin', plain, picture(lambda path: noise(size=(800, 36)).save(path))),
-    ('an animation', 'picture.animated', plain,
-     picture(lambda path: noise().save(path, save_all=True, append_images=[noise(seed=1)]))),
-    ('a picture of one colour', 'picture.blank', plain, picture(lambda path: Image.new('RGB', (48, 36)).save(path))),
-    ('a picture twice', 'picture.repeated', plain, picture(copy_of('0.png'), 'again.png')),
-    ('CMYK', 'picture.mode', plain, picture(lambda path: noise('CMYK').save(path), 'print.jpg')),
-    ('grey of 16 bits', 'picture.mode', plain,
-     picture(lambda path: Image.fromarray(np.arange(48 * 36, dtype=np.uint16).reshape(36, 48)).save(path))),
-    ('transparency', 'picture.mode', plain, picture(lambda path: noise('RGBA').save(path))),
-    ('a photograph that lies on its side', 'picture.turned', plain, picture(save_turned, 'turned.jpg')),
-    ('a PNG called .jpg', 'picture.suffix', plain, picture(lambda path: noise().save(path, 'PNG'), 'false.jpg')),
+    ('a file of no bytes', 'image.empty', plain, image(lambda path: path.write_bytes(b''))),
+    ('a text that is called an image', 'image.unreadable', plain, image(lambda path: path.write_text('404'))),
+    ('a zip that is damaged', 'image.unreadable', zipped, damage_member),
+    ('an image cut off', 'image.broken', plain, image(save_cut, 'cut.jpg')),
+    ('too many pixels', 'image.too_large', plain, image(save_huge)),
+    ('a thumbnail', 'image.tiny', plain, image(lambda path: noise(size=(20, 16)).save(path))),
+    ('a strip', 'image.thin', plain, image(lambda path: noise(size=(800, 36)).save(path))),
+    ('an animation', 'image.animated', plain,
+     image(lambda path: noise().save(path, save_all=True, append_images=[noise(seed=1)]))),
+    ('an image of one colour', 'image.blank', plain, image(lambda path: Image.new('RGB', (48, 36)).save(path))),
+    ('an image twice', 'image.repeated', plain, image(copy_of('0.png'), 'again.png')),
+    ('CMYK', 'image.mode', plain, image(lambda path: noise('CMYK').save(path), 'print.jpg')),
+    ('grey of 16 bits', 'image.mode', plain,
+     image(lambda path: Image.fromarray(np.arange(48 * 36, dtype=np.uint16).reshape(36, 48)).save(path))),
+    ('transparency', 'image.mode', plain, image(lambda path: noise('RGBA').save(path))),
+    ('a photograph that lies on its side', 'image.turned', plain, image(save_turned, 'turned.jpg')),
+    ('a PNG called .jpg', 'image.suffix', plain, image(lambda path: noise().save(path, 'PNG'), 'false.jpg')),
     # Texts.
     ('an empty question', 'text.empty', plain, question(' ')),
     ('an empty caption', 'text.empty', captions,
@@ -384,7 +384,7 @@ PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its co
      in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(question_id=' '), f'Training/{LABELS}, line 52')),
     ('an id twice', 'id.repeated', living,
      in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(question_id=2), f'Training/{LABELS}, line 52')),
-    ('an id of two pictures', 'id.shared', living,
+    ('an id of two images', 'id.shared', living,
      in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(question_id=6), f'Training/{LABELS}, line 52')),
     ('a row without type', 'type.missing', living,
      in_json(f'Training/{LABELS}', lambda c: c['question'][-1].pop('answer_type'), f'Training/{LABELS}, line 52')),
@@ -406,14 +406,14 @@ PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its co
     ('one answer to everything', 'answer.majority', plain, same_answers),
     ('an answer that training never saw', 'answer.only_in_dev', plain, row(split='val', answer='보라색')),
     # Splits.
-    ('a picture of training in val', 'leak.picture', plain, row(split='val', image='pictures/1.png')),
-    ('a copy of a training picture in val', 'leak.content', plain,
-     both(lambda data: shutil.copy(data.root / 'pictures/1.png', data.root / 'pictures/copy.png'),
-          row(split='val', image='pictures/copy.png'))),
+    ('an image of training in val', 'leak.image', plain, row(split='val', image='images/1.png')),
+    ('a copy of a training image in val', 'leak.content', plain,
+     both(lambda data: shutil.copy(data.root / 'images/1.png', data.root / 'images/copy.png'),
+          row(split='val', image='images/copy.png'))),
 ]  # fmt: skip
 
 
-def look(sources: list[Source], *, deep: bool = True, workers: int = 1) -> Report:
+def look(sources: list[DataSource], *, deep: bool = True, workers: int = 1) -> Report:
     return verify(sources, deep=deep, workers=workers, progress=lambda done, total: None)
 
 
@@ -429,7 +429,7 @@ def test_sets_without_faults(data, layout, reader):
     assert {split['reader'] for split in report.splits} == {reader}
     assert [split['split'] for split in report.splits] == ['train', 'val']
     assert all(split['rows'] for split in report.splits)
-    assert report.pictures['looked_at'] == sum(split['pictures'] for split in report.splits)
+    assert report.images['looked_at'] == sum(split['images'] for split in report.splits)
 
 
 @pytest.mark.parametrize('code, layout, plant', [plant[1:] for plant in PLANTS], ids=[plant[0] for plant in PLANTS])
@@ -519,7 +519,7 @@ def test_one_fault_hides_no_other(data):
 
 def test_a_broken_label_file_does_not_hide_the_next(data):
     living(data)
-    data.living(pictures=1, subset='노인 생활거주환경 이미지 수집', first=8)
+    data.living(images=1, subset='노인 생활거주환경 이미지 수집', first=8)
     cut_labels(data)
     break_label_zip(data)
     report = look(sources_of_folder(str(data.root), None))
@@ -528,7 +528,7 @@ def test_a_broken_label_file_does_not_hide_the_next(data):
 
 def test_headers_alone_pass_over_content(data):
     plain(data)
-    picture(save_cut, 'cut.jpg')(data)
+    image(save_cut, 'cut.jpg')(data)
     sources = sources_of_folder(str(data.root), None)
     assert not found(look(sources, deep=False)) and found(look(sources))
 
@@ -536,13 +536,13 @@ def test_headers_alone_pass_over_content(data):
 def test_processes_find_the_same_in_the_same_order(data):
     rows = []
     for number in range(140):
-        (data.root / 'pictures').mkdir(parents=True, exist_ok=True)
-        (data.root / f'pictures/{number}.png').write_bytes(b'' if number % 7 == 0 else b'no picture')
-        rows.append({'image': f'pictures/{number}.png', 'question': QUESTIONS[0], 'answer': '예'})
+        (data.root / 'images').mkdir(parents=True, exist_ok=True)
+        (data.root / f'images/{number}.png').write_bytes(b'' if number % 7 == 0 else b'no image')
+        rows.append({'image': f'images/{number}.png', 'question': QUESTIONS[0], 'answer': '예'})
     write_rows(data, 'train.jsonl', rows)
     sources = sources_of_folder(str(data.root), None)
     alone, together = look(sources, deep=False), look(sources, deep=False, workers=2)
-    assert found(alone) == found(together) and together.findings.counts['picture.empty'] == 20
+    assert found(alone) == found(together) and together.findings.counts['image.empty'] == 20
 
 
 def test_a_fault_everywhere_is_counted_and_listed_once(data):
@@ -557,12 +557,12 @@ def test_a_fault_everywhere_is_counted_and_listed_once(data):
 
 def test_the_report_as_json(data):
     plain(data)
-    row(image='pictures/9.png')(data)
+    row(image='images/9.png')(data)
     content = json.loads(json.dumps(look(sources_of_folder(str(data.root), None)).as_json()))
     assert content['severities'] == {'error': 1, 'warning': 0, 'note': 0}
-    assert content['counts'] == {'picture.missing': 1} and content['findings'][0]['place'].endswith('line 3')
+    assert content['counts'] == {'image.missing': 1} and content['findings'][0]['place'].endswith('line 3')
     assert content['splits'][0]['answers'] == {'빨간색': 4, '예': 4}
-    assert content['pictures']['formats'] == {'PNG': 6} and content['pictures']['width']['max'] == 48
+    assert content['images']['formats'] == {'PNG': 6} and content['images']['width']['max'] == 48
 
 
 @pytest.mark.parametrize('layout', [visual, knowledge])

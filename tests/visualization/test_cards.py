@@ -34,11 +34,11 @@ def test_every_mark_has_its_colour(tmp_path):
     assert ImageColor.getrgb(RIGHT) not in shown
 
 
-def test_the_grid_lies_over_the_picture_after_the_transforms(tmp_path):
+def test_the_grid_lies_over_the_image_after_the_transforms(tmp_path):
     dark = Card('1', [View(Image.new('RGB', (48, 32)), '', grid=(2, 3))], [])
     pixels = np.asarray(Image.open(draw_cards([dark], tmp_path / 'sheet.png')))
     y, x = np.nonzero((pixels == 0).all(2))
-    white = (pixels[y.min() : y.max() + 1, x.min() : x.max() + 1] == 255).all(2)  # lines within the picture
+    white = (pixels[y.min() : y.max() + 1, x.min() : x.max() + 1] == 255).all(2)  # lines within the image
     assert [int((white.mean(axis) == 1).sum()) for axis in (0, 1)] == [2, 1]  # of three columns and two rows
 
 
@@ -48,7 +48,7 @@ def test_a_machine_without_a_korean_font_still_gets_its_sheet(tmp_path, monkeypa
     assert draw_cards([CARD] * 3, tmp_path / 'sheet.png').is_file()
 
 
-def test_a_picture_that_cannot_be_read_leaves_its_place_empty(tmp_path):
+def test_a_image_that_cannot_be_read_leaves_its_place_empty(tmp_path):
     assert draw_cards([Card('1', [View(None, 'absent')], [])], tmp_path / 'sheet.png').is_file()
 
 

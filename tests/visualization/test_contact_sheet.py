@@ -3,11 +3,11 @@ import pytest
 from PIL import Image, ImageColor
 
 from kovilt.visualization import contact_sheet, fonts
-from kovilt.visualization.contact_sheet import Answered, draw_contact_sheet, wrap
+from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sheet, wrap
 
 ITEMS = [
-    Answered(Image.new('RGB', (60, 40), 'navy'), '고양이는 어디에 있나요?', '소파 위', '소파 위', 0.91),
-    Answered(Image.new('L', (30, 90), 128), '책이 몇 권 있어요?', '두 권', '세 권', 0.4),
+    AnsweredQuestion(Image.new('RGB', (60, 40), 'navy'), '고양이는 어디에 있나요?', '소파 위', '소파 위', 0.91),
+    AnsweredQuestion(Image.new('L', (30, 90), 128), '책이 몇 권 있어요?', '두 권', '세 권', 0.4),
 ]
 
 

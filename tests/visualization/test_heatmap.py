@@ -7,17 +7,17 @@ from kovilt.visualization.heatmap import draw_alignment, overlay
 
 
 def test_colour_lies_where_the_mass_is():
-    picture = Image.new('RGB', (80, 40), 'grey')
+    image = Image.new('RGB', (80, 40), 'grey')
     mass = np.zeros((2, 4))
     mass[1, 3] = 1.0
-    seen = np.asarray(overlay(picture, mass), int)
+    seen = np.asarray(overlay(image, mass), int)
     away = np.abs(seen - seen[0, 0]).sum(-1)
     row, column = np.unravel_index(away.argmax(), away.shape)
     assert row >= 20 and column >= 60
     assert away[5, 5] == 0
 
 
-def test_no_mass_leaves_the_picture_even():
+def test_no_mass_leaves_the_image_even():
     assert len(np.unique(np.asarray(overlay(Image.new('RGB', (8, 8), 'grey'), np.zeros((2, 2)))))) == 1
 
 
@@ -40,11 +40,11 @@ def test_a_plan_of_other_words_is_refused(tmp_path):
 
 
 def test_only_what_exceeds_an_even_share_is_coloured_however_much_mass_a_word_has(tmp_path):
-    picture = Image.new('RGB', (260, 130), 'grey')
+    image = Image.new('RGB', (260, 130), 'grey')
     looks = np.full((2, 4), 0.1)
     looks[0, 0] = 1.0
     plan = np.stack([np.full((2, 4), 7.0), looks, looks * 100])
-    sheet = np.asarray(Image.open(draw_alignment(picture, ['가', '나', '다'], plan, tmp_path / 'heat.png')), int)
+    sheet = np.asarray(Image.open(draw_alignment(image, ['가', '나', '다'], plan, tmp_path / 'heat.png')), int)
     panels = [sheet[12 + 32 : 12 + 32 + 130, 12 + i * 272 : 272 + i * 272] for i in range(3)]
     assert len(np.unique(panels[0].reshape(-1, 3), axis=0)) == 1
     assert (panels[1] == panels[2]).all() and len(np.unique(panels[1].reshape(-1, 3), axis=0)) > 10

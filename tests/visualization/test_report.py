@@ -10,7 +10,7 @@ def test_the_page_holds_everything_and_loads_nothing(tmp_path):
         title='Rooms',
         lead='정확도 <90 %>',
         tables={'Accuracy': table(['type', 'percent'], [['색 & 모양', 66.6667]])},
-        pictures={'curves': tmp_path / 'curves.png'},
+        images={'curves': tmp_path / 'curves.png'},
         sentences=['1. 무슨 색?  답: 빨강'],
         footer='made by make quickstart',
     ).read_text(encoding='utf-8')

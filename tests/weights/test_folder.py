@@ -135,10 +135,10 @@ def test_what_is_needed_to_understand_it_lies_in_it(saved):
 
 
 def test_the_card_says_how_to_ask(saved, tmp_path, monkeypatch, capsys):
-    """Its two programs run as they stand, and kovilt and transformers, which prepares pictures itself, agree."""
+    """Its two programs run as they stand, and kovilt and transformers, which prepares images itself, agree."""
     shutil.copytree(saved, tmp_path / 'vqa')
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / 'picture.jpg', quality=95)
+    Image.fromarray(pixels).save(tmp_path / 'image.jpg', quality=95)
     monkeypatch.chdir(tmp_path)
     ours, theirs = re.findall('```python\n(.*?)```', (saved / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
     exec(ours, {})
@@ -153,9 +153,9 @@ def test_the_card_says_how_to_ask(saved, tmp_path, monkeypatch, capsys):
 
 
 def test_a_model_without_eyes_has_no_image_processor(tmp_path):
-    folder = save(tmp_path / 'blind', image_pipeline=[dict(type='NoPicture')])
+    folder = save(tmp_path / 'blind', image_pipeline=[dict(type='NoImage')])
     assert not (folder / 'preprocessor_config.json').exists()
-    assert load_model_folder(folder).image_pipeline == [dict(type='NoPicture')]
+    assert load_model_folder(folder).image_pipeline == [dict(type='NoImage')]
 
 
 def rewrite(folder, name, change):

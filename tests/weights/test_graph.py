@@ -11,7 +11,7 @@ GRIDS = [(4, 4), (4, 6), (6, 4), (1, 6), (3, 5)]
 
 
 def make_batch():
-    """Six texts of all lengths about four pictures of different grids, two of them asked about twice."""
+    """Six texts of all lengths about four images of different grids, two of them asked about twice."""
     chance = torch.Generator().manual_seed(0)
     grids = torch.tensor([(3, 5), (1, 6), (6, 4), (4, 4)])
     lengths = torch.tensor([12, 2, 7, 3, 12, 5])
@@ -47,7 +47,7 @@ def test_what_pads_the_rectangle_changes_nothing():
     torch.testing.assert_close(rectangle(**wider), rectangle(**inputs), atol=1e-6, rtol=1e-6)
 
 
-def test_every_pair_gets_its_own_picture():
+def test_every_pair_gets_its_own_image():
     batch = make_batch()
     inputs = GraphVQA(lambda inputs: inputs, GRIDS, ANSWERS).spread(batch)
     assert inputs['patches'].shape == (6, 24, 192)
@@ -58,7 +58,7 @@ def test_every_pair_gets_its_own_picture():
 
 def test_other_grids_and_devices_are_refused():
     graph = GraphVQA(lambda inputs: inputs, GRIDS[1:], ANSWERS)
-    with pytest.raises(KoviltError, match='a picture of 4 x 4 patches: the graph was made for 4 other grids'):
+    with pytest.raises(KoviltError, match='an image of 4 x 4 patches: the graph was made for 4 other grids'):
         graph.spread(make_batch())
     assert graph.to('cpu') is graph
     with pytest.raises(RuntimeError, match='computes on the CPU'):

@@ -30,7 +30,7 @@ def exported(checkpoint):
     return {kind: export_checkpoint(checkpoint, checkpoint.parent / kind, format=kind) for kind in ('onnx', 'pt2')}
 
 
-def pictures():
+def images():
     chance = np.random.default_rng(0)
     shapes = [(40, 60), (64, 32), (33, 200), (50, 50), (300, 20)]
     return [chance.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
@@ -38,7 +38,7 @@ def pictures():
 
 @pytest.mark.parametrize('kind', ['onnx', 'pt2'])
 def test_a_graph_answers_as_its_model(checkpoint, exported, kind):
-    asked = [picture for picture in pictures() for _ in QUESTIONS], QUESTIONS * 5
+    asked = [image for image in images() for _ in QUESTIONS], QUESTIONS * 5
     expected = VQAInferencer(checkpoint, device='cpu')(*asked)
     for batch_size in (1, 4, 32):
         for ours, theirs in zip(
@@ -109,7 +109,7 @@ def test_an_int8_graph_says_so_and_answers_nearly_as_its_model(checkpoint, expor
     assert sorted(file.name for file in folder.glob('*.onnx')) == ['model.onnx']
     sizes = [(place / 'model.onnx').stat().st_size for place in (folder, exported['onnx'])]
     assert sizes[0] < sizes[1]
-    asked = [picture for picture in pictures() for _ in QUESTIONS], QUESTIONS * 5
+    asked = [image for image in images() for _ in QUESTIONS], QUESTIONS * 5
     graph, model = VQAInferencer(folder), VQAInferencer(checkpoint, device='cpu')
     assert graph.precision == 'int8'
     for ours, theirs in zip(graph(*asked), model(*asked), strict=True):
@@ -203,7 +203,7 @@ def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch, 
 
 def test_what_cannot_be_a_graph_is_named(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(KoviltError, match='no ResizeViLT'):
-        write_graph(tmp_path, tiny_model(), image_pipeline=[dict(type='NoPicture')], format='pt2')
+        write_graph(tmp_path, tiny_model(), image_pipeline=[dict(type='NoImage')], format='pt2')
     for kind, dtype, has in (
         ('onnx', 'float16', 'float32 or int8'),
         ('pt2', 'int8', 'float32; in int8, export with'),

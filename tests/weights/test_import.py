@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from kovilt.errors import KoviltError
-from kovilt.formats.checkpoint import load_body, load_checkpoint_file
+from kovilt.formats.checkpoint import load_checkpoint_file, load_encoder
 from kovilt.formats.huggingface import to_huggingface
 from kovilt.formats.sources import WORDS as WORD_TABLE
 from kovilt.weights import import_weights, load_model_folder
@@ -149,7 +149,7 @@ def test_huggingface_answers_are_the_same(vqa, imported):
     scores = vqa.model(**inputs).logits
     assert scores.std() > 0.1 and ours.answers == ANSWERS
     torch.testing.assert_close(answer_scores(ours, batch), scores, atol=1e-4, rtol=1e-4)
-    assert report.body_share == 1 and 'new' not in report.rows and 'dropped' not in report.rows
+    assert report.encoder_coverage == 1 and 'new' not in report.rows and 'dropped' not in report.rows
     assert report.rows['imported from'].startswith('vilt-vqa (HuggingFace ViLT, sha256 ')
 
 
@@ -182,14 +182,14 @@ def test_other_heads_are_left_behind_and_the_body_is_the_same(imported, tmp_path
     config = ViltConfig(**VILT.to_dict() | dict(num_images=2, modality_type_vocab_size=3, id2label={0: 'no', 1: 'yes'}))
     nlvr2 = randomised(ViltForImagesAndTextClassification(config), seed=3)
     ours, report = imported(saved(nlvr2, tmp_path / 'nlvr2'))
-    assert 'head for several pictures (NLVR2) (6: classifier.' in report.rows['dropped']
-    assert 'further pictures' in report.rows['dropped'] and not hasattr(ours, 'vqa_head')
+    assert 'head for several images (NLVR2) (6: classifier.' in report.rows['dropped']
+    assert 'further images' in report.rows['dropped'] and not hasattr(ours, 'vqa_head')
     modality = nlvr2.vilt.embeddings.token_type_embeddings.weight[:2]
     assert torch.equal(ours.encoder.modality_embed.weight, modality)
 
     bare = randomised(ViltModel(VILT), seed=4)
     ours, report = imported(saved(bare, tmp_path / 'bare'))
-    assert report.body_share == 1 and torch.equal(ours.encoder.pooler.weight, bare.pooler.dense.weight)
+    assert report.encoder_coverage == 1 and torch.equal(ours.encoder.pooler.weight, bare.pooler.dense.weight)
 
 
 @torch.no_grad()
@@ -224,7 +224,7 @@ def test_the_original_layout_scores_as_huggingfaces(vqa, mlm, imported, tmp_path
     mask = batch['text_mask']
     torch.testing.assert_close(word_scores(ours, batch)[mask], untied(**inputs).logits[mask], atol=1e-4, rtol=1e-4)
     assert torch.equal(ours.itm_head.fc.weight, matching['itm_score.fc.weight'])
-    assert report.body_share == 1 and 'new' not in report.rows
+    assert report.encoder_coverage == 1 and 'new' not in report.rows
     assert 'retrieval head (1: rank_output.weight)' in report.rows['dropped']
     assert 'pytorch_lightning' not in sys.modules
 
@@ -282,7 +282,7 @@ def korean(tmp_path):
 
 def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
     ours, report = imported(vit.folder, tokenizer=korean)
-    assert 0.95 < report.body_share < 1 and ours.encoder.max_text_len == 40
+    assert 0.95 < report.encoder_coverage < 1 and ours.encoder.max_text_len == 40
     reference, tensors = to_huggingface(ours.state_dict()), load_file(vit.folder / 'model.safetensors')
     theirs = {key.replace('vit.', 'vilt.'): tensor for key, tensor in tensors.items()}
     assert {key for key in theirs if not torch.equal(reference.get(key, torch.empty(0)), theirs[key])} == {
@@ -307,7 +307,7 @@ def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
 
 
 def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
-    """Larger pictures get the positions that the source would give them; longer texts get new ones at the end."""
+    """Larger images get the positions that the source would give them; longer texts get new ones at the end."""
     same, _ = imported(vqa.folder)
     ours, report = imported(vqa.folder, image_size=48, max_text_len=20)
     torch.testing.assert_close(ours.encoder.image.positions(6, 6), same.encoder.image.positions(6, 6))
@@ -322,7 +322,7 @@ def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
         imported(vqa.folder, image_size=50)
 
 
-def test_pictures_are_prepared_as_the_source_wants_them(vqa, vit, korean, tmp_path):
+def test_images_are_prepared_as_the_source_wants_them(vqa, vit, korean, tmp_path):
     folder = edited(vqa, tmp_path / 'vilt', lambda tensors: None)
     (folder / 'preprocessor_config.json').write_text('{"size": {"shortest_edge": 48}, "image_mean": [0.5, 0.5, 0.5]}')
     import_weights(folder, tmp_path / 'model')
@@ -362,7 +362,7 @@ def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_p
         kept = here[key][[OTHER.index(piece) for piece in shared]]
         assert torch.equal(kept, there[key][[before.index(piece) for piece in shared]])
     assert len(fresh) == 3 and 0.5 < here[WORD_TABLE][fresh].std() / there[WORD_TABLE].std() < 2
-    assert report.body_share == 1
+    assert report.encoder_coverage == 1
     assert '13 of 16 tokens kept, 0 from the BERT, 3 drawn' in report.rows['re-made']
     reordered = tokenizer_of([*before[:5], *reversed(before[5:])], tmp_path / 'reordered')
     ours, report = imported(mlm.folder, tokenizer=reordered)
@@ -416,7 +416,7 @@ def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imp
 def test_training_starts_from_it(mlm, imported, tmp_path):
     _, report = imported(mlm.folder)
     start = load_checkpoint_file(tmp_path / 'model')
-    loaded, whole = load_body(tiny_model(), start, 'model')
+    loaded, whole = load_encoder(tiny_model(), start, 'model')
     assert loaded == whole
     card = (tmp_path / 'model/README.md').read_text(encoding='utf-8')
     assert 'HuggingFace ViLT, sha256' in card and str(mlm.folder.parent) not in card
@@ -520,7 +520,7 @@ def test_files_that_are_no_weights_are_refused(vqa, mlm, bert, tmp_path, korean)
     refused(tmp_path / 'empty', 'neither model.safetensors nor pytorch_model.bin')
     save_file({'resnet.weight': torch.ones(1)}, file)
     refused(file, 'neither a ViLT, a ViT nor a BERT; it holds resnet.weight')
-    refused(bert.folder, 'a BERT has no part for pictures; give it by --bert')
+    refused(bert.folder, 'a BERT has no part for images; give it by --bert')
     refused(vqa.folder, 'no BERT, but a HuggingFace ViLT', bert=vqa.folder)
     save_file(tiny_model().state_dict(), file)
     refused(file, 'weights of kovilt; tools/weights/export.py')
@@ -554,7 +554,11 @@ def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
     with pytest.raises(KoviltError, match='gives .*% of the encoder, less than 95%; missing: encoder.blocks.1.norm1'):
         imported(folder)
     ours, report = imported(folder, force=True)
-    assert 0.5 < report.body_share < 0.95 and len(ours.encoder.blocks) == 2 and 'encoder.blocks.1' in report.rows['new']
+    assert (
+        0.5 < report.encoder_coverage < 0.95
+        and len(ours.encoder.blocks) == 2
+        and 'encoder.blocks.1' in report.rows['new']
+    )
     small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and said
     assert imported(small)[1].rows['new'] == '1 tensors, 16 numbers: encoder.pooler.bias'
 

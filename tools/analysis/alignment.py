@@ -4,7 +4,7 @@
     python tools/analysis/alignment.py work_dirs/pretrain/iter_2000.pth data/rooms --out work_dirs/alignment
 
 OUT/alignment.json holds the share of object words whose most transported mass falls in their object's box, in percent,
-beside chance and beside what the picture's other object words reach; OUT/example.png shows where words of one caption
+beside chance and beside what the image's other object words reach; OUT/example.png shows where words of one caption
 look.
 """
 
@@ -54,7 +54,7 @@ def draw_example(model, dataset, boxes: Path, out: Path) -> None:
     from kovilt.evaluation.alignment import object_words, read_boxes
     from kovilt.visualization import draw_alignment
 
-    pictures, names = read_boxes(boxes)
+    images, names = read_boxes(boxes)
     records = [dataset.record(row) for row in range(min(50, len(dataset)))]
     record = max(records, key=lambda record: len({name for _, name in object_words(record['text'], names)}))
     (batch,) = collate(dataset, [record['row']])
@@ -62,12 +62,12 @@ def draw_example(model, dataset, boxes: Path, out: Path) -> None:
     word_ids, grid = batch['word_ids'][0].numpy(), batch['grids'][0].tolist()
     words = record['text'].split()[: word_ids.max() + 1]
     mass = [plan[word_ids == number].sum(0).reshape(grid) for number in range(len(words))]
-    picture = Image.open(record['image'])
+    image = Image.open(record['image'])
     named = dict(object_words(record['text'], names))
-    shares = [pictures[Path(record['image']).name].get(named.get(number), ()) for number in range(len(words))]
-    sides = (picture.width, picture.height) * 2
+    shares = [images[Path(record['image']).name].get(named.get(number), ()) for number in range(len(words))]
+    sides = (image.width, image.height) * 2
     found = [[[share * side for share, side in zip(box, sides, strict=True)] for box in group] for group in shares]
-    draw_alignment(picture, words, mass, out, boxes=found)
+    draw_alignment(image, words, mass, out, boxes=found)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@
     python tools/analysis/compare.py A.jsonl B.jsonl
 
 Prints the accuracies of both, as a whole and by answer type, the difference B - A with its 95 % interval (paired,
-pictures redrawn) and the p of McNemar's exact test; docs/evaluation.md says how they are computed.
+images redrawn) and the p of McNemar's exact test; docs/evaluation.md says how they are computed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Look at records as training sees them: pictures before and after the transforms, hidden words, exchanged pairs.
+"""Look at records as training sees them: images before and after the transforms, hidden words, exchanged pairs.
 
     python tools/data/browse.py configs/rooms/pretrain.py
     python tools/data/browse.py configs/kovilt_vqa_aihub.py --split val --count 40 --shuffle
@@ -53,19 +53,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def open_batch(config: Any, args: argparse.Namespace) -> tuple[PairDataset, Batch]:
-    """The dataset of the split's loader and one batch of its records, of as many pictures as can be."""
-    from kovilt.datasets import PictureSampler, collate_pairs
+    """The dataset of the split's loader and one batch of its records, of as many images as can be."""
+    from kovilt.datasets import ImageGroupSampler, collate_pairs
     from kovilt.registry import DATASETS
 
     loader = config.get(f'{args.split}_dataloader')
     if loader is None:
         raise KoviltError(f'{args.config}: it has no {args.split}_dataloader')
     dataset = DATASETS.build({**loader.dataset, 'keep_record': True, 'seed': args.seed})
-    rows = PictureSampler(dataset, shuffle=args.shuffle, seed=args.seed, texts_per_image=1).order()[: args.count]
+    rows = ImageGroupSampler(dataset, shuffle=args.shuffle, seed=args.seed, texts_per_image=1).order()[: args.count]
     (batch,) = collate_pairs(dataset.__getitems__(rows.tolist()))
     if not len(batch['input_ids']):
         raise KoviltError(
-            f'{dataset.data_root}: none of the {len(rows)} pictures can be read; tools/data/verify.py tells why'
+            f'{dataset.data_root}: none of the {len(rows)} images can be read; tools/data/verify.py tells why'
         )
     return dataset, batch
 
@@ -78,17 +78,17 @@ def corrupted(model: dict[str, Any], batch: Batch) -> tuple[Any, Any] | None:
         return None
     # What is drawn does not depend on the size of the states.
     head = MODELS.build({**model['mlm_head'], 'vocab_size': model['encoder']['vocab_size'], 'hidden_size': 1})
-    return head.corrupt(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+    return head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
 
 
 def exchanged(model: dict[str, Any], batch: Batch) -> dict[int, tuple[int, bool]]:
-    """Pair -> (the picture it is given, whether that is its own) of the pairs that take part in matching."""
+    """Pair -> (the image it is given, whether that is its own) of the pairs that take part in matching."""
     from kovilt.registry import MODELS
 
     if not model.get('itm_head'):
         return {}
     head, every = MODELS.build({**model['itm_head'], 'hidden_size': 1}), model.get('matching_every', 1)
-    partners, matched = head.draw_partners(
+    partners, matched = head.sample_negatives(
         batch['image_index'][::every], batch['image_id'], batch['sample_seed'][::every]
     )
     pairs = range(0, len(batch['input_ids']), every)
@@ -108,47 +108,47 @@ def answer_classes(config: Any, dataset: PairDataset) -> list[str] | None:
 
 def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
     from kovilt.engine.runner import data_sizes
-    from kovilt.models.sizes import fill_sizes, name_tokens
+    from kovilt.models.sizes import fill_sizes, resolve_content_words
     from kovilt.visualization import Card, View
 
     model = config.model.to_dict()
     if model.get('mlm_head'):
         fill_sizes(model, data_sizes(dataset))
-        name_tokens(model, dataset.tokenizer)
-    damage, partners, pictures = corrupted(model, batch), exchanged(model, batch), split_pictures(batch)
+        resolve_content_words(model, dataset.tokenizer)
+    damage, partners, images = corrupted(model, batch), exchanged(model, batch), split_images(batch)
     classes = answer_classes(config, dataset)
     cards = []
     for pair, record in enumerate(batch['records']):
         own = int(batch['image_index'][pair])
-        views = [before(dataset, record), pictures[own]]
+        views = [before(dataset, record), images[own]]
         if pair in partners:
             given, matched = partners[pair]
-            caption = 'matching: its own picture' if matched else f'matching: given that of {whose(batch, given)}'
-            views.append(View(pictures[given].picture, caption, good=matched))
+            caption = 'matching: its own image' if matched else f'matching: given that of {whose(batch, given)}'
+            views.append(View(images[given].image, caption, good=matched))
         lines = text_lines(dataset, batch, pair, damage) + answer_lines(classes, batch, pair)
         cards.append(Card(f'{pair + 1}   row {record["row"]}   {Path(record["image"]).name}', views, lines))
     return cards
 
 
 def whose(batch: Batch, image: int) -> int:
-    """The number of the first card about a picture of the batch."""
+    """The number of the first card about an image of the batch."""
     return batch['image_index'].tolist().index(image) + 1
 
 
 def before(dataset: PairDataset, record: dict[str, Any]) -> View:
-    """The picture as LoadPicture gives it."""
-    from kovilt.datasets import LoadPicture
+    """The image as LoadImage gives it."""
+    from kovilt.datasets import LoadImage
     from kovilt.visualization import View
 
     place = dataset.place(record['row'])
     if place is None or record.get('broken'):
         return View(None, 'absent' if place is None else 'cannot be read')
-    picture = LoadPicture().transform({'img_path': place})['img']
-    return View(picture, f'{picture.width} x {picture.height} pixels')
+    image = LoadImage().transform({'img_path': place})['img']
+    return View(image, f'{image.width} x {image.height} pixels')
 
 
-def split_pictures(batch: Batch) -> list[View]:
-    """The pictures of the batch, joined again from their patches."""
+def split_images(batch: Batch) -> list[View]:
+    """The images of the batch, joined again from their patches."""
     from PIL import Image
 
     from kovilt.datasets.transforms.patches import join_patches
@@ -271,7 +271,7 @@ def main(args: argparse.Namespace) -> None:
                 ['record', *names, *(['pair'] if paired else [])], rows
             )
         },
-        pictures=sheets,
+        images=sheets,
         footer=f'python tools/data/browse.py {args.config} --split {args.split} --seed {args.seed}',
     )
     if korean_font() is None:

@@ -21,12 +21,12 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__.split('\n')[0])
     parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
-    parser.add_argument('--images', type=int, required=True, metavar='N', help='training pictures')
+    parser.add_argument('--images', type=int, required=True, metavar='N', help='training images')
     parser.add_argument(
-        '--dev-images', type=int, metavar='M', help='validation pictures (default: a tenth of N, 1 to 1000)'
+        '--dev-images', type=int, metavar='M', help='validation images (default: a tenth of N, 1 to 1000)'
     )
     parser.add_argument(
-        '--alone', type=float, metavar='SHARE', help='training pictures that show one thing (default: a quarter)'
+        '--alone', type=float, metavar='SHARE', help='training images that show one thing (default: a quarter)'
     )
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='same seed, same bytes (default: 0)')
     parser.add_argument('--workers', type=int, metavar='W', help='processes that draw (default: one per CPU)')
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             progress=progress_line('drawing rooms'),
         )
         how = 'drawn' if made else 'already there'
-        print(f'{args.out}: {args.images} + {args.dev_images} pictures, seed {args.seed}, {how}')
+        print(f'{args.out}: {args.images} + {args.dev_images} images, seed {args.seed}, {how}')
 
     return run_cli(run, debug=args.debug)
 

@@ -1,4 +1,4 @@
-"""Makes of a config's data a compact form for long runs, of which an epoch decodes no picture.
+"""Makes of a config's data a compact form for long runs, of which an epoch decodes no image.
 
 python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared --dev 3000 --workers 16
 python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_6pct --rows 80000
@@ -22,15 +22,15 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and what is done with pictures')
+    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and what is done with images')
     parser.add_argument('out', nargs='?', type=Path, metavar='OUT', help='folder to write')
     parser.add_argument('--rows', type=int, metavar='N', help='so many training rows, drawn by seed (default: all)')
     parser.add_argument(
-        '--dev', type=int, default=0, metavar='N', help="take about N training rows, by whole pictures, as split 'dev'"
+        '--dev', type=int, default=0, metavar='N', help="take about N training rows, by whole images, as split 'dev'"
     )
     parser.add_argument('--seed', type=int, metavar='S', help="of what is drawn (default: the config's)")
-    parser.add_argument('--no-pictures', action='store_true', help='rows only; pictures stay where they lie')
-    parser.add_argument('--workers', type=int, metavar='W', help='processes that read pictures (default: one per CPU)')
+    parser.add_argument('--no-images', action='store_true', help='rows only; images stay where they lie')
+    parser.add_argument('--workers', type=int, metavar='W', help='processes that read images (default: one per CPU)')
     parser.add_argument('--overwrite', action='store_true', help='lose the prepared data that OUT holds')
     parser.add_argument('--verify', type=Path, metavar='OUT', help='read all of OUT and compare it with its checksums')
     parser.add_argument(
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
             rows=args.rows,
             dev=args.dev,
             seed=config.get('randomness', {}).get('seed', 0) if args.seed is None else args.seed,
-            pictures=not args.no_pictures,
+            images=not args.no_images,
             workers=args.workers,
             overwrite=args.overwrite,
             say=lambda message: print(message, flush=True),
@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
         return
     for name, split in summary['splits'].items():
         broken = f', {split["broken"]:,} broken: {args.out / name}/broken.jsonl' if split['broken'] else ''
-        print(f'{args.out} {name}: {split["rows"]:,} rows on {split["pictures"]:,} pictures{broken}')
+        print(f'{args.out} {name}: {split["rows"]:,} rows on {split["images"]:,} images{broken}')
 
 
 def progress_of(split: str) -> Callable[[int, int], Any]:

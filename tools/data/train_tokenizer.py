@@ -35,7 +35,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def corpus(args: argparse.Namespace) -> Iterator[str]:
-    """The training texts; the pictures they speak about need not be there."""
+    """The training texts; the images they speak about need not be there."""
     from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA, normalize_korean
     from kovilt.errors import KoviltError
 

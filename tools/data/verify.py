@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Find what is wrong with a data set before a training does: pictures, texts, answers, ids, splits, leakage.
+"""Find what is wrong with a data set before a training does: images, texts, answers, ids, splits, leakage.
 
     python tools/data/verify.py configs/kovilt_vqa_aihub.py --json report.json
     python tools/data/verify.py data/custom --deep
@@ -26,9 +26,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'data', metavar='CONFIG_OR_FOLDER', help='a config of a training, or a folder with a data set that kovilt reads'
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write findings, counts and histograms')
-    parser.add_argument('--deep', action='store_true', help='decode every picture, instead of reading its header')
+    parser.add_argument('--deep', action='store_true', help='decode every image, instead of reading its header')
     parser.add_argument('--tokenizer', help='of a folder: count its pieces too (a config names its own)')
-    parser.add_argument('--workers', type=int, metavar='W', help='processes that look at pictures (default: one a CPU)')
+    parser.add_argument('--workers', type=int, metavar='W', help='processes that look at images (default: one a CPU)')
     parser.add_argument('--list', type=int, default=5, metavar='N', help='places shown of each kind (default: 5)')
     parser.add_argument(
         '--cfg-options',

@@ -84,7 +84,7 @@ def data_table(results: Mapping[str, Any]) -> Table | None:
         [
             name,
             f'{part["rows"]:,}',
-            f'{part["pictures"]:,}',
+            f'{part["images"]:,}',
             f'{part["left_out"]:,}',
             *(f'{part[key]:,}' if key in part else NONE for key in ('answers_kept', 'answers_removed')),
             f'{part["coverage"]:.2f}' if 'coverage' in part else NONE,
@@ -94,7 +94,7 @@ def data_table(results: Mapping[str, Any]) -> Table | None:
     return Table(
         'table1',
         'Table 1: data after filtering',
-        ['set', 'rows', 'pictures', 'rows left out', 'answers kept', 'answers removed', 'coverage, %'],
+        ['set', 'rows', 'images', 'rows left out', 'answers kept', 'answers removed', 'coverage, %'],
         rows,
         f'Answers that training has {data["min_count"] - 1} times or fewer are removed, with their training rows; '
         'coverage is the share of rows, before that, whose answer is kept. No dev row is removed: one whose answer the '
@@ -156,11 +156,11 @@ def _floor(results: Mapping[str, Any], runs: Mapping[str, Sequence[Mapping[str, 
     if not tested:
         return ''
     blind = [run['test']['accuracy'] for run in runs_of(results, 'blind', tested=True)]
-    without = f' Without pictures ViLT reaches {spread(blind)} %.' if blind else ''
+    without = f' Without images ViLT reaches {spread(blind)} %.' if blind else ''
     return (
         f'{tested[0]["questions"]:,} dev questions; always giving the most frequent answer is right for '
         f'{tested[0]["majority_accuracy"]:.2f} % of them.{without} Intervals: paired, question by question, pooled '
-        'over the seeds, pictures redrawn; they hold the chance of the questions, ± that of the seeds.'
+        'over the seeds, images redrawn; they hold the chance of the questions, ± that of the seeds.'
     )
 
 
@@ -170,7 +170,7 @@ def _how_timed(cost: Mapping[str, Any]) -> str:
     precision = 'mixed precision' if cost['amp'] else 'float32'
     return (
         f'Times: training steps of both models in turn, nothing beside them, {precision}, on {cost["device"]} with '
-        f'{cost["threads"]} thread(s) (`benchmarks/model_cost.py`), without reading pictures and without '
+        f'{cost["threads"]} thread(s) (`benchmarks/model_cost.py`), without reading images and without '
         'evaluation; an epoch is their rate times its rows. Both ViLT columns are the same model. Multiply-adds: one '
         'forward pass, mean over questions of the data. Peak memory: of the training runs themselves; on a GPU its '
         'tensors, on a CPU the whole process.'
@@ -204,7 +204,7 @@ def type_table(results: Mapping[str, Any]) -> Table | None:
         ]
         for kind, accuracy in seen.items()
     ]
-    head = ['answer type', 'questions', *MODELS.values(), 'ViLT, no picture', *pairs.values()]
+    head = ['answer type', 'questions', *MODELS.values(), 'ViLT, no image', *pairs.values()]
     return Table('types', 'Accuracy by answer type', head, rows, 'Percent; differences in points with their interval.')
 
 
@@ -288,7 +288,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table | None:
         [
             'pre-training',
             'words that look at their object, %',
-            "by the picture's other words",
+            "by the image's other words",
             'by chance',
             'accuracy after fine-tuning, %',
             'less the first row',

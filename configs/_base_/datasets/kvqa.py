@@ -7,5 +7,5 @@ data_root = '{{$KOVILT_KVQA:data/kvqa}}'
 
 train_dataloader = dict(dataset=dict(
     type='KVQA', data_root=data_root, target='soft',
-    answers=dict(min_count=3)))                                 # KVQA's baseline: answers of three pictures or more
+    answers=dict(min_count=3)))                                 # KVQA's baseline: answers of three images or more
 val_dataloader = dict(dataset=dict(type='KVQA', data_root=data_root))

@@ -1,4 +1,4 @@
-"""A folder of one's own, train.jsonl and val.jsonl (or .csv) and pictures; loading as for AI-Hub 101.
+"""A folder of one's own, train.jsonl and val.jsonl (or .csv) and images; loading as for AI-Hub 101.
 
 KOVILT_CUSTOM names the folder, KOVILT_TOKENIZER another tokenizer.
 """

@@ -1,7 +1,7 @@
-"""VQAv2 in translation: its two files a split and COCO's pictures, ten answers a question; loading as for AI-Hub 101.
+"""VQAv2 in translation: its two files a split and COCO's images, ten answers a question; loading as for AI-Hub 101.
 
 KOVILT_VQAV2 names another folder, KOVILT_TOKENIZER another tokenizer. Files of other names: questions='...{split}...',
-annotations='...' in both datasets; other pictures: image_names='{}.jpg'.
+annotations='...' in both datasets; other images: image_names='{}.jpg'.
 """
 _base_ = './aihub_living_vqa.py'
 data_root = '{{$KOVILT_VQAV2:data/vqav2_ko}}'

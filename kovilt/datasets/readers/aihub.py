@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from kovilt.datasets.image_store import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     Folder,
-    PictureIndex,
+    ImageIndex,
     list_folders,
     member_parts,
     open_zip,
-    zip_pictures,
+    zip_images,
 )
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.questions import QuestionDataset
@@ -37,8 +37,8 @@ class FoundFile(NamedTuple):
     parts: Parts
 
 
-class PictureFiles(NamedTuple):
-    """Folders and zips that hold pictures."""
+class ImageFiles(NamedTuple):
+    """Folders and zips that hold images."""
 
     folders: list[Folder]
     zips: list[FoundFile]
@@ -56,44 +56,44 @@ class AIHubQuestions(QuestionDataset):
     """Finds the files of an AI-Hub set as it was downloaded: extracted folders, zips, or both, however deep.
 
     A file belongs to the split that the last part of its path with one of `SPLIT_WORDS` in it names. Label files are
-    told by `_is_label`; all other folders and zips may hold pictures.
+    told by `_is_label`; all other folders and zips may hold images.
     """
 
     SET: ClassVar[str]  # as messages call it: 'AI-Hub 101'
     SPLIT_WORDS: ClassVar[dict[str, str]] = {'train': 'training', 'val': 'validation'}
 
-    def _discover(self) -> tuple[list[FoundFile], PictureFiles]:
-        """Label files and pictures of the split.
+    def _discover(self) -> tuple[list[FoundFile], ImageFiles]:
+        """Label files and images of the split.
 
         Raises:
             KoviltError: an unknown split, a download in pieces, no label file.
         """
         if self.split not in self.SPLIT_WORDS:
             raise KoviltError(f'split={self.split!r}: {self.SET} has {" and ".join(map(repr, self.SPLIT_WORDS))}')
-        labels, elsewhere, pictures = [], [], PictureFiles([], [])
+        labels, elsewhere, images = [], [], ImageFiles([], [])
         for folder in list_folders(self.data_root):
-            has_pictures = False
+            has_images = False
             for name in folder.files:
                 stem, suffix = os.path.splitext(name)
                 suffix = suffix.lower()
                 if suffix not in ('.json', '.zip'):
-                    has_pictures |= suffix in PICTURE_SUFFIXES
+                    has_images |= suffix in IMAGE_SUFFIXES
                     continue
                 file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
                 split = self._split_of(file.parts)
                 if self._is_label(file.parts, suffix):
                     (labels if split == self.split else elsewhere).append(file)
                 elif suffix == '.zip' and split in (self.split, None):
-                    pictures.zips.append(file)
-            if has_pictures and self._split_of(folder.parts) in (self.split, None):
-                pictures.folders.append(folder)
+                    images.zips.append(file)
+            if has_images and self._split_of(folder.parts) in (self.split, None):
+                images.folders.append(folder)
         if not labels:
             found = f'; {len(elsewhere)} label files lie elsewhere, e.g. {elsewhere[0].path}' if elsewhere else ''
             raise KoviltError(
                 f'{self.data_root}: no label file ([라벨]*.zip, or .json beneath 라벨링데이터 or labels) of '
                 f'{self.SPLIT_WORDS[self.split].capitalize()}{found}. {self.HOW_TO_GET}'
             )
-        return labels, pictures
+        return labels, images
 
     def _is_label(self, parts: Parts, suffix: str) -> bool:
         """Whether a .json or .zip file holds labels."""
@@ -135,20 +135,20 @@ def unnumbered(name: str) -> str:
     return _NUMBERED.sub('', name.strip())
 
 
-def index_by_subset(pictures: PictureFiles, subsets: set[str]) -> PictureIndex:
-    """All pictures, each in the group of the subset that a part of its path names, or in group '' when none does."""
-    index = PictureIndex()
+def index_by_subset(images: ImageFiles, subsets: set[str]) -> ImageIndex:
+    """All images, each in the group of the subset that a part of its path names, or in group '' when none does."""
+    index = ImageIndex()
 
     @functools.cache
     def group_of(parts: Parts) -> str:
         return next((name for name in map(unnumbered, parts) if name in subsets), '')
 
-    for folder in pictures.folders:
+    for folder in images.folders:
         group, category = group_of(folder.parts), folder.parts[-1] if folder.parts else ''
         for name in folder.files:
-            if name.lower().endswith(PICTURE_SUFFIXES):
+            if name.lower().endswith(IMAGE_SUFFIXES):
                 index.add(group, category, Path(folder.path, name))
-    for file in pictures.zips:
-        for inside, member in zip_pictures(file.path):
+    for file in images.zips:
+        for inside, member in zip_images(file.path):
             index.add(group_of((*file.parts, *inside)), (*file.parts, *inside)[-1], member)
     return index

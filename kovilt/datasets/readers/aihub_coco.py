@@ -1,4 +1,4 @@
-"""AI-Hub 261, 한국어 이미지 설명 데이터셋: Korean captions of the COCO pictures, for pre-training."""
+"""AI-Hub 261, 한국어 이미지 설명 데이터셋: Korean captions of the COCO images, for pre-training."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.columns import TextColumn
-from kovilt.datasets.image_store import Folder, PictureIndex, find_file, index_by_folder, list_folders
+from kovilt.datasets.image_store import Folder, ImageIndex, find_file, index_by_folder, list_folders
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
 _SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014', 'val2014')}
-_KARPATHY = {  # restval: the pictures of val2014 that Karpathy gives to training
+_KARPATHY = {  # restval: the images of val2014 that Karpathy gives to training
     'train': ('train', 'restval'),
     'val': ('val',),
     'test': ('test',),
@@ -26,10 +26,10 @@ _KARPATHY = {  # restval: the pictures of val2014 that Karpathy gives to trainin
 
 @DATASETS.register_module()
 class AIHubCOCOKorean(PairDataset):
-    """One row per Korean caption; a record of the file has about five for one picture.
+    """One row per Korean caption; a record of the file has about five for one image.
 
-    The pictures are those of COCO 2014 in folders (or zips) `train2014` and `val2014` beneath `data_root`; where one is
-    not there, the COCO 2017 picture of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
+    The images are those of COCO 2014 in folders (or zips) `train2014` and `val2014` beneath `data_root`; where one is
+    not there, the COCO 2017 image of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
 
     Args:
         ann_file: the captions; relative to `data_root` or absolute. A bare name is also searched for beneath it.
@@ -61,7 +61,7 @@ class AIHubCOCOKorean(PairDataset):
         folders = list(list_folders(self.data_root))
         path = self._find(self.ann_file, folders)
         split_of = _karpathy_splits(self._find(self.karpathy, folders)) if self.karpathy else None
-        pictures = index_by_folder(folders)
+        images = index_by_folder(folders)
         for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
             with self.guard:
                 if not isinstance(row, dict) or not row.get('file_path'):
@@ -75,7 +75,7 @@ class AIHubCOCOKorean(PairDataset):
                     self.leave_out('id not in the Karpathy split', rows, len(captions))
                 if split not in splits[self.split]:
                     continue
-                image = self._picture(pictures, folder, file, digits)
+                image = self._image(images, folder, file, digits)
                 yield from ({'image': image, 'text': caption, 'source': rows} for caption in captions)
 
     def _find(self, name: str, folders: list[Folder]) -> Path:
@@ -84,12 +84,12 @@ class AIHubCOCOKorean(PairDataset):
             raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
         return path
 
-    def _picture(self, pictures: PictureIndex, folder: str, file: str, digits: str) -> int:
-        number = pictures.find([''], folder, file)
+    def _image(self, images: ImageIndex, folder: str, file: str, digits: str) -> int:
+        number = images.find([''], folder, file)
         if number is None:
-            number = pictures.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
-        place = None if number is None else pictures[number]
-        return self.add_picture(
+            number = images.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
+        place = None if number is None else images[number]
+        return self.add_image(
             place, identity=f'coco/{int(digits) if digits.isdigit() else file}', name=f'{folder}/{file}'
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kovilt.datasets.image_store import PictureIndex
+from kovilt.datasets.image_store import ImageIndex
 from kovilt.datasets.readers.aihub import (
     LABEL_FOLDERS,
     LABEL_PREFIX,
@@ -26,9 +26,9 @@ class AIHubLivingVQA(AIHubQuestions):
 
     A file belongs to the split that the last part of its path with Training or Validation in it names. Labels are JSON
     files, or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or
-    [라벨]...; all other folders and zips may hold pictures. Labels and pictures of a subset (개인생활환경 이미지 수집,
-    ...) are matched by its name; without a match all pictures of the split count. Rows and pictures are joined by
-    `image_id`, pictures found as `<subset>/<category>/<file>` or, failing that, as the only `<file>` of the subset.
+    [라벨]...; all other folders and zips may hold images. Labels and images of a subset (개인생활환경 이미지 수집,
+    ...) are matched by its name; without a match all images of the split count. Rows and images are joined by
+    `image_id`, images found as `<subset>/<category>/<file>` or, failing that, as the only `<file>` of the subset.
 
     Layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the AI-Hub page, see README.
     """
@@ -41,19 +41,19 @@ class AIHubLivingVQA(AIHubQuestions):
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         labels, files = self._discover()
-        pictures = index_by_subset(files, {_subset_of(label.parts) for label in labels})
+        images = index_by_subset(files, {_subset_of(label.parts) for label in labels})
         for label in labels:
             subset = _subset_of(label.parts)
-            groups = [subset, ''] if subset in pictures.groups else pictures.groups
+            groups = [subset, ''] if subset in images.groups else images.groups
             for file in self.guarded(json_files(label)):
                 with self.guard:
-                    yield from self._questions(file, subset, pictures, _list_images(file, pictures, groups))
+                    yield from self._questions(file, subset, images, _list_images(file, images, groups))
 
     def _questions(
-        self, file: JSONFile, subset: str, pictures: PictureIndex, listed: dict[str, int | str]
+        self, file: JSONFile, subset: str, images: ImageIndex, listed: dict[str, int | str]
     ) -> Iterator[dict[str, Any]]:
         """The rows of one label file."""
-        last = image = None  # the questions of a picture are neighbours as a rule; a dict of all would take 130 MB
+        last = image = None  # the questions of an image are neighbours as a rule; a dict of all would take 130 MB
         for row, rows in self.guarded(read_rows(file.open, file.path, 'question')):
             with self.guard:
                 image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
@@ -62,8 +62,8 @@ class AIHubLivingVQA(AIHubQuestions):
                     continue
                 if image_id != last:
                     found = listed.get(image_id, f'image_id {image_id}')
-                    place, name = (pictures[found], '') if isinstance(found, int) else (None, found)
-                    last, image = image_id, self.add_picture(place, identity=f'aihub101/{subset}/{image_id}', name=name)
+                    place, name = (images[found], '') if isinstance(found, int) else (None, found)
+                    last, image = image_id, self.add_image(place, identity=f'aihub101/{subset}/{image_id}', name=name)
                 yield {
                     'image': image,
                     'question': required(row, 'question', rows),
@@ -74,15 +74,15 @@ class AIHubLivingVQA(AIHubQuestions):
                 }
 
 
-def _list_images(file: JSONFile, pictures: PictureIndex, groups: list[str]) -> dict[str, int | str]:
-    """image_id -> number in `pictures`, or the name of a picture that is not there."""
+def _list_images(file: JSONFile, images: ImageIndex, groups: list[str]) -> dict[str, int | str]:
+    """image_id -> number in `images`, or the name of an image that is not there."""
     listed: dict[str, int | str] = {}
     with file.open() as stream:
         for key, row in (rows := JSONRows(stream, file.path)):
             if key == 'images':
                 image_id, name = required(row, 'image_id', rows), required(row, 'image', rows)
                 category = str(row.get('category') or '')
-                number = pictures.find(groups, category, name)
+                number = images.find(groups, category, name)
                 listed.setdefault(image_id, f'{category}/{name}' if number is None else number)
             elif key == 'question' and listed:
                 break  # as a rule all images come first; the questions are read in a pass of their own

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kovilt.datasets.image_store import PictureIndex
+from kovilt.datasets.image_store import ImageIndex
 from kovilt.datasets.readers.aihub import AIHubQuestions, JSONFile, Parts, index_by_subset, is_label, json_files
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.errors import KoviltError
@@ -24,7 +24,7 @@ class AIHubVisualQA(AIHubQuestions):
     Labels are the files annotation.json, images.json and question.json of each folder `<level>_train_<category>` or
     `<level>_validate_<category>` (상, 중, 하: the difficulty), extracted or in zips beneath 라벨링데이터. Ids are those
     of their folder: the three files are joined by them within it, never by order, and a row's `question_id` is
-    `<folder>/<question_id>`. Pictures are found by their file name in the zip or folder `<category>`, failing that as
+    `<folder>/<question_id>`. Images are found by their file name in the zip or folder `<category>`, failing that as
     the only one of that name. The set has one answer a question and no answer types.
 
     Layout and keys: the public readers jp1924/HF_builders and SeanJeonghwanLee/KoBEiT3, which agree.
@@ -45,7 +45,7 @@ class AIHubVisualQA(AIHubQuestions):
                 *folder, stem = file.parts
                 if stem.lower() in FILES and self._split_of(file.parts) == self.split:
                     folders.setdefault(tuple(folder), {})[stem.lower()] = file
-        pictures = index_by_subset(files, {_category_of(folder) for folder in folders})
+        images = index_by_subset(files, {_category_of(folder) for folder in folders})
         for folder, found in folders.items():
             with self.guard:
                 for name in FILES:
@@ -53,12 +53,14 @@ class AIHubVisualQA(AIHubQuestions):
                         place = os.path.dirname(next(iter(found.values())).path)
                         beside = ', '.join(found)
                         raise KoviltError(f'{place}: no {name}.json beside {beside}.json; extract the zip again')
-                yield from self._questions(folder, found, pictures)
+                yield from self._questions(folder, found, images)
 
     def _is_label(self, parts: Parts, suffix: str) -> bool:
         return is_label(parts) or suffix == '.json' and parts[-1].lower() in FILES
 
-    def _questions(self, folder: Parts, files: dict[str, JSONFile], pictures: PictureIndex) -> Iterator[dict[str, Any]]:
+    def _questions(
+        self, folder: Parts, files: dict[str, JSONFile], image_files: ImageIndex
+    ) -> Iterator[dict[str, Any]]:
         """The rows of one category and level."""
         annotation, images, question = (files[name] for name in FILES)
         listed: dict[str, str] = {}  # image_id -> file name
@@ -75,10 +77,10 @@ class AIHubVisualQA(AIHubQuestions):
                     self.leave_out('image_id not among the images of its folder', rows)
                     continue
                 name = listed.get(image_id, f'image_id {image_id}')
-                number = pictures.find([category, *pictures.groups], category, name)
+                number = image_files.find([category, *image_files.groups], category, name)
                 yield {
-                    'image': self.add_picture(
-                        None if number is None else pictures[number],
+                    'image': self.add_image(
+                        None if number is None else image_files[number],
                         identity=f'aihub104/{category}/{name}',
                         name=f'{category}/{name}',
                     ),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from kovilt.datasets.answers import human_answers
+from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.image_store import find_file, index_by_folder, list_folders
 from kovilt.datasets.questions import QuestionDataset
 from kovilt.datasets.readers.json_rows import read_rows, required
@@ -15,19 +15,19 @@ from kovilt.datasets.rng import hash63
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
-_WHOLE = 'kvqa_annotations.json'  # the file of the HuggingFace hub has no splits: one picture in ten is kept for 'val'
+_WHOLE = 'kvqa_annotations.json'  # the file of the HuggingFace hub has no splits: one image in ten is kept for 'val'
 _ONE_IN = 10
 
 
 @DATASETS.register_module()
 class KVQA(QuestionDataset):
-    """One question a picture, asked by blind people or in their manner, with ten answers.
+    """One question an image, asked by blind people or in their manner, with ten answers.
 
-    Reads `KVQA_annotations_<split>.json` or, where there is none, `kvqa_annotations.json` (both splits; a picture's
-    name decides which it is in, so that the split is the same everywhere). Both, and the pictures, may lie anywhere
-    beneath `data_root`; pictures in folders or zips, found by their name. A row's `question_id` is that name.
+    Reads `KVQA_annotations_<split>.json` or, where there is none, `kvqa_annotations.json` (both splits; an image's
+    name decides which it is in, so that the split is the same everywhere). Both, and the images, may lie anywhere
+    beneath `data_root`; images in folders or zips, found by their name. A row's `question_id` is that name.
 
-    A question that cannot be answered from its picture is kept, and its answer is what people gave: as a rule
+    A question that cannot be answered from its image is kept, and its answer is what people gave: as a rule
     `unanswerable`, in English, which is then an answer like any other. `answer_type` tells these questions apart.
 
     Layout and keys: SKTBrain/KVQA and its licence, which allows research and education only.
@@ -36,7 +36,7 @@ class KVQA(QuestionDataset):
     COLUMNS = QuestionDataset.SEVERAL_ANSWERS
     HOW_TO_GET = (
         'Get KVQA from https://github.com/SKTBrain/KVQA or https://huggingface.co/datasets/skt/KVQA, and put the '
-        'annotations and the pictures, extracted from their tar.gz, beneath data_root'
+        'annotations and the images, extracted from their tar.gz, beneath data_root'
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
@@ -48,19 +48,19 @@ class KVQA(QuestionDataset):
             path = find_file(self.data_root, _WHOLE, folders)
         if path is None:
             raise KoviltError(f'{self.data_root}: neither {own} nor {_WHOLE} (train and val). {self.HOW_TO_GET}')
-        pictures = index_by_folder(folders)
+        images = index_by_folder(folders)
         for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
             with self.guard:
                 name = required(row, 'image', rows)
                 if whole and (hash63('kvqa', name) % _ONE_IN == 0) != (self.split == 'val'):
                     continue
-                number = pictures.find([''], *os.path.split(name))
-                place = None if number is None else pictures[number]
+                number = images.find([''], *os.path.split(name))
+                place = None if number is None else images[number]
                 yield {
-                    'image': self.add_picture(place, identity=f'kvqa/{name}', name=name),
+                    'image': self.add_image(place, identity=f'kvqa/{name}', name=name),
                     'question': required(row, 'question', rows),
                     'question_id': os.path.splitext(name)[0],
-                    'answers': human_answers(row.get('answers'), rows),
+                    'answers': parse_answers(row.get('answers'), rows),
                     'answer_type': row.get('answer_type'),
                     'source': rows,
                 }

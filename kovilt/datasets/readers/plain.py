@@ -1,4 +1,4 @@
-"""A folder of one's own: pictures, and a JSONL or CSV table of questions about them."""
+"""A folder of one's own: images, and a JSONL or CSV table of questions about them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kovilt.datasets.answers import human_answers
-from kovilt.datasets.image_store import Folder, PictureIndex, ZipMember, folder_pictures, list_folders
+from kovilt.datasets.answers import parse_answers
+from kovilt.datasets.image_store import Folder, ImageIndex, ZipMember, folder_images, list_folders
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.questions import QuestionDataset
 from kovilt.datasets.readers.json_rows import required
@@ -26,24 +26,24 @@ class PlainVQA(QuestionDataset):
 
     A row has `image`, `question` and `answer`, or `answers` where several people answered (JSONL: a list of strings, or
     of objects with an `answer`; CSV: divided by |), and may have `question_id` (else the number of its line) and
-    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root`, or an absolute one; a picture may also be in
+    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root`, or an absolute one; an image may also be in
     a zip, by the path it would have if the zip were extracted where it lies, into a folder of its name or not.
     """
 
     COLUMNS = QuestionDataset.SEVERAL_ANSWERS
     HOW_TO_GET = (
         'Put train.jsonl and val.jsonl (or .csv) there, a row being {"image": "a.jpg", "question": "...", '
-        '"answer": "..."}, and the pictures beneath, in folders or zips'
+        '"answer": "..."}, and the images beneath, in folders or zips'
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
-        rows, pictures = self._open_table(folders[0].files), _index_by_path(folders)
+        rows, images = self._open_table(folders[0].files), _index_by_path(folders)
         for row in self.guarded(rows):
             with self.guard:
-                yield self._question(row, rows, pictures)
+                yield self._question(row, rows, images)
 
-    def _question(self, row: Any, rows: JSONLines | CSVTable, pictures: PictureIndex) -> dict[str, Any]:
+    def _question(self, row: Any, rows: JSONLines | CSVTable, images: ImageIndex) -> dict[str, Any]:
         image, question = required(row, 'image', rows), required(row, 'question', rows)
         if not image:
             raise KoviltError(f"{rows.place}: 'image' is empty; every row needs it")
@@ -52,11 +52,11 @@ class PlainVQA(QuestionDataset):
         if isinstance(row.get('answer'), (list, dict)):
             raise KoviltError(f"{rows.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
         return {
-            'image': self._picture(pictures, image),
+            'image': self._image(images, image),
             'question': question,
             'question_id': rows.line if row.get('question_id') in (None, '') else row['question_id'],
             'answer': row.get('answer'),
-            'answers': human_answers(row.get('answers'), rows),
+            'answers': parse_answers(row.get('answers'), rows),
             'answer_type': row.get('answer_type'),
             'source': rows,
         }
@@ -73,25 +73,25 @@ class PlainVQA(QuestionDataset):
             )
         return kinds[found[0]](self.data_root / found[0])
 
-    def _picture(self, pictures: PictureIndex, image: str) -> int:
+    def _image(self, images: ImageIndex, image: str) -> int:
         path = posixpath.normpath(image.replace('\\', '/'))  # tables written on Windows
-        number = pictures.at('', *map(normalize_korean, posixpath.split(path)))
-        place = None if number is None else pictures[number]
+        number = images.at('', *map(normalize_korean, posixpath.split(path)))
+        place = None if number is None else images[number]
         if place is None and (self.data_root / path).is_file():
             place = self.data_root / path
-        return self.add_picture(place, identity=normalize_korean(path), name=path)
+        return self.add_image(place, identity=normalize_korean(path), name=path)
 
 
-def _index_by_path(folders: list[Folder]) -> PictureIndex:
-    """All pictures beneath a root, in group ''; the category is the whole path of their folder."""
-    pictures = PictureIndex()
+def _index_by_path(folders: list[Folder]) -> ImageIndex:
+    """All images beneath a root, in group ''; the category is the whole path of their folder."""
+    images = ImageIndex()
     for folder in folders:
-        for parts, place in folder_pictures(folder):
-            pictures.add('', '/'.join(parts), place)
+        for parts, place in folder_images(folder):
+            images.add('', '/'.join(parts), place)
             if isinstance(place, ZipMember):
                 depth = len(folder.parts)
-                pictures.add('', '/'.join((*parts[:depth], *parts[depth + 1 :])), place)
-    return pictures
+                images.add('', '/'.join((*parts[:depth], *parts[depth + 1 :])), place)
+    return images
 
 
 class JSONLines:

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kovilt.datasets.answers import human_answers
-from kovilt.datasets.image_store import Folder, PictureIndex, find_file, index_by_folder, list_folders
+from kovilt.datasets.answers import parse_answers
+from kovilt.datasets.image_store import Folder, ImageIndex, find_file, index_by_folder, list_folders
 from kovilt.datasets.questions import QuestionDataset
 from kovilt.datasets.readers.json_rows import JSONRows, read_rows, required
 from kovilt.errors import KoviltError
@@ -30,14 +30,14 @@ class VQAv2Style(QuestionDataset):
             bare name is also searched for beneath it, and `{split}` in it stands for the split.
         annotations: the file with `annotations` (question_id, `answers` or `multiple_choice_answer` or both,
             answer_type); as `questions`.
-        image_names: how pictures are called, `{}` being the image_id; the first of them that exists anywhere beneath
-            `data_root`, in folders or zips, is taken. The default knows the pictures of COCO by their ids.
+        image_names: how images are called, `{}` being the image_id; the first of them that exists anywhere beneath
+            `data_root`, in folders or zips, is taken. The default knows the images of COCO by their ids.
         others: as in QuestionDataset.
     """
 
     COLUMNS = QuestionDataset.SEVERAL_ANSWERS
     HOW_TO_GET = (
-        'Put the files of questions and annotations and the pictures (of COCO: https://cocodataset.org/#download) '
+        'Put the files of questions and annotations and the images (of COCO: https://cocodataset.org/#download) '
         'beneath data_root, and name the files: questions=..., annotations=...'
     )
 
@@ -60,7 +60,7 @@ class VQAv2Style(QuestionDataset):
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
-        pictures = index_by_folder(folders)
+        images = index_by_folder(folders)
         asked: dict[str, tuple[str, str]] = {}  # question_id -> image_id, question
         for row, rows in self.guarded(self._read_rows(self.questions, 'questions', folders)):
             with self.guard:
@@ -77,11 +77,11 @@ class VQAv2Style(QuestionDataset):
                     continue
                 image_id, question = asked.pop(question_id)
                 yield {
-                    'image': self._picture(pictures, image_id),
+                    'image': self._image(images, image_id),
                     'question': question,
                     'question_id': question_id,
                     'answer': row.get('multiple_choice_answer'),
-                    'answers': human_answers(row.get('answers'), rows),
+                    'answers': parse_answers(row.get('answers'), rows),
                     'answer_type': row.get('answer_type'),
                     'source': rows,
                 }
@@ -95,9 +95,9 @@ class VQAv2Style(QuestionDataset):
             raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
         return read_rows(functools.partial(open, path, 'rb'), str(path), key)
 
-    def _picture(self, pictures: PictureIndex, image_id: str) -> int:
+    def _image(self, images: ImageIndex, image_id: str) -> int:
         names = [name.format(image_id) for name in self.image_names]
-        numbers = (pictures.find([''], '', name) for name in names)
+        numbers = (images.find([''], '', name) for name in names)
         number = next((number for number in numbers if number is not None), None)
-        place = None if number is None else pictures[number]
-        return self.add_picture(place, identity=f'vqav2/{image_id}', name=' or '.join(names))
+        place = None if number is None else images[number]
+        return self.add_image(place, identity=f'vqav2/{image_id}', name=' or '.join(names))

@@ -1,15 +1,15 @@
-"""The steps from a record to tensors: pictures to patches, texts to pieces."""
+"""The steps from a record to tensors: images to patches, texts to pieces."""
 
-from kovilt.datasets.transforms.image import CropSquare, LoadPicture, RandAugment, ResizeViLT
-from kovilt.datasets.transforms.patches import JoinPatches, LoadPrepared, NoPicture, Patchify
+from kovilt.datasets.transforms.image import CropSquare, LoadImage, RandAugment, ResizeViLT
+from kovilt.datasets.transforms.patches import JoinPatches, LoadPrepared, NoImage, Patchify
 from kovilt.datasets.transforms.text import TokenizeKorean, load_tokenizer
 
 __all__ = [
     'CropSquare',
     'JoinPatches',
-    'LoadPicture',
+    'LoadImage',
     'LoadPrepared',
-    'NoPicture',
+    'NoImage',
     'Patchify',
     'RandAugment',
     'ResizeViLT',

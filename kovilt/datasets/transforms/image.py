@@ -1,4 +1,4 @@
-"""Pictures: read, augmented, resized by ViLT's rule or METER's; to the pixels of Pillow, with which both trained."""
+"""Images: read, augmented, resized by ViLT's rule or METER's; to the pixels of Pillow, with which both trained."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kovilt.datasets.transforms.resampling import resize_bicubic
 from kovilt.errors import KoviltError
 from kovilt.registry import TRANSFORMS
 
-MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures that look like an attack (1 GB at 6 bytes a pixel)
+MOST_PIXELS = 178_956_970  # Pillow's own limit for images that look like an attack (1 GB at 6 bytes a pixel)
 
 
 @TRANSFORMS.register_module()
-class LoadPicture(BaseTransform):
-    """Read a picture of any mode as `img`, PIL RGB, upright as its EXIF says.
+class LoadImage(BaseTransform):
+    """Read an image of any mode as `img`, PIL RGB, upright as its EXIF says.
 
     Reads, whichever is there first: `img` (a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4)), `img_bytes`,
     or `img_path` (a path, or anything with `read_bytes`). Transparent parts are laid over white, 16-bit grey is scaled
@@ -34,14 +34,14 @@ class LoadPicture(BaseTransform):
             (CropSquare, Patchify, ResizeViLT).
 
     Raises:
-        KoviltError: no such file, no picture, truncated, or more than 178,956,970 pixels; names the file.
+        KoviltError: no such file, no image, truncated, or more than 178,956,970 pixels; names the file.
     """
 
     def __init__(self, *, as_array: bool = False) -> None:
         self.as_array = as_array
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        name = str(results.get('img_path') or 'picture')
+        name = str(results.get('img_path') or 'image')
         image = results.get('img')
         if isinstance(image, np.ndarray):
             image = _from_array(image, name)
@@ -56,7 +56,7 @@ class LoadPicture(BaseTransform):
         except (
             Exception
         ) as error:  # on damaged files Pillow's decoders raise anything, also TypeError and OverflowError
-            raise KoviltError(f'{name}: not a readable picture ({_one_line(error)}); replace the file') from error
+            raise KoviltError(f'{name}: not a readable image ({_one_line(error)}); replace the file') from error
         return results
 
 
@@ -67,9 +67,9 @@ def _content(results: dict[str, Any], name: str) -> bytes:
     try:
         return (Path(path) if isinstance(path, str) else path).read_bytes()
     except FileNotFoundError:
-        raise KoviltError(f'{name}: no such picture') from None
+        raise KoviltError(f'{name}: no such image') from None
     except OSError as error:
-        raise KoviltError(f'{name}: the picture cannot be read ({error.strerror})') from error
+        raise KoviltError(f'{name}: the image cannot be read ({error.strerror})') from error
 
 
 def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
@@ -145,7 +145,7 @@ class ResizeViLT(BaseTransform):
     """ViLT's rule, pixel for pixel: short side to `short`, long side at most `long`, in `divisor`s.
 
     `img`, a PIL image or uint8 (H, W, 3), stays what it is. Pillow's bicubic filter; the aspect ratio changes by what
-    the cutting takes. A departure: a picture so long and thin that its short side would become 0 (beyond about 20 to 1,
+    the cutting takes. A departure: an image so long and thin that its short side would become 0 (beyond about 20 to 1,
     where ViLT fails) gets one `divisor`.
 
     Args:
@@ -161,14 +161,14 @@ class ResizeViLT(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = results['img']
-        size = picture_size(image)
+        size = image_size(image)
         target = self.target(*size)
         if size != target:
             results['img'] = _resize(image, target)
         return results
 
     def target(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) that a picture gets."""
+        """(width, height) that an image gets."""
         scale = self.short / min(width, height)
         sides = [self.short if side == min(width, height) else scale * side for side in (width, height)]
         if max(sides) > self.long:
@@ -184,7 +184,7 @@ class ResizeViLT(BaseTransform):
         return sorted({(a * self.divisor, b * self.divisor) for pair in pairs for a, b in (pair, pair[::-1])})
 
 
-def picture_size(image: Image.Image | np.ndarray) -> tuple[int, int]:
+def image_size(image: Image.Image | np.ndarray) -> tuple[int, int]:
     """(width, height) of what is handed on as `img`."""
     return image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
 
@@ -201,7 +201,7 @@ def _resize(image: Image.Image | np.ndarray, size: tuple[int, int]) -> Image.Ima
 class CropSquare(BaseTransform):
     """METER's rule: short side to `side` by Pillow's bicubic filter, then the square in the middle.
 
-    What stands at the ends of a long picture is lost, as in METER and CLIP. `img`, a PIL image or uint8 (H, W, 3),
+    What stands at the ends of a long image is lost, as in METER and CLIP. `img`, a PIL image or uint8 (H, W, 3),
     stays what it is.
 
     Args:
@@ -215,7 +215,7 @@ class CropSquare(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = results['img']
-        size = picture_size(image)
+        size = image_size(image)
         width, height = (int(self.side * length / min(size)) for length in size)
         left, top = round((width - self.side) / 2), round((height - self.side) / 2)
         image = _resize(image, (width, height))
@@ -230,17 +230,17 @@ class CropSquare(BaseTransform):
 class RandAugment(BaseTransform):
     """RandAugment as ViLT fine-tunes with it: `num_ops` of 14 operations, each equally likely, may repeat, no flips.
 
-    Left and right stay what they are, since questions ask for them. Drawn from `image_seed`, so a picture looks the
+    Left and right stay what they are, since questions ask for them. Drawn from `image_seed`, so an image looks the
     same to all its texts of an epoch, whichever worker reads it. Source: Cubuk et al. 2020, RandAugment; ViLT 2021,
     section 4.2 (N=2, M=9) with the list of the ViLT code: no inversion and no cut-outs. Stands before ResizeViLT, as in
     ViLT. `img` is a PIL image afterwards, also where it was an array.
 
     Args:
-        num_ops: operations per picture.
+        num_ops: operations per image.
         magnitude: strength, 0 to 30.
     """
 
-    augments = True  # so these pictures cannot be kept
+    augments = True  # so these images cannot be kept
 
     def __init__(self, *, num_ops: int = 2, magnitude: float = 9) -> None:
         if not 0 <= magnitude <= 30:

@@ -1,4 +1,4 @@
-"""From here on a picture is its list of patches."""
+"""From here on an image is its list of patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from kovilt.registry import TRANSFORMS
 
-NO_PICTURE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
+NO_IMAGE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
 
 
 @TRANSFORMS.register_module()
@@ -22,7 +22,7 @@ class Patchify(BaseTransform):
     the flattened kernel of a patch convolution. Pixels stay bytes; the model's preprocessor normalises them.
 
     Args:
-        patch_size: p, pixels. The sides of the picture must be multiples of it.
+        patch_size: p, pixels. The sides of the image must be multiples of it.
     """
 
     def __init__(self, *, patch_size: int) -> None:
@@ -32,7 +32,7 @@ class Patchify(BaseTransform):
         pixels, p = np.asarray(results['img']), self.patch_size  # (H, W, 3)
         rows, columns = pixels.shape[0] // p, pixels.shape[1] // p
         if pixels.shape != (rows * p, columns * p, 3):
-            raise ValueError(f'a picture of shape {pixels.shape} cannot be cut into patches of {p} x {p} x 3')
+            raise ValueError(f'an image of shape {pixels.shape} cannot be cut into patches of {p} x {p} x 3')
         patches = pixels.reshape(rows, p, columns, p, 3).transpose(0, 2, 4, 1, 3)  # (rows, columns, 3, p, p)
         results['patches'], results['grid'] = patches.reshape(rows * columns, 3 * p * p), (rows, columns)
         return results
@@ -47,9 +47,9 @@ def join_patches(patches: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class JoinPatches(BaseTransform):
-    """What Patchify has cut, as a picture again: `img` (PIL RGB) of `patches` and `grid`, pixel for pixel.
+    """What Patchify has cut, as an image again: `img` (PIL RGB) of `patches` and `grid`, pixel for pixel.
 
-    Between LoadPrepared and Patchify stand transforms of pixels, such as RandAugment: there on the resized picture,
+    Between LoadPrepared and Patchify stand transforms of pixels, such as RandAugment: there on the resized image,
     while ViLT augments the original one.
     """
 
@@ -60,19 +60,19 @@ class JoinPatches(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadPrepared(BaseTransform):
-    """Take the `patches` and `grid` that tools/data/prepare.py has made of a picture; for the Prepared... datasets."""
+    """Take the `patches` and `grid` that tools/data/prepare.py has made of an image; for the Prepared... datasets."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         place = results['img_path']
         if not hasattr(place, 'read_patches'):
-            raise ValueError(f'{place}: a picture that was not prepared; LoadPrepared is for PreparedVQA and its like')
+            raise ValueError(f'{place}: an image that was not prepared; LoadPrepared is for PreparedVQA and its like')
         results['patches'], results['grid'] = place.read_patches()
         return results
 
 
 @TRANSFORMS.register_module()
-class NoPicture(BaseTransform):
-    """Instead of a picture: no patches, grid (0, 0). Alone in an image pipeline it makes the question-only baseline."""
+class NoImage(BaseTransform):
+    """Instead of an image: no patches, grid (0, 0). Alone in an image pipeline it makes the question-only baseline."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        return {**results, **NO_PICTURE}
+        return {**results, **NO_IMAGE}

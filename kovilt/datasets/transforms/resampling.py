@@ -1,7 +1,7 @@
 """Pillow's bicubic filter, bit for bit, in about a third of its time.
 
-A row of the result is a weighted sum of a few rows of the picture, which is what torch's embedding bags compute of
-bytes, many at a time (columns are rows of the turned picture). Pillow adds in whole numbers, weights being multiples of
+A row of the result is a weighted sum of a few rows of the image, which is what torch's embedding bags compute of
+bytes, many at a time (columns are rows of the turned image). Pillow adds in whole numbers, weights being multiples of
 2^-22, and rounds to bytes after each of its two passes. The sums here are float32; where such a sum lies so near to the
 middle between two bytes that its error could decide, about one time in 3,000, it is computed again in whole numbers.
 Source: Resample.c of Pillow.
@@ -25,7 +25,7 @@ _SCALE_AND_BIAS = np.array([1, 0], dtype=np.float32).view(np.uint8)  # of a row'
 
 
 def resize_bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What `Image.resize(size, Image.Resampling.BICUBIC)` makes of an RGB picture.
+    """What `Image.resize(size, Image.Resampling.BICUBIC)` makes of an RGB image.
 
     Args:
         pixels: uint8 (H, W, 3).
@@ -120,7 +120,7 @@ def _pixels_of(table: np.ndarray) -> np.ndarray:
 
 
 class _Part(NamedTuple):
-    """Some rows of a result as sums of rows of a picture."""
+    """Some rows of a result as sums of rows of an image."""
 
     rows: Tensor  # int32: those of the first sum, those of the second, ...
     starts: Tensor  # int32: where each sum begins in `rows`
@@ -128,7 +128,7 @@ class _Part(NamedTuple):
 
 
 class _Taps(NamedTuple):
-    """All rows of a result as sums of at most T rows of a picture each."""
+    """All rows of a result as sums of at most T rows of an image each."""
 
     parts: list[_Part]
     places: np.ndarray  # int64 (sums, T): the rows, filled up with any
@@ -140,7 +140,7 @@ class _Taps(NamedTuple):
 def _taps(length: int, wanted: int, at_once: int) -> _Taps:
     """What makes `wanted` rows of `length`, for `at_once` of them at a time."""
     scale = length / wanted
-    support = 2 * max(scale, 1.0)  # the filter reaches two rows to each side: the result's, or the picture's if larger
+    support = 2 * max(scale, 1.0)  # the filter reaches two rows to each side: the result's, or the image's if larger
     centres = (np.arange(wanted) + 0.5) * scale
     first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
     counts = np.minimum((centres + support + 0.5).astype(np.int64), length) - first
@@ -206,7 +206,7 @@ def _in_whole_numbers(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _order() -> Callable[[int, int, int, int], bool] | None:
-    """Which pass this Pillow makes first, by (width, height) of picture and result; True = the height is resized first.
+    """Which pass this Pillow makes first, by (width, height) of image and result; True = the height is resized first.
 
     Found out by trying. None: this Pillow does something else, or torch has no such bags.
     """

@@ -10,10 +10,10 @@ from kovilt.registry import HOOKS
 
 
 @HOOKS.register_module()
-class StartAsMaskHook(Hook):
+class InitCLSFromMaskHook(Hook):
     """[CLS] starts as one more [MASK] before the question, when the encoder comes from pre-training.
 
-    Pre-training has taught the state of [MASK] to fetch from words and picture what is asked for there; that of [CLS]
+    Pre-training has taught the state of [MASK] to fetch from words and image what is asked for there; that of [CLS]
     knows whether a pair matches. So the first is the better start for answers: [CLS] gets the word vector of [MASK] and
     the place of a text's first word. A resumed run and one from random weights are left as they are.
     """

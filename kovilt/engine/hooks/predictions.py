@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
-from kovilt.evaluation.scoring import answer_score, human_answers, most_frequent, tolerant_score
+from kovilt.evaluation.scoring import answer_score, most_frequent, record_answers, tolerant_score
 from kovilt.registry import HOOKS
 
 
@@ -24,7 +24,7 @@ class PredictionsHook(Hook):
     Keys: question_id, image, question, answer (the model's), score (its softmax probability), truth, answers (where
     people gave several; truth is then the most frequent), answer_type, correct and tolerant_correct, topk. What is
     correct is told by `answer_score` and `tolerant_score`: true or false with one human answer, 0 to 1 with several; a
-    broken picture is never correct. The file appears when it is complete.
+    broken image is never correct. The file appears when it is complete.
 
     Args:
         out: path of the file; its folder is made.
@@ -65,7 +65,7 @@ class PredictionsHook(Hook):
 def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:
     """What the file says of a prediction {'record', 'answer', 'score', 'topk'}; see `PredictionsHook`."""
     record = prediction['record']
-    answer, truths = normalize_korean(prediction['answer']), human_answers(record)
+    answer, truths = normalize_korean(prediction['answer']), record_answers(record)
     return {
         'question_id': record.get('question_id'),
         'image': record.get('image'),

@@ -55,7 +55,7 @@ class RunRecordHook(Hook):
             self._flush(runner, runner.iter + 1)
 
     def after_train(self, runner) -> None:
-        if is_main_process():  # again: by now it knows which pictures were broken
+        if is_main_process():  # again: by now it knows which images were broken
             write_json(Path(runner.work_dir) / 'data.json', self._data(runner))
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Image-text matching: half of the texts get another picture, and the text [CLS] must tell which (section 3, L2)."""
+"""Image-text matching: half of the texts get another image, and the text [CLS] must tell which (section 3, L2)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class ITMHead(nn.Module):
         init_weights(self.fc, init_std)
 
     @staticmethod
-    def draw_partners(image_index: Tensor, image_id: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
-        """Give half of the pairs (rounded down) another picture of the batch.
+    def sample_negatives(image_index: Tensor, image_id: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Give half of the pairs (rounded down) another image of the batch.
 
         image_index int64 (B,), image_id int64 (I,), sample_seed int64 (B,), all on the host. Returns the exchanged
-        image_index and `matched` bool (B,). A partner never has the identity of the true picture; a pair for which the
-        batch holds no other picture stays matched.
+        image_index and `matched` bool (B,). A partner never has the identity of the true image; a pair for which the
+        batch holds no other image stays matched.
         """
         exchange = torch.zeros(len(image_index), dtype=torch.bool)
         exchange[uniform(sample_seed, 1, _EXCHANGE)[:, 0].argsort()[: len(image_index) // 2]] = True
-        others = image_id[None, :] != image_id[image_index][:, None]  # (B, I) pictures of another identity
+        others = image_id[None, :] != image_id[image_index][:, None]  # (B, I) images of another identity
         exchange &= others.any(dim=1)
         nth = (uniform(sample_seed, 1, _PARTNER)[:, 0] * others.sum(dim=1)).long()  # which of the others
         partner = (others.cumsum(dim=1) > nth[:, None]).int().argmax(dim=1)

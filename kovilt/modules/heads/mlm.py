@@ -1,4 +1,4 @@
-"""Masked words: hide some words of a caption and guess them from the rest and the picture (section 3, L1)."""
+"""Masked words: hide some words of a caption and guess them from the rest and the image (section 3, L1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.packing import rounded, rounds_rows, to_device
+from kovilt.modules.packing import bucket_size, needs_shape_buckets, to_device
 from kovilt.modules.rng import uniform
 from kovilt.modules.transformer import Activation, activation_function
 from kovilt.modules.vilt import init_weights
@@ -71,7 +71,7 @@ class MLMHead(nn.Module):
         self.decoder = nn.Linear(hidden_size, vocab_size)
         self.apply(lambda module: init_weights(module, init_std))
 
-    def corrupt(self, input_ids: Tensor, word_ids: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
+    def mask_tokens(self, input_ids: Tensor, word_ids: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
         """Hide a share of the words of each caption.
 
         input_ids and word_ids int64 (B, L), word_ids -1 on what is no word; sample_seed int64 (B,). Returns the damaged
@@ -117,8 +117,8 @@ class MLMHead(nn.Module):
         hidden = (labels != IGNORE).nonzero().squeeze(1)
         count = max(len(hidden), 1)
         labels = labels[hidden]
-        if rounds_rows(words.device):
-            more = rounded(len(hidden)) - len(hidden)
+        if needs_shape_buckets(words.device):
+            more = bucket_size(len(hidden)) - len(hidden)
             hidden, labels = F.pad(hidden, (0, more)), F.pad(labels, (0, more), value=IGNORE)
         labels = to_device(labels, words.device)
         scores = self(words.index_select(0, to_device(hidden, words.device))).float()

@@ -15,7 +15,7 @@ class VQAHead(nn.Module):
 
     Args:
         hidden_size: D.
-        pooled_size: width of the pooled state, for encoders that pool text and picture apart; None = hidden_size.
+        pooled_size: width of the pooled state, for encoders that pool text and image apart; None = hidden_size.
         num_answers: C, size of the answer vocabulary.
         loss: 'cross_entropy' for sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over the
             answers (ViLT on VQAv2), for sets with several.

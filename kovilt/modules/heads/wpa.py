@@ -1,4 +1,4 @@
-"""Word-patch alignment: the cost of carrying a caption's words to the picture's patches (section 3, L3)."""
+"""Word-patch alignment: the cost of carrying a caption's words to the image's patches (section 3, L3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WPAHead(nn.Module):
         beta: strength of IPOT's proximal term.
         iterations: IPOT's steps. The distance comes within 1 percent of the exact one at the default of 0.05 and 30, of
             states that share a direction, as deep layers' do; at the paper's 0.5 and 50 it is 4 percent off.
-        centred: compare states less their mean over the words, or patches, of their pair: what a whole pair has in
+        mean_center: compare states less their mean over the words, or patches, of their pair: what a whole pair has in
             common, such as whether it matches, then brings no word nearer to any patch.
         block: the block of the encoder, counted from 1, whose states are aligned; None = the last, after the final norm
             (the paper). Of a shallow encoder the last states know whether the pair matches, so that pushing mismatched
@@ -34,14 +34,14 @@ class WPAHead(nn.Module):
         mismatched: Literal['ignore', 'push'] = 'ignore',
         beta: float = 0.05,
         iterations: int = 30,
-        centred: bool = False,
+        mean_center: bool = False,
         block: int | None = None,
     ) -> None:
         super().__init__()
         if mismatched not in ('ignore', 'push'):
             raise ValueError(f"mismatched {mismatched!r} is neither 'ignore' nor 'push'")
         self.loss_weight, self.mismatched, self.beta, self.iterations = loss_weight, mismatched, beta, iterations
-        self.centred, self.block = centred, block
+        self.mean_center, self.block = mean_center, block
 
     def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, patch_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Distances (B,) and transport plans (B, L, P) of words (B, L, D) and patches (B, P, D).
@@ -50,8 +50,8 @@ class WPAHead(nn.Module):
         """
         with torch.autocast(words.device.type, enabled=False):
             words, patches = words.float(), patches.float()
-            if self.centred:
-                words, patches = deviations(words, word_mask), deviations(patches, patch_mask)
+            if self.mean_center:
+                words, patches = mean_center(words, word_mask), mean_center(patches, patch_mask)
             cost = transport_cost(words, patches)
             plan = ipot(cost, word_mask, patch_mask, beta=self.beta, iterations=self.iterations)
             return transport_distance(cost, plan), plan
@@ -74,7 +74,7 @@ class WPAHead(nn.Module):
         }
 
 
-def deviations(states: Tensor, mask: Tensor) -> Tensor:
+def mean_center(states: Tensor, mask: Tensor) -> Tensor:
     """States (B, N, D) less the mean of those of their pair that the mask (B, N) keeps."""
     mask = mask[:, :, None]
     return states - (states * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)

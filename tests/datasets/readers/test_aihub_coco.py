@@ -13,7 +13,7 @@ def test_one_row_per_caption_by_split(data):
     for split, numbers in (('train', [0, 1, 2]), ('val', [3]), ('trainval', [0, 1, 2, 3])):
         dataset = open_(data, split)
         assert list(dataset.texts()) == [caption for number in numbers for caption in rows[number]['caption_ko']]
-        assert dataset.row_pictures.tolist() == [place for place in range(len(numbers)) for _ in range(2)]
+        assert dataset.row_images.tolist() == [place for place in range(len(numbers)) for _ in range(2)]
     assert dataset.record(7) == {
         'row': 7,
         'image': str(data.root / 'val2014/COCO_val2014_000000000004.jpg'),
@@ -38,7 +38,7 @@ def test_karpathys_splits_take_the_place_of_the_folders(data):
 
     def numbers(split: str) -> list[int]:
         dataset = open_(data, split, karpathy='dataset_coco.json')
-        assert dataset.left_out['id not in the Karpathy split'] == 2  # the captions of the sixth picture
+        assert dataset.left_out['id not in the Karpathy split'] == 2  # the captions of the sixth image
         return sorted({int(dataset.record(row)['image'][-7:-4]) for row in range(len(dataset))})
 
     assert numbers('train') == [1, 2, 3]
@@ -72,23 +72,23 @@ def test_captions_may_be_absent_empty_or_a_plain_string(data):
     data.write('MSCOCO_train_val_Korean.json', rows)
     dataset = open_(data)
     assert list(dataset.texts())[:2] == ['고양이가 있다.'] * 2
-    assert len(dataset) == 4 and dataset.num_pictures == 3
+    assert len(dataset) == 4 and dataset.num_images == 3
     assert dataset.left_out == {'empty text': 2}
 
 
-def test_the_pictures_of_coco_2017_will_do(data):
+def test_the_images_of_coco_2017_will_do(data):
     data.captions(train=2, val=1)
     for number, folder in ((1, 'train2017'), (2, 'val2017'), (3, 'val2017')):
         old = 'train2014' if number < 3 else 'val2014'
         (data.root / old / f'COCO_{old}_{number:012d}.jpg').unlink()
-        data.picture(f'{folder}/{number:012d}.jpg')
+        data.image(f'{folder}/{number:012d}.jpg')
     dataset = open_(data, 'trainval')
     images = [dataset.record(row)['image'] for row in range(0, 6, 2)]
     paths = ('train2017/000000000001.jpg', 'val2017/000000000002.jpg', 'val2017/000000000003.jpg')
     assert images == [str(data.root / path) for path in paths]
 
 
-def test_zips_of_pictures_will_do(data):
+def test_zips_of_images_will_do(data):
     rows = data.captions()
     data.zip('train2014.zip', 'train2014')
     data.zip('deeper.zip', 'val2014')
@@ -122,7 +122,7 @@ def test_without_coco_it_says_what_to_get(data):
     data.captions()
     for file in data.root.glob('*2014/*.jpg'):
         file.unlink()
-    with pytest.raises(KoviltError, match=r'3 of 3 pictures are absent, e.g. train2014/COCO.*train2014.zip'):
+    with pytest.raises(KoviltError, match=r'3 of 3 images are absent, e.g. train2014/COCO.*train2014.zip'):
         open_(data)
 
 
@@ -133,7 +133,7 @@ def test_another_file_is_refused_with_its_line(data):
         open_(data)
 
 
-def test_a_picture_has_one_identity_in_both_splits(data):
+def test_a_image_has_one_identity_in_both_splits(data):
     data.captions()
     first, second = open_(data, 'val'), open_(data, 'trainval')
     assert first[0]['image_id'] == second[6]['image_id']

@@ -8,11 +8,11 @@ LABELS = f'{TRAINING}/라벨링데이터/VQA/문제.json'
 
 
 def write_set(data, path: str = LABELS) -> dict:
-    """Five pictures of two questions each, and labels of another kind beside them."""
+    """Five images of two questions each, and labels of another kind beside them."""
     annotations = []
     for number in range(5):
         name = f'IMG_{number:04}.png'
-        data.picture(f'{TRAINING}/원천데이터/{number % 2}/{name}', seed=number)
+        data.image(f'{TRAINING}/원천데이터/{number % 2}/{name}', seed=number)
         questions = [
             {
                 'question_id': f'Q{number}{k}',
@@ -39,7 +39,7 @@ def open_(data, split='train', **options) -> AIHubKnowledgeVQA:
 
 
 def check(dataset) -> None:
-    assert len(dataset) == 10 and dataset.num_pictures == 5 and not dataset.left_out
+    assert len(dataset) == 10 and dataset.num_images == 5 and not dataset.left_out
     records = [dataset.record(row) for row in range(10)]
     keys = ('question_id', 'question', 'answer', 'answer_type')
     assert {tuple(record[key] for key in keys) + (record['image'][-8:],) for record in records} == {
@@ -76,14 +76,14 @@ def test_an_english_question_alone_is_refused(data):
         open_(data)
 
 
-def test_pictures_without_questions_and_questions_without_answers(data):
+def test_images_without_questions_and_questions_without_answers(data):
     labels = write_set(data)
     labels['annotations'][0]['questions'] = []
     labels['annotations'][1]['questions'][0]['answer_ko'] = ''
     labels['annotations'][2]['questions'][0]['question_type'] = '지식'
     data.write(LABELS, labels)
     dataset = open_(data)
-    assert len(dataset) == 7 and dataset.num_pictures == 4 and dataset.left_out == {'no answer': 1}
+    assert len(dataset) == 7 and dataset.num_images == 4 and dataset.left_out == {'no answer': 1}
     assert '지식' in {dataset.record(row)['answer_type'] for row in range(7)}
 
 

@@ -29,8 +29,8 @@ def test_extracted_folders(data):
     data.living()
     dataset = open_(data)
     assert content(dataset) == EXPECTED
-    assert dataset.num_pictures == 4 and not dataset.left_out
-    assert dataset.row_pictures.tolist() == sorted(dataset.row_pictures.tolist())
+    assert dataset.num_images == 4 and not dataset.left_out
+    assert dataset.row_images.tolist() == sorted(dataset.row_images.tolist())
 
 
 def test_zips_as_downloaded(data):
@@ -63,10 +63,10 @@ def test_the_zips_of_today(data):
 def test_zips_with_names_in_cp949(data):
     data.living()
     data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}', cp949=True)
-    data.zip('Training/pictures.zip', 'Training/images', cp949=True)
+    data.zip('Training/images.zip', 'Training/images', cp949=True)
     dataset = open_(data)
     assert content(dataset) == EXPECTED
-    assert f'pictures.zip/{SUBSET}/음식/' in dataset.record(0)['image']
+    assert f'images.zip/{SUBSET}/음식/' in dataset.record(0)['image']
 
 
 def test_labels_both_zipped_and_extracted_are_read_once(data):
@@ -114,7 +114,7 @@ def test_decomposed_names_and_texts(data):
     assert content(open_(data)) == EXPECTED
 
 
-def test_a_subset_in_several_zips_shares_its_pictures(data):
+def test_a_subset_in_several_zips_shares_its_images(data):
     """실내 가전 및 가구배치 이미지 수집_1.zip and _2.zip unpack into one folder."""
     name = '실내 가전 및 가구배치 이미지 수집'
     labels = data.living(subset=name)
@@ -127,18 +127,18 @@ def test_a_subset_in_several_zips_shares_its_pictures(data):
     assert content(open_(data)) == EXPECTED
 
 
-def test_the_same_name_in_two_subsets_is_two_pictures(data):
+def test_the_same_name_in_two_subsets_is_two_images(data):
     data.living()
     data.living(subset='노인 생활거주환경 이미지 수집')
     dataset = open_(data)
-    assert dataset.num_pictures == 8 and len(dataset) == 24
+    assert dataset.num_images == 8 and len(dataset) == 24
     for row in range(24):
         image = dataset.record(row)['image']
-        assert (SUBSET in image) == (dataset.row_pictures[row] < 4)
+        assert (SUBSET in image) == (dataset.row_images[row] < 4)
     assert len({sample['image_id'] for sample in dataset.__getitems__(range(24))}) == 8
 
 
-def test_pictures_elsewhere_are_found_by_their_name(data):
+def test_images_elsewhere_are_found_by_their_name(data):
     data.living()
     (data.root / f'Training/images/{SUBSET}/음식').rename(data.root / 'Training/사진')
     assert content(open_(data)) == EXPECTED
@@ -154,7 +154,7 @@ def test_questions_may_come_before_the_images(data):
 
 def test_the_splits_are_apart(data):
     data.living()
-    data.living(split='Validation', pictures=2)
+    data.living(split='Validation', images=2)
     assert len(open_(data)) == 12
     assert len(open_(data, 'val', test_mode=True)) == 6
     with pytest.raises(KoviltError, match="split='test': AI-Hub 101 has 'train' and 'val'"):
@@ -211,37 +211,35 @@ def test_numbers_as_answers_are_text(data):
     assert {row[2] for row in content(open_(data))} == {'2'}
 
 
-def test_absent_pictures_are_counted_in_training_and_stay_in_evaluation(data):
+def test_absent_images_are_counted_in_training_and_stay_in_evaluation(data):
     data.living()
     (data.root / f'Training/images/{SUBSET}/음식/{2:032x}.jpg').unlink()
-    with pytest.raises(
-        KoviltError, match=rf'1 of 4 pictures are absent, e.g. 음식/{2:032x}.jpg .*max_broken_share=0.01'
-    ):
+    with pytest.raises(KoviltError, match=rf'1 of 4 images are absent, e.g. 음식/{2:032x}.jpg .*max_broken_share=0.01'):
         open_(data)
     dataset = open_(data, max_broken_share=0.5)
     assert content(dataset) == [row for row in EXPECTED if row[-1] != f'{2:032x}.jpg']
-    assert dataset.left_out == {'picture absent': 3}
-    assert dataset.broken_pictures() == [f'음식/{2:032x}.jpg']
+    assert dataset.left_out == {'image absent': 3}
+    assert dataset.broken_images() == [f'음식/{2:032x}.jpg']
     test = open_(data, test_mode=True, keep_record=True)
     assert len(test) == 12
     broken = [sample for sample in test.__getitems__(range(12)) if sample['record'].get('broken')]
     assert len(broken) == 3 and all(sample['image']['grid'] == (0, 0) for sample in broken)
 
 
-def test_rows_of_unlisted_pictures_stay_in_evaluation(data):
+def test_rows_of_unlisted_images_stay_in_evaluation(data):
     labels = data.living()
     labels['question'].append({'question_id': 99, 'image_id': 5, 'question': '고양이?', 'answer': '예'})
     data.write(f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json', labels)
     test = open_(data, test_mode=True, keep_record=True)
     assert len(test) == 13
     assert [test[row]['record'].get('broken', False) for row in range(13)].count(True) == 1
-    assert 'image_id 5' in test.broken_pictures()
+    assert 'image_id 5' in test.broken_images()
 
 
-def test_without_any_picture_evaluation_stops_too(data):
-    data.living(write_pictures=False)
+def test_without_any_image_evaluation_stops_too(data):
+    data.living(write_images=False)
     for test_mode in (True, False):
-        with pytest.raises(KoviltError, match='4 of 4 pictures are absent.*Get '):
+        with pytest.raises(KoviltError, match='4 of 4 images are absent.*Get '):
             open_(data, test_mode=test_mode)
     assert len(open_(data, test_mode=True, image_pipeline=[])) == 12  # texts alone
 

@@ -10,12 +10,12 @@ LEVELS = ('상', '하')
 TODAY = '시각정보 기반 질의응답/01.데이터/1.Training'
 
 
-def write_set(data, labels: str, pictures: str, word: str = 'train') -> None:
+def write_set(data, labels: str, image_folder: str, word: str = 'train') -> None:
     """Two categories of two levels; ids are those of their folder, and no file is in the order of another."""
     for category in CATEGORIES:
         for level in LEVELS:
             folder = f'{labels}/{category}/{level}_{word}_{category}'
-            numbers = [1, 2] if level == '상' else [2, 3]  # the second picture is asked about on both levels
+            numbers = [1, 2] if level == '상' else [2, 3]  # the second image is asked about on both levels
             images = [{'image_id': n, 'image': f'{category}{n}.png', 'category': category} for n in numbers]
             questions = [
                 {'question_id': 10 * n + k, 'image_id': n, 'question': f'소파 위에 {n} {k}'}
@@ -35,7 +35,7 @@ def write_set(data, labels: str, pictures: str, word: str = 'train') -> None:
             data.write(f'{folder}/question.json', {'questions': questions})
             data.write(f'{folder}/annotation.json', {'annotations': answers})
             for number in numbers:
-                data.picture(f'{pictures}/{category}/{category}{number}.png', seed=number)
+                data.image(f'{image_folder}/{category}/{category}{number}.png', seed=number)
 
 
 def open_(data, split='train', **options) -> AIHubVisualQA:
@@ -66,7 +66,7 @@ def expected(word: str = 'train') -> set[tuple[str, ...]]:
 
 def check(dataset, word: str = 'train') -> None:
     assert content(dataset) == expected(word)
-    assert len(dataset) == 16 and dataset.num_pictures == 6 and not dataset.left_out
+    assert len(dataset) == 16 and dataset.num_images == 6 and not dataset.left_out
     assert all(sample['image']['grid'] == (2, 3) for sample in dataset.__getitems__(range(16)))
 
 
@@ -77,10 +77,10 @@ def test_extracted_folders(data):
 
 @pytest.mark.parametrize('cp949', [False, True])
 def test_zips_as_downloaded(data, cp949):
-    write_set(data, 'labels', 'pictures')
+    write_set(data, 'labels', 'images')
     data.zip(f'{TODAY}/라벨링데이터/라벨.zip', 'labels', cp949=cp949)
     for category in CATEGORIES:
-        data.zip(f'{TODAY}/원천데이터/{category}.zip', f'pictures/{category}', cp949=cp949)
+        data.zip(f'{TODAY}/원천데이터/{category}.zip', f'images/{category}', cp949=cp949)
     check(open_(data))
 
 
@@ -102,8 +102,8 @@ def test_the_splits_are_apart(data):
 
 
 def test_decomposed_names(data):
-    write_set(data, 'labels', 'pictures')
-    for folder in ('labels', 'pictures'):
+    write_set(data, 'labels', 'images')
+    for folder in ('labels', 'images'):
         for path in sorted((data.root / folder).rglob('*'), reverse=True):
             path.rename(path.with_name(unicodedata.normalize('NFD', path.name)))
     dataset = open_(data)
@@ -112,7 +112,7 @@ def test_decomposed_names(data):
 
 
 def test_rows_that_cannot_be_used_are_counted(data):
-    write_set(data, 'labels', 'pictures')
+    write_set(data, 'labels', 'images')
     folder = 'labels/동물/상_train_동물'
     questions = [
         {'question_id': 11, 'image_id': 1, 'question': '소파'},
@@ -128,13 +128,13 @@ def test_rows_that_cannot_be_used_are_counted(data):
     }
     test = open_(data, test_mode=True)
     assert test.left_out == {'question_id seen before': 1, 'no answer': 1}
-    assert test.broken_pictures() == ['동물/image_id 7']
+    assert test.broken_images() == ['동물/image_id 7']
 
 
-def test_absent_pictures_stop_training(data):
-    write_set(data, 'labels', 'pictures')
-    (data.root / 'pictures/동물/동물1.png').unlink()
-    with pytest.raises(KoviltError, match='1 of 6 pictures are absent, e.g. 동물/동물1.png'):
+def test_absent_images_stop_training(data):
+    write_set(data, 'labels', 'images')
+    (data.root / 'images/동물/동물1.png').unlink()
+    with pytest.raises(KoviltError, match='1 of 6 images are absent, e.g. 동물/동물1.png'):
         open_(data)
     assert len(open_(data, max_broken_share=0.2)) == 14
 
@@ -151,7 +151,7 @@ def test_absent_pictures_stop_training(data):
     ],
 )  # fmt: skip
 def test_malformed_labels_are_reported_with_their_place(data, name, text, message):
-    write_set(data, 'labels', 'pictures')
+    write_set(data, 'labels', 'images')
     data.write(f'labels/동물/상_train_동물/{name}.json', text)
     with pytest.raises(KoviltError, match=message) as error:
         open_(data)
@@ -159,13 +159,13 @@ def test_malformed_labels_are_reported_with_their_place(data, name, text, messag
 
 
 def test_a_file_of_three_that_is_missing_is_named(data):
-    write_set(data, 'labels', 'pictures')
+    write_set(data, 'labels', 'images')
     (data.root / 'labels/동물/상_train_동물/annotation.json').unlink()
     with pytest.raises(KoviltError, match=r'상_train_동물: no annotation\.json beside images, question\.json'):
         open_(data)
 
 
 def test_missing_data_says_what_to_get(data):
-    data.picture('a.png')
+    data.image('a.png')
     with pytest.raises(KoviltError, match='no label file .*dataSetSn=104'):
         open_(data)

@@ -25,7 +25,7 @@ RECORDS = [record(number, ['고양이'] * 7 + ['고양이 '] + ['공', '탁자']
 @pytest.fixture
 def kvqa(data):
     for number in range(10):
-        data.picture(f'images/KVQA_190712_{number:05}.png', seed=number)
+        data.image(f'images/KVQA_190712_{number:05}.png', seed=number)
     data.write('KVQA_annotations_train.json', RECORDS)
     return data
 
@@ -36,7 +36,7 @@ def open_(data, split='train', **options) -> KVQA:
 
 def test_ten_answers_a_question(kvqa):
     dataset = open_(kvqa)
-    assert len(dataset) == dataset.num_pictures == 10 and not dataset.left_out
+    assert len(dataset) == dataset.num_images == 10 and not dataset.left_out
     first = dataset.record(0)
     assert first.pop('image').endswith('images/KVQA_190712_00000.png')
     assert first == {
@@ -50,7 +50,7 @@ def test_ten_answers_a_question(kvqa):
     }
 
 
-def test_pictures_in_zips(kvqa):
+def test_images_in_zips(kvqa):
     kvqa.zip('images.zip', 'images')
     dataset = open_(kvqa)
     assert all(sample['image']['grid'] == (2, 3) for sample in dataset.__getitems__(range(10)))
@@ -90,7 +90,7 @@ def test_the_file_without_splits_is_divided_the_same_way_everywhere(data):
         ([{'image': 'a.png', 'question': '예?', 'answers': '예'}], "json, line 2: 'answers' is no list, but '예'"),
         ([{'image': 'a.png', 'question': '예?', 'answers': [{}]}], 'json, line 2: expecting a string or an object'),
         ({'annotations': []}, "no rows of split 'train'"),
-        ([{'image': 'a.png', 'question': '예?'}], r'left out: no answer \(1 rows\)|1 of 1 pictures are absent'),
+        ([{'image': 'a.png', 'question': '예?'}], r'left out: no answer \(1 rows\)|1 of 1 images are absent'),
     ],
 )
 def test_malformed_annotations_are_reported_with_their_place(kvqa, content, message):
@@ -105,5 +105,5 @@ def test_missing_data_says_what_to_get(kvqa):
         open_(kvqa, 'val')
     for file in kvqa.root.glob('images/*'):
         file.unlink()
-    with pytest.raises(KoviltError, match='10 of 10 pictures are absent.*extracted from their tar.gz'):
+    with pytest.raises(KoviltError, match='10 of 10 images are absent.*extracted from their tar.gz'):
         open_(kvqa)

@@ -8,7 +8,7 @@ from kovilt.datasets import PlainVQA
 from kovilt.errors import KoviltError
 
 ROWS = [
-    {'image': f'pictures/{number % 4}.png', 'question': f'소파 위에 {number}', 'answer': ['예', '아니요'][number % 2]}
+    {'image': f'images/{number % 4}.png', 'question': f'소파 위에 {number}', 'answer': ['예', '아니요'][number % 2]}
     for number in range(10)
 ]
 
@@ -16,7 +16,7 @@ ROWS = [
 @pytest.fixture
 def plain(data):
     for number in range(4):
-        data.picture(f'pictures/{number}.png', seed=number)
+        data.image(f'images/{number}.png', seed=number)
     return data
 
 
@@ -68,7 +68,7 @@ def test_csv(plain, encoding):
 
 
 def test_cells_with_commas_quotes_and_lines(plain):
-    row = {'image': 'pictures/0.png', 'question': '소파, "의자"\n어디?', 'answer': '탁자, 공'}
+    row = {'image': 'images/0.png', 'question': '소파, "의자"\n어디?', 'answer': '탁자, 공'}
     write_csv(plain, [row, *ROWS])
     assert open_(plain).record(0)['question'] == '소파, "의자" 어디?' and open_(plain).record(0)['answer'] == '탁자, 공'
 
@@ -84,7 +84,7 @@ def test_ids_and_types_of_ones_own(plain):
 
 
 def test_several_answers(plain):
-    several = {'image': 'pictures/0.png', 'question': '가', 'answers': ['예', '네', '네']}
+    several = {'image': 'images/0.png', 'question': '가', 'answers': ['예', '네', '네']}
     write_jsonl(plain, [several, {**several, 'answers': [{'answer': '예'}]}])
     first, second = content(open_(plain))
     assert first['answers'] == ['예', '네', '네'] and first['answer'] == '네'
@@ -100,33 +100,33 @@ def test_blank_lines_are_nothing(plain):
     assert [open_(plain).record(row)['question_id'] for row in range(2)] == ['2', '4']
 
 
-@pytest.mark.parametrize('zipped', ['pictures.zip', 'all.zip'])
-def test_pictures_in_zips_have_the_paths_of_extracted_ones(plain, zipped):
+@pytest.mark.parametrize('zipped', ['images.zip', 'all.zip'])
+def test_images_in_zips_have_the_paths_of_extracted_ones(plain, zipped):
     if zipped == 'all.zip':
-        (plain.root / 'pictures').rename(plain.root / 'inside')
-        (plain.root / 'pictures').mkdir()
-        (plain.root / 'inside').rename(plain.root / 'pictures' / 'pictures')
-    plain.zip(zipped, 'pictures')
+        (plain.root / 'images').rename(plain.root / 'inside')
+        (plain.root / 'images').mkdir()
+        (plain.root / 'inside').rename(plain.root / 'images' / 'images')
+    plain.zip(zipped, 'images')
     write_jsonl(plain, ROWS)
     dataset = open_(plain)
     assert len(content(dataset)) == 10 and f'/{zipped}/' in dataset.record(0)['image']
 
 
-def test_pictures_may_lie_elsewhere(plain, tmp_path):
-    picture = plain.picture(str(tmp_path / 'elsewhere' / 'a.png'))
-    write_jsonl(plain, [{**ROWS[0], 'image': str(picture)}, {**ROWS[1], 'image': '../elsewhere/a.png'}])
+def test_images_may_lie_elsewhere(plain, tmp_path):
+    image = plain.image(str(tmp_path / 'elsewhere' / 'a.png'))
+    write_jsonl(plain, [{**ROWS[0], 'image': str(image)}, {**ROWS[1], 'image': '../elsewhere/a.png'}])
     assert len(content(open_(plain))) == 2
 
 
 def test_paths_of_windows_and_decomposed_names(plain):
-    plain.picture(unicodedata.normalize('NFD', 'pictures/고양이/가.png'))
-    write_jsonl(plain, [{**ROWS[0], 'image': 'pictures\\고양이\\가.png'}, {**ROWS[0], 'image': './pictures/0.png'}])
+    plain.image(unicodedata.normalize('NFD', 'images/고양이/가.png'))
+    write_jsonl(plain, [{**ROWS[0], 'image': 'images\\고양이\\가.png'}, {**ROWS[0], 'image': './images/0.png'}])
     assert len(content(open_(plain))) == 2
 
 
-def test_a_picture_of_the_same_name_in_another_folder_is_not_taken(plain):
+def test_a_image_of_the_same_name_in_another_folder_is_not_taken(plain):
     write_jsonl(plain, [*ROWS, {**ROWS[0], 'image': 'others/0.png'}])
-    with pytest.raises(KoviltError, match='1 of 5 pictures are absent, e.g. others/0.png'):
+    with pytest.raises(KoviltError, match='1 of 5 images are absent, e.g. others/0.png'):
         open_(plain)
 
 
@@ -143,7 +143,7 @@ def test_splits_are_files(plain):
         open_(plain)
 
 
-ROW = '{"image": "pictures/0.png", "question": "가", "answer": "예"}\n'
+ROW = '{"image": "images/0.png", "question": "가", "answer": "예"}\n'
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,16 @@ ROW = '{"image": "pictures/0.png", "question": "가", "answer": "예"}\n'
         ('train.jsonl', '[' * 100_000, 'train.jsonl, line 1: not JSON'),
         ('train.jsonl', ROW + ROW.replace('"image"', '"imgae"'),
          r"train.jsonl, line 2: no 'image' in this row \(did you mean 'imgae'\?\)"),
-        ('train.jsonl', ROW.replace('pictures/0.png', ''), "line 1: 'image' is empty"),
+        ('train.jsonl', ROW.replace('images/0.png', ''), "line 1: 'image' is empty"),
         ('train.jsonl', ROW.replace('"question"', '"q"'), "line 1: no 'question' in this row"),
         ('train.jsonl', ROW.replace('answer', 'anwser'),
          r"line 1: neither 'answer' nor 'answers' in this row \(did you mean 'anwser'\?\)"),
         ('train.jsonl', ROW.replace('"예"', '["예", "네"]'), "line 1: 'answer' is .*; several are called 'answers'"),
         ('train.jsonl', ROW.replace('answer', 'answers'), "line 1: 'answers' is no list, but '예'"),
-        ('train.csv', 'image,question\npictures/0.png,가\n', "train.csv, line 2: neither 'answer' nor 'answers'"),
-        ('train.csv', 'image,question,answer\npictures/0.png,가,나,다\n', 'train.csv, line 2: more cells than columns'),
-        ('train.csv', 'image,question,answer\npictures/0.png\n', "train.csv, line 2: no 'question' in this row"),
-        ('train.csv', 'image,question,answer\npictures/0.png,가,예\n"pictures/0.png,가\n\n\n', 'csv, line 3: not CSV'),
+        ('train.csv', 'image,question\nimages/0.png,가\n', "train.csv, line 2: neither 'answer' nor 'answers'"),
+        ('train.csv', 'image,question,answer\nimages/0.png,가,나,다\n', 'train.csv, line 2: more cells than columns'),
+        ('train.csv', 'image,question,answer\nimages/0.png\n', "train.csv, line 2: no 'question' in this row"),
+        ('train.csv', 'image,question,answer\nimages/0.png,가,예\n"images/0.png,가\n\n\n', 'csv, line 3: not CSV'),
         ('train.csv', '', "no rows of split 'train'"),
     ],
 )  # fmt: skip

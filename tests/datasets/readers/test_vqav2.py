@@ -8,10 +8,10 @@ ANNOTATIONS = 'v2_mscoco_train2014_annotations.json'
 
 
 def write_set(data, folder: str = 'train2014', name: str = 'COCO_train2014_{:012}.png') -> tuple[list, list]:
-    """Five pictures of two questions each; the two files are not in the same order."""
+    """Five images of two questions each; the two files are not in the same order."""
     questions, annotations = [], []
     for number in range(1, 6):
-        data.picture(f'{folder}/{name.format(number)}', seed=number)
+        data.image(f'{folder}/{name.format(number)}', seed=number)
         for k in range(2):
             question_id = number * 1000 + k
             questions.append({'image_id': number, 'question': f'소파 위에 {number} {k}', 'question_id': question_id})
@@ -46,7 +46,7 @@ def open_(data, split='train', **options) -> VQAv2Style:
 
 
 def check(dataset) -> None:
-    assert len(dataset) == 10 and dataset.num_pictures == 5 and not dataset.left_out
+    assert len(dataset) == 10 and dataset.num_images == 5 and not dataset.left_out
     for row in range(10):
         record = dataset.record(row)
         number = int(record['question_id']) // 1000
@@ -61,7 +61,7 @@ def test_pairs_of_files_are_joined_by_question_id(data):
     check(open_(data))
 
 
-def test_pictures_in_zips_and_files_in_folders(data):
+def test_images_in_zips_and_files_in_folders(data):
     write_set(data)
     data.zip('train2014.zip', 'train2014')
     (data.root / 'annotations').mkdir()
@@ -70,7 +70,7 @@ def test_pictures_in_zips_and_files_in_folders(data):
     check(open_(data))
 
 
-def test_the_pictures_of_coco_2017_will_do(data):
+def test_the_images_of_coco_2017_will_do(data):
     write_set(data, 'train2017', '{:012}.png')
     check(open_(data))
 
@@ -79,10 +79,10 @@ def test_coco_is_known_without_a_word(data):
     write_set(data)
     for file in data.root.glob('train2014/*.png'):
         file.rename(file.with_suffix('.jpg'))
-    assert VQAv2Style(data_root=str(data.root), **data.pipelines).num_pictures == 5
+    assert VQAv2Style(data_root=str(data.root), **data.pipelines).num_images == 5
 
 
-def test_files_and_pictures_of_other_names(data):
+def test_files_and_images_of_other_names(data):
     write_set(data, 'photos', '{}.png')
     (data.root / QUESTIONS).rename(data.root / 'q_train.json')
     (data.root / ANNOTATIONS).rename(data.root / 'a_train.json')
@@ -144,5 +144,5 @@ def test_missing_files_are_named(data):
     with pytest.raises(KoviltError, match=r'v2_OpenEnded_mscoco_val2014_questions.json: no such file. Put the files'):
         open_(data, 'val')
     (data.root / 'train2014/COCO_train2014_000000000003.png').unlink()
-    with pytest.raises(KoviltError, match='1 of 5 pictures are absent, e.g. COCO_train2014_000000000003.png or 0000'):
+    with pytest.raises(KoviltError, match='1 of 5 images are absent, e.g. COCO_train2014_000000000003.png or 0000'):
         open_(data)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kovilt.datasets import CropSquare, LoadPicture, RandAugment, ResizeViLT
+from kovilt.datasets import CropSquare, LoadImage, RandAugment, ResizeViLT
 from kovilt.datasets.transforms import image as image_module
 from kovilt.errors import KoviltError
 
@@ -22,7 +22,7 @@ def encoded(image: Image.Image, kind: str = 'PNG', **options) -> bytes:
 
 
 def load(content: bytes) -> Image.Image:
-    return LoadPicture()({'img_bytes': content})['img']
+    return LoadImage()({'img_bytes': content})['img']
 
 
 @pytest.mark.parametrize('mode', ['1', 'L', 'P', 'RGB', 'RGBA', 'LA', 'CMYK', 'YCbCr', 'I;16', 'I', 'F'])
@@ -57,11 +57,11 @@ def test_sixteen_bits_are_scaled_by_their_range():
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_pictures_stand_upright(orientation):
+def test_images_stand_upright(orientation):
     upright = Image.fromarray(np.repeat(np.repeat(np.array([[0, 80], [160, 240]], np.uint8), 16, 0), 24, 1)).convert(
         'RGB'
     )
-    steps = {  # how a camera holding the picture so would have stored it
+    steps = {  # how a camera holding the image so would have stored it
         2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180], 4: [Image.Transpose.FLIP_TOP_BOTTOM],
         5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE],
         8: [Image.Transpose.ROTATE_270],
@@ -76,7 +76,7 @@ def test_pictures_stand_upright(orientation):
     assert np.abs(np.asarray(loaded).astype(int) - np.asarray(upright)).max() < 8
 
 
-def test_a_picture_may_come_as_path_bytes_image_or_array(tmp_path):
+def test_a_image_may_come_as_path_bytes_image_or_array(tmp_path):
     pixels = noise(8, 6)
     path = tmp_path / 'a.png'
     Image.fromarray(pixels).save(path)
@@ -85,13 +85,13 @@ def test_a_picture_may_come_as_path_bytes_image_or_array(tmp_path):
         {'img': pixels}, {'img': np.dstack([pixels, np.full((6, 8), 255, np.uint8)])},
     ]  # fmt: skip
     for source in sources:
-        assert np.array_equal(np.asarray(LoadPicture()(source)['img']), pixels)
-    assert LoadPicture()({'img': pixels[:, :, 0]})['img'].mode == 'RGB'
-    assert LoadPicture()({'img': pixels[:, :, :1]})['img'].mode == 'RGB'
+        assert np.array_equal(np.asarray(LoadImage()(source)['img']), pixels)
+    assert LoadImage()({'img': pixels[:, :, 0]})['img'].mode == 'RGB'
+    assert LoadImage()({'img': pixels[:, :, :1]})['img'].mode == 'RGB'
 
 
 def as_array(content: bytes) -> np.ndarray:
-    return LoadPicture(as_array=True)({'img_bytes': content})['img']
+    return LoadImage(as_array=True)({'img_bytes': content})['img']
 
 
 JPEGS = [
@@ -115,7 +115,7 @@ def test_an_array_has_the_pixels_of_the_image(tmp_path):
     path = tmp_path / 'a.jpg'
     path.write_bytes(JPEGS[0])
     for source in ({'img_path': path}, {'img': Image.open(path)}, {'img': np.asarray(load(JPEGS[0]))}):
-        assert np.array_equal(LoadPicture(as_array=True)(source)['img'], as_array(JPEGS[0]))
+        assert np.array_equal(LoadImage(as_array=True)(source)['img'], as_array(JPEGS[0]))
 
 
 @pytest.mark.parametrize('other', [lambda content: None, lambda content: np.zeros((3, 3, 3), np.uint8)])
@@ -126,8 +126,8 @@ def test_a_decoder_that_fails_or_differs_is_not_used(other, monkeypatch):
     assert np.array_equal(as_array(JPEGS[0]), expected)
 
 
-def test_damage_is_the_same_picture_or_an_error_of_either(capfd):
-    """Of a JPEG that OpenCV reads and Pillow gives up there may be a picture; never another picture than Pillow's."""
+def test_damage_is_the_same_image_or_an_error_of_either(capfd):
+    """Of a JPEG that OpenCV reads and Pillow gives up there may be an image; never another image than Pillow's."""
     chance = np.random.default_rng(0)
     same = 0
     for round_ in range(600):
@@ -153,19 +153,19 @@ def test_damage_is_the_same_picture_or_an_error_of_either(capfd):
 @pytest.mark.parametrize('array', [noise(4, 4).astype(np.float32), noise(4, 4)[None], noise(4, 4, 2), noise(4, 4)[:0]])
 def test_other_arrays_are_refused(array):
     with pytest.raises(KoviltError, match='uint8'):
-        LoadPicture()({'img': array})
+        LoadImage()({'img': array})
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path):
     text = tmp_path / '고양이.jpg'
-    text.write_text('no picture')
+    text.write_text('no image')
     for path, message in (
-        (tmp_path / 'b.jpg', 'no such picture'),
-        (text, 'not a readable picture'),
+        (tmp_path / 'b.jpg', 'no such image'),
+        (text, 'not a readable image'),
         (tmp_path, 'cannot be read'),
     ):
         with pytest.raises(KoviltError, match=message) as error:
-            LoadPicture()({'img_path': path})
+            LoadImage()({'img_path': path})
         assert str(error.value).startswith(str(path)) and '\n' not in str(error.value)
 
 
@@ -175,12 +175,12 @@ def test_truncated_files_are_refused(kind):
     assert load(content).size == (64, 64)
     for share in (0, 0.02, 0.5, 0.9):
         for read in (load, as_array):
-            with pytest.raises(KoviltError, match='not a readable picture'):
+            with pytest.raises(KoviltError, match='not a readable image'):
                 read(content[: int(len(content) * share)])
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_damage_anywhere_is_a_picture_or_a_named_error():
+def test_damage_anywhere_is_a_image_or_a_named_error():
     chance = np.random.default_rng(0)
     contents = [encoded(Image.fromarray(noise(24, 16)), kind) for kind in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')]
     for round_ in range(1000):
@@ -194,12 +194,12 @@ def test_damage_anywhere_is_a_picture_or_a_named_error():
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_huge_pictures_are_refused_before_they_are_decoded(monkeypatch):
+def test_huge_images_are_refused_before_they_are_decoded(monkeypatch):
     with pytest.raises(KoviltError, match='more than 178,956,970 pixels'):
         load(encoded(Image.new('1', (20_000, 10_000))))
     monkeypatch.setattr(image_module, 'MOST_PIXELS', 99)
     with pytest.raises(KoviltError, match='more than 99 pixels'):
-        LoadPicture()({'img': noise(10, 10)})
+        LoadImage()({'img': noise(10, 10)})
 
 
 VILT = {'short': 384, 'long': 639, 'divisor': 32}
@@ -224,7 +224,7 @@ def test_pixels_are_those_of_the_original(settings, sizes):
     for number, (width, height) in enumerate(sizes):
         image = Image.fromarray(noise(width, height, seed=number)).convert(modes[number % len(modes)])
         (expected,) = original(image.convert('RGB'))['pixel_values']
-        for load_ in (LoadPicture(), LoadPicture(as_array=True)):
+        for load_ in (LoadImage(), LoadImage(as_array=True)):
             resized = ResizeViLT(**settings)(load_({'img': image}))['img']
             assert isinstance(resized, np.ndarray) == load_.as_array
             pixels = np.asarray(expected).transpose(1, 2, 0)
@@ -250,12 +250,12 @@ def test_the_sizes_that_can_come_are_those_that_come(settings):
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 2000), (2000, 1), (1000, 3)])
-def test_the_thinnest_picture_gets_a_row_of_patches(size):
+def test_the_thinnest_image_gets_a_row_of_patches(size):
     resized = ResizeViLT(**VILT)({'img': Image.new('RGB', size)})['img']
     assert min(resized.size) >= 32 and max(resized.size) <= 608
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
+def test_a_image_of_the_right_size_is_left_alone():
     for image in (Image.new('RGB', (512, 384)), np.zeros((384, 512, 3), np.uint8)):
         assert ResizeViLT(**VILT)({'img': image})['img'] is image
 

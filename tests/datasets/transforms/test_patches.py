@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kovilt.datasets import JoinPatches, LoadPrepared, NoPicture, Patchify
+from kovilt.datasets import JoinPatches, LoadPrepared, NoImage, Patchify
 
 
 def test_patches_are_what_a_patch_convolution_sees():
@@ -18,22 +18,22 @@ def test_patches_are_what_a_patch_convolution_sees():
     torch.testing.assert_close(torch.from_numpy(results['patches']).double() @ weight.flatten(1).T, expected)
 
 
-def test_a_picture_must_be_made_of_whole_patches():
+def test_a_image_must_be_made_of_whole_patches():
     with pytest.raises(ValueError, match=r'\(8, 13, 3\)'):
         Patchify(patch_size=4)({'img': Image.new('RGB', (13, 8))})
 
 
-def test_no_picture_opens_none():
-    results = NoPicture()({'img_path': 'nowhere.jpg'})
+def test_no_image_opens_none():
+    results = NoImage()({'img_path': 'nowhere.jpg'})
     assert results['grid'] == (0, 0) and len(results['patches']) == 0
 
 
-def test_joined_patches_are_the_picture():
+def test_joined_patches_are_the_image():
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
     results = Patchify(patch_size=4)({'img': Image.fromarray(pixels)})
     np.testing.assert_array_equal(np.asarray(JoinPatches()(results)['img']), pixels)
 
 
 def test_what_was_not_prepared_is_named():
-    with pytest.raises(ValueError, match='a.jpg: a picture that was not prepared'):
+    with pytest.raises(ValueError, match='a.jpg: an image that was not prepared'):
         LoadPrepared()({'img_path': Path('a.jpg')})

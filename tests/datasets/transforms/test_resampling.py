@@ -12,7 +12,7 @@ def by_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
-def picture(kind: str, width: int, height: int, chance: np.random.Generator) -> np.ndarray:
+def image(kind: str, width: int, height: int, chance: np.random.Generator) -> np.ndarray:
     noise = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return {
         'noise': noise,
@@ -29,13 +29,13 @@ def test_every_byte_is_pillows(kind):
     sides = [1, 2, 3, 8, 32, 64, 96, 128, 200]
     for number in range(120):
         width, height, *size = (chance.choice(sides, 4) if number % 3 else chance.integers(1, 200, 4)).tolist()
-        pixels = picture(kind, width, height, chance)
+        pixels = image(kind, width, height, chance)
         found = resize_bicubic(pixels, tuple(size))
         assert found.dtype == np.uint8 and np.array_equal(found, by_pillow(pixels, tuple(size))), (width, height, size)
 
 
 @pytest.mark.parametrize('size', [(640, 480), (427, 640), (480, 270), (2000, 1100)])
-def test_pictures_of_real_sizes_take_several_parts(size):
+def test_images_of_real_sizes_take_several_parts(size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     for target in ((512, 384), (384, 544), (608, 352)):
         assert np.array_equal(resize_bicubic(pixels, target), by_pillow(pixels, target))
@@ -44,7 +44,7 @@ def test_pictures_of_real_sizes_take_several_parts(size):
 def test_sums_that_a_float_cannot_decide_are_decided(monkeypatch):
     """Without the second look at doubtful sums some bytes would be wrong: the test above sees what it is there for."""
     chance = np.random.default_rng(0)
-    pixels = [picture('two tones', 64, 48, chance) for _ in range(4)]
+    pixels = [image('two tones', 64, 48, chance) for _ in range(4)]
     sizes = [(32, 24), (96, 30), (16, 16), (48, 36)]
     expected = [by_pillow(*case) for case in zip(pixels, sizes, strict=True)]
     assert all(np.array_equal(resize_bicubic(*case), want) for *case, want in zip(pixels, sizes, expected, strict=True))

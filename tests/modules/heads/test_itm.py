@@ -1,30 +1,30 @@
-"""Exchanged pictures: half of the pairs, and never a true picture by another name."""
+"""Exchanged images: half of the pairs, and never a true image by another name."""
 
 import torch
 
 from kovilt.modules import ITMHead
 
 
-def test_half_of_the_pairs_get_a_picture_of_another_identity():
-    image_index = torch.arange(64) // 4  # 16 pictures with four texts each
+def test_half_of_the_pairs_get_a_image_of_another_identity():
+    image_index = torch.arange(64) // 4  # 16 images with four texts each
     image_id = torch.arange(16) // 2 + 100  # two files of each identity
     for step in range(20):
-        exchanged, matched = ITMHead.draw_partners(image_index, image_id, torch.arange(64) + 1000 * step)
+        exchanged, matched = ITMHead.sample_negatives(image_index, image_id, torch.arange(64) + 1000 * step)
         assert int(matched.sum()) == 32
         same = image_id[exchanged] == image_id[image_index]
         assert torch.equal(same, matched)
         assert torch.equal(exchanged[matched], image_index[matched])
 
 
-def test_every_other_picture_may_be_drawn():
+def test_every_other_image_may_be_drawn():
     image_index, image_id = torch.zeros(4000, dtype=torch.int64), torch.tensor([5, 6, 7])
-    exchanged, matched = ITMHead.draw_partners(image_index, image_id, torch.arange(4000))
+    exchanged, matched = ITMHead.sample_negatives(image_index, image_id, torch.arange(4000))
     counts = torch.bincount(exchanged[~matched], minlength=3)
     assert counts[0] == 0 and (counts[1:] > 900).all()
 
 
-def test_a_batch_about_one_picture_stays_matched():
-    exchanged, matched = ITMHead.draw_partners(torch.zeros(6, dtype=torch.int64), torch.tensor([9]), torch.arange(6))
+def test_a_batch_about_one_image_stays_matched():
+    exchanged, matched = ITMHead.sample_negatives(torch.zeros(6, dtype=torch.int64), torch.tensor([9]), torch.arange(6))
     assert matched.all() and (exchanged == 0).all()
 
 

@@ -26,7 +26,7 @@ def captions(count: int, length: int = 14) -> tuple[torch.Tensor, torch.Tensor, 
 
 def test_whole_words_are_hidden_and_nothing_else():
     input_ids, word_ids, seed = captions(500)
-    damaged, labels = head().corrupt(input_ids, word_ids, seed)
+    damaged, labels = head().mask_tokens(input_ids, word_ids, seed)
     hidden = labels != IGNORE
     assert not hidden[word_ids < 0].any()
     assert torch.equal(labels[hidden], input_ids[hidden]) and torch.equal(damaged[~hidden], input_ids[~hidden])
@@ -37,14 +37,14 @@ def test_whole_words_are_hidden_and_nothing_else():
 
 def test_token_masking_splits_words():
     input_ids, word_ids, seed = captions(500)
-    hidden = head(whole_word=False).corrupt(input_ids, word_ids, seed)[1] != IGNORE
+    hidden = head(whole_word=False).mask_tokens(input_ids, word_ids, seed)[1] != IGNORE
     assert not torch.equal(hidden[:, 1:15:2], hidden[:, 2:15:2])
     assert not hidden[word_ids < 0].any()
 
 
 def test_rates_are_fifteen_percent_and_80_10_10():
     input_ids, word_ids, seed = captions(4000, length=80)
-    damaged, labels = head(mask_ratio=0.15).corrupt(input_ids, word_ids, seed)
+    damaged, labels = head(mask_ratio=0.15).mask_tokens(input_ids, word_ids, seed)
     hidden = labels != IGNORE
     assert abs(hidden.sum() / (word_ids >= 0).sum() - 0.15) < 0.005
     masked, kept = (damaged == MASK)[hidden], (damaged == input_ids)[hidden]
@@ -58,7 +58,7 @@ def test_rates_are_fifteen_percent_and_80_10_10():
 def test_words_that_carry_content_are_hidden_more_often_and_whole():
     input_ids, word_ids, seed = captions(4000, length=80)
     content = (20, 21, 22)
-    _, labels = head(mask_ratio=0.1, content_words=content, content_ratio=0.8).corrupt(input_ids, word_ids, seed)
+    _, labels = head(mask_ratio=0.1, content_words=content, content_ratio=0.8).mask_tokens(input_ids, word_ids, seed)
     hidden, first = labels != IGNORE, slice(1, 81, 2)
     carries = torch.isin(input_ids, torch.tensor(content))
     carries = carries[:, first] | carries[:, 2:82:2]  # either piece of a word
@@ -71,9 +71,9 @@ def test_words_that_carry_content_are_hidden_more_often_and_whole():
 
 def test_masks_belong_to_the_sample_whatever_the_batch():
     input_ids, word_ids, seed = captions(8)
-    damaged, labels = head().corrupt(input_ids, word_ids, seed)
+    damaged, labels = head().mask_tokens(input_ids, word_ids, seed)
     wider = [torch.nn.functional.pad(t[5:6], (0, 4), value=v) for t, v in ((input_ids, 0), (word_ids, -1))]
-    alone, alone_labels = head().corrupt(*wider, seed[5:6])
+    alone, alone_labels = head().mask_tokens(*wider, seed[5:6])
     assert torch.equal(alone[0, :-4], damaged[5]) and torch.equal(alone_labels[0, :-4], labels[5])
 
 

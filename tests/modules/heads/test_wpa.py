@@ -50,7 +50,7 @@ def test_centred_states_know_no_shift_of_a_modality():
     word_mask[0, 2] = False
     shifted = words + 5.0
     shifted[0, 2] = 100.0  # what the mask leaves out has no say in the mean
-    head = WPAHead(centred=True)
+    head = WPAHead(mean_center=True)
     distance, plan = head(words, word_mask, patches, PATCH_MASK)
     again, same_plan = head(shifted, word_mask, patches - 3.0, PATCH_MASK)
     torch.testing.assert_close(distance, again, rtol=1e-4, atol=1e-5)
