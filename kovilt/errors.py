@@ -19,6 +19,11 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     return f' (did you mean {by_lower[matches[0]]!r}?)' if matches else ''
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its class when it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def user_error(error: BaseException) -> KoviltError | None:
     """The KoviltError behind `error`, or None when it is no user's mistake.
 

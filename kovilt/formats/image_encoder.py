@@ -25,8 +25,8 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from kovilt.errors import KoviltError
+from kovilt.formats.report import ImportReport
 from kovilt.formats.sources import Files, read_files
-from kovilt.weights.importing import ImportReport
 
 _CLIP, _OPENAI, _VIT, _TIMM, _MMPRETRAIN = (
     'HuggingFace CLIP',

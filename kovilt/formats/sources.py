@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from kovilt.errors import KoviltError
+from kovilt.files import file_sha256, read_json
 from kovilt.formats.huggingface import from_huggingface
 from kovilt.formats.original_vilt import from_original
-from kovilt.weights.folder import digest, read_json
 
 WORDS = 'encoder.text.word_embed.weight'
 WORD_TABLES = (WORDS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')  # one row a token
@@ -253,7 +253,7 @@ def read_files(path: Path) -> Files:
         labels=config.get('id2label'),
         processor=processor,
         tokenizer=tokenizer,
-        sha256=str(digest(file)['sha256']),
+        sha256=file_sha256(file),
         notes=notes,
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
+from kovilt.formats.report import ImportReport
 from kovilt.formats.sources import (
     IMAGE_POSITIONS,
     WORD_TABLES,
@@ -34,21 +35,6 @@ from kovilt.weights.folder import answers_by_class, save_model_folder
 _MAX_TEXT_LEN = 40  # ViLT 4.1
 _LONG_OVER_SHORT = 1333 / 800  # of an image's sides; ViLT's rule
 _NAMES_SHOWN = 16
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What became of foreign weights.
-
-    encoder_coverage: numbers of the encoder, its word table apart, that come from the source (0 to 1).
-    rows: what was kept, resized, ... in words.
-    """
-
-    encoder_coverage: float
-    rows: Mapping[str, str]
-
-    def __str__(self) -> str:
-        return '\n'.join(f'{key:<14} {value}' for key, value in self.rows.items())
 
 
 def import_weights(

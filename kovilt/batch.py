@@ -1,0 +1,1 @@
+"""The batch that the loader makes and the models read."""

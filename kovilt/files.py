@@ -1,0 +1,74 @@
+"""Files that are whole or absent: atomic writes, JSON and digests.
+
+A file is written beside its place under a temporary name and renamed when it is complete, so that neither a crash nor
+a full disk leaves half of it. It has the permissions that the user's umask gives, as any other new file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kovilt.errors import KoviltError, first_line
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it becomes `path` when the block ends without an error.
+
+    The folder of `path` is created. After an error the temporary file is removed and an older `path` stands as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as draft:
+        draft.write_text(text, encoding='utf-8')
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a JSON file atomically, indented, Hangul as it is."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + '\n')
+
+
+def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file atomically, one object a line."""
+    with atomic_path(path) as draft, open(draft, 'w', encoding='utf-8') as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + '\n')
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file, with or without a byte order mark.
+
+    Raises:
+        KoviltError: missing, not UTF-8, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
+    except FileNotFoundError as error:
+        raise KoviltError(f'{path}: no such file') from error
+    except (OSError, ValueError) as error:
+        raise KoviltError(f'{path}: cannot be read as JSON ({first_line(error)})') from error
+    if not isinstance(content, dict):
+        raise KoviltError(f'{path}: holds a JSON {type(content).__name__}, not an object')
+    return content
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,0 +1,55 @@
+"""Files are whole or absent, and belong to whoever the umask says."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+
+from kovilt.errors import KoviltError
+from kovilt.files import atomic_path, file_sha256, read_json, write_json, write_json_lines, write_text
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    value = {'답': ['소파', 1, None], 'nested': {'a': 0.5}}
+    write_json(tmp_path / 'new' / 'a.json', value)
+    assert read_json(tmp_path / 'new' / 'a.json') == value
+    assert '소파' in (tmp_path / 'new' / 'a.json').read_text('utf-8')
+    write_json_lines(tmp_path / 'a.jsonl', [{'질문': '무엇?'}, {}])
+    assert (tmp_path / 'a.jsonl').read_text('utf-8') == '{"질문": "무엇?"}\n{}\n'
+
+
+def test_an_error_keeps_the_old_file_and_leaves_no_other(tmp_path):
+    write_text(tmp_path / 'a.txt', 'old')
+    with pytest.raises(RuntimeError, match='stop'), atomic_path(tmp_path / 'a.txt') as draft:
+        draft.write_text('half')
+        raise RuntimeError('stop')
+    with pytest.raises(TypeError):
+        write_json_lines(tmp_path / 'a.txt', [{'a': 1}, {'a': object()}])
+    assert [path.name for path in tmp_path.iterdir()] == ['a.txt']
+    assert (tmp_path / 'a.txt').read_text() == 'old'
+
+
+@pytest.mark.parametrize('mask, mode', [(0o022, 0o644), (0o077, 0o600)])
+def test_permissions_are_those_of_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / 'a.txt', '')
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'a.txt').stat().st_mode) == mode
+
+
+@pytest.mark.parametrize('content', [b'', b'{"a": 1', b'\xff\xfe', b'[1]', b'"a"'])
+def test_what_is_no_json_object_is_named(tmp_path, content):
+    (tmp_path / 'a.json').write_bytes(content)
+    with pytest.raises(KoviltError, match=r'a\.json: (cannot be read as JSON|holds a JSON)'):
+        read_json(tmp_path / 'a.json')
+    with pytest.raises(KoviltError, match=r'b\.json: no such file'):
+        read_json(tmp_path / 'b.json')
+
+
+def test_a_byte_order_mark_is_passed_over_and_digests_are_of_the_bytes(tmp_path):
+    (tmp_path / 'a.json').write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / 'a.json') == {'a': 1}
+    assert file_sha256(tmp_path / 'a.json') == hashlib.sha256(b'\xef\xbb\xbf{"a": 1}').hexdigest()
