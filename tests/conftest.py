@@ -40,7 +40,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-        code = run_cli(lambda: module.main(module.parse_args()))
+        try:
+            code = run_cli(lambda: module.main(module.parse_args()))
+        except SystemExit as ended:  # a wrong argument
+            code = ended.code
         return code, *capsys.readouterr()
 
     return call

@@ -27,6 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
 
+from kovilt.cli.arguments import ToolParser  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 from tools.recipes.plan import Step, clock, run_plan  # noqa: E402
 
@@ -79,12 +80,11 @@ SIZES = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__)
     parser.add_argument('--recipe', choices=('quickstart', 'rooms'), default='quickstart', help='(default: quickstart)')
     parser.add_argument(
         '--scale', choices=('default', 'tiny'), default='default', help='tiny: a minute, learns nothing'
     )
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
 
 

@@ -27,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # also without installation
 
+from kovilt.cli.arguments import ToolParser, at_least, available_cpus  # noqa: E402
 from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
 from tools.recipes.plan import Step, clock, finished_steps, run_plan  # noqa: E402
 
@@ -172,16 +173,15 @@ SCALES = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__)
     parser.add_argument('tables', nargs='+', metavar='TABLE', help=f'{", ".join(TABLES)} or all')
     parser.add_argument('--data', choices=('rooms', 'aihub'), default='rooms', help='(default: rooms, which are drawn)')
     parser.add_argument('--scale', choices=('small', 'base', 'tiny'), help='(default: small, of AI-Hub base)')
-    parser.add_argument('--seeds', type=int, default=3, metavar='N', help='trainings of each kind (default: 3)')
-    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='trainings at once (default: 1)')
+    parser.add_argument('--seeds', type=at_least(1), default=3, metavar='N', help='trainings of each kind (default: 3)')
+    parser.add_argument('--jobs', type=at_least(1), default=1, metavar='N', help='trainings at once (default: 1)')
     parser.add_argument('--body', metavar='FOLDER', help='model folder of a pre-trained body in place of the usual one')
     parser.add_argument('--work-dir', type=Path, help='(default: work_dirs/reproduce, with _DATA_SCALE unless small)')
     parser.add_argument('--no-run', action='store_true', help='run nothing, write the tables of what is done')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
 
 
@@ -612,9 +612,6 @@ def main(args: argparse.Namespace) -> None:
             raise KoviltError(f'{table}: no such table{nearest(table, TABLES)}; there are {", ".join(TABLES)} and all')
     if (args.data, args.scale) not in SCALES:
         raise KoviltError(f'--data {args.data} has no --scale {args.scale}; the real data want --scale base')
-    for option in ('seeds', 'jobs'):
-        if getattr(args, option) < 1:
-            raise KoviltError(f'--{option} must be at least 1, not {getattr(args, option)}')
     tables = [table for table in TABLES if table in args.tables or 'all' in args.tables]
     if args.data == 'aihub' and 'ablations' in tables:
         if 'all' not in args.tables:
@@ -670,8 +667,7 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     check_environment()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the running steps are ended too
     if jobs > 1:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-        os.environ.setdefault('OMP_NUM_THREADS', str(max(1, cores // jobs)))
+        os.environ.setdefault('OMP_NUM_THREADS', str(max(1, available_cpus() // jobs)))
     expected = clock(sum(step.seconds for step in steps))
     trainings = sum(step.command[0] == 'tools/train.py' for step in steps)
     print(f'{len(steps)} steps, {trainings} of them trainings, into {plan.work}; one by one on 2 cores {expected}')

@@ -222,7 +222,10 @@ def call(monkeypatch, capsys):
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, 'argv', ['reproduce.py', *map(str, arguments)])
-        code = run_cli(lambda: reproduce.main(reproduce.parse_args()))
+        try:
+            code = run_cli(lambda: reproduce.main(reproduce.parse_args()))
+        except SystemExit as ended:  # a wrong argument
+            code = ended.code
         return code, *capsys.readouterr()
 
     return call
@@ -231,7 +234,7 @@ def call(monkeypatch, capsys):
 WRONG = {
     'unknown table': (['tabel2'], "tabel2: no such table .did you mean 'table2'"),
     'no such scale': (['table1', '--data', 'aihub', '--scale', 'small'], '--scale base'),
-    'no seeds': (['table1', '--seeds', '0'], '--seeds must be at least 1'),
+    'no seeds': (['table1', '--seeds', '0'], '--seeds: must be at least 1'),
     'no body': (['table1', '--body', 'configs'], 'no model folder; tools/weights/export.py'),
     'no boxes': (['ablations', '--data', 'aihub'], 'only Rooms has'),
     'no data': (['table1', '--data', 'aihub'], 'nowhere: no such folder'),
