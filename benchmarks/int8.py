@@ -30,7 +30,7 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kovilt.models.base import Batch
+    from kovilt.batch import Batch
 
 FLOAT, INT8, THEIRS = 'kovilt, float32', 'kovilt, int8', 'transformers, float32'
 

@@ -36,7 +36,7 @@ from benchmarks.work import (  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 if TYPE_CHECKING:
-    from kovilt.models.base import Batch
+    from kovilt.batch import Batch
     from kovilt.models.vqa import ViLTForVQA
 
 SIDES = (640, 480)  # of the image files, in pixels

@@ -34,7 +34,7 @@ from benchmarks.work import base_model, forward_flops, make_batch, same_weights 
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 if TYPE_CHECKING:
-    from kovilt.models.base import Batch
+    from kovilt.batch import Batch
     from kovilt.models.vqa import ViLTForVQA
 
 GRID, WORDS, LONGEST_TEXT = (12, 16), 13, 320  # where a sweep does not change them

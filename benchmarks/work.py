@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from kovilt.models.base import Batch
+    from kovilt.batch import Batch
     from kovilt.models.vqa import ViLTForVQA
 
 ROOT = Path(__file__).resolve().parents[1]

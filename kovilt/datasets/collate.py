@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kovilt.batch import Batch
 from kovilt.registry import FUNCTIONS
-
-Batch = dict[str, Any]
 
 
 # MMEngine's Runner asks the root registry for a collate function by its bare name and never looks into children.
@@ -36,18 +35,21 @@ def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> l
 def pack(samples: list[dict[str, Any]]) -> Batch:
     """One batch of all samples; see `collate_pairs`."""
     index: dict[int, int] = {}
-    images = []
+    images: list[dict[str, Any]] = []
     for sample in samples:
         if index.setdefault(sample['image_id'], len(index)) == len(images):
             images.append(sample['image'])
     width = max((image['patches'].shape[1] for image in images), default=0)  # 0 when no image has any patch
     patches = [image['patches'] for image in images if len(image['patches'])]
-    batch = {
+    input_ids, text_mask, word_ids = pad_texts(samples)
+    batch: Batch = {
         'patches': torch.from_numpy(np.concatenate(patches) if patches else np.zeros((0, width), np.uint8)),
         'grids': _int64([image['grid'] for image in images]).view(-1, 2),
         'image_id': _int64(list(index)),
         'image_index': _int64([index[sample['image_id']] for sample in samples]),
-        **pad_texts(samples),
+        'input_ids': input_ids,
+        'text_mask': text_mask,
+        'word_ids': word_ids,
         'sample_seed': _int64([sample['sample_seed'] for sample in samples]),
     }
     if samples and 'label' in samples[0]:
@@ -58,7 +60,7 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
     return batch
 
 
-def pad_texts(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+def pad_texts(samples: list[dict[str, Any]]) -> tuple[Tensor, Tensor, Tensor]:
     """`input_ids`, `text_mask`, `word_ids` (B, L) of the B samples, padded to the longest."""
     lengths = np.array([len(sample['input_ids']) for sample in samples], dtype=np.int64)
     shape = (len(samples), int(lengths.max(initial=0)))
@@ -68,10 +70,7 @@ def pad_texts(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
         input_ids[row, : lengths[row]] = sample['input_ids']
         word_ids[row, : lengths[row]] = sample['word_ids']
     text_mask = np.arange(shape[1]) < lengths[:, None]
-    return {
-        name: torch.from_numpy(value)
-        for name, value in (('input_ids', input_ids), ('text_mask', text_mask), ('word_ids', word_ids))
-    }
+    return torch.from_numpy(input_ids), torch.from_numpy(text_mask), torch.from_numpy(word_ids)
 
 
 def _int64(values: list) -> Tensor:

@@ -12,6 +12,7 @@ import torch.distributed
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
+from kovilt.batch import Batch
 from kovilt.errors import KoviltError
 from kovilt.models.base import accumulate_step
 from kovilt.registry import MODEL_WRAPPERS
@@ -67,6 +68,6 @@ def end_process() -> None:
 class KoviltDistributedDataParallel(MMDistributedDataParallel):
     """Takes kovilt's list of micro-batches; gradients are exchanged once, with the last of them."""
 
-    def train_step(self, data: list[dict], optim_wrapper: OptimWrapper) -> dict:
+    def train_step(self, data: list[Batch], optim_wrapper: OptimWrapper) -> dict:
         """One optimizer step over all micro-batches, as the bare model's own train_step."""
         return accumulate_step(self, self.module.parse_losses, data, optim_wrapper, no_sync=self.no_sync)

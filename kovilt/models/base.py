@@ -13,9 +13,8 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from kovilt.batch import Batch
 from kovilt.registry import MODELS
-
-Batch = dict[str, Any]
 
 
 def accumulate_step(

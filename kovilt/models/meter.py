@@ -9,8 +9,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from kovilt.batch import Batch
 from kovilt.errors import KoviltError
-from kovilt.models.base import Batch
 from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
 from kovilt.modules.attention import fast_attention

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kovilt.models.base import Batch, KoviltModel
+from kovilt.batch import Batch
+from kovilt.models.base import KoviltModel
 from kovilt.modules.packing import Output, to_device
 from kovilt.modules.prefix import EncodedImages
 from kovilt.modules.vilt import ViLTStates

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from kovilt.models.base import Batch, KoviltModel, host
+from kovilt.batch import Batch
+from kovilt.models.base import KoviltModel, host
 from kovilt.registry import MODELS
 
 

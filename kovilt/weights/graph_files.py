@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kovilt.batch import Batch
 from kovilt.errors import KoviltError
-from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.graph import GraphVQA, Grid, Inputs, RectangularVQA
@@ -146,7 +146,7 @@ def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
             chosen[0], lengths[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1])), longest
         width = int(lengths.max())
         batches.append(
-            dict(
+            Batch(
                 patches=draw(0, 256, int(chosen.prod(dim=1).sum()), model.encoder.image.proj.in_features).to(
                     torch.uint8
                 ),

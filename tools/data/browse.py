@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without ins
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 if TYPE_CHECKING:
+    from kovilt.batch import Batch
     from kovilt.datasets import PairDataset
-    from kovilt.datasets.collate import Batch
     from kovilt.visualization import Card, Line, Piece, View
 
 ON_A_SHEET = 8
