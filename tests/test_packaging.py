@@ -66,7 +66,7 @@ def test_torch_and_torchvision_have_no_upper_bound():
 def test_the_version_is_said_once():
     assert re.fullmatch(r'\d+\.\d+\.\d+', kovilt.__version__)
     assert f'version: {kovilt.__version__}\n' in (ROOT / 'CITATION.cff').read_text('utf-8')
-    assert f'## {kovilt.__version__}' in (ROOT / 'CHANGELOG.md').read_text('utf-8')
+    assert f'## [{kovilt.__version__}] - ' in (ROOT / 'CHANGELOG.md').read_text('utf-8')
     assert 'project' not in tomllib.loads((ROOT / 'pyproject.toml').read_text('utf-8'))
 
 
