@@ -92,7 +92,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     """The steps of a recipe, in order. `work` is the folder they write to."""
     own = recipe == 'rooms'
     data, tokenizer, alone = work / 'data', work / 'data' / 'tokenizer', work / 'data_alone'
-    body = f'{work}/pretrain_even/iter_{size.even_steps}.pth' if own else ENCODER_PREFIX
+    body = f'{work}/pretrain_uniform_masking/iter_{size.even_steps}.pth' if own else ENCODER_PREFIX
     model = f'{work}/vqa/iter_{size.vqa_steps}.pth'
     # Seconds on 2 cores: to start a tool, for an optimizer step, for a question or caption that is evaluated.
     start, pretrain_step, vqa_step, text = 8, 0.25, 0.16, 0.002
@@ -136,14 +136,14 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
     align = ['tools/analysis/alignment.py', body, f'{data}', '--out', f'{work}/alignment']
     vqa = ('vqa_loss', 'vqa_accuracy')
     if own:
-        first = f'{work}/pretrain_alone/iter_{size.alone_steps}.pth'
+        first = f'{work}/pretrain_single_objects/iter_{size.alone_steps}.pth'
         second = f'{work}/pretrain/iter_{size.pretrain_steps}.pth'
         pretraining = [
             Step('tokenizer', 'train the tokenizer · 토크나이저 학습', learn, tokenizer, 5 + size.images / 500),
             Step('draw_alone', 'draw single things · 물건 하나씩 그리기', single, alone, 2 + size.alone_images / 200),
-            pretrain('pretrain_alone', 'pre-train on single things · 사전학습 1단계', size.alone_steps),
+            pretrain('pretrain_single_objects', 'pre-train on single objects · 사전학습 1단계', size.alone_steps),
             pretrain('pretrain', 'pre-train · 사전학습 2단계', size.pretrain_steps, first),
-            pretrain('pretrain_even', 'pre-train on all words alike · 사전학습 3단계', size.even_steps, second),
+            pretrain('pretrain_uniform_masking', 'pre-train, uniform masking · 사전학습 3단계', size.even_steps, second),
             export('body', 'write the body · 몸체 저장', body),
         ]
         scratch = []

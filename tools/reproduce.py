@@ -83,7 +83,7 @@ SMALL = Configs(
     pretrained='configs/rooms/vqa.py',
     blind='configs/rooms/question_only.py',
     pretrain='configs/rooms/pretrain.py',
-    alone='configs/rooms/pretrain_alone.py',
+    alone='configs/rooms/pretrain_single_objects.py',
 )
 BASE = Configs(
     meter='configs/meter_vqa_aihub.py',

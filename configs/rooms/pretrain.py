@@ -1,4 +1,4 @@
-"""Pre-training on Rooms captions. rooms/pretrain_alone.py, from which it may start, saves it most of its way.
+"""Pre-training on Rooms captions. rooms/pretrain_single_objects.py, from which it may start, saves it most of its way.
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
 Command: python tools/train.py configs/rooms/pretrain.py --amp

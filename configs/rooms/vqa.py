@@ -1,4 +1,4 @@
-"""Fine-tuning on Rooms questions from the body of rooms/pretrain_even.py.
+"""Fine-tuning on Rooms questions from the body of rooms/pretrain_uniform_masking.py.
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
 Command: python tools/train.py configs/rooms/vqa.py --amp
@@ -13,4 +13,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(head_prefixes=['vqa_head'], head_lr_mult=3.0))
 custom_hooks = [dict(type='InitCLSFromMaskHook')]
 default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))
-load_from = 'work_dirs/pretrain_even/iter_2000.pth'
+load_from = 'work_dirs/pretrain_uniform_masking/iter_2000.pth'

@@ -2,7 +2,7 @@
 
 Data: python tools/data/make_rooms.py data/rooms --images 2000
       python tools/data/make_rooms.py data/rooms_alone --images 2000 --alone 1 --seed 1
-Command: python tools/train.py configs/rooms/pretrain_alone.py --amp
+Command: python tools/train.py configs/rooms/pretrain_single_objects.py --amp
 """
 _base_ = './pretrain.py'
 model = dict(
