@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class KoviltError(Exception):
@@ -22,6 +23,15 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or the name of its class when it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def config_errors(place: str) -> Iterator[None]:
+    """Turn a TypeError or ValueError of a constructor into a KoviltError that names `place`, a part of the config."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise KoviltError(f'{place}: {" ".join(str(error).split())}') from error
 
 
 def user_error(error: BaseException) -> KoviltError | None:

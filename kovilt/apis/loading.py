@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from kovilt.errors import KoviltError
 from kovilt.registry import MODELS, TRANSFORMS
-from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder, save_model_folder
-from kovilt.weights.graph_files import Format, write_graph
+from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
-_DTYPES = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
-_INSTEAD = {'int8': "; in int8, export with --format onnx, or ask any model folder with precision='int8'"}
 _WORTH_KNOWING = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
 
 
@@ -61,55 +54,6 @@ def load_trained(
     return trained
 
 
-def export_checkpoint(
-    path: str | os.PathLike,
-    out: str | os.PathLike,
-    *,
-    config: str | os.PathLike | None = None,
-    tokenizer: str | None = None,
-    format: Literal['hf'] | Format = 'hf',
-    dtype: str = 'float32',
-    overwrite: bool = False,
-) -> Path:
-    """Writes what `load_trained` loads, with its arguments, as the model folder `out`.
-
-    Args:
-        out: the folder to make.
-        format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
-        dtype: what weights are stored in: of 'hf' 'float32' or 'float16', of 'onnx' 'float32' or 'int8', of 'pt2'
-            'float32'. An int8 graph also computes in int8, and some of its answers differ.
-        overwrite: replace an older model folder.
-
-    Raises:
-        KoviltError: as `load_trained`, `save_model_folder` and `write_graph`.
-    """
-    from kovilt.datasets.transforms.text import load_tokenizer
-
-    if dtype not in _DTYPES[format]:
-        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_INSTEAD.get(dtype, "")}')
-    trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
-    graph = None
-    if format != 'hf':
-        graph = partial(
-            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format, precision=dtype
-        )
-    tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
-    check_tokenizer(trained, tokens)
-    return save_model_folder(
-        trained.model,
-        tokens,
-        out,
-        model_cfg=trained.info['model'],
-        image_pipeline=trained.image_pipeline,
-        max_text_len=trained.info['max_text_len'],
-        answer_counts=trained.info['answer_counts'],
-        training=trained.info['training'],
-        dtype=torch.float16 if dtype == 'float16' else torch.float32,
-        graph=graph,
-        overwrite=overwrite,
-    )
-
-
 def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
     """KoviltError unless `tokenizer` numbers its pieces as that of training did; else every word is another."""
     from kovilt.datasets.transforms.text import tokenizer_sizes
@@ -142,6 +86,7 @@ def _checkpoint_file(path: Path) -> Path | None:
 def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | tuple[str, ...] | None) -> TrainedModel:
     from kovilt.engine.config import load_config
     from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_whole
+    from kovilt.formats.plain_config import read_plain_config
     from kovilt.models.sizes import fill_sizes, resolve_content_words
 
     checkpoint = load_checkpoint_file(path)
@@ -194,41 +139,3 @@ def _dataset(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
 def _reason(error: Exception) -> str:
     """What a registry or a constructor complains about, without the advice that follows it."""
     return ' '.join(str(error.args[0] if error.args else error).split()).split('. ')[0]
-
-
-def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
-    """The values of a config's text as MMEngine dumps it: `name = value` lines of literals and dict(...), nothing else.
-
-    A config is a program when MMEngine reads it. One that comes inside a checkpoint is only parsed, never run.
-
-    Raises:
-        KoviltError: anything that is not such a line.
-    """
-    try:
-        lines = ast.parse(text).body
-    except SyntaxError as error:
-        raise KoviltError(f'{source}, line {error.lineno}: {error.msg}') from error
-    values = {}
-    for line in lines:
-        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
-            raise KoviltError(f'{source}, line {line.lineno}: not a plain "name = value"; name the config file instead')
-        try:
-            values[line.targets[0].id] = _plain_value(line.value)
-        except ValueError as error:
-            raise KoviltError(f'{source}, line {line.lineno}: no plain value; name the config file instead') from error
-    return values
-
-
-def _plain_value(node: ast.expr) -> Any:
-    match node:
-        case ast.Call(func=ast.Name(id='dict'), args=[] | [ast.Dict()]) if all(word.arg for word in node.keywords):
-            others = {word.arg: _plain_value(word.value) for word in node.keywords}
-            return {**_plain_value(node.args[0]), **others} if node.args else others
-        case ast.Dict() if None not in node.keys:
-            pairs = zip(node.keys, node.values, strict=True)
-            return {ast.literal_eval(key): _plain_value(value) for key, value in pairs}
-        case ast.List():
-            return [_plain_value(item) for item in node.elts]
-        case ast.Tuple():
-            return tuple(_plain_value(item) for item in node.elts)
-    return ast.literal_eval(node)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kovilt.apis import build_pipelines, load_trained
 from kovilt.apis.image_cache import EncodedImageCache
+from kovilt.apis.loading import build_pipelines, load_trained
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.image import image_size
 from kovilt.errors import KoviltError

@@ -8,8 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ import kovilt
 from kovilt.datasets.transforms.text import tokenizer_sizes
 from kovilt.engine.distributed import init_cpu_process_group
 from kovilt.engine.signatures import signature_of
-from kovilt.errors import KoviltError, nearest
+from kovilt.errors import KoviltError, config_errors, nearest
 from kovilt.formats.checkpoint import (
     check_encoder,
     check_vocabulary,
@@ -159,7 +159,7 @@ class KoviltRunner(Runner):
             dataset = self._train_dataloader.dataset
             return data_sizes(dataset), dict(getattr(dataset, 'metainfo', {}))
         if self._load_from is not None:
-            meta = load_checkpoint_file(self._load_from)['meta']
+            meta = read_checkpoint(self._load_from)['meta']
             return dict(meta.get('data_sizes', {})), dict(meta.get('dataset_meta', {}))
         return {}, {}
 
@@ -268,7 +268,7 @@ class KoviltRunner(Runner):
         equal models. Weights of another kind of encoder (`ViLT`, `PrefixViLT`) may start a training, with a warning,
         but neither resume one nor be tested.
         """
-        checkpoint = load_checkpoint_file(filename, map_location)
+        checkpoint = read_checkpoint(filename, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         training = self._train_dataloader is not None and not self._resume
         check_vocabulary(self.data_sizes, checkpoint, filename)
@@ -363,13 +363,13 @@ class KoviltRunner(Runner):
         write_checkpoint(checkpoint, Path(out_dir) / filename)
 
 
-@contextmanager
-def config_errors(part: str) -> Iterator[None]:
-    """What a constructor says against its arguments is said to the author of the config."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise KoviltError(f'{part}: {" ".join(str(error).split())}') from error
+def read_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = 'cpu') -> dict[str, Any]:
+    """A checkpoint file, or a model folder in the same form."""
+    if Path(path).expanduser().is_dir():
+        from kovilt.weights.folder import folder_as_checkpoint
+
+        return folder_as_checkpoint(path)
+    return load_checkpoint_file(path, map_location)
 
 
 def check_writable(folder: str | os.PathLike) -> None:

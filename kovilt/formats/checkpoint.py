@@ -24,20 +24,20 @@ MIN_ENCODER_COVERAGE = 0.95
 def load_checkpoint_file(
     path: str | os.PathLike, map_location: str | torch.device = 'cpu', *, blanked: tuple[str, ...] = ()
 ) -> dict:
-    """Reads a `.pth` written by `KoviltRunner`, a model folder, or a `.safetensors` file of weights alone.
+    """Read a `.pth` written by `KoviltRunner`, or a `.pth` or `.safetensors` file of weights alone.
 
     Returns a dict with `state_dict` and `meta`, and what else the file holds. Only tensors and plain Python values are
     accepted (`weights_only`): a pickle that would call anything is refused, never executed.
 
     Args:
-        path: file or folder.
+        path: the file.
         map_location: where the tensors go.
         blanked: packages, such as 'lightning.', whose objects may lie beside the weights. Nothing of them is imported:
             each object is read as a dict of the plain values that were put into it.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        return _read_folder(path)
+        raise KoviltError(f'{path}: is a folder, not a checkpoint file')
     if not path.is_file():
         raise KoviltError(f'{path}: no such checkpoint file')
     if path.suffix == '.safetensors':
@@ -91,24 +91,6 @@ def _read_safetensors(path: Path, map_location: str | torch.device) -> dict:
         return {'state_dict': load_file(path, device=str(map_location)), 'meta': {}}
     except (SafetensorError, OSError, ValueError) as error:
         raise KoviltError(f'{path}: not a safetensors file, or cut off ({error})') from error
-
-
-def _read_folder(path: Path) -> dict:
-    from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
-    from kovilt.weights.folder import load_model_folder
-
-    folder = load_model_folder(path)
-    answers = list(getattr(folder.model, 'answers', ()))
-    meta = {
-        'model_type': type(folder.model).__name__,
-        'encoder_type': type(folder.model.encoder).__name__,
-        'data_sizes': tokenizer_sizes(load_tokenizer(path)),
-        'dataset_meta': {},
-    }
-    if answers:
-        meta['data_sizes']['num_answers'] = len(answers)
-        meta['dataset_meta'] = {'answers': answers, 'answer_counts': folder.info.get('answer_counts')}
-    return {'state_dict': folder.model.state_dict(), 'meta': meta}
 
 
 def write_checkpoint(checkpoint: dict, path: str | os.PathLike) -> None:

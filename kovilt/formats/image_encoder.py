@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from kovilt.errors import KoviltError
@@ -313,9 +312,3 @@ def _unsaid(files: Files, layout: str) -> list[str]:
     if layout == _MMPRETRAIN or files.config:
         return []
     return ['no config.json says its activation and heads: compare them with model.encoder.image_encoder']
-
-
-def log_report(report: ImportReport) -> None:
-    """One line for each row of the report."""
-    for line in str(report).splitlines():
-        print_log(line, logger='current')

@@ -185,9 +185,11 @@ class METER(BaseModule):
         """
         super().init_weights()
         if self.image_encoder_weights is not None:
-            from kovilt.formats.image_encoder import load_image_encoder, log_report
+            from kovilt.formats.image_encoder import load_image_encoder
 
-            log_report(load_image_encoder(self.image_encoder, self.image_encoder_weights))
+            report = load_image_encoder(self.image_encoder, self.image_encoder_weights)
+            for line in str(report).splitlines():
+                print_log(line, logger='current')
 
     def resized(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
         """A checkpoint's tensors with the image encoder's positions resized to this encoder's images.

@@ -187,6 +187,27 @@ def load_model_folder(
     return TrainedModel(model, info['image_pipeline'], text_pipeline, info)
 
 
+def folder_as_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A model folder in the form of a training checkpoint: its `state_dict` and the `meta` that a run compares.
+
+    Training starts from a model folder, and evaluates one, through this.
+    """
+    from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
+
+    trained = load_model_folder(path)
+    meta: dict[str, Any] = {
+        'model_type': type(trained.model).__name__,
+        'encoder_type': type(trained.model.encoder).__name__,
+        'data_sizes': tokenizer_sizes(load_tokenizer(path)),
+        'dataset_meta': {},
+    }
+    answers = list(getattr(trained.model, 'answers', ()))
+    if answers:
+        meta['data_sizes']['num_answers'] = len(answers)
+        meta['dataset_meta'] = {'answers': answers, 'answer_counts': trained.info.get('answer_counts')}
+    return {'state_dict': trained.model.state_dict(), 'meta': meta}
+
+
 def _read_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
     """The model of `model_cfg` with the weights and answers of the folder, in evaluation mode."""
     try:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kovilt.datasets.korean import normalize_korean
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, config_errors
 from kovilt.formats.report import ImportReport
 from kovilt.formats.sources import (
     IMAGE_POSITIONS,
@@ -178,8 +178,6 @@ def _image_pipeline(short: int, patch_size: int) -> list[dict[str, Any]]:
 
 def _build(model_cfg: Mapping[str, Any], source: str) -> nn.Module:
     """The model with new weights, the same on every call."""
-    from kovilt.engine.runner import config_errors
-
     with torch.random.fork_rng(devices=[]), config_errors(source):
         torch.manual_seed(0)
         return MODELS.build(dict(model_cfg))

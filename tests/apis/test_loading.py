@@ -6,8 +6,8 @@ from mmengine.config import Config
 from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 from kovilt.apis import export_checkpoint, load_trained
-from kovilt.apis.loading import read_plain_config
 from kovilt.errors import KoviltError
+from kovilt.formats.plain_config import read_plain_config
 from kovilt.weights import load_model_folder
 
 

@@ -73,7 +73,7 @@ def test_other_files_are_named(tmp_path):
     with pytest.raises(KoviltError, match='not a safetensors file'):
         load_checkpoint_file(tmp_path / 'x.safetensors')
     (tmp_path / 'folder').mkdir()
-    with pytest.raises(KoviltError, match='no model folder'):
+    with pytest.raises(KoviltError, match='is a folder'):
         load_checkpoint_file(tmp_path / 'folder')
 
 

@@ -28,10 +28,11 @@ from transformers import (
 )
 
 from kovilt.errors import KoviltError
-from kovilt.formats.checkpoint import load_checkpoint_file, load_encoder
+from kovilt.formats.checkpoint import load_encoder
 from kovilt.formats.huggingface import to_huggingface
 from kovilt.formats.sources import WORDS as WORD_TABLE
 from kovilt.weights import import_weights, load_model_folder
+from kovilt.weights.folder import folder_as_checkpoint
 
 SIZES = dict(
     hidden_size=16,
@@ -415,7 +416,7 @@ def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imp
 
 def test_training_starts_from_it(mlm, imported, tmp_path):
     _, report = imported(mlm.folder)
-    start = load_checkpoint_file(tmp_path / 'model')
+    start = folder_as_checkpoint(tmp_path / 'model')
     loaded, whole = load_encoder(tiny_model(), start, 'model')
     assert loaded == whole
     card = (tmp_path / 'model/README.md').read_text(encoding='utf-8')

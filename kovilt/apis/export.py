@@ -1,0 +1,67 @@
+"""Write a trained model as a model folder, with weights or as a graph."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from kovilt.apis.loading import check_tokenizer, load_trained
+from kovilt.errors import KoviltError
+from kovilt.weights.folder import save_model_folder
+from kovilt.weights.graph_files import Format, write_graph
+
+_DTYPES = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
+_INSTEAD = {'int8': "; in int8, export with --format onnx, or ask any model folder with precision='int8'"}
+
+
+def export_checkpoint(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    config: str | os.PathLike | None = None,
+    tokenizer: str | None = None,
+    format: Literal['hf'] | Format = 'hf',
+    dtype: str = 'float32',
+    overwrite: bool = False,
+) -> Path:
+    """Writes what `load_trained` loads, with its arguments, as the model folder `out`.
+
+    Args:
+        out: the folder to make.
+        format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
+        dtype: what weights are stored in: of 'hf' 'float32' or 'float16', of 'onnx' 'float32' or 'int8', of 'pt2'
+            'float32'. An int8 graph also computes in int8, and some of its answers differ.
+        overwrite: replace an older model folder.
+
+    Raises:
+        KoviltError: as `load_trained`, `save_model_folder` and `write_graph`.
+    """
+    from kovilt.datasets.transforms.text import load_tokenizer
+
+    if dtype not in _DTYPES[format]:
+        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_INSTEAD.get(dtype, "")}')
+    trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
+    graph = None
+    if format != 'hf':
+        graph = partial(
+            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format, precision=dtype
+        )
+    tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
+    check_tokenizer(trained, tokens)
+    return save_model_folder(
+        trained.model,
+        tokens,
+        out,
+        model_cfg=trained.info['model'],
+        image_pipeline=trained.image_pipeline,
+        max_text_len=trained.info['max_text_len'],
+        answer_counts=trained.info['answer_counts'],
+        training=trained.info['training'],
+        dtype=torch.float16 if dtype == 'float16' else torch.float32,
+        graph=graph,
+        overwrite=overwrite,
+    )
