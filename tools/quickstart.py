@@ -143,7 +143,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
             Step('draw_alone', 'draw single things · 물건 하나씩 그리기', single, alone, 2 + size.alone_images / 200),
             pretrain('pretrain_single_objects', 'pre-train on single objects · 사전학습 1단계', size.alone_steps),
             pretrain('pretrain', 'pre-train · 사전학습 2단계', size.pretrain_steps, first),
-            pretrain('pretrain_uniform_masking', 'pre-train, uniform masking · 사전학습 3단계', size.even_steps, second),
+            pretrain('pretrain_uniform_masking', 'uniform masking · 사전학습 3단계', size.even_steps, second),
             export('body', 'write the body · 몸체 저장', body),
         ]
         scratch = []
