@@ -44,9 +44,9 @@ def main(args: argparse.Namespace) -> None:
     import json
 
     from mmengine.logging import MMLogger
+    from rich.cells import cell_len
 
     from kovilt.apis import VQAInferencer
-    from kovilt.evaluation.table import display_width
 
     MMLogger.get_current_instance().setLevel('WARNING')  # it writes to stdout, which is for the answers
     ask = VQAInferencer(
@@ -62,10 +62,10 @@ def main(args: argparse.Namespace) -> None:
         if args.json:
             print(json.dumps(result, ensure_ascii=False))
             continue
-        width = max(display_width(row['answer']) for row in result['topk'])
+        width = max(cell_len(row['answer']) for row in result['topk'])
         print(question)
         for row in result['topk']:
-            print(f'  {row["answer"]}{" " * (width - display_width(row["answer"]))}  {100 * row["score"]:6.2f} %')
+            print(f'  {row["answer"]}{" " * (width - cell_len(row["answer"]))}  {100 * row["score"]:6.2f} %')
 
 
 if __name__ == '__main__':

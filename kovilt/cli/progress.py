@@ -1,36 +1,71 @@
-"""One line that tells how far a long task over images has come."""
+"""Shows how far a long task has come: a bar on a terminal, plain lines in a log or a pipe."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+ReportProgress = Callable[[int, int], None]  # (done, total)
 
 
-def progress_line(task: str) -> Callable[[int, int], None]:
-    """Shows images done and the time left: one line rewritten on a terminal, a line every tenth elsewhere.
+@contextmanager
+def progress_bar(task: str, unit: str = 'images') -> Iterator[ReportProgress]:
+    """A function to be called with (done, total) as the task advances.
 
-    Time is counted from here, or from a call that says that nothing is done yet.
+    On a terminal it draws a bar on stderr. Elsewhere it writes a line every tenth of the total, without any control
+    characters. The rate and the time left are counted from the latest call with done = 0.
     """
-    terminal = sys.stderr.isatty()
-    begun = time.monotonic()
-    shown = {'time': begun, 'tenth': 0}
+    if not sys.stderr.isatty():
+        yield _log_progress(task, unit)
+        return
+    columns = (
+        TextColumn('{task.description}', markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    # Without a thread that refreshes the bar, worker processes can be forked safely.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+        bar_task = bar.add_task(task, total=None)
+        drawn = 0.0
 
-    def progress(done: int, total: int) -> None:
-        nonlocal begun
-        now = time.monotonic()
-        if not done:
-            begun = now
-            return
-        tenth = done * 10 // total
-        if done < total and (now - shown['time'] < 0.5 if terminal else tenth == shown['tenth']):
-            return
-        shown.update(time=now, tenth=tenth)
-        rate = done / max(now - begun, 1e-9)
-        text = f'{task} {done}/{total}, {rate:.0f} images/s, {(total - done) / rate:.0f} s left'
-        if terminal:
-            print(f'\r{text:<70}', end='' if done < total else '\n', file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        def draw(done: int, total: int) -> None:
+            nonlocal drawn
+            if done == 0:
+                bar.reset(bar_task, total=total)
+            bar.update(bar_task, completed=done, total=total)
+            if done in (0, total) or time.monotonic() - drawn > 0.1:
+                drawn = time.monotonic()
+                bar.refresh()
+            if done == total:
+                bar.stop()  # another bar may follow
 
-    return progress
+        yield draw
+
+
+def _log_progress(task: str, unit: str) -> ReportProgress:
+    start, last_tenth = time.monotonic(), 0
+
+    def write(done: int, total: int) -> None:
+        nonlocal start, last_tenth
+        if done == 0:
+            start, last_tenth = time.monotonic(), 0
+            return
+        tenth = 10 * done // total
+        if tenth == last_tenth:
+            return
+        last_tenth = tenth
+        rate = done / max(time.monotonic() - start, 1e-9)
+        print(
+            f'{task} {done}/{total}, {rate:.0f} {unit}/s, {(total - done) / rate:.0f} s left',
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return write

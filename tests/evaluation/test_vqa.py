@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from rich.cells import cell_len
 
 from kovilt.evaluation import VQAAccuracy
-from kovilt.evaluation.table import display_width, format_table
+from kovilt.evaluation.table import format_table
 from kovilt.registry import METRICS
 
 
@@ -173,8 +174,8 @@ def test_two_processes_count_each_question_once(tmp_path):
 def test_columns_stand_straight_with_hangul():
     decomposed = unicodedata.normalize('NFD', '관계')
     lines = format_table(['type', 'n'], [['있다', '1'], ['colour', '1,000'], [decomposed, '10']]).splitlines()
-    assert display_width('있다 a') == 6 and display_width(decomposed) == 4
-    assert len({display_width(line) for line in lines}) == 1
+    assert cell_len('있다 a') == 6 and cell_len(decomposed) == 4
+    assert len({cell_len(line) for line in lines}) == 1
 
 
 if __name__ == '__main__':

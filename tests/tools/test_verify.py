@@ -65,7 +65,7 @@ def test_the_report_is_written(custom, tmp_path, capsys):
         }
     ]
     said = capsys.readouterr()
-    assert 'PlainVQA train: 2 rows on 2 images' in said.out and 'looking at 2/2' in said.err
+    assert 'PlainVQA train: 2 rows on 2 images' in said.out and 'checking 2/2' in said.err
 
 
 @pytest.mark.parametrize('task', ['vqa', 'pretrain'])

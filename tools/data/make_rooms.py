@@ -52,18 +52,19 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         from kovilt.rooms import make_rooms
-        from kovilt.cli.progress import progress_line
+        from kovilt.cli.progress import progress_bar
 
-        made = make_rooms(
-            args.out,
-            images=args.images,
-            dev_images=args.dev_images,
-            seed=args.seed,
-            workers=args.workers,
-            zipped=args.zip,
-            **({} if args.alone is None else {'alone': args.alone}),
-            progress=progress_line('drawing rooms'),
-        )
+        with progress_bar('drawing rooms') as progress:
+            made = make_rooms(
+                args.out,
+                images=args.images,
+                dev_images=args.dev_images,
+                seed=args.seed,
+                workers=args.workers,
+                zipped=args.zip,
+                **({} if args.alone is None else {'alone': args.alone}),
+                progress=progress,
+            )
         how = 'drawn' if made else 'already there'
         print(f'{args.out}: {args.images} + {args.dev_images} images, seed {args.seed}, {how}')
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
 
@@ -61,6 +60,7 @@ def main(args: argparse.Namespace) -> None:
         return
     from mmengine.registry import DefaultScope
 
+    from kovilt.cli.progress import progress_bar
     from kovilt.datasets import prepare
     from kovilt.engine.config import load_config
 
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
     loaders = {name: config.get(f'{name}_dataloader') for name in ('train', 'val')}
     if loaders['train'] is None:
         raise KoviltError(f'{args.config}: it has no train_dataloader, so it names no data to prepare')
-    with DefaultScope.overwrite_default_scope(config.default_scope):
+    with DefaultScope.overwrite_default_scope(config.default_scope), ExitStack() as bars:
         summary = prepare(
             args.out,
             {name: loader.dataset.to_dict() for name, loader in loaders.items() if loader is not None},
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
             workers=args.workers,
             overwrite=args.overwrite,
             say=lambda message: print(message, flush=True),
-            progress=progress_of,
+            progress=lambda split: bars.enter_context(progress_bar(f'preparing {split}')),
         )
     if summary is None:
         print(f'{args.out}: already there')
@@ -87,12 +87,6 @@ def main(args: argparse.Namespace) -> None:
     for name, split in summary['splits'].items():
         broken = f', {split["broken"]:,} broken: {args.out / name}/broken.jsonl' if split['broken'] else ''
         print(f'{args.out} {name}: {split["rows"]:,} rows on {split["images"]:,} images{broken}')
-
-
-def progress_of(split: str) -> Callable[[int, int], Any]:
-    from kovilt.cli.progress import progress_line
-
-    return progress_line(f'preparing {split}')
 
 
 if __name__ == '__main__':

@@ -54,13 +54,14 @@ def main(args: argparse.Namespace) -> int:
     import json
 
     from kovilt.verification import sources_of_config, sources_of_folder, verify
-    from kovilt.cli.progress import progress_line
+    from kovilt.cli.progress import progress_bar
 
     if args.data.endswith('.py'):
         sources = sources_of_config(args.data, args.cfg_options)
     else:
         sources = sources_of_folder(args.data, args.tokenizer)
-    report = verify(sources, deep=args.deep, workers=args.workers, progress=progress_line('looking at'))
+    with progress_bar('checking') as progress:
+        report = verify(sources, deep=args.deep, workers=args.workers, progress=progress)
     print('\n'.join(report.lines(args.list)))
     if args.json:
         try:
