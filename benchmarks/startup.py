@@ -1,4 +1,4 @@
-"""Start-up: what it takes to say how a tool is called, to name a mistake in a config, and to answer a first question.
+"""Start-up: the time of a tool's --help and of a first answer.
 
     python benchmarks/startup.py
     python benchmarks/startup.py --model work_dirs/quickstart/model --image room.jpg
@@ -16,7 +16,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -30,20 +29,6 @@ from benchmarks.rounds import cpu_name  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 TORCH = 'import torch'
-CONFIG = 'configs/rooms/vqa.py'
-OPTIONS = {
-    'an option without a value': 'model.encoder.drop_rate',
-    'an unknown top-level key': 'modle.encoder.drop_rate=0.1',
-    'a misspelt nested key': 'model.encoder.drop_rat=0.1',
-    "a misspelt key of MMEngine's": 'default_hooks.checkpoint.intervall=1',
-    "a misspelt key of torch's": 'train_dataloader.batchsize=8',
-    'a value of the wrong type': 'model.encoder.num_layers=x',
-    'an unknown type': 'model.type=ViLTForVQ',
-}
-FILES = {
-    'a base that is missing': "_base_ = 'none.py'\n",
-    'a syntax error': 'model = dict(\n',
-}
 
 
 class Taken(NamedTuple):
@@ -69,12 +54,11 @@ def main(args: argparse.Namespace) -> None:
     if args.rounds < 1:
         raise KoviltError(f'--rounds {args.rounds}: at least one is timed')
     print(f'{cpu_name()}, Python {sys.version.split()[0]}, torch {version("torch")}; {args.rounds} rounds; seconds\n')
-    with tempfile.TemporaryDirectory() as folder:
-        timed = {TORCH: ['-c', 'import torch'], **helps(), **mistakes(Path(folder))}
-        if args.model:
-            place, image = (str(Path(path).resolve()) for path in (args.model, args.image))
-            timed['a first answer'] = ['tools/predict.py', place, image, args.question, '--device', 'cpu']
-        taken = time_processes(timed, args.rounds)
+    timed = {TORCH: ['-c', 'import torch'], **helps()}
+    if args.model:
+        place, image = (str(Path(path).resolve()) for path in (args.model, args.image))
+        timed['a first answer'] = ['tools/predict.py', place, image, args.question, '--device', 'cpu']
+    taken = time_processes(timed, args.rounds)
     print('| | processor | wall | processor, less torch | wall, less torch |\n|---|---:|---:|---:|---:|')
     for name, rounds in taken.items():
         cells = [statistics.median(column) for column in zip(*rounds, strict=True)]
@@ -88,19 +72,6 @@ def helps() -> dict[str, list[str]]:
     return {f'{tool}.py --help': [f'tools/{tool}.py', '--help'] for tool in ('train', 'test', 'predict')}
 
 
-def mistakes(folder: Path) -> dict[str, list[str]]:
-    """A call of train.py for each kind of mistake, as arguments of Python in the repository.
-
-    Files with mistakes are written into `folder`.
-    """
-    found = {'a config that is missing': ['tools/train.py', 'configs/rooms/vqaa.py']}
-    for number, (name, text) in enumerate(FILES.items()):
-        file = folder / f'mistake{number}.py'
-        file.write_text(text, encoding='utf-8')
-        found[name] = ['tools/train.py', str(file)]
-    return found | {name: ['tools/train.py', CONFIG, '--cfg-options', option] for name, option in OPTIONS.items()}
-
-
 def time_processes(timed: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Taken]]:
     """What each takes, by round; a round does each once, in an order of its own, and one more comes before them.
 
@@ -109,7 +80,7 @@ def time_processes(timed: Mapping[str, Sequence[str]], rounds: int) -> dict[str,
         rounds: how many count.
 
     Raises:
-        KoviltError: one that neither ends well nor names a mistake.
+        KoviltError: a command that fails.
     """
     chance, order = random.Random(0), list(timed)
     taken: dict[str, list[Taken]] = {name: [] for name in timed}
@@ -118,7 +89,7 @@ def time_processes(timed: Mapping[str, Sequence[str]], rounds: int) -> dict[str,
             before, start = _children(), time.perf_counter()
             done = subprocess.run([sys.executable, *timed[name]], cwd=ROOT, capture_output=True, text=True)
             found = Taken(_children() - before, time.perf_counter() - start)
-            if done.returncode not in (0, 2):
+            if done.returncode:
                 reason = (done.stderr.strip().splitlines() or ['it said nothing'])[-1]
                 raise KoviltError(f'{name}: exit code {done.returncode}: {reason}')
             if number >= 0:

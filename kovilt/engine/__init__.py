@@ -1,15 +1,26 @@
-"""What runs kovilt's configs: runner, loops, optimizer groups, schedule, checkpoints, hooks.
+"""What runs a config: config reading and checking, the runner, loops, hooks, optimizer, schedule, log lines."""
 
-Importing this package is instant, so that a config can be read, and a mistake in it told, without torch; its names come
-from `parts`, which the registries import.
-"""
-
-from typing import Any
+from kovilt.engine.distributed import KoviltDistributedDataParallel
+from kovilt.engine.hooks import (
+    EpochTimeHook,
+    ExactResumeHook,
+    InitCLSFromMaskHook,
+    PredictionsHook,
+    RunRecordHook,
+    StepInfoHook,
+)
+from kovilt.engine.log_processor import BriefLogProcessor
+from kovilt.engine.loops import StepTrainLoop
+from kovilt.engine.muon import MuonAdamW
+from kovilt.engine.optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor
+from kovilt.engine.runner import KoviltRunner
+from kovilt.engine.schedule import WarmupLinearLR
 
 __all__ = [
     'BriefLogProcessor',
     'EpochTimeHook',
     'ExactResumeHook',
+    'InitCLSFromMaskHook',
     'KoviltDistributedDataParallel',
     'KoviltRunner',
     'MuonAdamW',
@@ -21,11 +32,3 @@ __all__ = [
     'ViLTOptimWrapperConstructor',
     'WarmupLinearLR',
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from kovilt.engine import parts
-
-    return getattr(parts, name)

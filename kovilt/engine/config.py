@@ -1,25 +1,33 @@
-"""Reading a config: its files, the command line's options, and all that can be found wrong before any work."""
+"""Reads a config file with the options of the command line, and finds its mistakes before any work."""
 
 from __future__ import annotations
 
 import ast
-import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from kovilt.errors import KoviltError, nearest
+from kovilt.engine.config_check import check_config, top_level_keys
+from kovilt.engine.config_options import parse_option
+from kovilt.errors import KoviltError, first_line, nearest
 
 
 def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[str, Any] | None = None) -> Config:
-    """The config of a file and its bases, with `--cfg-options` and a tool's own flags applied, checked as a whole.
+    """Read a config file and its bases, apply options, and check every key against the constructor that takes it.
 
-    `options` are `a.b=value` texts; `overrides` maps top-level keys to values and counts after them. Every mistake is
-    a KoviltError: a missing or broken file, a key that nothing reads, a type that nobody registered, a value of the
-    wrong type.
+    The result holds the keys of a run and nothing else: helper variables of the files, such as `data_root`, have done
+    their work when the files are read. What a run dumps into its work folder is therefore a config again.
+
+    Args:
+        path: the config file.
+        options: `a.b=value` texts, as `--cfg-options` takes them.
+        overrides: top-level keys and their values; they win over `options`.
+
+    Raises:
+        KoviltError: a missing or broken file, a key that nothing reads, an unknown type, a value of the wrong type.
     """
     path = Path(path)
     if not path.is_file():
@@ -27,156 +35,122 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
         raise KoviltError(f'{path}: no such config file{nearest(path.name, (p.name for p in folder.glob("*.py")))}')
     if path.suffix != '.py':
         raise KoviltError(f'{path}: not a config file, which ends in .py')
-    trees = _trees(path)
-    config = _read(path, trees)
-    _refuse_dead_names(trees)
-    _apply(config, options)
+    files = _parse_files(path)
+    config = _read(path, files)
+    _check_top_level_names(files)
+    _apply_options(config, options)
+    for name in [name for name in config if name not in top_level_keys()]:
+        config.pop(name)
     for key, value in (overrides or {}).items():
         config[key] = value
     config.setdefault('default_scope', 'kovilt')
     config.setdefault('runner_type', 'KoviltRunner')
-    _check(config)
+    check_config(config)
     return config
 
 
-def _check(config: Config) -> None:
-    """Most mistakes show in the sources of what a config names, in a moment; the classes themselves, imported in
-    seconds, have the last word."""
-    from kovilt.engine.config_check import check_config
-    from kovilt.engine.source_signatures import SourceParts
-
-    if 'torch' not in sys.modules and 'custom_imports' not in config:  # else the sources have nothing to save, or all
-        check_config(config, SourceParts())
-    check_config(config)
-
-
-def _read(path: Path, trees: dict[Path, ast.Module]) -> Config:
-    try:
-        return Config.fromfile(path)
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise KoviltError(f'{path}: custom_imports: {reason}; is the package on PYTHONPATH?') from error
-    except Exception as error:  # a config is a program: whatever it raises is its author's mistake
-        files = {str(file) for file in trees}
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-        where = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else str(path)
-        reason = str(error).splitlines()[0] if str(error) else ''
-        raise KoviltError(f'{where}: {type(error).__name__}: {reason}') from error
-
-
-def _trees(path: Path) -> dict[Path, ast.Module]:
-    """The file and all it inherits from, parsed; bases in other packages (`scope::file`) are left out."""
-    trees: dict[Path, ast.Module] = {}
+def _parse_files(path: Path) -> dict[Path, ast.Module]:
+    """Parse a config file and all files it inherits from, itself first; bases of other packages (`mmdet::`) are left
+    out."""
+    files: dict[Path, ast.Module] = {}
     waiting = [(path.resolve(), path)]
     while waiting:
         file, user = waiting.pop()
-        if file in trees:
+        if file in files:
             continue
         if not file.is_file():
             raise KoviltError(f'{user}: it inherits from {file}, which does not exist')
         try:
-            trees[file] = ast.parse(file.read_text(encoding='utf-8'))
+            files[file] = ast.parse(file.read_text(encoding='utf-8'))
         except SyntaxError as error:
             raise KoviltError(f'{file}:{error.lineno}: {error.msg}') from error
         except UnicodeDecodeError as error:
             raise KoviltError(f'{file}: not UTF-8 text ({error.reason} at byte {error.start})') from error
-        for node in trees[file].body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
+        for name, node in _assignments(files[file]):
+            if name == '_base_':
                 bases = ast.literal_eval(node.value)
-                waiting += [
-                    ((file.parent / base).resolve(), file)
-                    for base in ([bases] if isinstance(bases, str) else bases)
-                    if '::' not in base
-                ]
-    return trees
+                bases = [bases] if isinstance(bases, str) else bases
+                waiting += [((file.parent / base).resolve(), file) for base in bases if '::' not in base]
+    return files
 
 
-def _refuse_dead_names(trees: dict[Path, ast.Module]) -> None:
-    """A name set at the top of a file that neither the runner nor any line reads is a slip of the pen.
+def _read(path: Path, files: Iterable[Path]) -> Config:
+    """Let MMEngine run the config; whatever it raises is told with the file and line that raised it."""
+    try:
+        return Config.fromfile(path)
+    except ImportError as error:
+        raise KoviltError(f'{path}: custom_imports: {first_line(error)}; is the package on PYTHONPATH?') from error
+    except Exception as error:  # a config is a program, so it can raise anything
+        names = {str(file) for file in files}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
+        where = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else str(path)
+        raise KoviltError(f'{where}: {type(error).__name__}: {first_line(error)}') from error
 
-    Values are fixed when their own file is read: setting a base's helper again changes nothing, which is worse than
-    an error.
+
+def _check_top_level_names(files: dict[Path, ast.Module]) -> None:
+    """Raise KoviltError for a name at the top of a file that no run reads and no line of the files uses.
+
+    A helper variable of a base that is set again is also an error: its value was copied when the base was read.
     """
-    from kovilt.engine.config_check import top_level_keys
-
-    known = top_level_keys()
-    by_base = {
+    used_through_base = {
         node.attr
-        for tree in trees.values()
+        for tree in files.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and getattr(node.value, 'id', None) == '_base_'
     }
+    accepted = {'_base_', *top_level_keys(), *used_through_base}
     helpers: set[str] = set()
-    for file, tree in reversed(trees.items()):
-        read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        for node in tree.body:
-            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-                continue
-            name = node.targets[0].id
-            if name.startswith('__') or name in known or name == '_base_' or name in read or name in by_base:
+    for file, tree in reversed(files.items()):  # bases first
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        for name, node in _assignments(tree):
+            if name.startswith('__') or name in accepted or name in used:
                 helpers.add(name)
-                continue
-            where = f'{file}:{node.lineno}'
-            if name in helpers:
+            elif name in helpers:
                 raise KoviltError(
-                    f'{where}: {name!r} is set again, but the base that uses it has been read already; override '
-                    'the values themselves by their full paths'
+                    f'{file}:{node.lineno}: {name!r} is set again, but the base that uses it has been read already; '
+                    'override the values themselves by their full paths'
                 )
-            raise KoviltError(f'{where}: unknown top-level key {name!r}{nearest(name, known)}; nothing reads it')
+            else:
+                raise KoviltError(
+                    f'{file}:{node.lineno}: unknown top-level key {name!r}{nearest(name, top_level_keys())}; '
+                    'nothing reads it'
+                )
 
 
-def _apply(config: Config, options: Iterable[str]) -> None:
-    from kovilt.engine.config_check import top_level_keys
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.Assign]]:
+    """The `name = value` lines at the top of a file."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node
 
+
+def _apply_options(config: Config, options: Iterable[str]) -> None:
+    """Merge `a.b=value` texts into a config that still has its helper variables."""
     values = dict(parse_option(option) for option in options)
     for key in values:
         first = key.split('.')[0]
         if first in top_level_keys():
             continue
         if first in config:
-            users = [place for place in _places(config, config[first]) if place.split('.')[0] in top_level_keys()]
-            use = f'; set {" ".join(users[:3])} instead' if users else ''
-            raise KoviltError(f'--cfg-options {key}: {first!r} only helped to write the config and is dead now{use}')
+            run = {name: value for name, value in config.to_dict().items() if name in top_level_keys()}
+            places = _find_text(run, config[first])
+            instead = f'; set {" ".join(places[:3])} instead' if places else ''
+            raise KoviltError(
+                f'--cfg-options {key}: {first!r} is a helper variable, whose value is copied already{instead}'
+            )
         raise KoviltError(f'--cfg-options {key}: unknown key{nearest(first, top_level_keys())}')
     try:
         config.merge_from_dict(values)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise KoviltError(f'--cfg-options {" ".join(values)}: {str(error).splitlines()[0]}') from error
+        raise KoviltError(f'--cfg-options {" ".join(values)}: {first_line(error)}') from error
 
 
-def _places(node: Any, value: Any, path: str = '') -> list[str]:
-    """The dotted paths at which a config holds `value`; only for text, which is unlikely to be equal by chance."""
+def _find_text(node: Any, text: Any, path: str = '') -> list[str]:
+    """The dotted paths inside a config at which a text stands, alone or as the beginning of a longer one."""
     if isinstance(node, dict):
-        return [place for key, item in node.items() for place in _places(item, value, f'{path}.{key}' if path else key)]
+        return [
+            place for key, item in node.items() for place in _find_text(item, text, f'{path}.{key}' if path else key)
+        ]
     if isinstance(node, (list, tuple)):
-        return [place for i, item in enumerate(node) for place in _places(item, value, f'{path}.{i}')]
-    return [path] if isinstance(value, str) and node == value and '.' in path else []
-
-
-def parse_option(option: str) -> tuple[str, Any]:
-    """`a.b=value` as key and value.
-
-    Values are Python's literals - numbers, quoted text with spaces, lists and dicts too - or true, false, none; `1,2`
-    and `[a,b]` are lists; all else is text.
-    """
-    key, equals, text = option.partition('=')
-    if not equals or not key or not all(key.split('.')):
-        raise KoviltError(f'--cfg-options {option!r}: write KEY=VALUE, for instance train_dataloader.batch_size=32')
-    return key, _value(text)
-
-
-def _value(text: str) -> Any:
-    words = {'true': True, 'false': False, 'none': None}
-    text = text.strip()
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        value = ast.literal_eval(text)
-        return list(value) if isinstance(value, tuple) and not text.startswith('(') else value
-    except (ValueError, SyntaxError):
-        pass  # not a literal: text, or a list of such
-    bracketed = text[:1] == '[' and text[-1:] == ']'
-    inner = text[1:-1] if bracketed else text
-    if (bracketed or ',' in inner) and not set(inner) & set('()[]{}"\''):
-        return [_value(part) for part in inner.split(',')]
-    return text
+        return [place for i, item in enumerate(node) for place in _find_text(item, text, f'{path}.{i}')]
+    return [path] if isinstance(text, str) and text and str(node).startswith(text) else []

@@ -1,7 +1,6 @@
-"""What is said at once is said without torch, and the benchmark of it measures processes."""
+"""--help needs no torch, and the benchmark of start-up measures processes."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -25,31 +24,22 @@ for name, arguments in json.loads(sys.argv[1]).items():
 """
 
 
-def test_help_and_mistakes_in_configs_need_no_torch(tmp_path):
-    calls = startup.helps() | startup.mistakes(tmp_path)
-    # MMEngine says which of a config's values the environment has given, by a logger that imports torch
-    environment = {name: value for name, value in os.environ.items() if not name.startswith('KOVILT_')}
+def test_help_needs_no_torch():
+    calls = startup.helps()
     done = subprocess.run(
-        [sys.executable, '-c', RUN_ALL, json.dumps(calls)],
-        cwd=startup.ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
+        [sys.executable, '-c', RUN_ALL, json.dumps(calls)], cwd=startup.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [name for name, *_ in found] == list(calls)
     for name, code, out, err, loaded in found:
-        if name in startup.helps():
-            assert code == 0 and out.startswith('usage'), (name, err)
-        else:
-            assert code == 2 and err.startswith('error: '), (name, out, err)
+        assert code == 0 and out.startswith('usage'), (name, err)
         assert not loaded, name
 
 
 def test_processes_are_timed_in_turn():
-    taken = startup.time_processes({'nothing': ['-c', ''], 'a mistake': ['-c', 'raise SystemExit(2)']}, rounds=2)
-    assert {name: len(rounds) for name, rounds in taken.items()} == {'nothing': 2, 'a mistake': 2}
+    taken = startup.time_processes({'nothing': ['-c', ''], 'a line': ['-c', 'print()']}, rounds=2)
+    assert {name: len(rounds) for name, rounds in taken.items()} == {'nothing': 2, 'a line': 2}
     assert all(0 < found.cpu < 60 and 0 < found.wall < 60 for rounds in taken.values() for found in rounds)
 
 
@@ -67,7 +57,7 @@ def test_beside_each_stands_what_it_takes_beyond_torch_in_the_same_round(monkeyp
     startup.main(startup.parse_args(['--rounds', '3', '--model', '/model', '--image', '/room.jpg']))
     rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines()[4:]]
     assert rows[0] == ['| import torch', '2.00', '4.00', '+0.00', '+0.00 |']
-    assert rows[-1] == ['| a first answer', '2.50', '3.00', '+0.50', '-1.00 |'] and len(rows) == 15
+    assert rows[-1] == ['| a first answer', '2.50', '3.00', '+0.50', '-1.00 |'] and len(rows) == 5
 
 
 def test_what_cannot_be_timed_is_named():
