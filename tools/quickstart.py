@@ -320,7 +320,7 @@ def alignment_rows(summary: Mapping) -> list[tuple[str, float]]:
 
 def write_page(work: Path, summary: Mapping, own: bool) -> None:
     """report.html: the numbers and the images on one page."""
-    from kovilt.visualization import table, write_report
+    from kovilt.visualization import write_report
 
     rows = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
     runs = [run for run in RUNS.values() if run.total in summary]
@@ -333,18 +333,19 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
     }
     if (work / 'alignment' / 'example.png').is_file():
         images['Where the words of a caption look · 단어가 보는 곳'] = work / 'alignment' / 'example.png'
+    sheet = work / 'contact_sheet.txt'
     write_report(
         work / 'report.html',
         title='Ko-ViLT on Rooms',
         lead=f'Drawn household scenes, Korean questions. The most frequent answer alone is right for '
         f'{summary["majority_accuracy"]:.1f} % of them.',
         tables={
-            'Accuracy, percent · 정확도': table(head, [*rows, ['all · 전체', *total]]),
-            'Pre-training losses, first and last · 사전학습 손실': table(['', 'first', 'last'], losses),
-            'Word-patch alignment, percent · 단어-영역 정렬': table(['', '%'], alignment_rows(summary)),
+            'Accuracy, percent · 정확도': (head, [*rows, ['all · 전체', *total]]),
+            'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
+            'Word-patch alignment, percent · 단어-영역 정렬': (['', '%'], alignment_rows(summary)),
         },
         images=images,
-        sentences=(work / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines(),
+        sentences=[line.split('. ', 1)[1] for line in sheet.read_text(encoding='utf-8').splitlines()],
         footer=f'make {"rooms" if own else "quickstart"}, {clock(summary["seconds"])} (h:mm:ss)',
     )
 

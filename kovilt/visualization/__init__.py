@@ -5,7 +5,7 @@ from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sh
 from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics
 from kovilt.visualization.fonts import HOW_TO_GET_ONE, korean_font
 from kovilt.visualization.heatmap import draw_alignment
-from kovilt.visualization.report import table, write_report
+from kovilt.visualization.report import write_report
 
 __all__ = [
     'HOW_TO_GET_ONE',
@@ -22,6 +22,5 @@ __all__ = [
     'draw_curves',
     'korean_font',
     'read_metrics',
-    'table',
     'write_report',
 ]

@@ -1,32 +1,14 @@
-"""One HTML file that shows a run: numbers, curves, images with answers. It holds its images and loads nothing."""
+"""Writes an HTML page that shows a run: tables, curves, images with answers. The page contains all of its images."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
-STYLE = """
-body{font:16px/1.5 system-ui,"Apple SD Gothic Neo","Malgun Gothic","Nanum Gothic",sans-serif;max-width:1080px;
-margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem}
-td,th{border-bottom:1px solid #ddd;padding:.3rem .9rem;text-align:right}
-td:first-child,th:first-child{text-align:left}
-img{max-width:100%}
-figcaption,footer{color:#666;font-size:.9rem}
-ol{columns:2;font-size:.9rem}
-"""
+from kovilt.files import write_text
 
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """An HTML table; every cell is escaped, floats get two digits."""
-
-    def cells(row: Sequence[object], tag: str) -> str:
-        shown = (f'{value:.2f}' if isinstance(value, float) else str(value) for value in row)
-        return '<tr>' + ''.join(f'<{tag}>{escape(text)}</{tag}>' for text in shown) + '</tr>'
-
-    return '<table>' + cells(head, 'th') + ''.join(cells(row, 'td') for row in rows) + '</table>'
+ReportTable = tuple[Sequence[str], Sequence[Sequence[object]]]  # header, rows
 
 
 def write_report(
@@ -34,29 +16,33 @@ def write_report(
     *,
     title: str,
     lead: str,
-    tables: Mapping[str, str],
+    tables: Mapping[str, ReportTable],
     images: Mapping[str, Path],
     sentences: Sequence[str] = (),
     footer: str = '',
 ) -> Path:
-    """Write the page and return its path.
+    """Write the page from the template report.html.j2, which escapes every text, and return its path.
 
-    tables: heading -> HTML of `table`; images: caption -> PNG; sentences: the lines of the contact sheet, as text.
+    Args:
+        out: the HTML file.
+        title: title and first heading of the page.
+        lead: the paragraph below it.
+        tables: heading -> (header, rows); floats are shown with two digits.
+        images: caption -> PNG file.
+        sentences: a numbered list, such as the questions of a contact sheet as text.
+        footer: the last line.
     """
-    parts = [f'<h1>{escape(title)}</h1><p>{escape(lead)}</p>']
-    parts += [f'<h2>{escape(heading)}</h2>{body}' for heading, body in tables.items()]
-    for caption, path in images.items():
-        data = base64.b64encode(Path(path).read_bytes()).decode()
-        parts.append(
-            f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-            f'<figcaption>{escape(caption)}</figcaption></figure>'
-        )
-    if sentences:
-        parts.append('<ol>' + ''.join(f'<li>{escape(line.split(". ", 1)[-1])}</li>' for line in sentences) + '</ol>')
-    parts.append(f'<footer>{escape(footer)}</footer>')
-    page = (
-        f'<!doctype html><html lang="ko"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<style>{STYLE}</style></head><body>{"".join(parts)}</body></html>'
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader('kovilt.visualization', '.')
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.get_template('report.html.j2').render(
+        title=title,
+        lead=lead,
+        tables=tables,
+        images={caption: base64.b64encode(Path(png).read_bytes()).decode() for caption, png in images.items()},
+        sentences=sentences,
+        footer=footer,
     )
-    Path(out).write_text(page, encoding='utf-8')
+    write_text(out, page + '\n')
     return Path(out)

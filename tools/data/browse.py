@@ -245,7 +245,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.engine.config import load_config
-    from kovilt.visualization import HOW_TO_GET_ONE, draw_cards, korean_font, table, write_report
+    from kovilt.visualization import HOW_TO_GET_ONE, draw_cards, korean_font, write_report
 
     config = load_config(args.config, args.cfg_options)
     dataset, batch = open_batch(config, args)
@@ -262,15 +262,12 @@ def main(args: argparse.Namespace) -> None:
         texts = {line.name: line.text for line in card.lines}
         matching = next((view.caption for view in card.views if view.good is not None), '')
         rows.append([card.title, *(texts.get(name, '') for name in names), *([matching] if paired else [])])
+    header = ['record', *names, *(['pair'] if paired else [])]
     page = write_report(
         out / 'index.html',
         title=f'{Path(args.config).stem}, {args.split}',
         lead=f'{len(cards)} of {len(dataset):,} records of {dataset.data_root}. {LEGEND}.',
-        tables={
-            'Texts; what is hidden or unknown stands in brackets': table(
-                ['record', *names, *(['pair'] if paired else [])], rows
-            )
-        },
+        tables={'Texts; masked and unknown tokens stand in brackets': (header, rows)},
         images=sheets,
         footer=f'python tools/data/browse.py {args.config} --split {args.split} --seed {args.seed}',
     )
