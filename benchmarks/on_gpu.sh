@@ -49,7 +49,7 @@ reproduce() { # the tables that decide first: what is not done in time is left o
 base() { # base size on Rooms through the Runner, data path included
     local data=$out/rooms images=${IMAGES:-20000} batch=256
     [ -n "$short" ] && images=200 batch=8
-    run 200 base_data python3 tools/data/make_rooms.py "$data" --images "$images" --dev-images 200 --workers "$(nproc)"
+    run 200 base_data python3 tools/data/make_rooms.py "$data" --images "$images" --val-images 200 --workers "$(nproc)"
     run 60 base_tokenizer python3 tools/data/train_tokenizer.py "$data/tokenizer" --vocab-size 1000 --captions "$data/captions" \
         --questions "$data/vqa"
     export KOVILT_AIHUB_101=$data/vqa KOVILT_TOKENIZER=$data/tokenizer

@@ -62,7 +62,7 @@ class Size:
     """
 
     images: int
-    dev_images: int
+    val_images: int
     pretrain_steps: int
     vqa_steps: int
     val_interval: int
@@ -113,7 +113,7 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         command = ['tools/train.py', f'configs/rooms/{name}.py', '--work-dir', f'{work}/{name}', '--amp', '--resume']
         command += begin
         command += ['--cfg-options', *options, *with_tokenizer('train', 'val')]
-        evaluations = 8 * size.dev_images * text * -(-steps // size.val_interval)
+        evaluations = 8 * size.val_images * text * -(-steps // size.val_interval)
         return Step(name, title, command, work / name, start + steps * step + evaluations, watch)
 
     def pretrain(name: str, title: str, steps: int, load_from: str = '') -> Step:
@@ -124,8 +124,8 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
             name, title, ['tools/weights/export.py', checkpoint, f'{work}/{name}', '--overwrite'], work / name, start
         )
 
-    draw = ['tools/data/make_rooms.py', f'{data}', '--images', f'{size.images}', '--dev-images', f'{size.dev_images}']
-    single = ['tools/data/make_rooms.py', f'{alone}', '--images', f'{size.alone_images}', '--dev-images', '1']
+    draw = ['tools/data/make_rooms.py', f'{data}', '--images', f'{size.images}', '--val-images', f'{size.val_images}']
+    single = ['tools/data/make_rooms.py', f'{alone}', '--images', f'{size.alone_images}', '--val-images', '1']
     single += ['--alone', '1', '--seed', '1']
     corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
     learn = ['tools/data/train_tokenizer.py', f'{tokenizer}', '--vocab-size', '1000', *corpus]
@@ -156,9 +156,9 @@ def plan(recipe: str, size: Size, work: Path) -> list[Step]:
         train('vqa', 'fine-tune the pre-trained body · 미세조정', size.vqa_steps, vqa_step, vqa, body),
         *scratch,
         train('question_only', 'the same without images · 그림 없이', blind_steps, vqa_step / 4, vqa),
-        Step('vqa_test', 'evaluate · 평가', test, tested, start + 8 * size.dev_images * text),
+        Step('vqa_test', 'evaluate · 평가', test, tested, start + 8 * size.val_images * text),
         Step(
-            'alignment', 'words and boxes · 단어와 상자', align, work / 'alignment', start + 5 * size.dev_images * text
+            'alignment', 'words and boxes · 단어와 상자', align, work / 'alignment', start + 5 * size.val_images * text
         ),
         export('model', 'write the model · 모델 저장', model),
     ]

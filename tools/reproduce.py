@@ -103,7 +103,7 @@ class Scale:
     """
 
     images: int = 0  # Rooms to draw; 0 = the data are the user's
-    dev_images: int = 0
+    val_images: int = 0
     alone_images: int = 0
     full: int = 0  # table 2
     full_every: int = 1
@@ -155,13 +155,13 @@ TINY = {  # base size's configs with models of no use
 }
 SCALES = {
     ('rooms', 'small'): Scale(
-        images=10_000, dev_images=500, alone_images=8_000, full=1500, full_every=250, blind=700,
+        images=10_000, val_images=500, alone_images=8_000, full=1500, full_every=250, blind=700,
         part_rows=4480, part_epochs=12, alone=2000, pretrain=2000, tuned=400),
     ('rooms', 'tiny'): Scale(
-        images=40, dev_images=8, alone_images=10, full=4, full_every=2, blind=2, part_rows=64, part_epochs=2,
+        images=40, val_images=8, alone_images=10, full=4, full_every=2, blind=2, part_rows=64, part_epochs=2,
         alone=2, pretrain=2, tuned=2, rounds=1, batches=1),
     ('rooms', 'base'): Scale(
-        images=100_000, dev_images=1000, full=3, blind=1, part_rows=44_000, part_epochs=5, pretrain=10, tuned=1,
+        images=100_000, val_images=1000, full=3, blind=1, part_rows=44_000, part_epochs=5, pretrain=10, tuned=1,
         configs=BASE, options=ONE_GPU),
     ('aihub', 'base'): Scale(
         full=10, blind=1, part_rows=80_000, part_epochs=5, pretrain=40, tuned=1, dev_rows=3000,
@@ -208,7 +208,7 @@ class Plan:
         """Draw what is not the user's; returns the steps that a training builds on."""
         if not self.scale.images:
             return ()
-        rooms = self._draw('draw', 'data', self.scale.images, self.scale.dev_images)
+        rooms = self._draw('draw', 'data', self.scale.images, self.scale.val_images)
         if self.small:
             return rooms
         corpus = ['--captions', f'{self.work}/data/captions', '--questions', f'{self.work}/data/vqa']
@@ -217,7 +217,7 @@ class Plan:
 
     def _draw(self, name: str, folder: str, images: int, dev: int, *more: str) -> tuple[str]:
         command = ['tools/data/make_rooms.py', f'{self.work}/{folder}', '--images', f'{images}']
-        command += ['--dev-images', f'{dev}', *more]
+        command += ['--val-images', f'{dev}', *more]
         return (self._add(name, 'draw rooms', command, 2 + images / 200, folder=folder),)
 
     def _add(

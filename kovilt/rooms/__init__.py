@@ -1,4 +1,4 @@
-"""Rooms, the embedded data: drawn household scenes with Korean captions and questions, in the real sets' files.
+"""Rooms, the embedded data: drawn household scenes with Korean captions and questions, in the layouts of AI-Hub.
 
 `python tools/data/make_rooms.py OUT --images N --seed S` writes
 
@@ -7,11 +7,12 @@
     OUT/vqa/{Training,Validation}/{<subset>,[라벨]<subset>}.zip           AI-Hub 101, with --zip instead
     OUT/captions/MSCOCO_train_val_Korean.json                             AI-Hub 261, five captions an image
     OUT/captions/{train,val}2014/COCO_{train,val}2014_<12 digits>.jpg     the same images
-    OUT/boxes.jsonl                                                       every image's objects, their visible boxes
+    OUT/boxes.jsonl                                                       the visible box of every object
     OUT/rooms.json                                                        parameters, counts
 
-The walk: `scene` samples what stands where, `language` speaks about it, `draw` paints it, `write` lays out the files.
-Image i of a split depends on (seed, split, i) alone, its bytes also on Pillow's version. Nothing here needs torch.
+`scene` samples the objects and their boxes, `questions` and `captions` write the texts, `draw_scene` and `draw_object`
+draw the image, `write` writes the files. Image i of a split depends on (seed, split, i) alone; its bytes depend on the
+version of Pillow too. Nothing here needs torch.
 """
 
 from kovilt.rooms.scene import COLORS, KINDS, Scene, sample_scene

@@ -1,7 +1,8 @@
 """Korean particles that agree with the word before them.
 
-A noun's last sound chooses the particle: 책은 but 소파는, 책을 but 소파를, 책으로 but 소파로 and (final ㄹ) 거울로.
-`Noun` makes that part of formatting, so a sentence template reads as the sentence does:
+The last sound of a noun decides the form of the particle: 책은 but 소파는, 책을 but 소파를, 책으로 but 소파로 and,
+after a final ㄹ, 거울로.
+With `Noun` the particle is a format specification, so that a template reads like the sentence:
 
 >>> f'{Noun("책"):은} {Noun("소파"):과} {Noun("2"):이}'
 '책은 소파와 2가'
@@ -24,12 +25,26 @@ PARTICLES = {  # after a consonant: after a vowel
 }
 SYLLABLES = range(0xAC00, 0xD7A4)
 FINAL_L = 8  # index of ㄹ among the 28 final consonants
-DIGIT_FINALS = (21, 8, 0, 16, 0, 0, 1, 8, 8, 0)  # how 0..9 are read: 영 일 이 삼 사 오 육 칠 팔 구
+DIGIT_FINALS = (
+    21,
+    8,
+    0,
+    16,
+    0,
+    0,
+    1,
+    8,
+    8,
+    0,
+)  # final consonants of 0..9 as they are read: 영 일 이 삼 사 오 육 칠 팔 구
 
 
 def final_consonant(word: str) -> int:
-    """The last sound's final consonant as Unicode counts them, 0 = none; ValueError when the word ends in neither
-    a Hangul syllable nor a digit."""
+    """The number of the final consonant of the last syllable in Unicode's order, 0 = none.
+
+    Raises:
+        ValueError: the word ends in neither a Hangul syllable nor a digit.
+    """
     last = word[-1:]
     if last and ord(last) in SYLLABLES:
         return (ord(last) - SYLLABLES.start) % 28
@@ -39,7 +54,7 @@ def final_consonant(word: str) -> int:
 
 
 def particle(word: str, name: str) -> str:
-    """The form of a particle that `word` asks for; `name` is its form after a consonant (은, 이, 을, 과, 으로, ...)."""
+    """The form of a particle after `word`; `name` is its form after a consonant (은, 이, 을, 과, 으로, ...)."""
     if name not in PARTICLES:
         raise ValueError(f'unknown particle {name!r}; known: {", ".join(PARTICLES)}')
     final = final_consonant(word)
@@ -48,7 +63,7 @@ def particle(word: str, name: str) -> str:
 
 
 class Noun(str):
-    """A word or phrase whose format specification is the particle to put behind it: f'{noun:을}'."""
+    """A word or phrase whose format specification is the particle to append: f'{noun:을}'."""
 
     def __format__(self, name: str) -> str:
         return str(self) + (particle(self, name) if name else '')

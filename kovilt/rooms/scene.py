@@ -1,6 +1,6 @@
-"""What stands where: the contents of a Rooms picture, sampled before anything is drawn.
+"""Samples the contents of a Rooms image before it is drawn: which objects there are, and where.
 
-Kind, colour, size and place are drawn independently of each other, so that no word of a question tells its answer.
+Kind, colour, size and place are sampled independently, so that no word of a question gives away its answer.
 Lengths are pixels; x grows to the right, y downwards.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from kovilt.rooms.particles import Noun
@@ -15,31 +16,33 @@ from kovilt.rooms.particles import Noun
 SHORT_SIDE = 256
 # (width : height, weight)
 ASPECTS = (((4, 3), 5), ((3, 2), 3), ((16, 9), 2), ((1, 1), 2), ((3, 4), 2))
-SIZES = {'작은': 0.28, '큰': 0.47}  # square root of the box's area, as a share of the picture's shorter side
+SIZES = {'작은': 0.28, '큰': 0.47}  # square root of the box's area, as a share of the image's shorter side
 SIZE_JITTER = 0.04
-MAX_HIDDEN = 0.10  # of a box may lie under nearer boxes
+MAX_HIDDEN = 0.10  # share of a box that nearer boxes may cover
 LEFT, CENTRE, RIGHT = '왼쪽', '가운데', '오른쪽'
-SIDES = {LEFT: (0.0, 0.36), CENTRE: (0.44, 0.56), RIGHT: (0.64, 1.0)}  # of the width, where a thing's middle lies
+SIDES = {LEFT: (0.0, 0.36), CENTRE: (0.44, 0.56), RIGHT: (0.64, 1.0)}  # of the width, for an object's middle
 SIDE_SLACK = 0.02
+MIN_DISTANCE = 0.10  # of the width: middles closer than this are neither left nor right of each other
+MARGIN = 4  # pixels between an object and the border of the image
 WALL, FLOOR = '벽', '바닥'
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last two exclusive
 
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """A kind of thing: Korean and English name, width : height, what counts it, where it may be."""
+    """A kind of object: Korean and English name, width : height, its counter (개, 마리, ...), where it may stand."""
 
     name: Noun
     english: str
     aspect: float
     counter: str = '개'
-    wall: bool = False
-    support: float = 0.0  # share of the height, from the top, at which smaller things stand on it; 0 = nowhere
+    wall: bool = False  # hangs on the wall
+    support: float = 0.0  # share of the height, from the top, at which smaller objects stand on it; 0 = nowhere
     portable: bool = False  # may stand on a support
     alive: bool = False
 
 
-KINDS = {
+KINDS: dict[str, ObjectKind] = {
     kind.name: kind
     for kind in (
         ObjectKind(Noun('소파'), 'sofa', 1.5),
@@ -66,7 +69,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Color:
-    """A colour: its noun (빨간색), its attribute (빨간), English, and the RGB of a body painted with it."""
+    """A colour: its noun (빨간색), its attribute (빨간), English, and its RGB."""
 
     name: Noun
     attribute: str
@@ -79,7 +82,7 @@ class Color:
         return f'{self.name}인' if self.attribute == self.name else self.attribute
 
 
-COLORS = {
+COLORS: dict[str, Color] = {
     color.name: color
     for color in (
         Color(Noun('빨간색'), '빨간', 'red', (214, 28, 36)),
@@ -97,8 +100,8 @@ COLORS = {
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object: `box` (x0, y0, x1, y1) holds its whole silhouette; `zone` is 벽, 바닥, or the kind it stands on."""
+class SceneObject:
+    """An object of a scene: `box` holds its whole silhouette; `zone` is 벽, 바닥, or the kind it stands on."""
 
     kind: ObjectKind
     color: Color
@@ -109,114 +112,133 @@ class Thing:
 
     @property
     def x(self) -> float:
+        """The middle of the box, in pixels."""
         return (self.box[0] + self.box[2]) / 2
 
     @property
     def area(self) -> int:
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
 
+    def describe(self, *, color: bool = True, size: bool = False) -> Noun:
+        """작은 빨간 소파"""
+        return Noun(' '.join([self.size] * size + [self.color.attribute] * color + [self.kind.name]))
+
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn. `things` are in drawing order, the nearest last."""
+    """An image before it is drawn. `objects` are in drawing order, the nearest last."""
 
     width: int
     height: int
     horizon: int  # where the wall meets the floor
     room: Noun
     evening: bool
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
 
-    def side(self, thing: Thing) -> str | None:
+    def side(self, obj: SceneObject) -> str | None:
         """왼쪽, 가운데 or 오른쪽; None where people could disagree."""
-        x = thing.x / self.width
+        x = obj.x / self.width
         for name, (low, high) in SIDES.items():
             if low - SIDE_SLACK <= x <= high + SIDE_SLACK:
                 return name
         return None
 
+    def is_right_of(self, a: SceneObject, b: SceneObject) -> bool | None:
+        """Whether a is to the right of b; None when they are neither left nor right of each other."""
+        distance = (a.x - b.x) / self.width
+        return None if abs(distance) < MIN_DISTANCE else distance > 0
+
     def count(self, kind: ObjectKind) -> int:
-        return sum(thing.kind is kind for thing in self.things)
+        """How many objects are of a kind."""
+        return sum(obj.kind is kind for obj in self.objects)
 
 
-def seeded(*key: object) -> random.Random:
+def kind_names(objects: Iterable[SceneObject]) -> list[Noun]:
+    """The names of the kinds among objects, sorted: the order of a set is not the same in every process."""
+    return sorted({obj.kind.name for obj in objects})
+
+
+def seeded_rng(*key: object) -> random.Random:
     """A generator that depends on the key alone, not on the process or the machine."""
     digest = hashlib.sha256('\0'.join(map(str, key)).encode()).digest()
     return random.Random(int.from_bytes(digest[:16], 'big'))
 
 
 def sample_scene(seed: int, split: str, index: int, *, alone: float = 0.0) -> Scene:
-    """The scene of picture `index` of a split; with the chance `alone` it holds one thing only."""
-    rng = seeded('kovilt rooms scene', seed, split, index)
+    """The scene of image `index` of a split; with probability `alone` it holds a single object."""
+    rng = seeded_rng('kovilt rooms scene', seed, split, index)
     [(across, down)] = rng.choices([aspect for aspect, _ in ASPECTS], [weight for _, weight in ASPECTS])
     width = round(SHORT_SIDE * max(1, across / down))
     height = round(SHORT_SIDE * max(1, down / across))
-    things = sample_things(rng, alone=alone > 0 and rng.random() < alone)
+    objects = sample_objects(rng, alone=alone > 0 and rng.random() < alone)
     while True:
         horizon = round(height * rng.uniform(0.52, 0.62))
-        placed = place(rng, things, width, height, horizon)
+        placed = place_objects(rng, objects, width, height, horizon)
         if placed is not None:
             break
-        large = [i for i, thing in enumerate(things) if thing.size == '큰' and not supports(things, thing)]
-        if large:  # too full: make one thing smaller and try again
+        large = [i for i, obj in enumerate(objects) if obj.size == '큰' and not supports_another(objects, obj)]
+        if large:  # no space: make one object smaller and try again
             i = rng.choice(large)
-            things[i] = replace(things[i], size='작은')
-    order = sorted(placed, key=lambda thing: depth(thing, placed))
+            objects[i] = replace(objects[i], size='작은')
+    order = sorted(placed, key=lambda obj: depth(obj, placed))
     evening = rng.random() < 0.4
     return Scene(width, height, horizon, room_of(placed), evening, tuple(order))
 
 
-def sample_things(rng: random.Random, *, alone: bool = False) -> list[Thing]:
-    """Two to five things: one kind one to four times (what is counted), the others once each; or one thing `alone`."""
+def sample_objects(rng: random.Random, *, alone: bool = False) -> list[SceneObject]:
+    """Two to five objects: one kind one to four times (it is counted), others once each; or a single object `alone`."""
     repeats = 1 if alone else rng.randint(1, 4)
     others = 0 if alone else rng.randint(*{1: (1, 4), 2: (1, 2), 3: (1, 2), 4: (1, 1)}[repeats])
     kinds = rng.sample(list(KINDS.values()), 1 + others)
     group_color = rng.choice(list(COLORS.values())) if rng.random() < 0.4 else None
     large_share = {1: 0.6, 2: 0.6, 3: 0.55, 4: 0.5, 5: 0.42}[repeats + others]
-    things = []
+    objects = []
     for kind in [kinds[0]] * (repeats - 1) + kinds:
         color = rng.choice(list(COLORS.values()))
         if kind is kinds[0] and group_color:
             color = group_color
         size = '큰' if rng.random() < large_share else '작은'
-        things.append(Thing(kind, color, size, WALL if kind.wall else FLOOR, mirrored=rng.random() < 0.5))
-    # Something small may stand on a large table or bed.
-    holders = [t for t in things if t.kind.support and sum(u.kind is t.kind for u in things) == 1]
-    guests = [i for i, t in enumerate(things) if t.kind.portable]
+        objects.append(SceneObject(kind, color, size, WALL if kind.wall else FLOOR, mirrored=rng.random() < 0.5))
+    # A small object may stand on a large table or bed.
+    holders = [obj for obj in objects if obj.kind.support and sum(other.kind is obj.kind for other in objects) == 1]
+    guests = [i for i, obj in enumerate(objects) if obj.kind.portable]
     if holders and guests and rng.random() < 0.7:
         i, holder = rng.choice(guests), rng.choice(holders)
-        things[i] = replace(things[i], size='작은', zone=holder.kind.name)
-        things[things.index(holder)] = replace(holder, size='큰')
-    return things
+        objects[i] = replace(objects[i], size='작은', zone=holder.kind.name)
+        objects[objects.index(holder)] = replace(holder, size='큰')
+    return objects
 
 
-def supports(things: list[Thing], thing: Thing) -> bool:
-    """Whether something stands on a thing."""
-    return any(other.zone == thing.kind.name for other in things)
+def supports_another(objects: list[SceneObject], obj: SceneObject) -> bool:
+    """Whether another object stands on `obj`."""
+    return any(other.zone == obj.kind.name for other in objects)
 
 
-def place(rng: random.Random, things: list[Thing], width: int, height: int, horizon: int) -> list[Thing] | None:
-    """The things with boxes, by trial; None when they do not fit."""
-    # Guests go after their holders, large things before small ones.
-    order = sorted(range(len(things)), key=lambda i: (things[i].zone in KINDS, things[i].size != '큰', i))
-    placed: list[Thing] = []
+def place_objects(
+    rng: random.Random, objects: list[SceneObject], width: int, height: int, horizon: int
+) -> list[SceneObject] | None:
+    """The objects with boxes, by rejection sampling; None when they do not fit."""
+    # An object that stands on another comes after it, large objects before small ones.
+    order = sorted(range(len(objects)), key=lambda i: (objects[i].zone in KINDS, objects[i].size != '큰', i))
+    placed: list[SceneObject] = []
     for i in order:
         for _ in range(40):
-            thing = replace(things[i], box=propose(rng, things[i], placed, width, height, horizon))
-            if inside(thing.box, width, height) and fits(thing, placed):
-                placed.append(thing)
+            obj = replace(objects[i], box=sample_box(rng, objects[i], placed, width, height, horizon))
+            if inside(obj.box, width, height) and fits(obj, placed):
+                placed.append(obj)
                 break
         else:
             return None
     return placed
 
 
-def propose(rng: random.Random, thing: Thing, placed: list[Thing], width: int, height: int, horizon: int) -> Box:
-    """A place for a thing that its zone allows: on its holder, on the wall, or standing on the floor."""
-    side = SIZES[thing.size] * min(width, height) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
-    w, h = round(side * thing.kind.aspect**0.5), round(side / thing.kind.aspect**0.5)
-    margin = 4  # pixels to the picture's border
-    holder = next((other for other in placed if other.kind.name == thing.zone), None)
+def sample_box(
+    rng: random.Random, obj: SceneObject, placed: list[SceneObject], width: int, height: int, horizon: int
+) -> Box:
+    """A box that the zone of an object allows: on its holder, on the wall, or standing on the floor."""
+    side = SIZES[obj.size] * min(width, height) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
+    w, h = round(side * obj.kind.aspect**0.5), round(side / obj.kind.aspect**0.5)
+    holder = next((other for other in placed if other.kind.name == obj.zone), None)
     if holder is not None:
         x0, y0, x1, y1 = holder.box
         pillow = round((0.30 if holder.kind.name == '침대' else 0.05) * (x1 - x0))
@@ -226,26 +248,26 @@ def propose(rng: random.Random, thing: Thing, placed: list[Thing], width: int, h
         base = round(y0 + holder.kind.support * (y1 - y0))
         return x, base - h, x + w, base
     low, high = SIDES[rng.choice(list(SIDES))]
-    first, last = max(low * width, margin + w / 2), min(high * width, width - margin - w / 2)
+    first, last = max(low * width, MARGIN + w / 2), min(high * width, width - MARGIN - w / 2)
     x = round(rng.uniform(first, max(first, last)) - w / 2)
-    if thing.kind.wall:
-        base = round(rng.uniform(margin + h, max(margin + h, horizon - 0.05 * height)))
+    if obj.kind.wall:
+        base = round(rng.uniform(MARGIN + h, max(MARGIN + h, horizon - 0.05 * height)))
     else:
-        base = round(rng.uniform(max(horizon + 0.05 * height, margin + h), height - margin))
+        base = round(rng.uniform(max(horizon + 0.05 * height, MARGIN + h), height - MARGIN))
     return x, base - h, x + w, base
 
 
 def inside(box: Box, width: int, height: int) -> bool:
-    """Whether a box lies in the picture."""
+    """Whether a box lies inside the image."""
     return box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
 
 
-def depth(thing: Thing, things: list[Thing]) -> tuple[int, int, bool]:
-    """Sorts from far to near: the wall, then the floor by where things stand, a guest right after its holder."""
-    if thing.zone == WALL:
-        return 0, thing.box[3], False
-    holder = next((other for other in things if other.kind.name == thing.zone), None)
-    return 1, (holder or thing).box[3], holder is not None
+def depth(obj: SceneObject, objects: list[SceneObject]) -> tuple[int, int, bool]:
+    """Sort key, far to near: the wall, then the floor by lower edges; what stands on an object comes right after it."""
+    if obj.zone == WALL:
+        return 0, obj.box[3], False
+    holder = next((other for other in objects if other.kind.name == obj.zone), None)
+    return 1, (holder or obj).box[3], holder is not None
 
 
 def overlap(a: Box, b: Box) -> int:
@@ -253,27 +275,27 @@ def overlap(a: Box, b: Box) -> int:
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def hides(front: Thing, back: Thing, things: list[Thing]) -> int:
-    """Area of one box under another's that is nearer; what stands on a thing does not hide it."""
-    if front is back or front.zone == back.kind.name or depth(front, things) < depth(back, things):
+def covered_area(front: SceneObject, back: SceneObject, objects: list[SceneObject]) -> int:
+    """Area of `back` that the nearer box `front` covers; what stands on an object does not hide it."""
+    if front is back or front.zone == back.kind.name or depth(front, objects) < depth(back, objects):
         return 0
     return overlap(front.box, back.box)
 
 
-def hidden_share(thing: Thing, things: list[Thing]) -> float:
-    """Share of a box that lies under nearer boxes."""
-    return sum(hides(other, thing, things) for other in things) / thing.area
+def hidden_share(obj: SceneObject, objects: list[SceneObject]) -> float:
+    """Share of a box that nearer boxes cover."""
+    return sum(covered_area(other, obj, objects) for other in objects) / obj.area
 
 
-def fits(thing: Thing, placed: list[Thing]) -> bool:
-    """Whether adding a thing leaves every thing visible enough."""
-    things = [*placed, thing]
-    return all(hidden_share(each, things) <= MAX_HIDDEN for each in things)
+def fits(obj: SceneObject, placed: list[SceneObject]) -> bool:
+    """Whether all objects are visible enough after `obj` is added."""
+    objects = [*placed, obj]
+    return all(hidden_share(each, objects) <= MAX_HIDDEN for each in objects)
 
 
-def room_of(things: list[Thing]) -> Noun:
-    """The room that the furniture tells, so that a caption may name it."""
-    names = {thing.kind.name for thing in things}
+def room_of(objects: list[SceneObject]) -> Noun:
+    """The room that the furniture implies, so that a caption may name it."""
+    names = {obj.kind.name for obj in objects}
     if '침대' in names:
         return Noun('침실')
     if '냉장고' in names:

@@ -1,4 +1,4 @@
-"""Writes a Rooms folder: images, questions and captions in the real sets' layouts, boxes, and what made them."""
+"""Writes a Rooms folder: images, questions and captions in the layouts of AI-Hub 101 and 261, boxes and parameters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from kovilt.errors import KoviltError
-from kovilt.rooms.draw import draw_scene
-from kovilt.rooms.language import captions, questions
+from kovilt.files import read_json, write_json
+from kovilt.rooms.captions import write_captions
+from kovilt.rooms.draw_scene import draw_scene
+from kovilt.rooms.questions import write_questions
 from kovilt.rooms.scene import sample_scene
 
 VERSION = 5  # grows when the same seed would draw other bytes
-QUALITY = 90
-ALONE = 0.25  # of the training images show one thing: what a name means is seen there first
-CHUNK = 16  # images a worker draws before it reports
+JPEG_QUALITY = 90
+ALONE = 0.25  # share of the training images that show a single object: names of objects are learned there first
+CHUNK = 16  # images that a worker draws in one job
 SUBSETS = '실내 가전 및 가구배치 이미지 수집', '개인생활환경 이미지 수집'  # the second with a cat or a dog
 SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
 CAPTION_FILE = 'MSCOCO_train_val_Korean.json'
@@ -33,8 +35,8 @@ MAX_QUESTIONS = 10  # question ids of an image: image_id * 10, image_id * 10 + 1
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run of images of one split, drawn by one worker into `root`."""
+class DrawJob:
+    """Consecutive images of one split, drawn by one worker into `root`."""
 
     root: Path
     seed: int
@@ -45,7 +47,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """What one image adds to the files, as lines of JSON."""
 
     split: str
@@ -59,7 +61,8 @@ class Entry:
     answer_types: list[str]
 
 
-def line(value: object) -> str:
+def json_line(value: object) -> str:
+    """JSON without a line break, Hangul as it is."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -68,47 +71,48 @@ def image_id(split: str, index: int) -> int:
     return 2 * index + (1 if split == 'train' else 2)
 
 
-def draw_job(job: Job) -> list[Entry]:
+def draw_job(job: DrawJob) -> list[ImageEntry]:
+    """Draws the images of a job."""
     return [draw_entry(job, index) for index in job.indices]
 
 
-def draw_entry(job: Job, index: int) -> Entry:
-    """Draws one pixels to its place and returns its rows."""
+def draw_entry(job: DrawJob, index: int) -> ImageEntry:
+    """Draws one image into its file and returns its rows."""
     seed, split = job.seed, job.split
     folder, coco_folder = SPLITS[split]
     scene = sample_scene(seed, split, index, alone=job.alone)
     pixels, boxes, _ = draw_scene(scene, seed, split, index)
     identity = image_id(split, index)
     file = hashlib.md5(f'kovilt rooms {seed} {split} {index}'.encode(), usedforsecurity=False).hexdigest() + '.jpg'
-    subset = SUBSETS[any(thing.kind.alive for thing in scene.things)]
+    subset = SUBSETS[any(obj.kind.alive for obj in scene.objects)]
     member = f'{subset}/{scene.room}/{file}'
     coco_file = f'{coco_folder}/COCO_{coco_folder}_{identity:012d}.jpg'
     target = job.root / 'captions' / coco_file
     buffer = io.BytesIO()
-    pixels.save(buffer, 'JPEG', quality=QUALITY)
+    pixels.save(buffer, 'JPEG', quality=JPEG_QUALITY)
     target.write_bytes(buffer.getvalue())
     if not job.zipped:
-        link(target, job.root / 'vqa' / folder / 'images' / member)
-    rows = questions(scene, seed, split, index)
-    korean, english = captions(scene, seed, split, index)
-    objects = [
+        link_or_copy(target, job.root / 'vqa' / folder / 'images' / member)
+    rows = write_questions(scene, seed, split, index)
+    korean, english = write_captions(scene, seed, split, index)
+    object_rows = [
         {
-            'name': thing.kind.name,
-            'color': thing.color.name,
-            'size': thing.size,
-            'zone': thing.zone,
+            'name': obj.kind.name,
+            'color': obj.color.name,
+            'size': obj.size,
+            'zone': obj.zone,
             'box': list(box),
         }
-        for thing, box in zip(scene.things, boxes, strict=True)
+        for obj, box in zip(scene.objects, boxes, strict=True)
     ]
-    return Entry(
+    return ImageEntry(
         split=split,
         subset=subset,
         member=member,
         coco_file=coco_file,
-        image=line({'image_id': identity, 'image': file, 'category': scene.room, 'weather': '그외'}),
+        image=json_line({'image_id': identity, 'image': file, 'category': scene.room, 'weather': '그외'}),
         questions=[
-            line(
+            json_line(
                 {
                     'question_id': identity * MAX_QUESTIONS + k,
                     'image_id': identity,
@@ -119,8 +123,8 @@ def draw_entry(job: Job, index: int) -> Entry:
             )
             for k, row in enumerate(rows)
         ],
-        captions=line({'file_path': coco_file, 'captions': english, 'id': identity, 'caption_ko': korean}),
-        boxes=line(
+        captions=json_line({'file_path': coco_file, 'captions': english, 'id': identity, 'caption_ko': korean}),
+        boxes=json_line(
             {
                 'image_id': identity,
                 'file': file,
@@ -129,14 +133,14 @@ def draw_entry(job: Job, index: int) -> Entry:
                 'width': scene.width,
                 'height': scene.height,
                 'room': scene.room,
-                'objects': objects,
+                'objects': object_rows,
             }
         ),
         answer_types=[row.answer_type for row in rows],
     )
 
 
-def link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """The same file under a second name; a copy where the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -149,22 +153,39 @@ def make_rooms(
     out: str | Path,
     *,
     images: int,
-    dev_images: int,
+    val_images: int,
     seed: int,
     workers: int = 1,
     zipped: bool = False,
     alone: float = ALONE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
-    """Draws a Rooms folder, whole or not at all: it grows under another name beside `out` and is renamed at the end.
+    """Draws a Rooms folder, whole or not at all: it is drawn under another name beside `out` and renamed at the end.
 
-    Returns False when `out` already holds Rooms of the same parameters. KoviltError when `out` holds anything else or
-    cannot be written. The bytes do not depend on `workers`. `alone` is the share of training images that show one
-    thing; no validation image does. `progress(done, total)` counts images.
+    Args:
+        images: of the training split.
+        val_images: of the validation split.
+        seed: the same seed gives the same bytes, with any number of workers.
+        workers: processes that draw.
+        zipped: write zips, as AI-Hub 101 is downloaded, instead of folders.
+        alone: share (0 to 1) of the training images that show a single object; no validation image does.
+        progress: called with the number of images drawn and of all images.
+
+    Returns:
+        False when `out` already holds Rooms of the same parameters, True after drawing.
+
+    Raises:
+        KoviltError: `out` holds anything else or cannot be written.
     """
     out = Path(out)
-    wanted = {'version': VERSION, 'images': images, 'dev_images': dev_images, 'seed': seed, 'zip': zipped}
-    wanted['alone'] = alone
+    wanted: dict[str, Any] = {
+        'version': VERSION,
+        'images': images,
+        'val_images': val_images,
+        'seed': seed,
+        'zip': zipped,
+        'alone': alone,
+    }
     if holds_rooms(out, wanted):
         return False
     temporary = out.absolute().with_name(f'.{out.absolute().name}.{os.getpid()}')
@@ -181,15 +202,19 @@ def make_rooms(
     return True
 
 
-def holds_rooms(out: Path, wanted: dict) -> bool:
-    """Whether `out` holds Rooms of the wanted parameters; False when it is absent or empty, KoviltError otherwise."""
+def holds_rooms(out: Path, wanted: dict[str, Any]) -> bool:
+    """Whether `out` holds Rooms of the wanted parameters; False when it is absent or empty.
+
+    Raises:
+        KoviltError: it holds Rooms of other parameters, or something else.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     if not out.is_dir():
         raise KoviltError(f'{out} is a file: name a folder')
     try:
-        there = json.loads((out / SUMMARY_FILE).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        there = read_json(out / SUMMARY_FILE)
+    except KoviltError:
         raise KoviltError(f'{out} is not empty and holds no Rooms: name another folder or empty it') from None
     differing = [f'{key} {there.get(key)}, not {value}' for key, value in wanted.items() if there.get(key) != value]
     if differing:
@@ -197,14 +222,14 @@ def holds_rooms(out: Path, wanted: dict) -> bool:
     return True
 
 
-def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int, int], None]) -> None:
+def write_rooms(root: Path, wanted: dict[str, Any], workers: int, progress: Callable[[int, int], None]) -> None:
     """Fills the empty folder `root`."""
     for folder, coco_folder in SPLITS.values():
         (root / 'captions' / coco_folder).mkdir(parents=True)
         (root / 'vqa' / folder).mkdir(parents=True)
-    counts = {'train': wanted['images'], 'val': wanted['dev_images']}
+    counts = {'train': wanted['images'], 'val': wanted['val_images']}
     jobs = [
-        Job(
+        DrawJob(
             root,
             wanted['seed'],
             split,
@@ -215,15 +240,15 @@ def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int,
         for split, count in counts.items()
         for start in range(0, count, CHUNK)
     ]
-    entries: list[Entry] = []
-    with open_text(root / 'boxes.jsonl') as boxes, open_text(root / 'captions' / CAPTION_FILE) as told:
+    entries: list[ImageEntry] = []
+    with open_text(root / 'boxes.jsonl') as boxes, open_text(root / 'captions' / CAPTION_FILE) as caption_file:
         for drawn in run_jobs(jobs, workers):
             for entry in drawn:
                 boxes.write(entry.boxes + '\n')
-                told.write((',\n' if entries else '[\n') + entry.captions)
+                caption_file.write((',\n' if entries else '[\n') + entry.captions)
                 entries.append(replace(entry, boxes='', captions=''))
             progress(len(entries), sum(counts.values()))
-        told.write('\n]\n')
+        caption_file.write('\n]\n')
     for split, (folder, _) in SPLITS.items():
         for subset in SUBSETS:
             rows = [entry for entry in entries if entry.split == split and entry.subset == subset]
@@ -235,15 +260,15 @@ def write_rooms(root: Path, wanted: dict, workers: int, progress: Callable[[int,
         'questions': {split: sum(len(e.questions) for e in entries if e.split == split) for split in SPLITS},
         'answer_types': dict(sorted(answer_types.items())),
     }
-    (root / SUMMARY_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+    write_json(root / SUMMARY_FILE, summary)
 
 
-def run_jobs(jobs: list[Job], workers: int) -> Iterator[list[Entry]]:
-    """The jobs' results in the order of the jobs."""
+def run_jobs(jobs: list[DrawJob], workers: int) -> Iterator[list[ImageEntry]]:
+    """The results of the jobs, in their order."""
     if workers == 1:
         yield from map(draw_job, jobs)
         return
-    # Workers leave Ctrl-C to the main process: one message instead of a traceback from each.
+    # Workers ignore Ctrl-C, so that the main process alone reports it: no traceback from each worker.
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     )
@@ -254,26 +279,27 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterator[list[Entry]]:
 
 
 def open_text(path: Path) -> TextIO:
+    """A UTF-8 file for writing, with the same line ends on every system."""
     return path.open('w', encoding='utf-8', newline='\n')
 
 
-def write_subset(root: Path, folder: Path, subset: str, rows: list[Entry], zipped: bool) -> None:
-    """One subset's label file, and with `zipped` its two zips."""
+def write_subset(root: Path, folder: Path, subset: str, rows: list[ImageEntry], zipped: bool) -> None:
+    """The label file of one subset; with `zipped` the zip of its labels and the zip of its images."""
     images = ',\n'.join(entry.image for entry in rows)
-    asked = ',\n'.join(question for entry in rows for question in entry.questions)
-    labels = f'{{"images": [\n{images}\n], "question": [\n{asked}\n]}}\n'
+    questions = ',\n'.join(question for entry in rows for question in entry.questions)
+    labels = f'{{"images": [\n{images}\n], "question": [\n{questions}\n]}}\n'
     if not zipped:
         path = folder / 'labels' / f'[라벨]{subset}' / f'{subset}.json'
         path.parent.mkdir(parents=True)
         path.write_text(labels, encoding='utf-8')
         return
     with zipfile.ZipFile(folder / f'[라벨]{subset}.zip', 'w') as archive:
-        archive.writestr(dated(f'{subset}.json'), labels, zipfile.ZIP_DEFLATED)
+        archive.writestr(fixed_date_member(f'{subset}.json'), labels, zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(folder / f'{subset}.zip', 'w') as archive:
         for entry in rows:
-            archive.writestr(dated(entry.member), (root / 'captions' / entry.coco_file).read_bytes())
+            archive.writestr(fixed_date_member(entry.member), (root / 'captions' / entry.coco_file).read_bytes())
 
 
-def dated(name: str) -> zipfile.ZipInfo:
-    """A zip member that carries no clock: same seed, same bytes."""
+def fixed_date_member(name: str) -> zipfile.ZipInfo:
+    """A zip member of a fixed date, so that the same seed gives the same bytes."""
     return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))

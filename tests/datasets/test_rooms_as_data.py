@@ -11,7 +11,7 @@ from tests.support.pair_data import IMAGE_PIPELINE
 def rooms(tmp_path_factory):
     root = tmp_path_factory.mktemp('rooms')
     for name, zipped in (('folders', False), ('zips', True)):
-        make_rooms(root / name, images=5, dev_images=2, seed=4, zipped=zipped)
+        make_rooms(root / name, images=5, val_images=2, seed=4, zipped=zipped)
     return root
 
 

@@ -22,7 +22,7 @@ TINY = [
 
 @pytest.fixture(scope='module')
 def rooms(tmp_path_factory) -> Path:
-    return tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, dev_images=2)
+    return tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, val_images=2)
 
 
 @pytest.fixture

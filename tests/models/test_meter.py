@@ -259,7 +259,7 @@ def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
 def rooms(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('KOVILT_ROOMS', '')  # which tiny_rooms sets: restored for the tests that follow
-        yield tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, dev_images=2)
+        yield tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, val_images=2)
 
 
 def tiny_run(folder: Path, name: str, side: int, more: str = ''):

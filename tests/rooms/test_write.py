@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,18 +12,16 @@ import pytest
 from PIL import Image
 
 from kovilt import rooms as package
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, run_cli
 from kovilt.rooms import make_rooms, write
+from tools.data import make_rooms as make_rooms_tool
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'data' / 'make_rooms.py'
+TOOL = Path(make_rooms_tool.__file__)
 
 
-@pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('make_rooms_tool', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def run_tool(arguments: list[str]) -> int:
+    args = make_rooms_tool.parse_args(arguments)
+    return run_cli(lambda: make_rooms_tool.main(args))
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -42,13 +39,13 @@ def labels(rooms: Path, split: str) -> list[dict]:
 
 
 def test_same_seed_same_bytes_with_any_number_of_workers(rooms, tmp_path):
-    make_rooms(tmp_path / 'two', images=80, dev_images=20, seed=3, workers=2)
+    make_rooms(tmp_path / 'two', images=80, val_images=20, seed=3, workers=2)
     assert digests(tmp_path / 'two') == digests(rooms)
 
 
 def test_another_seed_draws_other_images_and_more_images_keep_the_first(rooms, tmp_path):
-    make_rooms(tmp_path / 'few', images=5, dev_images=2, seed=3)
-    make_rooms(tmp_path / 'other', images=5, dev_images=2, seed=4)
+    make_rooms(tmp_path / 'few', images=5, val_images=2, seed=3)
+    make_rooms(tmp_path / 'other', images=5, val_images=2, seed=4)
     paths = {path for path in digests(tmp_path / 'few') if path.endswith('.jpg')}
     assert paths and all(digests(rooms)[path] == digests(tmp_path / 'few')[path] for path in paths)
     assert not set(digests(rooms).values()) & set(digests(tmp_path / 'other').values())
@@ -104,13 +101,13 @@ def test_boxes_name_the_same_images(rooms):
         assert path.read_bytes() == (rooms / 'captions' / line['coco_file']).read_bytes()
         with Image.open(path) as image:
             assert image.size == (line['width'], line['height'])
-        for thing in line['objects']:
-            assert list(thing) == ['name', 'color', 'size', 'zone', 'box']
-            x0, y0, x1, y1 = thing['box']
+        for obj in line['objects']:
+            assert list(obj) == ['name', 'color', 'size', 'zone', 'box']
+            x0, y0, x1, y1 = obj['box']
             assert 0 <= x0 < x1 <= line['width'] and 0 <= y0 < y1 <= line['height']
 
 
-def test_a_image_is_stored_once(rooms):
+def test_an_image_is_stored_once(rooms):
     assert all(path.stat().st_nlink == 2 for path in rooms.rglob('*.jpg'))
 
 
@@ -119,14 +116,14 @@ def test_where_links_fail_images_are_copied(tmp_path, monkeypatch):
         raise OSError('no links here')
 
     monkeypatch.setattr(write.os, 'link', refuse)
-    make_rooms(tmp_path / 'rooms', images=1, dev_images=1, seed=0)
+    make_rooms(tmp_path / 'rooms', images=1, val_images=1, seed=0)
     paths = list((tmp_path / 'rooms').rglob('*.jpg'))
     assert len(paths) == 4 and all(path.stat().st_nlink == 1 for path in paths)
 
 
 def test_zips_hold_what_folders_hold(rooms, tmp_path):
     out = tmp_path / 'zipped'
-    make_rooms(out, images=80, dev_images=20, seed=3, zipped=True)
+    make_rooms(out, images=80, val_images=20, seed=3, zipped=True)
     for split in ('Training', 'Validation'):
         folders, zips = rooms / 'vqa' / split, out / 'vqa' / split
         assert {path.suffix for path in zips.iterdir()} == {'.zip'}
@@ -143,18 +140,18 @@ def test_zips_hold_what_folders_hold(rooms, tmp_path):
                 assert archive.read(name) == (folders / 'labels' / f'[라벨]{subset}' / f'{subset}.json').read_bytes()
 
 
-def test_the_same_order_is_filled_once(tmp_path):
-    order = dict(images=2, dev_images=1, seed=0)
-    assert make_rooms(tmp_path / 'rooms', **order)
+def test_the_same_parameters_are_drawn_once(tmp_path):
+    parameters = dict(images=2, val_images=1, seed=0)
+    assert make_rooms(tmp_path / 'rooms', **parameters)
     before = digests(tmp_path / 'rooms')
-    assert not make_rooms(tmp_path / 'rooms', **order)
+    assert not make_rooms(tmp_path / 'rooms', **parameters)
     assert digests(tmp_path / 'rooms') == before
     with pytest.raises(KoviltError, match='holds other Rooms .images 2, not 3'):
-        make_rooms(tmp_path / 'rooms', **{**order, 'images': 3})
+        make_rooms(tmp_path / 'rooms', **{**parameters, 'images': 3})
 
 
-def test_single_things_are_for_training_only(tmp_path):
-    make_rooms(tmp_path / 'rooms', images=6, dev_images=6, seed=0, alone=1.0)
+def test_single_objects_are_for_training_only(tmp_path):
+    make_rooms(tmp_path / 'rooms', images=6, val_images=6, seed=0, alone=1.0)
     lines = (tmp_path / 'rooms' / 'boxes.jsonl').read_text(encoding='utf-8').splitlines()
     counts = {'train': [], 'val': []}
     for line in map(json.loads, lines):
@@ -164,14 +161,14 @@ def test_single_things_are_for_training_only(tmp_path):
 
 def test_an_empty_folder_is_filled_and_another_left_alone(tmp_path):
     (tmp_path / 'empty').mkdir()
-    assert make_rooms(tmp_path / 'empty', images=1, dev_images=1, seed=0)
+    assert make_rooms(tmp_path / 'empty', images=1, val_images=1, seed=0)
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.txt').write_text('years')
     with pytest.raises(KoviltError, match='holds no Rooms'):
-        make_rooms(tmp_path / 'mine', images=1, dev_images=1, seed=0)
+        make_rooms(tmp_path / 'mine', images=1, val_images=1, seed=0)
     assert [path.name for path in (tmp_path / 'mine').iterdir()] == ['thesis.txt']
     with pytest.raises(KoviltError, match='is a file'):
-        make_rooms(tmp_path / 'mine' / 'thesis.txt', images=1, dev_images=1, seed=0)
+        make_rooms(tmp_path / 'mine' / 'thesis.txt', images=1, val_images=1, seed=0)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -180,39 +177,40 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(write, 'draw_job', full)
     with pytest.raises(KoviltError, match='No space left on device'):
-        make_rooms(tmp_path / 'rooms', images=1, dev_images=1, seed=0)
+        make_rooms(tmp_path / 'rooms', images=1, val_images=1, seed=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tool_draws_and_says_so(tool, tmp_path, capsys):
-    arguments = [str(tmp_path / 'rooms'), '--images', '12', '--dev-images', '2', '--seed', '7', '--workers', '1']
-    assert tool.main(arguments) == 0
+def test_the_tool_draws_and_says_so(tmp_path, capsys):
+    arguments = [str(tmp_path / 'rooms'), '--images', '12', '--val-images', '2', '--seed', '7', '--workers', '1']
+    assert run_tool(arguments) == 0
     captured = capsys.readouterr()
     assert '12 + 2 images, seed 7, drawn' in captured.out and '14/14' in captured.err and 's left' in captured.err
-    assert tool.main(arguments) == 0
+    assert run_tool(arguments) == 0
     assert 'already there' in capsys.readouterr().out
     summary = json.loads((tmp_path / 'rooms' / 'rooms.json').read_text(encoding='utf-8'))
-    assert (summary['images'], summary['dev_images'], summary['seed']) == (12, 2, 7)
+    assert (summary['images'], summary['val_images'], summary['seed']) == (12, 2, 7)
     assert len(summary['answer_types']) == 7
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['OUT', '--images', '0'], '--images must be at least 1, not 0'),
-        (['OUT', '--images', '3', '--dev-images', '0'], '--dev-images must be at least 1, not 0'),
-        (['OUT', '--images', '3', '--workers', '-1'], '--workers must be at least 1, not -1'),
+        (['OUT', '--images', '0'], '--images: must be at least 1, not 0'),
+        (['OUT', '--images', '3', '--val-images', '0'], '--val-images: must be at least 1, not 0'),
+        (['OUT', '--images', '3', '--workers', '-1'], '--workers: must be at least 1, not -1'),
         (['OUT', '--images', 'many'], 'invalid int value'),
+        (['OUT', '--images', '3', '--alone', '2'], '--alone: must be between 0 and 1, not 2'),
         (['OUT'], '--images'),
         (['/proc/rooms', '--images', '1'], 'cannot be written'),
         ([str(TOOL), '--images', '1'], 'is a file'),
         ([str(TOOL.parent), '--images', '1'], 'holds no Rooms'),
     ],
 )
-def test_bad_arguments_are_one_line_and_exit_code_2(tool, arguments, message, capsys, tmp_path, monkeypatch):
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
-        code = tool.main(arguments)
+        code = run_tool(arguments)
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()
@@ -234,4 +232,6 @@ def test_the_generator_needs_neither_torch_nor_mmengine():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                assert name.split('.')[0] in allowed or name.startswith(('kovilt.rooms', 'kovilt.errors')), file
+                assert name.split('.')[0] in allowed or name.startswith(
+                    ('kovilt.rooms', 'kovilt.errors', 'kovilt.files')
+                ), file

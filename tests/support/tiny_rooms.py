@@ -34,9 +34,9 @@ texts = [dict(type='TokenizeKorean', tokenizer={tokenizer!r}, max_text_len=24)]
 """
 
 
-def tiny_rooms(root: Path, images: int = 12, dev_images: int = 4) -> Path:
+def tiny_rooms(root: Path, images: int = 12, val_images: int = 4) -> Path:
     """Draws the folder with its tokenizer and names it to the configs, for this process and those it starts."""
-    make_rooms(root, images=images, dev_images=dev_images, seed=0)
+    make_rooms(root, images=images, val_images=val_images, seed=0)
     texts: list[str] = []
     for reader, folder in ((AIHubLivingVQA, 'vqa'), (AIHubCOCOKorean, 'captions')):
         texts += reader(data_root=str(root / folder), split='train', image_pipeline=[], text_pipeline=[]).texts()

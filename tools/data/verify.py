@@ -53,8 +53,8 @@ def main(args: argparse.Namespace) -> int:
     check_environment()
     import json
 
-    from kovilt.verification import sources_of_config, sources_of_folder, verify
     from kovilt.cli.progress import progress_bar
+    from kovilt.verification import sources_of_config, sources_of_folder, verify
 
     if args.data.endswith('.py'):
         sources = sources_of_config(args.data, args.cfg_options)

@@ -1,29 +1,19 @@
-"""Draws a scene with Pillow: flat colours, dark outlines, soft light; no texture, no text.
+"""Draws one object of a scene with Pillow: flat colours, dark outlines, no texture, no text.
 
-A kind is drawn in its own unit square, x and y in 0..1, on a canvas SUPERSAMPLE times the final size; the silhouette
-touches all four sides, so that its box is exact. The body's colour covers the largest part of every silhouette.
+Each kind is drawn in its own unit square, x and y in 0..1, on a canvas SUPERSAMPLE times the final size. Its silhouette
+touches all four sides, so that the box is exact, and the object's colour covers the largest part of the silhouette.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
-import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
-from kovilt.rooms.scene import WALL, Box, Scene, Thing, seeded
+from kovilt.rooms.scene import SceneObject
 
 SUPERSAMPLE = 3
 RGB = tuple[int, int, int]
-WALLS: tuple[RGB, ...] = (
-    (226, 218, 204), (212, 222, 226), (222, 226, 210), (230, 214, 210), (216, 212, 226), (224, 224, 222),
-    (206, 220, 214),
-)  # fmt: skip
-FLOORS: tuple[RGB, ...] = (
-    (204, 184, 158), (190, 174, 156), (216, 200, 176), (188, 188, 190), (204, 206, 202), (184, 190, 198),
-    (198, 182, 172),
-)  # fmt: skip
 PALE: RGB = (238, 236, 228)
 STEEL: RGB = (158, 162, 168)
 DARK: RGB = (66, 66, 72)
@@ -33,35 +23,40 @@ DAY_SKY: RGB = (206, 228, 240)
 NIGHT_SKY: RGB = (112, 118, 142)
 MAT: RGB = (204, 210, 206)
 DUSK: RGB = (132, 140, 142)
-EVENING = np.array([1.0, 0.95, 0.88])  # the lamp light's red, green and blue on the room,
-EVENING_THINGS = (1.0, 0.98, 0.95)  # and on things: weaker, so that white stays white
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
     """`share` of b in a."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 class Pen:
-    """Draws in the unit square of one thing: `body` is its colour, `shade` darker, `light` lighter, `line` outlines it,
-    `mark` is seen on it."""
+    """Draws shapes in the unit square of one object, into its image and its mask.
 
-    def __init__(self, width: int, height: int, body: RGB, evening: bool) -> None:
+    Attributes:
+        color: of the object; `shade` is darker, `light` lighter, `pale` nearly white.
+        line: of outlines.
+        mark: of details, which must be seen on `color`.
+    """
+
+    def __init__(self, width: int, height: int, color: RGB, evening: bool) -> None:
         self.width, self.height = width * SUPERSAMPLE, height * SUPERSAMPLE
-        self.image = Image.new('RGB', (self.width, self.height), mix(body, (0, 0, 0), 0.5))
+        self.image = Image.new('RGB', (self.width, self.height), mix(color, (0, 0, 0), 0.5))
         self.mask = Image.new('L', (self.width, self.height), 0)
         self.draw, self.mask_draw = ImageDraw.Draw(self.image), ImageDraw.Draw(self.mask)
         self.evening = evening
-        brightness = sum(body) / 3
-        self.body = body
-        self.light = mix(body, (255, 255, 255), 0.22)
-        self.pale = mix(body, (255, 255, 255), 0.6) if brightness < 240 else (228, 228, 228)
-        self.shade = mix(body, (255, 255, 255), 0.20) if brightness < 60 else mix(body, (0, 0, 0), 0.2)
-        self.line = (10, 10, 12) if brightness < 60 else mix(body, (20, 16, 20), 0.45 if brightness > 200 else 0.55)
-        self.mark = DARK if brightness > 150 else PALE  # what must be seen on the body
+        brightness = sum(color) / 3
+        self.color = color
+        self.light = mix(color, (255, 255, 255), 0.22)
+        self.pale = mix(color, (255, 255, 255), 0.6) if brightness < 240 else (228, 228, 228)
+        self.shade = mix(color, (255, 255, 255), 0.20) if brightness < 60 else mix(color, (0, 0, 0), 0.2)
+        self.line = (10, 10, 12) if brightness < 60 else mix(color, (20, 16, 20), 0.45 if brightness > 200 else 0.55)
+        self.mark = DARK if brightness > 150 else PALE
         self.stroke = max(SUPERSAMPLE, round(0.016 * (self.width * self.height) ** 0.5))
 
     def points(self, xy: tuple[float, ...]) -> list[tuple[float, float]]:
+        """x, y, x, y, ... in 0..1 as points in pixels of the canvas."""
         w, h = self.width - 1, self.height - 1
         return [(x * w, y * h) for x, y in zip(xy[::2], xy[1::2], strict=True)]
 
@@ -75,6 +70,7 @@ class Pen:
         self.mask_draw.rounded_rectangle(ends, r, 255)
 
     def oval(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, outline: bool = True) -> None:
+        """An ellipse."""
         ends = self.points((x0, y0, x1, y1))
         self.draw.ellipse(ends, fill, self.line if outline else None, self.stroke if outline else 0)
         self.mask_draw.ellipse(ends, 255)
@@ -120,37 +116,37 @@ class Pen:
 def draw_sofa(pen: Pen) -> None:
     for x in (0.10, 0.82):
         pen.box(x, 0.86, x + 0.08, 1, DARK)
-    pen.box(0.08, 0, 0.92, 0.75, pen.body, 0.25)
+    pen.box(0.08, 0, 0.92, 0.75, pen.color, 0.25)
     pen.stick(0.5, 0.05, 0.5, 0.5, fill=pen.line, thickness=0.012)
     pen.box(0.10, 0.64, 0.90, 0.92, pen.shade, 0.1)
     pen.box(0.14, 0.48, 0.505, 0.70, pen.light, 0.3)
     pen.box(0.495, 0.48, 0.86, 0.70, pen.light, 0.3)
-    pen.box(0, 0.30, 0.19, 0.92, pen.body, 0.45)
-    pen.box(0.81, 0.30, 1, 0.92, pen.body, 0.45)
+    pen.box(0, 0.30, 0.19, 0.92, pen.color, 0.45)
+    pen.box(0.81, 0.30, 1, 0.92, pen.color, 0.45)
 
 
 def draw_chair(pen: Pen) -> None:
     pen.box(0.18, 0.55, 0.30, 0.90, pen.shade)
     pen.box(0.70, 0.55, 0.82, 0.90, pen.shade)
-    pen.box(0.10, 0, 0.90, 0.22, pen.body, 0.4)
-    pen.box(0.10, 0.08, 0.24, 0.56, pen.body)
-    pen.box(0.76, 0.08, 0.90, 0.56, pen.body)
-    pen.box(0.22, 0.28, 0.78, 0.40, pen.body)
-    pen.box(0.12, 0.06, 0.88, 0.20, pen.body, outline=False)
-    pen.box(0.02, 0.62, 0.17, 1, pen.body)
-    pen.box(0.83, 0.62, 0.98, 1, pen.body)
+    pen.box(0.10, 0, 0.90, 0.22, pen.color, 0.4)
+    pen.box(0.10, 0.08, 0.24, 0.56, pen.color)
+    pen.box(0.76, 0.08, 0.90, 0.56, pen.color)
+    pen.box(0.22, 0.28, 0.78, 0.40, pen.color)
+    pen.box(0.12, 0.06, 0.88, 0.20, pen.color, outline=False)
+    pen.box(0.02, 0.62, 0.17, 1, pen.color)
+    pen.box(0.83, 0.62, 0.98, 1, pen.color)
     pen.shape(0.12, 0.50, 0.88, 0.50, 1, 0.64, 0, 0.64, fill=pen.light)
-    pen.box(0, 0.63, 1, 0.72, pen.body)
+    pen.box(0, 0.63, 1, 0.72, pen.color)
 
 
 def draw_table(pen: Pen) -> None:
     pen.box(0.20, 0.30, 0.29, 0.84, pen.shade)
     pen.box(0.71, 0.30, 0.80, 0.84, pen.shade)
     pen.box(0.07, 0.30, 0.93, 0.46, pen.shade)
-    pen.box(0.05, 0.30, 0.18, 1, pen.body)
-    pen.box(0.82, 0.30, 0.95, 1, pen.body)
+    pen.box(0.05, 0.30, 0.18, 1, pen.color)
+    pen.box(0.82, 0.30, 0.95, 1, pen.color)
     pen.shape(0.12, 0, 0.88, 0, 1, 0.22, 0, 0.22, fill=pen.light)
-    pen.box(0, 0.20, 1, 0.34, pen.body)
+    pen.box(0, 0.20, 1, 0.34, pen.color)
 
 
 def draw_bed(pen: Pen) -> None:
@@ -158,18 +154,18 @@ def draw_bed(pen: Pen) -> None:
     pen.box(0.87, 0.84, 0.95, 1, DARK)
     pen.box(0.05, 0.46, 0.97, 0.74, pen.pale, 0.3)
     pen.box(0.10, 0.30, 0.32, 0.54, pen.pale, 0.5)
-    pen.shape(0.30, 0.74, 0.33, 0.42, 0.94, 0.42, 0.97, 0.50, 0.97, 0.74, fill=pen.body)
+    pen.shape(0.30, 0.74, 0.33, 0.42, 0.94, 0.42, 0.97, 0.50, 0.97, 0.74, fill=pen.color)
     pen.shape(0.30, 0.74, 0.33, 0.42, 0.45, 0.42, 0.42, 0.74, fill=pen.light)
-    pen.box(0.03, 0.68, 0.98, 0.90, pen.body)
-    pen.box(0, 0, 0.11, 0.97, pen.body, 0.4)
-    pen.box(0.92, 0.34, 1, 0.97, pen.body, 0.4)
+    pen.box(0.03, 0.68, 0.98, 0.90, pen.color)
+    pen.box(0, 0, 0.11, 0.97, pen.color, 0.4)
+    pen.box(0.92, 0.34, 1, 0.97, pen.color, 0.4)
 
 
 def draw_lamp(pen: Pen) -> None:
     pen.box(0.44, 0.45, 0.56, 0.90, pen.shade)
-    pen.oval(0.18, 0.84, 0.82, 1, pen.body)
+    pen.oval(0.18, 0.84, 0.82, 1, pen.color)
     pen.oval(0.30, 0.50, 0.70, 0.62, (255, 244, 190))
-    pen.shape(0.26, 0, 0.74, 0, 1, 0.56, 0, 0.56, fill=pen.body)
+    pen.shape(0.26, 0, 0.74, 0, 1, 0.56, 0, 0.56, fill=pen.color)
     pen.shape(0.32, 0.04, 0.44, 0.04, 0.34, 0.52, 0.12, 0.52, fill=pen.light, outline=False)
 
 
@@ -180,7 +176,7 @@ def draw_television(pen: Pen) -> None:
     pen.oval(0.72, 0, 0.80, 0.09, DARK, outline=False)
     pen.box(0.14, 0.88, 0.24, 1, DARK)
     pen.box(0.76, 0.88, 0.86, 1, DARK)
-    pen.box(0, 0.22, 1, 0.93, pen.body, 0.18)
+    pen.box(0, 0.22, 1, 0.93, pen.color, 0.18)
     pen.box(0.09, 0.32, 0.70, 0.83, SCREEN, 0.22)
     pen.shape(0.18, 0.38, 0.34, 0.38, 0.22, 0.74, 0.15, 0.74, fill=mix(SCREEN, (255, 255, 255), 0.4), outline=False)
     pen.oval(0.78, 0.33, 0.92, 0.48, pen.mark)
@@ -190,7 +186,7 @@ def draw_television(pen: Pen) -> None:
 def draw_refrigerator(pen: Pen) -> None:
     pen.box(0.10, 0.94, 0.26, 1, DARK)
     pen.box(0.74, 0.94, 0.90, 1, DARK)
-    pen.box(0, 0, 1, 0.97, pen.body, 0.12)
+    pen.box(0, 0, 1, 0.97, pen.color, 0.12)
     pen.box(0.86, 0.04, 0.97, 0.93, pen.shade, 0.3, outline=False)
     pen.stick(0.01, 0.36, 0.99, 0.36, fill=pen.line, thickness=0.035)
     pen.box(0.12, 0.13, 0.22, 0.31, STEEL, 0.5)
@@ -205,16 +201,16 @@ def draw_plant(pen: Pen) -> None:
     pen.shape(0.50, 0.56, 0.76, 0.46, 1.00, 0.34, 0.70, 0.32, fill=tip)
     pen.shape(0.50, 0.56, 0.37, 0.26, 0.50, 0.00, 0.63, 0.26, fill=tip)
     pen.stick(0.50, 0.54, 0.50, 0.12, fill=stem, thickness=0.02)
-    pen.shape(0.12, 0.56, 0.88, 0.56, 0.74, 1, 0.26, 1, fill=pen.body)
+    pen.shape(0.12, 0.56, 0.88, 0.56, 0.74, 1, 0.26, 1, fill=pen.color)
     pen.shape(0.22, 0.64, 0.34, 0.64, 0.38, 0.95, 0.32, 0.95, fill=pen.light, outline=False)
-    pen.box(0.04, 0.48, 0.96, 0.63, pen.body, 0.3)
+    pen.box(0.04, 0.48, 0.96, 0.63, pen.color, 0.3)
 
 
 def draw_book(pen: Pen) -> None:
     pen.box(0, 0.06, 1, 1, pen.shade, 0.06)
     pen.box(0.12, 0.84, 0.97, 0.96, PALE)
     pen.stick(0.14, 0.90, 0.95, 0.90, fill=STEEL, thickness=0.012)
-    pen.box(0, 0, 1, 0.86, pen.body, 0.06)
+    pen.box(0, 0, 1, 0.86, pen.color, 0.06)
     pen.box(0, 0, 0.16, 1, pen.shade, 0.3)
     pen.box(0.30, 0.14, 0.86, 0.34, pen.mark)
     pen.stick(0.38, 0.46, 0.78, 0.46, fill=pen.mark, thickness=0.035)
@@ -223,7 +219,7 @@ def draw_book(pen: Pen) -> None:
 
 def draw_clock(pen: Pen) -> None:
     pen.oval(0, 0, 1, 1, DARK)
-    pen.oval(0.07, 0.07, 0.93, 0.93, pen.body)
+    pen.oval(0.07, 0.07, 0.93, 0.93, pen.color)
     for x, y in ((0.5, 0.16), (0.84, 0.5), (0.5, 0.84), (0.16, 0.5)):
         pen.oval(x - 0.045, y - 0.045, x + 0.045, y + 0.045, pen.mark, outline=False)
     pen.stick(0.5, 0.5, 0.5, 0.22, fill=pen.mark, thickness=0.05)
@@ -233,16 +229,16 @@ def draw_clock(pen: Pen) -> None:
 
 def draw_window(pen: Pen) -> None:
     sky = NIGHT_SKY if pen.evening else DAY_SKY
-    pen.box(0.20, 0, 0.80, 0.94, pen.body)
+    pen.box(0.20, 0, 0.80, 0.94, pen.color)
     pen.box(0.28, 0.10, 0.72, 0.84, sky)
     if pen.evening:
         pen.oval(0.56, 0.16, 0.66, 0.30, (250, 240, 190), outline=False)
     else:
         pen.oval(0.54, 0.20, 0.68, 0.32, (255, 255, 255), outline=False)
-    pen.box(0.465, 0.06, 0.535, 0.88, pen.body)
-    pen.box(0.24, 0.44, 0.76, 0.53, pen.body)
+    pen.box(0.465, 0.06, 0.535, 0.88, pen.color)
+    pen.box(0.24, 0.44, 0.76, 0.53, pen.color)
     for x in (0, 0.78):
-        pen.box(x, 0.03, x + 0.22, 0.91, pen.body)
+        pen.box(x, 0.03, x + 0.22, 0.91, pen.color)
         for y in (0.16, 0.30, 0.44, 0.58, 0.72):
             pen.box(x + 0.05, y, x + 0.17, y + 0.05, pen.shade, outline=False)
     pen.box(0.14, 0.90, 0.86, 1, pen.shade)
@@ -251,24 +247,24 @@ def draw_window(pen: Pen) -> None:
 def draw_frame(pen: Pen) -> None:
     pen.stick(0.14, 0.18, 0.5, 0.02, 0.86, 0.18, fill=DARK, thickness=0.025)
     pen.oval(0.45, 0, 0.55, 0.09, DARK, outline=False)
-    pen.box(0, 0.15, 1, 1, pen.body)
+    pen.box(0, 0.15, 1, 1, pen.color)
     pen.box(0.05, 0.19, 0.95, 0.96, pen.light, outline=False)
-    pen.box(0.09, 0.23, 0.91, 0.92, pen.body, outline=False)
+    pen.box(0.09, 0.23, 0.91, 0.92, pen.color, outline=False)
     pen.box(0.20, 0.32, 0.80, 0.83, MAT)
     pen.shape(0.22, 0.81, 0.40, 0.48, 0.54, 0.70, 0.62, 0.60, 0.78, 0.81, fill=DUSK, outline=False)
     pen.oval(0.60, 0.38, 0.72, 0.49, mix(MAT, (255, 255, 255), 0.6), outline=False)
 
 
 def draw_cat(pen: Pen) -> None:
-    pen.ring(0.56, 0.52, 1.0, 0.98, 0.12, pen.body, 250, 110)
-    pen.oval(0.12, 0.46, 0.78, 1.0, pen.body)
-    pen.box(0.22, 0.70, 0.40, 1, pen.body, 0.5)
-    pen.box(0.50, 0.70, 0.68, 1, pen.body, 0.5)
-    pen.shape(0.02, 0, 0.36, 0.14, 0.08, 0.34, fill=pen.body)
-    pen.shape(0.88, 0, 0.54, 0.14, 0.82, 0.34, fill=pen.body)
+    pen.ring(0.56, 0.52, 1.0, 0.98, 0.12, pen.color, 250, 110)
+    pen.oval(0.12, 0.46, 0.78, 1.0, pen.color)
+    pen.box(0.22, 0.70, 0.40, 1, pen.color, 0.5)
+    pen.box(0.50, 0.70, 0.68, 1, pen.color, 0.5)
+    pen.shape(0.02, 0, 0.36, 0.14, 0.08, 0.34, fill=pen.color)
+    pen.shape(0.88, 0, 0.54, 0.14, 0.82, 0.34, fill=pen.color)
     pen.shape(0.08, 0.07, 0.24, 0.14, 0.11, 0.24, fill=(238, 170, 170), outline=False)
     pen.shape(0.82, 0.07, 0.66, 0.14, 0.79, 0.24, fill=(238, 170, 170), outline=False)
-    pen.oval(0, 0.10, 0.90, 0.60, pen.body)
+    pen.oval(0, 0.10, 0.90, 0.60, pen.color)
     for x in (0.20, 0.58):
         pen.oval(x, 0.26, x + 0.12, 0.40, pen.mark, outline=False)
     pen.shape(0.41, 0.42, 0.49, 0.42, 0.45, 0.47, fill=(238, 150, 150), outline=False)
@@ -279,35 +275,35 @@ def draw_cat(pen: Pen) -> None:
 
 def draw_dog(pen: Pen) -> None:
     pen.stick(0.10, 0.52, 0.03, 0.20, fill=pen.line, thickness=0.10)
-    pen.stick(0.10, 0.52, 0.03, 0.22, fill=pen.body, thickness=0.07)
-    pen.box(0, 0.16, 0.07, 0.3, pen.body, 0.5, outline=False)
+    pen.stick(0.10, 0.52, 0.03, 0.22, fill=pen.color, thickness=0.07)
+    pen.box(0, 0.16, 0.07, 0.3, pen.color, 0.5, outline=False)
     for x in (0.20, 0.54):
         pen.box(x, 0.62, x + 0.11, 0.97, pen.shade, 0.3)
-    pen.box(0.05, 0.42, 0.72, 0.80, pen.body, 0.6)
+    pen.box(0.05, 0.42, 0.72, 0.80, pen.color, 0.6)
     for x in (0.08, 0.60):
-        pen.box(x, 0.62, x + 0.12, 1, pen.body, 0.3)
-    pen.box(0.07, 0.55, 0.70, 0.76, pen.body, 0.6, outline=False)
-    pen.box(0.70, 0.22, 1, 0.45, pen.body, 0.5)
-    pen.box(0.48, 0, 0.86, 0.56, pen.body, 0.45)
-    pen.box(0.74, 0.25, 0.95, 0.42, pen.body, 0.5, outline=False)
+        pen.box(x, 0.62, x + 0.12, 1, pen.color, 0.3)
+    pen.box(0.07, 0.55, 0.70, 0.76, pen.color, 0.6, outline=False)
+    pen.box(0.70, 0.22, 1, 0.45, pen.color, 0.5)
+    pen.box(0.48, 0, 0.86, 0.56, pen.color, 0.45)
+    pen.box(0.74, 0.25, 0.95, 0.42, pen.color, 0.5, outline=False)
     pen.box(0.91, 0.21, 1, 0.33, DARK, 0.5)
     pen.oval(0.70, 0.14, 0.78, 0.25, pen.mark, outline=False)
     pen.box(0.44, 0.04, 0.59, 0.46, pen.shade, 0.5)
-    pen.box(0.50, 0.52, 0.76, 0.58, (206, 60, 60) if pen.body != (214, 28, 36) else STEEL, 0.4)
+    pen.box(0.50, 0.52, 0.76, 0.58, (206, 60, 60) if pen.color != (214, 28, 36) else STEEL, 0.4)
 
 
 def draw_cup(pen: Pen) -> None:
-    pen.ring(0.52, 0.26, 1.0, 0.78, 0.10, pen.body)
-    pen.shape(0, 0.12, 0.78, 0.12, 0.70, 0.92, 0.08, 0.92, fill=pen.body)
-    pen.slice(0.08, 0.78, 0.70, 1, 0, 180, pen.body)
-    pen.box(0.10, 0.80, 0.68, 0.90, pen.body, outline=False)
+    pen.ring(0.52, 0.26, 1.0, 0.78, 0.10, pen.color)
+    pen.shape(0, 0.12, 0.78, 0.12, 0.70, 0.92, 0.08, 0.92, fill=pen.color)
+    pen.slice(0.08, 0.78, 0.70, 1, 0, 180, pen.color)
+    pen.box(0.10, 0.80, 0.68, 0.90, pen.color, outline=False)
     pen.shape(0.10, 0.32, 0.20, 0.32, 0.23, 0.82, 0.15, 0.82, fill=pen.light, outline=False)
     pen.oval(0, 0, 0.78, 0.24, pen.light)
     pen.oval(0.08, 0.06, 0.70, 0.20, (92, 66, 52), outline=False)
 
 
 def draw_ball(pen: Pen) -> None:
-    pen.oval(0, 0, 1, 1, pen.body)
+    pen.oval(0, 0, 1, 1, pen.color)
     pen.draw.arc(pen.points((-0.62, 0.05, 0.30, 0.95)), -52, 52, pen.mark, 2 * pen.stroke)
     pen.draw.arc(pen.points((0.70, 0.05, 1.62, 0.95)), 128, 232, pen.mark, 2 * pen.stroke)
     pen.stick(0.5, 0.02, 0.5, 0.98, fill=pen.mark, thickness=0.035)
@@ -318,10 +314,10 @@ def draw_umbrella(pen: Pen) -> None:
     pen.ring(0.47, 0.80, 0.68, 1.0, 0.06, DARK, -10, 190)
     pen.box(0.47, 0.40, 0.53, 0.92, DARK, outline=False)
     pen.box(0.475, 0, 0.525, 0.1, DARK, outline=False)
-    pen.slice(0, 0.05, 1, 1.13, 180, 360, pen.body)
+    pen.slice(0, 0.05, 1, 1.13, 180, 360, pen.color)
     for x in (0, 0.25, 0.5, 0.75):  # the scalloped hem
-        pen.slice(x, 0.47, x + 0.25, 0.71, 0, 180, pen.body)
-        pen.box(x + 0.01, 0.52, x + 0.24, 0.60, pen.body, outline=False)
+        pen.slice(x, 0.47, x + 0.25, 0.71, 0, 180, pen.color)
+        pen.box(x + 0.01, 0.52, x + 0.24, 0.60, pen.color, outline=False)
     pen.stick(0.5, 0.06, 0.25, 0.60, fill=pen.line, thickness=0.015)
     pen.stick(0.5, 0.06, 0.5, 0.60, fill=pen.line, thickness=0.015)
     pen.stick(0.5, 0.06, 0.75, 0.60, fill=pen.line, thickness=0.015)
@@ -329,12 +325,12 @@ def draw_umbrella(pen: Pen) -> None:
 
 def draw_bag(pen: Pen) -> None:
     pen.ring(0.26, 0, 0.74, 0.62, 0.08, pen.shade, 180, 360)
-    pen.shape(0.10, 0.30, 0.90, 0.30, 1, 1, 0, 1, fill=pen.body)
+    pen.shape(0.10, 0.30, 0.90, 0.30, 1, 1, 0, 1, fill=pen.color)
     pen.shape(0.08, 0.30, 0.92, 0.30, 0.86, 0.58, 0.5, 0.70, 0.14, 0.58, fill=pen.light)
-    pen.box(0.42, 0.56, 0.58, 0.74, (232, 200, 110) if pen.body != (252, 218, 30) else STEEL, 0.2)
+    pen.box(0.42, 0.56, 0.58, 0.74, (232, 200, 110) if pen.color != (252, 218, 30) else STEEL, 0.2)
 
 
-DRAWERS: dict[str, Callable[[Pen], None]] = {
+DRAWINGS: dict[str, Callable[[Pen], None]] = {
     '소파': draw_sofa, '의자': draw_chair, '탁자': draw_table, '침대': draw_bed, '램프': draw_lamp,
     '텔레비전': draw_television, '냉장고': draw_refrigerator, '화분': draw_plant, '책': draw_book, '시계': draw_clock,
     '창문': draw_window, '액자': draw_frame, '고양이': draw_cat, '강아지': draw_dog, '컵': draw_cup, '공': draw_ball,
@@ -342,90 +338,12 @@ DRAWERS: dict[str, Callable[[Pen], None]] = {
 }  # fmt: skip
 
 
-def draw_thing(thing: Thing, evening: bool) -> tuple[Image.Image, Image.Image]:
-    """A thing's image and its mask (L, 0..255), both as large as its box."""
-    x0, y0, x1, y1 = thing.box
-    pen = Pen(x1 - x0, y1 - y0, thing.color.rgb, evening)
-    DRAWERS[thing.kind.name](pen)
+def draw_object(obj: SceneObject, evening: bool) -> tuple[Image.Image, Image.Image]:
+    """The image of an object and its mask (mode L, 0..255), both as large as its box."""
+    x0, y0, x1, y1 = obj.box
+    pen = Pen(x1 - x0, y1 - y0, obj.color.rgb, evening)
+    DRAWINGS[obj.kind.name](pen)
     image, mask = pen.image.reduce(SUPERSAMPLE), pen.mask.reduce(SUPERSAMPLE)
-    if thing.mirrored and thing.kind.name != '시계':
+    if obj.mirrored and obj.kind.name != '시계':
         image, mask = (layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for layer in (image, mask))
     return image, mask
-
-
-def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.Image, list[Box], list[float]]:
-    """The image, the box of each thing's visible part, and the share of each silhouette that is visible."""
-    image = draw_background(scene, seeded('kovilt rooms light', seed, split, index))
-    masks: list[Image.Image] = []
-    for thing in scene.things:
-        sprite, mask = draw_thing(thing, scene.evening)
-        if scene.evening:
-            sprite = tint(sprite)
-        if thing.zone != WALL:
-            draw_shadow(image, thing)
-        image.paste(sprite, thing.box[:2], mask)
-        masks.append(mask)
-    return image, *visible_parts(scene, masks)
-
-
-def visible_parts(scene: Scene, masks: list[Image.Image]) -> tuple[list[Box], list[float]]:
-    """Box and share of what nearer things leave of each silhouette, from the nearest thing to the farthest."""
-    covered = Image.new('L', (scene.width, scene.height), 0)
-    boxes: list[Box] = []
-    shares: list[float] = []
-    for thing, mask in zip(reversed(scene.things), reversed(masks), strict=True):
-        solid = mask.point(lambda value: 255 if value > 127 else 0)
-        seen = ImageChops.subtract(solid, covered.crop(thing.box))
-        x0, y0, x1, y1 = seen.getbbox() or (0, 0, 0, 0)
-        boxes.append((thing.box[0] + x0, thing.box[1] + y0, thing.box[0] + x1, thing.box[1] + y1))
-        shares.append(seen.histogram()[255] / max(1, solid.histogram()[255]))
-        covered.paste(255, thing.box[:2], solid)
-    return boxes[::-1], shares[::-1]
-
-
-def draw_shadow(image: Image.Image, thing: Thing) -> None:
-    """A flat shadow where a thing stands."""
-    x0, _, x1, base = thing.box
-    reach = max(3, round(0.045 * (x1 - x0)))
-    mask = Image.new('L', (x1 - x0 + 2 * reach, 2 * reach), 0)
-    ImageDraw.Draw(mask).ellipse((0, 0, mask.width - 1, mask.height - 1), 70)
-    image.paste((40, 34, 30), (x0 - reach, base - reach), mask)
-
-
-def tint(image: Image.Image) -> Image.Image:
-    """A thing in the evening."""
-    return image.point([min(255, round(value * share)) for share in EVENING_THINGS for value in range(256)])
-
-
-def draw_background(scene: Scene, rng: random.Random) -> Image.Image:
-    """Wall, floor, skirting board, and light that falls off from one side."""
-    wall, floor = rng.choice(WALLS), rng.choice(FLOORS)
-    image = Image.new('RGB', (scene.width, scene.height), wall)
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((0, scene.horizon, scene.width, scene.height), floor)
-    line = mix(floor, (70, 55, 45), 0.16)
-    if rng.random() < 0.5:  # boards
-        step, y = scene.height // 14, scene.horizon
-        while y < scene.height:
-            y += step
-            step = round(step * 1.25)
-            draw.line((0, y, scene.width, y), line)
-    else:  # tiles, in perspective
-        middle = scene.width * rng.uniform(0.3, 0.7)
-        for k in range(-12, 13):
-            x = scene.width * k / 10
-            draw.line((middle + x, scene.horizon, middle + 2.2 * x, scene.height), line)
-        step, y = scene.height // 16, scene.horizon
-        while y < scene.height:
-            draw.line((0, y, scene.width, y), line)
-            y += step
-            step = round(step * 1.5)
-    draw.rectangle((0, scene.horizon - 5, scene.width, scene.horizon), mix(wall, (255, 255, 255), 0.5))
-    draw.line((0, scene.horizon + 1, scene.width, scene.horizon + 1), mix(floor, (40, 30, 30), 0.3))
-    # Light: brightest at one end, a tenth darker at the other.
-    ramp = 1 - rng.uniform(0.04, 0.12) * np.linspace(0, 1, scene.width)
-    ramp = ramp[:: rng.choice((1, -1))] * rng.uniform(0.94, 1.0)
-    pixels = np.asarray(image, np.float32) * ramp[None, :, None].astype(np.float32)
-    if scene.evening:
-        pixels *= EVENING.astype(np.float32)
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))

@@ -1,0 +1,348 @@
+"""Korean questions about a scene that the drawn image answers in one way only.
+
+A question is asked only when everyone would give the same answer: objects whose middle lies on the border between
+왼쪽 and 가운데 are left out, sizes are compared only between 큰 and 작은, and a phrase refers to an object only if it
+fits no other. An answer is 예 or 아니요, a colour (빨간색), a digit without its counter (개, 마리, 권, 대), 왼쪽,
+가운데 or 오른쪽, or the name of a kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kovilt.rooms.particles import Noun
+from kovilt.rooms.scene import CENTRE, COLORS, KINDS, LEFT, RIGHT, WALL, Scene, SceneObject, kind_names, seeded_rng
+
+ANSWER_TYPES = ('존재', '색', '개수', '위치', '관계', '비교', '종류')
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its answer and the type of answer, one of ANSWER_TYPES."""
+
+    text: str
+    answer: str
+    answer_type: str
+
+
+def refer_to(
+    rng: random.Random, scene: Scene, obj: SceneObject, *, color: bool = True, size: bool = True
+) -> Noun | None:
+    """A referring expression: a phrase that fits `obj` and no other object of the scene; None when there is none.
+
+    `color=False` or `size=False` leaves that attribute out, because the question asks for it.
+    """
+    alike = [other for other in scene.objects if other.kind is obj.kind]
+    by_color = color and sum(other.color is obj.color for other in alike) == 1
+    by_size = size and sum(other.size == obj.size for other in alike) == 1
+    if len(alike) == 1:
+        number = rng.random()
+        return obj.describe(color=color and number < 0.3, size=size and number >= 0.85)
+    if by_color:
+        return obj.describe()
+    if by_size:
+        return obj.describe(size=True, color=False)
+    return None
+
+
+def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
+    """Whether there is a kind, or a kind of one colour, each half of the time.
+
+    The answer 아니요 about a colour is asked of a kind that is present in other colours.
+    """
+    present = kind_names(scene.objects)
+    if rng.random() < 0.5:
+        asked = Noun(rng.choice(present if answer == '예' else sorted(set(KINDS) - set(present))))
+    else:
+        kind = rng.choice(present)
+        colors: set[str] = {obj.color.name for obj in scene.objects if obj.kind.name == kind}
+        if answer == '아니요':  # mostly a colour that another object has
+            elsewhere = {str(obj.color.name) for obj in scene.objects} - colors
+            colors = elsewhere if elsewhere and rng.random() < 0.6 else set(COLORS) - colors
+        asked = Noun(f'{COLORS[rng.choice(sorted(colors))].attribute} {kind}')
+    text = rng.choice(
+        (
+            f'{asked:이} 있나요?',
+            f'{asked:이} 있습니까?',
+            f'{asked:이} 있어?',
+            f'{asked:이} 보이나요?',
+            f'사진에 {asked:이} 있나요?',
+            f'사진 속에 {asked:이} 보입니까?',
+            f'여기에 {asked:이} 있어요?',
+            f'이 방에 {asked:이} 있어',
+            f'사진에서 {asked:을} 볼 수 있나요?',
+        )
+    )
+    return Question(text, answer, '존재')
+
+
+def ask_color(rng: random.Random, scene: Scene) -> Question | None:
+    """The colour of an object."""
+    for obj in rng.sample(scene.objects, len(scene.objects)):
+        asked = refer_to(rng, scene, obj, color=False) or refer_by_side(scene, obj)
+        if asked:
+            text = rng.choice(
+                (
+                    f'{asked:은} 무슨 색인가요?',
+                    f'{asked:은} 무슨 색입니까?',
+                    f'{asked:은} 무슨 색이야?',
+                    f'{asked:은} 어떤 색이에요?',
+                    f'{asked}의 색은 무엇인가요?',
+                    f'{asked}의 색깔은 무엇입니까?',
+                    f'{asked}의 색을 말해 줘',
+                    f'사진에 있는 {asked:은} 무슨 색인가요?',
+                )
+            )
+            return Question(text, obj.color.name, '색')
+    return None
+
+
+def refer_by_side(scene: Scene, obj: SceneObject) -> Noun | None:
+    """왼쪽에 있는 소파, if every other sofa is clearly on another side."""
+    side = scene.side(obj)
+    others = [other for other in scene.objects if other.kind is obj.kind and other is not obj]
+    if side is None or any(scene.side(other) in (side, None) for other in others):
+        return None
+    return Noun(f'{side}에 있는 {obj.kind.name}')
+
+
+def ask_count(rng: random.Random, scene: Scene) -> Question:
+    """How many objects there are of the most frequent kind: one to four, each equally likely."""
+    kinds = [KINDS[name] for name in kind_names(scene.objects)]
+    most = max(map(scene.count, kinds))
+    kind = rng.choice([kind for kind in kinds if scene.count(kind) == most])
+    asked, unit = kind.name, Noun(kind.counter)
+    text = rng.choice(
+        (
+            f'{asked:이} 몇 {unit} 있나요?',
+            f'{asked:은} 몇 {unit}인가요?',
+            f'{asked:은} 모두 몇 {unit}입니까?',
+            f'{asked:이} 모두 몇 {unit} 있습니까?',
+            f'{asked:이} 몇 {unit:이야}?',
+            f'사진에 {asked:이} 몇 {unit} 보이나요?',
+            f'{asked:이} 몇 {unit}인지 세어 줘',
+        )
+    )
+    return Question(text, str(most), '개수')
+
+
+def ask_position(rng: random.Random, scene: Scene) -> Question | None:
+    """On which side an object is. The side is sampled before the object, so that all sides are equally frequent."""
+    for side in rng.sample((LEFT, CENTRE, RIGHT), 3):
+        for obj in rng.sample(scene.objects, len(scene.objects)):
+            asked = refer_to(rng, scene, obj) if scene.side(obj) == side else None
+            if asked:
+                choices = ', '.join(rng.sample((LEFT, CENTRE, RIGHT), 3))
+                text = rng.choice(
+                    (
+                        f'{asked:은} 사진의 어느 쪽에 있나요?',
+                        f'{asked:은} 사진의 어디에 있습니까?',
+                        f'{asked:은} 어느 쪽에 있어?',
+                        f'{asked}의 위치는 어디인가요?',
+                        f'{asked:은} {choices} 중 어디에 있나요?',
+                        f'{asked:이} 있는 곳은 {choices} 중 어디입니까?',
+                        f'{asked:이} 어느 쪽에 보이나요?',
+                    )
+                )
+                return Question(text, side, '위치')
+    return None
+
+
+def ask_relation(rng: random.Random, scene: Scene) -> Question | None:
+    """What is on or beside an object, or on which side of another it is: the first of these that has a clear answer."""
+    ways = [ask_what_is_beside, ask_which_side]
+    if rng.random() < 0.35:
+        ways.reverse()
+    if rng.random() < 0.7:
+        ways.insert(0, ask_what_is_on)
+    return next((question for way in ways if (question := way(rng, scene))), None)
+
+
+def ask_what_is_on(rng: random.Random, scene: Scene) -> Question | None:
+    """What stands on a table or a bed."""
+    for obj in scene.objects:
+        if obj.zone in KINDS:
+            text = rng.choice(
+                (
+                    f'{obj.zone} 위에 있는 것은 무엇인가요?',
+                    f'{obj.zone} 위에 무엇이 있습니까?',
+                    f'{obj.zone} 위에는 뭐가 있어?',
+                    f'무엇이 {obj.zone} 위에 있나요?',
+                )
+            )
+            return Question(text, obj.kind.name, '관계')
+    return None
+
+
+def ask_what_is_beside(rng: random.Random, scene: Scene) -> Question | None:
+    """What is left or right of an object, asked when only objects of one kind are there."""
+    for obj in rng.sample(scene.objects, len(scene.objects)):
+        asked = refer_to(rng, scene, obj)
+        others = [other for other in scene.objects if other is not obj]
+        unclear = kind_names([other for other in others if scene.is_right_of(other, obj) is None])
+        for side in rng.sample((LEFT, RIGHT), 2):
+            there = kind_names([other for other in others if scene.is_right_of(other, obj) is (side == RIGHT)])
+            if asked and len(there) == 1 and set(unclear) <= set(there) and there[0] != obj.kind.name:
+                text = rng.choice(
+                    (
+                        f'{asked}의 {side}에 있는 것은 무엇인가요?',
+                        f'{asked} {side}에는 무엇이 있습니까?',
+                        f'{asked} {side}에 뭐가 있어?',
+                        f'{asked:을} 기준으로 {side}에 있는 것은 무엇입니까?',
+                        f'{asked}보다 {side}에 있는 것은 무엇인가요?',
+                    )
+                )
+                return Question(text, there[0], '관계')
+    return None
+
+
+def ask_which_side(rng: random.Random, scene: Scene) -> Question | None:
+    """Whether an object is left or right of another."""
+    for a, b in shuffled_pairs(rng, scene):
+        right = scene.is_right_of(a, b)
+        first, second = refer_to(rng, scene, a), refer_to(rng, scene, b)
+        if right is not None and first and second:
+            text = rng.choice(
+                (
+                    f'{first:은} {second}의 어느 쪽에 있나요?',
+                    f'{first:은} {second}의 왼쪽과 오른쪽 중 어디에 있습니까?',
+                    f'{first:은} {second}의 오른쪽과 왼쪽 중 어디에 있어?',
+                    f'{second:을} 기준으로 {first:은} 어느 쪽에 있습니까?',
+                )
+            )
+            return Question(text, RIGHT if right else LEFT, '관계')
+    return None
+
+
+def shuffled_pairs(rng: random.Random, scene: Scene) -> list[tuple[SceneObject, SceneObject]]:
+    """All ordered pairs of objects of different kinds."""
+    found = [(a, b) for a in scene.objects for b in scene.objects if a.kind is not b.kind]
+    return rng.sample(found, len(found))
+
+
+def ask_comparison(rng: random.Random, scene: Scene) -> Question | None:
+    """Which of two objects is larger, smaller, further left or right, or of which of two kinds there are more or fewer.
+
+    The order in which the two are named is sampled before the answer is known, and so does not tell it.
+    """
+    for way in rng.sample(('크기', '크기', '쪽', '쪽', '수'), 5):
+        for a, b in shuffled_pairs(rng, scene):
+            if way == '크기':
+                words = rng.choice((('큰', '큰가요', '커', 1), ('작은', '작은가요', '작아', -1)))
+                first, second = refer_to(rng, scene, a, size=False), refer_to(rng, scene, b, size=False)
+                difference = (a.size == '큰') - (b.size == '큰')
+            elif way == '쪽':
+                side, sign = rng.choice(((RIGHT, 1), (LEFT, -1)))
+                words = f'{side}에 있는', f'{side}에 있나요', f'{side}에 있어', sign
+                first, second = refer_to(rng, scene, a), refer_to(rng, scene, b)
+                difference = {None: 0, True: 1, False: -1}[scene.is_right_of(a, b)]
+            else:
+                words = rng.choice((('많은', '많나요', '많아', 1), ('적은', '적나요', '적어', -1)))
+                first, second = a.kind.name, b.kind.name
+                difference = scene.count(a.kind) - scene.count(b.kind)
+            if first and second and difference:
+                which, polite, plain, sign = words
+                text = rng.choice(
+                    (
+                        f'{first:과} {second} 중에서 더 {which} 것은 무엇인가요?',
+                        f'{first:과} {second} 중 어느 것이 더 {polite}?',
+                        f'{first:과} {second} 중 더 {which} 것은 무엇입니까?',
+                        f'{first}하고 {second} 중에 뭐가 더 {plain}?',
+                        f'더 {which} 것은 {first:과} {second} 중 무엇인가요?',
+                    )
+                )
+                return Question(text, (a if difference * sign > 0 else b).kind.name, '비교')
+    return None
+
+
+def ask_kind(rng: random.Random, scene: Scene) -> Question | None:
+    """Which kind has a colour, is on the wall, or is outermost, large or small."""
+    ways = rng.sample((ask_kind_of_color, ask_kind_of_color, ask_extreme, ask_kind_on_wall), 4)
+    return next((question for way in ways if (question := way(rng, scene))), None)
+
+
+def ask_kind_of_color(rng: random.Random, scene: Scene) -> Question | None:
+    """Which kind is red, when only one is. Not for green when the leaves of a plant could be meant as well."""
+    for obj in rng.sample(scene.objects, len(scene.objects)):
+        kinds = kind_names([other for other in scene.objects if other.color is obj.color])
+        if obj.color.name == '초록색' and kinds != ['화분'] and '화분' in kind_names(scene.objects):
+            continue
+        if len(kinds) == 1:
+            color = obj.color
+            text = rng.choice(
+                (
+                    f'{color.that_is} 것은 무엇인가요?',
+                    f'{color.name}인 것은 무엇입니까?',
+                    f'무엇이 {color.name}인가요?',
+                    f'뭐가 {color.name}이야?',
+                    f'사진에서 {color.name}인 것은 무엇인가요?',
+                    f'{color.name:으로} 보이는 것은 무엇인가요?',
+                )
+            )
+            return Question(text, kinds[0], '종류')
+    return None
+
+
+def ask_kind_on_wall(rng: random.Random, scene: Scene) -> Question | None:
+    """Which kind is on the wall, when only one is."""
+    kinds = kind_names([obj for obj in scene.objects if obj.zone == WALL])
+    if len(kinds) != 1:
+        return None
+    text = rng.choice(
+        (
+            '벽에 있는 것은 무엇인가요?',
+            '벽에는 무엇이 있습니까?',
+            '벽에 뭐가 있어?',
+            '벽에서 볼 수 있는 것은 무엇입니까?',
+        )
+    )
+    return Question(text, kinds[0], '종류')
+
+
+def ask_extreme(rng: random.Random, scene: Scene) -> Question | None:
+    """The leftmost or rightmost kind, or the only kind that is large or small."""
+    for way in rng.sample((LEFT, RIGHT, '큰', '작은'), 4):
+        if way in (LEFT, RIGHT):
+            outer = (max if way == RIGHT else min)(scene.objects, key=lambda obj: obj.x)
+            rest = [other for other in scene.objects if other.kind is not outer.kind]
+            kinds = [outer.kind.name] if all(scene.is_right_of(outer, o) is (way == RIGHT) for o in rest) else []
+            phrases = (
+                f'맨 {way}에 있는 것은 무엇인가요?',
+                f'가장 {way}에 있는 것은 무엇입니까?',
+                f'제일 {way}에 뭐가 있어?',
+            )
+        else:
+            kinds = kind_names([obj for obj in scene.objects if obj.size == way])
+            phrases = (
+                f'가장 {way} 것은 무엇인가요?',
+                f'제일 {way} 것은 무엇입니까?',
+                f'사진에서 가장 {way} 것은 뭐야?',
+            )
+        if len(kinds) == 1:
+            return Question(rng.choice(phrases), kinds[0], '종류')
+    return None
+
+
+QUESTION_WRITERS: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
+    functools.partial(ask_existence, answer='예'),
+    functools.partial(ask_existence, answer='아니요'),
+    ask_color,
+    ask_count,
+    ask_position,
+    ask_relation,
+    ask_comparison,
+    ask_kind,
+)
+
+
+def write_questions(scene: Scene, seed: int, split: str, index: int) -> list[Question]:
+    """Six to eight questions in random order: an 예, an 아니요, and one of each other type that has a clear answer.
+
+    A scene of one object has fewer, as it has neither relations nor comparisons.
+    """
+    rng = seeded_rng('kovilt rooms questions', seed, split, index)
+    questions = [question for ask in QUESTION_WRITERS if (question := ask(rng, scene))]
+    return rng.sample(questions, len(questions))
