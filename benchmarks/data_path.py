@@ -8,7 +8,7 @@ noise of a sensor, shapes as in COCO, 100 to 150 KB) in AI-Hub 101's layout, sev
 
 `images`: one core, an image after the other, by ViLT's transform (Pillow, ToTensor, Normalize), by HuggingFace's two
 image processors and by kovilt's transforms; in turn, medians over the rounds. Resized pixels are compared with
-Pillow's, and kovilt's may differ by one grey level at most.
+Pillow's, and kovilt's may differ by two grey levels at most.
 `epoch`: all questions once, in batches, by workers: HuggingFace's processor with its usual collate, which opens a
 image for each question, against kovilt from files and from prepared data. The time is that of all processors.
 `texts`: as many questions as the paper has, tokenized at a first start and mapped at a second one.
@@ -198,17 +198,18 @@ def measure_images(files: list[Path], rounds: int) -> None:
             image = image.convert('RGB')
         return image.resize(resize.target(*image.size), Image.Resampling.BICUBIC)
 
-    def by_kovilt(load: LoadImage) -> Callable[[Path], dict]:
-        return lambda file: patchify(resize(load({'img_path': file})))
+    load = LoadImage()
+
+    def by_kovilt(file: Path) -> dict[str, Any]:
+        return patchify(resize(load({'img_path': file})))
 
     ways: dict[str, Callable[[Path], Any]] = {'ViLT': lambda file: normalize(by_pillow(file))}
     differences: dict[str, Callable[[Path], np.ndarray]] = {}
     for name, processor in huggingface_processors().items():
         ways[name] = lambda file, processor=processor: processor(open_rgb(file), return_tensors='pt')
         differences[name] = lambda file, way=ways[name]: grey_levels(way(file)['pixel_values'][0])
-    for name, load in (('kovilt', LoadImage()), ('kovilt, as_array', LoadImage(as_array=True))):
-        ways[name] = by_kovilt(load)
-        differences[name] = lambda file, way=ways[name]: join_patches(*(way(file)[key] for key in ('patches', 'grid')))
+    ways['kovilt'] = by_kovilt
+    differences['kovilt'] = lambda file: join_patches(*(by_kovilt(file)[key] for key in ('patches', 'grid')))
 
     seconds = in_turn({name: lambda way=way: [way(file) for file in files] for name, way in ways.items()}, rounds)
     print('\nimages, one core                     us   images/s   times ViLT   largest difference to Pillow')
@@ -219,8 +220,8 @@ def measure_images(files: list[Path], rounds: int) -> None:
             pairs = ((differences[name](file), np.asarray(by_pillow(file))) for file in files)
             most = max(int(np.abs(one.astype(int) - other).max()) for one, other in pairs)
             line += f'   {most}'
-            if name.startswith('kovilt') and most > 1:
-                raise KoviltError(f'{name}: pixels differ from Pillow by up to {most} grey levels; 1 is allowed')
+            if name == 'kovilt' and most > 2:
+                raise KoviltError(f'{name}: pixels differ from Pillow by up to {most} grey levels; 2 are allowed')
         print(line)
 
 
@@ -286,7 +287,7 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
 
     texts = [{'type': 'TokenizeKorean', 'tokenizer': str(folder / 'tokenizer'), 'max_text_len': LONGEST_TEXT}]
     pipeline = [
-        {'type': 'LoadImage', 'as_array': True},
+        {'type': 'LoadImage'},
         {'type': 'ResizeViLT', **RESIZE},
         {'type': 'Patchify', 'patch_size': 32},
     ]

@@ -14,7 +14,7 @@ from PIL import Image
 from kovilt.apis.image_cache import EncodedImageCache
 from kovilt.apis.loading import build_pipelines, load_trained
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.transforms.image import image_size
+from kovilt.datasets.transforms.load_image import image_size
 from kovilt.errors import KoviltError
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix import EncodedImages, PrefixViLT

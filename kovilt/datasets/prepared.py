@@ -32,7 +32,7 @@ from kovilt.datasets.transforms.patches import LoadPrepared
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
-FORMAT = 1  # grows when files of an older kovilt can no longer be read
+FORMAT = 2  # increased when this version cannot use older files; 2: resized by torchvision instead of Pillow
 SUMMARY_FILE, ANSWER_FILE, BROKEN_FILE = 'prepared.json', 'answers.json', 'broken.jsonl'
 HEADER_BYTES = 64
 _AGAIN = 'copy it again, or prepare again: python tools/data/prepare.py CONFIG OUT --overwrite'

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image
 
 from kovilt.datasets.image_store import ZipMember
-from kovilt.datasets.transforms.image import MOST_PIXELS, LoadImage
+from kovilt.datasets.transforms.load_image import MAX_PIXELS, LoadImage
 from kovilt.errors import KoviltError
 
 Place = Path | ZipMember
@@ -60,7 +60,7 @@ def check_image(place: Place, *, deep: bool) -> ImageCheck:
             with Image.open(place if content is None else io.BytesIO(content)) as image:
                 faults, form = list(_header_faults(image, place)), (image.format, image.mode, *image.size)
     except Image.DecompressionBombError:
-        return ImageCheck([('image.too_large', f'more than {MOST_PIXELS:,} pixels')], size, digest, None)
+        return ImageCheck([('image.too_large', f'more than {MAX_PIXELS:,} pixels')], size, digest, None)
     except Exception as error:  # on damaged files Pillow raises anything
         return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size, digest, None)
     if deep:
@@ -91,7 +91,7 @@ def same_content(places: Sequence[Place], checks: Sequence[ImageCheck], *, worke
 def _header_faults(image: Image.Image, place: Place) -> Iterator[tuple[str, str]]:
     width, height = image.size
     suffix = Path(place.name).suffix[1:].lower()
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         yield 'image.too_large', f'{width} x {height} pixels'
     if min(width, height) < TINY_SIDE:
         yield 'image.tiny', f'{width} x {height} pixels'
@@ -117,12 +117,12 @@ def _orientation(image: Image.Image) -> int:
 
 def _content_faults(content: bytes, place: Place) -> Iterator[tuple[str, str]]:
     try:
-        image = LoadImage().transform({'img_bytes': content, 'img_path': place})['img']
+        pixels = LoadImage().transform({'img_bytes': content, 'img_path': place})['img']
     except KoviltError as error:
         yield 'image.broken', str(error).removeprefix(f'{place}: ').partition(';')[0]
         return
-    if all(low == high for low, high in image.getextrema()):
-        yield 'image.blank', f'all pixels are {image.getpixel((0, 0))}'
+    if (pixels == pixels[0, 0]).all():
+        yield 'image.blank', f'all pixels are {tuple(pixels[0, 0].tolist())}'
 
 
 def _digest_of(place: Place) -> str:

@@ -137,13 +137,15 @@ def whose(batch: Batch, image: int) -> int:
 
 def before(dataset: PairDataset, record: dict[str, Any]) -> View:
     """The image as LoadImage gives it."""
+    from PIL import Image
+
     from kovilt.datasets import LoadImage
     from kovilt.visualization import View
 
     place = dataset.place(record['row'])
     if place is None or record.get('broken'):
         return View(None, 'absent' if place is None else 'cannot be read')
-    image = LoadImage().transform({'img_path': place})['img']
+    image = Image.fromarray(LoadImage().transform({'img_path': place})['img'])
     return View(image, f'{image.width} x {image.height} pixels')
 
 

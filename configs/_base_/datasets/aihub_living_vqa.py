@@ -6,7 +6,7 @@ data_root = '{{$KOVILT_AIHUB_101:data/aihub_101}}'
 tokenizer = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'   # the paper's Korean WordPiece (LMkor); a folder works too
 
 image_pipeline = [
-    dict(type='LoadImage', as_array=True),                    # quicker; RandAugment and the like want images
+    dict(type='LoadImage'),
     dict(type='ResizeViLT', short=384, long=639, divisor=32),   # ViLT's rule: int(1333 / 800 * 384) = 639
     dict(type='Patchify', patch_size=32)]
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=tokenizer, max_text_len=40)]   # ViLT 4.1

@@ -1,7 +1,9 @@
-"""The steps from a record to tensors: images to patches, texts to pieces."""
+"""The transforms that turn a record into tensors: images into patches, texts into tokens."""
 
-from kovilt.datasets.transforms.image import CropSquare, LoadImage, RandAugment, ResizeViLT
+from kovilt.datasets.transforms.load_image import LoadImage
 from kovilt.datasets.transforms.patches import JoinPatches, LoadPrepared, NoImage, Patchify
+from kovilt.datasets.transforms.rand_augment import RandAugment
+from kovilt.datasets.transforms.resize import CropSquare, ResizeViLT
 from kovilt.datasets.transforms.text import TokenizeKorean, load_tokenizer
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""From here on an image is its list of patches."""
+"""Cutting images into patches: from here on an image is its list of patches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
 from kovilt.registry import TRANSFORMS
 
@@ -16,10 +15,10 @@ NO_IMAGE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
 
 @TRANSFORMS.register_module()
 class Patchify(BaseTransform):
-    """Cut `img` (PIL RGB) into p x p patches: `patches` uint8 (rows * columns, 3*p*p) and `grid` (rows, columns).
+    """Cut `img`, uint8 (H, W, 3), into p x p patches: `patches` uint8 (rows * columns, 3*p*p) and `grid` (rows, columns).
 
-    Patches run row by row; a patch holds its three channels one after the other, each row by row, which is the order of
-    the flattened kernel of a patch convolution. Pixels stay bytes; the model's preprocessor normalises them.
+    Patches run row by row. A patch holds its three channels one after the other, each row by row: the order of the
+    flattened kernel of a patch convolution. Pixels stay uint8; the model's preprocessor normalizes them.
 
     Args:
         patch_size: p, pixels. The sides of the image must be multiples of it.
@@ -29,7 +28,7 @@ class Patchify(BaseTransform):
         self.patch_size = patch_size
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        pixels, p = np.asarray(results['img']), self.patch_size  # (H, W, 3)
+        pixels, p = results['img'], self.patch_size
         rows, columns = pixels.shape[0] // p, pixels.shape[1] // p
         if pixels.shape != (rows * p, columns * p, 3):
             raise ValueError(f'an image of shape {pixels.shape} cannot be cut into patches of {p} x {p} x 3')
@@ -39,7 +38,7 @@ class Patchify(BaseTransform):
 
 
 def join_patches(patches: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """The pixels uint8 (H, W, 3) that `Patchify` cut into `patches` uint8 (rows * columns, 3*p*p)."""
+    """Undo `Patchify`: patches uint8 (rows * columns, 3*p*p) to pixels uint8 (H, W, 3)."""
     (rows, columns), p = grid, math.isqrt(patches.shape[1] // 3)
     pixels = patches.reshape(rows, columns, 3, p, p).transpose(0, 3, 1, 4, 2)  # (rows, p, columns, p, 3)
     return pixels.reshape(rows * p, columns * p, 3)
@@ -47,32 +46,32 @@ def join_patches(patches: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class JoinPatches(BaseTransform):
-    """What Patchify has cut, as an image again: `img` (PIL RGB) of `patches` and `grid`, pixel for pixel.
+    """Join `patches` into the image that Patchify cut: `img`, uint8 (H, W, 3).
 
-    Between LoadPrepared and Patchify stand transforms of pixels, such as RandAugment: there on the resized image,
-    while ViLT augments the original one.
+    With it pixel transforms such as RandAugment can run on prepared data, between LoadPrepared and Patchify. They then
+    see the resized image, while ViLT augments the original one.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        results['img'] = Image.fromarray(join_patches(results['patches'], results['grid']))
+        results['img'] = join_patches(results['patches'], results['grid'])
         return results
 
 
 @TRANSFORMS.register_module()
 class LoadPrepared(BaseTransform):
-    """Take the `patches` and `grid` that tools/data/prepare.py has made of an image; for the Prepared... datasets."""
+    """Read the `patches` and `grid` of an image that tools/data/prepare.py wrote; for the Prepared... datasets."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         place = results['img_path']
         if not hasattr(place, 'read_patches'):
-            raise ValueError(f'{place}: an image that was not prepared; LoadPrepared is for PreparedVQA and its like')
+            raise ValueError(f'{place}: not a prepared image; LoadPrepared works with PreparedVQA and PreparedCaptions')
         results['patches'], results['grid'] = place.read_patches()
         return results
 
 
 @TRANSFORMS.register_module()
 class NoImage(BaseTransform):
-    """Instead of an image: no patches, grid (0, 0). Alone in an image pipeline it makes the question-only baseline."""
+    """Give no patches and grid (0, 0). As the only step of an image pipeline it makes the question-only baseline."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         return {**results, **NO_IMAGE}
