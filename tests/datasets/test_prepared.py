@@ -248,7 +248,7 @@ def test_what_it_does_not_hold_is_said(living, tmp_path):
     with pytest.raises(KoviltError, match='no prepared.json, so no prepared data'):
         PreparedVQA(data_root=str(living.data.root), **living.data.pipelines)
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
-    for change, message in (({'format': 0}, 'format 0, this kovilt reads 1'), ({}, 'not prepared to the end')):
+    for change, message in (({'format': 1}, 'format 1, this kovilt reads 2'), ({}, 'not prepared to the end')):
         fresh = {**summary, **change}
         if not change:
             del fresh['files']

@@ -162,7 +162,10 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
 def test_truncated_files_are_refused(kind):
     content = encoded(Image.fromarray(noise(64, 64)), kind)
     assert load(content).shape == (64, 64, 3)
-    for length in (*(int(len(content) * share) for share in (0, 0.02, 0.5, 0.9)), *((-1, -2) if kind == 'JPEG' else ())):
+    for length in (
+        *(int(len(content) * share) for share in (0, 0.02, 0.5, 0.9)),
+        *((-1, -2) if kind == 'JPEG' else ()),
+    ):
         with pytest.raises(KoviltError, match='not a readable image'):
             load(content[:length])
 
