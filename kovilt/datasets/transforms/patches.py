@@ -15,10 +15,11 @@ NO_IMAGE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
 
 @TRANSFORMS.register_module()
 class Patchify(BaseTransform):
-    """Cut `img`, uint8 (H, W, 3), into p x p patches: `patches` uint8 (rows * columns, 3*p*p) and `grid` (rows, columns).
+    """Cut `img`, uint8 (H, W, 3), into patches of p x p pixels.
 
-    Patches run row by row. A patch holds its three channels one after the other, each row by row: the order of the
-    flattened kernel of a patch convolution. Pixels stay uint8; the model's preprocessor normalizes them.
+    Gives `patches`, uint8 (rows * columns, 3*p*p), and `grid`, (rows, columns). Patches run row by row. A patch holds
+    its three channels one after the other, each row by row: the order of the flattened kernel of a patch convolution.
+    Pixels stay uint8; the model's preprocessor normalizes them.
 
     Args:
         patch_size: p, pixels. The sides of the image must be multiples of it.
