@@ -1,0 +1,179 @@
+"""Compares one component of a config, `dict(type=...)`, with the constructor that its keys are the arguments of."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Union
+
+from mmengine.registry import Registry
+
+from kovilt import registry as reg
+from kovilt.engine.signatures import signature_of
+from kovilt.errors import KoviltError, nearest
+
+# Components inside another one are looked up in its registry, but for those under these arguments.
+REGISTRY_OF_ARGUMENT = {
+    'dataset': reg.DATASETS,
+    'datasets': reg.DATASETS,
+    'image_pipeline': reg.TRANSFORMS,
+    'text_pipeline': reg.TRANSFORMS,
+    'pipeline': reg.TRANSFORMS,
+    'transforms': reg.TRANSFORMS,
+    'sampler': reg.DATA_SAMPLERS,
+    'batch_sampler': reg.DATA_SAMPLERS,
+    'collate_fn': reg.FUNCTIONS,
+    'worker_init_fn': reg.FUNCTIONS,
+    'metrics': reg.METRICS,
+    'vis_backends': reg.VISBACKENDS,
+    'init_cfg': reg.WEIGHT_INITIALIZERS,
+    'optimizer': reg.OPTIMIZERS,
+}
+
+# Keys that MMEngine reads itself before it calls the constructor.
+KEYS_BESIDE_ARGUMENTS = {
+    reg.HOOKS: ('priority',),
+    reg.LOOPS: ('by_epoch',),
+    reg.PARAM_SCHEDULERS: ('convert_to_iter_based',),
+    reg.OPTIM_WRAPPERS: ('constructor', 'paramwise_cfg'),
+}
+
+# The registries whose components are refused when an argument without a default is missing, with the arguments that
+# the framework adds itself.
+ADDED_BY_FRAMEWORK: dict[Registry, tuple[str, ...]] = {
+    reg.DATASETS: (),
+    reg.TRANSFORMS: (),
+    reg.HOOKS: (),
+    reg.METRICS: (),
+    reg.LOOPS: ('runner', 'dataloader', 'evaluator'),
+    reg.DATA_SAMPLERS: ('dataset', 'seed', 'sampler', 'batch_size'),
+}
+
+FROM_DATA = ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids')  # None: KoviltRunner asks the data
+
+
+def check_component(node: Any, path: str, registry: Registry, default: str | None = None) -> None:
+    """Check one `dict(type=...)` against the constructor of its type, then the components among its values.
+
+    Args:
+        node: the value in the config.
+        path: its dotted path in the config, for messages.
+        registry: where its type is looked up.
+        default: its type when the config names none.
+    """
+    check_is_dict(node, path)
+    if 'type' not in node and default is None:
+        raise KoviltError(f"{path}: missing key 'type'")
+    part = find_type(node.get('type', default), path, registry)
+    name = getattr(part, '__name__', type(part).__name__)
+    signature = signature_of(part)
+    names, is_open = signature.names, signature.open
+    if name == 'PretrainedInit':
+        raise KoviltError(
+            f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's encoders take "
+            'model.encoder.image_encoder_weights and model.encoder.text_encoder.pretrained, a whole model load_from'
+        )
+    if name == 'EMAHook':  # passes its **kwargs to the averaged model
+        average = find_type(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
+        names, is_open = (*names, *signature_of(average).names), False
+    elif name == 'CheckpointHook':  # passes its **kwargs to a remote storage, which kovilt has none of
+        is_open = False
+    others = KEYS_BESIDE_ARGUMENTS.get(registry, ())
+    for key, value in node.items():
+        if key in ('type', '_scope_') or key in others:
+            continue
+        if key not in names:
+            guess = nearest(key, (*names, *others))
+            if guess or not is_open:
+                raise KoviltError(f'unknown key {key!r} in {path} ({name}){guess or _list_choices(names)}')
+            continue
+        if key in signature.hints and not (value is None and key in FROM_DATA):
+            check_value(value, signature.hints[key], f'{path}.{key}')
+        _check_inner_components(value, f'{path}.{key}', REGISTRY_OF_ARGUMENT.get(key, registry))
+    if registry in ADDED_BY_FRAMEWORK:
+        for key in signature.required:
+            if key not in node and key not in ADDED_BY_FRAMEWORK[registry]:
+                raise KoviltError(f'missing key {key!r} in {path} ({name})')
+
+
+def _check_inner_components(node: Any, path: str, registry: Registry) -> None:
+    """Check the components inside a value: a dict with a type, a list of them, or a dict of them."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get('type'), str) or inspect.isclass(node.get('type')):
+            check_component(node, path, registry)
+        else:
+            for key, value in node.items():
+                _check_inner_components(value, f'{path}.{key}', registry)
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            _check_inner_components(value, f'{path}.{i}', registry)
+
+
+def find_type(kind: Any, path: str, registry: Registry) -> Callable[..., Any]:
+    """The class or function that a `type` stands for."""
+    if callable(kind):
+        return kind
+    if not isinstance(kind, str):
+        raise KoviltError(f'{path}: {kind!r} names no {registry.name}; give its name as text')
+    try:
+        found = registry.get(kind)
+    except RuntimeError:  # a dotted name whose package cannot be imported
+        found = None
+    if found is None:
+        names = {**registry.module_dict, **registry.root.module_dict}
+        raise KoviltError(
+            f'{path}: no {registry.name} is called {kind!r}{nearest(kind, names) or _list_choices(names)}'
+        )
+    return found
+
+
+def check_keys(node: Any, path: str, names: Iterable[str]) -> None:
+    check_is_dict(node, path)
+    for key in node:
+        if key not in names:
+            raise KoviltError(f'unknown key {key!r} in {path}{nearest(key, names) or _list_choices(names)}')
+
+
+def check_is_dict(node: Any, path: str) -> None:
+    if not isinstance(node, Mapping):
+        raise KoviltError(f'{path} is {node!r}; it must be a dict')
+
+
+def check_value(value: Any, hint: Any, path: str) -> None:
+    """Compare a value with an annotation made of int, float, bool, str, None and Literal; others are not judged."""
+    allowed = _plain_alternatives(hint)
+    if allowed is None:
+        return
+    kinds = [kind for kind in allowed if isinstance(kind, type)]
+    choices = [choice for literal in allowed if not isinstance(literal, type) for choice in typing.get_args(literal)]
+    if value in choices or any(_is_of_type(value, kind) for kind in kinds):
+        return
+    if choices and set(kinds) <= {type(None)}:
+        expected = f'one of {", ".join(map(repr, choices))}{nearest(str(value), map(str, choices))}'
+        raise KoviltError(f'{path} is {value!r}; it must be {expected}')
+    expected = ' or '.join(sorted('None' if kind is type(None) else kind.__name__ for kind in kinds))
+    raise KoviltError(f'{path} is {value!r}, a {type(value).__name__}; it must be {expected}')
+
+
+def _plain_alternatives(hint: Any) -> list[Any] | None:
+    """The plain types and Literals that an annotation allows; None when it also allows anything else."""
+    if hint in (int, float, bool, str, type(None)) or typing.get_origin(hint) is Literal:
+        return [hint]
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        parts = [_plain_alternatives(part) for part in typing.get_args(hint)]
+        return None if None in parts else [kind for part in parts for kind in part or ()]
+    return None
+
+
+def _is_of_type(value: Any, kind: type) -> bool:
+    """`isinstance`, but an int is also a float, and a bool is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _list_choices(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return f'; it takes {", ".join(names)}' if len(names) <= 12 else ''
