@@ -85,7 +85,7 @@ def _checkpoint_file(path: Path) -> Path | None:
 
 def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | tuple[str, ...] | None) -> TrainedModel:
     from kovilt.engine.config import load_config
-    from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_whole
+    from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_weights
     from kovilt.formats.plain_config import read_plain_config
     from kovilt.models.sizes import fill_sizes, resolve_content_words
 
@@ -113,7 +113,7 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | t
     if 'answers' in known:
         model.answers = list(known['answers'])
     check_encoder(model, checkpoint, path)
-    load_whole(model, checkpoint, path)
+    load_weights(model, checkpoint, path)
     if 'vqa_head' in model_cfg and len(model.answers) != model.vqa_head.num_answers:
         raise KoviltError(f'{path}: {len(model.answers)} answers, {model.vqa_head.num_answers} in its answer head')
     texts, longest = dataset['text_pipeline'], model.encoder.max_text_len

@@ -32,12 +32,12 @@ from kovilt.errors import KoviltError, config_errors, nearest
 from kovilt.formats.checkpoint import (
     check_encoder,
     check_vocabulary,
-    describe,
+    describe_checkpoint,
+    encoder_mismatch,
     latest_checkpoint,
     load_checkpoint_file,
     load_encoder,
-    load_whole,
-    other_encoder,
+    load_weights,
     write_checkpoint,
 )
 from kovilt.models.sizes import check_sizes, fill_sizes, resolve_content_words
@@ -276,23 +276,23 @@ class KoviltRunner(Runner):
             self._check_same_run(checkpoint['meta'], filename)
         if not training:
             check_encoder(model, checkpoint, filename)
-        elif (other := other_encoder(model, checkpoint)) is not None:
-            self.logger.warning(f'{filename}: {other}: what it has learned is a start, no more')
+        elif (mismatch := encoder_mismatch(model, checkpoint)) is not None:
+            self.logger.warning(f'{filename}: {mismatch}: its weights are only a starting point')
         same = checkpoint['meta'].get('model_type') == type(model).__name__
         if training and (not same or self.cfg.get('load_encoder_only', False)):
             loaded, total = load_encoder(model, checkpoint, filename)
             left = sorted({name.split('.')[0] for name in checkpoint['state_dict'] if not name.startswith('encoder.')})
             fresh = sorted({name.split('.')[0] for name in model.state_dict() if not name.startswith('encoder.')})
             self.logger.info(
-                f'{filename} ({describe(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
+                f'{filename} ({describe_checkpoint(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
                 f'left behind: {", ".join(left) or "nothing"}; new: {", ".join(fresh) or "nothing"}'
             )
             checkpoint['state_dict'] = weights_to_cpu(model.state_dict())  # what hooks such as EMAHook copy
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-            load_whole(model, checkpoint, filename)
-            self.logger.info(f'{filename} ({describe(checkpoint)}): loaded')
+            load_weights(model, checkpoint, filename)
+            self.logger.info(f'{filename} ({describe_checkpoint(checkpoint)}): loaded')
         self._has_loaded = True
         return checkpoint
 

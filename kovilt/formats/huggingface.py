@@ -1,8 +1,8 @@
-"""The names and shapes of HuggingFace's ViLT against kovilt's: the same numbers under another name, nothing lost.
+"""Convert state dicts between kovilt's and HuggingFace's names and shapes of a ViLT, without loss in both directions.
 
-Three things differ beside the names: kovilt's patch embedder is a linear layer over flattened patches where
-HuggingFace has a convolution, queries, keys and values are one matrix here and three there, and two parameters carry a
-leading axis of 1 there. Matching (ITM) has no home in HuggingFace's classes; its tensors keep a project name.
+Besides the names three things differ: kovilt's patch embedding is a linear layer over flattened patches and
+HuggingFace's is a convolution; queries, keys and values are one matrix here and three there; two parameters have a
+leading axis of 1 there. HuggingFace has no class with a matching (ITM) head; its tensors get names of kovilt's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kovilt.errors import KoviltError
 
-# kovilt's module -> HuggingFace's; {} is the block's number. Several on the right: stacked, in that order, on the left.
+# kovilt's module -> HuggingFace's; {} is the block's number. Several on the right: concatenated here in that order.
 _MODULES = {
     'encoder.text.word_embed': ('vilt.embeddings.text_embeddings.word_embeddings',),
     'encoder.text.pos_embed': ('vilt.embeddings.text_embeddings.position_embeddings',),
@@ -43,31 +43,35 @@ _MODULES = {
     'vqa_head.fc2': ('classifier.3',),
     'itm_head.fc': ('kovilt.itm_score.fc',),
 }
-# Parameters that stand alone, with a leading axis of 1 in HuggingFace's files.
-_SINGLES = {
+# Parameters without a module; they have a leading axis of 1 in HuggingFace's files.
+_PARAMETERS = {
     'encoder.image.cls_token': 'vilt.embeddings.cls_token',
     'encoder.image.pos_embed': 'vilt.embeddings.position_embeddings',
 }
-_FROM_HF = {their: (our, i) for our, theirs in _MODULES.items() for i, their in enumerate(theirs)}
-_SINGLES_FROM_HF = {their: our for our, their in _SINGLES.items()}
+_MODULES_FROM_HF = {theirs: (ours, i) for ours, parts in _MODULES.items() for i, theirs in enumerate(parts)}
+_PARAMETERS_FROM_HF = {theirs: ours for ours, theirs in _PARAMETERS.items()}
 
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A kovilt model's state dict under HuggingFace's names and shapes, copied only where the layout changes."""
+    """A kovilt model's state dict under HuggingFace's names and shapes. Tensors are copied only if their shape changes.
+
+    Raises:
+        KoviltError: HuggingFace's ViLT has no such parameter.
+    """
     out = {}
     for key, tensor in state.items():
-        if key in _SINGLES:
-            out[_SINGLES[key]] = tensor[None]
+        if key in _PARAMETERS:
+            out[_PARAMETERS[key]] = tensor[None]
             continue
-        module, number, end = _split(key)
+        module, number, suffix = _split(key)
         if module not in _MODULES:
             raise KoviltError(f'{key}: a parameter that no ViLT layout has a name for; save this model as a checkpoint')
         if key == 'encoder.image.proj.weight':  # (D, 3*p*p) -> (D, 3, p, p)
             side = round((tensor.shape[1] / 3) ** 0.5)
             tensor = tensor.unflatten(1, (3, side, side))
         theirs = _MODULES[module]
-        for their, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
-            out[f'{their.format(number)}.{end}'] = part.contiguous()
+        for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
+            out[f'{name.format(number)}.{suffix}'] = part.contiguous()
     return out
 
 
@@ -80,39 +84,39 @@ def from_huggingface(state: Mapping[str, Tensor], *, source: str) -> dict[str, T
     out: dict[str, Tensor] = {}
     parts: dict[str, dict[int, Tensor]] = {}
     for key, tensor in state.items():
-        if key in _SINGLES_FROM_HF:
-            our = _SINGLES_FROM_HF[key]
-            out[our] = without_axes(our, tensor)
+        if key in _PARAMETERS_FROM_HF:
+            name = _PARAMETERS_FROM_HF[key]
+            out[name] = to_kovilt_shape(name, tensor)
             continue
-        module, number, end = _split(key)
-        if module not in _FROM_HF:
+        module, number, suffix = _split(key)
+        if module not in _MODULES_FROM_HF:
             raise KoviltError(f'{source}: {key} is no parameter of a ViLT; is this the file of another model?')
-        our, place = _FROM_HF[module]
-        name = f'{our.format(number)}.{end}'
-        parts.setdefault(name, {})[place] = without_axes(name, tensor)
-    for our, found in parts.items():
-        expected = len(_MODULES[_split(our)[0]])
+        our_module, place = _MODULES_FROM_HF[module]
+        name = f'{our_module.format(number)}.{suffix}'
+        parts.setdefault(name, {})[place] = to_kovilt_shape(name, tensor)
+    for name, found in parts.items():
+        expected = len(_MODULES[_split(name)[0]])
         if len(found) != expected:
-            raise KoviltError(f'{source}: {expected - len(found)} of query, key and value is missing for {our}')
+            raise KoviltError(f'{source}: {expected - len(found)} of query, key and value is missing for {name}')
         if len({part.shape for part in found.values()}) > 1:
-            raise KoviltError(f'{source}: query, key and value for {our} are of different sizes; is the file whole?')
-        out[our] = found[0] if expected == 1 else torch.cat([found[i] for i in range(expected)])
+            raise KoviltError(f'{source}: query, key and value for {name} are of different sizes; is it complete?')
+        out[name] = found[0] if expected == 1 else torch.cat([found[i] for i in range(expected)])
     return out
 
 
-def without_axes(our: str, tensor: Tensor) -> Tensor:
-    """A tensor of ViT's layouts in the shape of kovilt's parameter `our`: no leading axis of 1, no convolution."""
-    if our in _SINGLES:
+def to_kovilt_shape(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of a ViT layout in the shape of kovilt's parameter `name`: no leading axis of 1, no convolution."""
+    if name in _PARAMETERS:
         return tensor.squeeze(0)
-    if our == 'encoder.image.proj.weight' and tensor.ndim == 4:  # (D, 3, p, p) -> (D, 3*p*p)
+    if name == 'encoder.image.proj.weight' and tensor.ndim == 4:  # (D, 3, p, p) -> (D, 3*p*p)
         return tensor.flatten(1)
     return tensor
 
 
 def _split(key: str) -> tuple[str, str, str]:
     """(module with {} for the block's number, that number or '', 'weight' or 'bias')."""
-    module, _, end = key.rpartition('.')
+    module, _, suffix = key.rpartition('.')
     number = re.search(r'(?<=blocks\.)\d+|(?<=encoder\.layer\.)\d+', module)
     if number is None:
-        return module, '', end
-    return f'{module[: number.start()]}{{}}{module[number.end() :]}', number.group(), end
+        return module, '', suffix
+    return f'{module[: number.start()]}{{}}{module[number.end() :]}', number.group(), suffix

@@ -1,15 +1,15 @@
-"""Public weights for METER's image encoder, read without running anything that their file may hold.
+"""Load public weights into METER's image encoder, a backbone of mmpretrain, without running code from their file.
 
 | layout | known by |
 |---|---|
 | HuggingFace CLIP | `vision_model.embeddings.class_embedding`, in a bare `CLIPVisionModel` without `vision_model.` |
-| OpenAI CLIP | `visual.conv1.weight` (open_clip; OpenAI's own files are programs of TorchScript and are refused) |
+| OpenAI CLIP | `visual.conv1.weight` (open_clip; OpenAI's own files are TorchScript programs and are refused) |
 | HuggingFace ViT | `vit.embeddings.patch_embeddings.*`, in a bare `ViTModel` without `vit.` |
 | timm ViT | `patch_embed.proj.*` |
 | mmpretrain | any backbone's own names, with or without `backbone.` |
 
-MMEngine's `init_cfg=dict(type='Pretrained', ...)` unpickles a file, with whatever that calls; configs that have one are
-refused (kovilt/engine/config_check.py).
+MMEngine's `init_cfg=dict(type='Pretrained', ...)` unpickles a file and so runs what the file says; configs that have
+one are refused (kovilt/engine/config_check.py).
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.errors import KoviltError
-from kovilt.formats.report import ImportReport
-from kovilt.formats.sources import Files, read_files
+from kovilt.errors import KoviltError, first_line
+from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE
+from kovilt.formats.report import ImportReport, shorten_list
+from kovilt.formats.weight_files import WeightFiles, read_weight_files
 
 _CLIP, _OPENAI, _VIT, _TIMM, _MMPRETRAIN = (
     'HuggingFace CLIP',
@@ -42,13 +44,13 @@ _LAYOUTS = {
     _MMPRETRAIN: r'(backbone\.)?(patch_embed\.projection|layers|stages)\.',
 }
 _PREFIXES = {_CLIP: 'vision_model.', _OPENAI: 'visual.', _VIT: 'vit.', _TIMM: '', _MMPRETRAIN: 'backbone.'}
-# mmpretrain's VisionTransformer -> theirs; {} is the block's number. Several on the right: stacked, in that order.
+# Parameters of mmpretrain's VisionTransformer -> theirs; {} is the block's number. Several: concatenated in that order.
 _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     _CLIP: {
         'cls_token': ('embeddings.class_embedding',),
         'pos_embed': ('embeddings.position_embedding.weight',),
         'patch_embed.projection': ('embeddings.patch_embedding',),
-        'pre_norm': ('pre_layrnorm',),  # spelt so there
+        'pre_norm': ('pre_layrnorm',),  # HuggingFace spells it so
         'layers.{}.ln1': ('encoder.layers.{}.layer_norm1',),
         'layers.{}.attn.qkv': tuple(f'encoder.layers.{{}}.self_attn.{part}_proj' for part in 'qkv'),
         'layers.{}.attn.proj': ('encoder.layers.{}.self_attn.out_proj',),
@@ -98,12 +100,12 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         'ln1': ('norm',),
     },
 }
-# What no image encoder has a place for, and why; names as they stand in the file.
+# Tensors that no image encoder uses, by their names in the file, with the reason that the report gives.
 _DROPPED = {
     _CLIP: {
         r'text_model\.|text_projection\.': 'text encoder',
         r'visual_projection\.|logit_scale': 'contrastive head',
-        r'(vision_model\.)?embeddings\.position_ids': 'counts positions, no weight',
+        r'(vision_model\.)?embeddings\.position_ids': 'position numbers, no weight',
     },
     _OPENAI: {r'(?!visual\.)': 'text encoder', r'visual\.proj$': 'contrastive head'},
     _VIT: {
@@ -114,39 +116,37 @@ _DROPPED = {
     _TIMM: {r'head\.|fc_norm\.': 'ImageNet head', r'pre_logits\.': 'pooler of the image CLS'},
     _MMPRETRAIN: {
         r'(head|neck|data_preprocessor)\.': 'head of its training',
-        r'.*relative_position_index$': 'counts positions, no weight',
+        r'.*relative_position_index$': 'position numbers, no weight',
     },
 }
-_ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}  # HuggingFace's word -> a config's
+_ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}  # HuggingFace's name -> mmpretrain's
 
 
 def load_image_encoder(encoder: nn.Module, source: str | Path) -> ImportReport:
-    """Fills a backbone of mmpretrain from public weights; returns what became of them.
+    """Load public weights into a backbone of mmpretrain; returns what became of each tensor.
 
-    Blocks of the source beyond those of the encoder are left out, as METER leaves out CLIP's last; position tables are
-    resized to the image encoder's images.
+    Blocks of the source beyond those of the encoder are dropped, as METER drops CLIP's last one. Position embeddings
+    are resized to the encoder's image size.
 
     Args:
-        encoder: a VisionTransformer, or, from a file in mmpretrain's own layout, any backbone.
-        source: file of weights (safetensors, or a pickle of tensors and plain values), folder of HuggingFace with one,
-            or the name of such a model on the hub.
+        encoder: a VisionTransformer, or any backbone if the file has mmpretrain's own layout.
+        source: a file of weights (safetensors, or a pickle of tensors and plain values), a HuggingFace folder with
+            one, or the name of such a model on the hub.
 
     Raises:
-        KoviltError: not readable, not one of the layouts, or of another architecture than the encoder; gives less than
-            95 % of the image encoder's numbers.
+        KoviltError: not readable, not one of the layouts above, another architecture than the encoder's, or less than
+            95 % of the encoder's parameters are there.
     """
-    from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE
-
     name = str(source)
-    files = read_files(_local(name))
-    layout = _layout(files.state, name)
+    files = read_weight_files(_find_or_download(name))
+    layout = _find_layout(files.state, name)
     expected = dict(encoder.named_parameters())
     if layout != _MMPRETRAIN and not _is_vit(encoder):
         raise KoviltError(
             f'image encoder {name}: a {layout}, but model.encoder.image_encoder is a {type(encoder).__name__}; take a '
             "VisionTransformer, or a file of that backbone in mmpretrain's layout"
         )
-    state, dropped = _convert(files.state, layout, len(getattr(encoder, 'layers', ())), name)
+    state, dropped = _rename(files.state, layout, len(getattr(encoder, 'layers', ())), name)
     _check_architecture(encoder, state, files, name)
     resized, loaded = [], {}
     for key, tensor in state.items():
@@ -154,7 +154,7 @@ def load_image_encoder(encoder: nn.Module, source: str | Path) -> ImportReport:
             continue
         if tensor.shape != expected[key].shape:
             fitted = resize_positions(tensor, expected[key]) if key == 'pos_embed' else tensor
-            if fitted.shape != expected[key].shape:  # Swin's tables go by window_size, not by the image's
+            if fitted.shape != expected[key].shape:  # Swin's position tables depend on window_size, not on image size
                 raise KoviltError(
                     f'image encoder {name}: {key} is {tuple(tensor.shape)} there, {tuple(expected[key].shape)} here; '
                     'give model.encoder.image_encoder the sizes of the file'
@@ -163,43 +163,43 @@ def load_image_encoder(encoder: nn.Module, source: str | Path) -> ImportReport:
             tensor = fitted
         loaded[key] = tensor
     missing = [key for key in expected if key not in loaded]
-    whole = sum(parameter.numel() for parameter in expected.values())
-    share = 1 - sum(expected[key].numel() for key in missing) / whole
-    if share < MIN_ENCODER_COVERAGE:
+    total = sum(parameter.numel() for parameter in expected.values())
+    coverage = 1 - sum(expected[key].numel() for key in missing) / total
+    if coverage < MIN_ENCODER_COVERAGE:
         raise KoviltError(
-            f'image encoder {name}: gives {share:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; missing: '
-            f'{", ".join(missing[:3])}{f" and {len(missing) - 3} more" if len(missing) > 3 else ""}'
+            f'image encoder {name}: gives {coverage:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; '
+            f'missing: {shorten_list(missing)}'
         )
     encoder.load_state_dict(loaded, strict=False)
-    rows = {
+    details = {
         'image encoder': f'{files.path.name} ({layout}, sha256 {files.sha256})',
         'kept': f'{len(loaded) - len(resized)} tensors',
         'resized': '; '.join(resized),
         'new': ', '.join(missing),
         'dropped': '; '.join(f'{reason} ({count} tensors)' for reason, count in dropped.items()),
-        'notes': '; '.join([*files.notes, *_unsaid(files, layout)]),
-        'body': f'{100 * share:.1f} % of {whole:,} numbers',
+        'notes': '; '.join([*files.notes, *_unchecked_settings(files, layout)]),
+        'coverage': f'{100 * coverage:.1f} % of {total:,} parameters',
     }
-    return ImportReport(share, {key: value for key, value in rows.items() if value})
+    return ImportReport(coverage, {heading: text for heading, text in details.items() if text})
 
 
 def resize_positions(table: Tensor, like: Tensor) -> Tensor:
-    """Positions (1, 1 + g*g, D) of a CLS and a square grid for the grid of `like`, bicubic, as METER and mmpretrain do.
+    """Resize position embeddings (1, 1 + g*g, D) of a CLS and a square grid to the grid of `like`.
 
-    A table that is no such grid, or of another width, is returned as it is.
+    Bicubic, as METER and mmpretrain do. A table that is no such grid, or has another D, is returned as it is.
     """
     if table.shape[::2] != like.shape[::2] or table.ndim != 3:
         return table
-    grids = [math.isqrt(rows.shape[1] - 1) for rows in (table, like)]
-    if any(grid**2 + 1 != rows.shape[1] for grid, rows in zip(grids, (table, like), strict=True)):
+    old, new = (math.isqrt(positions.shape[1] - 1) for positions in (table, like))
+    if old**2 + 1 != table.shape[1] or new**2 + 1 != like.shape[1]:
         return table
-    image = table[:, 1:].unflatten(1, (grids[0], grids[0])).permute(0, 3, 1, 2).float()  # (1, D, g, g)
-    image = F.interpolate(image, size=(grids[1], grids[1]), mode='bicubic', align_corners=False)
-    return torch.cat([table[:, :1], image.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
+    grid = table[:, 1:].unflatten(1, (old, old)).permute(0, 3, 1, 2).float()  # (1, D, g, g)
+    grid = F.interpolate(grid, size=(new, new), mode='bicubic', align_corners=False)
+    return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
 
-def _local(name: str) -> Path:
-    """The file or folder `name`, or where the hub's model of that name now lies."""
+def _find_or_download(name: str) -> Path:
+    """The file or folder `name`, or the local copy of the hub's model of that name."""
     path = Path(name).expanduser()
     if path.exists() or path.suffix or not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
         return path
@@ -211,15 +211,14 @@ def _local(name: str) -> Path:
         if not (folder / 'model.safetensors').is_file():
             folder = Path(snapshot_download(name, allow_patterns=[*settings, 'pytorch_model.bin']))
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KoviltError(
-            f'image encoder {name}: neither a file or folder nor to be had from the hub ({reason}); give '
+            f'image encoder {name}: neither a file or folder nor to be had from the hub ({first_line(error)}); give '
             'model.encoder.image_encoder_weights the folder of a CLIP ViT, or None for random weights'
         ) from error
     return folder
 
 
-def _layout(state: Mapping[str, Tensor], name: str) -> str:
+def _find_layout(state: Mapping[str, Tensor], name: str) -> str:
     for layout, pattern in _LAYOUTS.items():
         if any(re.match(pattern, key) for key in state):
             return layout
@@ -235,47 +234,47 @@ def _is_vit(encoder: nn.Module) -> bool:
     return isinstance(encoder, VisionTransformer)
 
 
-def _convert(
-    state: Mapping[str, Tensor], layout: str, blocks: int, name: str
+def _rename(
+    state: Mapping[str, Tensor], layout: str, num_blocks: int, name: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """The tensors by mmpretrain's names, and how many were dropped for which reason. `blocks`: those of the encoder."""
-    theirs = {their: (our, i) for our, names in _NAMES.get(layout, {}).items() for i, their in enumerate(names)}
+    """The tensors under mmpretrain's names, and how many were dropped for each reason."""
+    names = {theirs: (ours, i) for ours, parts in _NAMES.get(layout, {}).items() for i, theirs in enumerate(parts)}
     parts: dict[str, dict[int, Tensor]] = {}
     dropped: dict[str, int] = {}
     for key, tensor in state.items():
         reason = next((reason for pattern, reason in _DROPPED[layout].items() if re.match(pattern, key)), None)
-        our, part = key.removeprefix(_PREFIXES[layout]), 0
+        ours, part = key.removeprefix(_PREFIXES[layout]), 0
         if reason is None and layout != _MMPRETRAIN:
-            our, part = _our_name(our, theirs, f'image encoder {name}: {key}')
-        block = re.match(r'layers\.(\d+)\.', our)
-        if reason is None and block and int(block[1]) >= blocks:
-            reason = f'blocks from number {blocks + 1} on'
+            ours, part = _mmpretrain_name(ours, names, f'image encoder {name}: {key}')
+        block = re.match(r'layers\.(\d+)\.', ours)
+        if reason is None and block and int(block[1]) >= num_blocks:
+            reason = f'blocks from number {num_blocks + 1} on'
         if reason is None:
-            parts.setdefault(our, {})[part] = tensor
+            parts.setdefault(ours, {})[part] = tensor
         else:
             dropped[reason] = dropped.get(reason, 0) + 1
-    out = {our: torch.cat([tensors[i] for i in sorted(tensors)]) for our, tensors in parts.items()}
-    for our in ('cls_token', 'pos_embed'):
-        while our in out and out[our].ndim < 3:
-            out[our] = out[our][None]
-    return out, dropped
+    renamed = {ours: torch.cat([tensors[i] for i in sorted(tensors)]) for ours, tensors in parts.items()}
+    for ours in ('cls_token', 'pos_embed'):
+        while ours in renamed and renamed[ours].ndim < 3:
+            renamed[ours] = renamed[ours][None]
+    return renamed, dropped
 
 
-def _our_name(key: str, theirs: Mapping[str, tuple[str, int]], where: str) -> tuple[str, int]:
-    """mmpretrain's name for a key, and which of its stacked parts this is."""
-    if key in theirs:  # a parameter that stands alone
-        return theirs[key]
+def _mmpretrain_name(key: str, names: Mapping[str, tuple[str, int]], where: str) -> tuple[str, int]:
+    """mmpretrain's name for a key, and which part of a concatenated parameter the tensor is."""
+    if key in names:  # a parameter without a module, such as class_embedding
+        return names[key]
     module, _, suffix = key.replace('.in_proj_', '.in_proj.').rpartition('.')
     number = re.search(r'\.(\d+)\.', module)
     template = module.replace(number[0], '.{}.', 1) if number else module
-    if template not in theirs or suffix not in ('weight', 'bias'):
+    if template not in names or suffix not in ('weight', 'bias'):
         raise KoviltError(f'{where} is no parameter of a ViT; is this the file of another model?')
-    our, part = theirs[template]
-    return f'{our.format(number[1]) if number else our}.{suffix}', part
+    ours, part = names[template]
+    return f'{ours.format(number[1]) if number else ours}.{suffix}', part
 
 
-def _check_architecture(encoder: nn.Module, state: Mapping[str, Tensor], files: Files, name: str) -> None:
-    """KoviltError where the encoder computes something else than the source did, though most tensors would fit."""
+def _check_architecture(encoder: Any, state: Mapping[str, Tensor], files: WeightFiles, name: str) -> None:
+    """KoviltError if the encoder computes something else than the source did, though most tensors would fit."""
     expected = encoder.state_dict()
     here, there = 'pre_norm.weight' in expected, 'pre_norm.weight' in state
     if _is_vit(encoder) and here != there:
@@ -284,23 +283,23 @@ def _check_architecture(encoder: nn.Module, state: Mapping[str, Tensor], files: 
             f'image encoder {name}: it has {"a" if there else "no"} norm before its blocks, as CLIP has; set '
             f'model.encoder.image_encoder.pre_norm={there}{more}'
         )
-    extra = [key for key in state if key not in expected and not key.startswith('ln1.')]
-    if extra:
+    unknown = [key for key in state if key not in expected and not key.startswith('ln1.')]
+    if unknown:
         raise KoviltError(
-            f'image encoder {name}: {", ".join(extra[:3])} {"has" if len(extra) == 1 else "have"} no place in this '
+            f'image encoder {name}: {", ".join(unknown[:3])} {"has" if len(unknown) == 1 else "have"} no place in this '
             f'{type(encoder).__name__}; is it of another architecture?'
         )
     if not _is_vit(encoder):
         return
-    said = files.config.get('vision_config', files.config)
-    activation = _ACTIVATIONS.get(said.get('hidden_act'))
+    stated = files.config.get('vision_config', files.config)
+    activation = _ACTIVATIONS.get(stated.get('hidden_act'))
     ours = type(encoder.layers[0].ffn.layers[0][1]).__name__
     if activation and activation.split('.')[-1] != ours:
         raise KoviltError(
-            f'image encoder {name}: its activation is {said["hidden_act"]}, but here {ours}; set '
+            f'image encoder {name}: its activation is {stated["hidden_act"]}, but here {ours}; set '
             f"model.encoder.image_encoder.layer_cfgs=dict(act_cfg=dict(type='{activation}'))"
         )
-    heads = said.get('num_attention_heads')
+    heads = stated.get('num_attention_heads')
     if heads and heads != encoder.arch_settings['num_heads']:
         raise KoviltError(
             f'image encoder {name}: {heads} attention heads there and {encoder.arch_settings["num_heads"]} here; set '
@@ -308,7 +307,7 @@ def _check_architecture(encoder: nn.Module, state: Mapping[str, Tensor], files: 
         )
 
 
-def _unsaid(files: Files, layout: str) -> list[str]:
+def _unchecked_settings(files: WeightFiles, layout: str) -> list[str]:
     if layout == _MMPRETRAIN or files.config:
         return []
-    return ['no config.json says its activation and heads: compare them with model.encoder.image_encoder']
+    return ['no config.json states its activation and heads: compare them with model.encoder.image_encoder']

@@ -1,6 +1,6 @@
-"""The names of the original ViLT code (github.com/dandelin/ViLT), and with them timm's ViT, against kovilt's.
+"""Convert state dicts of the original ViLT code (github.com/dandelin/ViLT), and so of timm's ViT, to kovilt's names.
 
-kovilt's blocks are named as timm names them and hold queries, keys and values in one matrix, as these files do.
+kovilt's blocks have timm's names and one matrix for queries, keys and values, as these files do.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from kovilt.errors import KoviltError
-from kovilt.formats.huggingface import without_axes
+from kovilt.formats.huggingface import to_kovilt_shape
 
-# What a name begins with there -> here. The decoder of masked words keeps its bias apart there.
-_BEGINNINGS = {
+# Prefix of a name there -> here. The masked-word decoder's bias is a parameter of its own there.
+_PREFIXES = {
     'text_embeddings.word_embeddings.': 'encoder.text.word_embed.',
     'text_embeddings.position_embeddings.': 'encoder.text.pos_embed.',
     'text_embeddings.token_type_embeddings.': 'encoder.text.segment_embed.',
@@ -37,16 +37,16 @@ _BEGINNINGS = {
 
 
 def from_original(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """The original code's state dict under kovilt's names and in its shapes. `source` names the file in errors.
+    """The original code's state dict under kovilt's names and shapes. `source` names the file in errors.
 
     Raises:
         KoviltError: a name is unknown.
     """
     out = {}
     for key, tensor in state.items():
-        beginning = next((beginning for beginning in _BEGINNINGS if key.startswith(beginning)), None)
-        if beginning is None:
+        prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
+        if prefix is None:
             raise KoviltError(f'{source}: {key} is no parameter of a ViLT; is this the file of another model?')
-        our = _BEGINNINGS[beginning] + key[len(beginning) :]
-        out[our] = without_axes(our, tensor)
+        name = _PREFIXES[prefix] + key.removeprefix(prefix)
+        out[name] = to_kovilt_shape(name, tensor)
     return out

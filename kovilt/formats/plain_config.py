@@ -1,4 +1,4 @@
-"""The text of a config inside a checkpoint, parsed and never run."""
+"""Parse the config text inside a checkpoint without running it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from kovilt.errors import KoviltError
 def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
     """The values of a config's text as MMEngine dumps it: `name = value` lines of literals and dict(...), nothing else.
 
-    A config is a program when MMEngine reads it. One that comes inside a checkpoint is only parsed, never run.
+    MMEngine runs a config file as a Python program. A config that comes inside a checkpoint is only parsed. `source`
+    names it in errors.
 
     Raises:
-        KoviltError: anything that is not such a line.
+        KoviltError: a line is anything else.
     """
     try:
         lines = ast.parse(text).body
@@ -33,11 +34,13 @@ def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
 
 def _plain_value(node: ast.expr) -> Any:
     match node:
-        case ast.Call(func=ast.Name(id='dict'), args=[] | [ast.Dict()]) if all(word.arg for word in node.keywords):
-            others = {word.arg: _plain_value(word.value) for word in node.keywords}
-            return {**_plain_value(node.args[0]), **others} if node.args else others
-        case ast.Dict() if None not in node.keys:
-            pairs = zip(node.keys, node.values, strict=True)
+        case ast.Call(func=ast.Name(id='dict'), args=[] | [ast.Dict()]) if all(pair.arg for pair in node.keywords):
+            keywords = {str(pair.arg): _plain_value(pair.value) for pair in node.keywords}
+            return {**_plain_value(node.args[0]), **keywords} if node.args else keywords
+        case ast.Dict():
+            pairs = [(key, value) for key, value in zip(node.keys, node.values, strict=True) if key is not None]
+            if len(pairs) < len(node.keys):  # {**other}
+                raise ValueError('unpacking')
             return {ast.literal_eval(key): _plain_value(value) for key, value in pairs}
         case ast.List():
             return [_plain_value(item) for item in node.elts]

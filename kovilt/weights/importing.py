@@ -1,40 +1,42 @@
-"""Foreign weights as a model folder of kovilt: fitted to images, texts and a vocabulary of the user's choice.
+"""Import public weights as a model folder, fitted to an image size, a text length and a tokenizer of the user's choice.
 
-What goes where, and what happens to tensors that are missing, left over or of another size: docs/weights.md.
+docs/weights.md says which tensors go where, and what happens to those that are missing, unknown or of another size.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from kovilt.datasets.korean import normalize_korean
-from kovilt.errors import KoviltError, config_errors
-from kovilt.formats.report import ImportReport
-from kovilt.formats.sources import (
+from kovilt.errors import KoviltError, config_errors, first_line
+from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
+from kovilt.formats.public_weights import (
     IMAGE_POSITIONS,
-    WORD_TABLES,
-    WORDS,
+    TOKEN_TABLES,
+    WORD_EMBEDDINGS,
     PublicWeights,
-    Vocabulary,
     read_bert,
-    read_source,
+    read_public_weights,
 )
-from kovilt.formats.vocabulary import exchange_table
+from kovilt.formats.report import ImportReport, shorten_list
 from kovilt.modules.embeddings import PatchEmbedder
 from kovilt.registry import MODELS
 from kovilt.weights.folder import answers_by_class, save_model_folder
+from kovilt.weights.token_tables import TokenTables, build_token_table, read_token_ids
 
-_MAX_TEXT_LEN = 40  # ViLT 4.1
-_LONG_OVER_SHORT = 1333 / 800  # of an image's sides; ViLT's rule
-_NAMES_SHOWN = 16
+_MAX_TEXT_LEN = 40  # tokens; ViLT, section 4.1
+_LONG_OVER_SHORT = 1333 / 800  # limit of the longer image side, over the shorter one; ViLT's rule
+_MAX_NAMES = 16  # that the report lists
+
+Status = Literal['kept', 'resized', 'rebuilt', 'new']
 
 
 def import_weights(
@@ -51,98 +53,122 @@ def import_weights(
     force: bool = False,
     overwrite: bool = False,
 ) -> ImportReport:
-    """Writes foreign weights as the model folder `out`.
+    """Write public weights as the model folder `out`.
 
-    An answer head becomes a `ViLTForVQA`; everything else a `ViLTForPreTraining`, whose heads are new where the source
-    has none.
+    A source with an answer head becomes a `ViLTForVQA`, every other one a `ViLTForPreTraining` whose heads are new if
+    the source has none.
 
     Args:
-        source: what `read_source` takes.
+        source: what `read_public_weights` takes.
         out: folder to make.
-        tokenizer: the Korean one, what `load_tokenizer` takes; None = the BERT's, else the source's own. The words that
-            the source does not know come from the BERT or are drawn.
-        source_tokenizer: the one that the source was trained with, when it does not lie in its folder.
+        tokenizer: the Korean one, what `load_tokenizer` takes; None = the BERT's, else the source's own. Rows of tokens
+            that the source does not have come from the BERT or are random.
+        source_tokenizer: the one that the source was trained with, if its folder does not hold it.
         bert: folder of a BERT that gives word embeddings and decoder rows.
-        answers: JSON file of the answers in the order of the answer head; None = those that the source says.
-        image_size: pixels of the square image whose grid the position table is made for; None = the source's.
-        max_text_len: longest text in tokens; None = the source's, 40 where it has none.
-        num_heads: heads of attention, where the source does not say them.
-        force: also when less than 95 % of the encoder come from the source.
+        answers: JSON file of the answers in the order of the answer head; None = those that the source states.
+        image_size: side in pixels of the square image whose grid the position embeddings are made for; None = the
+            source's.
+        max_text_len: longest text in tokens; None = the source's, 40 if it has none.
+        num_heads: attention heads, if the source does not state them.
+        force: import also when less than 95 % of the encoder come from the source.
         overwrite: replace an older model folder.
 
     Raises:
-        KoviltError: what `read_source`, `read_bert`, `load_tokenizer` and `save_model_folder` refuse; tensors of other
-            sizes; answers that do not fit; too little of an encoder.
+        KoviltError: what `read_public_weights`, `read_bert`, `load_tokenizer` and `save_model_folder` refuse; tensors
+            of other sizes; answers that do not fit; too little of an encoder.
     """
     from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
-    from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE
 
-    found = read_source(source, tokenizer=source_tokenizer, num_heads=num_heads)
-    words = None if bert is None else read_bert(bert)
-    width = found.encoder['hidden_size']
-    if words and words.tables[WORDS].shape[1] != width:
-        raise KoviltError(f'{bert}: words of {words.tables[WORDS].shape[1]} numbers, but {source} has {width}')
-    chosen = tokenizer or bert or source_tokenizer or (source if found.pieces else None)
+    weights = read_public_weights(source, num_heads=num_heads)
+    notes = list(weights.notes)
+    source_tables = _source_tables(weights, source_tokenizer, notes)
+    bert_tables = None if bert is None else _bert_tables(bert, weights, str(source))
+    chosen = tokenizer or bert or source_tokenizer or (source if source_tables.token_ids else None)
     if chosen is None:
         raise KoviltError(f'{source}: it carries no tokenizer; name the Korean one by --tokenizer')
     tokens = load_tokenizer(chosen)
-    named = _answers(found, answers, str(source))
+    head_answers = _read_answers(weights, answers, str(source))
     encoder = dict(
-        found.encoder,
-        image_size=image_size or found.encoder['image_size'],
-        max_text_len=max_text_len or found.encoder.get('max_text_len', _MAX_TEXT_LEN),
+        weights.encoder,
+        image_size=image_size or weights.encoder['image_size'],
+        max_text_len=max_text_len or weights.encoder.get('max_text_len', _MAX_TEXT_LEN),
         vocab_size=len(tokens),
     )
-    model_cfg = _model_config(encoder, named, tokenizer_sizes(tokens))
-    _check_sizes(found, model_cfg, str(source))
-    model = _build(model_cfg, str(source))
-    fates = _fit(model, found, tokens.get_vocab(), words)
-    report = _report(found, fates)
+    model_cfg = _model_config(encoder, head_answers, tokenizer_sizes(tokens))
+    _check_complete(weights, model_cfg, str(source))
+    model = _build_model(model_cfg, str(source))
+    results = _fill_model(model, weights, tokens.get_vocab(), source_tables, bert_tables)
+    report = _make_report(weights, results, notes)
     if report.encoder_coverage < MIN_ENCODER_COVERAGE and not force:
-        missing = _names(fate.key for fate in fates if fate.word == 'new' and fate.key.startswith('encoder.'))
+        missing = [result.name for result in results if result.status == 'new' and result.name.startswith('encoder.')]
         raise KoviltError(
             f'{source}: gives {report.encoder_coverage:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; '
-            f'missing: {missing}; --force imports it all the same'
+            f'missing: {shorten_list(missing, _MAX_NAMES)}; --force imports it all the same'
         )
-    if named is not None:
-        model.answers = named
-    short = image_size or found.short or encoder['image_size']
+    if head_answers is not None:
+        model.answers = head_answers
+    short_side = image_size or weights.short_side or encoder['image_size']
     save_model_folder(
         model,
         tokens,
         out,
         model_cfg=model_cfg,
-        image_pipeline=_image_pipeline(short, encoder['patch_size']),
+        image_pipeline=_image_pipeline(short_side, encoder['patch_size']),
         max_text_len=encoder['max_text_len'],
-        training=report.rows,
+        training=report.details,
         overwrite=overwrite,
     )
     return report
 
 
-def _answers(source: PublicWeights, file: str | Path | None, name: str) -> list[str] | None:
-    """The answers in the order of the answer head; None where there is no such head."""
-    head = source.state.get('vqa_head.fc2.weight')
+def _source_tables(weights: PublicWeights, tokenizer: str | None, notes: list[str]) -> TokenTables:
+    """The source's tables with its tokens; without a known tokenizer they have no tokens, and `notes` says so."""
+    tables = {key: weights.state[key] for key in TOKEN_TABLES if key in weights.state}
+    if WORD_EMBEDDINGS not in tables:
+        return TokenTables({}, tables)
+    path = tokenizer or weights.tokenizer
+    if path is None:
+        notes.append('its tokenizer is not known, so no word embedding is kept; --source-tokenizer names it')
+        return TokenTables({}, tables)
+    return TokenTables(read_token_ids(path, weights.encoder['vocab_size']), tables)
+
+
+def _bert_tables(bert: str | Path, weights: PublicWeights, source: str) -> TokenTables:
+    words = read_bert(bert)
+    num_rows, width = words.tables[WORD_EMBEDDINGS].shape
+    if width != weights.encoder['hidden_size']:
+        raise KoviltError(
+            f'{bert}: its word embeddings have {width} dimensions, but {source} has {weights.encoder["hidden_size"]}'
+        )
+    return TokenTables(read_token_ids(words.tokenizer, num_rows), words.tables)
+
+
+def _read_answers(weights: PublicWeights, file: str | Path | None, source: str) -> list[str] | None:
+    """The answers in the order of the answer head; None if there is no such head."""
+    head = weights.state.get('vqa_head.fc2.weight')
     if head is None:
         if file is not None:
-            raise KoviltError(f'{name}: it has no answer head; leave out --answers')
+            raise KoviltError(f'{source}: it has no answer head; leave out --answers')
         return None
-    labels, origin = (source.labels, f'{name}: id2label') if file is None else (_read_labels(Path(file)), str(file))
+    if file is None:
+        labels, origin = weights.labels, f'{source}: id2label'
+    else:
+        labels, origin = _read_labels(Path(file)), str(file)
     if not labels or all(label == f'LABEL_{number}' for number, label in labels.items()):
-        raise KoviltError(f'{name}: it does not say its {len(head):,} answers; give them by --answers')
+        raise KoviltError(f'{source}: it does not state its {len(head):,} answers; give them by --answers')
     answers = [normalize_korean(answer) for answer in answers_by_class(labels, len(head), source=origin)]
-    twice = next((answer for i, answer in enumerate(answers) if answer in answers[:i]), None)
-    if twice is not None:
-        raise KoviltError(f'{origin}: {twice!r} stands for two classes; every answer has one')
+    duplicate = next((answer for i, answer in enumerate(answers) if answer in answers[:i]), None)
+    if duplicate is not None:
+        raise KoviltError(f'{origin}: {duplicate!r} stands for two classes; every class needs an answer of its own')
     return answers
 
 
 def _read_labels(file: Path) -> dict[str, str]:
-    """Answers by class from JSON: a list, {class: answer}, {answer: class}, or what `AnswerVocabulary` saves."""
+    """Answers by class from JSON: a list, {class: answer}, {answer: class}, or a file that `AnswerVocabulary` saved."""
     try:
         content = json.loads(file.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError) as error:
-        raise KoviltError(f'{file}: cannot be read as JSON ({error})') from error
+        raise KoviltError(f'{file}: cannot be read as JSON ({first_line(error)})') from error
     if isinstance(content, dict) and isinstance(content.get('answers'), list):
         content = content['answers']
     if isinstance(content, list):
@@ -156,7 +182,7 @@ def _read_labels(file: Path) -> dict[str, str]:
 
 def _model_config(encoder: dict[str, Any], answers: list[str] | None, sizes: Mapping[str, Any]) -> dict[str, Any]:
     if answers is not None:
-        head = dict(type='VQAHead', num_answers=len(answers), loss='bce')  # what ViLT's answer heads are trained with
+        head = dict(type='VQAHead', num_answers=len(answers), loss='bce')  # the loss that ViLT trains answer heads with
         return dict(type='ViLTForVQA', encoder=encoder, vqa_head=head)
     tokens = {key: sizes[key] for key in ('mask_token_id', 'special_token_ids')}
     return dict(
@@ -168,125 +194,138 @@ def _model_config(encoder: dict[str, Any], answers: list[str] | None, sizes: Map
     )
 
 
-def _image_pipeline(short: int, patch_size: int) -> list[dict[str, Any]]:
+def _image_pipeline(short_side: int, patch_size: int) -> list[dict[str, Any]]:
     return [
         dict(type='LoadImage'),
-        dict(type='ResizeViLT', short=short, long=int(_LONG_OVER_SHORT * short), divisor=patch_size),
+        dict(type='ResizeViLT', short=short_side, long=int(_LONG_OVER_SHORT * short_side), divisor=patch_size),
         dict(type='Patchify', patch_size=patch_size),
     ]
 
 
-def _build(model_cfg: Mapping[str, Any], source: str) -> nn.Module:
-    """The model with new weights, the same on every call."""
+def _build_model(model_cfg: Mapping[str, Any], source: str) -> Any:
+    """The model with random weights, the same on every call."""
     with torch.random.fork_rng(devices=[]), config_errors(source):
         torch.manual_seed(0)
         return MODELS.build(dict(model_cfg))
 
 
-def _check_sizes(source: PublicWeights, model_cfg: Mapping[str, Any], name: str) -> None:
-    """KoviltError for tensors that a model of the source's own sizes has no place for, or misses in a head."""
-    from kovilt.formats.checkpoint import differences
+def _check_complete(weights: PublicWeights, model_cfg: Mapping[str, Any], source: str) -> None:
+    """Compare the source with a model of its own sizes.
 
+    Raises:
+        KoviltError: the model has no such tensor, or a tensor is of another size or missing from a head.
+    """
     with torch.device('meta'):
-        whole = _build(dict(model_cfg, encoder=model_cfg['encoder'] | source.encoder), name)
-    expected = dict(whole.named_parameters())
-    parts = {key.split('.')[0] for key in source.state} - {'encoder'}
-    needed = {key: expected[key] for key in expected if key in source.state or key.split('.')[0] in parts}
-    found = differences(needed, source.state)
+        model = _build_model(dict(model_cfg, encoder=model_cfg['encoder'] | weights.encoder), source)
+    expected = dict(model.named_parameters())
+    heads = {key.split('.')[0] for key in weights.state} - {'encoder'}
+    needed = {key: expected[key] for key in expected if key in weights.state or key.split('.')[0] in heads}
+    found = weight_differences(needed, weights.state)
     if found:
-        more = f' and {len(found) - 3} more' if len(found) > 3 else ''
-        raise KoviltError(f'{name}: not a whole {source.layout}: {"; ".join(found[:3])}{more}')
+        raise KoviltError(f'{source}: not a complete {weights.layout}: {shorten_list(found, separator="; ")}')
 
 
 @dataclass(frozen=True)
-class _Fate:
-    """What became of a parameter: 'kept', 'resized', 're-made' or 'new'; what the source gave of it; how."""
+class _Result:
+    """What became of one parameter.
 
-    key: str
-    numbers: int
-    word: str
-    taken: int = 0
+    size: its number of values. from_source: how many of them the source gave. how: details of a resized or rebuilt one.
+    """
+
+    name: str
+    size: int
+    status: Status
+    from_source: int
     how: str = ''
 
 
 @torch.no_grad()
-def _fit(model: nn.Module, source: PublicWeights, pieces: Mapping[str, int], bert: Vocabulary | None) -> list[_Fate]:
-    """Fills `model` from the source and the BERT; what neither gives keeps its new weights."""
+def _fill_model(
+    model: nn.Module,
+    weights: PublicWeights,
+    token_ids: Mapping[str, int],
+    source_tables: TokenTables,
+    bert_tables: TokenTables | None,
+) -> list[_Result]:
+    """Copy the source and the BERT into `model`; parameters that neither has keep their random weights."""
     generator = torch.Generator().manual_seed(0)
-    fates = []
-    for key, parameter in model.named_parameters():
-        theirs, numbers, taken, how = source.state.get(key), parameter.numel(), parameter.numel(), ''
-        word, table = 'kept', theirs
-        if key in WORD_TABLES and any(given and key in given.tables for given in (source.vocabulary, bert)):
-            table, word, taken, how = _words(key, pieces, source.vocabulary, bert, generator)
-        elif theirs is None:
-            word, table, taken = 'new', parameter, 0
-        elif theirs.shape != parameter.shape:
-            word = 'resized'
-            if key == IMAGE_POSITIONS:
-                table = _resized(theirs, parameter)
+    results = []
+    for name, parameter in model.named_parameters():
+        tables = [given for given in (source_tables, bert_tables) if given and name in given.tables]
+        if name in TOKEN_TABLES and tables:
+            value, result = _fill_token_table(name, token_ids, tables, source_tables, generator)
+        elif name not in weights.state:
+            value, result = parameter, _Result(name, parameter.numel(), 'new', 0)
+        elif weights.state[name].shape == parameter.shape:
+            value, result = weights.state[name], _Result(name, parameter.numel(), 'kept', parameter.numel())
+        else:
+            old = weights.state[name]
+            if name == IMAGE_POSITIONS:
+                value, from_source = _resize_image_positions(old, parameter), parameter.numel()
             else:
-                table, taken = _lengthened(theirs, parameter, generator)
-            how = f'{key}: {len(theirs)} to {len(table)} positions'
-        parameter.copy_(table)
-        fates.append(_Fate(key, numbers, word, taken, how))
-    return fates
+                value, from_source = _resize_text_positions(old, parameter, generator)
+            how = f'{name}: {len(old)} to {len(value)} positions'
+            result = _Result(name, parameter.numel(), 'resized', from_source, how)
+        parameter.copy_(value)
+        results.append(result)
+    return results
 
 
-def _words(
-    key: str, pieces: Mapping[str, int], own: Vocabulary, bert: Vocabulary | None, generator: torch.Generator
-) -> tuple[Tensor, str, int, str]:
-    """The table `key` for the tokens `pieces`, its fate in a word, how many numbers are the source's, and how."""
-    donors = [given for given in (own, bert) if given and key in given.tables]
-    table, given = exchange_table(key, pieces, donors, generator)
-    kept = given[0] if key in own.tables else 0
-    drawn = len(table) - sum(given)
-    how = f'{key}: {kept:,} of {len(table):,} tokens kept, {sum(given) - kept:,} from the BERT, {drawn:,} drawn'
-    word = 're-made' if kept < len(table) else 'kept' if len(own.tables[key]) == kept else 'resized'
-    return table, word, kept * table[0].numel(), how
+def _fill_token_table(
+    name: str,
+    token_ids: Mapping[str, int],
+    tables: list[TokenTables],
+    source_tables: TokenTables,
+    generator: torch.Generator,
+) -> tuple[Tensor, _Result]:
+    table, counts = build_token_table(name, token_ids, tables, generator)
+    kept = counts[0] if name in source_tables.tables else 0
+    from_bert, random = sum(counts) - kept, len(table) - sum(counts)
+    status: Status = 'rebuilt'
+    if kept == len(table):
+        status = 'kept' if len(source_tables.tables[name]) == kept else 'resized'
+    how = f'{name}: {kept:,} of {len(table):,} tokens kept, {from_bert:,} from the BERT, {random:,} random'
+    return table, _Result(name, table.numel(), status, kept * table[0].numel(), how)
 
 
-def _resized(table: Tensor, like: Tensor) -> Tensor:
-    """Image positions (1 + g*g, D) for another grid, as the encoder itself would interpolate them there."""
-    grids = [math.isqrt(len(rows) - 1) for rows in (table, like)]
-    embedder = PatchEmbedder(hidden_size=table.shape[1], patch_size=1, image_size=grids[0], drop_rate=0.0)
+def _resize_image_positions(table: Tensor, like: Tensor) -> Tensor:
+    """Position embeddings (1 + g*g, D) for another grid, interpolated as the encoder itself does for larger images."""
+    old, new = (math.isqrt(len(positions) - 1) for positions in (table, like))
+    embedder = PatchEmbedder(hidden_size=table.shape[1], patch_size=1, image_size=old, drop_rate=0.0)
     embedder.pos_embed.data = table
-    return torch.cat([table[:1], embedder.positions(grids[1], grids[1])])
+    return torch.cat([table[:1], embedder.positions(new, new)])
 
 
-def _lengthened(table: Tensor, like: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
-    """The first text positions, further ones drawn as words are, and how many numbers were there before."""
-    places = [{str(place): place for place in range(len(rows))} for rows in (table, like)]
-    rows, (given,) = exchange_table('', places[1], [Vocabulary(places[0], {'': table})], generator)
-    return rows, given * table.shape[1]
+def _resize_text_positions(table: Tensor, like: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Cut position embeddings (L, D), or add random ones, as for words; and how many values come from `table`."""
+    old, new = ({str(place): place for place in range(len(positions))} for positions in (table, like))
+    positions, (kept,) = build_token_table('', new, [TokenTables(old, {'': table})], generator)
+    return positions, kept * table.shape[1]
 
 
-def _report(source: PublicWeights, fates: list[_Fate]) -> ImportReport:
-    body = [fate for fate in fates if fate.key.startswith('encoder.') and fate.key != WORDS]
-    whole = sum(fate.numbers for fate in body)
-    share = sum(fate.taken for fate in body) / whole
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in source.dropped.items():
-        by_reason.setdefault(reason, []).append(name)
-    said = {word: [fate for fate in fates if fate.word == word] for word in ('kept', 'resized', 're-made', 'new')}
-    rows = {
-        'imported from': f'{source.name} ({source.layout}, sha256 {source.sha256})',
-        'kept': _counts(said['kept']),
-        'resized': '; '.join(fate.how for fate in said['resized']),
-        're-made': '; '.join(fate.how for fate in said['re-made']),
-        'new': said['new'] and f'{_counts(said["new"])}: {_names(fate.key for fate in said["new"])}',
-        'dropped': '; '.join(f'{reason} ({len(names)}: {_names(names)})' for reason, names in by_reason.items()),
-        'notes': '; '.join(source.notes),
-        'body': f'{100 * share:.1f} % of {whole:,} numbers, without the word table',
+def _make_report(weights: PublicWeights, results: list[_Result], notes: list[str]) -> ImportReport:
+    encoder = [result for result in results if result.name.startswith('encoder.') and result.name != WORD_EMBEDDINGS]
+    total = sum(result.size for result in encoder)
+    coverage = sum(result.from_source for result in encoder) / total
+    dropped: dict[str, list[str]] = {}
+    for name, reason in weights.dropped.items():
+        dropped.setdefault(reason, []).append(name)
+    by_status = {status: [result for result in results if result.status == status] for status in get_args(Status)}
+    new = [result.name for result in by_status['new']]
+    details = {
+        'imported from': f'{weights.name} ({weights.layout}, sha256 {weights.sha256})',
+        'kept': _count(by_status['kept']),
+        'resized': '; '.join(result.how for result in by_status['resized']),
+        'rebuilt': '; '.join(result.how for result in by_status['rebuilt']),
+        'new': f'{_count(by_status["new"])}: {shorten_list(new, _MAX_NAMES)}' if new else '',
+        'dropped': '; '.join(
+            f'{reason} ({len(names)}: {shorten_list(names, _MAX_NAMES)})' for reason, names in dropped.items()
+        ),
+        'notes': '; '.join(notes),
+        'coverage': f'{100 * coverage:.1f} % of {total:,} encoder parameters, word embeddings apart',
     }
-    return ImportReport(share, {key: value for key, value in rows.items() if value})
+    return ImportReport(coverage, {heading: text for heading, text in details.items() if text})
 
 
-def _counts(fates: list[_Fate]) -> str:
-    return f'{len(fates):,} tensors, {sum(fate.numbers for fate in fates):,} numbers'
-
-
-def _names(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f' and {len(names) - _NAMES_SHOWN} more' if len(names) > _NAMES_SHOWN else ''
-    return ', '.join(names[:_NAMES_SHOWN]) + more
+def _count(results: list[_Result]) -> str:
+    return f'{len(results):,} tensors, {sum(result.size for result in results):,} parameters'

@@ -14,7 +14,7 @@ from kovilt.formats.checkpoint import (
     latest_checkpoint,
     load_checkpoint_file,
     load_encoder,
-    load_whole,
+    load_weights,
     write_checkpoint,
 )
 
@@ -79,7 +79,7 @@ def test_other_files_are_named(tmp_path):
 
 def test_bare_weights_are_a_checkpoint(tmp_path):
     torch.save(tiny_model().state_dict(), tmp_path / 'x.pth')
-    load_whole(tiny_model(seed=1), load_checkpoint_file(tmp_path / 'x.pth'), 'x.pth')
+    load_weights(tiny_model(seed=1), load_checkpoint_file(tmp_path / 'x.pth'), 'x.pth')
 
 
 def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -111,16 +111,16 @@ def test_the_latest_checkpoint_is_found_without_its_pointer(tmp_path):
 def test_all_tensors_or_none(tmp_path):
     model, other = tiny_model(seed=0), tiny_model(seed=1)
     state = other.state_dict()
-    load_whole(model, {'state_dict': state}, 'x')
+    load_weights(model, {'state_dict': state}, 'x')
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     first = next(iter(state))
     cut = {name: value for name, value in state.items() if name != first}
     with pytest.raises(KoviltError, match=f'{first} is missing there'):
-        load_whole(model, {'state_dict': cut}, 'x')
+        load_weights(model, {'state_dict': cut}, 'x')
     with pytest.raises(KoviltError, match='other.weight has no place here'):
-        load_whole(model, {'state_dict': {**state, 'other.weight': torch.zeros(1)}}, 'x')
+        load_weights(model, {'state_dict': {**state, 'other.weight': torch.zeros(1)}}, 'x')
     with pytest.raises(KoviltError, match=rf'{first} is \(1,\) there and'):
-        load_whole(model, {'state_dict': {**state, first: torch.zeros(1)}}, 'x')
+        load_weights(model, {'state_dict': {**state, first: torch.zeros(1)}}, 'x')
 
 
 def test_answers_in_another_order_are_refused():
@@ -128,10 +128,10 @@ def test_answers_in_another_order_are_refused():
     state = {'state_dict': model.state_dict()}
     swapped = [model.answers[1], model.answers[0], *model.answers[2:]]
     with pytest.raises(KoviltError, match="answer 0 is '아니요' there and '네' here"):
-        load_whole(model, {**state, 'meta': {'dataset_meta': {'answers': swapped}}}, 'x')
+        load_weights(model, {**state, 'meta': {'dataset_meta': {'answers': swapped}}}, 'x')
     with pytest.raises(KoviltError, match='4 answers there, 5 here'):
-        load_whole(model, {**state, 'meta': {'dataset_meta': {'answers': model.answers[:4]}}}, 'x')
-    load_whole(model, {**state, 'meta': {'dataset_meta': {'answers': model.answers}}}, 'x')
+        load_weights(model, {**state, 'meta': {'dataset_meta': {'answers': model.answers[:4]}}}, 'x')
+    load_weights(model, {**state, 'meta': {'dataset_meta': {'answers': model.answers}}}, 'x')
 
 
 def test_a_body_needs_nearly_all_its_tensors():

@@ -73,7 +73,7 @@ def test_clip_gives_the_states_of_its_own_code_also_without_its_last_block(clip,
     norm = dict(clip.named_modules())[next(name for name, _ in clip.named_modules() if 'post_layernorm' in name)]
     torch.testing.assert_close(ours(images)[-1], norm(states), rtol=1e-4, atol=1e-4)
     assert report.encoder_coverage == 1
-    assert report.rows.get('dropped') == (None if layers == 3 else 'blocks from number 3 on (16 tensors)')
+    assert report.details.get('dropped') == (None if layers == 3 else 'blocks from number 3 on (16 tensors)')
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(
     torch.save(openai, tmp_path / 'open_clip.pt')
     first, second = vit(), vit()
     reports = load_image_encoder(first, tmp_path / 'whole'), load_image_encoder(second, tmp_path / 'open_clip.pt')
-    assert all('text encoder' in report.rows['dropped'] for report in reports)
+    assert all('text encoder' in report.details['dropped'] for report in reports)
     torch.testing.assert_close(first(images)[-1], second(images)[-1])
     alone = vit()
     (tmp_path / 'alone').mkdir()
@@ -147,7 +147,7 @@ def test_a_plain_vit_of_huggingface_and_of_timm(images, tmp_path):
     save_file(timm, tmp_path / 'timm.safetensors')
     again = vit(**plain)
     report = load_image_encoder(again, tmp_path / 'timm.safetensors')
-    assert report.rows['dropped'] == 'ImageNet head (1 tensors)' and 'no config.json' in report.rows['notes']
+    assert report.details['dropped'] == 'ImageNet head (1 tensors)' and 'no config.json' in report.details['notes']
     assert torch.equal(again(images)[-1], ours(images)[-1])
 
 
@@ -158,7 +158,7 @@ def test_positions_are_resized_as_mmpretrain_does(folder):
     table = next(value for key, value in table.items() if key.endswith('position_embedding.weight'))[None]
     expected = resize_pos_embed(table, (4, 4), (8, 8), 'bicubic', 1)
     torch.testing.assert_close(larger.pos_embed.data, expected)
-    assert report.rows['resized'] == 'pos_embed (1, 17, 16) to (1, 65, 16)'
+    assert report.details['resized'] == 'pos_embed (1, 17, 16) to (1, 65, 16)'
     assert resize_positions(table[:, :-1], larger.pos_embed) is not larger.pos_embed  # no grid: left as it is
 
 
@@ -177,7 +177,7 @@ def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
     same, smaller = build(dict(swin, window_size=4)), build(dict(swin, window_size=2))
     image = torch.randn(1, 3, 32, 32)
     report = load_image_encoder(same, tmp_path / 'swin.pth')
-    assert report.encoder_coverage == 1 and 'head of its training (1 tensors)' in report.rows['dropped']
+    assert report.encoder_coverage == 1 and 'head of its training (1 tensors)' in report.details['dropped']
     assert torch.equal(same(image)[-1], theirs(image)[-1])
     with pytest.raises(KoviltError, match=r'relative_position_bias_table is \(49, 1\) there, \(9, 1\) here'):
         load_image_encoder(smaller, tmp_path / 'swin.pth')

@@ -54,7 +54,7 @@ def test_it_writes_a_folder_and_says_what_became_of_everything(vilt, tmp_path, c
     code, out, error = call(vilt, tmp_path / 'model', '--image-size', 64)
     assert code == 0, error
     lines = [line.split()[0] for line in out.splitlines()]
-    assert lines == ['imported', 'kept', 'resized', 'new', 'body', 'written']
+    assert lines == ['imported', 'kept', 'resized', 'new', 'coverage', 'written']
     assert '100.0 % of' in out and 'encoder.image.pos_embed: 17 to 65 positions' in out
     model = load_model_folder(tmp_path / 'model').model
     assert model.encoder.image_size == 64 and torch.isfinite(model.encoder.image.pos_embed).all()

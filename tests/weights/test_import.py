@@ -30,7 +30,7 @@ from transformers import (
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import load_encoder
 from kovilt.formats.huggingface import to_huggingface
-from kovilt.formats.sources import WORDS as WORD_TABLE
+from kovilt.formats.public_weights import WORD_EMBEDDINGS
 from kovilt.weights import import_weights, load_model_folder
 from kovilt.weights.folder import folder_as_checkpoint
 
@@ -150,8 +150,8 @@ def test_huggingface_answers_are_the_same(vqa, imported):
     scores = vqa.model(**inputs).logits
     assert scores.std() > 0.1 and ours.answers == ANSWERS
     torch.testing.assert_close(answer_scores(ours, batch), scores, atol=1e-4, rtol=1e-4)
-    assert report.encoder_coverage == 1 and 'new' not in report.rows and 'dropped' not in report.rows
-    assert report.rows['imported from'].startswith('vilt-vqa (HuggingFace ViLT, sha256 ')
+    assert report.encoder_coverage == 1 and 'new' not in report.details and 'dropped' not in report.details
+    assert report.details['imported from'].startswith('vilt-vqa (HuggingFace ViLT, sha256 ')
 
 
 @torch.no_grad()
@@ -170,21 +170,21 @@ def test_huggingface_guesses_the_same_words(mlm, imported, tmp_path, tied):
     batch, inputs = tiny_pairs()
     mask = batch['text_mask']
     torch.testing.assert_close(word_scores(ours, batch)[mask], model(**inputs).logits[mask], atol=1e-4, rtol=1e-4)
-    assert report.rows['new'].endswith(': itm_head.fc.weight, itm_head.fc.bias')
+    assert report.details['new'].endswith(': itm_head.fc.weight, itm_head.fc.bias')
 
 
 def test_other_heads_are_left_behind_and_the_body_is_the_same(imported, tmp_path):
     retrieval = randomised(ViltForImageAndTextRetrieval(VILT), seed=2)
     ours, report = imported(saved(retrieval, tmp_path / 'retrieval'))
-    assert report.rows['dropped'] == 'retrieval head (2: rank_output.bias, rank_output.weight)'
+    assert report.details['dropped'] == 'retrieval head (2: rank_output.bias, rank_output.weight)'
     reference = to_huggingface(ours.state_dict())
     assert all(torch.equal(reference[key], tensor) for key, tensor in retrieval.state_dict().items() if 'vilt' in key)
 
     config = ViltConfig(**VILT.to_dict() | dict(num_images=2, modality_type_vocab_size=3, id2label={0: 'no', 1: 'yes'}))
     nlvr2 = randomised(ViltForImagesAndTextClassification(config), seed=3)
     ours, report = imported(saved(nlvr2, tmp_path / 'nlvr2'))
-    assert 'head for several images (NLVR2) (6: classifier.' in report.rows['dropped']
-    assert 'further images' in report.rows['dropped'] and not hasattr(ours, 'vqa_head')
+    assert 'head for several images (NLVR2) (6: classifier.' in report.details['dropped']
+    assert 'further images' in report.details['dropped'] and not hasattr(ours, 'vqa_head')
     modality = nlvr2.vilt.embeddings.token_type_embeddings.weight[:2]
     assert torch.equal(ours.encoder.modality_embed.weight, modality)
 
@@ -225,11 +225,11 @@ def test_the_original_layout_scores_as_huggingfaces(vqa, mlm, imported, tmp_path
     mask = batch['text_mask']
     torch.testing.assert_close(word_scores(ours, batch)[mask], untied(**inputs).logits[mask], atol=1e-4, rtol=1e-4)
     assert torch.equal(ours.itm_head.fc.weight, matching['itm_score.fc.weight'])
-    assert report.encoder_coverage == 1 and 'new' not in report.rows
-    assert 'retrieval head (1: rank_output.weight)' in report.rows['dropped']
+    assert report.encoder_coverage == 1 and 'new' not in report.details
+    assert 'retrieval head (1: rank_output.weight)' in report.details['dropped']
     assert 'pytorch_lightning' not in sys.modules
 
-    with pytest.raises(KoviltError, match='does not say its 5 answers; give them by --answers'):
+    with pytest.raises(KoviltError, match='does not state its 5 answers; give them by --answers'):
         imported(tmp_path / 'vqa.ckpt', **own)
     (tmp_path / 'answers.json').write_text(json.dumps({answer: i for i, answer in enumerate(ANSWERS)}))
     ours, _ = imported(tmp_path / 'vqa.ckpt', answers=tmp_path / 'answers.json', **own)
@@ -290,20 +290,20 @@ def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
         'classifier.weight',
         'classifier.bias',
     }
-    assert report.rows['dropped'] == 'ImageNet head (2: classifier.bias, classifier.weight)'
+    assert report.details['dropped'] == 'ImageNet head (2: classifier.bias, classifier.weight)'
 
     save_file(timm(tensors), tmp_path / 'timm.safetensors')
     again, report = imported(tmp_path / 'timm.safetensors', tokenizer=korean, num_heads=2)
     again = to_huggingface(again.state_dict())
     assert all(torch.equal(again[key], tensor) for key, tensor in theirs.items() if 'classifier' not in key)
-    assert report.rows['imported from'].startswith('timm.safetensors (timm ViT')
+    assert report.details['imported from'].startswith('timm.safetensors (timm ViT')
     with pytest.raises(KoviltError, match='0 heads do not divide hidden_size 16; give --num-heads'):
         imported(tmp_path / 'timm.safetensors', tokenizer=korean)
 
     bare = randomised(ViTModel(vit.model.config), seed=7)
     bare.save_pretrained(tmp_path / 'bare')
     ours, report = imported(tmp_path / 'bare', tokenizer=korean)
-    assert 'pooler of the image CLS' in report.rows['dropped']
+    assert 'pooler of the image CLS' in report.details['dropped']
     assert not torch.equal(ours.encoder.pooler.weight, bare.pooler.dense.weight)
 
 
@@ -314,7 +314,7 @@ def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
     torch.testing.assert_close(ours.encoder.image.positions(6, 6), same.encoder.image.positions(6, 6))
     old, new = same.encoder.text.pos_embed.weight, ours.encoder.text.pos_embed.weight
     assert torch.equal(new[:12], old) and 0.5 < new[12:].std() / old.std() < 2
-    assert report.rows['resized'] == (
+    assert report.details['resized'] == (
         'encoder.text.pos_embed.weight: 12 to 20 positions; encoder.image.pos_embed: 17 to 37 positions'
     )
     shorter, _ = imported(vqa.folder, max_text_len=8)
@@ -362,15 +362,15 @@ def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_p
         assert len(here[key]) == len(OTHER)
         kept = here[key][[OTHER.index(piece) for piece in shared]]
         assert torch.equal(kept, there[key][[before.index(piece) for piece in shared]])
-    assert len(fresh) == 3 and 0.5 < here[WORD_TABLE][fresh].std() / there[WORD_TABLE].std() < 2
+    assert len(fresh) == 3 and 0.5 < here[WORD_EMBEDDINGS][fresh].std() / there[WORD_EMBEDDINGS].std() < 2
     assert report.encoder_coverage == 1
-    assert '13 of 16 tokens kept, 0 from the BERT, 3 drawn' in report.rows['re-made']
+    assert '13 of 16 tokens kept, 0 from the BERT, 3 random' in report.details['rebuilt']
     reordered = tokenizer_of([*before[:5], *reversed(before[5:])], tmp_path / 'reordered')
     ours, report = imported(mlm.folder, tokenizer=reordered)
-    assert torch.equal(ours.encoder.text.word_embed.weight[5:], there[WORD_TABLE][5:].flip(0))
+    assert torch.equal(ours.encoder.text.word_embed.weight[5:], there[WORD_EMBEDDINGS][5:].flip(0))
     _, report = imported(mlm.folder / 'model.safetensors', tokenizer=other, num_heads=2)  # whose tokens, nobody says
-    assert '0 of 16 tokens kept, 0 from the BERT, 16 drawn' in report.rows['re-made']
-    assert 'its tokenizer is not known, so no word is kept' in report.rows['notes']
+    assert '0 of 16 tokens kept, 0 from the BERT, 16 random' in report.details['rebuilt']
+    assert 'its tokenizer is not known, so no word embedding is kept' in report.details['notes']
 
 
 @pytest.fixture(scope='module')
@@ -393,7 +393,7 @@ def bert(tmp_path_factory):
 def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imported, korean, tmp_path):
     same, _ = imported(mlm.folder)
     ours, report = imported(mlm.folder, bert=bert.folder)
-    assert '13 of 16 tokens kept, 3 from the BERT, 0 drawn' in report.rows['re-made']
+    assert '13 of 16 tokens kept, 3 from the BERT, 0 random' in report.details['rebuilt']
     theirs = bert.model.bert.embeddings.word_embeddings.weight.detach()
     kept, fresh = [OTHER.index('책')], [OTHER.index(piece) for piece in ('화분', '##도', '사과')]
     here, there = ours.encoder.text.word_embed.weight.detach(), same.encoder.text.word_embed.weight.detach()
@@ -404,14 +404,14 @@ def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imp
     ours, report = imported(vit.folder, bert=bert.folder)  # no words of its own
     torch.testing.assert_close(ours.encoder.text.word_embed.weight, theirs)
     torch.testing.assert_close(ours.mlm_head.decoder.bias, bert.model.cls.predictions.bias)
-    assert '0 of 16 tokens kept, 16 from the BERT, 0 drawn' in report.rows['re-made']
+    assert '0 of 16 tokens kept, 16 from the BERT, 0 random' in report.details['rebuilt']
 
     bare = BertModel(bert.model.config)
     bare.save_pretrained(tmp_path / 'bare')
     tokenizer_of(OTHER, tmp_path / 'bare')
     ours, report = imported(vit.folder, bert=tmp_path / 'bare', tokenizer=korean)
-    assert '0 of 25 tokens kept, 13 from the BERT, 12 drawn' in report.rows['re-made']
-    assert 'mlm_head.decoder.bias' in report.rows['new']
+    assert '0 of 25 tokens kept, 13 from the BERT, 12 random' in report.details['rebuilt']
+    assert 'mlm_head.decoder.bias' in report.details['new']
 
 
 def test_training_starts_from_it(mlm, imported, tmp_path):
@@ -421,7 +421,7 @@ def test_training_starts_from_it(mlm, imported, tmp_path):
     assert loaded == whole
     card = (tmp_path / 'model/README.md').read_text(encoding='utf-8')
     assert 'HuggingFace ViLT, sha256' in card and str(mlm.folder.parent) not in card
-    assert load_model_folder(tmp_path / 'model').info['training'] == report.rows
+    assert load_model_folder(tmp_path / 'model').info['training'] == report.details
 
 
 def test_prefixes_half_precision_and_counters(vqa, imported, tmp_path):
@@ -437,15 +437,17 @@ def test_prefixes_half_precision_and_counters(vqa, imported, tmp_path):
     for key, tensor in ours.state_dict().items():
         torch.testing.assert_close(tensor, reference.state_dict()[key], atol=1e-3, rtol=1e-3)
         assert tensor.dtype == torch.float32
-    assert report.rows['notes'] == 'numbers of float16, read as float32'
-    assert 'counts positions, no weight' in report.rows['dropped']
+    assert report.details['notes'] == 'numbers of float16, read as float32'
+    assert 'position numbers, no weight' in report.details['dropped']
 
     def pad(tensors):
         tensors[HF_WORDS] = torch.cat([tensors[HF_WORDS], torch.zeros(7, 16)])
 
     ours, report = imported(edited(vqa, tmp_path / 'padded', pad, vocab_size=32))
     assert torch.equal(ours.encoder.text.word_embed.weight, reference.encoder.text.word_embed.weight)
-    assert report.rows['resized'] == ('encoder.text.word_embed.weight: 25 of 25 tokens kept, 0 from the BERT, 0 drawn')
+    assert report.details['resized'] == (
+        'encoder.text.word_embed.weight: 25 of 25 tokens kept, 0 from the BERT, 0 random'
+    )
 
 
 HF_WORDS = 'vilt.embeddings.text_embeddings.word_embeddings.weight'
@@ -488,13 +490,13 @@ def set_number(value):
         (having(module__vilt__layernorm__bias=lambda t: torch.ones(16)), {}, 'two tensors are called vilt.layernorm.b'),
         (set_number(float('nan')), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
         (set_number(-3e38), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
-        (without(), dict(hidden_size=32), 'its settings say hidden_size 32, its tensors 16'),
-        (without(), dict(num_hidden_layers=1), 'its settings say num_layers 1, its tensors 2'),
-        (without(), dict(vocab_size=26), 'its settings say vocab_size 26, its tensors 25'),
+        (without(), dict(hidden_size=32), 'its settings state hidden_size 32, its tensors have 16'),
+        (without(), dict(num_hidden_layers=1), 'its settings state num_layers 1, its tensors have 2'),
+        (without(), dict(vocab_size=26), 'its settings state vocab_size 26, its tensors have 25'),
         (without(), dict(num_attention_heads=3), '3 heads do not divide hidden_size 16'),
         (without(), dict(hidden_act='gelu_new'), "activation 'gelu_new' is neither"),
         (without(), dict(id2label={'0': '네', '1': '아니요'}), 'id2label has 2 answers, the answer head 5'),
-        (without(), dict(id2label={str(i): f'LABEL_{i}' for i in range(5)}), 'does not say its 5 answers'),
+        (without(), dict(id2label={str(i): f'LABEL_{i}' for i in range(5)}), 'does not state its 5 answers'),
         (without(), dict(id2label={str(i): '네' for i in range(5)}), "'네' stands for two classes"),
     ],
 )
@@ -537,7 +539,7 @@ def test_tokenizers_that_do_not_fit_are_refused(vqa, bert, tmp_path):
             import_weights(vqa.folder, tmp_path / 'model', **arguments)
 
     larger = tokenizer_of([*SPECIAL, *WORDS, '화분'], tmp_path / 'larger')
-    refused('26 tokens, but the word table of the weights has 25 rows', source_tokenizer=larger)
+    refused('26 tokens, but the word embeddings have 25 rows', source_tokenizer=larger)
     english = tokenizer_of([*SPECIAL, *'abcdefghijklmnopqrst'], tmp_path / 'english')
     refused('100% of common Korean becomes .UNK.', tokenizer=english)
     wide = BertModel(
@@ -546,7 +548,7 @@ def test_tokenizers_that_do_not_fit_are_refused(vqa, bert, tmp_path):
     wide.save_pretrained(tmp_path / 'wide')
     refused('no tokenizer in it', bert=tmp_path / 'wide')
     tokenizer_of(OTHER, tmp_path / 'wide')
-    refused('words of 32 numbers, but .* has 16', bert=tmp_path / 'wide')
+    refused('word embeddings have 32 dimensions, but .* has 16', bert=tmp_path / 'wide')
 
 
 def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
@@ -558,10 +560,10 @@ def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
     assert (
         0.5 < report.encoder_coverage < 0.95
         and len(ours.encoder.blocks) == 2
-        and 'encoder.blocks.1' in report.rows['new']
+        and 'encoder.blocks.1' in report.details['new']
     )
     small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and said
-    assert imported(small)[1].rows['new'] == '1 tensors, 16 numbers: encoder.pooler.bias'
+    assert imported(small)[1].details['new'] == '1 tensors, 16 parameters: encoder.pooler.bias'
 
 
 @pytest.mark.parametrize('form', [list, 'kovilt', 'by class'])

@@ -1,0 +1,268 @@
+"""Public weights of a ViLT, a ViT or a BERT: which layout a file has, and its tensors under kovilt's names.
+
+| layout | known by |
+|---|---|
+| HuggingFace ViLT | `vilt.embeddings.text_embeddings.*`, in a bare `ViltModel` without `vilt.` |
+| original ViLT | `transformer.patch_embed.*` (github.com/dandelin/ViLT, Lightning files) |
+| HuggingFace ViT | `vit.embeddings.patch_embeddings.*`, in a bare `ViTModel` without `vit.` |
+| timm ViT | `patch_embed.*` |
+| HuggingFace BERT | `bert.embeddings.word_embeddings.*`, in a bare `BertModel` without `bert.` |
+
+Nothing that a file may hold is run. Tokenizers are not read here: the caller compares one with the word embeddings.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kovilt.errors import KoviltError
+from kovilt.formats.huggingface import from_huggingface
+from kovilt.formats.original_vilt import from_original
+from kovilt.formats.weight_files import read_weight_files
+
+WORD_EMBEDDINGS = 'encoder.text.word_embed.weight'
+TOKEN_TABLES = (WORD_EMBEDDINGS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')  # they have one row per token
+IMAGE_POSITIONS, TEXT_POSITIONS = 'encoder.image.pos_embed', 'encoder.text.pos_embed.weight'
+_HEAD_DIM = 64  # of an attention head in every public ViT and ViLT
+
+_VILT, _ORIGINAL, _VIT, _TIMM, _BERT, _KOVILT = (
+    'HuggingFace ViLT',
+    'original ViLT',
+    'HuggingFace ViT',
+    'timm ViT',
+    'HuggingFace BERT',
+    'kovilt',
+)
+_LAYOUTS = {
+    _VILT: r'(vilt\.)?embeddings\.text_embeddings\.',
+    _ORIGINAL: r'transformer\.(patch_embed|blocks)\.',
+    _VIT: r'(vit\.)?embeddings\.patch_embeddings\.',
+    _TIMM: r'(patch_embed|blocks)\.',
+    _BERT: r'(bert\.)?embeddings\.word_embeddings\.',
+    _KOVILT: r'encoder\.(image|blocks)\.',
+}
+# Tensors that kovilt does not use, by layout, with the reason that the report gives.
+_DROPPED = {
+    _VILT: {
+        r'(vilt\.)?embeddings\.text_embeddings\.position_ids': 'position numbers, no weight',
+        r'rank_output\.': 'retrieval head',
+    },
+    _ORIGINAL: {
+        r'text_embeddings\.position_ids': 'position numbers, no weight',
+        r'rank_output\.': 'retrieval head',
+        r'nlvr2_classifier\.': 'head for two images (NLVR2)',
+        r'mp(p|pd|fr)_score\.': 'masked-patch head',
+    },
+    _VIT: {
+        r'classifier\.': 'ImageNet head',
+        r'(vit\.)?pooler\.': 'pooler of the image CLS',
+        r'(vit\.)?embeddings\.mask_token': 'masked-patch token',
+    },
+    _TIMM: {r'head\.': 'ImageNet head', r'pre_logits\.': 'pooler of the image CLS'},
+}
+# Names that older versions of HuggingFace's classes had, and names for which HuggingFace has no class.
+_RENAMED = {
+    'mlm_score.bias': 'mlm_score.decoder.bias',
+    'itm_score.fc.weight': 'kovilt.itm_score.fc.weight',
+    'itm_score.fc.bias': 'kovilt.itm_score.fc.bias',
+}
+
+
+@dataclass(frozen=True)
+class PublicWeights:
+    """A ViLT, or a ViT as the start of one, under kovilt's names.
+
+    name: of the file or folder.
+    layout: one of those above.
+    state: float32 tensors by kovilt's names; of the modality table the first two rows.
+    encoder: arguments of a `ViLT` of these sizes; without words (vocab_size, max_text_len) for a ViT.
+    short_side: to which images are resized, in pixels; None if the files do not state it.
+    labels: answers by class number, if the files state them.
+    tokenizer: the folder, if it holds a tokenizer.
+    sha256: of the file of weights.
+    dropped: tensors that are not used, with the reason.
+    notes: for the user, in words.
+    """
+
+    name: str
+    layout: str
+    state: dict[str, Tensor]
+    encoder: dict[str, Any]
+    short_side: int | None
+    labels: dict[str, str] | None
+    tokenizer: Path | None
+    sha256: str
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BertTables:
+    """The word embeddings and the masked-word decoder of a BERT, under kovilt's names, and its tokenizer's folder."""
+
+    tables: dict[str, Tensor]
+    tokenizer: Path
+
+
+def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> PublicWeights:
+    """Read a ViLT or a ViT in one of the layouts above.
+
+    Args:
+        path: a file of weights (safetensors, or a pickle of plain values), or a HuggingFace folder with one.
+        num_heads: attention heads; None = as the settings of the source state, else hidden size / 64.
+
+    Raises:
+        KoviltError: not readable, another model, damaged numbers, or sizes that contradict one another.
+    """
+    files = read_weight_files(Path(path).expanduser())
+    source = str(path)
+    layout = _find_layout(files.state, source)
+    if layout == _BERT:
+        raise KoviltError(f'{source}: a BERT has no part for images; give it by --bert, beside a ViLT or ViT')
+    if layout == _KOVILT:
+        raise KoviltError(f'{source}: weights of kovilt; tools/weights/export.py makes a model folder of a checkpoint')
+    state, dropped = _split_dropped(files.state, layout)
+    state = _rename(state, layout, source)
+    modality = state.get('encoder.modality_embed.weight')
+    if modality is not None and modality.ndim == 2 and len(modality) > 2:
+        state['encoder.modality_embed.weight'] = modality[:2]
+        dropped['modality embeddings from 2 on'] = 'further images'
+    if 'mlm_head.fc.weight' in state and 'mlm_head.decoder.weight' not in state and WORD_EMBEDDINGS in state:
+        state['mlm_head.decoder.weight'] = state[WORD_EMBEDDINGS]  # HuggingFace ties the two and saves one
+    for key in ('image_mean', 'image_std'):
+        if any(value != 0.5 for value in files.processor.get(key) or ()):
+            raise KoviltError(
+                f'{source}: its {key} is {files.processor[key]}, but kovilt scales images to -1..1 (0.5); take another'
+            )
+    size = files.processor.get('size')  # a number in older files
+    return PublicWeights(
+        name=files.path.name,
+        layout=layout,
+        state=state,
+        encoder=_encoder_arguments(state, files.sizes, num_heads, source),
+        short_side=size.get('shortest_edge') if isinstance(size, dict) else size,
+        labels=files.labels,
+        tokenizer=files.tokenizer,
+        sha256=files.sha256,
+        dropped=dropped,
+        notes=files.notes,
+    )
+
+
+def read_bert(path: str | Path) -> BertTables:
+    """Read the word embeddings of a HuggingFace BERT, and its masked-word decoder (tied to them where it has none).
+
+    Raises:
+        KoviltError: not a BERT, no tokenizer beside it, or damaged numbers.
+    """
+    files = read_weight_files(Path(path).expanduser())
+    layout = _find_layout(files.state, str(path))
+    if layout != _BERT:
+        raise KoviltError(f'{path}: no BERT, but a {layout}; give it as the source')
+    if files.tokenizer is None:
+        raise KoviltError(f'{path}: no tokenizer in it (tokenizer.json or vocab.txt); give the folder of a BERT')
+    state = {key.removeprefix('bert.'): tensor for key, tensor in files.state.items()}
+    words = state.get('embeddings.word_embeddings.weight')
+    if words is None or words.ndim != 2:
+        raise KoviltError(f'{path}: it has no table of word embeddings; is the file complete?')
+    tables = {WORD_EMBEDDINGS: words, 'mlm_head.decoder.weight': state.get('cls.predictions.decoder.weight', words)}
+    bias = state.get('cls.predictions.bias', state.get('cls.predictions.decoder.bias'))
+    if bias is not None:
+        tables['mlm_head.decoder.bias'] = bias
+    for key, table in tables.items():
+        expected = words.shape[: table.ndim]
+        if table.shape != expected:
+            raise KoviltError(f'{path}: the table for {key} is {tuple(table.shape)} instead of {tuple(expected)}')
+    return BertTables(tables, files.tokenizer)
+
+
+def _find_layout(state: Mapping[str, Tensor], source: str) -> str:
+    for layout, pattern in _LAYOUTS.items():
+        if any(re.match(pattern, key) for key in state):
+            return layout
+    raise KoviltError(f'{source}: neither a ViLT, a ViT nor a BERT; it holds {", ".join(list(state)[:3]) or "nothing"}')
+
+
+def _split_dropped(state: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors that are used, and the names of the others with the reason for each."""
+    patterns = dict(_DROPPED[layout])
+    first = state.get('classifier.0.weight')
+    if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:  # an answer head is (2D, D)
+        patterns[r'classifier\.'] = 'head for several images (NLVR2)'
+    dropped = {}
+    for key in state:
+        reason = next((reason for pattern, reason in patterns.items() if re.match(pattern, key)), None)
+        if reason:
+            dropped[key] = reason
+    return {key: tensor for key, tensor in state.items() if key not in dropped}, dropped
+
+
+def _rename(state: dict[str, Tensor], layout: str, source: str) -> dict[str, Tensor]:
+    """The tensors under kovilt's names and in its shapes."""
+    if layout == _ORIGINAL:
+        return from_original(state, source=source)
+    if layout == _TIMM:
+        return from_original({f'transformer.{key}': tensor for key, tensor in state.items()}, source=source)
+    prefix = 'vit.' if layout == _VIT else 'vilt.'
+    bare = not any(key.startswith(prefix) for key in state)
+    renamed = {}
+    for key, tensor in state.items():
+        name = f'vilt.{key}' if bare else re.sub(r'^vit\.', 'vilt.', key)
+        renamed[_RENAMED.get(name, name)] = tensor
+    biases = [state[key] for key in ('mlm_score.bias', 'mlm_score.decoder.bias') if key in state]
+    if len(biases) == 2 and not torch.equal(*biases):
+        raise KoviltError(f'{source}: mlm_score.bias and mlm_score.decoder.bias differ; they are one parameter')
+    return from_huggingface(renamed, source=source)
+
+
+def _encoder_arguments(
+    state: Mapping[str, Tensor], stated: Mapping[str, Any], num_heads: int | None, source: str
+) -> dict[str, Any]:
+    """The arguments of a `ViLT` with these tensors: sizes read off the tensors and compared with the stated ones."""
+
+    def shape(key: str) -> tuple[int, int]:
+        if key not in state or state[key].ndim != 2:
+            found = tuple(state[key].shape) if key in state else 'missing'
+            raise KoviltError(f'{source}: {key} is {found}, so the size of the model is unknown; is the file complete?')
+        rows, columns = state[key].shape
+        return rows, columns
+
+    (hidden_size, patch_values), (positions, _) = shape('encoder.image.proj.weight'), shape(IMAGE_POSITIONS)
+    patch_size, grid = math.isqrt(patch_values // 3), math.isqrt(positions - 1)
+    if 3 * patch_size**2 != patch_values or grid**2 != positions - 1:
+        raise KoviltError(
+            f'{source}: patches of {patch_values} numbers and {positions} positions; kovilt has square RGB patches, '
+            'positions of a square grid, and one CLS'
+        )
+    blocks = {int(number[1]) for key in state if (number := re.match(r'encoder\.blocks\.(\d+)\.', key))}
+    sizes = dict(
+        hidden_size=hidden_size,
+        num_layers=max(blocks, default=0) + 1,
+        mlp_size=shape(f'encoder.blocks.{min(blocks, default=0)}.mlp.fc1.weight')[0],
+        patch_size=patch_size,
+        image_size=grid * patch_size,
+    )
+    if WORD_EMBEDDINGS in state:
+        sizes |= dict(vocab_size=shape(WORD_EMBEDDINGS)[0], max_text_len=shape(TEXT_POSITIONS)[0])
+    for key, value in sizes.items():
+        expected = stated.get(key, value)
+        if key == 'num_layers' and isinstance(expected, int):
+            sizes[key] = value = max(value, expected)  # missing last blocks are then reported as missing tensors
+        if expected != value:
+            raise KoviltError(
+                f'{source}: its settings state {key} {expected}, its tensors have {value}; is the file complete?'
+            )
+    heads = num_heads or stated.get('num_heads') or hidden_size // _HEAD_DIM
+    if not heads or hidden_size % heads:
+        raise KoviltError(f'{source}: {heads} heads do not divide hidden_size {hidden_size}; give --num-heads')
+    optional = {key: stated[key] for key in ('activation', 'norm_eps', 'drop_rate', 'init_std') if key in stated}
+    mlp_ratio = sizes.pop('mlp_size') / hidden_size
+    return dict(type='ViLT', num_heads=heads, mlp_ratio=mlp_ratio, **sizes, **optional)

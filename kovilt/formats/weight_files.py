@@ -1,0 +1,146 @@
+"""Read a file of public weights, or a HuggingFace folder with one, as it stands: tensors, sizes and settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kovilt.errors import KoviltError
+from kovilt.files import file_sha256, read_json
+from kovilt.formats.checkpoint import load_checkpoint_file
+
+_WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
+_TRAINERS = ('pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'sacred.', 'argparse.')
+_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # prefixes of DistributedDataParallel and torch.compile
+_MAX_WEIGHT = 65504.0  # the largest float16; trained weights are far below, one flipped bit may be far above
+_INDEX_BUFFERS = ('position_ids', 'relative_position_index')  # integer tensors that are no weights
+# The same size in HuggingFace's config.json and in the original code's settings, by the name of ViLT's argument.
+_CONFIG_KEYS = dict(
+    hidden_size='hidden_size',
+    num_layers='num_hidden_layers',
+    num_heads='num_attention_heads',
+    mlp_size='intermediate_size',
+    patch_size='patch_size',
+    image_size='image_size',
+    vocab_size='vocab_size',
+    max_text_len='max_position_embeddings',
+    activation='hidden_act',
+    drop_rate='hidden_dropout_prob',
+    norm_eps='layer_norm_eps',
+    init_std='initializer_range',
+)
+_SETTINGS_KEYS = dict(
+    hidden_size='hidden_size',
+    num_layers='num_layers',
+    num_heads='num_heads',
+    vocab_size='vocab_size',
+    max_text_len='max_text_len',
+    drop_rate='drop_rate',
+)
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """What a file of weights and the files beside it hold.
+
+    state: tensors in float32, by the names that they have in the file.
+    config: config.json; empty if there is none.
+    sizes: what config.json or the settings of a Lightning file state, by the names of `ViLT`'s arguments.
+    labels: answers by class number ('0', '1', ...).
+    processor: preprocessor_config.json; empty if there is none.
+    tokenizer: the folder, if it holds a tokenizer.
+    sha256: of the file of weights.
+    notes: for the user, in words.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    sizes: dict[str, Any]
+    labels: dict[str, str] | None
+    processor: dict[str, Any]
+    tokenizer: Path | None
+    sha256: str
+    notes: tuple[str, ...]
+
+
+def read_weight_files(path: Path) -> WeightFiles:
+    """Read a file of weights (safetensors, or a pickle of plain values), or a HuggingFace folder with one.
+
+    No code that the files may hold is run.
+
+    Raises:
+        KoviltError: not readable, a model folder of kovilt, or damaged numbers.
+    """
+    file, config, processor, tokenizer = path, {}, {}, None
+    if path.is_dir():
+        if (path / 'kovilt.json').is_file():
+            raise KoviltError(f'{path}: a model folder of kovilt already; train and predict with it as it is')
+        found = next((path / name for name in _WEIGHT_FILES if (path / name).is_file()), None)
+        if found is None:
+            raise KoviltError(f'{path}: it holds neither {" nor ".join(_WEIGHT_FILES)}; name the file of weights')
+        file = found
+        config, processor = (
+            read_json(path / name) if (path / name).is_file() else {}
+            for name in ('config.json', 'preprocessor_config.json')
+        )
+        tokenizer = path if any((path / name).is_file() for name in ('tokenizer.json', 'vocab.txt')) else None
+    content = load_checkpoint_file(file, placeholder_packages=_TRAINERS)
+    state, notes = _clean_state(content['state_dict'], file)
+    return WeightFiles(
+        path=path,
+        state=state,
+        config=config,
+        sizes=_stated_sizes(config, _CONFIG_KEYS) | _stated_sizes(_lightning_settings(content), _SETTINGS_KEYS),
+        labels=config.get('id2label'),
+        processor=processor,
+        tokenizer=tokenizer,
+        sha256=file_sha256(file),
+        notes=notes,
+    )
+
+
+def _lightning_settings(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model settings in a Lightning checkpoint; the original ViLT code keeps them under 'config'."""
+    settings = content.get('hyper_parameters')
+    settings = settings.get('config', settings) if isinstance(settings, Mapping) else {}
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def _stated_sizes(settings: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    sizes = {ours: settings[theirs] for ours, theirs in keys.items() if settings.get(theirs) is not None}
+    if isinstance(sizes.get('image_size'), list) and len(set(sizes['image_size'])) == 1:
+        sizes['image_size'] = sizes['image_size'][0]
+    return sizes
+
+
+def _clean_state(state: Mapping[str, Any], file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors as float32, without the name prefixes of DistributedDataParallel and torch.compile; and notes.
+
+    Raises:
+        KoviltError: a value is no tensor, quantised, not finite or beyond float16's range; two names become one.
+    """
+    clean: dict[str, Tensor] = {}
+    converted: set[str] = set()
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            raise KoviltError(f'{file}: {key} is a {type(tensor).__name__}, not a tensor; save the state_dict alone')
+        name, dtype = _WRAPPERS.sub('', key), str(tensor.dtype).removeprefix('torch.')
+        if name in clean:
+            raise KoviltError(f'{file}: two tensors are called {name} once prefixes are removed; keep one of them')
+        if not tensor.is_floating_point() and not name.endswith(_INDEX_BUFFERS):
+            raise KoviltError(f'{file}: {key} holds {dtype}; quantised weights are not read')
+        clean[name] = tensor.float()
+        if clean[name].numel() and not clean[name].abs().max() <= _MAX_WEIGHT:  # also for NaN
+            raise KoviltError(
+                f'{file}: {key} holds NaN, infinity or numbers beyond {_MAX_WEIGHT:,.0f}; get the file again'
+            )
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            converted.add(dtype)
+    return clean, tuple(f'numbers of {dtype}, read as float32' for dtype in sorted(converted))
