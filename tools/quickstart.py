@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))  # also without installation
 
 from kovilt.cli.arguments import ToolParser  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
-from tools.recipes.plan import Step, clock, run_plan  # noqa: E402
+from tools.recipes.progress import format_duration  # noqa: E402
+from tools.recipes.steps import Step, run_steps  # noqa: E402
 
 ENCODER_PREFIX = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
 
@@ -346,7 +347,7 @@ def write_page(work: Path, summary: Mapping, own: bool) -> None:
         },
         images=images,
         sentences=[line.split('. ', 1)[1] for line in sheet.read_text(encoding='utf-8').splitlines()],
-        footer=f'make {"rooms" if own else "quickstart"}, {clock(summary["seconds"])} (h:mm:ss)',
+        footer=f'make {"rooms" if own else "quickstart"}, {format_duration(summary["seconds"])} (h:mm:ss)',
     )
 
 
@@ -361,9 +362,9 @@ def main(args: argparse.Namespace) -> None:
     work = Path('work_dirs', args.recipe if args.scale == 'default' else f'{args.recipe}_{args.scale}')
     os.environ |= {'KOVILT_ROOMS': str(work / 'data'), 'KOVILT_ROOMS_ALONE': str(work / 'data_alone')}
     steps = plan(args.recipe, size, work)
-    expected = clock(sum(step.seconds for step in steps))
+    expected = format_duration(sum(step.seconds for step in steps))
     print(f'kovilt {args.recipe}: {len(steps)} steps into {work}, about {expected} on 2 cores')
-    taken = run_plan(steps, work)
+    taken = run_steps(steps, work)
 
     start = time.monotonic()
     summary = read_results(work, taken)
@@ -376,7 +377,7 @@ def main(args: argparse.Namespace) -> None:
     (work / 'summary.json').write_text(json.dumps(summary, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
     if korean_font() is None:
         print(HOW_TO_GET_ONE)
-    print(f'{clock(summary["seconds"])} in all · 걸린 시간. Look at · 결과 보기:')
+    print(f'{format_duration(summary["seconds"])} in all · 걸린 시간. Look at · 결과 보기:')
     for name in ('report.html', 'curves.png', 'contact_sheet.png', 'summary.json'):
         print(f'  {work / name}')
 

@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))  # also without installation
 
 from kovilt.cli.arguments import ToolParser, at_least, available_cpus  # noqa: E402
 from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
-from tools.recipes.plan import Step, clock, finished_steps, run_plan  # noqa: E402
+from tools.recipes.progress import format_duration  # noqa: E402
+from tools.recipes.steps import Step, finished_steps, run_steps  # noqa: E402
 
 TABLES = ('table1', 'table2', 'table3', 'ablations')
 ENCODER_PREFIX = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its card tells how it was made
@@ -668,7 +669,7 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the running steps are ended too
     if jobs > 1:
         os.environ.setdefault('OMP_NUM_THREADS', str(max(1, available_cpus() // jobs)))
-    expected = clock(sum(step.seconds for step in steps))
+    expected = format_duration(sum(step.seconds for step in steps))
     trainings = sum(step.command[0] == 'tools/train.py' for step in steps)
     print(f'{len(steps)} steps, {trainings} of them trainings, into {plan.work}; one by one on 2 cores {expected}')
     failures = []
@@ -676,7 +677,7 @@ def run(plan: Plan, steps: Sequence[Step], jobs: int) -> KoviltError | None:
     trained = [step for step in steps if step.name != 'cost']
     for part, beside in ((alone, 1), (trained, jobs)):  # cost is measured while nothing else runs
         try:
-            run_plan(part, plan.work, jobs=beside, show=sys.stdout)
+            run_steps(part, plan.work, jobs=beside)
         except KoviltError as error:
             failures.append(error)
     return failures[0] if failures else None

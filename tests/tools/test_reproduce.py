@@ -269,7 +269,7 @@ def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
     assert questions['images'] == '40' and int(questions['answers removed']) > 0
     assert int(questions['rows']) + int(questions['rows left out']) > 200
     code, said, _ = call(*arguments)
-    assert code == 0 and 'done before' in said
+    assert code == 0 and 'finished before' in said
 
 
 def test_a_folder_made_with_other_sizes_names_the_size(tmp_path):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from kovilt.errors import KoviltError
-from tools.recipes.plan import StatusLine, Step, clock, finished_steps, run_plan
+from tools.recipes import progress
+from tools.recipes.progress import StepProgress, StepsDisplay, format_duration
+from tools.recipes.steps import Step, finished_steps, run_steps
 
 COUNT = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
 
@@ -30,8 +32,8 @@ def step(work: Path, name: str, code: str = COUNT, *extra: str, after=None, seco
 
 
 def run(steps, work, jobs=1):
-    show = io.StringIO()
-    return run_plan(steps, work, jobs=jobs, show=show), show.getvalue()
+    output = io.StringIO()
+    return run_steps(steps, work, jobs=jobs, output=output), output.getvalue()
 
 
 def test_steps_run_once_and_a_second_call_skips_them(tmp_path):
@@ -39,7 +41,7 @@ def test_steps_run_once_and_a_second_call_skips_them(tmp_path):
     taken, _ = run(steps, tmp_path)
     again, said = run(steps, tmp_path)
     assert taken == again and set(taken) == {'draw', 'train'}
-    assert said.count('done before') == 2
+    assert said.count('finished before') == 2
     assert (tmp_path / 'train' / 'runs').read_text() == 'x'
 
 
@@ -47,7 +49,7 @@ def test_a_changed_command_empties_its_folder_and_all_later_ones_but_no_earlier(
     run([step(tmp_path, 'a'), step(tmp_path, 'b'), step(tmp_path, 'c')], tmp_path)
     (tmp_path / 'c' / 'old').touch()
     _, said = run([step(tmp_path, 'a'), step(tmp_path, 'b', COUNT, '--more'), step(tmp_path, 'c')], tmp_path)
-    assert said.count('done before') == 1
+    assert said.count('finished before') == 1
     assert not (tmp_path / 'c' / 'old').exists()
 
 
@@ -65,7 +67,7 @@ def test_a_failed_step_is_named_with_its_log_and_started_again_in_its_folder(tmp
     assert 'no room left' in log.read_text()
     assert not json.loads((tmp_path / 'steps' / 'train.json').read_text())['done']
     taken, said = run(steps, tmp_path)
-    assert said.count('done before') == 1 and (tmp_path / 'train' / 'half').exists()
+    assert said.count('finished before') == 1 and (tmp_path / 'train' / 'half').exists()
 
 
 def test_steps_that_do_not_build_on_each_other_run_at_once(tmp_path):
@@ -78,7 +80,7 @@ def test_steps_that_do_not_build_on_each_other_run_at_once(tmp_path):
     taken, _ = run(steps, tmp_path, jobs=2)
     assert list(taken)[-1] == 'c' and finished_steps(steps, tmp_path) == taken
     again, said = run(steps, tmp_path, jobs=2)
-    assert again == taken and said.count('done before') == 3
+    assert again == taken and said.count('finished before') == 3
 
 
 def test_of_steps_that_can_start_the_one_with_most_behind_it_starts_first(tmp_path):
@@ -96,7 +98,8 @@ def test_of_steps_that_can_start_the_one_with_most_behind_it_starts_first(tmp_pa
     assert (tmp_path / 'order').read_text() == 'bca'
 
 
-def test_beside_others_a_failed_step_keeps_only_those_from_running_that_build_on_it(tmp_path):
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_after_a_failure_the_steps_that_do_not_depend_on_it_still_run(tmp_path, jobs):
     steps = [
         step(tmp_path, 'a', 'import sys; print("error: no data"); sys.exit(2)', after=()),
         step(tmp_path, 'b', after=('a',)),
@@ -104,7 +107,7 @@ def test_beside_others_a_failed_step_keeps_only_those_from_running_that_build_on
         step(tmp_path, 'd', after=('c',)),
     ]
     with pytest.raises(KoviltError, match=r'^step 1 of 4 \(a\) ended with exit code 2: no data; its log: '):
-        run(steps, tmp_path, jobs=2)
+        run(steps, tmp_path, jobs=jobs)
     assert finished_steps(steps, tmp_path).keys() == {'c', 'd'} and not (tmp_path / 'b').exists()
 
 
@@ -139,40 +142,70 @@ def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
     ],
 )
 def test_time_left_is_read_from_what_the_tools_print(line, left, monkeypatch):
-    now = iter(float(10 * tick) for tick in range(10))
-    monkeypatch.setattr('tools.recipes.plan.time.monotonic', lambda: next(now))
-    status = StatusLine('[1/2] train', 60, 30, ['loss'], io.StringIO())
-    status.read(line)
-    assert status.left == left
-    assert status.values == ({'loss': '2.5'} if 'loss' in line else {})
-
-
-def test_a_terminal_sees_one_line_with_the_step_and_everything_left(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr('tools.recipes.plan.time.monotonic', lambda: now[0])
-    show = io.StringIO()
-    show.isatty = lambda: True
-    monkeypatch.setenv('COLUMNS', '200')
-    status = StatusLine('[1/2] train', 60, 100, ['mlm_loss'], show)
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    step = StepProgress(60, ['loss'])
     now[0] = 10.0
-    status.read('Iter(train) [1/4] eta: 0:00:30  mlm_loss: 3.25')
-    assert show.getvalue() == '\r\x1b[K[1/2] train   25 %  left: 0:30, of everything 2:10  mlm_loss 3.25'
-    status.close()
-    assert show.getvalue().endswith('\r\x1b[K')
+    step.read(line)
+    assert step.seconds_left() == (50 if left is None else left)
+    assert step.values == ({'loss': '2.5'} if 'loss' in line else {})
+    now[0] = 20.0
+    assert step.seconds_left() == (40 if left is None else left - 10)
+    now[0] = 1e6
+    assert step.seconds_left() == 1 and 0.99 < step.share() < 1
 
 
-def test_clock():
-    assert [clock(9.6), clock(600), clock(3661)] == ['0:10', '10:00', '1:01:01']
+def show_step(output, monkeypatch, interval=15.0):
+    """What a display shows 10 s, then another `interval` seconds after the start of a step of 60 s."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    with StepsDisplay(output, total=3) as display:
+        step = StepProgress(60, ['mlm_loss'])
+        now[0] = 10.0
+        step.read('Iter(train) [1/4] eta: 0:00:30  mlm_loss: 3.25')
+        display.update({'[2/3] train 학습': step}, finished=1, later=100)
+        display.print('a line')
+        now[0] += interval
+        display.update({'[2/3] train 학습': step}, finished=1, later=100)
+    return output.getvalue()
+
+
+def test_a_terminal_sees_bars_below_the_lines(monkeypatch):
+    output = io.StringIO()
+    output.isatty = lambda: True
+    monkeypatch.setenv('COLUMNS', '200')
+    shown = show_step(output, monkeypatch)
+    for words in (
+        '[2/3] train 학습',
+        '25%',
+        '0:30 left',
+        'mlm_loss 3.25',
+        '1 of 3 steps finished',
+        '2:10 left',
+        'a line',
+    ):
+        assert words in shown
+
+
+def test_a_log_sees_a_line_now_and_then_without_control_characters(monkeypatch):
+    monkeypatch.setenv('FORCE_COLOR', '1')
+    expected = 'a line\n[2/3] train 학습 62%, 0:15 left, mlm_loss 3.25; everything: 1:55 left\n'
+    assert show_step(io.StringIO(), monkeypatch) == expected
+    assert show_step(io.StringIO(), monkeypatch, interval=4.0) == 'a line\n'
+
+
+def test_format_duration():
+    assert [format_duration(9.6), format_duration(600), format_duration(3661)] == ['0:10', '10:00', '1:01:01']
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_a_recipe_that_is_ended_ends_its_step(tmp_path, jobs):
     program = (
-        'import signal, sys; from pathlib import Path; from tools.recipes.plan import Step, run_plan\n'
+        'import signal, sys; from pathlib import Path; from tools.recipes.steps import Step, run_steps\n'
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'
         'code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"\n'
         'step = Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)\n'
-        'run_plan([step], work, jobs=int(sys.argv[2]))'
+        'run_steps([step], work, jobs=int(sys.argv[2]))'
     )
     recipe = subprocess.Popen(
         [sys.executable, '-c', program, str(tmp_path), str(jobs)], cwd=ROOT, stdout=subprocess.DEVNULL
