@@ -192,7 +192,7 @@ def make_sides(args: argparse.Namespace) -> Sides:
     import transformers
 
     from kovilt.formats.huggingface import from_huggingface
-    from kovilt.registry import MODELS
+    from kovilt.models.sizes import build_model
 
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
@@ -211,15 +211,15 @@ def make_sides(args: argparse.Namespace) -> Sides:
     with torch.no_grad():  # also where a start has zeros and ones
         for parameter in hf.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    model = MODELS.build(
+    model = build_model(
         dict(
             type='ViLTForVQA',
             encoder=encoder_config(args),
             vqa_head=dict(type='VQAHead', num_answers=args.answers, loss='bce'),
-        )
-    )  # 'bce' is the loss of transformers
+        ),  # 'bce' is the loss of transformers
+        answers=[str(i) for i in range(args.answers)],
+    )
     model.load_state_dict(from_huggingface(hf.state_dict(), source='transformers'))
-    model.answers = [str(i) for i in range(args.answers)]
     return Sides(args, hf.to(args.device), model.to(args.device))
 
 
@@ -809,8 +809,8 @@ def alignment(sides: Sides, report: Report) -> None:
     """Word-patch alignment, forward and backward, against the pre-training step that it is part of."""
     import torch
 
+    from kovilt.models.sizes import build_model
     from kovilt.modules.vilt import ViLTStates
-    from kovilt.registry import MODELS
 
     args = sides.args
     cuda = args.device == 'cuda'
@@ -820,7 +820,7 @@ def alignment(sides: Sides, report: Report) -> None:
     for name, numbers in (("the paper's", dict(beta=0.5, iterations=50)), ('default', {})):
         torch.manual_seed(0)
         model = (
-            MODELS.build(
+            build_model(
                 dict(
                     type='ViLTForPreTraining',
                     encoder=encoder_config(args),

@@ -57,18 +57,18 @@ class Measured:
 
         from kovilt.engine.optim import mixed_precision
         from kovilt.engine.runner import KoviltRunner, data_sizes
-        from kovilt.models.sizes import fill_sizes, resolve_content_words
-        from kovilt.registry import MODELS
+        from kovilt.models.sizes import build_model, complete_model_config
 
         self.device = get_device()
         with DefaultScope.overwrite_default_scope(config.default_scope):
             loader = KoviltRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, seed=0)
             self.batches = list(itertools.islice(loader, batches))
             self.rows, self.steps = len(loader.dataset), len(loader)
-            self.model_config = fill_sizes(config.model.to_dict(), data_sizes(loader.dataset))
-            resolve_content_words(self.model_config, loader.dataset.tokenizer)
+            self.model_config = complete_model_config(
+                config.model.to_dict(), data_sizes=data_sizes(loader.dataset), tokenizer=loader.dataset.tokenizer
+            )
             torch.manual_seed(0)
-            self.model = MODELS.build(self.model_config).to(self.device).train()
+            self.model = build_model(self.model_config).to(self.device).train()
             wrapper = mixed_precision(config.optim_wrapper, 'auto') if amp else config.optim_wrapper
             self.wrapper = build_optim_wrapper(self.model, wrapper)
         self.seconds: list[float] = []  # of a step, by round
@@ -93,10 +93,10 @@ class Measured:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from kovilt.registry import MODELS
+        from kovilt.models.sizes import build_model
 
         with torch.device('meta'):  # shapes without numbers
-            model = MODELS.build(self.model_config).eval()
+            model = build_model(self.model_config).eval()
         model.data_preprocessor.to('meta')
         counts: dict[tuple, int] = {}
         shapes = []

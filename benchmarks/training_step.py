@@ -67,20 +67,18 @@ def main(args: argparse.Namespace) -> None:
 
     from kovilt.engine.config import load_config
     from kovilt.engine.optim import ViLTOptimWrapperConstructor, mixed_precision
-    from kovilt.models.sizes import fill_sizes, resolve_content_words
-    from kovilt.registry import MODELS
+    from kovilt.models.sizes import build_model, complete_model_config
 
     if args.texts < 2 or args.steps < 1:
         raise KoviltError('--texts must be at least 2 and --steps at least 1')
     config = load_config(args.config, [], {})
     encoder = config.model.encoder
     sizes = {'vocab_size': VOCABULARY, 'mask_token_id': 4, 'special_token_ids': list(range(5)), 'num_answers': 30}
-    model_config = fill_sizes(config.model.to_dict(), sizes)
-    resolve_content_words(model_config, None)
+    model_config = complete_model_config(config.model.to_dict(), data_sizes=sizes)
     runs = {}
     for precision in ('float32', 'bfloat16'):
         torch.manual_seed(0)
-        model = MODELS.build(model_config).train()
+        model = build_model(model_config).train()
         wrapper = {'type': 'ViLTOptimWrapper', 'optimizer': dict(config.optim_wrapper.optimizer), 'clip_grad': None}
         wrapper = mixed_precision(wrapper, 'bfloat16') if precision == 'bfloat16' else wrapper
         runs[precision] = model, ViLTOptimWrapperConstructor(wrapper)(model), []

@@ -139,8 +139,7 @@ class Trainer:
         from kovilt.datasets import ResizeViLT
         from kovilt.engine.config import load_config
         from kovilt.engine.optim import ViLTOptimWrapperConstructor, mixed_precision
-        from kovilt.models.sizes import fill_sizes
-        from kovilt.registry import MODELS
+        from kovilt.models.sizes import build_model, complete_model_config
 
         options = list(SCALES[scale][kind]) + ([f'model.encoder.image_size={side}'] if side else [])
         config = load_config(ROOT / 'configs' / f'{"kovilt" if kind == "ViLT" else "meter"}_vqa_aihub.py', options)
@@ -151,10 +150,10 @@ class Trainer:
         self.pixels = f'{side} x {side}' if side else f'{pipeline[1].short}, at most {pipeline[1].long}'
         if side and side % self.patch_size:
             raise KoviltError(f'--sides {side}: not a multiple of the patch size {self.patch_size}')
-        self.model_config = fill_sizes(config.model.to_dict(), SIZES)
+        self.model_config = complete_model_config(config.model.to_dict(), data_sizes=SIZES)
         torch.manual_seed(0)
         with torch.device(device):
-            self.model = MODELS.build(self.model_config)
+            self.model = build_model(self.model_config)
         self.model.to(device).train()
         wrapper = config.optim_wrapper.to_dict()
         wrapper.pop('constructor')
@@ -213,10 +212,10 @@ class Trainer:
         """The same model without any numbers."""
         import torch
 
-        from kovilt.registry import MODELS
+        from kovilt.models.sizes import build_model
 
         with torch.device('meta'):
-            return MODELS.build(self.model_config).to('meta')
+            return build_model(self.model_config).to('meta')
 
     def forward_flop(self, batch: dict[str, Tensor]) -> float:
         """Of the whole batch."""

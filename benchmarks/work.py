@@ -27,15 +27,14 @@ def base_model(device: str = 'cpu', **encoder: Any) -> ViLTForVQA:
     import torch
 
     from kovilt.engine.config import load_config
-    from kovilt.registry import MODELS
+    from kovilt.models.sizes import build_model
 
     config = load_config(ROOT / 'configs' / 'kovilt_vqa_aihub.py').model.to_dict()
     config['encoder'].update(vocab_size=VOCABULARY, **encoder)
     config['vqa_head']['num_answers'] = ANSWERS
     torch.manual_seed(0)
     with torch.device(device):
-        model = MODELS.build(config)
-    model.answers = [str(number) for number in range(ANSWERS)]
+        model = build_model(config, answers=[str(number) for number in range(ANSWERS)])
     return model.to(device).eval()
 
 

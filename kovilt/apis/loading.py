@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
-from kovilt.registry import MODELS, TRANSFORMS
+from kovilt.registry import TRANSFORMS
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
@@ -87,7 +87,7 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | t
     from kovilt.engine.config import load_config
     from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_weights
     from kovilt.formats.plain_config import read_plain_config
-    from kovilt.models.sizes import fill_sizes, resolve_content_words
+    from kovilt.models.sizes import build_model, complete_model_config
 
     checkpoint = load_checkpoint_file(path)
     meta = checkpoint['meta']
@@ -104,18 +104,15 @@ def _load_checkpoint(path: Path, config: str | os.PathLike | None, kind: str | t
         raise KoviltError(f'{source}: it has no {missing}')
     check_kind(model_cfg.get('type'), kind, path)
     sizes, known = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
-    model_cfg = fill_sizes(model_cfg, sizes)
-    resolve_content_words(model_cfg, None)  # words to hide are a matter of training
+    model_cfg = complete_model_config(model_cfg, data_sizes=sizes)
     try:
-        model = MODELS.build(dict(model_cfg))
-    except (KeyError, TypeError, ValueError) as error:
+        model = build_model(model_cfg, answers=known.get('answers', ()))
+    except KeyError as error:
         raise KoviltError(f'{source}: its model cannot be built ({_reason(error)}); {_PLUGIN}') from error
-    if 'answers' in known:
-        model.answers = list(known['answers'])
+    except (TypeError, ValueError) as error:
+        raise KoviltError(f'{source}: its model cannot be built ({_reason(error)})') from error
     check_encoder(model, checkpoint, path)
     load_weights(model, checkpoint, path)
-    if 'vqa_head' in model_cfg and len(model.answers) != model.vqa_head.num_answers:
-        raise KoviltError(f'{path}: {len(model.answers)} answers, {model.vqa_head.num_answers} in its answer head')
     texts, longest = dataset['text_pipeline'], model.encoder.max_text_len
     info = {
         'model': model_cfg,

@@ -40,8 +40,8 @@ from kovilt.formats.checkpoint import (
     load_weights,
     write_checkpoint,
 )
-from kovilt.models.sizes import check_sizes, fill_sizes, resolve_content_words
-from kovilt.registry import DATASETS, MODEL_WRAPPERS, MODELS, RUNNERS
+from kovilt.models.sizes import build_model, check_sizes, complete_model_config
+from kovilt.registry import DATASETS, MODEL_WRAPPERS, RUNNERS
 
 if TYPE_CHECKING:
     pass
@@ -137,18 +137,14 @@ class KoviltRunner(Runner):
             return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Fills the sizes that the config leaves open, builds the model and gives it the answers' names."""
+        """Complete the config with the sizes of the data, build the model and hand it the answers."""
         if not isinstance(model, dict):
             return super().build_model(model)
         self.data_sizes, self.dataset_meta = self._read_data()
-        model = fill_sizes(copy.deepcopy(model), self.data_sizes)
-        check_sizes(model, self.data_sizes)
-        resolve_content_words(model, getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None))
+        tokenizer = getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None)
+        model = complete_model_config(model, data_sizes=self.data_sizes, tokenizer=tokenizer)
         with config_errors('model'):
-            built = MODELS.build(model)
-        if 'answers' in self.dataset_meta:
-            built.answers = list(self.dataset_meta['answers'])
-        return built
+            return build_model(model, answers=self.dataset_meta.get('answers'))
 
     def _read_data(self) -> tuple[dict, dict]:
         """Sizes and metainfo of the training data or, when only testing, of what the checkpoint was trained on."""

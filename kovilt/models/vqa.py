@@ -23,7 +23,7 @@ class AnsweringModel(KoviltModel):
         topk: how many answers a prediction lists, best first.
 
     Attributes:
-        answers: the answers in label order, given by the runner from the training set or the checkpoint.
+        answers: the answers in label order; empty until `set_answers`.
     """
 
     loss_names = ('vqa_loss', 'vqa_accuracy')
@@ -43,8 +43,21 @@ class AnsweringModel(KoviltModel):
         if self.encoder.pooled_size != self.encoder.hidden_size:  # of most encoders a head need not know two sizes
             sizes['pooled_size'] = self.encoder.pooled_size
         self.vqa_head = MODELS.build(vqa_head | sizes)
+        self.num_answers: int = vqa_head['num_answers']
         self.topk = topk
-        self.answers: Sequence[str] = ()
+        self.answers: list[str] = []
+
+    def set_answers(self, answers: Sequence[str]) -> None:
+        """Name the labels of the answer head; `kovilt.models.sizes.build_model` calls it.
+
+        Raises:
+            ValueError: other than one answer for each label, or an answer twice.
+        """
+        if len(answers) != self.num_answers:
+            raise ValueError(f'{len(answers)} answers, but {self.num_answers} in the answer head')
+        if len(set(answers)) != len(answers):
+            raise ValueError(f'{len(answers)} answers, but only {len(set(answers))} different ones')
+        self.answers = list(answers)
 
     @abstractmethod
     def pooled(self, batch: Batch) -> Tensor:

@@ -39,8 +39,8 @@ from torch import Tensor
 import kovilt
 from kovilt.errors import KoviltError
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
+from kovilt.models.sizes import build_model
 from kovilt.modules import PrefixViLT
-from kovilt.registry import MODELS
 from kovilt.weights.card import model_card
 from kovilt.weights.graph import GraphVQA
 from kovilt.weights.graph_files import open_graph
@@ -210,8 +210,9 @@ def folder_as_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _read_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
     """The model of `model_cfg` with the weights and answers of the folder, in evaluation mode."""
+    answers = _read_answers(path, model_cfg['vqa_head']['num_answers']) if 'vqa_head' in model_cfg else None
     try:
-        model = MODELS.build(dict(model_cfg))
+        model = build_model(model_cfg, answers=answers)
     except (KeyError, TypeError, ValueError) as error:
         raise KoviltError(f'{path / _INFO}: its model cannot be built ({error})') from error
 
@@ -227,8 +228,6 @@ def _read_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
         if shapes[0] != shapes[1]:
             raise KoviltError(f'{weights}: {key} is {shapes[0]}, but the model of {_INFO} has {shapes[1]}')
     model.load_state_dict(state, strict=False)
-    if 'vqa_head' in model_cfg:
-        model.answers = _read_answers(path, model.vqa_head.num_answers)
     return model.eval()
 
 

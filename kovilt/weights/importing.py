@@ -27,8 +27,8 @@ from kovilt.formats.public_weights import (
     read_public_weights,
 )
 from kovilt.formats.report import ImportReport, shorten_list
+from kovilt.models.sizes import build_model
 from kovilt.modules.embeddings import PatchEmbedder
-from kovilt.registry import MODELS
 from kovilt.weights.folder import answers_by_class, save_model_folder
 from kovilt.weights.token_tables import TokenTables, build_token_table, read_token_ids
 
@@ -96,7 +96,7 @@ def import_weights(
     )
     model_cfg = _model_config(encoder, head_answers, tokenizer_sizes(tokens))
     _check_complete(weights, model_cfg, str(source))
-    model = _build_model(model_cfg, str(source))
+    model = _build_seeded(model_cfg, str(source), head_answers)
     results = _fill_model(model, weights, tokens.get_vocab(), source_tables, bert_tables)
     report = _make_report(weights, results, notes)
     if report.encoder_coverage < MIN_ENCODER_COVERAGE and not force:
@@ -105,8 +105,6 @@ def import_weights(
             f'{source}: gives {report.encoder_coverage:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; '
             f'missing: {shorten_list(missing, _MAX_NAMES)}; --force imports it all the same'
         )
-    if head_answers is not None:
-        model.answers = head_answers
     short_side = image_size or weights.short_side or encoder['image_size']
     save_model_folder(
         model,
@@ -202,11 +200,11 @@ def _image_pipeline(short_side: int, patch_size: int) -> list[dict[str, Any]]:
     ]
 
 
-def _build_model(model_cfg: Mapping[str, Any], source: str) -> Any:
+def _build_seeded(model_cfg: Mapping[str, Any], source: str, answers: list[str] | None = None) -> Any:
     """The model with random weights, the same on every call."""
     with torch.random.fork_rng(devices=[]), config_errors(source):
         torch.manual_seed(0)
-        return MODELS.build(dict(model_cfg))
+        return build_model(model_cfg, answers=answers)
 
 
 def _check_complete(weights: PublicWeights, model_cfg: Mapping[str, Any], source: str) -> None:
@@ -216,7 +214,7 @@ def _check_complete(weights: PublicWeights, model_cfg: Mapping[str, Any], source
         KoviltError: the model has no such tensor, or a tensor is of another size or missing from a head.
     """
     with torch.device('meta'):
-        model = _build_model(dict(model_cfg, encoder=model_cfg['encoder'] | weights.encoder), source)
+        model = _build_seeded(dict(model_cfg, encoder=model_cfg['encoder'] | weights.encoder), source)
     expected = dict(model.named_parameters())
     heads = {key.split('.')[0] for key in weights.state} - {'encoder'}
     needed = {key: expected[key] for key in expected if key in weights.state or key.split('.')[0] in heads}

@@ -80,7 +80,7 @@ def test_what_is_missing_is_named(tmp_path):
         load_trained(tiny_checkpoint(tmp_path / 'b', data_sizes={'vocab_size': 30}))
     with pytest.raises(KoviltError, match='it has no val_dataloader, whose dataset'):
         load_trained(tiny_checkpoint(tmp_path / 'c', cfg='model = dict(type="ViLTForVQA")'))
-    with pytest.raises(KoviltError, match='0 answers, 5 in its answer head'):
+    with pytest.raises(KoviltError, match='0 answers, but 5 in the answer head'):
         load_trained(tiny_checkpoint(tmp_path / 'd', dataset_meta={}))
     with pytest.raises(KoviltError, match='cannot be built .NoSuchModel is not .* name the config that does') as caught:
         text = Config(

@@ -8,13 +8,11 @@ from tiny_rooms import tiny_config
 
 from benchmarks import int8, work
 from kovilt.errors import KoviltError
-from kovilt.modules import VQAHead
 
 
 def test_each_way_of_answering_has_its_rows(monkeypatch, capsys):
-    model = tiny_model(vocab_size=work.VOCABULARY, max_text_len=40, patch_size=32, image_size=64)
-    model.vqa_head = VQAHead(hidden_size=16, num_answers=work.ANSWERS, init_std=0.2)
-    model.answers = [str(number) for number in range(work.ANSWERS)]
+    answers = [str(number) for number in range(work.ANSWERS)]
+    model = tiny_model(vocab_size=work.VOCABULARY, max_text_len=40, patch_size=32, image_size=64, answers=answers)
     monkeypatch.setattr(int8, 'base_model', lambda: model)
     int8.main(int8.parse_args(['--batches', '1', '3', '--rounds', '1']))
     rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines()[-6:]]

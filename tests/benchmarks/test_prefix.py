@@ -5,16 +5,13 @@ from tiny_models import tiny_model
 
 from benchmarks import prefix, work
 from kovilt.errors import KoviltError
-from kovilt.modules import VQAHead
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     def model(device='cpu', **encoder):
-        model = tiny_model(**dict(vocab_size=work.VOCABULARY, max_text_len=40, patch_size=32, image_size=64) | encoder)
-        model.vqa_head = VQAHead(hidden_size=16, num_answers=work.ANSWERS)
-        model.answers = [str(number) for number in range(work.ANSWERS)]
-        return model.to(device)
+        sizes = dict(vocab_size=work.VOCABULARY, max_text_len=40, patch_size=32, image_size=64)
+        return tiny_model(answers=[str(number) for number in range(work.ANSWERS)], **sizes | encoder).to(device)
 
     monkeypatch.setattr(prefix, 'base_model', model)
     monkeypatch.setattr(work, 'base_model', model)

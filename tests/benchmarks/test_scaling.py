@@ -6,16 +6,13 @@ from tiny_models import tiny_model
 from benchmarks import scaling
 from benchmarks.work import ANSWERS, VOCABULARY
 from kovilt.errors import KoviltError
-from kovilt.modules import VQAHead
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     def model(device='cpu', **encoder):
         encoder = dict(vocab_size=VOCABULARY, patch_size=32, image_size=64) | encoder
-        model = tiny_model(**encoder).to(device)
-        model.vqa_head = VQAHead(hidden_size=16, num_answers=ANSWERS).to(device)
-        return model
+        return tiny_model(answers=[str(number) for number in range(ANSWERS)], **encoder).to(device)
 
     monkeypatch.setattr(scaling, 'base_model', model)
     monkeypatch.setattr('benchmarks.work.base_model', model)

@@ -10,8 +10,7 @@ import torch
 from mmengine.config import Config
 
 from kovilt.engine.config import load_config
-from kovilt.models.sizes import fill_sizes, resolve_content_words
-from kovilt.registry import MODELS
+from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.rooms.scene import KINDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -24,10 +23,9 @@ SIZES = {'num_answers': 1000, 'vocab_size': 42_000, 'mask_token_id': 4, 'special
 def test_an_entry_is_right_and_its_model_is_built(entry):
     config = load_config(CONFIGS / entry)
     assert Config.fromstring(config.pretty_text, '.py').model == config.model  # a checkpoint carries it as text
-    filled = fill_sizes(config.model.to_dict(), SIZES)
-    resolve_content_words(filled, None)
+    model_config = complete_model_config(config.model.to_dict(), data_sizes=SIZES)
     with torch.device('meta'):
-        model = MODELS.build(filled)
+        model = build_model(model_config)
     body = sum(parameter.numel() for parameter in model.encoder.parameters())
     if 'rooms' not in entry.parts:
         encoder = config.model.encoder

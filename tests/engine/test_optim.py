@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import tiny_config, tiny_tokenizer
+from tiny_models import tiny_config
 
 from kovilt.engine import optim as optim_module
 from kovilt.engine.optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor, mixed_precision
 from kovilt.errors import KoviltError
-from kovilt.models.sizes import resolve_content_words
 from kovilt.registry import MODELS
 
 ADAMW = dict(type='AdamW', lr=1e-3, weight_decay=0.01)
@@ -93,21 +92,6 @@ def test_the_forward_pass_alone_changes_precision(precision):
     change = torch.cat([(layer.weight - before).flatten(), torch.zeros(0)])
     assert 0 < change.norm() <= 0.1 * 1e-3 * 1.01  # clipped
     assert optim.grad_norm > 1e-3 and isinstance(optim.grad_norm, torch.Tensor)
-
-
-def test_words_of_a_config_become_tokens():
-    tokenizer = tiny_tokenizer()
-    model = dict(mlm_head=dict(content_words=['소파', '의자']), encoder=dict(hidden_size=8))
-    resolve_content_words(model, tokenizer)
-    assert model['mlm_head']['content_words'] == sorted(tokenizer.convert_tokens_to_ids(['소파', '의자']))
-    resolve_content_words(model, tokenizer)  # numbers stay what they are
-    assert len(model['mlm_head']['content_words']) == 2
-    known = dict(mlm_head=dict(content_words=['냉장고', '책']))
-    resolve_content_words(known, tokenizer)  # what it does not know is left out
-    assert known['mlm_head']['content_words'] == tokenizer.convert_tokens_to_ids(['책'])
-    untold = dict(mlm_head=dict(content_words=['소파']))
-    resolve_content_words(untold, None)
-    assert untold['mlm_head']['content_words'] == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from kovilt.datasets import Patchify
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
 from kovilt.models import METERPreprocessor
-from kovilt.models.sizes import fill_sizes
+from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.registry import MODELS, RUNNERS
 from tests.support.tiny_models import ANSWERS
 from tests.support.tiny_rooms import CONFIGS, tiny_rooms
@@ -60,9 +60,8 @@ def tiny_meter(kind: str = 'METERForVQA', **encoder):
             mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
         )
     torch.manual_seed(0)
-    model = MODELS.build(dict(type=kind, encoder=ENCODER | encoder, data_preprocessor=PREPROCESSOR, **heads)).eval()
-    model.answers = ANSWERS
-    return model
+    config = dict(type=kind, encoder=ENCODER | encoder, data_preprocessor=PREPROCESSOR, **heads)
+    return build_model(config, answers=ANSWERS).eval()
 
 
 def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
@@ -92,7 +91,8 @@ def published():
     """METER as its VQA config builds it, with RoBERTa's vocabulary and VQAv2's answers; no memory is taken."""
     config = load_config(CONFIGS / 'meter_vqa_aihub.py')
     with torch.device('meta'):
-        return MODELS.build(fill_sizes(config.model.to_dict(), dict(num_answers=3129, vocab_size=50_265))).eval()
+        sizes = dict(num_answers=3129, vocab_size=50_265)
+        return build_model(complete_model_config(config.model.to_dict(), data_sizes=sizes)).eval()
 
 
 def test_it_has_the_published_number_of_parameters(published):

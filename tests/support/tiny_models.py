@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from mmengine.config import Config
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
-from kovilt.registry import MODELS
+from kovilt.models.sizes import build_model
 
 WORDS = '소파 의자 책 ##은 ##는 ##이 ##가 ##를 ##에 무슨 색 ##이에요 있어요 몇 개 위 빨간 파란 ? .'.split()
 ANSWERS = ['네', '아니요', '빨간색', '파란색', '두 개']
@@ -41,10 +42,10 @@ def tiny_encoder() -> dict[str, Any]:
     )
 
 
-def tiny_config(kind: str = 'ViLTForVQA', **encoder: Any) -> dict[str, Any]:
+def tiny_config(kind: str = 'ViLTForVQA', *, num_answers: int = len(ANSWERS), **encoder: Any) -> dict[str, Any]:
     """The config of a model of two layers, every size filled in; `encoder` changes arguments of the encoder."""
     if kind == 'ViLTForVQA':
-        head = dict(type='VQAHead', num_answers=len(ANSWERS))
+        head = dict(type='VQAHead', num_answers=num_answers)
         return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=head)
     return dict(
         type=kind,
@@ -55,15 +56,16 @@ def tiny_config(kind: str = 'ViLTForVQA', **encoder: Any) -> dict[str, Any]:
     )
 
 
-def tiny_model(kind: str = 'ViLTForVQA', seed: int = 0, **encoder: Any) -> torch.nn.Module:
+def tiny_model(
+    kind: str = 'ViLTForVQA', seed: int = 0, *, answers: Sequence[str] = ANSWERS, **encoder: Any
+) -> torch.nn.Module:
     """Random weights, also where training starts from zeros and ones, so that no two parameters can be confused."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        model = MODELS.build(tiny_config(kind, **encoder)).eval()
+        config = tiny_config(kind, num_answers=len(answers), **encoder)
+        model = build_model(config, answers=answers).eval()
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
-    if kind == 'ViLTForVQA':
-        model.answers = list(ANSWERS)
     return model
 
 

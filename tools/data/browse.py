@@ -108,13 +108,12 @@ def answer_classes(config: Any, dataset: PairDataset) -> list[str] | None:
 
 def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
     from kovilt.engine.runner import data_sizes
-    from kovilt.models.sizes import fill_sizes, resolve_content_words
+    from kovilt.models.sizes import complete_model_config
     from kovilt.visualization import Card, View
 
     model = config.model.to_dict()
     if model.get('mlm_head'):
-        fill_sizes(model, data_sizes(dataset))
-        resolve_content_words(model, dataset.tokenizer)
+        model = complete_model_config(model, data_sizes=data_sizes(dataset), tokenizer=dataset.tokenizer)
     damage, partners, images = corrupted(model, batch), exchanged(model, batch), split_images(batch)
     classes = answer_classes(config, dataset)
     cards = []
