@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from tiny_rooms import CONFIGS
 
 from kovilt.engine.config import load_config
-from kovilt.models.sizes import fill_sizes, resolve_content_words
-from kovilt.registry import MODELS
+from kovilt.models.sizes import build_model, complete_model_config
 
 ENTRIES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 SMOKE = [entry for entry in ENTRIES if entry.parts[0] == 'rooms']  # small enough to be run
@@ -32,10 +30,9 @@ def test_a_saved_full_size_config_is_the_same_and_its_model_is_built(entry, tmp_
     config.dump(tmp_path / 'saved.py')
     saved = load_config(tmp_path / 'saved.py')
     assert saved.to_dict() == config.to_dict()
-    model = fill_sizes(saved.model.to_dict(), SIZES)
-    resolve_content_words(model, None)
+    model_config = complete_model_config(saved.model.to_dict(), data_sizes=SIZES)
     with torch.device('meta'):
-        MODELS.build(model)
+        build_model(model_config)
 
 
 @pytest.mark.parametrize('entry', SMOKE, ids=str)
