@@ -1,10 +1,15 @@
-"""Pre-training on prepared captions: the steps of kovilt_pretrain_coco.py, and no image is decoded in 40 epochs.
+"""Pre-training on prepared captions: the steps of kovilt_pretrain_coco.py without decoding an image in any epoch.
 
-Data: python tools/data/prepare.py configs/kovilt_pretrain_coco.py data/prepared_captions   (any OUT in
-    KOVILT_PREPARED_CAPTIONS)
+Data: made by python tools/data/prepare.py configs/kovilt_pretrain_coco.py data/prepared_captions
+    KOVILT_PREPARED_CAPTIONS names another folder.
 Expected: as kovilt_pretrain_coco.py.
-Time: as kovilt_pretrain_coco.py, less what reading, decoding and resizing took.
+Time: as kovilt_pretrain_coco.py, less the time for reading, decoding and resizing images.
 Command: bash tools/dist_train.sh configs/kovilt_pretrain_prepared.py 8 --amp
 """
-_base_ = ['./_base_/runtime.py', './_base_/models/pretraining.py',
-          './_base_/datasets/prepared_captions.py', './_base_/schedules/pretraining.py']
+_base_ = './kovilt_pretrain_coco.py'
+data_root = '{{$KOVILT_PREPARED_CAPTIONS:data/prepared_captions}}'
+image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
+train_dataloader = dict(dataset=dict(
+    type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline,
+    token_cache=f'{data_root}/tokens'))                                # captions are tokenized once, not every epoch
+val_dataloader = dict(dataset=dict(type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline))

@@ -1,11 +1,15 @@
-"""Fine-tuning on a folder of your own: images, and questions in train.jsonl and val.jsonl (or .csv).
+"""Fine-tuning on your own images, with questions in train.jsonl and val.jsonl (or .csv).
 
-Data: one path, KOVILT_CUSTOM (data/custom by default). A row is {"image": "a.jpg", "question": "...", "answer": "..."};
-    docs/data.md tells the rest.
-Expected: more than majority_accuracy, which always gives the most frequent answer; less than `ceiling`.
-Time: as kovilt_vqa_aihub.py, by the number of rows.
+Data: data/custom or the folder that KOVILT_CUSTOM names. A line is
+    {"image": "a.jpg", "question": "...", "answer": "..."}; docs/data.md has the details.
+Expected: more than majority_accuracy, which always gives the most frequent answer; at most `ceiling`.
+Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
 Command: KOVILT_CUSTOM=FOLDER python tools/train.py configs/kovilt_vqa_custom.py --load-from PRETRAINED
 """
-_base_ = ['./_base_/runtime.py', './_base_/models/vqa.py',
-          './_base_/datasets/plain_vqa.py', './_base_/schedules/finetuning.py']
-default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))
+_base_ = './kovilt_vqa_aihub.py'
+data_root = '{{$KOVILT_CUSTOM:data/custom}}'
+train_dataloader = dict(dataset=dict(
+    type='PlainVQA', data_root=data_root,
+    answers=dict(min_count=1)))                                        # keeps every question; raise it for many answers
+val_dataloader = dict(dataset=dict(type='PlainVQA', data_root=data_root))
+load_from = None                                                       # random weights without --load-from

@@ -1,13 +1,15 @@
-"""Fine-tuning on KVQA: soft targets of ten answers a question, binary cross-entropy as ViLT has on VQAv2.
+"""Fine-tuning on KVQA with soft targets: ten answers a question, binary cross-entropy as ViLT on VQAv2.
 
-Data: KVQA (100,445 images, one question each) in data/kvqa; the checkpoint of kovilt_pretrain_coco.py.
-Expected: not measured. KVQA's own baseline (BAN) reaches 30.94 % of its ten-answer score on val; unanswerable questions
-    (16 %) are asked and answered like all others.
-Time: 10 epochs of at most 100,445 rows, half an epoch of kovilt_vqa_aihub.py: about an hour at the paper's speed.
+Data: KVQA (100,445 images, one question each) in data/kvqa or in the folder that KOVILT_KVQA names; the checkpoint of
+    kovilt_pretrain_coco.py. The 16 % of the questions that the image cannot answer take part like all others.
+Expected: not measured; KVQA's own baseline (BAN) reaches 30.94 % of its ten-answer score on val.
+Time: 10 epochs of at most 100,445 questions, half an epoch of kovilt_vqa_aihub.py: about an hour at the paper's speed.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_kvqa.py 8 --amp
 """
-_base_ = ['./_base_/runtime.py', './_base_/models/vqa.py',
-          './_base_/datasets/kvqa.py', './_base_/schedules/finetuning.py']
+_base_ = './kovilt_vqa_aihub.py'
+data_root = '{{$KOVILT_KVQA:data/kvqa}}'
 model = dict(vqa_head=dict(loss='bce'))
-default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))
-load_from = 'work_dirs/kovilt_pretrain_coco/epoch_40.pth'   # its encoder; the heads are new
+train_dataloader = dict(dataset=dict(
+    type='KVQA', data_root=data_root, target='soft',
+    answers=dict(min_count=3)))                                        # as KVQA's baseline: answers of 3 images or more
+val_dataloader = dict(dataset=dict(type='KVQA', data_root=data_root))

@@ -1,12 +1,16 @@
-"""Fine-tuning on prepared questions: the steps of the config that they were prepared with, and no image is decoded.
+"""Fine-tuning on prepared questions: the steps of kovilt_vqa_aihub.py without decoding an image in any epoch.
 
-Data: python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_vqa   (or another VQA config; any OUT in
-    KOVILT_PREPARED_VQA). With --dev 3000: --cfg-options val_dataloader.dataset.split=dev
+Data: made by python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_vqa   (or another VQA config)
+    KOVILT_PREPARED_VQA names another folder. Prepared with --dev 3000: --cfg-options val_dataloader.dataset.split=dev
 Expected: as the config that the data was prepared with; for AI-Hub 101 about 78.6 % (paper).
-Time: as that config, less what reading, decoding and resizing took.
+Time: as that config, less the time for reading, decoding and resizing images.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_prepared.py 8 --amp
 """
-_base_ = ['./_base_/runtime.py', './_base_/models/vqa.py',
-          './_base_/datasets/prepared_vqa.py', './_base_/schedules/finetuning.py']
-default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))
-load_from = 'work_dirs/kovilt_pretrain_coco/epoch_40.pth'   # its encoder; the heads are new
+_base_ = './kovilt_vqa_aihub.py'
+data_root = '{{$KOVILT_PREPARED_VQA:data/prepared_vqa}}'
+image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
+train_dataloader = dict(dataset=dict(
+    type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline,
+    token_cache=f'{data_root}/tokens',                                 # questions are tokenized once, not every epoch
+    answers=f'{data_root}/answers.json'))                              # of the whole set, also with --rows
+val_dataloader = dict(dataset=dict(type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline))

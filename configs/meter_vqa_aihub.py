@@ -1,30 +1,43 @@
-"""METER on AI-Hub 101, the baseline that the paper compares cost with: 24 hours an epoch against ViLT's 2.
+"""METER on AI-Hub 101, the paper's baseline: 24 hours an epoch against ViLT's 2.
 
-Data: AI-Hub 101 (1,646,080 training rows) in data/aihub_101; CLIP for the image encoder, a BERT for the text, with its
-    tokenizer, from the hub or the folders that KOVILT_CLIP and KOVILT_TOKENIZER name. Or all of them from a checkpoint
-    of meter_pretrain_coco.py: --load-from FILE; the positions of its 288 pixels are resized to these 576.
-Expected: 85.24 % (paper). By arithmetic a pair costs 10 to 14 times ViLT's at METER's own 576 pixels, 4 to 6 times at
-    384; benchmarks/vilt_against_meter.py measures it.
+Data: AI-Hub 101, as kovilt_vqa_aihub.py; CLIP for the image encoder and a BERT for the text encoder, from the hub or
+    from the folders that KOVILT_CLIP and KOVILT_TOKENIZER name. Or start from a checkpoint of meter_pretrain_coco.py
+    with --load-from FILE; its positions for 288 pixels are resized to 576.
+Expected: 85.24 % (paper). By arithmetic a pair costs 10 to 14 times as much as ViLT's at METER's own 576 pixels, 4 to 6
+    times as much at 384; benchmarks/vilt_against_meter.py measures it.
 Time: the paper took 24 hours an epoch.
 Command: bash tools/dist_train.sh configs/meter_vqa_aihub.py 8 --amp
 """
-_base_ = ['./_base_/runtime.py', './_base_/models/meter.py',
-          './_base_/datasets/aihub_living_vqa.py', './_base_/schedules/finetuning.py']
-bert = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'         # the same weights' own tokenizer reads the questions
-clip = '{{$KOVILT_CLIP:openai/clip-vit-base-patch16}}'     # METER's image encoder
-images = [
-    dict(type='LoadImage'),
-    dict(type='CropSquare', side=576),
-    dict(type='Patchify', patch_size=16)]
-texts = [dict(type='TokenizeKorean', tokenizer=bert, max_text_len=50)]                       # METER's
-model = dict(encoder=dict(image_encoder_weights=clip, text_encoder=dict(pretrained=bert)))
+_base_ = ['./_base_/runtime.py', './_base_/models/meter_base.py']
+
+# Data
+data_root = '{{$KOVILT_AIHUB_101:data/aihub_101}}'
 train_dataloader = dict(
-    batch_size=64,                                         # 8 processes x 64 = METER's 512
-    collate_fn=dict(micro_batches=8),                      # 1,297 states an image: the same steps in less memory
-    dataset=dict(image_pipeline=images, text_pipeline=texts))
-val_dataloader = dict(batch_size=32, dataset=dict(image_pipeline=images, text_pipeline=texts))
+    batch_size=64, num_workers=4, persistent_workers=True,             # 8 processes x 64 = METER's 512
+    dataset=dict(
+        type='AIHubLivingVQA', data_root=data_root,
+        answers=dict(min_count=6)),                                    # the paper removes those seen 5 times or fewer
+    collate_fn=dict(micro_batches=8))                                  # 1,297 tokens an image: 8 pairs in memory
+val_dataloader = dict(
+    batch_size=32, num_workers=4,
+    dataset=dict(type='AIHubLivingVQA', data_root=data_root, keep_record=True))
+val_evaluator = dict(type='VQAAccuracy')
+
+# Objective: answers as classes
+model = dict(
+    type='METERForVQA',
+    vqa_head=dict(
+        type='VQAHead',
+        num_answers=None,                                              # the training set's
+        loss='cross_entropy'))                                         # one answer a question
+
+# Schedule: METER's configuration for VQAv2
 optim_wrapper = dict(
-    optimizer=dict(lr=5e-6),                               # METER's configuration for VQAv2
-    paramwise_cfg=dict(head_lr_mult=50.0, lr_mults={'encoder.cross_modal': 5.0}))   # likewise
-auto_scale_lr = dict(base_batch_size=512)                  # METER's
+    type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=5e-6, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01),
+    paramwise_cfg=dict(head_prefixes=['vqa_head'], head_lr_mult=50.0, lr_mults={'encoder.cross_modal': 5.0}))
+param_scheduler = dict(type='WarmupLinearLR', warmup=0.1, by_epoch=False)
+train_cfg = dict(by_epoch=True, max_epochs=10)
+val_cfg = dict()
+auto_scale_lr = dict(enable=False, base_batch_size=512)
 default_hooks = dict(checkpoint=dict(save_best='accuracy', rule='greater'))

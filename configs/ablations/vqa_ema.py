@@ -1,6 +1,9 @@
-"""An average of the weights is evaluated and saved in their place.
+"""Fine-tuning with a moving average of the weights, which is evaluated and saved in their place.
 
-bash tools/dist_train.sh configs/ablations/vqa_ema.py 8 --amp
+Data: as kovilt_vqa_aihub.py.
+Expected: not measured.
+Time: as kovilt_vqa_aihub.py.
+Command: bash tools/dist_train.sh configs/ablations/vqa_ema.py 8 --amp
 """
 _base_ = '../kovilt_vqa_aihub.py'
 default_hooks = dict(ema=dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4))

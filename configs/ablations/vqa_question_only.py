@@ -1,7 +1,11 @@
-"""AI-Hub 101 without its images: how far language alone goes.
+"""Fine-tuning on AI-Hub 101 without its images, from random weights: what language alone can answer.
 
-bash tools/dist_train.sh configs/ablations/vqa_question_only.py 8 --amp
+Data: as kovilt_vqa_aihub.py.
+Expected: not measured; between majority_accuracy and the accuracy of kovilt_vqa_aihub_scratch.py.
+Time: shorter than kovilt_vqa_aihub.py: only the tokens of the question are encoded.
+Command: bash tools/dist_train.sh configs/ablations/vqa_question_only.py 8 --amp
 """
-_base_ = '../kovilt_vqa_aihub_scratch.py'
+_base_ = '../kovilt_vqa_aihub.py'
+load_from = None
 train_dataloader = dict(dataset=dict(image_pipeline=[dict(type='NoImage')]))
 val_dataloader = dict(dataset=dict(image_pipeline=[dict(type='NoImage')]))

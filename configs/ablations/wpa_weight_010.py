@@ -1,6 +1,9 @@
-"""WPA of matched pairs at ViLT's weight, 0.1 instead of 0.5.
+"""Pre-training with word-patch alignment at the weight of ViLT, 0.1 instead of 0.5.
 
-bash tools/dist_train.sh configs/ablations/wpa_weight_010.py 8 --amp
+Data: as kovilt_pretrain_coco.py.
+Expected: not measured.
+Time: as kovilt_pretrain_coco.py.
+Command: bash tools/dist_train.sh configs/ablations/wpa_weight_010.py 8 --amp
 """
 _base_ = '../kovilt_pretrain_coco.py'
 model = dict(wpa_head=dict(loss_weight=0.1))

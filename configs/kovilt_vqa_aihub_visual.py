@@ -1,0 +1,12 @@
+"""Fine-tuning on AI-Hub 104, 시각정보 기반 질의응답, with the settings of kovilt_vqa_aihub.py.
+
+Data: AI-Hub 104 in data/aihub_104 or in the folder that KOVILT_AIHUB_104 names; the checkpoint of
+    kovilt_pretrain_coco.py.
+Expected: not measured; more than majority_accuracy, which always gives the most frequent answer.
+Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
+Command: bash tools/dist_train.sh configs/kovilt_vqa_aihub_visual.py 8 --amp
+"""
+_base_ = './kovilt_vqa_aihub.py'
+data_root = '{{$KOVILT_AIHUB_104:data/aihub_104}}'
+train_dataloader = dict(dataset=dict(type='AIHubVisualQA', data_root=data_root))
+val_dataloader = dict(dataset=dict(type='AIHubVisualQA', data_root=data_root))
