@@ -35,18 +35,16 @@ def main(args: argparse.Namespace) -> None:
     from kovilt.engine.config import load_config
     from kovilt.engine.muon import MuonAdamW
     from kovilt.engine.optim import ViLTOptimWrapperConstructor
-    from kovilt.models.sizes import fill_sizes, resolve_content_words
-    from kovilt.registry import MODELS
+    from kovilt.models.sizes import build_model, complete_model_config
 
     heading, _ = prepare_device(args.device)
     sizes = {'vocab_size': 1000, 'mask_token_id': 4, 'special_token_ids': list(range(5)), 'num_answers': 30}
-    model_cfg = fill_sizes(load_config(args.config).model.to_dict(), sizes)
-    resolve_content_words(model_cfg, None)
+    model_cfg = complete_model_config(load_config(args.config).model, data_sizes=sizes)
 
     def groups(optimizer: str) -> list[dict]:
         """The parameter groups of a model of its own, with random gradients."""
         torch.manual_seed(0)
-        model = MODELS.build(model_cfg).to(args.device)
+        model = build_model(model_cfg).to(args.device)
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
         wrapper = dict(optimizer=dict(type=optimizer, lr=1e-3, weight_decay=0.05))
