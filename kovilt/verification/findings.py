@@ -1,4 +1,4 @@
-"""What verification can find: every code with its severity and its remedy, and a list that does not grow endlessly."""
+"""The faults that verification can find: each code with its severity and remedy, and a list of bounded length."""
 
 from __future__ import annotations
 
@@ -11,117 +11,121 @@ SEVERITIES: tuple[Severity, ...] = ('error', 'warning', 'note')
 
 
 class FindingKind(NamedTuple):
-    """Errors stop a training or make its numbers lie; warnings cost rows or quality; notes are good to know."""
+    """Severity and remedy of a code: errors stop training or falsify its scores, warnings cost rows or quality."""
 
     severity: Severity
     remedy: str
 
 
-KINDS: dict[str, FindingKind] = {
-    # What the readers refuse; their message names the remedy.
+FINDING_KINDS: dict[str, FindingKind] = {
+    # Files and rows that a reader refuses; its message names the remedy.
     'set.refused': FindingKind('error', ''),
     'labels.refused': FindingKind('error', ''),
-    'split.absent': FindingKind('warning', 'a training needs both, train and dev'),
-    'split.empty': FindingKind('error', 'no row of the split can be used; see what else is found'),
-    'row.left_out': FindingKind('warning', 'the reader passes over it; mend the ids'),
+    'split.absent': FindingKind('warning', 'training needs both a train and a val split'),
+    'split.empty': FindingKind('error', 'no row of the split can be used; see the other findings'),
+    'row.left_out': FindingKind('warning', 'the reader skips it; correct the ids'),
     # Images.
     'image.missing': FindingKind('error', 'put the image there or remove its rows'),
     'image.empty': FindingKind('error', 'the file has no content; get it again'),
-    'image.unreadable': FindingKind('error', 'no image, or a damaged one; get it again'),
-    'image.broken': FindingKind('error', 'its header is whole, its content is not; get it again'),
-    'image.too_large': FindingKind('error', 'no reader opens it; make it smaller'),
-    'image.tiny': FindingKind('warning', 'a thumbnail or a placeholder? get the real one'),
-    'image.thin': FindingKind('warning', 'resizing distorts it; cut it'),
+    'image.unreadable': FindingKind('error', 'not an image, or a damaged one; get it again'),
+    'image.broken': FindingKind('error', 'its header is intact, its content is damaged; get it again'),
+    'image.too_large': FindingKind('error', 'it is not decoded; make it smaller'),
+    'image.tiny': FindingKind('warning', 'a thumbnail or a placeholder? get the original'),
+    'image.thin': FindingKind('warning', 'resizing distorts it; crop it'),
     'image.animated': FindingKind('warning', 'only the first frame is read'),
-    'image.blank': FindingKind('warning', 'all pixels are alike: a placeholder? get the real one'),
+    'image.blank': FindingKind('warning', 'all pixels are equal: a placeholder? get the original'),
     'image.repeated': FindingKind('warning', 'the same content under two names; keep one'),
     'image.mode': FindingKind('note', 'it is converted to RGB'),
-    'image.turned': FindingKind('note', 'it is turned upright, as its EXIF says'),
-    'image.suffix': FindingKind('note', 'it is read all the same'),
+    'image.turned': FindingKind('note', 'it is rotated upright by its EXIF orientation'),
+    'image.suffix': FindingKind('note', 'it is read anyway'),
     # Questions and captions.
     'text.empty': FindingKind('warning', 'the row is left out; write the text or remove the row'),
-    'text.mojibake': FindingKind('warning', 'Hangul read in a wrong encoding; export the file again as UTF-8'),
+    'text.mojibake': FindingKind('warning', 'Hangul decoded with a wrong encoding; export the file again as UTF-8'),
     'text.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
     'text.markup': FindingKind('warning', 'strip tags and entities'),
-    'text.no_hangul': FindingKind('warning', 'is it the translation that was meant?'),
-    'text.long': FindingKind('note', 'what exceeds the length is cut off'),
+    'text.no_hangul': FindingKind('warning', 'is this the Korean translation?'),
+    'text.long': FindingKind('note', 'tokens beyond the length are cut off'),
     'text.short': FindingKind('note', 'hardly a question or a caption'),
     'text.decomposed': FindingKind('note', 'it is composed (NFC) when read'),
-    'text.invisible': FindingKind('note', 'such characters are dropped when read'),
+    'text.invisible': FindingKind('note', 'such characters are removed when read'),
     'text.repeated': FindingKind('warning', 'the same text and answer about the same image; keep one'),
     # Ids and types.
     'id.empty': FindingKind('warning', 'give every row an id'),
     'id.repeated': FindingKind('warning', 'the second row is left out; give it an id of its own'),
-    'id.shared': FindingKind('warning', 'one id names rows of two images; give each its own'),
-    'type.missing': FindingKind('note', 'other rows have an answer_type; scores by type leave this one apart'),
+    'id.shared': FindingKind('warning', 'rows of two images have one id; give each its own'),
+    'type.missing': FindingKind('note', 'other rows have an answer_type; scores by type omit this one'),
     # Answers.
     'answer.empty': FindingKind('warning', 'the row is left out; write the answer or remove the row'),
-    'answer.placeholder': FindingKind('warning', 'what a table writes for an empty cell would become a class'),
-    'answer.mojibake': FindingKind('warning', 'Hangul read in a wrong encoding; export the file again as UTF-8'),
+    'answer.placeholder': FindingKind('warning', 'the text of an empty table cell would become a class'),
+    'answer.mojibake': FindingKind('warning', 'Hangul decoded with a wrong encoding; export the file again as UTF-8'),
     'answer.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
-    'answer.long': FindingKind('note', 'a sentence is hardly ever given twice and so no class'),
+    'answer.long': FindingKind('note', 'a sentence hardly ever occurs twice and so is no class'),
     'answer.spelling': FindingKind(
         'note', 'differs only in blanks, case or final punctuation; they become two classes'
     ),
     'answer.contradictory': FindingKind('warning', 'the same question about the same image; keep one answer'),
-    'answer.number': FindingKind('warning', 'people who answered are missing or counted twice'),
-    'answer.majority': FindingKind('warning', 'compare with the majority answer before you trust an accuracy'),
+    'answer.number': FindingKind('warning', 'answers of some people are missing or repeated'),
+    'answer.majority': FindingKind('warning', 'compare an accuracy with that of the majority answer'),
     'answer.rare': FindingKind('warning', 'most training rows are left out; lower answers=dict(min_count=...)'),
     'answer.no_class': FindingKind('error', 'no answer is frequent enough; lower answers=dict(min_count=...)'),
-    'answer.only_in_dev': FindingKind('note', 'no training row has it: it cannot be answered'),
+    'answer.only_in_val': FindingKind('note', 'no training row has it: it cannot be predicted'),
     # Between the splits.
-    'leak.image': FindingKind('error', 'the dev score would count what was learned by heart; keep it in one split'),
+    'leak.image': FindingKind('error', 'the validation score would count memorised images; keep it in one split'),
     'leak.content': FindingKind('error', 'as leak.image, under another name; keep it in one split'),
     # Tokenizer.
     'tokenizer.refused': FindingKind('error', ''),
     'tokenizer.unknown': FindingKind('warning', 'train one on these texts: tools/data/train_tokenizer.py'),
-    'tokenizer.foreign': FindingKind('error', 'a training refuses it; train one: tools/data/train_tokenizer.py'),
+    'tokenizer.foreign': FindingKind('error', 'training refuses it; train one: tools/data/train_tokenizer.py'),
 }
-_BY_SEVERITY = sorted(KINDS, key=lambda code: SEVERITIES.index(KINDS[code].severity))  # stable: else as above
+_BY_SEVERITY = sorted(
+    FINDING_KINDS, key=lambda code: SEVERITIES.index(FINDING_KINDS[code].severity)
+)  # stable: the order above within one
 
 
 class Finding(NamedTuple):
-    """One fault: its code in KINDS, where it is (file and line, or the path of an image), and what it is."""
+    """A fault: its code in FINDING_KINDS, its place (file and line, or the path of an image) and its description."""
 
     code: str
     place: str
-    what: str
+    description: str
 
     @property
     def severity(self) -> Severity:
-        return KINDS[self.code].severity
+        return FINDING_KINDS[self.code].severity
 
     @property
     def remedy(self) -> str:
-        return KINDS[self.code].remedy
+        return FINDING_KINDS[self.code].remedy
 
 
 class Findings:
-    """Counts all findings and keeps the first `most` of each code, so that a set broken throughout fits into memory."""
+    """Counts all findings and lists the first `max_listed` of each code, so that a broken set fits in memory."""
 
-    def __init__(self, most: int = 1000) -> None:
-        self.most = most
+    def __init__(self, max_listed: int = 1000) -> None:
+        self.max_listed = max_listed
         self.counts: Counter[str] = Counter()
-        self._kept: dict[str, list[Finding]] = {}
+        self._listed: dict[str, list[Finding]] = {}
 
-    def add(self, code: str, place: object, what: str) -> None:
+    def add(self, code: str, place: object, description: str) -> None:
+        """Count a finding, and list it unless `max_listed` of its code are."""
         self.counts[code] += 1
-        kept = self._kept.setdefault(code, [])
-        if len(kept) < self.most:
-            kept.append(Finding(code, str(place), what))
+        listed = self._listed.setdefault(code, [])
+        if len(listed) < self.max_listed:
+            listed.append(Finding(code, str(place), description))
 
     def __iter__(self) -> Iterator[Finding]:
-        """Those kept, the gravest first."""
+        """The listed findings, errors first."""
         for code in _BY_SEVERITY:
-            yield from self._kept.get(code, ())
+            yield from self._listed.get(code, ())
 
     def of(self, code: str) -> list[Finding]:
-        return self._kept.get(code, [])
+        """The listed findings of a code."""
+        return self._listed.get(code, [])
 
     def severities(self) -> dict[Severity, int]:
-        """How many of each severity, kept or not."""
+        """The number of findings of each severity, listed or not."""
         return {
-            severity: sum(count for code, count in self.counts.items() if KINDS[code].severity == severity)
+            severity: sum(count for code, count in self.counts.items() if FINDING_KINDS[code].severity == severity)
             for severity in SEVERITIES
         }
 

@@ -1,11 +1,10 @@
-"""What can be wrong with one image by itself, found by many processes from headers, or by decoding each."""
+"""Finds the faults of single images in several processes, by their headers or by decoding them."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import io
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,33 +19,35 @@ from kovilt.datasets.image_store import ZipMember
 from kovilt.datasets.transforms.load_image import MAX_PIXELS, LoadImage
 from kovilt.errors import KoviltError
 
-Place = Path | ZipMember
-Progress = Callable[[int, int], None]  # images done, images in all
+ImageLocation = Path | ZipMember
+ReportProgress = Callable[[int, int], None]  # (images done, all images)
 
 TINY_SIDE = 32  # pixels; one patch of the paper's model
-THIN_RATIO = 20  # long side to short; beyond it ResizeViLT no longer keeps the ratio
+THIN_RATIO = 20  # longer side to shorter side; beyond it ResizeViLT no longer keeps the ratio
 _USUAL_MODES = ('RGB', 'L', 'P')
 _SUFFIXES = {'jpg': 'jpeg', 'jpe': 'jpeg', 'jfif': 'jpeg', 'tif': 'tiff', 'mpo': 'jpeg'}
-_AT_ONCE = 64  # images that a process takes at a time
+_CHUNK = 64  # images that a process checks at a time
 
 
 class ImageCheck(NamedTuple):
-    """What was seen of an image: (code, what) of its faults, bytes of the file, and what can be counted.
+    """The result of checking one image."""
 
-    `digest` is that of the content where all of it was read anyway, else ''.
-    """
-
-    faults: list[tuple[str, str]]
-    size: int
-    digest: str
-    form: tuple[str, str, int, int] | None  # format, mode, width, height
+    faults: list[tuple[str, str]]  # (code, description)
+    size: int  # bytes of the file
+    digest: str  # of the content where all of it was read, else ''
+    header: tuple[str, str, int, int] | None  # format, mode, width, height; None when the image cannot be opened
 
 
-def check_image(place: Place, *, deep: bool) -> ImageCheck:
-    """An image by its header; `deep` decodes it just as training does."""
+def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
+    """Check an image by its header; `deep` decodes it as training does."""
+    content: bytes | None = None
     try:
-        content = place.read_bytes() if deep or isinstance(place, ZipMember) else None
-        size = os.stat(place).st_size if content is None else len(content)
+        if deep or isinstance(place, ZipMember):
+            content = place.read_bytes()
+            file: Path | io.BytesIO = io.BytesIO(content)
+            size = len(content)
+        else:
+            file, size = place, place.stat().st_size
     except FileNotFoundError:
         return ImageCheck([('image.missing', 'no such image')], 0, '', None)
     except (OSError, KoviltError) as error:
@@ -57,38 +58,43 @@ def check_image(place: Place, *, deep: bool) -> ImageCheck:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-            with Image.open(place if content is None else io.BytesIO(content)) as image:
-                faults, form = list(_header_faults(image, place)), (image.format, image.mode, *image.size)
+            with Image.open(file) as image:
+                faults = list(_header_faults(image, place))
+                header = (image.format or '', image.mode, *image.size)
     except Image.DecompressionBombError:
         return ImageCheck([('image.too_large', f'more than {MAX_PIXELS:,} pixels')], size, digest, None)
     except Exception as error:  # on damaged files Pillow raises anything
         return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size, digest, None)
-    if deep:
+    if deep and content is not None:
         faults += _content_faults(content, place)
-    return ImageCheck(faults, size, digest, form)
+    return ImageCheck(faults, size, digest, header)
 
 
-def check_images(places: Sequence[Place], *, deep: bool, workers: int, progress: Progress) -> Iterator[ImageCheck]:
-    """Each image in turn, seen by `workers` processes (1: by this one)."""
+def check_images(
+    places: Sequence[ImageLocation], *, deep: bool, workers: int, progress: ReportProgress
+) -> Iterator[ImageCheck]:
+    """Check images in `workers` processes (1: in this one); the results come in the order of `places`."""
     return _in_processes(functools.partial(check_image, deep=deep), places, workers, progress)
 
 
-def same_content(places: Sequence[Place], checks: Sequence[ImageCheck], *, workers: int) -> list[list[int]]:
-    """Groups of two or more images, by number, whose bytes are equal. Only files of equal size are read for it."""
+def group_equal_content(
+    places: Sequence[ImageLocation], checks: Sequence[ImageCheck], *, workers: int
+) -> list[list[int]]:
+    """Groups of two or more images of equal bytes, as indices into `places`; only files of equal size are read."""
     sizes = Counter(check.size for check in checks)
-    alike = [number for number, check in enumerate(checks) if check.size and sizes[check.size] > 1]
-    unread = [number for number in alike if not checks[number].digest]
-    read = _in_processes(_digest_of, [places[number] for number in unread], workers)
+    candidates = [number for number, check in enumerate(checks) if check.size and sizes[check.size] > 1]
+    unread = [number for number in candidates if not checks[number].digest]
+    read = _in_processes(_file_digest, [places[number] for number in unread], workers)
     digests = dict(zip(unread, read, strict=True))
     groups: dict[str, list[int]] = {}
-    for number in alike:
+    for number in candidates:
         digest = digests.get(number, checks[number].digest)
         if digest:
             groups.setdefault(digest, []).append(number)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _header_faults(image: Image.Image, place: Place) -> Iterator[tuple[str, str]]:
+def _header_faults(image: Image.Image, place: ImageLocation) -> Iterator[tuple[str, str]]:
     width, height = image.size
     suffix = Path(place.name).suffix[1:].lower()
     if width * height > MAX_PIXELS:
@@ -99,23 +105,24 @@ def _header_faults(image: Image.Image, place: Place) -> Iterator[tuple[str, str]
         yield 'image.thin', f'{width} x {height} pixels'
     if image.mode not in _USUAL_MODES or 'transparency' in image.info:
         yield 'image.mode', f'mode {image.mode}{" with transparency" if image.has_transparency_data else ""}'
-    # MPO: photographs of phones, whose further frames are depth and preview
+    # MPO: photos of phones, whose further frames are a depth map and a preview
     if image.format != 'MPO' and getattr(image, 'is_animated', False):
         yield 'image.animated', 'more than one frame'
     if _orientation(image) != 1:
         yield 'image.turned', f'EXIF orientation {_orientation(image)}'
-    if _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(image.format.lower(), image.format.lower()):
+    name = (image.format or '').lower()
+    if _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(name, name):
         yield 'image.suffix', f'a {image.format} named .{suffix}'
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # a damaged EXIF block does not damage the pixels
         return 1
 
 
-def _content_faults(content: bytes, place: Place) -> Iterator[tuple[str, str]]:
+def _content_faults(content: bytes, place: ImageLocation) -> Iterator[tuple[str, str]]:
     try:
         pixels = LoadImage().transform({'img_bytes': content, 'img_path': place})['img']
     except KoviltError as error:
@@ -125,7 +132,7 @@ def _content_faults(content: bytes, place: Place) -> Iterator[tuple[str, str]]:
         yield 'image.blank', f'all pixels are {tuple(pixels[0, 0].tolist())}'
 
 
-def _digest_of(place: Place) -> str:
+def _file_digest(place: ImageLocation) -> str:
     try:
         return _digest(place.read_bytes())
     except (OSError, KoviltError):
@@ -137,30 +144,30 @@ def _digest(content: bytes) -> str:
 
 
 def _in_processes(
-    work: Callable[[Place], Any],
-    places: Sequence[Place],
+    work: Callable[[ImageLocation], Any],
+    places: Sequence[ImageLocation],
     workers: int,
-    progress: Progress = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> Iterator[Any]:
-    """`work` of each place, in order. So many are under way that all processes are busy, and no more."""
+    """`work` of each place, in order. At most four chunks a process wait at a time, so that results need no memory."""
     done = 0
     progress(done, len(places))
-    if workers == 1 or len(places) <= _AT_ONCE:
+    if workers == 1 or len(places) <= _CHUNK:
         for place in places:
             yield work(place)
             done += 1
             progress(done, len(places))
         return
     with ProcessPoolExecutor(workers) as pool:
-        parts = (places[start : start + _AT_ONCE] for start in range(0, len(places), _AT_ONCE))
-        waiting = [pool.submit(_each, work, part) for part in islice(parts, 4 * workers)]
+        chunks = (places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK))
+        waiting = [pool.submit(_work_through, work, chunk) for chunk in islice(chunks, 4 * workers)]
         while waiting:
             results = waiting.pop(0).result()
-            waiting += [pool.submit(_each, work, part) for part in islice(parts, 1)]
+            waiting += [pool.submit(_work_through, work, chunk) for chunk in islice(chunks, 1)]
             yield from results
             done += len(results)
             progress(done, len(places))
 
 
-def _each(work: Callable[[Place], Any], places: Sequence[Place]) -> list[Any]:
+def _work_through(work: Callable[[ImageLocation], Any], places: Sequence[ImageLocation]) -> list[Any]:
     return [work(place) for place in places]

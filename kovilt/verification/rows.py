@@ -1,4 +1,4 @@
-"""Reads a split with the reader that training uses, notes what it refuses and keeps where each row stands."""
+"""Reads a split with the reader that training uses, and records each row with its file and line and each refusal."""
 
 from __future__ import annotations
 
@@ -22,54 +22,58 @@ from kovilt.verification.texts import answer_faults, text_faults
 
 
 class SplitRows:
-    """The rows of a split as flat columns, stored as they came and normalised.
+    """The rows of a split as flat columns, in the order of reading, normalised.
 
     Attributes:
-        text, answer: what was asked or told, and answered ('' without an answer; captions have none).
-        answers: what several people answered, where they did.
+        text: question or caption.
+        answer: '' where there is none, as in captions.
+        answers: of several people, where there are several.
         question_id, answer_type: '' where there is none.
-        images: int32 (rows,), numbers in `places` and `identities`.
-        places: where the images are, as their reader found them.
-        identities: int64 (images,), source and id of each.
-        refused: how much of it the reader refused to read.
+        images: int32 (rows,), image numbers: positions in `places` and `identities`.
+        places: where the images lie.
+        identities: int64 (images,), a hash of source and id.
+        refused: number of files and rows that the reader refused.
     """
 
     def __init__(self, source: DataSource) -> None:
         self.source, self.refused = source, 0
         self.text, self.question_id = TextColumn(), TextColumn()
         self.answer, self.answer_type, self.answers = CategoryColumn(), CategoryColumn(), ListColumn()
-        self.images, self.places, self.identities = array('i'), ImageStore(), array('q')
-        self._files, self._lines = CategoryColumn(), array('q')
+        self.images, self.identities = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+        self.places = ImageStore()
+        self._files, self._lines, self._image_numbers = CategoryColumn(), array('q'), array('i')
 
     def append(self, values: dict[str, Any], image: int, rows: Rows | None) -> None:
+        """Add the row that `rows` read last; `values` holds its columns."""
         self.text.append(values[self.source.reader.TEXT])
         for name in ('question_id', 'answer', 'answer_type'):
             getattr(self, name).append(values.get(name, ''))
         self.answers.append(values.get('answers', ()))
-        self.images.append(image)
+        self._image_numbers.append(image)
         self._files.append(str(rows.path if rows else self.source.place))
         self._lines.append(rows.line if rows else 0)
 
-    def freeze(self, places: ImageStore, identities: array) -> None:
+    def freeze(self, places: ImageStore, identities: array[int]) -> None:
+        """End reading: nothing can be appended afterwards."""
         for column in (self.text, self.question_id, self.answer, self.answer_type, self.answers, self._files):
             column.freeze()
         self.places, self.identities = places.freeze(), np.array(identities, dtype=np.int64)
-        self.images, self._lines = np.array(self.images, dtype=np.int32), np.array(self._lines, dtype=np.int64)
+        self.images = np.array(self._image_numbers, dtype=np.int32)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._lines)
 
     def place(self, row: int) -> str:
-        """'<file>, line <n>'; the number of the row where the reader tells no line."""
+        """'<file>, line <n>', or the number of the row where the reader gives no line."""
         return f'{self._files[row]}, line {self._lines[row]}' if self._lines[row] else f'{self._files[row]}, row {row}'
 
     def first_rows(self) -> dict[int, int]:
-        """Each image that a row speaks about -> the first such row."""
+        """Image number -> its first row."""
         images, rows = np.unique(self.images, return_index=True)
         return dict(zip(images.tolist(), rows.tolist(), strict=True))
 
-    def answer_rows(self) -> Counter[str]:
-        """Each answer -> in how many rows it is the answer."""
+    def count_answers(self) -> Counter[str]:
+        """Answer -> number of its rows."""
         counts = np.bincount(self.answer.codes, minlength=len(self.answer.values)).tolist()
         rows = Counter({self.answer.values[code]: count for code, count in enumerate(counts)})
         del rows['']
@@ -77,89 +81,91 @@ class SplitRows:
 
 
 def read_split(source: DataSource, findings: Findings) -> SplitRows:
-    """All rows that the reader gives of a split. What it refuses, and what is wrong with a row alone, is noted."""
+    """Read all rows of a split; refusals of the reader and faults of single rows are added to the findings."""
     split = SplitRows(source)
-    before = _refusals(findings)
+    before = _count_refusals(findings)
     try:
-        reader = _lenient(source.reader, findings)(
+        reader = _tolerant_reader(source.reader, findings)(
             **source.options, image_pipeline=[], text_pipeline=[], test_mode=True
         )
     except KoviltError as error:
-        note_refusal('set.refused', error, findings)
+        add_refusal('set.refused', error, findings)
         split.freeze(ImageStore(), array('q'))
     else:
         _read_rows(reader, split, findings)
         split.freeze(reader._places, reader._image_ids)
-    split.refused = _refusals(findings) - before
+    split.refused = _count_refusals(findings) - before
     return split
 
 
-def _refusals(findings: Findings) -> int:
+def _count_refusals(findings: Findings) -> int:
     return findings.counts['set.refused'] + findings.counts['labels.refused']
 
 
 def _read_rows(reader: PairDataset, split: SplitRows, findings: Findings) -> None:
-    for row in reader.rows():
+    for row in _tolerant_rows(reader, findings):
         values, rows = reader._values(row), row.get('source')
-        for code, what in _row_faults(row, values, reader):
-            findings.add(code, rows.place if rows else split.source.place, what)
+        for code, description in _row_faults(row, values, reader):
+            findings.add(code, rows.place if rows else split.source.place, description)
         if values[reader.TEXT]:
             split.append(values, reader._image_of(row), rows)
     for reason, count in reader.left_out.items():
         findings.add('row.left_out', split.source.place, f'{reason} ({count:,} rows)')
 
 
-def note_refusal(code: str, error: KoviltError, findings: Findings) -> None:
-    """A reader's message is '<place>: <what>; <remedy>'."""
-    place, _, what = str(error).partition(': ')
-    findings.add(code, place, what or place)
+def _tolerant_rows(reader: PairDataset, findings: Findings) -> Iterator[dict[str, Any]]:
+    """The rows of a reader up to an error after which it cannot continue, which is recorded."""
+    try:
+        yield from reader.load_data_list()
+    except KoviltError as error:
+        add_refusal('set.refused', error, findings)
+
+
+def add_refusal(code: str, error: KoviltError, findings: Findings) -> None:
+    """Add the error of a reader, whose message is '<place>: <description>; <remedy>'."""
+    place, _, description = str(error).partition(': ')
+    findings.add(code, place, description or place)
 
 
 def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: PairDataset) -> Iterator[tuple[str, str]]:
     raw = row.get(reader.TEXT)
-    yield from ((f'text.{name}', what) for name, what in text_faults('' if raw is None else str(raw)))
+    yield from ((f'text.{name}', description) for name, description in text_faults('' if raw is None else str(raw)))
     if 'answer' not in reader.COLUMNS:
         return
     if not values['answer']:
         yield 'answer.empty', 'there is no answer'
     for answer in dict.fromkeys([row.get('answer'), *(row.get('answers') or ())]):
         if answer is not None:
-            yield from ((f'answer.{name}', what) for name, what in answer_faults(str(answer)))
+            yield from ((f'answer.{name}', description) for name, description in answer_faults(str(answer)))
     if not values['question_id']:
         yield 'id.empty', 'the question_id is blank'
 
 
-def _lenient(kind: type[PairDataset], findings: Findings) -> type[PairDataset]:
-    """The reader as a class that opens nothing by itself and notes what the original refuses."""
+def _tolerant_reader(reader: type[PairDataset], findings: Findings) -> type[PairDataset]:
+    """A subclass of a reader that reads nothing when it is built, and continues after an error, which it records."""
 
-    class Lenient(kind):
-        guard = _Noting(findings)
+    class TolerantReader(reader):  # type: ignore[valid-type, misc]  # mypy knows no base class held by a variable
+        guard = _RecordRefusals(findings)
 
         def _open_rows(self, limit: int | None) -> None:
-            """Rows are asked for one by one."""
-
-        def rows(self) -> Iterator[dict[str, Any]]:
-            try:
-                yield from self.load_data_list()
-            except KoviltError as error:
-                note_refusal('set.refused', error, findings)
+            """Rows are read one by one, by `_tolerant_rows`."""
 
         def leave_out(self, reason: str, source: Rows, rows: int = 1) -> None:
             findings.add('row.left_out', source.place, reason)
 
-    return Lenient
+    return TolerantReader
 
 
-class _Noting(AbstractContextManager):
-    """Notes a KoviltError and goes on; holds no state, so it may stand in itself."""
+class _RecordRefusals(AbstractContextManager):
+    """Adds a KoviltError to the findings and suppresses it; stateless, so that uses of it may be nested."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> bool:
         if isinstance(error, KoviltError):
-            note_refusal('labels.refused', error, self.findings)
+            add_refusal('labels.refused', error, self.findings)
             return True
         return False

@@ -1,10 +1,10 @@
-"""Which data there is to verify: the datasets of a config, or what lies in a folder."""
+"""Finds the splits to verify: the datasets of a config, or the data sets in a folder."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
 _PLAIN_TABLE = re.compile(r'(train|val|dev|test)\.(?:jsonl|csv)')
-_NAMED = {  # files that only one set has; the split is that of the name, or 'train' and 'val' are both in it
+_NAMED: dict[type[PairDataset], re.Pattern[str]] = {
+    # files that only one data set has; their name gives the split, or the file holds both train and val
     AIHubCOCOKorean: re.compile(r'MSCOCO_train_val_Korean\.json'),
     KVQA: re.compile(r'(?i:kvqa)_annotations(?:_(train|val|test))?\.json'),
     VQAv2Style: re.compile(r'v2_OpenEnded_mscoco_(train|val)2014_questions\.json'),
 }
-_NO_PART_OF_READING = {
+_NOT_FOR_READING = {  # keys of a dataset that do not change which rows are read
     'type',
     'image_pipeline',
     'text_pipeline',
@@ -52,10 +53,10 @@ class DataSource:
 
     Args:
         reader: the dataset class.
-        options: what it is built with, without its pipelines.
-        training: whether it is trained on; the others are dev splits of the training splits beside it.
-        tokenizer, max_text_len: of the config's text pipeline.
-        min_count: of the config's answer vocabulary.
+        options: its arguments, without pipelines.
+        training: whether it is a training split; the others are validation splits of those with the same reader.
+        tokenizer, max_text_len: of the text pipeline of the config.
+        min_count: of the answer vocabulary of the config.
     """
 
     reader: type[PairDataset]
@@ -67,25 +68,24 @@ class DataSource:
 
     @property
     def name(self) -> str:
+        """The name of the split."""
         return self.options.get('split', 'train')
 
     @property
     def place(self) -> str:
+        """The folder of the data."""
         return str(self.options['data_root'])
 
     def __str__(self) -> str:
         return f'{self.reader.__name__} {self.name}'
 
 
-def sources_of_config(path: str, options: list[str]) -> list[DataSource]:
-    """The datasets of the config's loaders, each once, those that are trained on first.
+def sources_of_config(config: Mapping[str, Any], path: str) -> list[DataSource]:
+    """The datasets of the loaders of a config, each once, training splits first; messages name its `path`.
 
     Raises:
-        KoviltError: as `load_config`, or no loader has a dataset of pairs.
+        KoviltError: no loader has a dataset of pairs.
     """
-    from kovilt.engine.config import load_config
-
-    config = load_config(path, options)
     sources: list[DataSource] = []
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = (config.get(loader) or {}).get('dataset')
@@ -93,21 +93,21 @@ def sources_of_config(path: str, options: list[str]) -> list[DataSource]:
             continue
         reader = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
         if reader is None or not issubclass(reader, PairDataset):
-            raise KoviltError(f'{path}: {loader}.dataset.type={dataset["type"]!r} is no dataset of pairs')
-        source = _source(reader, dataset.to_dict(), training=loader.startswith('train'))
+            raise KoviltError(f'{path}: {loader}.dataset.type={dataset["type"]!r} is not a dataset of pairs')
+        source = _source_of_dataset(reader, dataset, training=loader.startswith('train'))
         if all((source.reader, source.options) != (other.reader, other.options) for other in sources):
             sources.append(source)
     if not sources:
-        raise KoviltError(f'{path}: none of its loaders has a dataset; give a config of a training')
+        raise KoviltError(f'{path}: none of its loaders has a dataset; give the config of a training run')
     return sources
 
 
-def _source(reader: type[PairDataset], dataset: dict[str, Any], *, training: bool) -> DataSource:
-    tokenize = next((step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {})
+def _source_of_dataset(reader: type[PairDataset], dataset: Mapping[str, Any], *, training: bool) -> DataSource:
+    tokenize: Mapping[str, Any] = next((step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {})
     answers = dataset.get('answers')
     return DataSource(
         reader,
-        {key: value for key, value in dataset.items() if key not in _NO_PART_OF_READING},
+        {key: value for key, value in dataset.items() if key not in _NOT_FOR_READING},
         training=training,
         tokenizer=tokenize.get('tokenizer'),
         max_text_len=tokenize.get('max_text_len'),
@@ -116,19 +116,19 @@ def _source(reader: type[PairDataset], dataset: dict[str, Any], *, training: boo
 
 
 def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
-    """The splits of the data sets beneath a folder, told by their files' names and by the keys of AI-Hub's labels.
+    """The splits of the data sets beneath a folder, recognised by file names and by the keys of AI-Hub's labels.
 
     Raises:
-        KoviltError: no such folder, a download in pieces, no known data set.
+        KoviltError: no such folder, an incomplete download, no known data set.
     """
     path = Path(os.path.expanduser(root))
     if not path.is_dir():
         raise KoviltError(f'{root}: neither a config (.py) nor a folder')
     folders = list(list_folders(path))
-    found = {**_plain(folders[0]), **_named(folders)}
-    aihub = _aihub(folders)
+    found = {**_plain_tables(folders[0]), **_named_files(folders)}
+    aihub = _aihub_reader(folders)
     if aihub is None and not found and any(_label_files(folders)):
-        aihub = AIHubLivingVQA  # all its label files are damaged, which the reader will report
+        aihub = AIHubLivingVQA  # all label files are damaged, which the reader will report
     if aihub:
         found[aihub] = {'train', 'val'}
     if not found:
@@ -144,13 +144,13 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     ]
 
 
-def _plain(folder: Folder) -> dict[type[PairDataset], set[str]]:
+def _plain_tables(folder: Folder) -> dict[type[PairDataset], set[str]]:
     tables = filter(None, map(_PLAIN_TABLE.fullmatch, folder.files))
     splits = {table[1] for table in tables}
     return {PlainVQA: splits} if splits else {}
 
 
-def _named(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
+def _named_files(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
     found: dict[type[PairDataset], set[str]] = {}
     for folder in folders:
         for name in map(normalize_korean, folder.files):
@@ -161,12 +161,12 @@ def _named(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
     return found
 
 
-def _aihub(folders: list[Folder]) -> type[PairDataset] | None:
-    """Which of AI-Hub's question sets it is; the first label file that can be read tells."""
+def _aihub_reader(folders: list[Folder]) -> type[PairDataset] | None:
+    """The reader of the AI-Hub question set in the folders, by its first readable label file; None = no such set."""
     for label in _label_files(folders):
         try:
             for file in json_files(label):
-                if found := _aihub_by_label(file):
+                if found := _reader_of_label(file):
                     return found
         except KoviltError:
             continue
@@ -174,18 +174,18 @@ def _aihub(folders: list[Folder]) -> type[PairDataset] | None:
 
 
 def _label_files(folders: list[Folder]) -> Iterator[FoundFile]:
-    """What may be labels of AI-Hub: by the name of a folder or file or, extracted without one, by that of the set."""
+    """Possible label files of AI-Hub, by the name of their folder or by their own name."""
     for folder in folders:
-        three = {f'{name}.json' for name in VISUAL_FILES} <= set(folder.files)
+        is_visual = {f'{name}.json' for name in VISUAL_FILES} <= set(folder.files)
         for name in folder.files:
             stem, suffix = os.path.splitext(name)
             file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
-            loose = three or any('vqa' in part.lower() for part in file.parts)
+            loose = is_visual or any('vqa' in part.lower() for part in file.parts)
             if suffix.lower() in ('.json', '.zip') and is_label(file.parts) or suffix.lower() == '.json' and loose:
                 yield file
 
 
-def _aihub_by_label(file: JSONFile) -> type[PairDataset] | None:
+def _reader_of_label(file: JSONFile) -> type[PairDataset] | None:
     if file.parts[-1].lower() in VISUAL_FILES:
         return AIHubVisualQA
     with file.open() as stream:

@@ -1,9 +1,10 @@
-"""What can be wrong between the rows of a split, and between splits."""
+"""Finds the faults between the rows of a split, and between splits."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,17 +12,20 @@ from kovilt.datasets.answers import AnswerVocabulary
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
 from kovilt.verification.rows import SplitRows
-from kovilt.verification.texts import LONGEST_TEXT, spelling
+from kovilt.verification.texts import LONGEST_TEXT, spelling_key
 
-FEW_ROWS = 50  # of fewer the shares say nothing
-MOST_MAJORITY = 0.5  # share of the rows with one answer
-MOST_RARE = 0.5  # share of the rows whose answer is no class
-MOST_UNKNOWN = 0.05  # share of [UNK] pieces that still trains well
-REFUSED_UNKNOWN = 0.5  # above it `PairDataset` refuses the tokenizer
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MIN_ROWS = 50  # shares of fewer rows mean nothing
+MAX_MAJORITY_SHARE = 0.5  # of the rows have one answer
+MAX_RARE_SHARE = 0.5  # of the rows have an answer outside the vocabulary
+MAX_UNKNOWN_SHARE = 0.05  # of [UNK] tokens with which training still works well
+REFUSED_UNKNOWN_SHARE = 0.5  # above it `PairDataset` refuses the tokenizer
 
 
 def check_rows(split: SplitRows, findings: Findings) -> None:
-    """Ids, repeated and contradictory rows, answers of one split."""
+    """Check ids, repeated and contradictory rows, and answers of one split."""
     _check_ids(split, findings)
     _check_repeats(split, findings)
     if 'answer' not in split.source.reader.COLUMNS or not len(split):
@@ -31,62 +35,65 @@ def check_rows(split: SplitRows, findings: Findings) -> None:
     if split.source.training:
         _check_classes(split, findings)
     if any(split.answer_type[row] for row in range(len(split))):
-        for row in np.flatnonzero([not split.answer_type[row] for row in range(len(split))]):
+        for row in np.flatnonzero([not split.answer_type[row] for row in range(len(split))]).tolist():
             findings.add('type.missing', split.place(row), 'no answer_type')
 
 
-def check_dev(training: SplitRows, dev: SplitRows, findings: Findings) -> None:
-    """Answers of a dev split that no training row has."""
-    known = set(training.answer_rows())
+def check_val_answers(training: SplitRows, val: SplitRows, findings: Findings) -> None:
+    """Find answers of a validation split that no training row has."""
+    known = set(training.count_answers())
     known.update(training.answers.items.values[code] for code in range(len(training.answers.items.values)))
     first: dict[str, int] = {}
-    for row in range(len(dev)):
-        first.setdefault(dev.answer[row], row)
-    for answer, rows in dev.answer_rows().items():
+    for row in range(len(val)):
+        first.setdefault(val.answer[row], row)
+    for answer, rows in val.count_answers().items():
         if answer not in known:
-            findings.add('answer.only_in_dev', dev.place(first[answer]), f'{answer!r} ({rows:,} rows)')
+            findings.add('answer.only_in_val', val.place(first[answer]), f'{answer!r} ({rows:,} rows)')
 
 
-def check_leaks(training: SplitRows, dev: SplitRows, same: Sequence[set[str]], findings: Findings) -> None:
-    """Images that are in both splits, by their identity or path, or by their content (`same`: sets of paths)."""
-    ours = _images(training)
+def check_leaks(training: SplitRows, val: SplitRows, equal: Sequence[set[str]], findings: Findings) -> None:
+    """Find images that are in both splits by identity, path or content; `equal` has sets of paths of equal content."""
+    ours = _first_images(training)
     paths = {path: row for row, path, _ in ours}
     identities = {identity: row for row, _, identity in ours}
-    group_of = {path: group for group in same for path in group}
-    for row, path, identity in _images(dev):
+    group_of = {path: group for group in equal for path in group}
+    for row, path, identity in _first_images(val):
         where = identities.get(identity, paths.get(path))
         if where is not None:
-            findings.add('leak.image', dev.place(row), f'{path} is also in training: {training.place(where)}')
+            findings.add('leak.image', val.place(row), f'{path} is also in training: {training.place(where)}')
             continue
         for other in sorted(group_of.get(path, ())):
             if other in paths:
-                what = f'{path} has the content of {other}, {training.place(paths[other])}'
-                findings.add('leak.content', dev.place(row), what)
+                description = f'{path} has the content of {other}, {training.place(paths[other])}'
+                findings.add('leak.content', val.place(row), description)
                 break
 
 
-def check_lengths(split: SplitRows, tokenizer: object | None, findings: Findings) -> tuple[list[int], float | None]:
-    """Texts that are too long: for `max_text_len` pieces of the tokenizer, else by characters.
+def check_lengths(
+    split: SplitRows, tokenizer: PreTrainedTokenizerFast | None, findings: Findings
+) -> tuple[list[int], float | None]:
+    """Find texts that are too long, in tokens or, without a tokenizer, in characters.
 
-    Returns how many characters, or pieces with [CLS] and [SEP], each text has, and the share of [UNK] pieces (0 to 1).
+    Returns:
+        the length of each text, with [CLS] and [SEP] if in tokens, and the share (0 to 1) of [UNK] tokens.
     """
     if tokenizer is None:
         lengths = [len(split.text[row]) for row in range(len(split))]
-        for row in np.flatnonzero(np.array(lengths) > LONGEST_TEXT):
+        for row in np.flatnonzero(np.array(lengths) > LONGEST_TEXT).tolist():
             findings.add('text.long', split.place(row), f'{lengths[row]} characters: {split.text[row][:40]!r}')
         return lengths, None
-    lengths, unknown, pieces = [], 0, 0
-    most = split.source.max_text_len
+    lengths, unknown, total = [], 0, 0
+    longest = split.source.max_text_len
     for row in range(len(split)):
         ids = tokenizer.backend_tokenizer.encode(split.text[row], add_special_tokens=False).ids
         lengths.append(len(ids) + 2)
-        unknown, pieces = unknown + ids.count(tokenizer.unk_token_id), pieces + len(ids)
-        if most and lengths[-1] > most:
-            findings.add('text.long', split.place(row), f'{lengths[-1]} pieces, max_text_len is {most}')
-    share = unknown / max(pieces, 1)
-    if share > MOST_UNKNOWN:
-        code = 'tokenizer.foreign' if share > REFUSED_UNKNOWN else 'tokenizer.unknown'
-        findings.add(code, tokenizer.name_or_path, f'{share:.1%} of the pieces of {split.source} are [UNK]')
+        unknown, total = unknown + ids.count(tokenizer.unk_token_id), total + len(ids)
+        if longest and lengths[-1] > longest:
+            findings.add('text.long', split.place(row), f'{lengths[-1]} tokens, max_text_len is {longest}')
+    share = unknown / max(total, 1)
+    if share > MAX_UNKNOWN_SHARE:
+        code = 'tokenizer.foreign' if share > REFUSED_UNKNOWN_SHARE else 'tokenizer.unknown'
+        findings.add(code, tokenizer.name_or_path, f'{share:.1%} of the tokens of {split.source} are [UNK]')
     return lengths, share
 
 
@@ -96,12 +103,12 @@ def _check_ids(split: SplitRows, findings: Findings) -> None:
         if not ids[row]:
             continue
         code = 'id.repeated' if split.images[row] == split.images[earlier] else 'id.shared'
-        what = f'question_id {split.question_id[row]!r} as in {split.place(earlier)}'
-        findings.add(code, split.place(row), what)
+        description = f'question_id {split.question_id[row]!r} as in {split.place(earlier)}'
+        findings.add(code, split.place(row), description)
 
 
 def _check_repeats(split: SplitRows, findings: Findings) -> None:
-    """The same text about the same image, with the same answer or another."""
+    """Find rows of the same text about the same image, with the same answer or with another."""
     for row, earlier in _repeats(split.text.hashes(), split.images):
         text = split.text[row]
         if split.answer[row] == split.answer[earlier]:
@@ -112,10 +119,10 @@ def _check_repeats(split: SplitRows, findings: Findings) -> None:
 
 
 def _repeats(*keys: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(row, the first row that has the same keys) of each row that is not itself the first; ascending."""
+    """(row, first row with equal keys) of each row that is not itself the first, ascending. Each key is (rows,)."""
     if not len(keys[0]):
         return
-    order = np.lexsort(keys)  # stable: of equals the row read first stays first
+    order = np.lexsort(keys)  # stable: among equal rows the one read first stays first
     new = np.zeros(len(order), dtype=bool)
     new[0] = True
     for key in keys:
@@ -127,37 +134,39 @@ def _repeats(*keys: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _check_spellings(split: SplitRows, findings: Findings) -> None:
+    """Find answers that differ from a more frequent one only in blanks, case or final punctuation."""
     groups: dict[str, list[str]] = defaultdict(list)
-    rows = split.answer_rows()
+    rows = split.count_answers()
     for answer, _ in rows.most_common():
-        groups[spelling(answer)].append(answer)
+        groups[spelling_key(answer)].append(answer)
     usual = {rare: group[0] for group in groups.values() for rare in group[1:]}
     seen = set()
     for row in range(len(split)) if usual else ():
         answer = split.answer[row]
         if answer in usual and answer not in seen:
             seen.add(answer)
-            what = f'{answer!r} ({rows[answer]:,} rows) beside {usual[answer]!r} ({rows[usual[answer]]:,} rows)'
-            findings.add('answer.spelling', split.place(row), what)
+            description = f'{answer!r} ({rows[answer]:,} rows) beside {usual[answer]!r} ({rows[usual[answer]]:,} rows)'
+            findings.add('answer.spelling', split.place(row), description)
 
 
 def _check_numbers(split: SplitRows, findings: Findings) -> None:
-    """Sets in which ten people answer each question: rows with another number of answers than most have."""
+    """Where several people answer each question, find rows with another number of answers than most rows have."""
     numbers = [len(split.answers[row]) for row in range(len(split))]
     usual = Counter(numbers).most_common(1)[0][0]
     if usual < 2:
         return
-    for row in np.flatnonzero(np.array(numbers) != usual):
-        # a single answer is kept as such, not as a list
+    for row in np.flatnonzero(np.array(numbers) != usual).tolist():
+        # a single answer is stored in `answer`, not as a list
         findings.add('answer.number', split.place(row), f'{max(numbers[row], 1)} answers; most rows have {usual}')
 
 
 def _check_classes(split: SplitRows, findings: Findings) -> None:
-    rows = split.answer_rows()
+    """Check how the answers of a training split are distributed over the classes."""
+    rows = split.count_answers()
     total, (majority, most) = sum(rows.values()), next(iter(rows.most_common(1)), ('', 0))
-    if total >= FEW_ROWS and most > MOST_MAJORITY * total:
-        what = f'{majority!r} answers {most / total:.0%} of {split.source}'
-        findings.add('answer.majority', split.source.place, what)
+    if total >= MIN_ROWS and most > MAX_MAJORITY_SHARE * total:
+        description = f'{majority!r} answers {most / total:.0%} of {split.source}'
+        findings.add('answer.majority', split.source.place, description)
     if split.source.min_count is None:
         return
     try:
@@ -166,13 +175,13 @@ def _check_classes(split: SplitRows, findings: Findings) -> None:
         findings.add('answer.no_class', split.source.place, str(error).partition(';')[0])
         return
     left_out = 1 - vocabulary.coverage(rows)
-    if left_out > MOST_RARE:
-        what = (
+    if left_out > MAX_RARE_SHARE:
+        description = (
             f'{left_out:.0%} of the rows of {split.source} have an answer given fewer than {vocabulary.min_count} times'
         )
-        findings.add('answer.rare', split.source.place, what)
+        findings.add('answer.rare', split.source.place, description)
 
 
-def _images(split: SplitRows) -> list[tuple[int, str, int]]:
-    """(its first row, its path or name, its identity) of each image a row speaks about."""
+def _first_images(split: SplitRows) -> list[tuple[int, str, int]]:
+    """(its first row, its path or name, its identity) of each image of a split."""
     return [(row, split.places.name(image), int(split.identities[image])) for image, row in split.first_rows().items()]

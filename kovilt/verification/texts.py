@@ -1,4 +1,4 @@
-"""What can be wrong with one question, caption or answer by itself."""
+"""Finds the faults of single questions, captions and answers."""
 
 from __future__ import annotations
 
@@ -8,79 +8,79 @@ from collections.abc import Iterator
 
 from kovilt.datasets.korean import normalize_korean
 
-Fault = tuple[str, str]  # the last part of its code, what it is
+TextFault = tuple[str, str]  # the last part of its code (`empty`), its description
 
-LONGEST_TEXT = 200  # characters, where no tokenizer counts pieces
-LONGEST_ANSWER = 30  # characters; the mean of AI-Hub 104's is 4.6
+LONGEST_TEXT = 200  # characters; used where no tokenizer counts tokens
+LONGEST_ANSWER = 30  # characters; the answers of AI-Hub 104 have 4.6 on average
 _HANGUL = re.compile('[가-힣ㄱ-ㅎㅏ-ㅣ\u1100-\u11ff]')
 _MARKUP = re.compile(r'<\s*/?\s*(?:br|p|div|span|b|i|img|a|td|tr)\b[^>]*>|&(?:[a-z]{2,6}|#\d+);', re.IGNORECASE)
 _HANGUL_PAIR = re.compile('[가-힣]{2}')
 _PLACEHOLDERS = {'null', 'none', 'nan', 'n/a', 'na', '#n/a', 'undefined', '-', '?', '없음(null)'}
 
 
-def text_faults(raw: str) -> Iterator[Fault]:
-    """The faults of a question or caption as its file has it, before `normalize_korean`."""
+def text_faults(raw: str) -> Iterator[TextFault]:
+    """The faults of a question or caption as it stands in its file, before `normalize_korean`."""
     text = normalize_korean(raw)
     if not text:
         yield 'empty', 'there is no text'
         return
     yield from _encoding_faults(raw)
-    scrambled = _unscrambled(raw) is not None
+    is_mojibake = _decode_again(raw) is not None
     if not unicodedata.is_normalized('NFC', raw):
-        yield 'decomposed', f'decomposed Hangul in {_shown(text)}'
-    if _has_invisible(raw) and not scrambled:
-        yield 'invisible', f'invisible characters in {_shown(text)}'
+        yield 'decomposed', f'decomposed Hangul in {_shorten(text)}'
+    if _has_invisible(raw) and not is_mojibake:
+        yield 'invisible', f'invisible characters in {_shorten(text)}'
     if found := _MARKUP.search(text):
-        yield 'markup', f'{found[0]!r} in {_shown(text)}'
-    if not _HANGUL.search(text) and not scrambled:
-        yield 'no_hangul', f'no Hangul in {_shown(text)}'
+        yield 'markup', f'{found[0]!r} in {_shorten(text)}'
+    if not _HANGUL.search(text) and not is_mojibake:
+        yield 'no_hangul', f'no Hangul in {_shorten(text)}'
     if len(text) < 2:
-        yield 'short', f'only {_shown(text)}'
+        yield 'short', f'only {_shorten(text)}'
 
 
-def answer_faults(raw: str) -> Iterator[Fault]:
-    """The faults of an answer as its file has it."""
+def answer_faults(raw: str) -> Iterator[TextFault]:
+    """The faults of an answer as it stands in its file."""
     text = normalize_korean(raw)
     if text.lower() in _PLACEHOLDERS:
-        yield 'placeholder', f'the answer is {_shown(text)}'
+        yield 'placeholder', f'the answer is {_shorten(text)}'
     yield from _encoding_faults(raw)
     if len(text) > LONGEST_ANSWER:
-        yield 'long', f'an answer of {len(text)} characters: {_shown(text)}'
+        yield 'long', f'an answer of {len(text)} characters: {_shorten(text)}'
 
 
-def spelling(answer: str) -> str:
-    """What a spelling shares with those that differ in blanks, case or final punctuation."""
+def spelling_key(answer: str) -> str:
+    """A key that is equal for spellings that differ only in blanks, case or final punctuation."""
     return re.sub(r'\s', '', answer).casefold().rstrip('.?!~,') or answer
 
 
-def _encoding_faults(raw: str) -> Iterator[Fault]:
+def _encoding_faults(raw: str) -> Iterator[TextFault]:
     text = normalize_korean(raw)
     if '\ufffd' in text:
-        yield 'replaced', f'U+FFFD in {_shown(text)}'
-    meant = _unscrambled(raw)
-    if meant is not None:
-        yield 'mojibake', f'{_shown(text)}; meant is {_shown(meant)}'
+        yield 'replaced', f'U+FFFD in {_shorten(text)}'
+    intended = _decode_again(raw)
+    if intended is not None:
+        yield 'mojibake', f'{_shorten(text)}; intended is {_shorten(intended)}'
 
 
-def _unscrambled(text: str) -> str | None:
-    """The Hangul of a text whose bytes were read as Latin-1 or Windows-1252, None when it is not such a text."""
+def _decode_again(text: str) -> str | None:
+    """The Hangul of a text whose bytes were decoded as Latin-1 or Windows-1252; None for any other text."""
     if text.isascii() or _HANGUL.search(text):
         return None
     for wrong in ('latin-1', 'cp1252'):
         for right in ('utf-8', 'cp949'):
             try:
-                meant = text.encode(wrong).decode(right)
+                decoded = text.encode(wrong).decode(right)
             except UnicodeError:
                 continue
-            if _HANGUL_PAIR.search(meant):
-                return meant
+            if _HANGUL_PAIR.search(decoded):
+                return decoded
     return None
 
 
 def _has_invisible(raw: str) -> bool:
-    """Whether normalising drops a character, not only folds blanks."""
+    """Whether `normalize_korean` removes a character, beside joining blanks."""
     return len(normalize_korean(raw).replace(' ', '')) < len(''.join(unicodedata.normalize('NFC', raw).split()))
 
 
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     return repr(text if len(text) <= 40 else f'{text[:39]}…')

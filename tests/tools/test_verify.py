@@ -20,7 +20,7 @@ def run(*arguments) -> int:
 
 @pytest.fixture
 def custom(tmp_path) -> Data:
-    """A folder of one's own without faults."""
+    """A plain folder without faults."""
     data = Data(tmp_path / 'custom')
     for split, numbers in (('train', (0, 1)), ('val', (2,))):
         for number in numbers:
@@ -45,7 +45,7 @@ def change(data: Data, **values: str) -> None:
         ({'image': 'gone.png'}, 2, 'error  image.missing  1'),
     ],
 )
-def test_the_exit_code_is_the_gravest_finding(custom, capsys, values, code, said):
+def test_the_exit_code_is_the_most_severe_finding(custom, capsys, values, code, said):
     change(custom, **values)
     assert run(custom.root) == code
     assert said in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_the_report_is_written(custom, tmp_path, capsys):
             'severity': 'error',
             'code': 'image.missing',
             'place': f'{custom.root}/train.jsonl, line 1',
-            'what': 'gone.png is not there',
+            'description': 'gone.png is not there',
             'remedy': 'put the image there or remove its rows',
         }
     ]
@@ -74,8 +74,8 @@ def test_the_data_of_a_config_with_its_tokenizer(rooms, tmp_path, capsys, task):
     assert run(config, '--json', tmp_path / 'report.json') == 0
     report = json.loads((tmp_path / 'report.json').read_text('utf-8'))
     assert [split['split'] for split in report['splits']] == ['train', 'val']
-    assert all(split['text_length']['unit'] == 'pieces' for split in report['splits'])
-    assert report['images']['looked_at'] == sum(split['images'] for split in report['splits'])
+    assert all(split['text_length']['unit'] == 'tokens' for split in report['splits'])
+    assert report['images']['checked'] == sum(split['images'] for split in report['splits'])
 
 
 def test_a_config_whose_data_is_not_there_is_an_error_with_the_way_to_get_it(rooms, tmp_path, capsys):

@@ -1,435 +1,52 @@
-"""Every kind of fault is planted into a set without faults, and found there alone, at its place."""
+"""Every kind of fault is planted into a data set without faults; it alone is found, at its place."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import shutil
-import struct
-import unicodedata
-import zipfile
-import zlib
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from planted_faults import (
+    LAYOUTS,
+    PLANTS,
+    QUESTIONS,
+    break_label_zip,
+    captions,
+    cut_labels,
+    image,
+    knowledge,
+    line,
+    living,
+    no_val,
+    plain,
+    question,
+    row,
+    save_cut,
+    visual,
+    write_rows,
+)
 
 from kovilt.errors import KoviltError
-from kovilt.verification import KINDS, DataSource, Report, sources_of_folder, verify
-from tests.support.pair_data import SUBSET, Data
+from kovilt.verification import FINDING_KINDS, DataSource, VerificationReport, sources_of_folder, verify
 
-QUESTIONS = ['소파는 무슨 색입니까', '고양이가 있어요?']
-ANSWERS = ['빨간색', '예']
-LABELS = f'labels/[라벨]{SUBSET}/{SUBSET}.json'
-COCO = 'MSCOCO_train_val_Korean.json'
-ASKED, TOLD = 'v2_OpenEnded_mscoco_{}2014_questions.json', 'v2_mscoco_{}2014_annotations.json'
 
-
-# Sets without faults.
-
-
-def plain(data: Data, *, table: str = 'jsonl') -> None:
-    """Six images with two questions each; the last two are of val."""
-    for split, images in (('train', range(4)), ('val', range(4, 6))):
-        rows = []
-        for number in images:
-            data.image(f'images/{number}.png', size=(48, 36), seed=number)
-            both = zip(QUESTIONS, ANSWERS, strict=True)
-            rows += [{'image': f'images/{number}.png', 'question': text, 'answer': answer} for text, answer in both]
-        write_rows(data, f'{split}.{table}', rows)
-
-
-def plain_csv(data: Data) -> None:
-    plain(data, table='csv')
-
-
-def zipped(data: Data) -> None:
-    plain(data)
-    data.zip('images.zip', 'images')
-
-
-def living(data: Data) -> None:
-    data.living(images=2)
-    data.living(images=1, split='Validation', first=5)
-
-
-def visual(data: Data) -> None:
-    for number, (folder, split) in enumerate((('1.Training', 'train'), ('2.Validation', 'validate'))):
-        data.image(f'{folder}/원천데이터/음식/{number}.jpg', size=(48, 36), seed=number)
-        within = f'{folder}/라벨링데이터/음식/상_{split}_음식'
-        data.write(f'{within}/images.json', {'images': [{'image_id': 1, 'image': f'{number}.jpg'}]})
-        asked = [{'question_id': n, 'image_id': 1, 'question': text} for n, text in enumerate(QUESTIONS)]
-        data.write(f'{within}/question.json', {'questions': asked})
-        told = [{'question_id': n, 'multiple_choice_answer': answer} for n, answer in enumerate(ANSWERS)]
-        data.write(f'{within}/annotation.json', {'annotations': told})
-
-
-def knowledge(data: Data) -> None:
-    for number, folder in enumerate(('1.Training', '2.Validation')):
-        data.image(f'{folder}/원천데이터/{number}.jpg', size=(48, 36), seed=number)
-        both = enumerate(zip(QUESTIONS, ANSWERS, strict=True))
-        questions = [{'question_id': f'{number}{n}', 'question_ko': q, 'answer_ko': a} for n, (q, a) in both]
-        row = {'IMAGE_NAME': f'{number}.jpg', 'questions': questions}
-        data.write(f'{folder}/라벨링데이터/VQA.json', {'annotations': [row]})
-
-
-def kvqa(data: Data) -> None:
-    for split, numbers in (('train', range(3)), ('val', range(3, 4))):
-        rows = []
-        for number in numbers:
-            data.image(f'images/KVQA_{number}.jpg', size=(48, 36), seed=number)
-            answers = [{'answer': answer} for answer in ['예'] * 7 + ['네'] * 3]
-            rows.append({'image': f'KVQA_{number}.jpg', 'question': QUESTIONS[1], 'answers': answers})
-        data.write(f'KVQA_annotations_{split}.json', rows)
-
-
-def vqav2(data: Data) -> None:
-    for split, number in (('train', 1), ('val', 2)):
-        data.image(f'{split}2014/COCO_{split}2014_{number:012d}.jpg', size=(48, 36), seed=number)
-        asked = [{'question_id': 10 * number + n, 'image_id': number, 'question': q} for n, q in enumerate(QUESTIONS)]
-        told = [{'question_id': 10 * number + n, 'multiple_choice_answer': a} for n, a in enumerate(ANSWERS)]
-        data.write(ASKED.format(split), {'questions': asked})
-        data.write(TOLD.format(split), {'annotations': told})
-
-
-def captions(data: Data) -> None:
-    data.captions(train=2, val=1)
-    for path in data.root.rglob('*.jpg'):
-        data.image(str(path.relative_to(data.root)), size=(48, 36), seed=int(path.stem[-3:]))
-
-
-LAYOUTS = {
-    plain: 'PlainVQA',
-    plain_csv: 'PlainVQA',
-    zipped: 'PlainVQA',
-    living: 'AIHubLivingVQA',
-    visual: 'AIHubVisualQA',
-    knowledge: 'AIHubKnowledgeVQA',
-    kvqa: 'KVQA',
-    vqav2: 'VQAv2Style',
-    captions: 'AIHubCOCOKorean',
-}
-
-
-def write_rows(data: Data, name: str, rows: list[dict]) -> None:
-    if name.endswith('.jsonl'):
-        data.write(name, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
-        return
-    with open(data.root / name, 'w', encoding='utf-8', newline='') as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-
-
-# Ways to plant a fault. Each is called with the data and returns the place where it must be found.
-
-Plant = Callable[[Data], str]
-
-
-def row(line: int = 3, split: str = 'train', **values: Any) -> Plant:
-    """Another row in that line of a JSONL file; a value of None takes the key away."""
-
-    def plant(data: Data) -> str:
-        path = data.root / f'{split}.jsonl'
-        lines = path.read_text('utf-8').splitlines()
-        changed = {**json.loads(lines[line - 1]), **values}
-        lines[line - 1] = json.dumps({k: v for k, v in changed.items() if v is not None}, ensure_ascii=False)
-        path.write_text('\n'.join(lines) + '\n', 'utf-8')
-        return f'{path}, line {line}'
-
-    return plant
-
-
-def more(split: str = 'train', **values: Any) -> Plant:
-    """One more row at the end."""
-
-    def plant(data: Data) -> str:
-        path = data.root / f'{split}.jsonl'
-        lines = path.read_text('utf-8').splitlines()
-        path.write_text('\n'.join([*lines, json.dumps({**json.loads(lines[0]), **values})]) + '\n', 'utf-8')
-        return f'{path}, line {len(lines) + 1}'
-
-    return plant
-
-
-def line(text: str, number: int = 3, name: str = 'train.jsonl') -> Plant:
-    """That line of a file as it stands here, any bytes."""
-
-    def plant(data: Data) -> str:
-        lines = (data.root / name).read_bytes().splitlines()
-        lines[number - 1] = text.encode('utf-8', 'surrogateescape')
-        (data.root / name).write_bytes(b'\n'.join(lines) + b'\n')
-        return f'{data.root / name}, line {number}'
-
-    return plant
-
-
-def in_json(name: str, change: Callable[[Any], object], place: str) -> Plant:
-    """A JSON file after `change`; `place` is what must be told, beneath the root."""
-
-    def plant(data: Data) -> str:
-        content = json.loads((data.root / name).read_text('utf-8'))
-        change(content)
-        data.write(name, content)
-        return f'{data.root / place}' if place else str(data.root)
-
-    return plant
-
-
-def image(save: Callable[[Path], object], name: str = '1.png') -> Plant:
-    """One training image made anew; under another name its rows speak of that."""
-
-    def plant(data: Data) -> str:
-        path = data.root / 'images' / name
-        save(path)
-        for at in (3, 4):
-            row(at, image=f'images/{name}')(data)
-        return str(path)
-
-    return plant
-
-
-def noise(mode: str = 'RGB', size: tuple[int, int] = (48, 36), seed: int = 99) -> Image.Image:
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
-    return Image.fromarray(pixels.squeeze(), mode) if mode != 'CMYK' else Image.fromarray(pixels, 'CMYK')
-
-
-def save_turned(path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    noise().save(path, exif=exif)
-
-
-def save_huge(path: Path) -> None:
-    """A PNG whose header promises 400 million pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
-
-    header = struct.pack('>IIBBBBB', 20_000, 20_000, 8, 2, 0, 0, 0)
-    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(b'0' * 100)))
-
-
-def save_cut(path: Path) -> None:
-    noise().save(path, 'JPEG')
-    path.write_bytes(path.read_bytes()[:-400])
-
-
-def copy_of(name: str) -> Callable[[Path], object]:
-    return lambda path: shutil.copy(path.parent / name, path)
-
-
-def damage_member(data: Data) -> str:
-    path = data.root / 'images.zip'
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo('1.png')
-    content = bytearray(path.read_bytes())
-    content[member.header_offset + 30 + len('1.png') + 200] ^= 255
-    path.write_bytes(bytes(content))
-    return f'{path}/1.png'
-
-
-def break_label_zip(data: Data) -> str:
-    (data.root / 'Training' / f'[라벨]{SUBSET}_2.zip').write_bytes(b'PK\x03\x04 cut off')
-    return str(data.root / 'Training' / f'[라벨]{SUBSET}_2.zip')
-
-
-def cut_labels(data: Data) -> str:
-    path = data.root / 'Training' / LABELS
-    lines = path.read_text('utf-8').splitlines()
-    path.write_text('\n'.join(lines[:-3]), 'utf-8')
-    return f'{path}, line {len(lines) - 3}'
-
-
-def two_tables(data: Data) -> str:
-    data.write('train.csv', 'image,question,answer\n')
-    return str(data.root)
-
-
-def a_piece(data: Data) -> str:
-    data.write('more.zip.part0', 'x')
-    return str(data.root / 'more.zip.part0')
-
-
-def no_rows(data: Data) -> str:
-    data.write('val.jsonl', '\n\n')
-    return str(data.root)
-
-
-def no_val(data: Data) -> str:
-    (data.root / 'val.jsonl').unlink()
-    return str(data.root)
-
-
-def no_annotation(data: Data) -> str:
-    folder = data.root / '1.Training/라벨링데이터/음식/상_train_음식'
-    (folder / 'annotation.json').unlink()
-    return str(folder)
-
-
-def same_answers(data: Data) -> str:
-    rows = [{'image': f'images/{n % 4}.png', 'question': f'{n}번 의자는 무슨 색', 'answer': '예'} for n in range(60)]
-    both = zip(QUESTIONS, ANSWERS, strict=True)
-    write_rows(data, 'train.jsonl', rows + [{**rows[0], 'question': q, 'answer': a} for q, a in both])
-    return str(data.root)
-
-
-def both(first: Plant, second: Plant) -> Plant:
-    """Two changes; the fault is where the second is."""
-
-    def plant(data: Data) -> str:
-        first(data)
-        return second(data)
-
-    return plant
-
-
-def question(text: str) -> Plant:
-    return row(question=text)
-
-
-def answer(text: str) -> Plant:
-    return row(answer=text)
-
-
-NFD = unicodedata.normalize('NFD', QUESTIONS[0])
-SCRAMBLED = '소파 색깔'.encode().decode('latin-1')
-WINDOWS = '소파 색깔'.encode('cp949').decode('latin-1')
-FOLDER_104 = '2.Validation/라벨링데이터/음식/상_validate_음식'
-
-PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its code, the set, how it is planted
-    # What a reader refuses.
-    ('a line cut off', 'labels.refused', plain, line('{"image": ')),
-    ('a line that is no object', 'labels.refused', plain, line('[1, 2]')),
-    ('a row without image', 'labels.refused', plain, row(image=None)),
-    ('a row without question', 'labels.refused', plain, row(question=None)),
-    ('a row without answer', 'labels.refused', plain, row(answer=None)),
-    ('an image without a name', 'labels.refused', plain, row(image='')),
-    ('an answer that is a list', 'labels.refused', plain, row(answer=['예'])),
-    ('answers that are no list', 'labels.refused', plain, row(answers='예')),
-    ('bytes that are no UTF-8', 'labels.refused', plain, line('{"question": "\udcbc\udcd2"}', 8)),
-    ('a cell too many', 'labels.refused', plain_csv, line('images/0.png,가나,예,네', name='train.csv')),
-    ('a quote within a cell', 'labels.refused', plain_csv, line('images/0.png,"가"나,예', name='train.csv')),
-    ('two tables of a split', 'set.refused', plain, two_tables),
-    ('a download in pieces', 'set.refused', plain, a_piece),
-    ('labels cut off', 'labels.refused', living, cut_labels),
-    ('a zip of labels cut off', 'labels.refused', living, break_label_zip),
-    ('a question without image_id', 'labels.refused', living,
-     in_json(f'Training/{LABELS}', lambda c: c['question'][-1].pop('image_id'), f'Training/{LABELS}, line 52')),
-    ('a file of three that is not there', 'labels.refused', visual, no_annotation),
-    ('questions that are no list', 'labels.refused', knowledge,
-     in_json('1.Training/라벨링데이터/VQA.json', lambda c: c['annotations'][0].update(questions='?'),
-             '1.Training/라벨링데이터/VQA.json, line 3')),
-    ('captions without file_path', 'labels.refused', captions,
-     in_json(COCO, lambda c: c.insert(0, {'id': 7}), f'{COCO}, line 2')),
-    ('answers of another form', 'labels.refused', kvqa,
-     in_json('KVQA_annotations_train.json', lambda c: c[0].update(answers=[['예']]),
-             'KVQA_annotations_train.json, line 2')),
-    ('an annotation without question', 'row.left_out', vqav2,
-     in_json(TOLD.format('train'), lambda c: c['annotations'].append({'question_id': 99}),
-             f'{TOLD.format("train")}, line 11')),
-    ('a question without annotation', 'row.left_out', vqav2,
-     in_json(ASKED.format('train'), lambda c: c['questions'].append({**c['questions'][0], 'question_id': 99}), '')),
-    ('a question_id asked twice', 'row.left_out', vqav2,
-     in_json(ASKED.format('train'), lambda c: c['questions'].append(c['questions'][0]),
-             f'{ASKED.format("train")}, line 13')),
-    ('a split without rows', 'split.empty', plain, no_rows),
-    # Images.
-    ('an image that is not there', 'image.missing', plain, row(image='images/9.png')),
-    ('an image that is listed nowhere', 'image.missing', living,
-     in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(image_id=1), f'Training/{LABELS}, line 52')),
-    ('a caption without its image', 'image.missing', captions,
-     in_json(COCO, lambda c: c[0].update(file_path='train2014/gone.jpg', id=77), f'{COCO}, line 2')),
-    ('a file of no bytes', 'image.empty', plain, image(lambda path: path.write_bytes(b''))),
-    ('a text that is called an image', 'image.unreadable', plain, image(lambda path: path.write_text('404'))),
-    ('a zip that is damaged', 'image.unreadable', zipped, damage_member),
-    ('an image cut off', 'image.broken', plain, image(save_cut, 'cut.jpg')),
-    ('too many pixels', 'image.too_large', plain, image(save_huge)),
-    ('a thumbnail', 'image.tiny', plain, image(lambda path: noise(size=(20, 16)).save(path))),
-    ('a strip', 'image.thin', plain, image(lambda path: noise(size=(800, 36)).save(path))),
-    ('an animation', 'image.animated', plain,
-     image(lambda path: noise().save(path, save_all=True, append_images=[noise(seed=1)]))),
-    ('an image of one colour', 'image.blank', plain, image(lambda path: Image.new('RGB', (48, 36)).save(path))),
-    ('an image twice', 'image.repeated', plain, image(copy_of('0.png'), 'again.png')),
-    ('CMYK', 'image.mode', plain, image(lambda path: noise('CMYK').save(path), 'print.jpg')),
-    ('grey of 16 bits', 'image.mode', plain,
-     image(lambda path: Image.fromarray(np.arange(48 * 36, dtype=np.uint16).reshape(36, 48)).save(path))),
-    ('transparency', 'image.mode', plain, image(lambda path: noise('RGBA').save(path))),
-    ('a photograph that lies on its side', 'image.turned', plain, image(save_turned, 'turned.jpg')),
-    ('a PNG called .jpg', 'image.suffix', plain, image(lambda path: noise().save(path, 'PNG'), 'false.jpg')),
-    # Texts.
-    ('an empty question', 'text.empty', plain, question(' ')),
-    ('an empty caption', 'text.empty', captions,
-     in_json(COCO, lambda c: c[0]['caption_ko'].append(''), f'{COCO}, line 2')),
-    ('UTF-8 read as Latin-1', 'text.mojibake', plain, question(SCRAMBLED)),
-    ('CP949 read as Latin-1', 'text.mojibake', plain, question(WINDOWS)),
-    ('characters lost', 'text.replaced', plain, question('소파는 무\ufffd 색')),
-    ('a tag', 'text.markup', plain, question('소파는<br>무슨 색')),
-    ('an entity', 'text.markup', plain, question('&quot;소파&quot;는 무슨 색')),
-    ('English', 'text.no_hangul', plain, question('What colour is the sofa?')),
-    ('an essay', 'text.long', plain, question('소파는 무슨 색입니까 ' * 30)),
-    ('one character', 'text.short', plain, question('뭐')),
-    ('decomposed Hangul', 'text.decomposed', plain, question(NFD)),
-    ('a blank of no width', 'text.invisible', plain, question('소파\u200b는 무슨 색')),
-    ('a row twice', 'text.repeated', plain, more()),
-    ('a caption twice', 'text.repeated', captions,
-     in_json(COCO, lambda c: c[0]['caption_ko'].append(c[0]['caption_ko'][0]), f'{COCO}, line 2')),
-    # Ids and types.
-    ('an empty id', 'id.empty', living,
-     in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(question_id=' '), f'Training/{LABELS}, line 52')),
-    ('an id twice', 'id.repeated', living,
-     in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(question_id=2), f'Training/{LABELS}, line 52')),
-    ('an id of two images', 'id.shared', living,
-     in_json(f'Training/{LABELS}', lambda c: c['question'][-1].update(question_id=6), f'Training/{LABELS}, line 52')),
-    ('a row without type', 'type.missing', living,
-     in_json(f'Training/{LABELS}', lambda c: c['question'][-1].pop('answer_type'), f'Training/{LABELS}, line 52')),
-    # Answers.
-    ('an empty answer', 'answer.empty', plain, answer('')),
-    ('a question whose annotation is not there', 'answer.empty', visual,
-     in_json(f'{FOLDER_104}/annotation.json', lambda c: c['annotations'].pop(0),
-             f'{FOLDER_104}/question.json, line 3')),
-    ('an empty cell of a table', 'answer.placeholder', plain, answer('nan')),
-    ('a scrambled answer', 'answer.mojibake', plain, answer(SCRAMBLED)),
-    ('an answer with lost characters', 'answer.replaced', plain, answer('빨\ufffd색')),
-    ('a sentence', 'answer.long', plain, answer('소파는 밝은 빨간색이고 의자는 어두운 파란색이며 탁자는 하얀색입니다')),
-    ('blanks', 'answer.spelling', plain, answer('빨간 색')),
-    ('a full stop', 'answer.spelling', plain, answer('빨간색.')),
-    ('another answer', 'answer.contradictory', plain, more(answer='예')),
-    ('nine of ten people', 'answer.number', kvqa,
-     in_json('KVQA_annotations_train.json', lambda c: c[0].update(answers=[*c[0]['answers'][1:]]),
-             'KVQA_annotations_train.json, line 2')),
-    ('one answer to everything', 'answer.majority', plain, same_answers),
-    ('an answer that training never saw', 'answer.only_in_dev', plain, row(split='val', answer='보라색')),
-    # Splits.
-    ('an image of training in val', 'leak.image', plain, row(split='val', image='images/1.png')),
-    ('a copy of a training image in val', 'leak.content', plain,
-     both(lambda data: shutil.copy(data.root / 'images/1.png', data.root / 'images/copy.png'),
-          row(split='val', image='images/copy.png'))),
-]  # fmt: skip
-
-
-def look(sources: list[DataSource], *, deep: bool = True, workers: int = 1) -> Report:
+def verify_all(sources: list[DataSource], *, deep: bool = True, workers: int = 1) -> VerificationReport:
     return verify(sources, deep=deep, workers=workers, progress=lambda done, total: None)
 
 
-def found(report: Report) -> list[tuple[str, str]]:
+def found(report: VerificationReport) -> list[tuple[str, str]]:
     return [(finding.code, finding.place.partition(', column')[0]) for finding in report.findings]
 
 
 @pytest.mark.parametrize('layout, reader', LAYOUTS.items(), ids=lambda value: getattr(value, '__name__', value))
 def test_sets_without_faults(data, layout, reader):
     layout(data)
-    report = look(sources_of_folder(str(data.root), None))
+    report = verify_all(sources_of_folder(str(data.root), None))
     assert not found(report) and report.findings.exit_code == 0
     assert {split['reader'] for split in report.splits} == {reader}
     assert [split['split'] for split in report.splits] == ['train', 'val']
     assert all(split['rows'] for split in report.splits)
-    assert report.images['looked_at'] == sum(split['images'] for split in report.splits)
+    assert report.images['checked'] == sum(split['images'] for split in report.splits)
 
 
 @pytest.mark.parametrize('code, layout, plant', [plant[1:] for plant in PLANTS], ids=[plant[0] for plant in PLANTS])
@@ -437,23 +54,23 @@ def test_a_planted_fault_is_found_where_it_is_and_nothing_else(data, code, layou
     layout(data)
     sources = sources_of_folder(str(data.root), None)
     place = plant(data)
-    report = look(sources)
+    report = verify_all(sources)
     assert set(found(report)) == {(code, place)}
-    assert report.findings.exit_code == {'error': 2, 'warning': 1, 'note': 0}[KINDS[code].severity]
+    assert report.findings.exit_code == {'error': 2, 'warning': 1, 'note': 0}[FINDING_KINDS[code].severity]
 
 
-ELSEWHERE = {'split.absent', 'answer.rare', 'answer.no_class', *(c for c in KINDS if c.startswith('tokenizer'))}
+ELSEWHERE = {'split.absent', 'answer.rare', 'answer.no_class', *(c for c in FINDING_KINDS if c.startswith('tokenizer'))}
 
 
 def test_every_code_is_planted_at_least_once():
-    assert {plant[1] for plant in PLANTS} | ELSEWHERE == set(KINDS)
+    assert {plant[1] for plant in PLANTS} | ELSEWHERE == set(FINDING_KINDS)
     assert len(PLANTS) >= 40 and len({plant[0] for plant in PLANTS}) == len(PLANTS)
 
 
 def test_a_split_that_is_not_there(data):
     plain(data)
     no_val(data)
-    assert found(look(sources_of_folder(str(data.root), None))) == [('split.absent', str(data.root))]
+    assert found(verify_all(sources_of_folder(str(data.root), None))) == [('split.absent', str(data.root))]
 
 
 @pytest.mark.parametrize('min_count, code', [(3, None), (5, 'answer.no_class'), (2, None)])
@@ -463,7 +80,7 @@ def test_answers_too_rare_for_a_class(data, min_count, code):
         dataclasses.replace(source, min_count=min_count if source.training else None)
         for source in sources_of_folder(str(data.root), None)
     ]
-    assert found(look(sources)) == ([(code, str(data.root))] if code else [])
+    assert found(verify_all(sources)) == ([(code, str(data.root))] if code else [])
 
 
 def test_most_rows_without_a_class(data):
@@ -471,39 +88,39 @@ def test_most_rows_without_a_class(data):
     for at in range(2, 8):
         row(at, answer=f'{at} 개')(data)
     (data.root / 'val.jsonl').write_text(''.join((data.root / 'val.jsonl').read_text('utf-8').splitlines(True)[:1]))
-    training, dev = sources_of_folder(str(data.root), None)
+    training, val = sources_of_folder(str(data.root), None)
     row(8, answer='빨간색')(data)
-    report = look([dataclasses.replace(training, min_count=2), dev])
+    report = verify_all([dataclasses.replace(training, min_count=2), val])
     assert found(report) == [('answer.rare', str(data.root))]
 
 
 @pytest.mark.parametrize(
     'texts, code', [('소파 위에', None), ('소파 위에 Ω', 'tokenizer.unknown'), ('Ω Ж Ξ', 'tokenizer.foreign')]
 )
-def test_pieces_that_a_tokenizer_does_not_know(data, tokenizer, texts, code):
+def test_tokens_that_a_tokenizer_does_not_know(data, tokenizer, texts, code):
     plain(data)
     for split, rows in (('train', 8), ('val', 4)):
         for at in range(1, rows + 1):
             row(at, split, question=f'{texts} {1 + at % 2}')(data)
-    report = look(sources_of_folder(str(data.root), str(tokenizer)))
+    report = verify_all(sources_of_folder(str(data.root), str(tokenizer)))
     codes = {finding.code for finding in report.findings} - {'text.no_hangul'}
     assert codes == ({code} if code else set())
-    assert report.splits[0]['text_length']['unit'] == 'pieces'
-    assert (report.splits[0]['unknown_pieces'] > 0) == bool(code)
+    assert report.splits[0]['text_length']['unit'] == 'tokens'
+    assert (report.splits[0]['unknown_token_share'] > 0) == bool(code)
 
 
-def test_a_text_of_more_pieces_than_are_kept(data, tokenizer):
+def test_a_text_of_more_tokens_than_the_limit(data, tokenizer):
     plain(data)
     place = question('소파 위에 고양이가 1 2 3 4 5 6 7 8 9 마리 있다.')(data)
     sources = [
         dataclasses.replace(source, max_text_len=14) for source in sources_of_folder(str(data.root), str(tokenizer))
     ]
-    assert found(look(sources)) == [('text.long', place)]
+    assert found(verify_all(sources)) == [('text.long', place)]
 
 
 def test_a_tokenizer_that_is_none(data):
     plain(data)
-    report = look(sources_of_folder(str(data.root), str(data.root)))
+    report = verify_all(sources_of_folder(str(data.root), str(data.root)))
     assert {finding.code for finding in report.findings} == {'tokenizer.refused'}
 
 
@@ -512,7 +129,7 @@ def test_one_fault_hides_no_other(data):
     plain(data)
     line('{', 2)(data)
     line('[]', 5)(data)
-    report = look(sources_of_folder(str(data.root), None))
+    report = verify_all(sources_of_folder(str(data.root), None))
     assert [place.rpartition(' ')[2] for _, place in found(report)] == ['2', '5']
     assert report.splits[0]['rows'] == 6
 
@@ -522,7 +139,7 @@ def test_a_broken_label_file_does_not_hide_the_next(data):
     data.living(images=1, subset='노인 생활거주환경 이미지 수집', first=8)
     cut_labels(data)
     break_label_zip(data)
-    report = look(sources_of_folder(str(data.root), None))
+    report = verify_all(sources_of_folder(str(data.root), None))
     assert report.findings.counts == {'labels.refused': 2} and report.splits[0]['rows'] > 3
 
 
@@ -530,7 +147,7 @@ def test_headers_alone_pass_over_content(data):
     plain(data)
     image(save_cut, 'cut.jpg')(data)
     sources = sources_of_folder(str(data.root), None)
-    assert not found(look(sources, deep=False)) and found(look(sources))
+    assert not found(verify_all(sources, deep=False)) and found(verify_all(sources))
 
 
 def test_processes_find_the_same_in_the_same_order(data):
@@ -541,7 +158,7 @@ def test_processes_find_the_same_in_the_same_order(data):
         rows.append({'image': f'images/{number}.png', 'question': QUESTIONS[0], 'answer': '예'})
     write_rows(data, 'train.jsonl', rows)
     sources = sources_of_folder(str(data.root), None)
-    alone, together = look(sources, deep=False), look(sources, deep=False, workers=2)
+    alone, together = verify_all(sources, deep=False), verify_all(sources, deep=False, workers=2)
     assert found(alone) == found(together) and together.findings.counts['image.empty'] == 20
 
 
@@ -549,7 +166,7 @@ def test_a_fault_everywhere_is_counted_and_listed_once(data):
     plain(data)
     for at in range(1, 9):
         row(at, question=f'What is it? {at}')(data)
-    report = look(sources_of_folder(str(data.root), None))
+    report = verify_all(sources_of_folder(str(data.root), None))
     lines = report.lines(3)
     assert any('text.no_hangul  8' in text for text in lines) and '  and 5 more' in lines
     assert sum('no Hangul in' in text for text in lines) == 3 and lines[-1].strip() == '0 errors, 8 warnings, 0 notes'
@@ -558,7 +175,7 @@ def test_a_fault_everywhere_is_counted_and_listed_once(data):
 def test_the_report_as_json(data):
     plain(data)
     row(image='images/9.png')(data)
-    content = json.loads(json.dumps(look(sources_of_folder(str(data.root), None)).as_json()))
+    content = json.loads(json.dumps(verify_all(sources_of_folder(str(data.root), None)).as_json()))
     assert content['severities'] == {'error': 1, 'warning': 0, 'note': 0}
     assert content['counts'] == {'image.missing': 1} and content['findings'][0]['place'].endswith('line 3')
     assert content['splits'][0]['answers'] == {'빨간색': 4, '예': 4}
@@ -572,7 +189,7 @@ def test_labels_extracted_without_their_folder_are_known(data, layout):
         for path in (data.root / folder / '라벨링데이터').iterdir():
             path.rename(data.root / folder / path.name)
     sources = sources_of_folder(str(data.root), None)
-    assert {source.reader.__name__ for source in sources} == {LAYOUTS[layout]} and not found(look(sources))
+    assert {source.reader.__name__ for source in sources} == {LAYOUTS[layout]} and not found(verify_all(sources))
 
 
 def test_a_folder_with_two_sets(data):
