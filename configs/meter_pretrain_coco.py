@@ -14,7 +14,7 @@ data_root = '{{$KOVILT_AIHUB_261:data/aihub_261}}'
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='CropSquare', side=288),
-    dict(type='Patchify', patch_size=16)]
+    dict(type='Patchify')]
 train_dataloader = dict(
     batch_size=512, num_workers=8, persistent_workers=True,            # 8 processes x 512 = METER's 4,096
     dataset=dict(type='AIHubCOCOKorean', data_root=data_root, image_pipeline=image_pipeline),

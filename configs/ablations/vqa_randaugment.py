@@ -9,5 +9,5 @@ _base_ = '../kovilt_vqa_aihub.py'
 train_dataloader = dict(dataset=dict(image_pipeline=[
     dict(type='LoadImage'),
     dict(type='RandAugment', num_ops=2, magnitude=9),   # ViLT's (2, 9), before resizing
-    dict(type='ResizeViLT', short=384, long=639, divisor=32),
-    dict(type='Patchify', patch_size=32)]))
+    dict(type='ResizeViLT', short=384, long=639),
+    dict(type='Patchify')]))

@@ -5,8 +5,8 @@ Command: MY_DATA=data/mine PYTHONPATH=examples/plugin python tools/train.py exam
 _base_ = '../../configs/rooms/vqa.py'
 custom_imports = dict(imports=['my_parts'], allow_failed_imports=False)
 data_root = '{{$MY_DATA:data/mine}}'
-pipeline = [dict(type='LoadImage'), dict(type='Grey'), dict(type='ResizeViLT', short=128, long=213, divisor=16),
-            dict(type='Patchify', patch_size=16)]
+pipeline = [dict(type='LoadImage'), dict(type='Grey'), dict(type='ResizeViLT', short=128, long=213),
+            dict(type='Patchify')]
 train_dataloader = dict(dataset=dict(type='CSVQuestions', data_root=data_root, image_pipeline=pipeline))
 val_dataloader = dict(dataset=dict(type='CSVQuestions', data_root=data_root, image_pipeline=pipeline))
 load_from = None

@@ -14,6 +14,8 @@ from kovilt.engine.config_check import check_config, top_level_keys
 from kovilt.engine.config_options import parse_option
 from kovilt.errors import KoviltError, first_line, nearest
 
+_PATCH_SIZE_ARGUMENTS = {'Patchify': 'patch_size', 'ResizeViLT': 'divisor'}
+
 
 def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[str, Any] | None = None) -> Config:
     """Read a config file and its bases, apply options, and check every key against the constructor that takes it.
@@ -45,6 +47,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
         config[key] = value
     config.setdefault('default_scope', 'kovilt')
     config.setdefault('runner_type', 'KoviltRunner')
+    _fill_patch_size(config)
     check_config(config)
     return config
 
@@ -143,6 +146,35 @@ def _apply_options(config: Config, options: Iterable[str]) -> None:
         config.merge_from_dict(values)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise KoviltError(f'--cfg-options {" ".join(values)}: {first_line(error)}') from error
+
+
+def _fill_patch_size(config: Config) -> None:
+    """Give the encoder's patch size to the image transforms that need one and do not state it.
+
+    A config writes it once, as `model.encoder.patch_size` (METER: `model.encoder.image_encoder.patch_size`).
+    """
+    owner, sizes = config.get('model'), []
+    for part in ('encoder', 'image_encoder'):
+        owner = owner.get(part) if isinstance(owner, dict) else None
+        if isinstance(owner, dict) and 'patch_size' in owner:
+            sizes.append(owner['patch_size'])
+    if not sizes:
+        return
+    for component in _find_components(list(config.values())):
+        argument = _PATCH_SIZE_ARGUMENTS.get(str(component['type']).rpartition('.')[2])
+        if argument is not None:
+            component.setdefault(argument, sizes[0])
+
+
+def _find_components(node: Any) -> Iterator[dict[str, Any]]:
+    """Every `dict(type=...)` inside a config."""
+    if isinstance(node, dict):
+        if 'type' in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _find_components(item)
 
 
 def _find_text(node: Any, text: Any, path: str = '') -> list[str]:

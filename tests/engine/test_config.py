@@ -159,3 +159,18 @@ def test_helpers_that_are_read_and_options_that_are_right_pass(tmp_path):
 )
 def test_values_of_options(text, value):
     assert parse_option(f'a.b={text}') == ('a.b', value)
+
+
+def test_the_patch_size_reaches_the_transforms_from_the_encoder():
+    arguments = {'Patchify': 'patch_size', 'ResizeViLT': 'divisor'}
+
+    def steps(config):
+        pipelines = [config[f'{name}_dataloader'].dataset.image_pipeline for name in ('train', 'val')]
+        return [step.get(arguments.get(step.type)) for pipeline in pipelines for step in pipeline]
+
+    assert steps(load_config(VQA)) == [None, 16, 16] * 2
+    assert steps(load_config(VQA, ['model.encoder.patch_size=8'])) == [None, 8, 8] * 2
+    stated = load_config(VQA, ['train_dataloader.dataset.image_pipeline.1.divisor=32'])
+    assert steps(stated) == [None, 32, 16, None, 16, 16]
+    meter = load_config(VQA.with_name('meter_vqa.py')).train_dataloader.dataset.image_pipeline
+    assert meter[-1].patch_size == 16

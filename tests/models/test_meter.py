@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
@@ -68,7 +67,7 @@ def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
     """Texts about every second image, whose patches come from the loader's own transform."""
     generator = torch.Generator().manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, ((len(lengths) + 1) // 2, side, side, 3), dtype=np.uint8)
-    cut = [Patchify(patch_size=8)({'img': Image.fromarray(pixels)}) for pixels in images]
+    cut = [Patchify(patch_size=8)({'img': pixels}) for pixels in images]
     width, rows = max(lengths), len(lengths)
     text_mask = torch.arange(width) < torch.tensor(lengths)[:, None]
     inside = (torch.arange(width) > 0) & (torch.arange(width) < torch.tensor(lengths)[:, None] - 1)
@@ -267,7 +266,7 @@ def tiny_run(folder: Path, name: str, side: int, more: str = ''):
     (folder / f'{name}.py').write_text(
         f"""
 _base_ = {str(CONFIGS / 'rooms' / f'{name}.py')!r}
-images = [dict(type='LoadImage'), dict(type='CropSquare', side={side}), dict(type='Patchify', patch_size=16)]
+images = [dict(type='LoadImage'), dict(type='CropSquare', side={side}), dict(type='Patchify')]
 model = dict(encoder=dict(
     image_encoder=dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
     text_encoder=dict(hidden_size=16, num_layers=1, num_heads=2),

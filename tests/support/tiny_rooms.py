@@ -28,8 +28,8 @@ load_from = None
 {more}
 """
 PIPELINES = """
-images = [dict(type='LoadImage'), dict(type='ResizeViLT', short=64, long=107, divisor=16),
-          dict(type='Patchify', patch_size=16)]
+images = [dict(type='LoadImage'), dict(type='ResizeViLT', short=64, long=107),
+          dict(type='Patchify')]
 texts = [dict(type='TokenizeKorean', tokenizer={tokenizer!r}, max_text_len=24)]
 """
 

@@ -3,7 +3,6 @@
 KOVILT_CLIP and KOVILT_TOKENIZER name the weights that the image and the text encoder start from, each a folder or a
 name on the HuggingFace hub. The tokenizer is that of the text encoder.
 """
-patch_size = 16
 image_size = 576                                                       # METER's for VQA
 bert = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'
 
@@ -11,7 +10,7 @@ model = dict(
     encoder=dict(
         type='METER',
         image_encoder=dict(
-            type='mmpretrain.VisionTransformer', patch_size=patch_size, out_type='raw',
+            type='mmpretrain.VisionTransformer', patch_size=16, out_type='raw',
             arch=dict(embed_dims=768, num_layers=11, num_heads=12, feedforward_channels=3072),   # CLIP's less the last
             pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5),                                   # CLIP's
             layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU'))),                         # CLIP's
@@ -29,7 +28,7 @@ model = dict(
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='CropSquare', side=image_size),
-    dict(type='Patchify', patch_size=patch_size)]
+    dict(type='Patchify')]
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=bert, max_text_len=50)]                   # METER's
 train_dataloader = dict(
     dataset=dict(split='train', image_pipeline=image_pipeline, text_pipeline=text_pipeline),

@@ -2,14 +2,13 @@
 
 KOVILT_ROOMS names another folder of Rooms, in which the tokenizer lies.
 """
-patch_size = 16
 image_size = 96
 
 model = dict(
     encoder=dict(
         type='METER',
         image_encoder=dict(
-            type='mmpretrain.VisionTransformer', patch_size=patch_size, out_type='raw',
+            type='mmpretrain.VisionTransformer', patch_size=16, out_type='raw',
             arch=dict(embed_dims=192, num_layers=3, num_heads=6, feedforward_channels=768),
             pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5),
             layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU'))),
@@ -26,7 +25,7 @@ model = dict(
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='CropSquare', side=image_size),
-    dict(type='Patchify', patch_size=patch_size)]
+    dict(type='Patchify')]
 text_pipeline = [
     dict(type='TokenizeKorean', tokenizer='{{$KOVILT_ROOMS:data/rooms}}/tokenizer', max_text_len=40)]
 train_dataloader = dict(

@@ -2,14 +2,13 @@
 
 KOVILT_TOKENIZER names another tokenizer: a folder, a vocab.txt or a name on the HuggingFace hub.
 """
-patch_size = 32
 tokenizer = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'                # the paper's Korean WordPiece (LMkor)
 
 model = dict(
     encoder=dict(
         type='ViLT',
         hidden_size=768, num_layers=12, num_heads=12, mlp_ratio=4.0,   # ViT-B (ViLT 3.1; the paper's section 3)
-        patch_size=patch_size, image_size=384,                         # 12 x 12 positions, interpolated to each image
+        patch_size=32, image_size=384,                                 # 12 x 12 positions, interpolated to each image
         vocab_size=None,                                               # the tokenizer's
         max_text_len=40,                                               # ViLT 4.1
         drop_rate=0.1),                                                # ViLT's code: embeddings, attention output, MLP
@@ -17,8 +16,8 @@ model = dict(
 
 image_pipeline = [
     dict(type='LoadImage'),
-    dict(type='ResizeViLT', short=384, long=639, divisor=patch_size),  # ViLT's rule: int(1333 / 800 * 384) = 639
-    dict(type='Patchify', patch_size=patch_size)]
+    dict(type='ResizeViLT', short=384, long=639),                      # ViLT's rule: int(1333 / 800 * 384) = 639
+    dict(type='Patchify')]
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=tokenizer, max_text_len=40)]
 train_dataloader = dict(
     dataset=dict(split='train', image_pipeline=image_pipeline, text_pipeline=text_pipeline),

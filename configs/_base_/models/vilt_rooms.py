@@ -2,13 +2,12 @@
 
 KOVILT_ROOMS names another folder of Rooms, in which the tokenizer lies.
 """
-patch_size = 16
 
 model = dict(
     encoder=dict(
         type='ViLT',
         hidden_size=192, num_layers=4, num_heads=6, mlp_ratio=4.0,
-        patch_size=patch_size, image_size=96,
+        patch_size=16, image_size=96,
         vocab_size=None,                                               # the tokenizer's
         max_text_len=40,
         drop_rate=0.0, activation='relu', init_std=0.05, pos_init='sincos'),
@@ -16,8 +15,8 @@ model = dict(
 
 image_pipeline = [
     dict(type='LoadImage'),
-    dict(type='ResizeViLT', short=96, long=159, divisor=patch_size),   # ViLT's rule: int(1333 / 800 * 96) = 159
-    dict(type='Patchify', patch_size=patch_size)]
+    dict(type='ResizeViLT', short=96, long=159),                       # ViLT's rule: int(1333 / 800 * 96) = 159
+    dict(type='Patchify')]
 text_pipeline = [
     dict(type='TokenizeKorean', tokenizer='{{$KOVILT_ROOMS:data/rooms}}/tokenizer', max_text_len=40)]
 train_dataloader = dict(

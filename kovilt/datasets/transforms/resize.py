@@ -27,7 +27,7 @@ class ResizeViLT(BaseTransform):
     Args:
         short: pixels; ViLT: 384.
         long: pixels; ViLT: int(1333 / 800 * 384) = 639, so that 608 is the longest side that occurs.
-        divisor: pixels; the patch size.
+        divisor: pixels; the patch size. A config may leave it out: it takes that of `model.encoder`.
     """
 
     def __init__(self, *, short: int, long: int, divisor: int) -> None:
