@@ -22,8 +22,8 @@ class Patchify(BaseTransform):
     Pixels stay uint8; the model's preprocessor normalizes them.
 
     Args:
-        patch_size: p, pixels; the sides of the image must be multiples of it. A config may leave it out: it takes that of
-            `model.encoder`.
+        patch_size: p, pixels; the sides of the image must be multiples of it. A config may leave it out: it takes that
+            of `model.encoder`.
     """
 
     def __init__(self, *, patch_size: int) -> None:
