@@ -1,4 +1,4 @@
-"""Resizing by ViLT's rule or METER's, with torchvision's antialiased bicubic filter on uint8.
+"""Resizing by ViLT's rule or METER's, with torch's antialiased bicubic filter on uint8, which torchvision uses too.
 
 The pixels equal those of transformers' default ViltImageProcessor; they differ from Pillow's by at most 2 grey levels.
 """
@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from kovilt.registry import TRANSFORMS
 
@@ -88,8 +87,7 @@ def resize_bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if pixels.shape[1::-1] == size:
         return pixels
-    width, height = size
     plain = np.require(pixels, requirements='CW')  # torch takes no negative strides and warns of read-only arrays
-    image = torch.from_numpy(plain).permute(2, 0, 1)  # (3, H, W)
-    resized = F.resize(image, [height, width], InterpolationMode.BICUBIC, antialias=True)
-    return resized.permute(1, 2, 0).numpy()
+    images = torch.from_numpy(plain)[None].permute(0, 3, 1, 2)  # (1, 3, H, W)
+    resized = F.interpolate(images, size=size[::-1], mode='bicubic', antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
