@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,14 +8,22 @@ from PIL import Image
 
 from kovilt.engine.config import load_config
 from tools import quickstart
-from tools.quickstart import SIZES, choose, draw_images, plan, read_results, tell, write_page
+from tools.recipes.quickstart import SIZES, recipe_steps
+from tools.recipes.quickstart_results import (
+    draw_predictions,
+    draw_training_curves,
+    format_summary,
+    read_summary,
+    sample_predictions,
+    write_summary_page,
+)
 
 ROOT = Path(quickstart.__file__).parents[1]
 
 
 @pytest.mark.parametrize('recipe', ['quickstart', 'rooms'])
 def test_every_step_is_a_tool_with_a_folder_of_its_own(recipe, tmp_path):
-    steps = plan(recipe, SIZES[recipe, 'tiny'], tmp_path)
+    steps = recipe_steps(recipe, SIZES[recipe, 'tiny'], tmp_path)
     assert all((ROOT / step.command[0]).is_file() for step in steps)
     assert len({step.name for step in steps}) == len({step.folder for step in steps}) == len(steps)
     assert all(step.folder.is_relative_to(tmp_path) and step.folder != tmp_path for step in steps)
@@ -22,7 +32,7 @@ def test_every_step_is_a_tool_with_a_folder_of_its_own(recipe, tmp_path):
 @pytest.mark.parametrize('recipe', ['quickstart', 'rooms'])
 def test_the_options_of_every_training_exist(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for step in plan(recipe, SIZES[recipe, 'default'], tmp_path):
+    for step in recipe_steps(recipe, SIZES[recipe, 'default'], tmp_path):
         if step.command[0] == 'tools/train.py':
             options = step.command[step.command.index('--cfg-options') + 1 :]
             config = load_config(step.command[1], options)
@@ -30,11 +40,13 @@ def test_the_options_of_every_training_exist(recipe, tmp_path, monkeypatch):
 
 
 def test_the_quickstart_fits_in_ten_minutes(tmp_path):
-    assert sum(step.seconds for step in plan('quickstart', SIZES['quickstart', 'default'], tmp_path)) < 570
+    assert sum(step.seconds for step in recipe_steps('quickstart', SIZES['quickstart', 'default'], tmp_path)) < 570
 
 
 def test_fine_tuning_and_its_baselines_differ_in_one_thing(tmp_path):
-    steps = {step.name: list(step.command) for step in plan('quickstart', SIZES['quickstart', 'default'], tmp_path)}
+    steps = {
+        step.name: list(step.command) for step in recipe_steps('quickstart', SIZES['quickstart', 'default'], tmp_path)
+    }
     scratch = steps['vqa_scratch']
     begin = steps['vqa'].index('--load-from')
     assert [word.replace('vqa', 'vqa_scratch') for word in steps['vqa'][:begin] + steps['vqa'][begin + 2 :]] == scratch
@@ -52,14 +64,14 @@ def prediction(number: int, kind: str, right: bool, image: str) -> dict:
     }
 
 
-def test_questions_shown_are_drawn_blindly_over_types_and_images():
+def test_questions_are_sampled_over_types_and_images_without_regard_to_right_and_wrong():
     rows = [prediction(i, '색' if i < 90 else '개수', i < 50, f'{i // 8}.jpg') for i in range(100)]
-    shown = choose(rows, 8)
+    shown = sample_predictions(rows, 8)
     assert len({row['image'] for row in shown}) == 8
     assert {row['answer_type'] for row in shown} == {'색', '개수'}
     wrong = [{**row, 'answer': '?', 'score': 0.0} for row in rows]
-    assert [row['question'] for row in choose(wrong, 8)] == [row['question'] for row in shown]
-    assert len(choose(rows[:3], 8)) == 3
+    assert [row['question'] for row in sample_predictions(wrong, 8)] == [row['question'] for row in shown]
+    assert len(sample_predictions(rows[:3], 8)) == 3
 
 
 @pytest.fixture
@@ -92,20 +104,21 @@ def finished(tmp_path):
     return tmp_path
 
 
-TAKEN = dict.fromkeys(('vqa', 'vqa_scratch', 'question_only'), 0.0)
+SECONDS = dict.fromkeys(('vqa', 'vqa_scratch', 'question_only'), 0.0)
 
 
-def test_the_recipe_from_nothing_has_no_run_from_scratch_beside_it(finished):
-    taken = {name: seconds for name, seconds in TAKEN.items() if 'scratch' not in name}
-    summary = read_results(finished, taken)
+def test_the_recipe_that_pretrains_its_encoder_has_no_run_from_scratch_beside_it(finished):
+    seconds = {name: value for name, value in SECONDS.items() if 'scratch' not in name}
+    summary = read_summary(finished, seconds)
     assert 'scratch_accuracy' not in summary and summary['per_type']['색']['question_only_accuracy'] == 41.5
-    draw_images(finished, summary)
-    write_page(finished, summary, own=True)
-    assert 'from scratch' not in tell(summary, own=True)
+    draw_training_curves(finished, summary['majority_accuracy'])
+    draw_predictions(finished)
+    write_summary_page(finished, summary, 'make rooms')
+    assert 'from scratch' not in format_summary(summary, 'the encoder')
 
 
 def test_the_summary_holds_what_is_promised(finished):
-    summary = read_results(finished, TAKEN | {'draw': 3.0, 'vqa': 100.25})
+    summary = read_summary(finished, SECONDS | {'draw': 3.0, 'vqa': 100.25})
     assert summary['vqa_accuracy'] == 80.0 and summary['scratch_accuracy'] == 45.0
     assert summary['majority_accuracy'] == 12.5 and summary['question_only_accuracy'] == 41.5
     assert summary['alignment_accuracy'] == 60.0 and summary['alignment_chance'] == 12.0
@@ -119,12 +132,22 @@ def test_the_summary_holds_what_is_promised(finished):
     assert summary['pretraining_losses']['mlm_loss'] == [0.1, 0.05]
 
 
-def test_the_images_the_page_and_the_closing_words(finished):
-    summary = read_results(finished, TAKEN)
-    shown = draw_images(finished, summary)
-    write_page(finished, summary, own=False)
-    assert len(shown) == 12
+def test_the_images_the_page_and_the_printed_summary(finished):
+    summary = read_summary(finished, SECONDS)
+    draw_training_curves(finished, summary['majority_accuracy'])
+    assert len(draw_predictions(finished)) == 12
+    write_summary_page(finished, summary, 'make quickstart')
     for name in ('curves.png', 'contact_sheet.png', 'contact_sheet.txt', 'report.html'):
         assert (finished / name).stat().st_size > 0
-    words = tell(summary, own=False)
-    assert '80.0' in words and '41.5' in words and '12.5' in words and '색' in words
+    page = (finished / 'report.html').read_text(encoding='utf-8')
+    assert 'make quickstart, 0:00' in page and page.count('<li>') == 12
+    printed = format_summary(summary, 'the shipped encoder')
+    assert all(words in printed for words in ('80.0', '41.5', '12.5', '색', 'fine-tuned from the shipped encoder'))
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        'import sys; from tools import quickstart; print([m for m in ("torch", "numpy", "rich") if m in sys.modules])'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == '[]\n'

@@ -1,0 +1,75 @@
+"""The command lines of kovilt's tools, as lists of what follows `python`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+SHIPPED_ENCODER = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its README tells how it was made
+PRETRAINING_LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
+VQA_SCALARS = ('vqa_loss', 'vqa_accuracy')
+
+
+def make_rooms(folder: Path | str, images: int, val_images: int) -> list[str]:
+    return ['tools/data/make_rooms.py', f'{folder}', '--images', f'{images}', '--val-images', f'{val_images}']
+
+
+def make_single_objects(folder: Path | str, images: int) -> list[str]:
+    """Rooms images that show a single object each, drawn with a seed of their own."""
+    return [*make_rooms(folder, images, 1), '--alone', '1', '--seed', '1']
+
+
+def train_tokenizer(folder: Path | str, data: Path | str) -> list[str]:
+    corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
+    return ['tools/data/train_tokenizer.py', f'{folder}', '--vocab-size', '1000', *corpus]
+
+
+def train(config: str, work_dir: Path | str, options: Sequence[str], *, load_from: str = '') -> list[str]:
+    """A training that resumes when it is started again."""
+    start = ['--load-from', load_from] if load_from else []
+    return [
+        'tools/train.py',
+        config,
+        '--work-dir',
+        f'{work_dir}',
+        '--amp',
+        '--resume',
+        *start,
+        '--cfg-options',
+        *options,
+    ]
+
+
+def length_options(steps: int, val_interval: int, log_interval: int) -> list[str]:
+    """Config options of a training of so many optimizer steps."""
+    options = [f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={val_interval}']
+    return options + [f'default_hooks.{hook}.interval={log_interval}' for hook in ('logger', 'run_record')]
+
+
+def tokenizer_options(tokenizer: str, *loaders: str) -> list[str]:
+    """Config options that give the loaders ('train', 'val') another tokenizer; '' = the one that the config names."""
+    if not tokenizer:
+        return []
+    return [f'{loader}_dataloader.dataset.text_pipeline.0.tokenizer={tokenizer}' for loader in loaders]
+
+
+def test(config: str, checkpoint: str, work_dir: Path | str, options: Sequence[str] = ()) -> list[str]:
+    """An evaluation that writes metrics.json and predictions.jsonl."""
+    command = [
+        'tools/test.py',
+        config,
+        checkpoint,
+        '--work-dir',
+        f'{work_dir}',
+        '--out',
+        f'{work_dir}/predictions.jsonl',
+    ]
+    return [*command, '--cfg-options', *options] if options else command
+
+
+def score_alignment(model: str, rooms: Path | str, out: Path | str) -> list[str]:
+    return ['tools/analysis/alignment.py', model, f'{rooms}', '--out', f'{out}']
+
+
+def export(checkpoint: str, out: Path | str) -> list[str]:
+    return ['tools/weights/export.py', checkpoint, f'{out}', '--overwrite']

@@ -1,0 +1,232 @@
+"""What a finished quickstart shows: summary, curves, a contact sheet, an HTML report and one question to the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from kovilt.errors import KoviltError
+from kovilt.evaluation.table import format_table
+from kovilt.files import read_json
+from kovilt.visualization import (
+    AnsweredQuestion,
+    Curve,
+    Panel,
+    draw_contact_sheet,
+    draw_curves,
+    read_metrics,
+    write_report,
+)
+from tools.recipes.commands import PRETRAINING_LOSSES
+from tools.recipes.progress import format_duration
+
+
+@dataclass(frozen=True)
+class QuickstartModel:
+    """A fine-tuned model of the quickstart.
+
+    prefix: what the keys of its accuracies begin with in the summary; column: its column in a table; title: its line.
+    """
+
+    prefix: str
+    column: str
+    title: str
+
+    @property
+    def accuracy_key(self) -> str:
+        return f'{self.prefix or "vqa_"}accuracy'
+
+
+MODELS = {  # by the folder of the training
+    'vqa': QuickstartModel('', 'pre-trained', 'fine-tuned from {encoder} · 사전학습'),
+    'vqa_scratch': QuickstartModel('scratch_', 'from scratch', 'as many steps from scratch · 사전학습 없이'),
+    'question_only': QuickstartModel('question_only_', 'no image', 'without images · 이미지 없이'),
+}
+
+
+def read_summary(work_dir: Path, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The content of `summary.json`; accuracies in percent. `seconds`: of each finished step."""
+    test = read_json(work_dir / 'vqa_test' / 'metrics.json')['metrics']
+    metrics = {'vqa': test}
+    for name in ('vqa_scratch', 'question_only'):  # the last validation of their training has the same questions
+        if name in seconds:
+            last = {key: values[-1] for key, (_, values) in read_metrics(work_dir / name).items()}
+            metrics[name] = {key.removeprefix('val/'): value for key, value in last.items() if key.startswith('val/')}
+    alignment = read_json(work_dir / 'alignment' / 'alignment.json')
+    pretraining = read_metrics(work_dir / 'pretrain')
+    answer_types = [key.removeprefix('accuracy/') for key in test if key.startswith('accuracy/')]
+    return {
+        **{MODELS[name].accuracy_key: found['accuracy'] for name, found in metrics.items()},
+        'majority_accuracy': test['majority_accuracy'],
+        'alignment_accuracy': alignment['alignment_accuracy'],
+        'alignment_chance': alignment['alignment_chance'],
+        'alignment_swapped': alignment['alignment_swapped'],
+        'questions': test['questions'],
+        'per_type': {
+            kind: {
+                'questions': test[f'questions/{kind}'],
+                **{f'{MODELS[name].prefix}accuracy': found[f'accuracy/{kind}'] for name, found in metrics.items()},
+            }
+            for kind in answer_types
+        },
+        'pretraining_losses': {
+            name: [pretraining[f'train/{name}'][1][i] for i in (0, -1)] for name in PRETRAINING_LOSSES
+        },
+        'seconds': round(sum(seconds.values()), 1),
+        'seconds_per_step': {name: round(value, 1) for name, value in seconds.items()},
+    }
+
+
+def draw_training_curves(work_dir: Path, majority_accuracy: float) -> None:
+    """Write curves.png."""
+    runs = {name: read_metrics(work_dir / name) for name in ('pretrain', *MODELS) if (work_dir / name).is_dir()}
+
+    def curve(label: str, run: str, scalar: str, scale: float = 1.0) -> Curve:
+        steps, values = runs[run].get(scalar, ((), ()))
+        return Curve(label, steps, [scale * value for value in values])
+
+    def pretraining(label: str, scalar: str, scale: float = 1.0) -> Curve:
+        return curve(label, 'pretrain', f'train/{scalar}', scale)
+
+    def all_models(scalar: str) -> list[Curve]:
+        return [curve(model.column, name, scalar) for name, model in MODELS.items() if name in runs]
+
+    matched = pretraining('matched pairs', 'wpa_matched_distance')
+    mismatched = pretraining('mismatched pairs', 'wpa_mismatched_distance')
+    accuracies = [
+        pretraining('masked tokens', 'mlm_accuracy', 100),
+        pretraining('image-text matching', 'itm_accuracy', 100),
+    ]
+    baseline = {'majority answer': majority_accuracy}
+    panels = [
+        Panel('Pre-training: masked tokens', 'L1, nats', [pretraining('masked tokens', 'mlm_loss')]),
+        Panel('Pre-training: matching', 'L2, nats', [pretraining('image-text matching', 'itm_loss')]),
+        Panel('Pre-training: word-patch alignment', 'transport distance', [matched, mismatched]),
+        Panel('Pre-training: accuracy', 'percent', accuracies),
+        Panel('Fine-tuning: loss', 'cross-entropy, nats', all_models('train/vqa_loss')),
+        Panel('Fine-tuning: validation accuracy', 'percent', all_models('val/accuracy'), baseline),
+    ]
+    draw_curves(panels, work_dir / 'curves.png')
+
+
+def draw_predictions(work_dir: Path) -> list[dict[str, Any]]:
+    """Write contact_sheet.png with 12 predictions sampled at random, and return them."""
+    lines = (work_dir / 'vqa_test' / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
+    predictions = sample_predictions([json.loads(line) for line in lines], 12)
+    draw_contact_sheet(
+        [
+            AnsweredQuestion(Image.open(row['image']), row['question'], row['answer'], row['truth'], row['score'])
+            for row in predictions
+        ],
+        work_dir / 'contact_sheet.png',
+    )
+    return predictions
+
+
+def sample_predictions(predictions: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Sample without regard to right and wrong: answer types in turn, no image twice while others are left."""
+    by_type: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in random.Random(0).sample(predictions, len(predictions)):
+        by_type[row['answer_type']].append(row)
+    in_turn = [row for rows in by_type.values() for row in rows]
+    in_turn.sort(key=lambda row: by_type[row['answer_type']].index(row))
+    seen: set[str] = set()
+    first_of_image, others = [], []
+    for row in in_turn:
+        (others if row['image'] in seen else first_of_image).append(row)
+        seen.add(row['image'])
+    return (first_of_image + others)[:count]
+
+
+def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask the exported model one question with `tools/predict.py`; prints the command and its output."""
+    image = os.path.relpath(prediction['image'])
+    command = ['tools/predict.py', model, image, prediction['question'], '--topk', '3']
+    print('$ ' + shlex.join(['python', *command]), flush=True)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
+    print(f'{done.stdout.rstrip()}\n  (정답: {prediction["truth"]})\n')
+    return {
+        'image': image,
+        'question': prediction['question'],
+        'truth': prediction['truth'],
+        'printed': done.stdout.splitlines(),
+    }
+
+
+def format_summary(summary: Mapping[str, Any], encoder: str) -> str:
+    """The summary for a terminal. `encoder`: what the fine-tuned model started from, in words."""
+    models = _trained_models(summary)
+    accuracy = [[model.title.format(encoder=encoder), f'{summary[model.accuracy_key]:.1f}'] for model in models]
+    accuracy.append(['always the most frequent answer · 최빈 답', f'{summary["majority_accuracy"]:.1f}'])
+    by_type = [
+        [kind, str(row['questions']), *(f'{row[f"{model.prefix}accuracy"]:.1f}' for model in models)]
+        for kind, row in summary['per_type'].items()
+    ]
+    losses = [[name, *(f'{value:.3f}' for value in values)] for name, values in summary['pretraining_losses'].items()]
+    alignment = [[name, f'{value:.1f}'] for name, value in _alignment_rows(summary)]
+    tables = {
+        f'Accuracy on {summary["questions"]:,} validation questions, percent · 정확도': (['', '%'], accuracy),
+        'By answer type · 질문 유형별': (['', 'questions', *(model.column for model in models)], by_type),
+        'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
+        'Object words whose object is found, percent · 단어-패치 정렬': (['', '%'], alignment),
+    }
+    return '\n\n'.join(f'{title}\n{format_table(header, rows)}' for title, (header, rows) in tables.items())
+
+
+def write_summary_page(work_dir: Path, summary: Mapping[str, Any], command: str) -> None:
+    """Write report.html, the numbers and the images on one page. `command`: that made the run, for the footer."""
+    models = _trained_models(summary)
+    by_type: list[list[object]] = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
+    by_type.append(['all · 전체', summary['questions'], *(summary[model.accuracy_key] for model in models)])
+    header = ['answer type · 유형', 'questions', *(model.column for model in models)]
+    losses = [[name, *values] for name, values in summary['pretraining_losses'].items()]
+    images = {
+        'Losses and validation accuracy · 손실과 정확도': work_dir / 'curves.png',
+        'Validation questions sampled at random · 무작위로 고른 검증 질문': work_dir / 'contact_sheet.png',
+    }
+    if (work_dir / 'alignment' / 'example.png').is_file():
+        images['Where the words of a caption send their transport mass · 단어별 정렬'] = (
+            work_dir / 'alignment' / 'example.png'
+        )
+    numbered = (work_dir / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines()
+    write_report(
+        work_dir / 'report.html',
+        title='Ko-ViLT on Rooms',
+        lead='Synthetic household scenes with Korean questions. The most frequent answer alone is correct for '
+        f'{summary["majority_accuracy"]:.1f} % of them.',
+        tables={
+            'Accuracy, percent · 정확도': (header, by_type),
+            'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
+            'Word-patch alignment, percent · 단어-패치 정렬': (['', '%'], _alignment_rows(summary)),
+        },
+        images=images,
+        sentences=[line.split('. ', 1)[1] for line in numbered],
+        footer=f'{command}, {format_duration(summary["seconds"])} (h:mm:ss)',
+    )
+
+
+def _trained_models(summary: Mapping[str, Any]) -> list[QuickstartModel]:
+    return [model for model in MODELS.values() if model.accuracy_key in summary]
+
+
+def _alignment_rows(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """How often a patch lies in the object that a word names, beside two baselines that ignore the word; percent."""
+    rows = {
+        'the patch with most of the transport mass of the word · 그 단어의 패치': summary['alignment_accuracy'],
+        "the patch of the image's other object words · 다른 단어의 패치": summary['alignment_swapped'],
+        'a random patch · 무작위 패치': summary['alignment_chance'],
+    }
+    return [(name, value) for name, value in rows.items() if value is not None]
