@@ -1,4 +1,4 @@
-"""Safetensors files: tensors by name, without any code."""
+"""Read and write safetensors files: tensors by name, no code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ def load_safetensors(path: Path, map_location: str | torch.device = 'cpu') -> di
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as a new `.safetensors` file."""
+    """Write tensors as a new `.safetensors` file, with the permissions that the umask gives."""
     path.touch()
-    mode = path.stat().st_mode  # as the umask gives it; save_file alone would make a file that only its owner can read
-    save_file(dict(tensors), path, metadata={'format': 'pt'})
-    path.chmod(mode)
+    mode = path.stat().st_mode
+    try:
+        save_file(dict(tensors), path, metadata={'format': 'pt'})
+    except SafetensorError as error:
+        raise KoviltError(f'{path}: not written ({error})') from error
+    path.chmod(mode)  # save_file replaces the file by one that only its owner can read

@@ -1,4 +1,4 @@
-"""Graphs as files: written, compared with torch, and opened again. ONNX for onnxruntime, .pt2 for torch.export."""
+"""Write a model as a graph file (ONNX, or .pt2 of torch.export), compare the file with the model, load it again."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kovilt.batch import Batch
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, first_line
+from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
-from kovilt.weights.graph import GraphVQA, Grid, Inputs, RectangularVQA
+from kovilt.weights.graph import GraphVQA, Grid, Inputs, PaddedVQA
 
 Format = Literal['onnx', 'pt2']
 Precision = Literal['float32', 'int8']
 
 FILES: dict[Format, str] = {'onnx': 'model.onnx', 'pt2': 'model.pt2'}
 TOLERANCE = 1e-4  # of a score, in float32
-INT8_TOLERANCE = 0.5  # of a score in int8, over the standard deviation of all: a broken graph is far beyond
-_INPUTS, _REPEATS = 8, 9  # batches that are compared, runs that are timed
-_ONNX_BYTES = 2**31  # what protobuf, the format of ONNX files, can hold
+INT8_TOLERANCE = 0.5  # of a score in int8, in standard deviations of all scores; a broken graph is far beyond
+_NUM_BATCHES, _NUM_TIMINGS = 8, 9  # batches that are compared, calls that are timed
+_MAX_ONNX_BYTES = 2**31  # limit of protobuf, in which ONNX files are written
 
 
 def write_graph(
@@ -41,51 +41,50 @@ def write_graph(
     format: Format,
     precision: Precision = 'float32',
 ) -> dict[str, Any]:
-    """Writes `model` as a graph into `folder` and compares what was written, opened again, with the model.
+    """Write `model` as a graph into `folder`, load the file again and compare its scores with the model's.
 
     Args:
         folder: where the file goes.
         model: in evaluation mode, on the CPU.
-        image_pipeline: transforms of an image in evaluation; its `ResizeViLT` says which grids can come.
+        image_pipeline: transforms of an image in evaluation; its `ResizeViLT` decides which grids can come.
         format: 'onnx' or 'pt2'.
-        precision: 'float32', or of ONNX 'int8': weights in int8, with a scale for each output, and what is multiplied
-            by them brought to 8 bits as it comes (onnxruntime's dynamic quantisation).
+        precision: 'float32', or for ONNX 'int8': int8 weights with a scale for each output channel, and inputs that
+            are quantised to 8 bits when a layer runs (onnxruntime's dynamic quantisation).
 
     Returns:
-        What kovilt.json says of it: format, precision, grids, inputs (that were compared), largest_difference (of any
-        score), milliseconds and milliseconds_torch (median for one pair, of the largest image and longest text, in
-        torch in float32).
+        The 'graph' entry of kovilt.json: format, precision, grids, inputs (number of batches that were compared),
+        largest_difference (of any score), milliseconds and milliseconds_torch (median for one pair of the largest
+        image and longest text, the second with torch in float32).
 
     Raises:
-        KoviltError: a package is missing, the images' grids are not known, a file of ONNX would be too large, or a
-            score differs by 1e-4 or more, in int8 by half the scores' standard deviation or more.
+        KoviltError: a package is missing, the grids are not known, the ONNX file would be too large, or a score
+            differs by 1e-4 or more, in int8 by half the standard deviation of the scores or more.
     """
-    grids = _grids(image_pipeline, model.encoder.patch_size)
-    rectangle = RectangularVQA(model, grids)
-    batches = _varied_batches(model, grids)
+    grids = _possible_grids(image_pipeline, model.encoder.patch_size)
+    padded = PaddedVQA(model, grids)
+    batches = _random_batches(model, grids)
     file = folder / FILES[format]
-    program, shapes = _trace(rectangle, GraphVQA(rectangle, grids, model.answers).spread(batches[-1]))
+    program, shapes = _trace(padded, GraphVQA(padded, grids, model.answers).pad(batches[-1]))
     if format == 'onnx':
         _write_onnx(program, shapes, file)
         if precision == 'int8':
-            _make_int8(file)
+            _quantise_onnx(file)
     else:
         torch.export.save(program, file)
-    graph = GraphVQA(_OPEN[format](file), grids, model.answers)
+    graph = GraphVQA(_LOADERS[format](file), grids, model.answers)
 
-    def by_torch(batch: Batch) -> Tensor:
+    def torch_scores(batch: Batch) -> Tensor:
         return model.scores(model.data_preprocessor(batch))
 
     with torch.inference_mode():
-        expected = [by_torch(batch) for batch in batches]
+        expected = [torch_scores(batch) for batch in batches]
         difference = max(
             float((graph.scores(batch) - scores).abs().max()) for batch, scores in zip(batches, expected, strict=True)
         )
-        spread = float(torch.cat(expected).std())
-        allowed = TOLERANCE if precision == 'float32' else INT8_TOLERANCE * spread
-        if not difference < allowed:  # also NaN
+        tolerance = TOLERANCE if precision == 'float32' else INT8_TOLERANCE * float(torch.cat(expected).std())
+        if not difference < tolerance:  # also for NaN
             raise KoviltError(
-                f"{file.name}: its scores differ from the model's by up to {difference:.1e}, {allowed:.0e} is "
+                f"{file.name}: its scores differ from the model's by up to {difference:.1e}, {tolerance:.0e} is "
                 'allowed; nothing was written. A model with parts of your own is exported with --format hf'
             )
         return dict(
@@ -94,93 +93,95 @@ def write_graph(
             grids=[list(grid) for grid in grids],
             inputs=len(batches),
             largest_difference=difference,
-            milliseconds=_milliseconds(graph.scores, batches[0]),
-            milliseconds_torch=_milliseconds(by_torch, batches[0]),
+            milliseconds=_median_milliseconds(graph.scores, batches[0]),
+            milliseconds_torch=_median_milliseconds(torch_scores, batches[0]),
         )
 
 
-def open_graph(folder: Path, said: Mapping[str, Any], answers: Sequence[str], *, trust: bool) -> GraphVQA:
-    """The graph of a model folder, whose files have been compared with their digests.
+def open_graph(folder: Path, info: Mapping[str, Any], answers: Sequence[str], *, trust: bool) -> GraphVQA:
+    """Load the graph of a model folder whose files have been compared with their digests.
 
     Args:
         folder: the folder.
-        said: what `write_graph` returned.
+        info: what `write_graph` returned.
         answers: in label order.
-        trust: also opens a .pt2, which is a program: torch evaluates expressions of the file.
+        trust: also load a .pt2 file, which is a program: torch evaluates expressions of the file.
 
     Raises:
-        KoviltError: a package is missing, a .pt2 without `trust`, or a file that cannot be opened.
+        KoviltError: a package is missing, a .pt2 without `trust`, or a file that cannot be loaded.
     """
-    file = folder / FILES[said['format']]
-    if said['format'] == 'pt2' and not trust:
+    format: Format = info['format']
+    file = folder / FILES[format]
+    if format == 'pt2' and not trust:
         raise KoviltError(
             f'{file}: a .pt2 file is a program and may do anything on this machine; if you trust who made it, pass '
             'trust=True (on the command line --trust), else take an ONNX or HuggingFace export'
         )
-    return GraphVQA(_OPEN[said['format']](file), said['grids'], answers)
+    return GraphVQA(_LOADERS[format](file), info['grids'], answers)
 
 
-def _grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list[Grid]:
-    """Rows and columns of patches of every image that the pipeline can give."""
+def _possible_grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list[Grid]:
+    """Rows and columns of patches of every image that the pipeline can produce."""
     resize = next((step for step in image_pipeline if str(step['type']).endswith('ResizeViLT')), None)
     if resize is None:
         raise KoviltError(
-            "no ResizeViLT among the steps of the model's images: a graph is made for a known set of sizes; "
+            "no ResizeViLT among the transforms of the model's images: a graph is made for a known set of sizes; "
             'export with --format hf'
         )
     return sorted({(height // patch_size, width // patch_size) for width, height in TRANSFORMS.build(resize).targets()})
 
 
-def _varied_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
-    """Batches of 1, 2, ... pairs, of images and texts of many sizes; the first is the largest single pair."""
-    chance = torch.Generator().manual_seed(0)
+def _random_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
+    """Batches of 1, 2, ... pairs with images and texts of many sizes; the first is one pair of the largest sizes."""
+    generator = torch.Generator().manual_seed(0)
 
-    def draw(low: int, high: int, *shape: int) -> Tensor:
-        return torch.randint(low, high, shape, generator=chance)
+    def random(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator)
 
-    batches, longest = [], model.encoder.max_text_len
-    for pairs in range(1, _INPUTS + 1):
-        images = 1 + pairs // 3  # some are asked about more than once
-        chosen, lengths = torch.tensor(grids)[draw(0, len(grids), images)], draw(2, longest + 1, pairs)
-        if pairs == 1:
-            chosen[0], lengths[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1])), longest
-        width = int(lengths.max())
+    encoder: Any = model.encoder
+    batches: list[Batch] = []
+    for num_pairs in range(1, _NUM_BATCHES + 1):
+        num_images = 1 + num_pairs // 3  # some images have several questions
+        chosen = torch.tensor(grids)[random(0, len(grids), num_images)]
+        lengths = random(2, encoder.max_text_len + 1, num_pairs)
+        if num_pairs == 1:
+            chosen[0] = torch.tensor(max(grids, key=lambda grid: grid[0] * grid[1]))
+            lengths[0] = encoder.max_text_len
+        num_patches, num_tokens = int(chosen.prod(dim=1).sum()), int(lengths.max())
         batches.append(
-            Batch(
-                patches=draw(0, 256, int(chosen.prod(dim=1).sum()), model.encoder.image.proj.in_features).to(
-                    torch.uint8
-                ),
+            dict(
+                patches=random(0, 256, num_patches, encoder.image.proj.in_features).to(torch.uint8),
                 grids=chosen,
-                image_index=draw(0, images, pairs),
-                input_ids=draw(0, model.encoder.vocab_size, pairs, width),
-                text_mask=torch.arange(width) < lengths[:, None],
+                image_index=random(0, num_images, num_pairs),
+                input_ids=random(0, encoder.vocab_size, num_pairs, num_tokens),
+                text_mask=torch.arange(num_tokens) < lengths[:, None],
             )
         )
     return batches
 
 
-def _trace(rectangle: RectangularVQA, inputs: Inputs) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
-    """The graph of any number of pairs, tokens and patches, traced on `inputs`, with its axes' names."""
+def _trace(padded: PaddedVQA, inputs: Inputs) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
+    """Trace the graph on `inputs`, for any number of pairs, tokens and patches; also returns the names of its axes."""
     batch = torch.export.Dim('batch')
-    text = torch.export.Dim('text', max=rectangle.encoder.max_text_len)
-    patches = torch.export.Dim('patches', max=int(rectangle.counts.max()))
-    shapes = dict(
+    text = torch.export.Dim('text', max=padded.encoder.max_text_len)
+    patches = torch.export.Dim('patches', max=int(padded.counts.max()))
+    shapes: dict[str, Any] = dict(
         input_ids={0: batch, 1: text},
         text_mask={0: batch, 1: text},
         patches={0: batch, 1: patches},
         grid_index={0: batch},
     )
     with torch.no_grad():
-        program = torch.export.export(rectangle, (), inputs, dynamic_shapes=shapes)
+        program = torch.export.export(padded, (), inputs, dynamic_shapes=shapes)
     for node in program.graph.nodes:
-        node.meta.pop('stack_trace', None)  # where the code lies on this machine is nobody's business
+        node.meta.pop('stack_trace', None)  # it holds paths of this machine
     return program, shapes
 
 
 def _write_onnx(program: torch.export.ExportedProgram, shapes: Mapping[str, Any], file: Path) -> None:
-    _need('onnx', 'onnxscript', 'onnxruntime')
+    _import_all('onnx', 'onnxscript', 'onnxruntime')
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
-    if size >= _ONNX_BYTES:
+    if size >= _MAX_ONNX_BYTES:
         raise KoviltError(f'{size / 2**30:.1f} GiB of weights: ONNX holds less than 2; export with --format pt2')
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', '# The axis name')  # inputs share their axes on purpose
@@ -197,16 +198,16 @@ def _write_onnx(program: torch.export.ExportedProgram, shapes: Mapping[str, Any]
         )
 
 
-def _make_int8(file: Path) -> None:
-    """Replaces an ONNX file by its int8 form: the products with weights alone, not those of attention."""
-    quantization = _need('onnx', 'onnxruntime', 'onnxruntime.quantization')
-    whole = file.with_name('float32.onnx')
-    file.rename(whole)
+def _quantise_onnx(file: Path) -> None:
+    """Replace an ONNX file by its int8 form: products with weights in int8, products within attention in float32."""
+    quantization = _import_all('onnx', 'onnxruntime', 'onnxruntime.quantization')
+    float_file = file.with_name('float32.onnx')
+    file.rename(float_file)
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it recommends to prepare what is prepared
+    logging.disable(logging.WARNING)  # onnxruntime recommends a preparation that the exporter has already made
     try:
         quantization.quantize_dynamic(
-            whole,
+            float_file,
             file,
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
@@ -214,44 +215,41 @@ def _make_int8(file: Path) -> None:
         )
     finally:
         logging.disable(disabled)
-        whole.unlink()
+        float_file.unlink()
 
 
-def _open_onnx(file: Path) -> Callable[[Inputs], Tensor]:
-    """By onnxruntime, with as many threads as torch has."""
-    runtime = _need('onnxruntime')
-    options = runtime.SessionOptions()
+def _load_onnx(file: Path) -> Callable[[Inputs], Tensor]:
+    """The graph in onnxruntime, with as many threads as torch uses."""
+    onnxruntime = _import_all('onnxruntime')
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = runtime.InferenceSession(file, options, providers=['CPUExecutionProvider'])
-    except Exception as error:  # its own classes, which share no base but this
-        raise KoviltError(f'{file}: onnxruntime cannot open it ({_first_line(error)}); copy it again') from error
+        session = onnxruntime.InferenceSession(file, options, providers=['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime's error classes have no narrower base class
+        raise KoviltError(f'{file}: onnxruntime cannot open it ({first_line(error)}); copy it again') from error
     return lambda inputs: torch.from_numpy(
         session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
     )
 
 
-def _open_pt2(file: Path) -> Callable[[Inputs], Tensor]:
+def _load_pt2(file: Path) -> Callable[[Inputs], Tensor]:
     try:
-        _refuse_pickles(file)
+        _check_pt2(file)
         graph = torch.export.load(file).module()
     except KoviltError:
         raise
-    except Exception as error:  # another torch reads another layout, and fails in its own ways
+    except Exception as error:  # a version of torch that reads another layout may raise anything
         raise KoviltError(
-            f'{file}: torch {torch.__version__} cannot open it ({_first_line(error)}); export it anew'
+            f'{file}: torch {torch.__version__} cannot open it ({first_line(error)}); export it anew'
         ) from error
     return lambda inputs: graph(**inputs)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _check_pt2(file: Path) -> None:
+    """KoviltError if `torch.export.load` would unpickle objects or load machine code of the file.
 
-
-def _refuse_pickles(file: Path) -> None:
-    """Refuses what `torch.export.load` would unpickle or load as machine code. Files that kovilt writes hold neither.
-
-    This keeps the commonest attack out; it does not make the file data: expressions for its shapes are evaluated too.
+    Files that kovilt writes hold neither. The check stops the most common attack; it does not make the file safe, since
+    torch also evaluates its expressions for shapes.
     """
     with zipfile.ZipFile(file) as archive:
         for record in archive.namelist():
@@ -264,7 +262,7 @@ def _is_plain(archive: zipfile.ZipFile, record: str) -> bool:
     if folder.endswith('sample_inputs'):
         try:
             torch.load(io.BytesIO(archive.read(record)), weights_only=True)
-        except Exception:  # whatever the unpickler raises
+        except Exception:  # a planted pickle may raise anything
             return False
         return True
     if name.endswith('_config.json'):
@@ -272,21 +270,21 @@ def _is_plain(archive: zipfile.ZipFile, record: str) -> bool:
     return not ('aotinductor' in folder or name.startswith(('custom_obj', 'opaque_obj')) or name.endswith('.pt'))
 
 
-_OPEN: dict[Format, Callable[[Path], Callable[[Inputs], Tensor]]] = {'onnx': _open_onnx, 'pt2': _open_pt2}
+_LOADERS: dict[Format, Callable[[Path], Callable[[Inputs], Tensor]]] = {'onnx': _load_onnx, 'pt2': _load_pt2}
 
 
-def _need(*packages: str) -> Any:
-    """The last of `packages`, imported; KoviltError with the command that brings those that are missing."""
+def _import_all(*packages: str) -> Any:
+    """Import `packages` and return the last; KoviltError with the command that installs them if one is missing."""
     try:
         return [importlib.import_module(package) for package in packages][-1]
     except ImportError as error:
         raise KoviltError(f'{error.name} is not installed; run: pip install {" ".join(packages)}') from error
 
 
-def _milliseconds(answer: Callable[[Batch], Tensor], batch: Batch) -> float:
+def _median_milliseconds(compute_scores: Callable[[Batch], Tensor], batch: Batch) -> float:
     seconds = []
-    for _ in range(_REPEATS):
-        begin = time.perf_counter()
-        answer(batch)
-        seconds.append(time.perf_counter() - begin)
+    for _ in range(_NUM_TIMINGS):
+        start = time.perf_counter()
+        compute_scores(batch)
+        seconds.append(time.perf_counter() - start)
     return round(1000 * median(seconds), 2)

@@ -1,7 +1,8 @@
-"""A model folder holds the model exactly, opens in transformers, and says what is wrong with a damaged one."""
+"""A model folder holds the model exactly, loads in transformers, and a damaged one is refused by the file's name."""
 
 import ast
 import json
+import os
 import re
 import shutil
 
@@ -23,9 +24,11 @@ from tiny_models import (
 )
 from transformers import AutoConfig, AutoModel, ViltForMaskedLM, ViltForQuestionAnswering, ViltModel
 
+from kovilt.datasets.transforms.text import tokenizer_sizes
 from kovilt.errors import KoviltError
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
 from kovilt.weights import load_model_folder, save_model_folder
+from kovilt.weights.folder import folder_as_checkpoint, size_and_digest
 
 
 def save(out, kind='ViLTForVQA', **others):
@@ -70,10 +73,10 @@ def test_transformers_gives_the_same_scores(saved):
 
 @torch.no_grad()
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
-def test_transformers_guesses_the_same_words(tmp_path, activation):
+def test_transformers_predicts_the_same_tokens(tmp_path, activation):
     kind = 'ViLTForPreTraining'
     model, model_cfg = tiny_model(kind, activation=activation), tiny_config(kind, activation=activation)
-    folder = save(tmp_path / 'body', kind, model=model, model_cfg=model_cfg)
+    folder = save(tmp_path / 'pretrained', kind, model=model, model_cfg=model_cfg)
     theirs = ViltForMaskedLM.from_pretrained(folder).eval()
     ours = load_model_folder(folder).model
     batch, inputs = tiny_pairs()
@@ -91,7 +94,7 @@ def test_transformers_refuses_what_it_would_compute_differently(tmp_path, kind):
     for named in (ViltModel, ViltForQuestionAnswering, ViltForMaskedLM):
         with pytest.raises(OSError, match='no file named model.safetensors'):
             named.from_pretrained(folder)
-    assert 'transformers refuses it' in (folder / 'README.md').read_text(encoding='utf-8')
+    assert 'transformers refuses the folder' in (folder / 'README.md').read_text(encoding='utf-8')
     ours, theirs = model.state_dict(), load_model_folder(folder).model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -122,7 +125,7 @@ def test_the_key_map_is_one_to_one():
         from_huggingface(theirs, source='x')
 
 
-def test_what_is_needed_to_understand_it_lies_in_it(saved):
+def test_a_folder_records_how_the_model_is_used_and_trained(saved):
     loaded = load_model_folder(saved, kind='ViLTForVQA')
     assert loaded.model.answers == ANSWERS and loaded.info['answer_counts'] == [5, 4, 3, 2, 1]
     assert loaded.image_pipeline == IMAGE_PIPELINE
@@ -134,7 +137,7 @@ def test_what_is_needed_to_understand_it_lies_in_it(saved):
     assert str(saved.parent) not in (saved / 'kovilt.json').read_text()
 
 
-def test_the_card_says_how_to_ask(saved, tmp_path, monkeypatch, capsys):
+def test_the_programs_of_the_card_answer_a_question(saved, tmp_path, monkeypatch, capsys):
     """Its two programs run as they stand, and kovilt and transformers, which prepares images itself, agree."""
     shutil.copytree(saved, tmp_path / 'vqa')
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -152,19 +155,17 @@ def test_the_card_says_how_to_ask(saved, tmp_path, monkeypatch, capsys):
     )
 
 
-def test_a_model_without_eyes_has_no_image_processor(tmp_path):
-    folder = save(tmp_path / 'blind', image_pipeline=[dict(type='NoImage')])
+def test_a_model_without_images_has_no_image_processor(tmp_path):
+    folder = save(tmp_path / 'no_images', image_pipeline=[dict(type='NoImage')])
     assert not (folder / 'preprocessor_config.json').exists()
     assert load_model_folder(folder).image_pipeline == [dict(type='NoImage')]
 
 
 def rewrite(folder, name, change):
     """Changes a file of the folder and its digest with it."""
-    from kovilt.weights.folder import digest
-
     change(folder / name)
     info = json.loads((folder / 'kovilt.json').read_text(encoding='utf-8'))
-    info['files'][name] = digest(folder / name)
+    info['files'][name] = size_and_digest(folder / name)
     (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
 
 
@@ -188,7 +189,7 @@ def fill_nan(tensors):
     tensors['vilt.layernorm.weight'][3] = float('nan')
 
 
-def test_damage_is_named(folder):
+def test_a_damaged_file_is_refused_by_name(folder):
     def refused(match):
         with pytest.raises(KoviltError, match=match) as caught:
             load_model_folder(folder)
@@ -239,27 +240,52 @@ def test_other_folders_are_refused(folder, tmp_path):
         load_model_folder(folder)
 
 
-def test_an_unknown_part_of_the_model_is_named(folder):
+def test_an_unknown_part_of_the_model_is_refused_by_name(folder):
     edit_json(model=tiny_config() | dict(vqa_head=dict(type='NoSuchHead', num_answers=5)))(folder / 'kovilt.json')
     with pytest.raises(KoviltError, match='NoSuchHead'):
         load_model_folder(folder)
 
 
-def test_nothing_is_overwritten_unasked(folder, tmp_path):
+def test_a_folder_is_overwritten_only_on_request(folder, tmp_path):
     with pytest.raises(KoviltError, match='exists already'):
         save(folder)
-    (tmp_path / 'photos').mkdir()
-    (tmp_path / 'photos/cat.jpg').touch()
+    (tmp_path / 'holiday').mkdir()
+    (tmp_path / 'holiday/cat.jpg').touch()
     with pytest.raises(KoviltError, match='is no model folder'):
-        save(tmp_path / 'photos', overwrite=True)
+        save(tmp_path / 'holiday', overwrite=True)
     (folder / 'stale').touch()
     save(folder, overwrite=True)
     assert not (folder / 'stale').exists()
     load_model_folder(folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['model', 'photos']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['holiday', 'model']
 
 
-def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize(('umask', 'file_mode', 'folder_mode'), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_files_and_folder_have_the_permissions_of_the_umask(tmp_path, umask, file_mode, folder_mode):
+    before = os.umask(umask)
+    try:
+        folder = save(tmp_path / 'model', 'ViLTForPreTraining')
+    finally:
+        os.umask(before)
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in folder.iterdir()}
+    assert len(modes) >= 7 and modes == dict.fromkeys(modes, oct(file_mode))
+    assert oct(folder.stat().st_mode & 0o777) == oct(folder_mode)
+
+
+@pytest.mark.parametrize('kind', ['ViLTForVQA', 'ViLTForPreTraining'])
+def test_a_folder_read_as_a_checkpoint_has_the_weights_and_what_a_run_compares(tmp_path, kind):
+    model = tiny_model(kind)
+    folder = save(tmp_path / 'model', kind, model=model)
+    checkpoint = folder_as_checkpoint(folder)
+    state, meta = checkpoint['state_dict'], checkpoint['meta']
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    assert (meta['model_type'], meta['encoder_type']) == (kind, 'ViLT')
+    assert meta['data_sizes'].items() >= tokenizer_sizes(tiny_tokenizer()).items()
+    assert meta['dataset_meta'].get('answers') == (ANSWERS if kind == 'ViLTForVQA' else None)
+
+
+def test_a_folder_that_cannot_be_saved_leaves_nothing_behind(tmp_path):
     broken = tiny_model()
     broken.encoder.norm.weight.data[0] = float('inf')
     with pytest.raises(KoviltError, match='encoder.norm.weight holds NaN or infinity'):
