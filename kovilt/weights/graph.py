@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kovilt.batch import Batch
 from kovilt.errors import KoviltError
-from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA, rank_answers
 from kovilt.modules import PrefixViLT
 from kovilt.modules.packing import segment_starts

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kovilt.batch import Batch
 from kovilt.errors import KoviltError, first_line
-from kovilt.models.base import Batch
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.graph import GraphVQA, Grid, Inputs, PaddedVQA
