@@ -37,7 +37,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
         raise KoviltError(f'{path}: no such config file{nearest(path.name, (p.name for p in folder.glob("*.py")))}')
     if path.suffix != '.py':
         raise KoviltError(f'{path}: not a config file, which ends in .py')
-    files = _parse_files(path)
+    files = parse_config_files(path)
     config = _read(path, files)
     _check_top_level_names(files)
     _apply_options(config, options)
@@ -52,7 +52,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     return config
 
 
-def _parse_files(path: Path) -> dict[Path, ast.Module]:
+def parse_config_files(path: Path) -> dict[Path, ast.Module]:
     """Parse a config file and all files it inherits from, itself first; bases of other packages (`mmdet::`) are left
     out."""
     files: dict[Path, ast.Module] = {}
@@ -69,12 +69,18 @@ def _parse_files(path: Path) -> dict[Path, ast.Module]:
             raise KoviltError(f'{file}:{error.lineno}: {error.msg}') from error
         except UnicodeDecodeError as error:
             raise KoviltError(f'{file}: not UTF-8 text ({error.reason} at byte {error.start})') from error
-        for name, node in _assignments(files[file]):
-            if name == '_base_':
-                bases = ast.literal_eval(node.value)
-                bases = [bases] if isinstance(bases, str) else bases
-                waiting += [((file.parent / base).resolve(), file) for base in bases if '::' not in base]
+        waiting += [(base, file) for base in base_files(file, files[file])]
     return files
+
+
+def base_files(file: Path, tree: ast.Module) -> list[Path]:
+    """The files that a parsed config names in `_base_`; bases of other packages are left out."""
+    for name, node in _assignments(tree):
+        if name == '_base_':
+            bases = ast.literal_eval(node.value)
+            bases = [bases] if isinstance(bases, str) else bases
+            return [(file.parent / base).resolve() for base in bases if '::' not in base]
+    return []
 
 
 def _read(path: Path, files: Iterable[Path]) -> Config:

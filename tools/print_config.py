@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""Print a config as a run reads it, and the file and line in which each value was set.
+
+    python tools/print_config.py configs/rooms/vqa.py
+    python tools/print_config.py configs/rooms/vqa_scratch.py optim_wrapper
+    python tools/print_config.py configs/rooms/vqa.py --origins --cfg-options train_cfg.max_iters=100
+
+The first command prints a config file without bases. The others print one value a line with its full key, which
+--cfg-options takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
+
+from kovilt.cli.arguments import ToolParser  # noqa: E402
+from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = ToolParser(__doc__)
+    parser.add_argument(
+        'config', type=Path, help='a config file: an entry, an ablation, one that a run saved, your own'
+    )
+    parser.add_argument('key', nargs='?', metavar='KEY', help='print this part only, with origins: model.encoder')
+    parser.add_argument('--origins', action='store_true', help='print the file and line of each value')
+    parser.add_cfg_options()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from kovilt.engine.config import load_config
+    from kovilt.engine.config_origins import ConfigOrigins, flatten_config
+
+    config = load_config(args.config, args.cfg_options)
+    if args.key is None and not args.origins:
+        print(config.pretty_text)
+        return
+    values = {'.'.join(keys): (keys, value) for keys, value in flatten_config(config.to_dict())}
+    chosen = [key for key in values if args.key is None or f'{key}.'.startswith(f'{args.key}.')]
+    if not chosen:
+        parts = {'.'.join(keys[:depth]) for keys, _ in values.values() for depth in range(1, len(keys) + 1)}
+        raise KoviltError(f'{args.config}: no key {args.key!r}{nearest(args.key, parts)}')
+    origins = ConfigOrigins(args.config, args.cfg_options)
+    lines = [(f'{key} = {values[key][1]!r}', origins.find(values[key][0])) for key in chosen]
+    width = min(72, max(len(line) for line, _ in lines))
+    for line, origin in lines:
+        print(f'{line:<{width}}  # {origin}')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))
