@@ -1,7 +1,7 @@
-"""How good a model is: scores of answers, what pre-training is watched by, alignment of words and patches."""
+"""Evaluates models: accuracy of answers, metrics of pre-training, alignment of words and patches."""
 
-from kovilt.evaluation.alignment import alignment_score, score_alignment
+from kovilt.evaluation.alignment import score_alignment, score_word_alignments
 from kovilt.evaluation.pretraining import PretrainingMetrics
 from kovilt.evaluation.vqa import VQAAccuracy
 
-__all__ = ['PretrainingMetrics', 'VQAAccuracy', 'alignment_score', 'score_alignment']
+__all__ = ['PretrainingMetrics', 'VQAAccuracy', 'score_alignment', 'score_word_alignments']

@@ -1,9 +1,10 @@
-"""Does a word look at its object? Word-patch alignment (section 3, loss L3) scored against the boxes of drawn scenes.
+"""Word-patch alignment (section 3, loss L3) scored against the boxes of Rooms.
 
-For each object word of a text, the patch that receives most of its transported mass should lie in an object of that
-name. Two figures stand beside that share: chance, what a patch drawn blindly would reach on the same words, and the
-swapped score, what the patches of the image's other object words reach. Even an untrained model sends mass to patches
-that stand out, which are objects, and so beats chance; only a model that tells words apart beats the swapped score.
+A word that names an object is aligned correctly if the patch to which the transport plan sends most of its mass lies
+in an object of that name. The share of such words is compared with two baselines: that of a random patch, and the
+swapped share, that of the patches of the other object words of the image. Even an untrained model sends mass to salient
+patches, which lie in objects, and so exceeds the random baseline; only a model that distinguishes words exceeds the
+swapped one.
 """
 
 from __future__ import annotations
@@ -12,61 +13,62 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import nn
+from torch import Tensor
 
+from kovilt.batch import Batch
 from kovilt.errors import KoviltError
 from kovilt.evaluation.scoring import bootstrap_interval
 
-# What may follow a noun within its eojeol: the plural, particles (stacked, as in -에서는), the copula, punctuation.
-_TAIL = re.compile(
+# What may follow a noun in its eojeol: the plural, particles (several, as in -에서는), the copula, punctuation.
+_SUFFIX = re.compile(
     r'들?'
     r'(?:으로|로|에서|에게|에|은|는|이랑|랑|이나|나|이|가|을|를|의|와|과|하고|도|만|뿐|보다|처럼|까지|부터|마다|밖에|쪽)*'
     r'(?:이?(?:다|에요|예요|고|며|라|라고|지|지요|죠|네|네요|야|니|었다|었어요|였다|였어요)|입니다|입니까|인|인가|인가요|인데|일까|일까요)?'
     r'\W*'
 )
-# Names that after a numeral count things: 개 in 의자 두 개 is no dog.
+# Names that are counters after a numeral: 개 in 의자 두 개 is not a dog.
 _COUNTERS = frozenset('개 대 권 장 병 잔 벌 채 자루 마리 송이 그루 켤레'.split())
 _NUMERAL = re.compile(r'\d+|한|두|세|네|다섯|여섯|일곱|여덟|아홉|열|열한|열두|스무|몇|여러')
 
 
-def object_words(text: str, names: Collection[str]) -> list[tuple[int, str]]:
-    """The (eojeol number, name) of each eojeol that is an object's name with or without a particle.
+def find_object_words(text: str, names: Collection[str]) -> list[tuple[int, str]]:
+    """The (eojeol number, name) of each eojeol that is the name of an object, with or without particles.
 
-    The longest name that fits wins, so 책상은 is a 책상 and never a 책 when both are names; 책꽂이 is neither.
+    The longest name that fits is taken: 책상은 is a 책상, not a 책, when both are names; 책꽂이 is neither.
     """
     longest_first = sorted(names, key=len, reverse=True)
     found, before = [], ''
     for number, word in enumerate(text.split()):
         bare = word.lstrip('"\'“‘(')
-        name = next((n for n in longest_first if bare.startswith(n) and _TAIL.fullmatch(bare, len(n))), None)
+        name = next((n for n in longest_first if bare.startswith(n) and _SUFFIX.fullmatch(bare, len(n))), None)
         if name is not None and not (name in _COUNTERS and _NUMERAL.fullmatch(before)):
             found.append((number, name))
         before = word
     return found
 
 
-def patches_inside(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
-    """bool (P,): patches, row by row, whose centre lies in one of the boxes.
+def patches_in_boxes(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
+    """bool (P,), row by row: whether the centre of a patch lies in one of the boxes.
 
-    `boxes` (K, 4) are x0, y0, x1, y1 in shares of the sides. The patches tile the resized image, so shares of its
-    sides need no knowledge of either size.
+    `boxes` (K, 4) are x0, y0, x1, y1 as shares of width and height, so that the size of the image does not matter.
     """
     rows, columns = grid
     y, x = np.divmod(np.arange(rows * columns), columns)
     x, y = (x[:, None] + 0.5) / columns, (y[:, None] + 0.5) / rows  # (P, 1)
     x0, y0, x1, y1 = boxes.reshape(-1, 4).T  # each (K,)
-    return ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=1)
+    inside = ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=1)
+    return np.asarray(inside)
 
 
 class WordAlignment(NamedTuple):
-    """Where an object word looks: its name, its patch, and bool (P,), which patches lie in an object of that name."""
+    """Where the transport plan sends an object word."""
 
-    name: str
-    patch: int
-    inside: np.ndarray
+    name: str  # of the object
+    patch: int  # the patch that receives most of the mass of the word
+    inside: np.ndarray  # bool (P,): whether a patch lies in an object of that name
 
 
 def align_words(
@@ -77,68 +79,82 @@ def align_words(
     boxes: Mapping[str, np.ndarray],
     names: Collection[str],
 ) -> list[WordAlignment]:
-    """Where each word of `text` looks that names an object of the image.
+    """The alignment of each word of `text` that names an object of the image.
+
+    The mass of a word is the sum over its tokens.
 
     Args:
         plan: transported mass, float (L, P), of L tokens and P = rows * columns patches in row-major order.
-        word_ids: int (L,), the number of each token's eojeol, -1 on tokens that belong to none.
-        boxes: by name, the boxes (K, 4) of the image's objects in shares of its sides.
-        names: every object name of the whole set, so that the longest can win.
+        word_ids: int (L,), the eojeol of each token, -1 on tokens outside words.
+        grid: rows and columns of patches.
+        boxes: name -> boxes (K, 4) of the objects of the image, as shares of width and height.
+        names: all object names of the data set, of which the longest that fits is taken.
     """
     if plan.shape != (len(word_ids), grid[0] * grid[1]):
         raise ValueError(f'plan {plan.shape} does not fit {len(word_ids)} tokens and a grid of {grid}')
     found = []
-    for number, name in object_words(text, names):
-        pieces = word_ids == number
-        if name in boxes and pieces.any():  # a word cut off by the length limit has no pieces
-            found.append(WordAlignment(name, int(plan[pieces].sum(axis=0).argmax()), patches_inside(grid, boxes[name])))
+    for number, name in find_object_words(text, names):
+        tokens = word_ids == number
+        if name in boxes and tokens.any():  # a word beyond max_text_len has no tokens
+            patch = int(plan[tokens].sum(axis=0).argmax())
+            found.append(WordAlignment(name, patch, patches_in_boxes(grid, boxes[name])))
     return found
 
 
-def alignment_score(
+def score_word_alignments(
     images: Sequence[Sequence[WordAlignment]], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, float | int | list[float] | dict | None]:
-    """Share of object words that look at their object, in percent, over the words of all `images`.
+) -> dict[str, Any]:
+    """The share of object words that are aligned with their object, over the words of all `images`.
 
-    Returns `alignment_accuracy`, `alignment_chance`, `alignment_swapped` (None when no image has words of two names),
-    the 95 % `alignment_interval` of the accuracy, the numbers of `words` and `images`, and `per_name`, the
-    [accuracy, chance, words] of each name. The interval redraws images, as the words of one are not independent.
+    Returns:
+        in percent `alignment_accuracy`, its 95 % `alignment_interval` (images are resampled) and the baselines
+        `alignment_random` and `alignment_swapped` (None when no image has words of two names); the numbers of `words`
+        and `images`; `per_name`, for each name [accuracy, random baseline, words].
+
+    Raises:
+        KoviltError: there is no object word.
     """
     images = [words for words in images if words]
     if not images:
         raise KoviltError('no object word to score: no text names an object of its image; check the boxes file')
     words = [word for image in images for word in image]
     hits = np.array([word.inside[word.patch] for word in words], float)
-    chances = np.array([word.inside.mean() for word in words])
+    inside_shares = np.array([word.inside.mean() for word in words])
     swapped = [
         word.inside[others].mean()
         for image in images
         for word in image
         if (others := [other.patch for other in image if other.name != word.name])
     ]
-    owners = np.repeat(np.arange(len(images)), [len(image) for image in images])
-    interval = bootstrap_interval(100 * hits, owners, resamples=resamples, seed=seed)
+    image_of_word = np.repeat(np.arange(len(images)), [len(image) for image in images])
+    interval = bootstrap_interval(100 * hits, image_of_word, resamples=resamples, seed=seed)
     names = np.array([word.name for word in words])
     return {
         'alignment_accuracy': float(100 * hits.mean()),
-        'alignment_chance': float(100 * chances.mean()),
+        'alignment_random': float(100 * inside_shares.mean()),
         'alignment_swapped': float(100 * np.mean(swapped)) if swapped else None,
         'alignment_interval': list(interval),
         'words': len(words),
         'images': len(images),
         'per_name': {
-            str(name): [float(100 * hits[own].mean()), float(100 * chances[own].mean()), int(own.sum())]
+            str(name): [float(100 * hits[own].mean()), float(100 * inside_shares[own].mean()), int(own.sum())]
             for name, own in ((name, names == name) for name in np.unique(names))
         },
     }
 
 
 def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[str]]:
-    """The objects that Rooms drew, and all their names.
+    """Read the boxes file of Rooms.
 
-    Each line of the file is an image: {"file", "coco_file", "width", "height", "objects": [{"name", "box"}]}, a box
-    being [x0, y0, x1, y1] in pixels. Returns, under both file names of the image (without folders), the boxes (K, 4)
-    of each name in shares of the image's sides.
+    Each line describes an image: {"file", "coco_file", "width", "height", "objects": [{"name", "box"}]}, where a box
+    is [x0, y0, x1, y1] in pixels.
+
+    Returns:
+        file name of an image (both names, without folders) -> name of an object -> its boxes (K, 4) as shares of width
+        and height; and the names of all objects.
+
+    Raises:
+        KoviltError: a missing or malformed file.
     """
     path = Path(path)
     if not path.is_file():
@@ -151,8 +167,8 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
                 image = json.loads(line)
                 sides = np.array([image['width'], image['height']] * 2, float)
                 boxes: dict[str, list] = {}
-                for thing in image['objects']:
-                    boxes.setdefault(thing['name'], []).append(thing['box'])
+                for item in image['objects']:
+                    boxes.setdefault(item['name'], []).append(item['box'])
                 shares = {name: np.array(found, float).reshape(-1, 4) / sides for name, found in boxes.items()}
                 images |= {Path(image[key]).name: shares for key in ('file', 'coco_file') if key in image}
             except (ValueError, KeyError, TypeError) as error:
@@ -161,26 +177,43 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
     return images, names
 
 
+class AlignmentModel(Protocol):
+    """The parts of `ViLTForPreTraining` that scoring needs."""
+
+    training: bool
+
+    def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The transport plans (B, L, P) first."""
+
+    def train(self, mode: bool) -> Any:
+        """Switch between training and evaluation."""
+
+
 def score_alignment(
-    model: nn.Module, batches: Iterable[Sequence[dict]], boxes: str | Path, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, float | int | list[float] | dict | None]:
-    """Scores the word-patch alignment of a pre-training model on captions of drawn scenes; see `alignment_score`.
+    model: AlignmentModel,
+    batches: Iterable[Sequence[Batch]],
+    boxes: str | Path,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score the word-patch alignment of a pre-training model on captions of Rooms; see `score_word_alignments`.
 
     Args:
         model: a `ViLTForPreTraining` with its alignment head.
-        batches: a data loader's output for a caption set read with keep_record=True.
+        batches: output of the data loader of a caption dataset with keep_record=True.
         boxes: Rooms' boxes.jsonl.
     """
     images, names = read_boxes(boxes)
     found: dict[str, list[WordAlignment]] = {}
     was_training = model.training
-    model.eval()
+    model.train(False)
     try:
         for batch in (batch for micro_batches in batches for batch in micro_batches):
             plans = model.align(batch)[0].float().cpu().numpy()  # (B, L, P)
-            grids, index, word_ids = (batch[key].numpy() for key in ('grids', 'image_index', 'word_ids'))
-            for plan, ids, place, record in zip(plans, word_ids, index, batch['records'], strict=True):
-                rows, columns = map(int, grids[place])
+            word_ids, image_index = batch['word_ids'].numpy(), batch['image_index'].tolist()
+            for plan, ids, image, record in zip(plans, word_ids, image_index, batch['records'], strict=True):
+                rows, columns = batch['grids'][image].tolist()
                 if not rows * columns:  # a broken image has no patches
                     continue
                 file = Path(record['image']).name
@@ -191,4 +224,4 @@ def score_alignment(
                 )
     finally:
         model.train(was_training)
-    return alignment_score(list(found.values()), resamples=resamples, seed=seed)
+    return score_word_alignments(list(found.values()), resamples=resamples, seed=seed)

@@ -1,4 +1,4 @@
-"""Which of two models is better, and could it be chance? Two prediction files of the same questions, compared."""
+"""Compares two prediction files of the same questions: which model is better, and is the difference significant?"""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from kovilt.errors import KoviltError
-from kovilt.evaluation.scoring import bootstrap_interval, largest_first, mcnemar
+from kovilt.evaluation.scoring import bootstrap_interval, groups_by_size, mcnemar_p
 
-NEEDED = ('question_id', 'image', 'truth', 'answer_type', 'correct', 'tolerant_correct')
+REQUIRED_KEYS = ('question_id', 'image', 'truth', 'answer_type', 'correct', 'tolerant_correct')
 
 Predictions = dict[str, dict[str, Any]]  # by question id, in the order of the file
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """The predictions that `tools/test.py --out` wrote.
+    """Read the predictions that `tools/test.py --out` wrote.
 
     Raises:
         KoviltError: a missing or malformed file, a line that lacks a key, a question id that occurs twice.
@@ -27,7 +27,7 @@ def read_predictions(path: str | Path) -> Predictions:
     try:
         with open(path, encoding='utf-8') as lines:
             for number, line in enumerate(lines, 1):
-                prediction = _parsed(line, f'{path}, line {number}')
+                prediction = _parse_prediction(line, f'{path}, line {number}')
                 name = str(prediction['question_id'])
                 if name in found:
                     raise KoviltError(
@@ -44,25 +44,27 @@ def read_predictions(path: str | Path) -> Predictions:
     return found
 
 
-def _parsed(line: str, place: str) -> dict[str, Any]:
+def _parse_prediction(line: str, place: str) -> dict[str, Any]:
     try:
         prediction = json.loads(line)
     except json.JSONDecodeError as error:
         raise KoviltError(f'{place}: {error.msg}; a prediction is one JSON object a line') from None
-    lacking = [key for key in NEEDED if key not in prediction] if isinstance(prediction, dict) else list(NEEDED)
-    if lacking:
-        raise KoviltError(f'{place}: no {", ".join(lacking)}; write the file by tools/test.py --out')
+    missing = (
+        [key for key in REQUIRED_KEYS if key not in prediction] if isinstance(prediction, dict) else list(REQUIRED_KEYS)
+    )
+    if missing:
+        raise KoviltError(f'{place}: no {", ".join(missing)}; write the file by tools/test.py --out')
     if prediction['question_id'] in (None, ''):
-        raise KoviltError(f'{place}: no question id, so it cannot be found in the other file')
+        raise KoviltError(f'{place}: no question id, so it cannot be matched with the other file')
     return prediction
 
 
 def pool_predictions(runs: Mapping[Any, Predictions]) -> Predictions:
-    """The predictions of several runs of one model (by seed) as those of one, each question once a run.
+    """Join the predictions of several runs of one model, by seed; each question occurs once a run.
 
-    Two models pooled over the same seeds are compared as any two: the interval redraws images with their questions
-    in all runs, so that answering the same questions thrice makes nothing look surer. How much runs differ by their
-    seeds is not in it. McNemar's test takes questions for independent, which the same ones are not.
+    Two models that are pooled over the same seeds are compared like any two. The interval resamples images with their
+    questions in all runs, so that more runs do not make it narrower by themselves. It does not contain the variance
+    between seeds. McNemar's test assumes independent questions, so it does not apply to pooled predictions.
     """
     return {f'{run}/{name}': prediction for run, found in runs.items() for name, prediction in found.items()}
 
@@ -70,13 +72,14 @@ def pool_predictions(runs: Mapping[Any, Predictions]) -> Predictions:
 def compare_predictions(
     a: Predictions, b: Predictions, *, names: tuple[str, str] = ('A', 'B'), resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Accuracies of both, in percent, and the difference B - A, as a whole and by answer type.
+    """Compare the accuracies of two models, as a whole and by answer type, in percent.
 
-    Returns `questions`, `images`, `accuracy` and `tolerant_accuracy` ([A, B]), `difference`, its 95 %
-    `difference_interval` (paired, images redrawn, see `bootstrap_interval`), `only_a` and `only_b` (questions that
-    one answered better than the other), `mcnemar_p` of these, and `types`, which holds `questions`, `accuracy`,
-    `difference` and `difference_interval` of each answer type, the most frequent first. Where questions have several
-    human answers a score is a share, and McNemar's test becomes the sign test.
+    Returns:
+        `questions`, `images`, `accuracy` and `tolerant_accuracy` ([A, B]), `difference` (B - A), its 95 %
+        `difference_interval` (paired, see `bootstrap_interval`), `only_a` and `only_b` (questions on which one model
+        has the higher score), `mcnemar_p` of these, and `types`, which holds `questions`, `accuracy`, `difference` and
+        `difference_interval` of each answer type, the most frequent first. Where questions have several answers a
+        score is a share, and McNemar's test becomes the sign test.
 
     Raises:
         KoviltError: the files, called by `names`, are not about the same questions.
@@ -84,9 +87,9 @@ def compare_predictions(
     _check_same_questions(a, b, names)
     score_a, score_b = _column(a.values(), 'correct'), _column((b[name] for name in a), 'correct')
     images = np.array([prediction['image'] or name for name, prediction in a.items()])
-    kinds = np.array([prediction['answer_type'] or '' for prediction in a.values()])
+    types = np.array([prediction['answer_type'] or '' for prediction in a.values()])
 
-    def part(own: np.ndarray | slice) -> dict[str, Any]:
+    def compare_part(own: np.ndarray | slice) -> dict[str, Any]:
         gain = 100 * (score_b[own] - score_a[own])
         return {
             'questions': len(gain),
@@ -97,13 +100,13 @@ def compare_predictions(
 
     only_a, only_b = int((score_a > score_b).sum()), int((score_b > score_a).sum())
     return {
-        **part(slice(None)),
-        'tolerant_accuracy': [float(100 * _column(side.values(), 'tolerant_correct').mean()) for side in (a, b)],
+        **compare_part(slice(None)),
+        'tolerant_accuracy': [float(100 * _column(model.values(), 'tolerant_correct').mean()) for model in (a, b)],
         'images': len(np.unique(images)),
         'only_a': only_a,
         'only_b': only_b,
-        'mcnemar_p': mcnemar(only_a, only_b),
-        'types': {kind: part(kinds == kind) for kind in largest_first(kinds)},
+        'mcnemar_p': mcnemar_p(only_a, only_b),
+        'types': {name: compare_part(types == name) for name in groups_by_size(types)},
     }
 
 

@@ -1,10 +1,11 @@
-"""What is watched of pre-training on images it has not seen: losses, accuracies and distances."""
+"""Metrics of pre-training on images it was not trained on: losses, accuracies and distances."""
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
@@ -13,14 +14,14 @@ from kovilt.registry import METRICS
 
 @METRICS.register_module()
 class PretrainingMetrics(BaseMetric):
-    """Means over the captions of a set: losses, masked-word and matching accuracy, matched and mismatched distance.
+    """Means over the captions of a set: losses, accuracies of masked tokens and matching, distances of both classes.
 
-    Reads what `ViLTForPreTraining` says of each batch: the means over its captions under the names of its losses, and
-    `rows`, its number of captions. Each batch weighs by its captions. Accuracies are returned in percent, losses
-    and distances as they are, with `captions`, the number of captions.
+    Reads the output of `ViLTForPreTraining` for each batch: means over its captions, and `rows`, the number of its
+    captions, by which the batch is weighted. Accuracies are returned in percent, losses and distances as they are,
+    with `captions`, the number of all captions.
 
     Args:
-        prefix: put before each key with a slash; none by default.
+        prefix: put before each key with a slash; None = no prefix.
         collect_device, collect_dir: as in MMEngine's BaseMetric.
     """
 
@@ -28,16 +29,16 @@ class PretrainingMetrics(BaseMetric):
         self, *, prefix: str | None = None, collect_device: str = 'cpu', collect_dir: str | None = None
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix or 'pretraining', collect_dir=collect_dir)
-        self.prefix = prefix  # BaseMetric warns when it is given none, and bare keys are meant here
+        self.prefix = prefix  # BaseMetric warns when it is given none, and bare keys are intended here
 
-    def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: object, data_samples: Sequence[dict[str, Any]]) -> None:
         self.results.extend(data_samples)
 
-    def evaluate(self, size: int) -> dict:
-        """All batches count: `size`, the number of captions, is no number of batches to cut off at."""
+    def evaluate(self, size: int) -> dict[str, float | int]:
+        """All batches count: `size` is the number of captions, and must not limit the number of batches."""
         return super().evaluate(sys.maxsize)
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float | int]:
         rows = sum(batch['rows'] for batch in results)
         if not rows:
             raise ValueError('no caption was evaluated')

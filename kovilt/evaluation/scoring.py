@@ -1,8 +1,7 @@
-"""What an answer is worth, and how sure a share of right answers is: functions on strings and arrays."""
+"""Scores of predicted answers, confidence intervals and McNemar's test, as functions on strings and arrays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,11 @@ from kovilt.datasets.answers import agreement
 from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.tolerant import tolerant_form
 
+_RESAMPLES_AT_ONCE = 10  # bounds the memory of a bootstrap: each resample holds a number for every image
+
 
 def record_answers(record: Mapping[str, Any]) -> list[str]:
-    """The normalised answers that people gave: `answers` where a set has several, else the one `answer`."""
+    """The normalised answers of a record: its `answers` where several people answered, else its one `answer`."""
     return [normalize_korean(answer) for answer in record.get('answers') or [record['answer']]]
 
 
@@ -23,49 +24,60 @@ def most_frequent(answers: Sequence[str]) -> str:
     return max(answers, key=answers.count)
 
 
-def answer_score(answer: str, truths: Sequence[str]) -> float:
-    """What `answer` is worth, 0 to 1, where people answered `truths`: the official rule, see `agreement`.
+def answer_score(prediction: str, answers: Sequence[str]) -> float:
+    """The score, 0 to 1, of a prediction against the ground-truth answers: the official VQA rule, see `agreement`.
 
-    Strings are equal or not; with one truth that is exact match. The official script also rewrites English numbers,
-    articles and punctuation, which would damage Korean; nothing is rewritten here.
+    Strings are compared as they are, so that the score against a single answer is exact match. The official script
+    also rewrites English numbers, articles and punctuation, which would damage Korean.
     """
-    return float(agreement(truths.count(answer), len(truths)))
+    return float(agreement(answers.count(prediction), len(answers)))
 
 
-def tolerant_score(answer: str, truths: Sequence[str]) -> float:
-    """As `answer_score`, where strings are equal when their `tolerant_form` is."""
-    return answer_score(tolerant_form(answer), [tolerant_form(truth) for truth in truths])
+def tolerant_score(prediction: str, answers: Sequence[str]) -> float:
+    """As `answer_score`, but strings are equal if their `tolerant_form` is."""
+    return answer_score(tolerant_form(prediction), [tolerant_form(answer) for answer in answers])
 
 
-def largest_first(parts: np.ndarray) -> list[str]:
-    """The names of the parts of a question set, the largest first; `parts` (N,) holds each question's, "" for none."""
-    distinct, counts = np.unique(parts, return_counts=True)
-    return [str(name) for _, name in sorted(zip(-counts, distinct, strict=True)) if name]
+def groups_by_size(groups: np.ndarray) -> list[str]:
+    """The distinct names in `groups` (N,), which holds the group of each question; largest group first, "" left out."""
+    names, counts = np.unique(groups, return_counts=True)
+    return [str(name) for _, name in sorted(zip(-counts, names, strict=True)) if name]
 
 
 def bootstrap_interval(
     values: np.ndarray, images: Sequence | np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % interval of the mean of `values` (N,), one a question, when other images had been drawn.
+    """The 95 % percentile bootstrap interval of the mean of `values` (N,), one value a question.
 
-    Whole images are redrawn with replacement, each with all its questions (`images` (N,) names them): questions on
-    one image are not independent, and redrawing them singly would give too narrow an interval. For two models on
-    the same questions give the differences of their scores, which makes it a paired interval.
+    Images are resampled, each with all its questions, since questions about one image are not independent; resampling
+    single questions would give too narrow an interval. `images` (N,) holds the image of each question. The differences
+    between the scores of two models on the same questions give a paired interval.
     """
-    _, number = np.unique(images, return_inverse=True)
-    totals, counts = np.bincount(number, weights=values), np.bincount(number)  # each (images,)
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(counts), size=len(counts)) for _ in range(resamples))
-    low, high = np.percentile([totals[draw].sum() / counts[draw].sum() for draw in draws], [2.5, 97.5])
-    return float(low), float(high)
+    from scipy.stats import bootstrap  # takes half a second to import
+
+    _, image = np.unique(images, return_inverse=True)
+    totals, counts = np.bincount(image, weights=values), np.bincount(image)  # each (images,)
+    if len(counts) == 1:  # a single image cannot be resampled
+        mean = float(totals[0] / counts[0])
+        return mean, mean
+    interval = bootstrap(
+        (totals, counts),
+        lambda totals, counts, axis: totals.sum(axis) / counts.sum(axis),
+        paired=True,
+        method='percentile',
+        n_resamples=resamples,
+        batch=_RESAMPLES_AT_ONCE,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """p of McNemar's exact test: how likely so uneven a split of the questions that one of two models alone has right
-    would be if both were as good. Two-sided, binomial.
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """The two-sided p of McNemar's exact test, for the numbers of questions that only one of two models has right.
+
+    It is the probability of a difference at least this large if both models were equally good.
     """
-    total, fewer = only_a + only_b, min(only_a, only_b)
-    chosen = np.arange(1, fewer + 1)
-    # logarithms, as the binomials of thousands of questions exceed a float; C(n, k) / C(n, k - 1) = (n - k + 1) / k
-    ways = np.concatenate([[0.0], np.cumsum(np.log((total - chosen + 1) / chosen))])
-    return min(1.0, 2 * math.exp(np.logaddexp.reduce(ways) - total * math.log(2)))
+    from scipy.stats import binomtest
+
+    total = only_a + only_b
+    return float(binomtest(only_a, total).pvalue) if total else 1.0

@@ -1,11 +1,11 @@
-"""Accuracy of answers, as a whole and in parts, beside what is reached without looking."""
+"""VQA accuracy, as a whole and by groups of questions, beside the accuracy of the majority answer."""
 
 from __future__ import annotations
 
 import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -15,7 +15,7 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.scoring import (
     answer_score,
     bootstrap_interval,
-    largest_first,
+    groups_by_size,
     most_frequent,
     record_answers,
     tolerant_score,
@@ -23,52 +23,52 @@ from kovilt.evaluation.scoring import (
 from kovilt.evaluation.table import format_table
 from kovilt.registry import METRICS
 
-LENGTH_EDGES = (1, 4, 7, 10)  # words of a question
-FREQUENCY_EDGES = (1, 10, 100, 1000)  # how often training saw an answer
+LENGTH_EDGES = (1, 4, 7, 10)  # words (eojeol) of a question
+FREQUENCY_EDGES = (1, 10, 100, 1000)  # number of training rows with an answer
 
 
 class ScoredQuestion(NamedTuple):
-    """A question of the set and what the model made of it; texts are normalised, `words` counts its blanks + 1."""
+    """A question with its ground truth and its prediction, both normalised."""
 
     row: int
     image: str
     answer_type: str
-    words: int
-    truths: list[str]
-    answer: str
-    broken: bool
+    words: int  # of the question, separated by blanks
+    answers: list[str]
+    prediction: str
+    broken: bool  # the image cannot be read
 
 
 @METRICS.register_module()
 class VQAAccuracy(BaseMetric):
-    """What the answers to a question set are worth, in percent.
+    """Accuracy of predicted answers, in percent.
 
-    A question with one human answer is right when the model gives exactly that after `normalize_korean`; one with
-    several (`answers`) is scored by the official VQA rule, see `scoring.answer_score`. Every question of the set counts
-    once, also under several processes; one whose image is broken, or whose truth is not among the model's answers,
-    counts as wrong. Where one answer must stand for several, it is the most frequent.
+    A question with one answer is right if the prediction equals it after `normalize_korean`; one with several
+    (`answers`) is scored by the official VQA rule, see `scoring.answer_score`. Every question counts once, with any
+    number of processes. A question whose image is broken, or whose answer is out of vocabulary (OOV), is wrong. Where a
+    figure needs one answer of several, it takes the most frequent.
 
-    Reads predictions {'record', 'answer', ...} (record: row, answer or answers, and where known image, question,
-    answer_type, and broken when the image is) and, from `dataset_meta`, the model's `answers` with how often training
-    saw each (`answer_counts`).
+    Reads predictions {'record', 'answer', ...}, where a record has `row`, `answer` or `answers`, and where known
+    `image`, `question`, `answer_type` and `broken`; from `dataset_meta` the answer vocabulary `answers` and
+    `answer_counts`, the number of training rows with each.
 
-    Returns percentages `accuracy`, its 95 % interval `accuracy_low`, `accuracy_high` (images redrawn, see
-    `scoring.bootstrap_interval`), `tolerant_accuracy` (ways of writing Korean forgiven, see docs/evaluation.md), the
-    counts `questions` and `broken`, and parts of the set, each as `accuracy.../<part>` with `questions.../<part>`:
+    Returns `accuracy`, its 95 % interval `accuracy_low` to `accuracy_high` (see `scoring.bootstrap_interval`),
+    `tolerant_accuracy` (equal up to the spelling of Korean, see docs/evaluation.md), the counts `questions` and
+    `broken`, and the accuracy of groups, each as `accuracy.../<group>` with `questions.../<group>`:
 
     - `accuracy/<type>`: by answer type;
-    - `accuracy_by_length/<band>`: by the words of the question;
-    - `accuracy_by_frequency/<band>`: by how often training saw the true answer, "0" when it is none of the model's.
+    - `accuracy_by_length/<band>`: by the number of words of the question;
+    - `accuracy_by_frequency/<band>`: by the number of training rows with the answer, "0" for OOV.
 
-    When the model's answers are known:
+    With a known answer vocabulary also:
 
-    - `coverage`: questions for which one of the model's answers is worth anything;
-    - `ceiling`: the best accuracy this model could reach, the broken images counted as wrong;
+    - `coverage`: share of the questions for which some answer of the vocabulary has a score above 0;
+    - `ceiling`: the best accuracy that this vocabulary can reach, broken images counted as wrong;
     - `answerable_accuracy`: accuracy over the questions of `coverage` alone;
-    - `majority_accuracy`: what always giving training's most frequent answer would reach.
+    - `majority_accuracy`: accuracy of always predicting the most frequent answer of the training rows.
 
     Args:
-        prefix: put before each key with a slash; none by default.
+        prefix: put before each key with a slash; None = no prefix.
         collect_device, collect_dir: as in MMEngine's BaseMetric.
     """
 
@@ -76,11 +76,11 @@ class VQAAccuracy(BaseMetric):
         self, *, prefix: str | None = None, collect_device: str = 'cpu', collect_dir: str | None = None
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix or 'vqa', collect_dir=collect_dir)
-        self.prefix = prefix  # BaseMetric warns when it is given none, and bare keys are meant here
+        self.prefix = prefix  # BaseMetric warns when it is given none, and bare keys are intended here
         self.expected = 0
 
-    def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keeps an `ScoredQuestion` of each prediction."""
+    def process(self, data_batch: object, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Store each prediction as a `ScoredQuestion`."""
         for prediction in data_samples:
             record = prediction['record']
             self.results.append(
@@ -89,26 +89,26 @@ class VQAAccuracy(BaseMetric):
                     image=str(record.get('image') or record['row']),
                     answer_type=str(record.get('answer_type') or ''),
                     words=len((record.get('question') or '').split()),
-                    truths=record_answers(record),
-                    answer=normalize_korean(prediction['answer']),
+                    answers=record_answers(record),
+                    prediction=normalize_korean(prediction['answer']),
                     broken=bool(record.get('broken', False)),
                 )
             )
 
-    def evaluate(self, size: int) -> dict:
-        """`size` is how many questions the set has. Repeated ones are told by their row here, not cut off by number."""
+    def evaluate(self, size: int) -> dict[str, float | int]:
+        """Questions that a distributed sampler repeats are found by their row; `size` is the number of questions."""
         self.expected = size
         return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float | int]:
-        answered = (ScoredQuestion(*result) for result in reversed(results))  # MMEngine hands on plain tuples
-        by_row = {question.row: question for question in answered}
+        scored = (ScoredQuestion(*result) for result in reversed(results))  # MMEngine passes plain tuples
+        by_row = {question.row: question for question in scored}
         if not by_row or len(by_row) < self.expected:
-            raise ValueError(f'{len(by_row)} of {self.expected} questions were answered; every one must be, once')
+            raise ValueError(f'{len(by_row)} of {self.expected} questions have a prediction; every question needs one')
         questions = [by_row[row] for row in sorted(by_row)]
-        sound = np.array([not question.broken for question in questions])
-        scores = sound * np.array([answer_score(question.answer, question.truths) for question in questions])
-        tolerant = sound * np.array([tolerant_score(question.answer, question.truths) for question in questions])
+        intact = np.array([not question.broken for question in questions])
+        scores = intact * np.array([answer_score(question.prediction, question.answers) for question in questions])
+        tolerant = intact * np.array([tolerant_score(question.prediction, question.answers) for question in questions])
         low, high = bootstrap_interval(scores, [question.image for question in questions])
         metrics: dict[str, float | int] = {
             'accuracy': _percent(scores),
@@ -116,28 +116,28 @@ class VQAAccuracy(BaseMetric):
             'accuracy_high': 100 * high,
             'tolerant_accuracy': _percent(tolerant),
         }
-        known = self._training_answers()
-        majority = max(known, key=known.get) if any(known.values()) else None
-        reachable = np.array([_best_score(known, question.truths) for question in questions])
-        if known:
+        vocabulary = self._answer_counts()
+        majority = max(vocabulary, key=vocabulary.__getitem__) if any(vocabulary.values()) else None
+        reachable = np.array([_best_score(vocabulary, question.answers) for question in questions])
+        if vocabulary:
             covered = reachable > 0
             metrics |= {
                 'coverage': _percent(covered),
-                'ceiling': _percent(reachable * sound),
+                'ceiling': _percent(reachable * intact),
                 'answerable_accuracy': _percent(scores[covered]) if covered.any() else 0.0,
             }
         if majority is not None:
-            always = np.array([answer_score(majority, question.truths) for question in questions])
-            metrics['majority_accuracy'] = _percent(always)
-        metrics |= {'questions': len(questions), 'broken': int((~sound).sum())}
+            majority_scores = np.array([answer_score(majority, question.answers) for question in questions])
+            metrics['majority_accuracy'] = _percent(majority_scores)
+        metrics |= {'questions': len(questions), 'broken': int((~intact).sum())}
 
-        metrics |= _parts('', [question.answer_type for question in questions], scores)
+        metrics |= _group_accuracies('', [question.answer_type for question in questions], scores)
         lengths = [_band(question.words, LENGTH_EDGES) if question.words else '' for question in questions]
-        metrics |= _parts('_by_length', lengths, scores)
+        metrics |= _group_accuracies('_by_length', lengths, scores)
         if majority is not None:
-            seen = [known.get(most_frequent(question.truths), 0) for question in questions]
-            metrics |= _parts('_by_frequency', [_band(count, FREQUENCY_EDGES) for count in seen], scores)
-        self._report(metrics, questions, reachable if known else None, majority)
+            counts = [vocabulary.get(most_frequent(question.answers), 0) for question in questions]
+            metrics |= _group_accuracies('_by_frequency', [_band(count, FREQUENCY_EDGES) for count in counts], scores)
+        self._report(metrics, questions, reachable if vocabulary else None, majority)
         return metrics
 
     def _report(
@@ -147,11 +147,11 @@ class VQAAccuracy(BaseMetric):
         reachable: np.ndarray | None,
         majority: str | None,
     ) -> None:
-        """Logs a table of the answer types, and a line a figure of the whole."""
+        """Log a table of the answer types and the figures of the whole."""
         types = np.array([question.answer_type for question in questions])
         header = ['answer type', 'questions', 'accuracy'] + ['coverage'] * (reachable is not None)
         rows = []
-        for name in [*largest_first(types), '']:
+        for name in [*groups_by_size(types), '']:
             key, own = (f'/{name}', types == name) if name else ('', slice(None))
             row = [name or 'all', f'{metrics[f"questions{key}"]:,}', f'{metrics[f"accuracy{key}"]:.2f}']
             rows.append(row + ([] if reachable is None else [f'{_percent(reachable[own] > 0):.2f}']))
@@ -159,16 +159,16 @@ class VQAAccuracy(BaseMetric):
             'VQA accuracy in percent',
             format_table(header, rows),
             f'95 % interval: {metrics["accuracy_low"]:.2f} to {metrics["accuracy_high"]:.2f}; '
-            f'ways of writing forgiven: {metrics["tolerant_accuracy"]:.2f}',
+            f'up to spelling: {metrics["tolerant_accuracy"]:.2f}',
         ]
         if majority is not None:
-            lines.append(f'always answering {majority!r}: {metrics["majority_accuracy"]:.2f}')
+            lines.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
         if metrics['broken']:
             lines.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
         MMLogger.get_current_instance().info('\n'.join(lines))
 
-    def _training_answers(self) -> dict[str, int]:
-        """The model's answers with how often training saw each, 0 when that is unknown; empty when they are."""
+    def _answer_counts(self) -> dict[str, int]:
+        """Answer of the vocabulary -> training rows with it, 0 if unknown; empty if the vocabulary is unknown."""
         meta = self.dataset_meta or {}
         answers = [normalize_korean(answer) for answer in meta.get('answers') or ()]
         counts = meta.get('answer_counts') or [0] * len(answers)
@@ -181,24 +181,24 @@ def _percent(shares: np.ndarray) -> float:
     return float((100 * shares).mean())
 
 
-def _best_score(answers: Mapping[str, int], truths: list[str]) -> float:
-    """The most that one of `answers` would get."""
-    return max((answer_score(answer, truths) for answer in set(truths) if answer in answers), default=0.0)
+def _best_score(vocabulary: Mapping[str, int], answers: list[str]) -> float:
+    """The best score that an answer of the vocabulary gets."""
+    return max((answer_score(answer, answers) for answer in set(answers) if answer in vocabulary), default=0.0)
 
 
-def _parts(division: str, names: list[str], scores: np.ndarray) -> dict[str, float | int]:
-    """Accuracy and number of questions of each part of a division; `names` (N,) says whose part each question is."""
-    places = np.array(names)
+def _group_accuracies(suffix: str, groups: list[str], scores: np.ndarray) -> dict[str, float | int]:
+    """Accuracy and number of questions of each group; `groups` (N,) holds the group of each question."""
+    group_of = np.array(groups)
     metrics: dict[str, float | int] = {}
-    for name in largest_first(places):
-        own = scores[places == name]
-        metrics |= {f'accuracy{division}/{name}': _percent(own), f'questions{division}/{name}': len(own)}
+    for name in groups_by_size(group_of):
+        own = scores[group_of == name]
+        metrics |= {f'accuracy{suffix}/{name}': _percent(own), f'questions{suffix}/{name}': len(own)}
     return metrics
 
 
 def _band(value: int, edges: tuple[int, ...]) -> str:
     """The band between two edges that holds `value`: "0" below the first, "1-3", ..., "10+"."""
-    place = bisect_right(edges, value)
-    if place == 0:
+    index = bisect_right(edges, value)
+    if index == 0:
         return '0'
-    return f'{edges[-1]}+' if place == len(edges) else f'{edges[place - 1]}-{edges[place] - 1}'
+    return f'{edges[-1]}+' if index == len(edges) else f'{edges[index - 1]}-{edges[index] - 1}'

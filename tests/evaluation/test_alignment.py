@@ -1,4 +1,4 @@
-"""The alignment score finds the object words, reads the plan of all their pieces, and knows what chance reaches."""
+"""The alignment score finds the object words, sums the plan over all their tokens, and knows its baselines."""
 
 import json
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kovilt.errors import KoviltError
-from kovilt.evaluation import alignment_score, score_alignment
-from kovilt.evaluation.alignment import WordAlignment, align_words, object_words, patches_inside, read_boxes
+from kovilt.evaluation import score_alignment, score_word_alignments
+from kovilt.evaluation.alignment import WordAlignment, align_words, find_object_words, patches_in_boxes, read_boxes
 
 NAMES = {'책', '책상', '개', '의자', '시계', '창문'}
 
@@ -29,24 +29,24 @@ NAMES = {'책', '책상', '개', '의자', '시계', '창문'}
     ],
 )
 def test_object_words(text, found):
-    assert object_words(text, NAMES) == found
+    assert find_object_words(text, NAMES) == found
 
 
 def test_patches_inside_scale_with_the_image():
     left_half = np.array([[0.0, 0.0, 0.5, 1.0]])
-    assert patches_inside((2, 4), left_half).tolist() == [True, True, False, False] * 2
+    assert patches_in_boxes((2, 4), left_half).tolist() == [True, True, False, False] * 2
     corner = np.array([[0.5, 0.5, 1.0, 1.0]])
-    assert patches_inside((2, 2), corner).tolist() == [False, False, False, True]
-    assert patches_inside((2, 2), np.concatenate([left_half, corner])).sum() == 3
-    assert not patches_inside((3, 3), np.empty((0, 4))).any()
+    assert patches_in_boxes((2, 2), corner).tolist() == [False, False, False, True]
+    assert patches_in_boxes((2, 2), np.concatenate([left_half, corner])).sum() == 3
+    assert not patches_in_boxes((3, 3), np.empty((0, 4))).any()
 
 
-def test_the_pieces_of_a_word_add_up():
-    """Neither piece alone points at patch 1, together they do."""
+def test_the_tokens_of_a_word_add_up():
+    """Neither token alone points at patch 1, both together do."""
     plan = np.array([[0.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0.4, 0.5, 0], [0, 0, 0, 0]])
     boxes = {'의자': np.array([[0.5, 0.0, 1.0, 0.5]])}  # patch 1 of a grid of 2 x 2
-    (look,) = align_words(plan, np.array([-1, 0, 0, -1]), (2, 2), '의자가', boxes, NAMES)
-    assert (look.name, look.patch, look.inside.tolist()) == ('의자', 1, [False, True, False, False])
+    (word,) = align_words(plan, np.array([-1, 0, 0, -1]), (2, 2), '의자가', boxes, NAMES)
+    assert (word.name, word.patch, word.inside.tolist()) == ('의자', 1, [False, True, False, False])
     assert align_words(plan, np.array([-1, 0, 1, -1]), (2, 2), '의자가 있다', boxes, NAMES)[0].patch == 0
 
 
@@ -58,15 +58,15 @@ def test_words_without_an_object_or_cut_off_are_left_out():
         align_words(plan, np.array([-1, 0]), (3, 2), '의자', boxes, NAMES)
 
 
-def test_a_blind_plan_scores_chance():
+def test_a_random_plan_scores_the_random_baseline():
     generator = np.random.default_rng(0)
     boxes = {'의자': np.array([[0.0, 0.0, 0.5, 0.5]])}
     plans = generator.random((4000, 1, 64))
     images = [align_words(plan, np.zeros(1), (8, 8), '의자', boxes, NAMES) for plan in plans]
-    score = alignment_score(images, resamples=200)
-    assert score['alignment_chance'] == 25 and score['words'] == 4000
+    score = score_word_alignments(images, resamples=200)
+    assert score['alignment_random'] == 25 and score['words'] == 4000
     assert score['alignment_interval'][0] < 25 < score['alignment_interval'][1]
-    assert score == alignment_score(images, resamples=200)
+    assert score == score_word_alignments(images, resamples=200)
     assert score['alignment_swapped'] is None
 
 
@@ -78,10 +78,10 @@ def test_seeing_that_there_is_something_is_not_alignment():
         [WordAlignment('의자', 0, chair), WordAlignment('시계', 0, clock)],
         [WordAlignment('의자', 1, chair), WordAlignment('시계', 1, clock)],
     ]
-    good, blind = alignment_score(told_apart), alignment_score(salient)
+    good, blind = score_word_alignments(told_apart), score_word_alignments(salient)
     assert (good['alignment_accuracy'], good['alignment_swapped']) == (100, 0)
     assert (blind['alignment_accuracy'], blind['alignment_swapped']) == (50, 50)
-    assert good['alignment_chance'] == blind['alignment_chance'] == pytest.approx(100 / 12)
+    assert good['alignment_random'] == blind['alignment_random'] == pytest.approx(100 / 12)
     assert blind['per_name']['의자'] == [50, pytest.approx(100 / 12), 2]
 
 
@@ -90,10 +90,12 @@ def test_the_interval_is_of_images():
     inside = np.array([True, False])
     few = [[WordAlignment('의자', i % 2, inside)] for i in range(40)]
     many = [words * 25 for words in few]
-    assert alignment_score(many)['alignment_interval'] == pytest.approx(alignment_score(few)['alignment_interval'])
-    assert alignment_score([[], *few])['images'] == 40
+    assert score_word_alignments(many)['alignment_interval'] == pytest.approx(
+        score_word_alignments(few)['alignment_interval']
+    )
+    assert score_word_alignments([[], *few])['images'] == 40
     with pytest.raises(KoviltError, match='no object word'):
-        alignment_score([[], []])
+        score_word_alignments([[], []])
 
 
 def boxes_file(tmp_path, *lines):
@@ -148,11 +150,11 @@ def batch(image='/data/captions/val2014/b.jpg', grid=(1, 2)):
     )
 
 
-def test_score_alignment_walks_the_loader(tmp_path):
+def test_score_alignment_reads_the_loader(tmp_path):
     model = PointsLeft().train()
     score = score_alignment(model, [[batch()], [batch(grid=(0, 0)), batch(grid=(2, 3))]], boxes_file(tmp_path, ROOM))
     assert model.training
     assert score['alignment_accuracy'] == 100 and score['words'] == 4 and score['images'] == 1
-    assert score['alignment_chance'] == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
+    assert score['alignment_random'] == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
     with pytest.raises(KoviltError, match='no boxes for other.jpg'):
         score_alignment(model, [[batch('other.jpg')]], boxes_file(tmp_path, ROOM))

@@ -10,31 +10,31 @@ import pytest
 from kovilt.evaluation.scoring import (
     answer_score,
     bootstrap_interval,
-    mcnemar,
+    mcnemar_p,
     most_frequent,
     record_answers,
     tolerant_score,
 )
 
 
-def by_definition(answer, truths):
+def by_definition(prediction, answers):
     """Leave each person out in turn."""
     scores = []
-    for left_out in range(len(truths)):
-        others = [truth for person, truth in enumerate(truths) if person != left_out]
-        scores.append(min(Fraction(others.count(answer), 3), 1))
+    for left_out in range(len(answers)):
+        others = [other for person, other in enumerate(answers) if person != left_out]
+        scores.append(min(Fraction(others.count(prediction), 3), 1))
     return float(sum(scores) / len(scores))
 
 
 def test_the_official_rule_on_random_answers():
-    draw = random.Random(0)
+    rng = random.Random(0)
     seen = set()
     for _ in range(500):
-        people = draw.choice((4, 5, 10))
-        truths = draw.choices(['빨간색', '파란색', '검은색', '흰색'], weights=(6, 3, 2, 1), k=people)
-        score = answer_score('빨간색', truths)
-        assert score == pytest.approx(by_definition('빨간색', truths), abs=1e-12)
-        seen.add((len(truths), truths.count('빨간색')))
+        people = rng.choice((4, 5, 10))
+        answers = rng.choices(['빨간색', '파란색', '검은색', '흰색'], weights=(6, 3, 2, 1), k=people)
+        score = answer_score('빨간색', answers)
+        assert score == pytest.approx(by_definition('빨간색', answers), abs=1e-12)
+        seen.add((len(answers), answers.count('빨간색')))
     assert {(10, n) for n in range(2, 9)} <= seen
 
 
@@ -49,19 +49,35 @@ def test_one_answer_is_exact_match_and_not_capped():
 
 
 def test_tolerance_adds_up_people_who_write_differently():
-    truths = ['2개', '두 개', '두개', '2 개'] + ['3개'] * 6
-    assert answer_score('두 개', truths) == pytest.approx(0.3) and tolerant_score('두 개', truths) == 1
-    assert tolerant_score('두 개가', truths) == 0
+    answers = ['2개', '두 개', '두개', '2 개'] + ['3개'] * 6
+    assert answer_score('두 개', answers) == pytest.approx(0.3) and tolerant_score('두 개', answers) == 1
+    assert tolerant_score('두 개가', answers) == 0
 
 
-def test_human_answers_of_a_record():
+def test_answers_of_a_record():
     assert record_answers({'answer': ' 빨간  색'}) == ['빨간 색']
     assert record_answers({'answer': '흰색', 'answers': None}) == ['흰색']
     assert record_answers({'answer': '예', 'answers': ['네', '예']}) == ['네', '예']
     assert most_frequent(['네', '예', '예', '응']) == '예' and most_frequent(['응', '네']) == '응'
 
 
-def test_an_interval_covers_the_truth_about_95_times_of_100():
+def test_the_interval_is_the_percentile_bootstrap_of_images():
+    """Against a loop that resamples images, with all their questions, one resample at a time."""
+    rng = np.random.default_rng(3)
+    images, values = rng.integers(25, size=200), rng.random(200)
+    questions_of = [np.flatnonzero(images == image) for image in np.unique(images)]
+    resampler, means = np.random.default_rng(7), []
+    for _ in range(1000):
+        drawn = resampler.integers(len(questions_of), size=len(questions_of))
+        means.append(values[np.concatenate([questions_of[image] for image in drawn])].mean())
+    assert bootstrap_interval(values, images, seed=7) == pytest.approx(np.percentile(means, [2.5, 97.5]))
+
+
+def test_the_interval_of_a_single_image_is_its_mean():
+    assert bootstrap_interval(np.array([1, 0, 0]), ['a.jpg'] * 3) == (1 / 3, 1 / 3)
+
+
+def test_an_interval_covers_the_true_value_about_95_times_of_100():
     generator = np.random.default_rng(0)
     inside = 0
     for trial in range(200):
@@ -90,22 +106,22 @@ def test_an_interval_depends_on_neither_order_nor_the_run():
 def test_mcnemar_is_the_binomial(only_a, only_b):
     total = only_a + only_b
     tail = sum(math.comb(total, k) for k in range(min(only_a, only_b) + 1))
-    assert mcnemar(only_a, only_b) == pytest.approx(float(min(Fraction(2 * tail, 2**total), 1)), rel=1e-9)
+    assert mcnemar_p(only_a, only_b) == pytest.approx(float(min(Fraction(2 * tail, 2**total), 1)), rel=1e-9)
 
 
 def test_mcnemar_of_very_many_questions_is_a_number():
-    assert 0 < mcnemar(49_700, 50_300) < 0.1 and mcnemar(0, 100_000) == 0
+    assert 0 < mcnemar_p(49_700, 50_300) < 0.1 and mcnemar_p(0, 100_000) == 0
 
 
 def test_random_cases_agree_with_mmpretrains_metric_over_leave_one_out_sets():
     """It scores min(n / 3, 1) of a list as it is, so the official score is its mean over the lists less one person."""
     reference = pytest.importorskip('mmpretrain.evaluation.metrics.vqa').VQAAcc()
-    draw = random.Random(1)
+    rng = random.Random(1)
     for _ in range(20):
-        truths = draw.choices(['red', 'blue', 'black'], weights=(5, 3, 2), k=10)
+        answers = rng.choices(['red', 'blue', 'black'], weights=(5, 3, 2), k=10)
         for person in range(10):
-            others = truths[:person] + truths[person + 1 :]
+            others = answers[:person] + answers[person + 1 :]
             reference.process(None, [{'pred_answer': 'red', 'gt_answer': others, 'gt_answer_weight': [0.1] * 9}])
         found = reference.compute_metrics(reference.results)['acc']
         reference.results.clear()
-        assert 100 * answer_score('red', truths) == pytest.approx(found)
+        assert 100 * answer_score('red', answers) == pytest.approx(found)

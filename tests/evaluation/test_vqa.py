@@ -18,10 +18,10 @@ from kovilt.registry import METRICS
 
 
 def predictions(*rows):
-    """(row, truth, answer, type[, broken]) each."""
+    """(row, ground truth, prediction, type[, broken]) each."""
     found = []
-    for row, truth, answer, kind, *broken in rows:
-        record = dict(row=row, answer=truth, answer_type=kind)
+    for row, ground_truth, answer, kind, *broken in rows:
+        record = dict(row=row, answer=ground_truth, answer_type=kind)
         found.append({'record': record | {'broken': True} if broken else record, 'answer': answer})
     return found
 
@@ -106,8 +106,11 @@ def test_ways_of_writing_are_forgiven_beside_the_plain_score():
 
 def test_parts_add_up_to_the_whole():
     meta = dict(answers=['네', '아니요', '흰색'], answer_counts=[2000, 40, 3])
-    truths, answers = ['네', '아니요', '흰색', '보라색', '네'], ['네', '네', '흰색', '네', '네']
-    rows = [(row, truth, answer, '') for row, (truth, answer) in enumerate(zip(truths, answers, strict=True))]
+    ground_truths, answers = ['네', '아니요', '흰색', '보라색', '네'], ['네', '네', '흰색', '네', '네']
+    rows = [
+        (row, ground_truth, answer, '')
+        for row, (ground_truth, answer) in enumerate(zip(ground_truths, answers, strict=True))
+    ]
     questions = ['있어요?', '의자 있어요?', '창문 옆에 있는 의자는 무슨 색이에요?', '가 ' * 12, '의자 있어요?']
     metric = VQAAccuracy()
     metric.dataset_meta = meta
@@ -151,10 +154,10 @@ def test_works_inside_mmengines_evaluator():
 def answer_share(store, out, rank):
     """One of two processes; rank 0 has rows 0, 1, 2, rank 1 row 3 and, wrapped round, rows 0 and 1 once more."""
     torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    truth = ['네', '네', '아니요', '네']
+    ground_truth = ['네', '네', '아니요', '네']
     metric = VQAAccuracy()
     for row in ([0, 1, 2], [3, 0, 1])[rank]:
-        metric.process(None, predictions((row, truth[row], '네', '있다')))
+        metric.process(None, predictions((row, ground_truth[row], '네', '있다')))
     scores = metric.evaluate(4)
     Path(f'{out}.{rank}').write_text(json.dumps(scores), encoding='utf-8')
     torch.distributed.destroy_process_group()

@@ -17,13 +17,13 @@ def run(monkeypatch, *arguments) -> int:
     return run_cli(lambda: alignment.main(parsed))
 
 
-def test_a_score_and_a_image_of_one_caption(rooms, tmp_path, monkeypatch, capsys):
+def test_a_score_and_an_image_of_one_caption(rooms, tmp_path, monkeypatch, capsys):
     config = load_config(tiny_config(tmp_path / 'pretrain.py', task='pretrain', steps=1))
     config.work_dir = str(tmp_path / 'run')
     RUNNERS.build(config).train()
     assert run(monkeypatch, tmp_path / 'run' / 'iter_1.pth', rooms, '--out', tmp_path / 'out', '--batch-size', 7) == 0
     score = json.loads((tmp_path / 'out' / 'alignment.json').read_text(encoding='utf-8'))
-    assert 0 <= score['alignment_accuracy'] <= 100 and 0 < score['alignment_chance'] < 100 and score['images'] == 4
+    assert 0 <= score['alignment_accuracy'] <= 100 and 0 < score['alignment_random'] < 100 and score['images'] == 4
     assert f'{score["alignment_accuracy"]:.1f} % of {score["words"]:,} object words' in capsys.readouterr().out
     words = (tmp_path / 'out' / 'example.txt').read_text(encoding='utf-8').splitlines()
     assert (tmp_path / 'out' / 'example.png').is_file() and len(words) > 1

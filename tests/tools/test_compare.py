@@ -23,9 +23,9 @@ def rows(right, *, tolerant=None):
             'truth': '네',
             'answer_type': '색' if number % 3 else '개수',
             'correct': correct,
-            'tolerant_correct': forgiven,
+            'tolerant_correct': tolerant_score,
         }
-        for number, (correct, forgiven) in enumerate(zip(right, tolerant, strict=True))
+        for number, (correct, tolerant_score) in enumerate(zip(right, tolerant, strict=True))
     ]
 
 
@@ -111,7 +111,7 @@ def test_files_that_do_not_belong_together_are_one_line_and_code_2(other, messag
 
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, capsys):
     a = write(tmp_path / 'a.jsonl', rows([True, False]))
-    assert run(monkeypatch, a, a, '--json', tmp_path / 'none' / 'out.json') == 2
+    assert run(monkeypatch, a, a, '--json', a / 'out.json') == 2
     assert 'out.json: cannot be written' in capsys.readouterr().err
 
 

@@ -99,7 +99,7 @@ def finished(tmp_path):
     training = [{'mode': 'train', 'step': step, **dict.fromkeys(names, 1 / step)} for step in (10, 20)]
     (tmp_path / 'pretrain' / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
     (tmp_path / 'alignment').mkdir()
-    score = {'alignment_accuracy': 60.0, 'alignment_chance': 12.0, 'alignment_swapped': 20.0}
+    score = {'alignment_accuracy': 60.0, 'alignment_random': 12.0, 'alignment_swapped': 20.0}
     (tmp_path / 'alignment' / 'alignment.json').write_text(json.dumps(score), encoding='utf-8')
     return tmp_path
 
@@ -121,7 +121,7 @@ def test_the_summary_holds_what_is_promised(finished):
     summary = read_summary(finished, SECONDS | {'draw': 3.0, 'vqa': 100.25})
     assert summary['vqa_accuracy'] == 80.0 and summary['scratch_accuracy'] == 45.0
     assert summary['majority_accuracy'] == 12.5 and summary['question_only_accuracy'] == 41.5
-    assert summary['alignment_accuracy'] == 60.0 and summary['alignment_chance'] == 12.0
+    assert summary['alignment_accuracy'] == 60.0 and summary['alignment_random'] == 12.0
     assert summary['seconds'] == 103.2
     assert summary['per_type']['색'] == {
         'questions': 12,

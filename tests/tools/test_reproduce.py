@@ -144,7 +144,7 @@ def finished(tmp_path):
         for way, accuracy in {'full': 60.0, 'no_wpa': 20.0}.items():
             folder = tmp_path / f'align_{way}_{seed}'
             folder.mkdir()
-            score = {'alignment_accuracy': accuracy, 'alignment_swapped': None, 'alignment_chance': 17.0}
+            score = {'alignment_accuracy': accuracy, 'alignment_swapped': None, 'alignment_random': 17.0}
             (folder / 'alignment.json').write_text(json.dumps({**score, 'per_name': {}}), encoding='utf-8')
             taken.append(f'align_{way}_{seed}')
     one = {'parameters': 2_000_000, 'multiply_adds': 1e8, 'questions_per_second': 1000.0, 'epoch_seconds': 9.0}

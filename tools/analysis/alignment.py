@@ -1,45 +1,52 @@
 #!/usr/bin/env python
-"""Does a word look at its object? Word-patch alignment of a pre-trained model, scored against the boxes of drawn rooms.
+"""Score the word-patch alignment of a pre-trained model against the boxes of Rooms.
 
     python tools/analysis/alignment.py work_dirs/pretrain/iter_2000.pth data/rooms --out work_dirs/alignment
 
-OUT/alignment.json holds the share of object words whose most transported mass falls in their object's box, in percent,
-beside chance and beside what the image's other object words reach; OUT/example.png shows where words of one caption
-look.
+OUT/alignment.json holds the share of object words whose patch of most transported mass lies in a box of their object,
+in percent, beside the shares of a random patch and of the patches of the other object words of the image.
+OUT/example.png shows the transport plan of one caption.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
 
+from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
+
+if TYPE_CHECKING:
+    from kovilt.batch import Batch
+    from kovilt.datasets import AIHubCOCOKorean
+    from kovilt.models import ViLTForPreTraining
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__)
     parser.add_argument('model', help='a checkpoint (.pth) or model folder of pre-training')
     parser.add_argument('rooms', type=Path, help='folder written by tools/data/make_rooms.py')
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
-    parser.add_argument('--limit', type=int, metavar='N', help='score N captions drawn by seed (default: all)')
-    parser.add_argument('--batch-size', type=int, default=64, metavar='B', help='captions at a time (default: 64)')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    parser.add_argument('--limit', type=at_least(1), metavar='N', help='score N sampled captions (default: all)')
+    parser.add_argument(
+        '--batch-size', type=at_least(1), default=64, metavar='B', help='captions a batch (default: 64)'
+    )
     return parser.parse_args()
 
 
-def collate(dataset, rows: list[int]) -> list[dict]:
-    """The batch of some rows, as a data loader gives it: a list of one micro-batch."""
+def collate(dataset: AIHubCOCOKorean, rows: list[int]) -> list[Batch]:
+    """The batch of some rows as the data loader gives it: a list of one micro-batch."""
     from kovilt.registry import FUNCTIONS
 
     return FUNCTIONS.get('PairCollate')(dataset.__getitems__(rows))
 
 
-def batches(dataset, size: int) -> Iterator[list[dict]]:
+def batches(dataset: AIHubCOCOKorean, size: int) -> Iterator[list[Batch]]:
     """All rows in order, `size` at a time."""
     for start in range(0, len(dataset), size):
         rows = list(range(start, min(start + size, len(dataset))))
@@ -47,23 +54,23 @@ def batches(dataset, size: int) -> Iterator[list[dict]]:
         yield collate(dataset, rows)
 
 
-def draw_example(model, dataset, boxes: Path, out: Path) -> None:
-    """Draw, of the first captions, the one that names most objects: a panel a word, with the boxes of what it names."""
+def draw_example(model: ViLTForPreTraining, dataset: AIHubCOCOKorean, boxes: Path, out: Path) -> None:
+    """Draw the caption that names most objects, of the first 50: a panel a word, with the boxes of its object."""
     from PIL import Image
 
-    from kovilt.evaluation.alignment import object_words, read_boxes
+    from kovilt.evaluation.alignment import find_object_words, read_boxes
     from kovilt.visualization import draw_alignment
 
     images, names = read_boxes(boxes)
     records = [dataset.record(row) for row in range(min(50, len(dataset)))]
-    record = max(records, key=lambda record: len({name for _, name in object_words(record['text'], names)}))
+    record = max(records, key=lambda record: len({name for _, name in find_object_words(record['text'], names)}))
     (batch,) = collate(dataset, [record['row']])
     plan = model.align(batch)[0][0].float().cpu().numpy()  # (L, P)
     word_ids, grid = batch['word_ids'][0].numpy(), batch['grids'][0].tolist()
     words = record['text'].split()[: word_ids.max() + 1]
     mass = [plan[word_ids == number].sum(0).reshape(grid) for number in range(len(words))]
     image = Image.open(record['image'])
-    named = dict(object_words(record['text'], names))
+    named = dict(find_object_words(record['text'], names))
     shares = [images[Path(record['image']).name].get(named.get(number), ()) for number in range(len(words))]
     sides = (image.width, image.height) * 2
     found = [[[share * side for share, side in zip(box, sides, strict=True)] for box in group] for group in shares]
@@ -74,11 +81,12 @@ def main(args: argparse.Namespace) -> None:
     boxes = args.rooms / 'boxes.jsonl'
     if not boxes.is_file():
         raise KoviltError(
-            f'{boxes}: no such file; draw rooms: python tools/data/make_rooms.py {args.rooms} --images 2000'
+            f'{boxes}: no such file; draw Rooms: python tools/data/make_rooms.py {args.rooms} --images 2000'
         )
     from kovilt.apis import load_trained
     from kovilt.datasets import AIHubCOCOKorean
     from kovilt.evaluation.alignment import score_alignment
+    from kovilt.files import write_json
 
     trained = load_trained(args.model, kind='ViLTForPreTraining')
     dataset = AIHubCOCOKorean(
@@ -91,15 +99,14 @@ def main(args: argparse.Namespace) -> None:
         test_mode=True,
     )
     score = score_alignment(trained.model, batches(dataset, args.batch_size), boxes)
-    args.out.mkdir(parents=True, exist_ok=True)
     draw_example(trained.model, dataset, boxes, args.out / 'example.png')
-    (args.out / 'alignment.json').write_text(json.dumps(score, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+    write_json(args.out / 'alignment.json', score)
     low, high = score['alignment_interval']
     swapped = score['alignment_swapped']
-    others = '' if swapped is None else f', by the other object words {swapped:.1f} %'
+    others = '' if swapped is None else f', patches of the other object words: {swapped:.1f} %'
     print(
-        f'{score["alignment_accuracy"]:.1f} % of {score["words"]:,} object words look at their object '
-        f'(95 %: {low:.1f} to {high:.1f}), by chance {score["alignment_chance"]:.1f} %{others}'
+        f'{score["alignment_accuracy"]:.1f} % of {score["words"]:,} object words are aligned with their object '
+        f'(95 %: {low:.1f} to {high:.1f}); random patches: {score["alignment_random"]:.1f} %{others}'
     )
 
 

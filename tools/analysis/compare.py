@@ -1,37 +1,37 @@
 #!/usr/bin/env python
-"""Is B better than A? Two files of predictions on the same questions, compared question by question.
+"""Compare two models by their predictions on the same questions.
 
     python tools/test.py CONFIG CHECKPOINT_A --out A.jsonl
     python tools/test.py CONFIG CHECKPOINT_B --out B.jsonl
     python tools/analysis/compare.py A.jsonl B.jsonl
 
-Prints the accuracies of both, as a whole and by answer type, the difference B - A with its 95 % interval (paired,
-images redrawn) and the p of McNemar's exact test; docs/evaluation.md says how they are computed.
+Prints the accuracies of both, as a whole and by answer type, the difference B - A with its 95 % interval (paired
+bootstrap of images) and the p of McNemar's exact test. docs/evaluation.md explains how they are computed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
 
+from kovilt.cli.arguments import ToolParser  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__)
     parser.add_argument('a', metavar='A.jsonl', help='predictions of one model')
     parser.add_argument('b', metavar='B.jsonl', help='predictions of the other')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison as JSON too')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
     return parser.parse_args()
 
 
-def tell(found: dict) -> str:
-    """The comparison for a person at a terminal."""
+def format_comparison(found: dict[str, Any]) -> str:
+    """The comparison as text for a terminal."""
     from kovilt.evaluation.table import format_table
 
     parts = [*found['types'].items(), ('all', found)]
@@ -50,7 +50,7 @@ def tell(found: dict) -> str:
         [
             'Accuracy in percent',
             format_table(['answer type', 'questions', 'A', 'B', 'B - A', '95 % interval'], rows),
-            f'ways of writing forgiven: A {one:.2f}, B {other:.2f}',
+            f'up to spelling: A {one:.2f}, B {other:.2f}',
             f'better answered by A: {found["only_a"]:,} questions, by B: {found["only_b"]:,}; '
             f'McNemar p = {found["mcnemar_p"]:.3g}',
         ]
@@ -59,15 +59,15 @@ def tell(found: dict) -> str:
 
 def main(args: argparse.Namespace) -> None:
     from kovilt.evaluation.comparison import compare_predictions, read_predictions
+    from kovilt.files import write_json
 
     found = compare_predictions(read_predictions(args.a), read_predictions(args.b), names=(args.a, args.b))
     if args.json:
-        text = json.dumps({'a': args.a, 'b': args.b, **found}, ensure_ascii=False, indent=2) + '\n'
         try:
-            args.json.write_text(text, encoding='utf-8')
+            write_json(args.json, {'a': args.a, 'b': args.b, **found})
         except OSError as error:
             raise KoviltError(f'--json {args.json}: cannot be written ({error.strerror})') from error
-    print(f'A: {args.a}\nB: {args.b}\n\n{tell(found)}')
+    print(f'A: {args.a}\nB: {args.b}\n\n{format_comparison(found)}')
 
 
 if __name__ == '__main__':

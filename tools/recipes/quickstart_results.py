@@ -70,7 +70,7 @@ def read_summary(work_dir: Path, seconds: Mapping[str, float]) -> dict[str, Any]
         **{MODELS[name].accuracy_key: found['accuracy'] for name, found in metrics.items()},
         'majority_accuracy': test['majority_accuracy'],
         'alignment_accuracy': alignment['alignment_accuracy'],
-        'alignment_chance': alignment['alignment_chance'],
+        'alignment_random': alignment['alignment_random'],
         'alignment_swapped': alignment['alignment_swapped'],
         'questions': test['questions'],
         'per_type': {
@@ -227,6 +227,6 @@ def _alignment_rows(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
     rows = {
         'the patch with most of the transport mass of the word · 그 단어의 패치': summary['alignment_accuracy'],
         "the patch of the image's other object words · 다른 단어의 패치": summary['alignment_swapped'],
-        'a random patch · 무작위 패치': summary['alignment_chance'],
+        'a random patch · 무작위 패치': summary['alignment_random'],
     }
     return [(name, value) for name, value in rows.items() if value is not None]
