@@ -67,7 +67,8 @@ def main(args: argparse.Namespace) -> None:
         os.environ['LOCAL_RANK'] = str(args.local_rank)
 
     from kovilt.engine.distributed import end_process
-    from kovilt.engine.hooks.run_record import environment, numbers, write_json
+    from kovilt.engine.hooks.run_record import describe_environment, to_numbers
+    from kovilt.files import write_json
     from kovilt.registry import RUNNERS
 
     runner = RUNNERS.build(config)
@@ -76,8 +77,8 @@ def main(args: argparse.Namespace) -> None:
         report = {
             'config': args.config,
             'checkpoint': args.checkpoint,
-            'metrics': numbers(metrics),
-            'environment': environment(runner),
+            'metrics': to_numbers(metrics),
+            'environment': describe_environment(runner),
         }
         write_json(Path(work_dir) / 'metrics.json', report)
         print(f'{work_dir}/metrics.json')

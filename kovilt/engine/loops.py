@@ -1,34 +1,36 @@
-"""Training counted in steps, which stops and resumes anywhere without reading a batch twice."""
+"""Training counted in steps: it stops and resumes at any step without reading a batch twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.utils import calc_dynamic_intervals
-from torch.utils.data import DataLoader, Sampler
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from kovilt.registry import LOOPS
 
 
 class StepSampler(Sampler[list[int]]):
-    """The batches of steps `start` to `stop`, epoch after epoch, as one stream.
+    """The batches of the steps `start` to `stop`, epoch after epoch, as one stream.
 
-    A resumed run begins at its step by drawing indices only; workers live from the first step to the last, over the
-    ends of epochs. `batch_sampler.sampler.set_epoch` is called as each epoch begins.
+    A resumed run reaches its step by skipping indices, without loading samples. The workers live from the first step
+    to the last, across epochs. At the start of each epoch `batch_sampler.sampler.set_epoch` is called.
     """
 
-    def __init__(self, batch_sampler, start: int, stop: int) -> None:
+    def __init__(self, batch_sampler: BatchSampler, start: int, stop: int) -> None:
         self.batch_sampler = batch_sampler
         self.start = start
         self.stop = stop
 
     def __iter__(self) -> Iterator[list[int]]:
-        length = len(self.batch_sampler)
+        sampler: Any = self.batch_sampler.sampler  # kovilt's have set_epoch, which torch does not declare
         step = self.start
         while step < self.stop:
-            epoch, skip = divmod(step, length)
-            self.batch_sampler.sampler.set_epoch(epoch)
+            epoch, skip = divmod(step, len(self.batch_sampler))
+            sampler.set_epoch(epoch)
             for index, batch in enumerate(self.batch_sampler):
                 if index < skip:
                     continue
@@ -43,14 +45,27 @@ class StepSampler(Sampler[list[int]]):
 
 @LOOPS.register_module()
 class StepTrainLoop(IterBasedTrainLoop):
-    """Trains for `max_iters` optimizer steps, validating every `val_interval` steps and at the end.
+    """Trains for `max_iters` optimizer steps, and evaluates every `val_interval` steps and at the end.
 
-    MMEngine's own loop restarts its workers, and sleeps, at every end of the data, and resumes by loading and
-    throwing away all batches that were used before. `epoch` is the pass over the data that the current step belongs
-    to.
+    MMEngine's own loop restarts its workers at the end of every epoch, and resumes by loading all earlier batches
+    again. `epoch` is the epoch that the current step belongs to.
+
+    Args:
+        runner: the runner of the loop.
+        dataloader: the training data, or its config.
+        max_iters: optimizer steps of the whole run.
+        val_begin: the first step at which an evaluation may take place.
+        val_interval: steps from one evaluation to the next.
     """
 
-    def __init__(self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict[str, Any],
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+    ) -> None:
         BaseLoop.__init__(self, runner, dataloader)  # IterBasedTrainLoop would start the workers here
         self._max_iters = max_iters
         self._iter = 0
@@ -66,24 +81,20 @@ class StepTrainLoop(IterBasedTrainLoop):
 
     @_epoch.setter
     def _epoch(self, epoch: int) -> None:
-        """MMEngine's resume writes it; it follows from the step."""
+        """Ignored: MMEngine sets it when it resumes, but the epoch follows from the step."""
 
     @property
     def _max_epochs(self) -> int:
         return -(-self._max_iters // len(self.dataloader))
 
-    def run(self):
-        """Trains from the current step to the last; returns the model."""
+    def run(self) -> nn.Module:
+        """Train from the current step to the last, and return the model."""
         self.runner.call_hook('before_train')
-        self.runner.call_hook('before_train_epoch')  # the whole training is one epoch to MMEngine's hooks
-        for batch in self._batches():
+        self.runner.call_hook('before_train_epoch')  # MMEngine's hooks see the whole training as one epoch
+        for batch in self._remaining_batches():
             self.runner.model.train()
             self.run_iter(batch)
-            if (
-                self.runner.val_loop is not None
-                and self._iter >= self.val_begin
-                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
-            ):
+            if self.runner.val_loop is not None and self._is_evaluated():
                 self.runner.val_loop.run()
             if self.stop_training:
                 break
@@ -91,8 +102,14 @@ class StepTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def _batches(self) -> DataLoader:
-        """The configured loader, over the steps that are left."""
+    def _is_evaluated(self) -> bool:
+        """Whether an evaluation follows the step that has just been trained."""
+        if self._iter < self.val_begin:
+            return False
+        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+    def _remaining_batches(self) -> DataLoader:
+        """The configured loader with the batches of the remaining steps."""
         loader = self.dataloader
         return DataLoader(
             loader.dataset,

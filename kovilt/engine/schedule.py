@@ -1,8 +1,12 @@
-"""The learning rate over a run: a straight line up, a straight line down."""
+"""The learning rate over a run: linear warm-up, then linear decay."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+from torch.optim import Optimizer
 
 from kovilt.errors import KoviltError
 from kovilt.registry import PARAM_SCHEDULERS
@@ -10,18 +14,23 @@ from kovilt.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupLinearLR(_ParamScheduler):
-    """Linear warm-up to the optimizer's rate, then linear decay to zero (ViLT, section 4.2).
+    """Linear warm-up to the optimizer's learning rate, then linear decay to zero (ViLT, section 4.2).
 
-    `warmup` is a share of all steps when below 1, else a number of steps. Of S steps with W of warm-up, step s (from
-    0) trains with (s + 1) / W of the rate while s < W, then with (S - s) / (S - W): the first step is never a step of
-    nothing, the full rate is reached at step W - 1, and one step after the last it would be zero. The runner gives
-    `end`, the number of steps, so the schedule follows the length of any run; it counts optimizer steps, so
-    accumulation leaves it alone. A run that is resumed with another length goes on along the schedule of that length.
+    Of S steps with W steps of warm-up, step s (from 0) is trained with (s + 1) / W of the learning rate while s < W,
+    then with (S - s) / (S - W) of it. So the first step already learns, step W - 1 has the full rate, and the rate
+    would be zero one step after the last. The number of steps comes from the runner as `end`: the schedule fits a run
+    of any length. It counts optimizer steps, so micro-batches do not change it. A run that is resumed with another
+    length continues along the schedule of the new length.
+
+    Args:
+        optimizer: the optimizer or its wrapper.
+        warmup: a share of all steps if below 1, else a number of steps.
+        begin, end, last_step, by_epoch, verbose: see MMEngine's `_ParamScheduler`.
     """
 
     def __init__(
         self,
-        optimizer,
+        optimizer: Optimizer | OptimWrapper,
         warmup: float = 0.1,
         begin: int = 0,
         end: int = INF,
@@ -39,11 +48,11 @@ class WarmupLinearLR(_ParamScheduler):
         self.warmup = min(round(warmup * self.total) if warmup < 1 else int(warmup), self.total)
         super().__init__(optimizer, 'lr', begin=begin, end=end, last_step=last_step, by_epoch=False, verbose=verbose)
 
-    def state_dict(self) -> dict:
-        """Where the run stands and the full rates; its length belongs to the config."""
+    def state_dict(self) -> dict[str, Any]:
+        """The current step and the full learning rates; the length of the run stays a matter of the config."""
         return {'_global_step': self._global_step, 'base_values': self.base_values}
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.last_step = min(self._global_step - self.begin, self.total - 1)
         if self.begin <= self._global_step < self.end:

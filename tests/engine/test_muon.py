@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kovilt.engine import ViLTOptimWrapperConstructor
-from kovilt.engine.muon import MuonAdamW, orthogonalized
+from kovilt.engine.muon import MuonAdamW, orthogonalize
 from tests.support.tiny_models import tiny_model
 
 
@@ -15,7 +15,7 @@ def test_directions_get_equal_strength_and_keep_their_axes():
     for shape in ((3, 8, 8), (2, 24, 8), (2, 8, 24)):
         matrices = torch.randn(shape, generator=generator) + 2 * torch.eye(*shape[1:])
         u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
-        strength = u.mT @ orthogonalized(matrices) @ vh.mT
+        strength = u.mT @ orthogonalize(matrices) @ vh.mT
         diagonal = strength.diagonal(dim1=1, dim2=2)
         assert 0.5 < diagonal.min() and diagonal.max() < 1.3
         assert (strength - torch.diag_embed(diagonal)).abs().max() < 1e-3

@@ -24,7 +24,7 @@ def model():
 
 def test_four_groups_hold_every_parameter_once(model):
     groups = wrapper(model, dict(head_prefixes=['vqa_head'], head_lr_mult=10)).optimizer.param_groups
-    assert [group['name'] for group in groups] == ['body.decay', 'body.no_decay', 'head.decay', 'head.no_decay']
+    assert [group['name'] for group in groups] == ['encoder.decay', 'encoder.no_decay', 'head.decay', 'head.no_decay']
     assert [group['lr'] for group in groups] == [1e-3, 1e-3, 1e-2, 1e-2]
     assert [group['weight_decay'] for group in groups] == [0.01, 0.0, 0.01, 0.0]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -37,8 +37,8 @@ def test_further_parts_learn_at_rates_of_their_own(model):
     groups = wrapper(model, dict(head_prefixes=['vqa_head'], head_lr_mult=50, lr_mults=mults)).optimizer.param_groups
     rates = {group['name']: group['lr'] / ADAMW['lr'] for group in groups}
     assert {name: round(rate) for name, rate in rates.items()} == {
-        'body.decay': 1,
-        'body.no_decay': 1,
+        'encoder.decay': 1,
+        'encoder.no_decay': 1,
         'encoder.pooler.decay': 5,
         'encoder.pooler.no_decay': 5,
         'head.decay': 50,
@@ -53,9 +53,9 @@ def test_norms_and_biases_are_not_decayed_and_positions_are(model):
     groups = {group['name']: {id(p) for p in group['params']} for group in wrapper(model).optimizer.param_groups}
     for name, parameter in model.named_parameters():
         spared = name.endswith('bias') or 'norm' in name
-        assert id(parameter) in groups['body.no_decay' if spared else 'body.decay'], name
-    assert any('pos_embed' in name for name, p in model.named_parameters() if id(p) in groups['body.decay'])
-    assert id(model.vqa_head.norm.weight) in groups['body.no_decay']  # ViLT decays it by mistake
+        assert id(parameter) in groups['encoder.no_decay' if spared else 'encoder.decay'], name
+    assert any('pos_embed' in name for name, p in model.named_parameters() if id(p) in groups['encoder.decay'])
+    assert id(model.vqa_head.norm.weight) in groups['encoder.no_decay']  # ViLT decays it by mistake
 
 
 def test_frozen_parameters_are_left_out(model):

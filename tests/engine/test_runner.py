@@ -94,7 +94,7 @@ def test_accumulation_changes_neither_result_nor_schedule(build, tmp_path):
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
     for four, one in zip(lines(tmp_path / 'four'), lines(tmp_path / 'one'), strict=True):
-        assert four['lr/body.decay'] == one['lr/body.decay']
+        assert four['lr/encoder.decay'] == one['lr/encoder.decay']
         assert four['loss'] == pytest.approx(one['loss'], rel=1e-4)
 
 

@@ -65,7 +65,7 @@ def test_a_run_leaves_its_record(trained):
     assert data['train']['type'] == 'AIHubLivingVQA' and data['train']['rows'] > data['val']['rows'] > 0
     lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
     assert [line['mode'] for line in lines] == ['train'] * 3 + ['val', 'epoch']
-    assert {'loss', 'vqa_loss', 'vqa_accuracy', 'grad_norm', 'lr/body.decay', 'lr/head.no_decay'} <= lines[0].keys()
+    assert {'loss', 'vqa_loss', 'vqa_accuracy', 'grad_norm', 'lr/encoder.decay', 'lr/head.no_decay'} <= lines[0].keys()
     assert lines[3]['majority_accuracy'] > 0 and lines[4]['epoch_seconds'] > 0
 
 

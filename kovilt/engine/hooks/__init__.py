@@ -1,5 +1,4 @@
-"""What watches a run: exact resuming, the time of an epoch, the record of a work folder, the answers of a test;
-and what fine-tuning starts from."""
+"""Hooks of a run: exact resuming, the time of an epoch, the record in the work folder, predictions of a test."""
 
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
@@ -11,8 +10,8 @@ from kovilt.engine.hooks.step_info import StepInfoHook
 __all__ = [
     'EpochTimeHook',
     'ExactResumeHook',
+    'InitCLSFromMaskHook',
     'PredictionsHook',
     'RunRecordHook',
-    'InitCLSFromMaskHook',
     'StepInfoHook',
 ]

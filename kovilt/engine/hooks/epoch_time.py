@@ -1,57 +1,75 @@
-"""How long one pass over the training data takes, and in how much memory: the paper's table 2."""
+"""Time and memory of an epoch of training, as in table 2 of the paper."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
+from kovilt.batch import Batch
 from kovilt.registry import HOOKS
 
 
 @HOOKS.register_module()
 class EpochTimeHook(Hook):
-    """Seconds of pure training per epoch, without evaluation and checkpoints, and texts per second of all processes.
+    """Measures the seconds of an epoch without evaluation and checkpoints, the texts per second and the peak memory.
 
-    The slowest process counts, and for `peak_memory_mb` the one with most memory: on a GPU what torch held at most
-    during training steps, on CPUs what the process itself held since it began, workers left out. A run that is counted
-    in steps is scaled to the length of an epoch. The numbers are logged and left in the message hub as `epoch_time`,
-    which RunRecordHook writes down.
+    Seconds are those of the slowest process; texts per second are of all processes together. `peak_memory_mb` is that
+    of the process with the largest: on a GPU the most that torch allocated during training steps, on a CPU the most
+    that the process, without its workers, has occupied since its start. The seconds of a run counted in steps are
+    scaled to the length of an epoch. The results are logged, and RunRecordHook reads them from the message hub under
+    `epoch_time`.
     """
 
     priority = 'NORMAL'
 
-    def before_train_epoch(self, runner) -> None:
-        self.seconds, self.texts, self.steps, self.peak = 0.0, 0, 0, 0.0
-        self._begin()
+    def __init__(self) -> None:
+        self.in_epoch = False
+        self.start = 0.0  # time.perf_counter() when the clock was started
+        self.seconds = 0.0
+        self.texts = 0
+        self.steps = 0
+        self.peak_memory = 0.0
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.seconds, self.texts, self.steps, self.peak_memory = 0.0, 0, 0, 0.0
+        self.in_epoch = True
+        self._start_clock()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch] = (), outputs: dict[str, Any] | None = None
+    ) -> None:
         self.texts += sum(len(batch['input_ids']) for batch in data_batch)
         self.steps += 1
-        self.peak = max(self.peak, peak_memory_mb())  # at every step: MMEngine's logger begins the count anew
+        self.peak_memory = max(self.peak_memory, peak_memory_mb())  # at every step: MMEngine's logger resets the peak
 
-    def before_val(self, runner) -> None:
-        if hasattr(self, 'began'):  # within a run counted in steps
-            self._pause()
+    def before_val(self, runner: Runner) -> None:
+        if self.in_epoch:  # a run counted in steps evaluates within its one epoch
+            self._stop_clock()
 
-    def after_val(self, runner) -> None:
-        if hasattr(self, 'began'):
-            self._begin()
+    def after_val(self, runner: Runner) -> None:
+        if self.in_epoch:
+            self._start_clock()
 
-    def after_train_epoch(self, runner) -> None:
-        self._pause()
-        most, texts = torch.tensor([self.seconds, self.peak], dtype=torch.float64), torch.tensor(self.texts)
-        all_reduce(most, op='max')
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._stop_clock()
+        self.in_epoch = False
+        maxima = torch.tensor([self.seconds, self.peak_memory], dtype=torch.float64)
+        texts = torch.tensor(self.texts)
+        all_reduce(maxima, op='max')
         all_reduce(texts, op='sum')
-        seconds, peak = most.tolist()
+        seconds, peak_memory = maxima.tolist()
         result = {
             'epoch_seconds': seconds * len(runner.train_dataloader) / max(self.steps, 1),
             'texts_per_second': texts.item() / max(seconds, 1e-9),
             'processes': runner.world_size,
-            'peak_memory_mb': peak,
+            'peak_memory_mb': peak_memory,
         }
         runner.message_hub.update_info('epoch_time', result)
         runner.logger.info(
@@ -59,21 +77,22 @@ class EpochTimeHook(Hook):
             f'texts/s on {runner.world_size} process(es)'
         )
 
-    def _begin(self) -> None:
+    def _start_clock(self) -> None:
         if torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()  # evaluation has other batches
-        self.began = time.perf_counter()
+            torch.cuda.reset_peak_memory_stats()  # evaluation uses larger batches
+        self.start = time.perf_counter()
 
-    def _pause(self) -> None:
+    def _stop_clock(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - self.began
+        self.seconds += time.perf_counter() - self.start
 
 
 def peak_memory_mb() -> float:
-    """Most memory of this process in MiB: of tensors on its GPU since the count began anew, else its own."""
+    """Peak memory of this process in MiB: allocated on its GPU since the last reset, else occupied since its start."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+    unit = 2**20 if sys.platform == 'darwin' else 2**10  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

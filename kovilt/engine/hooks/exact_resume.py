@@ -1,23 +1,26 @@
-"""Dropout that a restart repeats."""
+"""Dropout that a resumed run repeats."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from kovilt.registry import HOOKS
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Seeds torch before every training step from (seed, step, rank).
+    """Seeds torch's global generator before every training step with (seed, step, rank).
 
-    Dropout is the one thing in kovilt that draws from torch's global generator; every other chance belongs to a sample.
-    Seeding each step makes a resumed run continue bit for bit, which saving the generator's state would not: validation
-    and the data loader draw from it between the checkpoint and the next step.
+    Only dropout samples from the global generator; all other random numbers come from generators of the samples. With
+    a seed per step a resumed run continues bit for bit. Saving the generator's state instead would not suffice:
+    validation and the data loader sample from it between the checkpoint and the next step.
     """
 
     priority = 'VERY_HIGH'
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         torch.manual_seed((runner.seed * 1_000_003 + runner.iter) * 65_537 + runner.rank)

@@ -1,31 +1,33 @@
-"""Fine-tuning that begins where masked words have ended."""
+"""Initialises [CLS] for fine-tuning with what pre-training has learned about [MASK]."""
 
 from __future__ import annotations
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 
 from kovilt.registry import HOOKS
 
 
 @HOOKS.register_module()
 class InitCLSFromMaskHook(Hook):
-    """[CLS] starts as one more [MASK] before the question, when the encoder comes from pre-training.
+    """Gives [CLS] the word embedding of [MASK] and the first word's position embedding, before fine-tuning starts.
 
-    Pre-training has taught the state of [MASK] to fetch from words and image what is asked for there; that of [CLS]
-    knows whether a pair matches. So the first is the better start for answers: [CLS] gets the word vector of [MASK] and
-    the place of a text's first word. A resumed run and one from random weights are left as they are.
+    Masked language modelling has taught the state of [MASK] to collect from the text and the image what belongs in its
+    place, while the state of [CLS] tells whether the two match. The former is the better start for an answer. A
+    resumed run and a run from random weights are not changed.
     """
 
     priority = 'NORMAL'
 
     @torch.no_grad()
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         if runner.iter or runner.load_from is None:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        text, tokenizer = model.encoder.text, runner.train_dataloader.dataset.tokenizer
-        words, places = text.word_embed.weight, text.pos_embed.weight
-        words[tokenizer.cls_token_id] = words[tokenizer.mask_token_id]
-        places[0] = places[1]
+        tokenizer = runner.train_dataloader.dataset.tokenizer
+        word_embeddings = model.encoder.text.word_embed.weight  # (vocabulary, D)
+        position_embeddings = model.encoder.text.pos_embed.weight  # (max_text_len, D)
+        word_embeddings[tokenizer.cls_token_id] = word_embeddings[tokenizer.mask_token_id]
+        position_embeddings[0] = position_embeddings[1]

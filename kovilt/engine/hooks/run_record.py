@@ -1,4 +1,4 @@
-"""The record of a run in its work folder: what it ran on, and every number it watched."""
+"""The record of a run in its work folder: environment, data and all logged numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from mmengine.utils import get_git_hash
 
 import kovilt
-from kovilt.engine.optim import watched
+from kovilt.engine.hooks.step_info import step_values
+from kovilt.files import write_json, write_text
 from kovilt.registry import HOOKS
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'transformers', 'tokenizers', 'numpy', 'pillow')
@@ -27,106 +29,93 @@ PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'transformers', 'to
 class RunRecordHook(Hook):
     """Writes `environment.json`, `data.json` and `metrics.jsonl` into the work folder, from rank 0.
 
-    `metrics.jsonl` holds one JSON object a line: `mode` "train" every `interval` steps, the mean of everything the
-    model returned over those steps and all processes, with the learning rate; "val" after each evaluation; "epoch"
-    with the time of an epoch. `step` counts optimizer steps. A resumed run drops the lines that lie ahead of it and
-    goes on.
+    `metrics.jsonl` holds one JSON object a line, of three modes. "train", every `interval` steps: the means, over
+    those steps and all processes, of everything that the model's training step returns, and the learning rates. "val",
+    after each evaluation: its metrics. "epoch": the results of EpochTimeHook. `step` counts optimizer steps. A resumed
+    run removes the lines of later steps and continues the file.
+
+    Args:
+        interval: steps from one "train" line to the next.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-
-    def before_train(self, runner) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        self.path: Path | None = None  # metrics.jsonl; None before a training
+        self.sums: dict[str, torch.Tensor] = {}  # since the last "train" line
         self.count = 0
-        self.path = Path(runner.work_dir) / 'metrics.jsonl'
-        if is_main_process():
-            write_json(Path(runner.work_dir) / 'environment.json', environment(runner))
-            write_json(Path(runner.work_dir) / 'data.json', self._data(runner))
-            self._keep_until(runner.iter)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        for name, value in watched(runner, outputs).items():
-            self.sums[name] = self.sums.get(name, 0) + value.double()
+    def before_train(self, runner: Runner) -> None:
+        self.sums, self.count = {}, 0
+        self.path = Path(runner.work_dir, 'metrics.jsonl')
+        if is_main_process():
+            write_json(Path(runner.work_dir, 'environment.json'), describe_environment(runner))
+            self._write_data(runner)
+            truncate_record(self.path, runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        for name, value in step_values(runner, outputs).items():
+            self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
         self.count += 1
         if (runner.iter + 1) % self.interval == 0 or runner.iter + 1 == runner.max_iters:
-            self._flush(runner, runner.iter + 1)
+            self._write_means(runner, runner.iter + 1)
 
-    def after_train(self, runner) -> None:
-        if is_main_process():  # again: by now it knows which images were broken
-            write_json(Path(runner.work_dir) / 'data.json', self._data(runner))
-
-    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        if metrics and hasattr(self, 'path'):
-            self._write({'mode': 'val', 'step': runner.iter, 'epoch': runner.epoch, **numbers(metrics)})
-
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         if self.count:
-            self._flush(runner, runner.iter)
+            self._write_means(runner, runner.iter)
         times = runner.message_hub.runtime_info.get('epoch_time', {})
-        self._write({'mode': 'epoch', 'step': runner.iter, 'epoch': runner.epoch, **times})
+        self._append({'mode': 'epoch', 'step': runner.iter, 'epoch': runner.epoch, **times})
 
-    def _flush(self, runner, step: int) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        if metrics and self.path is not None:
+            self._append({'mode': 'val', 'step': runner.iter, 'epoch': runner.epoch, **to_numbers(metrics)})
+
+    def after_train(self, runner: Runner) -> None:
+        if is_main_process():  # again, because broken images are only known after they were read
+            self._write_data(runner)
+
+    def _write_means(self, runner: Runner, step: int) -> None:
         names = sorted(self.sums)
         means = torch.stack([self.sums[name] for name in names]) / self.count
         all_reduce(means, op='mean')
-        lr = {
-            f'lr/{group.get("name", i)}': group['lr']
-            for i, group in enumerate(runner.optim_wrapper.optimizer.param_groups)
-        }
-        self._write(
-            {
-                'mode': 'train',
-                'step': step,
-                'epoch': runner.epoch,
-                **dict(zip(names, means.tolist(), strict=True)),
-                **lr,
-            }
-        )
+        groups = runner.optim_wrapper.optimizer.param_groups
+        learning_rates = {f'lr/{group.get("name", i)}': group['lr'] for i, group in enumerate(groups)}
+        values = dict(zip(names, means.tolist(), strict=True))
+        self._append({'mode': 'train', 'step': step, 'epoch': runner.epoch, **values, **learning_rates})
         self.sums, self.count = {}, 0
 
-    def _write(self, line: dict) -> None:
-        if is_main_process():
+    def _append(self, line: dict[str, Any]) -> None:
+        if is_main_process() and self.path is not None:
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(json.dumps({**line, 'time': round(time.time(), 1)}, ensure_ascii=False) + '\n')
 
-    def _keep_until(self, step: int) -> None:
-        """Drops lines after `step`: a fresh run starts an empty record, a resumed one drops what it will repeat."""
-        kept = []
-        if self.path.is_file() and step:
-            kept = [
-                line
-                for line in self.path.read_text(encoding='utf-8').splitlines()
-                if line.endswith('}') and json.loads(line)['step'] <= step
-            ]
-        part = self.path.with_name('.metrics.jsonl.part')
-        part.write_text(''.join(line + '\n' for line in kept), encoding='utf-8')
-        os.replace(part, self.path)
-
     @staticmethod
-    def _data(runner) -> dict[str, Any]:
-        loaders = {'train': runner.train_dataloader}
+    def _write_data(runner: Runner) -> None:
+        datasets = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
-            loaders['val'] = runner.val_dataloader
-        return {name: describe_data(loader.dataset) for name, loader in loaders.items()}
+            datasets['val'] = runner.val_dataloader.dataset
+        content = {split: describe_data(dataset) for split, dataset in datasets.items()}
+        write_json(Path(runner.work_dir, 'data.json'), content)
 
 
-def describe_data(dataset) -> dict[str, Any]:
-    """Class and rows of a dataset, and what its own `summary()` says (files, digests, counts) if it has one."""
-    summary = getattr(dataset, 'summary', None)
-    return {'type': type(dataset).__name__, 'rows': len(dataset), **(summary() if callable(summary) else {})}
+def truncate_record(path: Path, step: int) -> None:
+    """Remove the lines of a `metrics.jsonl` after `step`, which a resumed run repeats; at step 0 remove all of them."""
+    lines = path.read_text(encoding='utf-8').splitlines() if step and path.is_file() else []
+    complete = [line for line in lines if line.endswith('}')]  # a crash may have cut off the last one
+    write_text(path, ''.join(f'{line}\n' for line in complete if json.loads(line)['step'] <= step))
 
 
-def environment(runner) -> dict[str, Any]:
-    """What a run needs to be understood later: command, versions, seed, machine."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
+def describe_data(dataset: Any) -> dict[str, Any]:
+    """Class and length of a dataset and, if it has a `summary()`, what that returns: files, digests, counts."""
+    summary = getattr(dataset, 'summary', dict)
+    return {'type': type(dataset).__name__, 'rows': len(dataset), **summary()}
+
+
+def describe_environment(runner: Runner) -> dict[str, Any]:
+    """Command, versions, seed and machine of a run."""
     return {
         'command': sys.argv,
         'started': time.strftime('%Y-%m-%d %H:%M:%S'),
@@ -135,7 +124,7 @@ def environment(runner) -> dict[str, Any]:
         'seed': runner.seed,
         'processes': runner.world_size,
         'python': platform.python_version(),
-        'packages': versions,
+        'packages': {package: _version(package) for package in PACKAGES},
         'machine': platform.platform(),
         'cpus': os.cpu_count(),
         'threads': torch.get_num_threads(),
@@ -143,16 +132,16 @@ def environment(runner) -> dict[str, Any]:
     }
 
 
-def numbers(metrics: dict) -> dict[str, Any]:
-    """The metrics that JSON can hold: numbers, text, and lists and dicts of them."""
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def to_numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics with Python numbers in place of tensors, for JSON."""
     return {
         name: value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
         for name, value in metrics.items()
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes beside `path` and moves into place."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_text(json.dumps(value, ensure_ascii=False, indent=2) + '\n', encoding='utf-8')
-    os.replace(part, path)

@@ -1,43 +1,55 @@
-"""Numbers of a training step, fetched from the device when they are logged."""
+"""The numbers of a training step, copied from the device only when they are logged."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.runner import Runner
 
-from kovilt.engine.optim import watched
 from kovilt.registry import HOOKS
 
 
 @HOOKS.register_module()
 class StepInfoHook(RuntimeInfoHook):
-    """MMEngine's RuntimeInfoHook, without its wait for the device at every number of every step.
+    """MMEngine's RuntimeInfoHook, but it does not make the host wait for the device at every step.
 
-    Losses and what else a step returns stay on the device until the logger's next line, then go to the message hub
-    together.
+    Losses and the other outputs of a step stay on the device until the logger's next line, and then go to the message
+    hub together.
     """
 
     priority = 'VERY_HIGH'
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
         self.names: list[str] = []
-        self.steps: list[torch.Tensor] = []
+        self.steps: list[torch.Tensor] = []  # the values of each step since the last line, in the order of `names`
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        values = watched(runner, outputs)
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        values = step_values(runner, outputs)
         if values:
             self.names = list(values)  # the same at every step
             self.steps.append(torch.stack([value.float() for value in values.values()]))
         if (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
-            self._flush(runner)
+            self._publish(runner)
 
-    def after_train_epoch(self, runner) -> None:
-        self._flush(runner)
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._publish(runner)
 
-    def _flush(self, runner) -> None:
+    def _publish(self, runner: Runner) -> None:
         for step in torch.stack(self.steps).tolist() if self.steps else ():
             for name, value in zip(self.names, step, strict=True):
                 runner.message_hub.update_scalar(f'train/{name}', value)
         self.steps.clear()
+
+
+def step_values(runner: Runner, outputs: dict[str, Any] | None) -> dict[str, torch.Tensor]:
+    """What a training step returned, and the norm of its gradients, as tensors on the device of the parameters."""
+    norm = getattr(runner.optim_wrapper, 'grad_norm', None)
+    values = {**(outputs or {}), **({} if norm is None else {'grad_norm': norm})}
+    device = runner.optim_wrapper.optimizer.param_groups[0]['params'][0].device
+    return {name: torch.as_tensor(value, device=device).detach() for name, value in values.items()}
