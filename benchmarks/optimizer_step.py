@@ -1,9 +1,10 @@
-"""One step of MuonAdamW, of torch.optim.Muon with AdamW for the rest, and of AdamW alone, in turn: median milliseconds.
+"""One optimizer step of MuonAdamW, of torch.optim.Muon with AdamW for the rest, and of AdamW alone, in turn.
 
     python benchmarks/optimizer_step.py configs/rooms/vqa.py
 
-torch's Muon takes one matrix after the other, always in bfloat16, and the stacked queries, keys and values as one.
-Gradients are random; the forward and backward pass are not part of the times.
+Median milliseconds, of processor time on a CPU. Gradients are random; forward and backward pass are not part of the
+times. torch's Muon takes one matrix after the other, always in bfloat16, and the stacked queries, keys and values as
+one matrix.
 """
 
 from __future__ import annotations
@@ -11,21 +12,26 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # also without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
-from benchmarks.rounds import prepare_device, ratio, time_in_turn  # noqa: E402
+from benchmarks.fixtures import FIRST_TOKEN  # noqa: E402
+from benchmarks.report import markdown_table  # noqa: E402
+from benchmarks.timing import device_clock, prepare_device, ratio, time_in_turn  # noqa: E402
+from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import run_cli  # noqa: E402
+
+OURS = 'MuonAdamW, float32'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__)
     parser.add_argument('config', help='a training config; its model is built with 1,000 tokens and 30 answers')
-    parser.add_argument('--device', default='cpu', help='cpu (default) or cuda')
-    parser.add_argument('--rounds', type=int, default=20, metavar='N', help='steps of each optimizer (20)')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda (cpu)')
+    parser.add_argument('--rounds', type=at_least(1), default=20, metavar='N', help='steps of each optimizer (20)')
     return parser.parse_args(argv)
 
 
@@ -37,11 +43,12 @@ def main(args: argparse.Namespace) -> None:
     from kovilt.engine.optim import ViLTOptimWrapperConstructor
     from kovilt.models.sizes import build_model, complete_model_config
 
-    heading, _ = prepare_device(args.device)
-    sizes = {'vocab_size': 1000, 'mask_token_id': 4, 'special_token_ids': list(range(5)), 'num_answers': 30}
+    machine = prepare_device(args.device)
+    sizes = {'vocab_size': 1000, 'mask_token_id': 4, 'special_token_ids': list(range(FIRST_TOKEN))}
+    sizes |= {'num_answers': 30}
     model_cfg = complete_model_config(load_config(args.config).model, data_sizes=sizes)
 
-    def groups(optimizer: str) -> list[dict]:
+    def groups(optimizer: str) -> list[dict[str, Any]]:
         """The parameter groups of a model of its own, with random gradients."""
         torch.manual_seed(0)
         model = build_model(model_cfg).to(args.device)
@@ -53,23 +60,24 @@ def main(args: argparse.Namespace) -> None:
     ours = {precision: MuonAdamW(groups('MuonAdamW'), precision=precision) for precision in ('float32', 'bfloat16')}
     split = groups('MuonAdamW')
     matrices = [parameter for group in split if group.get('matrices') for parameter in group['params']]
-    torchs = (
+    torchs: tuple[torch.optim.Optimizer, ...] = (
         torch.optim.Muon(matrices, lr=1e-3, weight_decay=0.05, adjust_lr_fn='match_rms_adamw'),
         torch.optim.AdamW([group for group in split if not group.get('matrices')], fused=True),
     )
     adamw = torch.optim.AdamW(groups('AdamW'), fused=True)
-    ways = {
-        'MuonAdamW, float32': ours['float32'].step,
+    variants: dict[str, Callable[[], Any]] = {
+        OURS: ours['float32'].step,
         'MuonAdamW, bfloat16': ours['bfloat16'].step,
         'torch.optim.Muon, bfloat16, and AdamW': lambda: [optimizer.step() for optimizer in torchs],
         'AdamW': adamw.step,
     }
-    taken = time_in_turn(ways, rounds=args.rounds, device=args.device, warm_ups=3)
-    print(f'{heading}; {args.config}: {len(matrices)} matrices, {sum(m.numel() for m in matrices):,} numbers\n')
-    print('| | ms a step | times MuonAdamW, float32 |\n|---|---:|---:|')
-    for name, seconds in taken.items():
-        median, factor = statistics.median(seconds), ratio(seconds, taken['MuonAdamW, float32'])
-        print(f'| {name} | {1e3 * median:.1f} | {factor:.2f} |')
+    seconds = time_in_turn(variants, rounds=args.rounds, clock=device_clock(args.device), warm_ups=3)
+    print(f'{machine}; {args.config}: {len(matrices)} matrices, {sum(m.numel() for m in matrices):,} numbers\n')
+    rows = [
+        [name, f'{1e3 * statistics.median(times):.1f}', f'{ratio(times, seconds[OURS]):.2f}']
+        for name, times in seconds.items()
+    ]
+    print(markdown_table(['', 'ms a step', f'times {OURS}'], rows))
 
 
 if __name__ == '__main__':

@@ -1,106 +1,80 @@
-"""Start-up: the time of a tool's --help and of a first answer.
+"""Start-up time: `--help` of the tools and a first answer; wall seconds.
 
     python benchmarks/startup.py
     python benchmarks/startup.py --model work_dirs/quickstart/model --image room.jpg
 
-Every command runs in a process of its own, all in turn; the first round, which may have to compile and to read from
-disk, does not count. Beside each stands what it takes beyond `import torch`: the median over the rounds of each round's
-own difference. A question is asked on the CPU.
+Every command runs in a process of its own, all in turn; an untimed round comes first, since it may have to compile and
+to read from disk. Beside each command stands its time less that of `import torch`: the median over the rounds of each
+round's own difference. The question is answered on the CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # also without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
-from benchmarks.rounds import cpu_name  # noqa: E402
+from benchmarks.fixtures import ROOT  # noqa: E402
+from benchmarks.report import markdown_table  # noqa: E402
+from benchmarks.timing import cpu_name, time_in_turn, wall_clock  # noqa: E402
+from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 TORCH = 'import torch'
-
-
-class Taken(NamedTuple):
-    """Seconds of a process: of the processor, its children's included, and of the wall."""
-
-    cpu: float
-    wall: float
+COMMANDS = {  # arguments of Python in the repository
+    TORCH: ['-c', 'import torch'],
+    'train.py --help': ['tools/train.py', '--help'],
+    'test.py --help': ['tools/test.py', '--help'],
+    'predict.py --help': ['tools/predict.py', '--help'],
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=5, metavar='N', help='how often each is timed (5)')
-    parser.add_argument('--model', metavar='FOLDER', help='time the first answer of this model folder, too')
-    parser.add_argument('--image', metavar='FILE', help='with --model: what is asked about')
-    parser.add_argument('--question', default='소파는 무슨 색이에요?', help='with --model: what is asked')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
+    parser = ToolParser(__doc__)
+    parser.add_argument('--rounds', type=at_least(1), default=5, metavar='N', help='timings of each command (5)')
+    parser.add_argument('--model', metavar='FOLDER', help='also time the first answer of this model folder')
+    parser.add_argument('--image', metavar='FILE', help='with --model: the image')
+    parser.add_argument('--question', default='소파는 무슨 색이에요?', help='with --model: the question')
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
     if (args.model is None) != (args.image is None):
         raise KoviltError('--model and --image: give both, to time a first answer, or neither')
-    if args.rounds < 1:
-        raise KoviltError(f'--rounds {args.rounds}: at least one is timed')
-    print(f'{cpu_name()}, Python {sys.version.split()[0]}, torch {version("torch")}; {args.rounds} rounds; seconds\n')
-    timed = {TORCH: ['-c', 'import torch'], **helps()}
+    commands = dict(COMMANDS)
     if args.model:
-        place, image = (str(Path(path).resolve()) for path in (args.model, args.image))
-        timed['a first answer'] = ['tools/predict.py', place, image, args.question, '--device', 'cpu']
-    taken = time_processes(timed, args.rounds)
-    print('| | processor | wall | processor, less torch | wall, less torch |\n|---|---:|---:|---:|---:|')
-    for name, rounds in taken.items():
-        cells = [statistics.median(column) for column in zip(*rounds, strict=True)]
-        for column in range(2):
-            cells.append(statistics.median(a[column] - b[column] for a, b in zip(rounds, taken[TORCH], strict=True)))
-        print(f'| {name} | {cells[0]:.2f} | {cells[1]:.2f} | {cells[2]:+.2f} | {cells[3]:+.2f} |')
+        folder, image = (str(Path(path).resolve()) for path in (args.model, args.image))
+        commands['a first answer'] = ['tools/predict.py', folder, image, args.question, '--device', 'cpu']
+    print(f'{cpu_name()}, Python {sys.version.split()[0]}, torch {version("torch")}; {args.rounds} rounds\n')
+    seconds = time_in_turn(
+        {name: run_command(name, command) for name, command in commands.items()}, rounds=args.rounds, clock=wall_clock
+    )
+    rows = []
+    for name, times in seconds.items():
+        beyond = statistics.median(a - b for a, b in zip(times, seconds[TORCH], strict=True))
+        rows.append([name, f'{statistics.median(times):.2f}', f'{beyond:+.2f}'])
+    print(markdown_table(['', 's', 'less import torch, s'], rows))
 
 
-def helps() -> dict[str, list[str]]:
-    """What asks each tool how it is called, as arguments of Python in the repository."""
-    return {f'{tool}.py --help': [f'tools/{tool}.py', '--help'] for tool in ('train', 'test', 'predict')}
+def run_command(name: str, arguments: Sequence[str]) -> Callable[[], None]:
+    """A function that runs Python with these arguments in the repository.
 
-
-def time_processes(timed: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Taken]]:
-    """What each takes, by round; a round does each once, in an order of its own, and one more comes before them.
-
-    Args:
-        timed: arguments of Python.
-        rounds: how many count.
-
-    Raises:
-        KoviltError: a command that fails.
+    It raises KoviltError when the process fails.
     """
-    chance, order = random.Random(0), list(timed)
-    taken: dict[str, list[Taken]] = {name: [] for name in timed}
-    for number in range(-1, rounds):
-        for name in chance.sample(order, len(order)):
-            before, start = _children(), time.perf_counter()
-            done = subprocess.run([sys.executable, *timed[name]], cwd=ROOT, capture_output=True, text=True)
-            found = Taken(_children() - before, time.perf_counter() - start)
-            if done.returncode:
-                reason = (done.stderr.strip().splitlines() or ['it said nothing'])[-1]
-                raise KoviltError(f'{name}: exit code {done.returncode}: {reason}')
-            if number >= 0:
-                taken[name].append(found)
-    return taken
 
+    def run() -> None:
+        done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
+            raise KoviltError(f'{name}: exit code {done.returncode}: {reason}')
 
-def _children() -> float:
-    """Seconds of the processor that the processes took that have been waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return run
 
 
 if __name__ == '__main__':
