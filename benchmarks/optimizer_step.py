@@ -77,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
         [name, f'{1e3 * statistics.median(times):.1f}', f'{ratio(times, seconds[OURS]):.2f}']
         for name, times in seconds.items()
     ]
-    print(markdown_table(['', 'ms a step', f'times {OURS}'], rows))
+    print(markdown_table(['', 'ms a step', f'time over {OURS}'], rows))
 
 
 if __name__ == '__main__':

@@ -10,8 +10,9 @@ from typing import Any
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table whose first column is flush left and whose others, numbers, are flush right."""
-    rule = ['---', *['---:'] * (len(head) - 1)]
-    return '\n'.join('| ' + ' | '.join(map(format_number, line)) + ' |' for line in (head, rule, *rows))
+    lines = ['| ' + ' | '.join(map(format_number, line)) + ' |' for line in (head, *rows)]
+    lines.insert(1, '|---' + '|---:' * (len(head) - 1) + '|')
+    return '\n'.join(lines)
 
 
 def format_number(value: object) -> str:

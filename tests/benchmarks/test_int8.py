@@ -2,34 +2,24 @@
 
 import numpy as np
 import pytest
-import torch
 from tiny_models import tiny_model
 from tiny_rooms import tiny_config
 
-from benchmarks import int8, work
+from benchmarks import fixtures, int8
 from kovilt.errors import KoviltError
 
 
 def test_each_way_of_answering_has_its_rows(monkeypatch, capsys):
-    answers = [str(number) for number in range(work.ANSWERS)]
-    model = tiny_model(vocab_size=work.VOCABULARY, max_text_len=40, patch_size=32, image_size=64, answers=answers)
+    answers = [str(number) for number in range(fixtures.NUM_ANSWERS)]
+    model = tiny_model(vocab_size=fixtures.VOCAB_SIZE, max_text_len=40, patch_size=32, image_size=64, answers=answers)
     monkeypatch.setattr(int8, 'base_model', lambda: model)
     int8.main(int8.parse_args(['--batches', '1', '3', '--rounds', '1']))
     rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines()[-6:]]
     assert [row[:2] for row in rows] == [
-        [f'| {pairs}', name] for pairs in (1, 3) for name in (int8.THEIRS, int8.FLOAT, int8.INT8)
+        [f'| {pairs}', name] for pairs in (1, 3) for name in (int8.TRANSFORMERS, int8.KOVILT, int8.KOVILT_INT8)
     ]
     off = [float(row[-1].rstrip(' |')) for row in rows]
     assert max(off[0], off[3]) < 1e-3 and off[1] == off[4] == 0 and 1e-3 < min(off[2], off[5]) < 0.3
-
-
-def test_transformers_gets_the_pixels_that_the_patches_were_cut_from():
-    chance = torch.Generator().manual_seed(0)
-    batch = work.make_batch([(2, 3), (1, 2)], [5, 6, 7, 8], chance)
-    inputs = int8.for_transformers(batch)
-    assert inputs['pixel_values'].shape == (4, 3, 64, 96) and inputs['pixel_mask'].sum().item() == 2 * 32 * 32 * 8
-    patch = inputs['pixel_values'][1, :, 32:64, 64:96]  # row 1, column 2 of the first image
-    assert torch.equal(patch.flatten(), batch['patches'][5].float() / 127.5 - 1)
 
 
 def test_accuracy_is_that_of_the_validation_data(rooms, tmp_path, call, capsys):
@@ -48,7 +38,6 @@ def test_accuracy_is_that_of_the_validation_data(rooms, tmp_path, call, capsys):
 
 def test_what_cannot_be_measured_is_named(tmp_path):
     for arguments, message in (
-        (['--rounds', '0'], 'must be at least 1'),
         (['--model', 'x'], 'give both'),
         (['--model', str(tmp_path / 'none'), '--config', 'x'], 'no such model folder'),
     ):

@@ -1,4 +1,4 @@
-"""--help needs no torch, and the benchmark of start-up measures processes."""
+"""--help of the tools needs no torch, and the benchmark of start-up times processes."""
 
 import json
 import subprocess
@@ -25,44 +25,34 @@ for name, arguments in json.loads(sys.argv[1]).items():
 
 
 def test_help_needs_no_torch():
-    calls = startup.helps()
+    commands = {name: command for name, command in startup.COMMANDS.items() if name.endswith('--help')}
     done = subprocess.run(
-        [sys.executable, '-c', RUN_ALL, json.dumps(calls)], cwd=startup.ROOT, capture_output=True, text=True
+        [sys.executable, '-c', RUN_ALL, json.dumps(commands)], cwd=startup.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [name for name, *_ in found] == list(calls)
+    assert [name for name, *_ in found] == list(commands) and len(commands) == 3
     for name, code, out, err, loaded in found:
         assert code == 0 and out.startswith('usage'), (name, err)
         assert not loaded, name
 
 
-def test_processes_are_timed_in_turn():
-    taken = startup.time_processes({'nothing': ['-c', ''], 'a line': ['-c', 'print()']}, rounds=2)
-    assert {name: len(rounds) for name, rounds in taken.items()} == {'nothing': 2, 'a line': 2}
-    assert all(0 < found.cpu < 60 and 0 < found.wall < 60 for rounds in taken.values() for found in rounds)
+def test_beside_each_command_stands_its_time_less_that_of_torch_in_the_same_round(monkeypatch, capsys):
+    def time_in_turn(variants, *, rounds, clock):
+        assert rounds == 3 and list(variants)[0] == startup.TORCH
+        torch = [1.0, 2.0, 6.0]
+        return {name: torch if name == startup.TORCH else [s - 0.5 for s in torch] for name in variants}
 
-
-def test_beside_each_stands_what_it_takes_beyond_torch_in_the_same_round(monkeypatch, capsys):
-    def time_processes(timed, rounds):
-        assert rounds == 3 and timed[startup.TORCH] == ['-c', 'import torch']
-        assert timed['a first answer'][:3] == ['tools/predict.py', '/model', '/room.jpg']
-        torch = [startup.Taken(cpu, 2 * cpu) for cpu in (1.0, 2.0, 6.0)]
-        return {
-            name: torch if name == startup.TORCH else [startup.Taken(c + 0.5, w - 1) for c, w in torch]
-            for name in timed
-        }
-
-    monkeypatch.setattr(startup, 'time_processes', time_processes)
+    monkeypatch.setattr(startup, 'time_in_turn', time_in_turn)
     startup.main(startup.parse_args(['--rounds', '3', '--model', '/model', '--image', '/room.jpg']))
     rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines()[4:]]
-    assert rows[0] == ['| import torch', '2.00', '4.00', '+0.00', '+0.00 |']
-    assert rows[-1] == ['| a first answer', '2.50', '3.00', '+0.50', '-1.00 |'] and len(rows) == 5
+    assert rows[0] == ['| import torch', '2.00', '+0.00 |']
+    assert rows[-1] == ['| a first answer', '1.50', '-0.50 |'] and len(rows) == 5
 
 
-def test_what_cannot_be_timed_is_named():
-    for arguments, message in ((['--rounds', '0'], 'at least one'), (['--model', 'x'], 'give both')):
-        with pytest.raises(KoviltError, match=message):
-            startup.main(startup.parse_args(arguments))
+def test_a_command_that_fails_is_an_error():
+    startup.run_command('works', ['-c', ''])()
     with pytest.raises(KoviltError, match='broken: exit code 1: ZeroDivisionError: division by zero'):
-        startup.time_processes({'broken': ['-c', '1 / 0']}, rounds=1)
+        startup.run_command('broken', ['-c', '1 / 0'])()
+    with pytest.raises(KoviltError, match='give both'):
+        startup.main(startup.parse_args(['--model', 'x']))
