@@ -1,4 +1,4 @@
-"""kovilt from Python: load, export and ask a trained model."""
+"""kovilt from Python: load a trained model, answer questions with it, export it."""
 
 from kovilt.apis.export import export_checkpoint
 from kovilt.apis.loading import build_pipelines, load_trained

@@ -14,26 +14,29 @@ from kovilt.errors import KoviltError
 from kovilt.weights.folder import save_model_folder
 from kovilt.weights.graph_files import Format, write_graph
 
-_DTYPES = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
-_INSTEAD = {'int8': "; in int8, export with --format onnx, or ask any model folder with precision='int8'"}
+Dtype = Literal['float32', 'float16', 'int8']
+
+_DTYPES: dict[str, tuple[Dtype, ...]] = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
+_HINTS = {'int8': "; in int8, export with --format onnx, or load any model folder with precision='int8'"}
 
 
 def export_checkpoint(
-    path: str | os.PathLike,
-    out: str | os.PathLike,
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
-    config: str | os.PathLike | None = None,
+    config: str | os.PathLike[str] | None = None,
     tokenizer: str | None = None,
     format: Literal['hf'] | Format = 'hf',
-    dtype: str = 'float32',
+    dtype: Dtype = 'float32',
     overwrite: bool = False,
 ) -> Path:
-    """Writes what `load_trained` loads, with its arguments, as the model folder `out`.
+    """Load a model as `load_trained` does, with the same arguments, and write it as the model folder `out`.
 
     Args:
+        path, config, tokenizer: of `load_trained`.
         out: the folder to make.
         format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
-        dtype: what weights are stored in: of 'hf' 'float32' or 'float16', of 'onnx' 'float32' or 'int8', of 'pt2'
+        dtype: of the stored weights: for 'hf' 'float32' or 'float16', for 'onnx' 'float32' or 'int8', for 'pt2'
             'float32'. An int8 graph also computes in int8, and some of its answers differ.
         overwrite: replace an older model folder.
 
@@ -43,12 +46,16 @@ def export_checkpoint(
     from kovilt.datasets.transforms.text import load_tokenizer
 
     if dtype not in _DTYPES[format]:
-        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_INSTEAD.get(dtype, "")}')
+        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_HINTS.get(dtype, "")}')
     trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
     graph = None
     if format != 'hf':
         graph = partial(
-            write_graph, model=trained.model, image_pipeline=trained.image_pipeline, format=format, precision=dtype
+            write_graph,
+            model=trained.model,
+            image_pipeline=trained.image_pipeline,
+            format=format,
+            precision='int8' if dtype == 'int8' else 'float32',
         )
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)

@@ -1,4 +1,4 @@
-"""Images that were looked at and may be asked about again."""
+"""An LRU cache of encoded images, so that further questions about an image cost only their tokens."""
 
 from __future__ import annotations
 
@@ -11,48 +11,55 @@ from typing import Any
 from kovilt.errors import KoviltError
 from kovilt.modules.prefix import EncodedImages
 
-Image = dict[str, Any]
+CachedImage = dict[str, Any]  # the keys of `get`
 
 
 class EncodedImageCache:
-    """The last `most` images as their grid and what they were encoded as, for the one model that they belong to.
+    """The last `max_images` images that one `PrefixViLT` has encoded.
 
-    An image is known by its content: a file by its bytes, and then not even decoded again, any other by its patches.
+    An image is identified by its content: a file by its bytes, so that a cached file is not even decoded again, and
+    any other image by its patches.
     """
 
-    def __init__(self, most: int) -> None:
-        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
-            raise KoviltError(f'image_cache_size={most!r}: give how many images to keep, 0 for none')
-        self.most = most
-        self._images: OrderedDict[Hashable, Image] = OrderedDict()
+    def __init__(self, max_images: int) -> None:
+        if isinstance(max_images, bool) or not isinstance(max_images, int) or max_images < 0:
+            raise KoviltError(f'image_cache_size={max_images!r}: give the number of images to cache, 0 for none')
+        self.max_images = max_images
+        self._images: OrderedDict[Hashable, CachedImage] = OrderedDict()
 
-    def get(self, source: Any, read: Callable[[], Image], encode: Callable[[Image], EncodedImages]) -> Image:
-        """An image as dict(patches=none of them, grid=..., encoded=...).
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def get(
+        self, source: Any, read: Callable[[], CachedImage], encode: Callable[[CachedImage], EncodedImages]
+    ) -> CachedImage:
+        """An image as dict(patches=..., grid=..., encoded=...), with no patches in `patches`: `encoded` replaces them.
 
         Args:
-            source: a path, or an object that `read` knows how to read.
-            read: gives dict(patches=..., grid=...) of the image.
-            encode: gives what is kept of those.
+            source: a path, or any object that `read` can read.
+            read: returns dict(patches=..., grid=...) of the image.
+            encode: returns what the encoder makes of that.
         """
         key = _file_digest(source)
         if key in self._images:
-            return self._found(key)
+            return self._use(key)
         image = read()
         key = key or (tuple(image['grid']), hashlib.sha256(image['patches'].tobytes()).digest())
         if key in self._images:
-            return self._found(key)
-        self._images[key] = image = dict(patches=image['patches'][:0], grid=image['grid'], encoded=encode(image))
-        if len(self._images) > self.most:
+            return self._use(key)
+        cached = dict(patches=image['patches'][:0], grid=image['grid'], encoded=encode(image))
+        self._images[key] = cached
+        if len(self._images) > self.max_images:
             self._images.popitem(last=False)
-        return image
+        return cached
 
-    def _found(self, key: Hashable) -> Image:
+    def _use(self, key: Hashable) -> CachedImage:
         self._images.move_to_end(key)
         return self._images[key]
 
 
 def _file_digest(image: Any) -> Hashable | None:
-    """The digest of an image file; None of what is no file, or none that can be read, as `read` will say."""
+    """The digest of an image file; None for other images, and for a file that `read` will refuse."""
     if not isinstance(image, (str, os.PathLike)):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Ask a trained model: images and questions in, answers with their scores out."""
+"""Answer questions about images with a trained model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kovilt.apis.image_cache import EncodedImageCache
 from kovilt.apis.loading import build_pipelines, load_trained
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.load_image import image_size
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, first_line
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix import EncodedImages, PrefixViLT
 from kovilt.modules.vilt import ViLT
@@ -24,44 +24,45 @@ from kovilt.weights import GraphVQA
 
 Precision = Literal['float32', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-ImageLike = str | os.PathLike | Image.Image | np.ndarray
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
-MOST_CHARACTERS = 1000  # far beyond the 40 tokens that a model reads: a file was pasted, or a loop ran away
-LEAST_SIDE = 8  # pixels; nothing can be seen on less
+MAX_CHARACTERS = 1000  # of a question; far beyond the 40 tokens that a model reads, so it is a mistake of the caller
+MIN_SIDE = 8  # pixels of an image
 
 
 class VQAInferencer:
     """Answers Korean questions about images.
 
-    >>> ask = VQAInferencer('work_dirs/quickstart/model')
-    >>> ask('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
+    >>> answer = VQAInferencer('work_dirs/quickstart/model')
+    >>> answer('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
 
-    The same question about the same image gets the same answer, alone or among others. A model whose encoder is
-    `PrefixViLT` looks at an image once: later questions about it, in this call or the next ones, cost their words.
+    A question about an image gets the same answer alone and in a batch. If the model's encoder is a `PrefixViLT`, an
+    image is encoded once: further questions about it, in this call or a later one, cost only their tokens.
 
     Args:
-        model: a model folder, also one with a graph (ONNX, .pt2); a checkpoint (.pth) of training; or a work folder,
-            whose latest checkpoint is taken.
-        config: the config of a checkpoint; None = the one that it carries.
+        model: a model folder, also one with a graph (ONNX, .pt2); a training checkpoint (.pth); or a work folder, whose
+            latest checkpoint is taken.
+        config: config file of a checkpoint; None = the one that the checkpoint carries.
         device: 'cpu', 'cuda', 'cuda:1', ...; None = the GPU if there is one. Graphs compute on the CPU.
         batch_size: pairs that are computed together.
-        tokenizer: a tokenizer's folder or file, when a checkpoint's config names one that has moved.
-        trust: a graph in a .pt2 file may be run. It is a program: say so only of one from people you trust.
-        image_cache_size: how many images, the last that were asked about, a `PrefixViLT` keeps encoded on the device
-            between calls; at base size one takes up to 17 MB. Other models keep none.
-        precision: 'float32', or 'int8' to answer two to three times as fast on a CPU: the blocks' and the images'
-            linear layers get int8 weights and inputs (`kovilt.modules.int8`), and some answers change. Of a graph,
-            which has the precision that it was exported with, leave it out.
+        tokenizer: folder or file of the tokenizer, if it is no longer where the config of a checkpoint says.
+        trust: run a graph in a .pt2 file. It is a program: set this only for files of people whom you trust.
+        image_cache_size: number of images that a `PrefixViLT` keeps encoded on the device between calls, those used
+            last; at base size one takes up to 17 MB. Other models cache none.
+        precision: 'float32', or 'int8' to answer two to three times as fast on a CPU: linear layers of the blocks and
+            of the patch embedding get int8 weights and inputs (`kovilt.modules.int8`), and some answers change. A
+            graph keeps the precision that it was exported with; leave this out.
 
     Raises:
-        KoviltError: no such model, a damaged one, one that does not answer questions, or int8 where there is none.
+        KoviltError: no such model, a damaged one, one that does not answer questions, or int8 where it is not
+            supported.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike,
+        model: str | os.PathLike[str],
         *,
-        config: str | os.PathLike | None = None,
+        config: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 32,
         tokenizer: str | None = None,
@@ -70,7 +71,7 @@ class VQAInferencer:
         precision: Precision = 'float32',
     ) -> None:
         if batch_size < 1:
-            raise KoviltError(f'batch_size={batch_size}: at least one pair is computed at a time')
+            raise KoviltError(f'batch_size={batch_size}: give at least 1')
         if precision not in PRECISIONS:
             raise KoviltError(f'precision={precision!r}: give one of {", ".join(PRECISIONS)}')
         if precision == 'int8':
@@ -82,18 +83,18 @@ class VQAInferencer:
             model, config=config, tokenizer=tokenizer, kind=('ViLTForVQA', 'METERForVQA'), graphs=True, trust=trust
         )
         if precision == 'int8':
-            _make_int8(trained.model, model)
+            _quantise(trained.model, model)
         self.precision: Precision = trained.info.get('graph', {}).get('precision', precision)
-        on_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
-        device = device or ('cuda' if on_gpu else 'cpu')
+        use_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
+        device = device or ('cuda' if use_gpu else 'cpu')
         try:
             self.model = trained.model.to(device)
         except (RuntimeError, AssertionError) as error:
-            raise KoviltError(f'device {device}: {str(error).splitlines()[0]}') from error
-        self._image_steps, self._text_steps = build_pipelines(trained)
-        looks_once = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
-        self._kept = EncodedImageCache(image_cache_size) if looks_once else None
-        self._collate = FUNCTIONS.get('PairCollate')
+            raise KoviltError(f'device {device}: {first_line(error)}') from error
+        self._image_transforms, self._text_transforms = build_pipelines(trained)
+        caches = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
+        self._image_cache = EncodedImageCache(image_cache_size) if caches else None
+        self._collate: Any = FUNCTIONS.get('PairCollate')
 
     @property
     def answers(self) -> list[str]:
@@ -103,13 +104,13 @@ class VQAInferencer:
     def __call__(
         self, images: ImageLike | Sequence[ImageLike], questions: str | Sequence[str], topk: int = 5
     ) -> list[dict[str, Any]]:
-        """Answers each pair of an image and a question, in their order.
+        """Answer each pair of an image and a question, in their order.
 
         Args:
-            images: one or a list of paths, PIL encoded or uint8 arrays (H, W, 3) or (H, W). An image that stands for
+            images: one or a list of paths, PIL images or uint8 arrays (H, W, 3) or (H, W). An image that is given for
                 several questions (the same path, or the same object) is read once.
-            questions: one or a list. Of images and questions, one stands for all of the other's.
-            topk: how many answers to list, best first; fewer when the model knows fewer.
+            questions: one or a list. If one of the two is single, it is paired with all of the other.
+            topk: how many answers to list, best first; fewer if the model has fewer.
 
         Returns:
             For each pair dict(answer=..., score=..., topk=[dict(answer=..., score=...), ...]); a score is the softmax
@@ -119,10 +120,10 @@ class VQAInferencer:
             KoviltError: an image or question that cannot be used, by its number in the list; counts that do not match.
         """
         if isinstance(topk, bool) or not isinstance(topk, int) or topk < 1:
-            raise KoviltError(f'topk={topk!r}: at least the best answer is listed')
-        images = [images] if isinstance(images, ImageLike) else list(images)
+            raise KoviltError(f'topk={topk!r}: give at least 1')
+        images = [images] if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)) else list(images)
         questions = [questions] if isinstance(questions, str) else list(questions)
-        first: dict[Any, int] = {}
+        first: dict[Any, int] = {}  # number of each distinct image
         numbers = [first.setdefault(_identity(n, image), n) for n, image in enumerate(images)]
         texts = [self._read_question(n, question) for n, question in enumerate(questions)]
         if len(images) != len(questions) and 1 not in (len(images), len(questions)):
@@ -131,22 +132,22 @@ class VQAInferencer:
             )
         count = max(len(images), len(questions)) if images and questions else 0
         pairs = [(numbers[i % len(images)], i % len(texts)) for i in range(count)]
-        order = sorted(range(count), key=lambda i: pairs[i][0])  # an image's questions together
+        order = sorted(range(count), key=lambda i: pairs[i][0])  # questions about one image stand together
 
         self.model.topk = topk
         results: list[dict[str, Any]] = [{}] * count
-        encoded: dict[int, dict[str, Any]] = {}  # of one batch; the next keeps what it shares
+        prepared: dict[int, dict[str, Any]] = {}  # images of the current batch, by number
         for start in range(0, count, self.batch_size):
             chosen = order[start : start + self.batch_size]
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
-            encoded = {n: encoded.get(n) or self._look(n, images[n]) for n in needed}
+            prepared = {n: prepared.get(n) or self._prepare_image(n, images[n]) for n in needed}
             samples = [
-                dict(texts[text], image=encoded[number], image_id=number, sample_seed=0)
+                dict(texts[text], image=prepared[number], image_id=number, sample_seed=0)
                 for number, text in (pairs[i] for i in chosen)
             ]
             (batch,) = self._collate(samples)
-            if self._kept is not None:
-                batch['encoded_images'] = EncodedImages.joined([image['encoded'] for image in encoded.values()])
+            if self._image_cache is not None:
+                batch['encoded_images'] = EncodedImages.joined([image['encoded'] for image in prepared.values()])
             with torch.inference_mode():
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
@@ -154,56 +155,58 @@ class VQAInferencer:
         return results
 
     def _read_question(self, number: int, question: str) -> dict[str, Any]:
-        """The pieces of a question: input_ids, word_ids, pad_id."""
+        """The tokens of a question: input_ids, word_ids, pad_id."""
         if not isinstance(question, str):
             raise KoviltError(f'question {number}: {question!r} is a {type(question).__name__}; give text')
         text = normalize_korean(question)
         if not text:
-            raise KoviltError(f'question {number}: it is empty; ask something')
-        if len(text) > MOST_CHARACTERS:
+            raise KoviltError(f'question {number}: it is empty; give text')
+        if len(text) > MAX_CHARACTERS:
             raise KoviltError(
-                f'question {number}: {len(text):,} characters ({text[:20]}...); ask in at most {MOST_CHARACTERS:,}'
+                f'question {number}: {len(text):,} characters ({text[:20]}...); give at most {MAX_CHARACTERS:,}'
             )
-        results = {'text': text}
-        for step in self._text_steps:
-            results = step(results)
-        read, said = int(results['word_ids'].max()) + 1, len(text.split())
-        if read < said:
-            warnings.warn(f'question {number}: only its first {read} of {said} words are read', stacklevel=3)
+        results: dict[str, Any] = {'text': text}
+        for transform in self._text_transforms:
+            results = transform(results)
+        num_read, num_words = int(results['word_ids'].max()) + 1, len(text.split())
+        if num_read < num_words:
+            warnings.warn(f'question {number}: only its first {num_read} of {num_words} words are read', stacklevel=3)
         return {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
 
-    def _look(self, number: int, image: ImageLike) -> dict[str, Any]:
-        """The patches and the grid of an image; of a model that looks once, its grid and what it was encoded as."""
-        if self._kept is None:
+    def _prepare_image(self, number: int, image: ImageLike) -> dict[str, Any]:
+        """The patches and the grid of an image; for a `PrefixViLT` its grid and the encoded image."""
+        if self._image_cache is None:
             return self._read_image(number, image)
-        return self._kept.get(image, lambda: self._read_image(number, image), self._encode)
+        return self._image_cache.get(image, lambda: self._read_image(number, image), self._encode)
 
     @torch.inference_mode()
     def _encode(self, image: dict[str, Any]) -> EncodedImages:
-        """Each image alone, so that what else is asked about does not change a bit of it, nor whether it was kept."""
+        """Encode one image alone, so that its states are the same to the last bit in every batch, cached or not."""
         batch = self.model.data_preprocessor(dict(patches=torch.from_numpy(image['patches'])))
         images = self.model.encoder.embed_images(batch['patches'], torch.tensor([image['grid']]))
         return images.without_states()
 
     def _read_image(self, number: int, image: ImageLike) -> dict[str, Any]:
         """The patches and the grid of an image."""
+        results: dict[str, Any]
         if isinstance(image, (str, os.PathLike)):
-            results, name = {'img_path': os.fspath(image)}, f'image {number}: '
+            results, prefix = {'img_path': os.fspath(image)}, f'image {number}: '
         else:
-            results, name = {'img_path': f'image {number}', 'img': image}, ''
+            results, prefix = {'img_path': f'image {number}', 'img': image}, ''
         try:
-            for step in self._image_steps:
-                results = step(results)
+            for transform in self._image_transforms:
+                results = transform(results)
                 _check_side(results)
         except KoviltError as error:
-            raise KoviltError(f'{name}{error}') from error
+            raise KoviltError(f'{prefix}{error}') from error
         return {'patches': results['patches'], 'grid': results['grid']}
 
 
-def _make_int8(model: Any, source: str | os.PathLike) -> None:
-    """The linear layers of a model's blocks and patches in int8; pooler and answer head, of little work, as they are.
+def _quantise(model: Any, source: str | os.PathLike[str]) -> None:
+    """Turn the linear layers of a model's blocks and patch embedding into int8; the pooler and the head take no time.
 
-    KoviltError for what has no such layers, or where the processor cannot.
+    Raises:
+        KoviltError: the model has no such layers, or the processor does not support int8.
     """
     if isinstance(model, GraphVQA):
         raise KoviltError(f'{source}: a graph has the precision that it was exported with; leave out precision int8')
@@ -218,7 +221,7 @@ def _make_int8(model: Any, source: str | os.PathLike) -> None:
 
 
 def _identity(number: int, image: ImageLike) -> Any:
-    """What tells whether two images are one."""
+    """A key that is equal for two images only if they are the same file or object."""
     if isinstance(image, (str, os.PathLike)):
         return os.path.abspath(image)
     if isinstance(image, (Image.Image, np.ndarray)):
@@ -229,7 +232,7 @@ def _identity(number: int, image: ImageLike) -> Any:
 
 def _check_side(results: dict[str, Any]) -> None:
     image = results.get('img')
-    if image is not None and min(size := image_size(image)) < LEAST_SIDE:
+    if image is not None and min(size := image_size(image)) < MIN_SIDE:
         raise KoviltError(
-            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give an image of at least {LEAST_SIDE} a side'
+            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give an image of at least {MIN_SIDE} a side'
         )

@@ -1,4 +1,4 @@
-"""The inferencer answers each pair as if it were alone, reads an image once, and names what it cannot use."""
+"""The inferencer answers each pair as if it were alone, reads an image once, and refuses bad input by name."""
 
 import io
 import os
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def ask(folder):
+def inferencer(folder):
     return VQAInferencer(folder, device='cpu', batch_size=3)
 
 
@@ -49,8 +49,8 @@ def close(ours, theirs):
     )
 
 
-def test_a_result_is_plain_and_its_scores_are_probabilities(ask):
-    (result,) = ask(image(0), QUESTIONS[0])
+def test_a_result_is_plain_and_its_scores_are_probabilities(inferencer):
+    (result,) = inferencer(image(0), QUESTIONS[0])
     assert result.keys() == {'answer', 'score', 'topk'}
     scores = [row['score'] for row in result['topk']]
     assert {row['answer'] for row in result['topk']} == set(ANSWERS)
@@ -59,48 +59,48 @@ def test_a_result_is_plain_and_its_scores_are_probabilities(ask):
     assert result['topk'][0] == dict(answer=result['answer'], score=result['score'])
 
 
-def test_each_pair_is_answered_as_if_alone_and_in_order(ask):
+def test_each_pair_is_answered_as_if_alone_and_in_order(inferencer):
     """Seven pairs in batches of three, images of three shapes in mixed order."""
     tall, long = image(1, 64, 32), image(2, 33, 200)
     images = [image(0), tall, image(0), long, tall, image(0), image(3)]
     questions = [*QUESTIONS, *QUESTIONS[:3]]
-    together = ask(images, questions)
-    alone = [ask(p, q)[0] for p, q in zip(images, questions, strict=True)]
+    together = inferencer(images, questions)
+    alone = [inferencer(p, q)[0] for p, q in zip(images, questions, strict=True)]
     assert close(together, alone)
     assert len({result['score'] for result in together}) == 7
-    assert together == ask(images, questions)
+    assert together == inferencer(images, questions)
 
 
-def test_one_of_either_stands_for_all(ask):
+def test_a_single_image_or_question_is_paired_with_all_of_the_other(inferencer):
     one, many = image(0), [image(i) for i in range(4)]
-    assert close(ask(one, QUESTIONS), ask([one] * 4, QUESTIONS))
-    assert close(ask(many, QUESTIONS[0]), ask(many, QUESTIONS[:1] * 4))
-    assert ask([], []) == []
+    assert close(inferencer(one, QUESTIONS), inferencer([one] * 4, QUESTIONS))
+    assert close(inferencer(many, QUESTIONS[0]), inferencer(many, QUESTIONS[:1] * 4))
+    assert inferencer([], []) == []
     for images, questions in ((many, QUESTIONS[:2]), ([], QUESTIONS[:2]), (many, [])):
         with pytest.raises(KoviltError, match='images and .* questions: give as many'):
-            ask(images, questions)
+            inferencer(images, questions)
 
 
-def test_paths_images_and_arrays_are_the_same_image(ask, tmp_path):
+def test_paths_images_and_arrays_are_the_same_image(inferencer, tmp_path):
     pixels = image(5)
     file = tmp_path / 'room.png'
     Image.fromarray(pixels).save(file)
-    results = ask([file, str(file), Image.open(file), pixels], QUESTIONS[1])
+    results = inferencer([file, str(file), Image.open(file), pixels], QUESTIONS[1])
     assert close(results, [results[0]] * 4)
     grey = pixels[:, :, 0]
-    assert close(ask(grey, QUESTIONS[1]), ask(np.stack([grey] * 3, axis=2), QUESTIONS[1]))
+    assert close(inferencer(grey, QUESTIONS[1]), inferencer(np.stack([grey] * 3, axis=2), QUESTIONS[1]))
     Image.fromarray(pixels).convert('RGBA').save(tmp_path / 'alpha.png')
-    assert close(ask(tmp_path / 'alpha.png', QUESTIONS[1]), results[:1])
+    assert close(inferencer(tmp_path / 'alpha.png', QUESTIONS[1]), results[:1])
 
 
-def test_a_shared_image_is_read_and_packed_once(ask, tmp_path, monkeypatch):
+def test_a_shared_image_is_read_and_packed_once(inferencer, tmp_path, monkeypatch):
     file = tmp_path / 'room.png'
     Image.fromarray(image(6)).save(file)
     other, read, packed = image(7), [], []
-    read_image, collate = ask._read_image, ask._collate
-    monkeypatch.setattr(ask, '_read_image', lambda n, p: read.append(n) or read_image(n, p))
-    monkeypatch.setattr(ask, '_collate', lambda samples: packed.append(collate(samples)) or packed[-1])
-    ask([file, other, str(file), other, file, file], QUESTIONS[0])
+    read_image, collate = inferencer._read_image, inferencer._collate
+    monkeypatch.setattr(inferencer, '_read_image', lambda n, p: read.append(n) or read_image(n, p))
+    monkeypatch.setattr(inferencer, '_collate', lambda samples: packed.append(collate(samples)) or packed[-1])
+    inferencer([file, other, str(file), other, file, file], QUESTIONS[0])
     assert read == [0, 1]
     assert [len(batch['grids']) for (batch,) in packed] == [1, 2]  # three times file, then file, other, other
 
@@ -117,48 +117,50 @@ def prefix_folder(tmp_path_factory):
     )
 
 
-def test_a_kept_image_gives_the_very_answers_of_one_looked_at_again(prefix_folder, tmp_path):
+def test_a_cached_image_gives_exactly_the_answers_of_one_encoded_again(prefix_folder, tmp_path):
     file = tmp_path / 'room.png'
     Image.fromarray(image(1, 64, 32)).save(file)
     images = [image(0), file, image(2), file, image(0), file]
     questions = [*QUESTIONS, QUESTIONS[1], QUESTIONS[0]]
-    forgetful, keen = (VQAInferencer(prefix_folder, device='cpu', batch_size=4, image_cache_size=n) for n in (0, 16))
-    expected = forgetful(images, questions)
-    assert keen(images, questions) == expected and keen(images, questions) == expected
-    assert forgetful(images, questions) == expected and len({result['score'] for result in expected}) == 6
+    without_cache, with_cache = (
+        VQAInferencer(prefix_folder, device='cpu', batch_size=4, image_cache_size=n) for n in (0, 16)
+    )
+    expected = without_cache(images, questions)
+    assert with_cache(images, questions) == expected and with_cache(images, questions) == expected
+    assert without_cache(images, questions) == expected and len({result['score'] for result in expected}) == 6
     for i in (1, 4):  # after other questions, too
-        assert keen(images[i], questions[i]) == forgetful(images[i], questions[i])
-        assert close(keen(images[i], questions[i]), expected[i : i + 1])
+        assert with_cache(images[i], questions[i]) == without_cache(images[i], questions[i])
+        assert close(with_cache(images[i], questions[i]), expected[i : i + 1])
 
 
-def test_the_second_question_about_a_image_costs_its_words(prefix_folder, tmp_path, monkeypatch):
+def test_a_cached_image_is_neither_read_nor_encoded_again(prefix_folder, tmp_path, monkeypatch):
     file = tmp_path / 'room.png'
     Image.fromarray(image(1)).save(file)
-    ask = VQAInferencer(prefix_folder, device='cpu', image_cache_size=2)
-    read, encoded, encoder = [], [], ask.model.encoder
-    read_image, embed_images = ask._read_image, encoder.embed_images
-    monkeypatch.setattr(ask, '_read_image', lambda n, p: read.append(n) or read_image(n, p))
+    inferencer = VQAInferencer(prefix_folder, device='cpu', image_cache_size=2)
+    read, encoded, encoder = [], [], inferencer.model.encoder
+    read_image, embed_images = inferencer._read_image, encoder.embed_images
+    monkeypatch.setattr(inferencer, '_read_image', lambda n, p: read.append(n) or read_image(n, p))
     monkeypatch.setattr(encoder, 'embed_images', lambda p, g: encoded.append(g) or embed_images(p, g))
-    first = ask(file, QUESTIONS)
-    assert (len(read), len(encoded)) == (1, 1) and ask(str(file), QUESTIONS) == first
+    first = inferencer(file, QUESTIONS)
+    assert (len(read), len(encoded)) == (1, 1) and inferencer(str(file), QUESTIONS) == first
     assert (len(read), len(encoded)) == (1, 1)  # a file is not even decoded again
     (tmp_path / 'again').mkdir()
     shutil.copy2(file, tmp_path / 'again' / 'other.png')
-    assert ask(tmp_path / 'again' / 'other.png', QUESTIONS) == first
+    assert inferencer(tmp_path / 'again' / 'other.png', QUESTIONS) == first
     assert (len(read), len(encoded)) == (1, 1)  # nor under another name
-    ask(image(1), QUESTIONS[0])
-    ask(image(1), QUESTIONS[1])
-    assert (len(read), len(encoded)) == (3, 2)  # an array is known by its pixels
+    inferencer(image(1), QUESTIONS[0])
+    inferencer(image(1), QUESTIONS[1])
+    assert (len(read), len(encoded)) == (3, 2)  # an array is identified by its pixels
     before = file.stat()
     file.write_bytes(padded_jpeg(image(9), len(file.read_bytes())))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
-    assert ask(file, QUESTIONS) != first and len(encoded) == 3  # another image of the same name, size and time
-    ask(image(1), QUESTIONS[0])
+    assert inferencer(file, QUESTIONS) != first and len(encoded) == 3  # another image of the same name, size and time
+    inferencer(image(1), QUESTIONS[0])
     assert len(encoded) == 3
-    ask([image(2), image(3)], QUESTIONS[0])
-    ask(image(1), QUESTIONS[0])
-    assert len(encoded) == 6  # two images are kept, the oldest go
+    inferencer([image(2), image(3)], QUESTIONS[0])
+    inferencer(image(1), QUESTIONS[0])
+    assert len(encoded) == 6  # two images are cached; those used longest ago leave
 
 
 def padded_jpeg(pixels, size):
@@ -168,35 +170,38 @@ def padded_jpeg(pixels, size):
     return content.getvalue().ljust(size, b'\0')
 
 
-def test_what_is_kept_is_bounded(prefix_folder):
-    """Keys and values of each block, 8 bytes a row and width each, and nothing else that would stay in memory."""
-    ask = VQAInferencer(prefix_folder, device='cpu', image_cache_size=3)
+def test_the_cache_is_bounded(prefix_folder):
+    """Keys and values of each block in float32 for each of the last images, and nothing else that stays in memory."""
+    inferencer = VQAInferencer(prefix_folder, device='cpu', image_cache_size=3)
     for number in range(5):
-        ask(image(number), QUESTIONS[0])
-    kept = [entry['encoded'] for entry in ask._kept._images.values()]
-    rows = 1 + 4 * 6  # 40 x 60 pixels, patches of 8
-    held = sum(block.untyped_storage().nbytes() for encoded in kept for block in encoded.keys_values)
-    assert len(kept) == 3 and held == 3 * 2 * rows * 2 * 16 * 4  # images, blocks, rows, keys and values, D, bytes
-    assert all(encoded.states is None for encoded in kept)
-    assert all(entry['patches'].nbytes == 0 for entry in ask._kept._images.values())
+        inferencer(image(number), QUESTIONS[0])
+    cached = list(inferencer._image_cache._images.values())
+    encoded = [image['encoded'] for image in cached]
+    positions = 1 + 4 * 6  # CLS and patches of 8 pixels, of 40 x 60
+    held = sum(block.untyped_storage().nbytes() for images in encoded for block in images.keys_values)
+    assert (
+        len(inferencer._image_cache) == 3 and held == 3 * 2 * positions * 2 * 16 * 4
+    )  # images, blocks, ..., K and V, D, bytes
+    assert all(images.states is None for images in encoded)
+    assert all(image['patches'].nbytes == 0 for image in cached)
 
 
 @pytest.mark.parametrize('kind', ['joint', 'prefix'])
-def test_int8_is_asked_for_and_says_nearly_the_same(folder, prefix_folder, kind):
+def test_int8_answers_nearly_the_same_and_only_on_request(folder, prefix_folder, kind):
     place = {'joint': folder, 'prefix': prefix_folder}[kind]
-    plain, ask = (VQAInferencer(place, device='cpu', precision=name) for name in ('float32', 'int8'))
-    assert (VQAInferencer(place, device='cpu').precision, ask.precision) == ('float32', 'int8')
+    plain, inferencer = (VQAInferencer(place, device='cpu', precision=name) for name in ('float32', 'int8'))
+    assert (VQAInferencer(place, device='cpu').precision, inferencer.precision) == ('float32', 'int8')
     images = [image(number) for number in range(4)]
-    expected, ours = plain(images, QUESTIONS), ask(images, QUESTIONS)
+    expected, ours = plain(images, QUESTIONS), inferencer(images, QUESTIONS)
     for mine, theirs in zip(ours, expected, strict=True):
         scores = {row['answer']: row['score'] for row in theirs['topk']}
         assert all(abs(row['score'] - scores[row['answer']]) < 0.03 for row in mine['topk'])
-    assert ours != expected and ask(images, QUESTIONS) == ours
-    if kind == 'prefix':  # kept or looked at again: exact here, too
+    assert ours != expected and inferencer(images, QUESTIONS) == ours
+    if kind == 'prefix':  # cached or encoded again: exactly equal here, too
         assert VQAInferencer(place, device='cpu', precision='int8', image_cache_size=0)(images, QUESTIONS) == ours
 
 
-def test_int8_is_refused_where_there_is_none(folder, monkeypatch):
+def test_int8_is_refused_where_it_is_not_supported(folder, monkeypatch):
     for arguments, message in (
         (dict(precision='int4'), "precision='int4': give one of float32, int8"),
         (dict(precision='int8', device='cuda'), 'precision int8 is for CPUs; leave out the device cuda'),
@@ -209,39 +214,39 @@ def test_int8_is_refused_where_there_is_none(folder, monkeypatch):
     assert '\n' not in str(caught.value)
 
 
-def test_transformers_says_nothing_of_a_model_type_that_is_not_its_own(prefix_folder, caplog):
+def test_transformers_does_not_warn_of_the_model_type_of_a_prefix_folder(prefix_folder, caplog):
     VQAInferencer(prefix_folder, device='cpu')
     assert caplog.text == ''
 
 
-def test_other_models_keep_no_image_and_a_silly_number_is_named(ask, prefix_folder):
-    assert ask._kept is None
+def test_other_models_have_no_cache_and_a_bad_cache_size_is_refused(inferencer, prefix_folder):
+    assert inferencer._image_cache is None
     for number in (-1, 1.5, True):
         with pytest.raises(KoviltError, match='image_cache_size='):
             VQAInferencer(prefix_folder, device='cpu', image_cache_size=number)
 
 
-def test_topk_is_clipped_to_the_answers(ask):
-    assert len(ask(image(0), QUESTIONS[0], topk=2)[0]['topk']) == 2
-    assert len(ask(image(0), QUESTIONS[0], topk=99)[0]['topk']) == len(ANSWERS)
+def test_topk_is_clipped_to_the_answers(inferencer):
+    assert len(inferencer(image(0), QUESTIONS[0], topk=2)[0]['topk']) == 2
+    assert len(inferencer(image(0), QUESTIONS[0], topk=99)[0]['topk']) == len(ANSWERS)
     for topk in (0, -1, 1.5, True, None):
         with pytest.raises(KoviltError, match='topk='):
-            ask(image(0), QUESTIONS[0], topk=topk)
+            inferencer(image(0), QUESTIONS[0], topk=topk)
 
 
-def test_a_question_is_read_as_training_read_it(ask):
+def test_a_question_is_normalised_as_in_training(inferencer):
     import unicodedata
 
     messy = '\u200b ' + unicodedata.normalize('NFD', QUESTIONS[1]).replace(' ', '\t\n ')
-    assert ask(image(0), messy) == ask(image(0), QUESTIONS[1])
+    assert inferencer(image(0), messy) == inferencer(image(0), QUESTIONS[1])
 
 
-def test_a_question_that_is_cut_is_said_to_be(ask):
+def test_a_question_that_is_cut_gives_a_warning(inferencer):
     with pytest.warns(UserWarning, match='question 0: only its first 10 of 30 words are read'):
-        ask(image(0), '책 ' * 30)
+        inferencer(image(0), '책 ' * 30)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        ask(image(0), '책 ' * 10)
+        inferencer(image(0), '책 ' * 10)
 
 
 @pytest.mark.parametrize(
@@ -254,9 +259,9 @@ def test_a_question_that_is_cut_is_said_to_be(ask):
         ('소파 ' * 5000, 'question 1: 14,999 characters \\(소파 소파'),
     ],
 )
-def test_a_bad_question_is_named(ask, question, message):
+def test_a_bad_question_is_refused_by_its_number(inferencer, question, message):
     with pytest.raises(KoviltError, match=message) as caught:
-        ask(image(0), [QUESTIONS[0], question])
+        inferencer(image(0), [QUESTIONS[0], question])
     assert '\n' not in str(caught.value)
 
 
@@ -285,32 +290,32 @@ def bad_files(folder):
         (lambda folder: b'', 'image 1: a bytes; give a path'),
     ],
 )
-def test_a_bad_image_is_named(ask, tmp_path, make, message):
+def test_a_bad_image_is_refused_by_its_number(inferencer, tmp_path, make, message):
     bad_files(tmp_path)
     bad = make(tmp_path)
     with pytest.raises(KoviltError, match=message) as caught:
-        ask([image(0), bad], QUESTIONS[0])
+        inferencer([image(0), bad], QUESTIONS[0])
     assert '\n' not in str(caught.value)
 
 
-def test_a_checkpoint_answers_as_its_model_folder(ask, tmp_path):
+def test_a_checkpoint_answers_as_its_model_folder(inferencer, tmp_path):
     checkpoint = tiny_checkpoint(tmp_path)
-    expected = ask(image(0), QUESTIONS)
+    expected = inferencer(image(0), QUESTIONS)
     for model in (checkpoint, tmp_path):
         assert VQAInferencer(model, device='cpu', batch_size=3)(image(0), QUESTIONS) == expected
     with pytest.raises(KoviltError, match='a ViLTForVQA or METERForVQA is needed'):
-        VQAInferencer(tiny_checkpoint(tmp_path / 'body', 'ViLTForPreTraining'))
+        VQAInferencer(tiny_checkpoint(tmp_path / 'pretrained', 'ViLTForPreTraining'))
     moved = (tmp_path / 'tokenizer').rename(tmp_path / 'moved')
     with pytest.raises(KoviltError, match='tokenizer'):
         VQAInferencer(checkpoint)
     assert close(VQAInferencer(checkpoint, device='cpu', tokenizer=str(moved))(image(0), QUESTIONS), expected)
 
 
-def test_a_model_that_learned_without_images_ignores_them(tmp_path):
+def test_a_model_trained_without_images_ignores_them(tmp_path):
     folder = save_model_folder(
         tiny_model(),
         tiny_tokenizer(),
-        tmp_path / 'blind',
+        tmp_path / 'no_images',
         model_cfg=tiny_config(),
         image_pipeline=[dict(type='NoImage')],
         max_text_len=MAX_TEXT_LEN,
@@ -319,7 +324,7 @@ def test_a_model_that_learned_without_images_ignores_them(tmp_path):
     assert first['topk'] == second['topk']
 
 
-def test_a_step_that_nobody_registered_is_named(tmp_path):
+def test_an_unregistered_transform_is_refused_by_name(tmp_path):
     folder = save_model_folder(
         tiny_model(),
         tiny_tokenizer(),
@@ -333,7 +338,7 @@ def test_a_step_that_nobody_registered_is_named(tmp_path):
     assert '\n' not in str(caught.value)
 
 
-def test_a_device_that_is_not_there_is_named(folder):
+def test_a_device_that_does_not_exist_is_refused(folder):
     with pytest.raises(KoviltError, match='device nonsense'):
         VQAInferencer(folder, device='nonsense')
     if not torch.cuda.is_available():

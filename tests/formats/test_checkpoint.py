@@ -20,7 +20,7 @@ from kovilt.formats.checkpoint import (
 
 
 class Bomb:
-    """What a planted checkpoint would run when it is unpickled."""
+    """A planted object that would make a folder when it is unpickled."""
 
     def __init__(self, target):
         self.target = target
@@ -42,7 +42,7 @@ def test_a_planted_pickle_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04 cut', b'no checkpoint at all', b'\x80\x04N.'])
-def test_what_is_no_checkpoint_is_named(tmp_path, content):
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path, content):
     path = tmp_path / 'x.pth'
     path.write_bytes(content)
     with pytest.raises(KoviltError, match='x.pth: not a checkpoint') as error:
@@ -50,7 +50,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
     assert '\n' not in str(error.value)
 
 
-def test_a_checkpoint_cut_off_anywhere_is_named(tmp_path):
+def test_a_checkpoint_cut_off_anywhere_is_refused_by_name(tmp_path):
     path = tmp_path / 'x.pth'
     write_checkpoint({'state_dict': tiny_model().state_dict(), 'meta': {}}, path)
     content = path.read_bytes()
@@ -60,7 +60,7 @@ def test_a_checkpoint_cut_off_anywhere_is_named(tmp_path):
             load_checkpoint_file(path)
 
 
-def test_other_files_are_named(tmp_path):
+def test_other_files_are_refused_by_name(tmp_path):
     with pytest.raises(KoviltError, match='no such checkpoint'):
         load_checkpoint_file(tmp_path / 'none.pth')
     torch.save([1, 2], tmp_path / 'list.pth')
@@ -134,27 +134,27 @@ def test_answers_in_another_order_are_refused():
     load_weights(model, {**state, 'meta': {'dataset_meta': {'answers': model.answers}}}, 'x')
 
 
-def test_a_body_needs_nearly_all_its_tensors():
+def test_an_encoder_needs_nearly_all_its_tensors():
     model, state = tiny_model(), tiny_model('ViLTForPreTraining', seed=1).state_dict()
     loaded, total = load_encoder(model, {'state_dict': state}, 'x')
     assert loaded == total == len(model.encoder.state_dict())
-    body = [name for name in state if name.startswith('encoder.')]
-    nearly = {name: state[name] for name in body[:-1]}
+    encoder = [name for name in state if name.startswith('encoder.')]
+    nearly = {name: state[name] for name in encoder[:-1]}
     assert load_encoder(model, {'state_dict': nearly}, 'x') == (total - 1, total)
-    few = {name: state[name] for name in body[: len(body) // 2]}
-    with pytest.raises(KoviltError, match=f'holds {len(body) // 2} of the {total} tensors of this encoder'):
+    few = {name: state[name] for name in encoder[: len(encoder) // 2]}
+    with pytest.raises(KoviltError, match=f'holds {len(encoder) // 2} of the {total} tensors of this encoder'):
         load_encoder(model, {'state_dict': few}, 'x')
     with pytest.raises(KoviltError, match='this encoder is of another size'):
-        load_encoder(model, {'state_dict': {**state, body[0]: torch.zeros(1)}}, 'x')
+        load_encoder(model, {'state_dict': {**state, encoder[0]: torch.zeros(1)}}, 'x')
 
 
 def test_two_tokenizers_of_one_size_are_told_apart():
     from transformers import BertTokenizer
 
     ours = tokenizer_sizes(tiny_tokenizer())
-    pieces = sorted(tiny_tokenizer().get_vocab(), key=tiny_tokenizer().get_vocab().get)
-    pieces[5:] = pieces[:4:-1]
-    theirs = tokenizer_sizes(BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=False))
+    tokens = sorted(tiny_tokenizer().get_vocab(), key=tiny_tokenizer().get_vocab().get)
+    tokens[5:] = tokens[:4:-1]
+    theirs = tokenizer_sizes(BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, do_lower_case=False))
     assert ours['vocab_size'] == theirs['vocab_size']
     check_vocabulary(ours, {'meta': {'data_sizes': ours}}, 'x')
     check_vocabulary(ours, {'meta': {}}, 'x')

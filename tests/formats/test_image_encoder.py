@@ -1,4 +1,4 @@
-"""Public weights for METER's image encoder: the same states as their own code gives, and what is refused."""
+"""Public weights in METER's image encoder give the states of their own code; files that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def build(config: dict) -> nn.Module:
     return model
 
 
-def shaken(model: nn.Module) -> nn.Module:
-    """With no bias of zero and no norm of one."""
+def randomised(model: nn.Module) -> nn.Module:
+    """Random everywhere, also where a model starts from zeros and ones."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -54,7 +54,7 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope='module')
 def clip() -> CLIPVisionModel:
-    return shaken(CLIPVisionModel(CLIPVisionConfig(**SIZES)))
+    return randomised(CLIPVisionModel(CLIPVisionConfig(**SIZES)))
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +77,7 @@ def test_clip_gives_the_states_of_its_own_code_also_without_its_last_block(clip,
 
 
 @torch.no_grad()
-def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(clip, images, tmp_path):
+def test_a_full_clip_open_clips_names_and_pickles_of_tensors_load_as_well(clip, images, tmp_path):
     whole = CLIPModel(CLIPConfig(vision_config=SIZES, text_config=dict(SIZES, vocab_size=30, eos_token_id=2)))
     state = {f'vision_model.{key.removeprefix("vision_model.")}': value for key, value in clip.state_dict().items()}
     whole.load_state_dict(state, strict=False)
@@ -118,7 +118,7 @@ def test_a_whole_clip_and_open_clips_names_and_pickles_of_tensors_serve_as_well(
 
 @torch.no_grad()
 def test_a_plain_vit_of_huggingface_and_of_timm(images, tmp_path):
-    theirs = shaken(ViTModel(ViTConfig(**SIZES, layer_norm_eps=1e-6), add_pooling_layer=False))
+    theirs = randomised(ViTModel(ViTConfig(**SIZES, layer_norm_eps=1e-6), add_pooling_layer=False))
     theirs.save_pretrained(tmp_path / 'vit')
     plain = dict(pre_norm=False, norm_cfg=dict(type='LN', eps=1e-6), layer_cfgs=dict(act_cfg=dict(type='GELU')))
     ours = vit(**plain)
@@ -163,7 +163,7 @@ def test_positions_are_resized_as_mmpretrain_does(folder):
 
 
 @torch.no_grad()
-def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
+def test_mmpretrains_own_files_load_into_every_backbone(tmp_path):
     swin = dict(
         type='mmpretrain.SwinTransformer',
         patch_size=4,
@@ -171,7 +171,7 @@ def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
         out_indices=(1,),
         arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]),
     )
-    theirs = shaken(build(dict(swin, window_size=4)))
+    theirs = randomised(build(dict(swin, window_size=4)))
     content = {f'backbone.{key}': value for key, value in theirs.state_dict().items()} | {'head.fc.bias': torch.ones(3)}
     torch.save(dict(state_dict=content, meta=dict(dataset_meta={})), tmp_path / 'swin.pth')
     same, smaller = build(dict(swin, window_size=4)), build(dict(swin, window_size=2))
@@ -183,7 +183,7 @@ def test_mmpretrains_own_files_serve_every_backbone(tmp_path):
         load_image_encoder(smaller, tmp_path / 'swin.pth')
 
 
-def test_what_does_not_fit_is_named(folder, tmp_path):
+def test_weights_that_do_not_fit_are_refused_by_name(folder, tmp_path):
     swin = build(
         dict(
             type='mmpretrain.SwinTransformer',

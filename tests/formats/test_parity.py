@@ -1,4 +1,4 @@
-"""At base size kovilt computes what HuggingFace's ViLT computes, an implementation that nobody here wrote."""
+"""At base size kovilt computes the states and scores of HuggingFace's ViLT, an independent implementation."""
 
 import pytest
 import torch
@@ -8,15 +8,15 @@ from transformers import ViltConfig, ViltForQuestionAnswering
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
 from kovilt.registry import MODELS
 
-EPS = 1e-6  # ViT's; HuggingFace has one for all norms, so here the text's norm gets it too
+EPS = 1e-6  # HuggingFace has one epsilon for all norms; ViT's, so the text norm here gets it too
 PATCH, LONGEST = 32, 40
 BASE = dict(
     hidden_size=768, num_layers=12, num_heads=12, vocab_size=200, max_text_len=LONGEST, patch_size=PATCH, image_size=384
 )
 
 
-def scattered(model):
-    """Random weights, also where a start has zeros and ones, so that no two parameters can be confused."""
+def randomised(model):
+    """Random weights, also where a model starts from zeros and ones, so that no two parameters can be confused."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -37,19 +37,19 @@ def models():
 
 
 def make_batch(grids, lengths, seed):
-    """Pairs of an image and a text each, for both."""
-    chance = torch.Generator().manual_seed(seed)
+    """The same pairs of an image and a text as a batch of kovilt and as inputs of HuggingFace."""
+    generator = torch.Generator().manual_seed(seed)
     grids, lengths = torch.tensor(grids), torch.tensor(lengths)
     height, width = (grids.max(dim=0).values * PATCH).tolist()
     pixels, mask = torch.zeros(len(grids), 3, height, width), torch.zeros(len(grids), height, width, dtype=torch.int64)
     patches = []
     for n, (high, wide) in enumerate((grids * PATCH).tolist()):
-        image = torch.randint(0, 256, (3, high, wide), generator=chance, dtype=torch.uint8)
+        image = torch.randint(0, 256, (3, high, wide), generator=generator, dtype=torch.uint8)
         pixels[n, :, :high, :wide], mask[n, :high, :wide] = image.float() / 127.5 - 1, 1
         cut = image.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH)  # (3, rows, columns, p, p)
         patches.append(cut.permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1))
     words = torch.arange(int(lengths.max())) < lengths[:, None]
-    ids = torch.randint(5, BASE['vocab_size'], words.shape, generator=chance) * words
+    ids = torch.randint(5, BASE['vocab_size'], words.shape, generator=generator) * words
     ours = dict(
         patches=torch.cat(patches), grids=grids, image_index=torch.arange(len(grids)), input_ids=ids, text_mask=words
     )
@@ -90,17 +90,17 @@ def compare(ours, theirs, batch, inputs):
 
 @torch.no_grad()
 @pytest.mark.parametrize('source', ['theirs', 'ours'])
-def test_states_and_scores_are_theirs(models, source, monkeypatch):
+def test_states_and_scores_are_those_of_huggingface(models, source, monkeypatch):
     """After conversion either way; images of all shapes, texts of 1 to 40 tokens, batches of 1 to 8."""
     ours, theirs = models
-    # HuggingFace deals the patches of its largest images at random; in their own order they can be compared.
+    # HuggingFace shuffles the patches of its largest images; in their own order they can be compared.
     monkeypatch.setattr(torch, 'multinomial', lambda weights, count, **_: torch.arange(count) % len(weights))
     if source == 'theirs':
-        original = scattered(theirs).state_dict()
+        original = randomised(theirs).state_dict()
         ours.load_state_dict(from_huggingface(original, source='theirs'))
         again = to_huggingface(ours.state_dict())
     else:
-        original = scattered(ours).state_dict()
+        original = randomised(ours).state_dict()
         theirs.load_state_dict(to_huggingface(original))
         again = from_huggingface(theirs.state_dict(), source='theirs')
     assert again.keys() == original.keys()

@@ -1,4 +1,4 @@
-"""The command line says what the API says, quickly when only asked for help, in one line when it cannot."""
+"""The command line answers as the API does, shows its help at once, and refuses bad input in one line."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def files(tmp_path_factory):
     return tiny_checkpoint(folder), folder / 'room.png'
 
 
-def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, tmp_path):
+def test_json_is_what_the_api_returns_and_nothing_else_is_imported(files, tmp_path):
     model, image = files
     folder = export_checkpoint(model, tmp_path / 'model')
     done = start(folder, image, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
@@ -43,7 +43,7 @@ def test_json_is_what_the_api_returns_and_only_what_answers_is_imported(files, t
     assert not imported & unused
 
 
-def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
+def test_an_exported_folder_gives_the_same_answers_as_text(files, tmp_path, call):
     model, image = files
     code, out, _ = call('tools/weights/export.py', model, tmp_path / 'model')
     assert code == 0 and str(tmp_path / 'model') in out
@@ -60,12 +60,12 @@ def test_an_exported_folder_gives_a_reader_the_same(files, tmp_path, call):
     [
         (('none', 'room.png', '의자?'), 'error: none: no such model folder or checkpoint'),
         (('MODEL', 'none.jpg', '의자?'), 'error: image 0: none.jpg: no such image'),
-        (('MODEL', 'IMAGE', ' '), 'error: question 0: it is empty; ask something'),
+        (('MODEL', 'IMAGE', ' '), 'error: question 0: it is empty; give text'),
         (('MODEL', 'IMAGE', '의자?', '--topk', '0'), 'error: topk=0'),
         (('MODEL', 'IMAGE', '의자?', '--config', 'none.py'), 'error: none.py: no such config file'),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(files, call, arguments, message):
+def test_bad_input_is_one_line_and_exit_code_2(files, call, arguments, message):
     known = {'MODEL': files[0], 'IMAGE': files[1]}
     code, out, error = call('tools/predict.py', *(known.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '')

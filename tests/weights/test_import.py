@@ -1,4 +1,4 @@
-"""Foreign weights give the scores that they give at home; what does not fit is refused or changed by a stated rule."""
+"""Public weights give the scores of their own code; what does not fit is refused or changed by a stated rule."""
 
 import json
 import pickle
@@ -69,7 +69,7 @@ def saved(model, out, tokenizer=None):
 
 
 @dataclass
-class Foreign:
+class Source:
     model: torch.nn.Module
     folder: object
 
@@ -77,18 +77,18 @@ class Foreign:
 @pytest.fixture(scope='module')
 def vqa(tmp_path_factory):
     model = randomised(ViltForQuestionAnswering(VILT))
-    return Foreign(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-vqa'))
+    return Source(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-vqa'))
 
 
 @pytest.fixture(scope='module')
 def mlm(tmp_path_factory):
     model = randomised(ViltForMaskedLM(VILT), seed=1)
-    return Foreign(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-mlm'))
+    return Source(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-mlm'))
 
 
 @pytest.fixture
 def imported(tmp_path):
-    """Imports into a folder of this test; returns the model and the report."""
+    """Import into a folder of this test; returns the model and the report."""
 
     def run(source, **arguments):
         report = import_weights(source, tmp_path / 'model', overwrite=True, **arguments)
@@ -97,14 +97,14 @@ def imported(tmp_path):
     return run
 
 
-def edited(foreign, out, edit, **config):
+def edited(source, out, edit, **config):
     """A copy of a folder whose tensors `edit` has changed, and its config.json with them."""
-    tensors = load_file(foreign.folder / 'model.safetensors')
+    tensors = load_file(source.folder / 'model.safetensors')
     edit(tensors)
     out.mkdir()
     tiny_tokenizer().save_pretrained(out)
-    said = json.loads((foreign.folder / 'config.json').read_text(encoding='utf-8')) | config
-    (out / 'config.json').write_text(json.dumps(said), encoding='utf-8')
+    config = json.loads((source.folder / 'config.json').read_text(encoding='utf-8')) | config
+    (out / 'config.json').write_text(json.dumps(config), encoding='utf-8')
     save_file(tensors, out / 'model.safetensors')
     return out
 
@@ -144,7 +144,7 @@ def original(state):
 
 
 @torch.no_grad()
-def test_huggingface_answers_are_the_same(vqa, imported):
+def test_answer_scores_are_those_of_huggingface(vqa, imported):
     ours, report = imported(vqa.folder)
     batch, inputs = tiny_pairs()
     scores = vqa.model(**inputs).logits
@@ -156,7 +156,7 @@ def test_huggingface_answers_are_the_same(vqa, imported):
 
 @torch.no_grad()
 @pytest.mark.parametrize('tied', [True, False])
-def test_huggingface_guesses_the_same_words(mlm, imported, tmp_path, tied):
+def test_token_scores_are_those_of_huggingface(mlm, imported, tmp_path, tied):
     folder, model = mlm.folder, mlm.model
     if not tied:
 
@@ -173,7 +173,7 @@ def test_huggingface_guesses_the_same_words(mlm, imported, tmp_path, tied):
     assert report.details['new'].endswith(': itm_head.fc.weight, itm_head.fc.bias')
 
 
-def test_other_heads_are_left_behind_and_the_body_is_the_same(imported, tmp_path):
+def test_other_heads_are_dropped_and_the_encoder_is_the_same(imported, tmp_path):
     retrieval = randomised(ViltForImageAndTextRetrieval(VILT), seed=2)
     ours, report = imported(saved(retrieval, tmp_path / 'retrieval'))
     assert report.details['dropped'] == 'retrieval head (2: rank_output.bias, rank_output.weight)'
@@ -194,8 +194,8 @@ def test_other_heads_are_left_behind_and_the_body_is_the_same(imported, tmp_path
 
 
 @torch.no_grad()
-def test_the_original_layout_scores_as_huggingfaces(vqa, mlm, imported, tmp_path):
-    """A Lightning file with settings and callbacks beside; the names of its classes are never imported."""
+def test_scores_of_the_original_layout_are_those_of_huggingface(vqa, mlm, imported, tmp_path):
+    """The file is a Lightning checkpoint with settings and callbacks, whose classes are never imported."""
     trainer = types.ModuleType('pytorch_lightning.callbacks')
     trainer.ModelCheckpoint = type('ModelCheckpoint', (dict,), {'__module__': trainer.__name__})
     untied = ViltForMaskedLM(VILT)
@@ -245,7 +245,7 @@ class Dangerous:
         return open, (str(self.file), 'w')
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_does_not(mlm, tmp_path):
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(mlm, tmp_path):
     state, dangerous = original(mlm.model.state_dict()), Dangerous(tmp_path / 'ran')
     beside = {'state_dict': state, 'hyper_parameters': {'config': dangerous}}
     torch.save(beside, tmp_path / 'a.ckpt')
@@ -268,11 +268,11 @@ def timm(state):
 
 @pytest.fixture(scope='module')
 def vit(tmp_path_factory):
-    """Six layers: in fewer, what a ViT lacks is more than 5 % of so narrow an encoder."""
+    """Six layers, so that what a ViT lacks is less than 5 % of so narrow an encoder."""
     model = randomised(ViTForImageClassification(ViTConfig(**SIZES | dict(num_hidden_layers=6))), seed=6)
     folder = tmp_path_factory.mktemp('there') / 'vit'
     model.save_pretrained(folder)
-    return Foreign(model, folder)
+    return Source(model, folder)
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def korean(tmp_path):
     return str(tmp_path / 'korean')
 
 
-def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
+def test_a_vit_becomes_the_start_of_an_encoder(vit, imported, korean, tmp_path):
     ours, report = imported(vit.folder, tokenizer=korean)
     assert 0.95 < report.encoder_coverage < 1 and ours.encoder.max_text_len == 40
     reference, tensors = to_huggingface(ours.state_dict()), load_file(vit.folder / 'model.safetensors')
@@ -307,8 +307,8 @@ def test_a_vit_begins_a_body(vit, imported, korean, tmp_path):
     assert not torch.equal(ours.encoder.pooler.weight, bare.pooler.dense.weight)
 
 
-def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
-    """Larger images get the positions that the source would give them; longer texts get new ones at the end."""
+def test_positions_are_resized(vqa, vit, imported, korean):
+    """Larger images get the positions that the source would interpolate; longer texts get new ones at the end."""
     same, _ = imported(vqa.folder)
     ours, report = imported(vqa.folder, image_size=48, max_text_len=20)
     torch.testing.assert_close(ours.encoder.image.positions(6, 6), same.encoder.image.positions(6, 6))
@@ -323,13 +323,13 @@ def test_positions_are_made_for_another_size(vqa, vit, imported, korean):
         imported(vqa.folder, image_size=50)
 
 
-def test_images_are_prepared_as_the_source_wants_them(vqa, vit, korean, tmp_path):
+def test_images_are_resized_as_the_source_states(vqa, vit, korean, tmp_path):
     folder = edited(vqa, tmp_path / 'vilt', lambda tensors: None)
     (folder / 'preprocessor_config.json').write_text('{"size": {"shortest_edge": 48}, "image_mean": [0.5, 0.5, 0.5]}')
     import_weights(folder, tmp_path / 'model')
     resize, cut = load_model_folder(tmp_path / 'model').image_pipeline[1:]
     assert resize == dict(type='ResizeViLT', short=48, long=79, divisor=8) and cut['patch_size'] == 8
-    (folder / 'preprocessor_config.json').write_text('{"size": 40}')  # as older files say it
+    (folder / 'preprocessor_config.json').write_text('{"size": 40}')  # the form of older files
     import_weights(folder, tmp_path / 'older')
     assert load_model_folder(tmp_path / 'older').image_pipeline[1]['short'] == 40
     (folder / 'preprocessor_config.json').write_text('{"image_mean": [0.485, 0.456, 0.406]}')
@@ -341,13 +341,13 @@ SPECIAL = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
 OTHER = [*SPECIAL, *'책 ##은 소파 화분 ##도 의자 있어요 무슨 색 ##이에요 사과'.split()]
 
 
-def tokenizer_of(pieces, out):
-    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+def tokenizer_of(tokens, out):
+    vocabulary = {token: i for i, token in enumerate(tokens)}
     BertTokenizer(vocab=vocabulary, do_lower_case=False, strip_accents=False).save_pretrained(out)
     return str(out)
 
 
-def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_path):
+def test_another_tokenizer_keeps_the_encoder_and_shared_tokens(mlm, imported, tmp_path):
     """Tokens are found by their text: the tokenizer is of another size and order."""
     same, _ = imported(mlm.folder)
     other = tokenizer_of(OTHER, tmp_path / 'other')
@@ -356,19 +356,19 @@ def test_another_vocabulary_keeps_the_body_and_shared_words(mlm, imported, tmp_p
     tables = ['encoder.text.word_embed.weight', 'mlm_head.decoder.weight', 'mlm_head.decoder.bias']
     assert all(torch.equal(here[key], there[key]) for key in here if key not in tables and 'itm_head' not in key)
     before = [*SPECIAL, *WORDS]
-    shared = [piece for piece in OTHER if piece in before]
-    fresh = [OTHER.index(piece) for piece in OTHER if piece not in before]
+    shared = [token for token in OTHER if token in before]
+    fresh = [OTHER.index(token) for token in OTHER if token not in before]
     for key in tables:
         assert len(here[key]) == len(OTHER)
-        kept = here[key][[OTHER.index(piece) for piece in shared]]
-        assert torch.equal(kept, there[key][[before.index(piece) for piece in shared]])
+        kept = here[key][[OTHER.index(token) for token in shared]]
+        assert torch.equal(kept, there[key][[before.index(token) for token in shared]])
     assert len(fresh) == 3 and 0.5 < here[WORD_EMBEDDINGS][fresh].std() / there[WORD_EMBEDDINGS].std() < 2
     assert report.encoder_coverage == 1
     assert '13 of 16 tokens kept, 0 from the BERT, 3 random' in report.details['rebuilt']
     reordered = tokenizer_of([*before[:5], *reversed(before[5:])], tmp_path / 'reordered')
     ours, report = imported(mlm.folder, tokenizer=reordered)
     assert torch.equal(ours.encoder.text.word_embed.weight[5:], there[WORD_EMBEDDINGS][5:].flip(0))
-    _, report = imported(mlm.folder / 'model.safetensors', tokenizer=other, num_heads=2)  # whose tokens, nobody says
+    _, report = imported(mlm.folder / 'model.safetensors', tokenizer=other, num_heads=2)  # without a tokenizer
     assert '0 of 16 tokens kept, 0 from the BERT, 16 random' in report.details['rebuilt']
     assert 'its tokenizer is not known, so no word embedding is kept' in report.details['notes']
 
@@ -387,21 +387,21 @@ def bert(tmp_path_factory):
     folder = tmp_path_factory.mktemp('there') / 'bert'
     model.save_pretrained(folder)
     tokenizer_of(OTHER, folder)
-    return Foreign(model, folder)
+    return Source(model, folder)
 
 
-def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imported, korean, tmp_path):
+def test_a_korean_bert_gives_the_tokens_that_the_source_lacks(mlm, vit, bert, imported, korean, tmp_path):
     same, _ = imported(mlm.folder)
     ours, report = imported(mlm.folder, bert=bert.folder)
     assert '13 of 16 tokens kept, 3 from the BERT, 0 random' in report.details['rebuilt']
     theirs = bert.model.bert.embeddings.word_embeddings.weight.detach()
-    kept, fresh = [OTHER.index('책')], [OTHER.index(piece) for piece in ('화분', '##도', '사과')]
+    kept, fresh = [OTHER.index('책')], [OTHER.index(token) for token in ('화분', '##도', '사과')]
     here, there = ours.encoder.text.word_embed.weight.detach(), same.encoder.text.word_embed.weight.detach()
     assert torch.equal(here[kept], there[[5 + WORDS.index('책')]])
     centred = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]  # the same up to one factor
     torch.testing.assert_close(centred[0] / centred[0].norm(), centred[1] / centred[1].norm())
 
-    ours, report = imported(vit.folder, bert=bert.folder)  # no words of its own
+    ours, report = imported(vit.folder, bert=bert.folder)  # no word embeddings of its own
     torch.testing.assert_close(ours.encoder.text.word_embed.weight, theirs)
     torch.testing.assert_close(ours.mlm_head.decoder.bias, bert.model.cls.predictions.bias)
     assert '0 of 16 tokens kept, 16 from the BERT, 0 random' in report.details['rebuilt']
@@ -414,7 +414,7 @@ def test_a_korean_bert_gives_the_words_that_the_source_lacks(mlm, vit, bert, imp
     assert 'mlm_head.decoder.bias' in report.details['new']
 
 
-def test_training_starts_from_it(mlm, imported, tmp_path):
+def test_training_starts_from_an_imported_folder(mlm, imported, tmp_path):
     _, report = imported(mlm.folder)
     start = folder_as_checkpoint(tmp_path / 'model')
     loaded, whole = load_encoder(tiny_model(), start, 'model')
@@ -425,7 +425,7 @@ def test_training_starts_from_it(mlm, imported, tmp_path):
 
 
 def test_prefixes_half_precision_and_counters(vqa, imported, tmp_path):
-    """What wrappers put before names goes; halves are widened and said; padded word tables are cut."""
+    """Prefixes of wrappers are removed, float16 is read as float32 and noted, padding rows are cut."""
     reference, _ = imported(vqa.folder)
 
     def wrap(tensors):
@@ -500,7 +500,7 @@ def set_number(value):
         (without(), dict(id2label={str(i): '네' for i in range(5)}), "'네' stands for two classes"),
     ],
 )
-def test_what_does_not_fit_is_refused(vqa, tmp_path, edit, config, message):
+def test_weights_that_do_not_fit_are_refused(vqa, tmp_path, edit, config, message):
     folder = edited(vqa, tmp_path / 'there', edit, **config)
     with pytest.raises(KoviltError, match=message) as caught:
         import_weights(folder, tmp_path / 'model')
@@ -551,7 +551,7 @@ def test_tokenizers_that_do_not_fit_are_refused(vqa, bert, tmp_path):
     refused('word embeddings have 32 dimensions, but .* has 16', bert=tmp_path / 'wide')
 
 
-def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
+def test_too_little_of_an_encoder_needs_force(vqa, imported, tmp_path):
     block = [key for key in load_file(vqa.folder / 'model.safetensors') if 'encoder.layer.1.' in key]
     folder = edited(vqa, tmp_path / 'half', without(*block))
     with pytest.raises(KoviltError, match='gives .*% of the encoder, less than 95%; missing: encoder.blocks.1.norm1'):
@@ -562,7 +562,7 @@ def test_too_little_of_a_body_needs_force(vqa, imported, tmp_path):
         and len(ours.encoder.blocks) == 2
         and 'encoder.blocks.1' in report.details['new']
     )
-    small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and said
+    small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and reported
     assert imported(small)[1].details['new'] == '1 tensors, 16 parameters: encoder.pooler.bias'
 
 
