@@ -14,6 +14,15 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
+@pytest.hookimpl(tryfirst=True)  # before the fixtures, which need the device
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker('gpu'):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip('torch sees no GPU')
+
+
 @pytest.fixture(autouse=True)
 def logger_of_its_own() -> Iterator[None]:
     """MMEngine keeps the loggers of runs that are over, and they write to the output of a test that is over."""
