@@ -1,4 +1,4 @@
-"""tools/reproduce.py: its plan, what it makes of finished runs, and a table from beginning to end."""
+"""tools/reproduce.py: its steps, the tables of finished trainings, and one table from beginning to end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError, run_cli
 from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
 from tools import reproduce
-from tools.recipes.paper_tables import first_at, paper_tables
-from tools.reproduce import SCALES, TABLES, check_settings, gather, make_plan, write
+from tools.recipes.paper_tables import first_epoch_at, paper_tables
+from tools.recipes.reproduction import Reproduction, plan_tables
+from tools.recipes.reproduction_results import collect_results, write_tables
+from tools.recipes.reproduction_run import check_settings
+from tools.recipes.reproduction_scales import SCALES, TABLES
+from tools.recipes.steps import Step
 
 ROOT = Path(reproduce.__file__).parents[1]
 
@@ -24,13 +28,17 @@ def tables_of(data: str) -> tuple[str, ...]:
     return TABLES if data == 'rooms' else TABLES[:3]
 
 
-def plan_of(data: str, scale: str, work: Path, seeds: int = 1, tables=None):
-    return make_plan(tables or tables_of(data), data=data, scale=SCALES[data, scale], seeds=seeds, work=work)
+def plan_of(data: str, scale: str, work_dir: Path, seeds: int = 1, tables=None) -> Reproduction:
+    return plan_tables(tables or tables_of(data), scale=SCALES[data, scale], seeds=seeds, work_dir=work_dir)
+
+
+def steps_of(*args, **kwargs) -> list[Step]:
+    return list(plan_of(*args, **kwargs).steps.values())
 
 
 @pytest.mark.parametrize(('data', 'scale'), SCALES)
 def test_every_step_is_a_tool_that_builds_on_earlier_ones(data, scale, tmp_path):
-    _, steps = plan_of(data, scale, tmp_path, seeds=2)
+    steps = steps_of(data, scale, tmp_path, seeds=2)
     names = [step.name for step in steps]
     assert len(set(names)) == len({step.folder for step in steps}) == len(steps)
     for place, step in enumerate(steps):
@@ -44,7 +52,7 @@ def test_every_step_is_a_tool_that_builds_on_earlier_ones(data, scale, tmp_path)
 @pytest.mark.parametrize(('data', 'scale'), [('rooms', 'small'), ('rooms', 'base'), ('aihub', 'base')])
 def test_the_options_of_every_training_exist(data, scale, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    steps = [step for step in plan_of(data, scale, tmp_path)[1] if '--cfg-options' in step.command]
+    steps = [step for step in steps_of(data, scale, tmp_path) if '--cfg-options' in step.command]
     asked = {tuple(step.command[step.command.index('--cfg-options') + 1 :]): step for step in steps}  # each once
     for options, step in asked.items():
         config = load_config(step.command[1], options)
@@ -53,7 +61,7 @@ def test_the_options_of_every_training_exist(data, scale, tmp_path, monkeypatch)
 
 
 def test_a_checkpoint_that_is_read_is_the_last_one_that_is_written(tmp_path):
-    steps = plan_of('rooms', 'small', tmp_path)[1]
+    steps = steps_of('rooms', 'small', tmp_path)
     written = {
         f'{step.folder}/iter_{word.partition("=")[2]}.pth'
         for step in steps
@@ -65,23 +73,23 @@ def test_a_checkpoint_that_is_read_is_the_last_one_that_is_written(tmp_path):
 
 
 def test_a_table_has_the_same_steps_alone_and_among_others(tmp_path):
-    everything = {step.name: step for step in plan_of('rooms', 'small', tmp_path, 3)[1]}
+    everything = plan_of('rooms', 'small', tmp_path, 3).steps
     for table in TABLES:
-        for step in plan_of('rooms', 'small', tmp_path, 3, [table])[1]:
+        for step in steps_of('rooms', 'small', tmp_path, 3, [table]):
             assert everything[step.name] == step
 
 
 def test_what_is_compared_differs_in_one_thing(tmp_path):
-    steps = {step.name: list(step.command) for step in plan_of('rooms', 'small', tmp_path)[1]}
+    steps = {step.name: list(step.command) for step in steps_of('rooms', 'small', tmp_path)}
 
-    def without_start(name: str) -> list[str]:
-        command = [word.replace('part_pretrained', 'part_scratch') for word in steps[name]]
+    def without_load_from(name: str) -> list[str]:
+        command = [word.replace('subset_pretrained', 'subset_scratch') for word in steps[name]]
         if '--load-from' in command:
             begin = command.index('--load-from')
             del command[begin : begin + 2]
         return command[2:]  # the tool and the config are looked at by the tests of configs
 
-    assert without_start('part_pretrained_0') == without_start('part_scratch_0')
+    assert without_load_from('subset_pretrained_0') == without_load_from('subset_scratch_0')
     lengths = {tuple(word for word in steps[f'{model}_0'] if 'train_cfg' in word) for model in ('meter', 'scratch')}
     assert len(lengths) == 1
 
@@ -125,21 +133,21 @@ def record(work: Path, name: str, curve: list[float], accuracy: float | None = N
 @pytest.fixture
 def finished(tmp_path):
     """A plan of two seeds whose runs are done, but for METER's second; and the names of what is done."""
-    plan, _ = plan_of('rooms', 'small', tmp_path, 2)
+    plan = plan_of('rooms', 'small', tmp_path, 2)
     taken = ['cost']
     for seed in (0, 1):
         for model, accuracy in MODELS.items():
             if (model, seed) != ('meter', 1):
                 record(tmp_path, f'{model}_{seed}', [20.0, 30.0], accuracy - 0.1 * seed)
                 taken += [f'{model}_{seed}', f'{model}_{seed}_test']
-        record(tmp_path, f'blind_{seed}', [10.0, 13.0])
-        record(tmp_path, f'part_scratch_{seed}', [20.0, 25.0, 31.0])
-        record(tmp_path, f'part_pretrained_{seed}', [20.0 + 10 * seed, 40.0, 55.0], 0.5)
-        record(tmp_path, f'part_head_lr_1_{seed}', [20.0, 30.0, 40.0], 0.25)
+        record(tmp_path, f'question_only_{seed}', [10.0, 13.0])
+        record(tmp_path, f'subset_scratch_{seed}', [20.0, 25.0, 31.0])
+        record(tmp_path, f'subset_pretrained_{seed}', [20.0 + 10 * seed, 40.0, 55.0], 0.5)
+        record(tmp_path, f'subset_head_lr_1_{seed}', [20.0, 30.0, 40.0], 0.25)
         record(tmp_path, f'tuned_full_{seed}', [30.0], 0.5)
         record(tmp_path, f'tuned_no_wpa_{seed}', [30.0], 0.6)
-        taken += [f'blind_{seed}', *(f'part_{way}_{seed}' for way in ('scratch', 'pretrained', 'head_lr_1'))]
-        taken += [f'part_{way}_{seed}_test' for way in ('pretrained', 'head_lr_1')]
+        taken += [f'question_only_{seed}', *(f'subset_{way}_{seed}' for way in ('scratch', 'pretrained', 'head_lr_1'))]
+        taken += [f'subset_{way}_{seed}_test' for way in ('pretrained', 'head_lr_1')]
         taken += [f'tuned_{way}_{seed}{end}' for way in ('full', 'no_wpa') for end in ('', '_test')]
         for way, accuracy in {'full': 60.0, 'no_wpa': 20.0}.items():
             folder = tmp_path / f'align_{way}_{seed}'
@@ -157,20 +165,20 @@ def finished(tmp_path):
 
 def rows_of(results, name: str) -> list[dict[str, str]]:
     (table,) = [table for table in paper_tables(results) if table.name == name]
-    return [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    return [dict(zip(table.header, row, strict=True)) for row in table.rows]
 
 
 def test_the_tables_hold_what_the_runs_have_found(finished):
     plan, taken = finished
-    results = json.loads(json.dumps(gather(plan, taken)))  # as results.json holds them
+    results = json.loads(json.dumps(collect_results(plan, taken)))  # as results.json holds them
     rows = {row['']: row for row in rows_of(results, 'table2')}
     accuracy = rows['accuracy, %, mean ± std']
     assert accuracy['METER'] == '40.00' and accuracy['ViLT, pre-trained'] == '75.00 ± 7.07'
     assert rows['each seed']['ViLT, no pre-training'] == '50.00, 40.00'
-    assert rows['times METER']['ViLT, pre-trained'] == '4.00' and rows['the paper, %']['METER'] == '85.24'
+    assert rows['relative to METER']['ViLT, pre-trained'] == '4.00' and rows['the paper, %']['METER'] == '85.24'
     assert rows['peak memory of training, MiB']['METER'] == '300'
-    assert rows['less METER']['ViLT, pre-trained'].startswith('+40.00 (')  # seed 0, the one that METER has
-    assert rows['less METER']['METER'] == '–'
+    assert rows['minus METER']['ViLT, pre-trained'].startswith('+40.00 (')  # seed 0, the one that METER has
+    assert rows['minus METER']['METER'] == '–'
     by_epoch = rows_of(results, 'table3')
     assert [row['ViLT, pre-trained'] for row in by_epoch] == ['25.00 ± 7.07', '40.00 ± 0.00', '55.00 ± 0.00']
     assert [row['the paper: ViLT, pre-trained'] for row in by_epoch] == ['5.21', '5.21', '5.21']
@@ -178,39 +186,41 @@ def test_the_tables_hold_what_the_runs_have_found(finished):
     assert first['ViLT, no pre-training', '0']['above the most frequent answer'] == '3'  # 25 % is not above 25 %
     assert first['ViLT, no pre-training', '0']['40 %'] == 'not in 3' and first['ViLT, pre-trained', '1']['30 %'] == '1'
     ablations = {row['pre-training']: row for row in rows_of(results, 'ablations')}
-    assert ablations['without word-patch alignment']['words that look at their object, %'] == '20.0 ± 0.0'
-    assert ablations['without word-patch alignment']['less the first row'].startswith('+10.00 (')
-    assert len(rows_of(results, 'tuning')) == 2
+    assert ablations['without word-patch alignment']['words aligned with their object, %'] == '20.0 ± 0.0'
+    assert ablations['without word-patch alignment']['minus the first row'].startswith('+10.00 (')
+    assert len(rows_of(results, 'fine_tuning')) == 2
     kinds = {row['answer type']: (row['questions'], row['ViLT, no image']) for row in rows_of(results, 'types')}
     assert kinds == {'색': ('20', '12.0'), '개수': ('20', '14.0')}
 
 
 def test_nothing_done_is_no_table_and_no_mistake(tmp_path):
-    plan, _ = plan_of('rooms', 'small', tmp_path)
-    assert paper_tables(gather(plan, {})) == []
+    plan = plan_of('rooms', 'small', tmp_path)
+    assert paper_tables(collect_results(plan, {})) == []
 
 
 def test_the_files_of_the_tables(finished):
     plan, taken = finished
-    files = write(gather(plan, taken), plan.work, 'About.\n')
+    files = write_tables(collect_results(plan, taken), plan.work_dir, 'About.\n')
     assert {file.name for file in files} >= {'tables.md', 'results.json', 'curves.png', 'table2.csv', 'convergence.csv'}
     assert all(file.stat().st_size for file in files)
-    text = (plan.work / 'tables.md').read_text(encoding='utf-8')
+    text = (plan.work_dir / 'tables.md').read_text(encoding='utf-8')
     assert text.startswith('About.\n') and text.count('\n## ') == 6
-    assert (plan.work / 'table3.csv').read_text(encoding='utf-8').count('\n') == 4
+    assert (plan.work_dir / 'table3.csv').read_text(encoding='utf-8').count('\n') == 4
 
 
 def test_answering_the_same_questions_again_looks_no_surer(finished):
     plan, _ = finished
-    a, b = (read_predictions(plan.work / f'{model}_0_test' / 'predictions.jsonl') for model in ('meter', 'scratch'))
+    a, b = (read_predictions(plan.work_dir / f'{model}_0_test' / 'predictions.jsonl') for model in ('meter', 'scratch'))
     once = compare_predictions(a, b)
     thrice = compare_predictions(pool_predictions({0: a, 1: a, 2: a}), pool_predictions({0: b, 1: b, 2: b}))
     for key in ('difference', 'difference_interval', 'accuracy'):
         assert thrice[key] == pytest.approx(once[key])
 
 
-def test_the_first_epoch():
-    assert first_at([5.0, 6.0], 5.0) == 1 and first_at([5.0, 6.0], 5.0, above=True) == 2 and first_at([5.0], 9.0) == 0
+def test_the_first_epoch_that_reaches_a_target():
+    assert first_epoch_at([5.0, 6.0], 5.0) == 1
+    assert first_epoch_at([5.0, 6.0], 5.0, above=True) == 2
+    assert first_epoch_at([5.0], 9.0) == 0
 
 
 @pytest.fixture
@@ -235,7 +245,7 @@ WRONG = {
     'unknown table': (['tabel2'], "tabel2: no such table .did you mean 'table2'"),
     'no such scale': (['table1', '--data', 'aihub', '--scale', 'small'], '--scale base'),
     'no seeds': (['table1', '--seeds', '0'], '--seeds: must be at least 1'),
-    'no body': (['table1', '--body', 'configs'], 'no model folder; tools/weights/export.py'),
+    'no encoder': (['table1', '--encoder', 'configs'], 'no model folder; tools/weights/export.py'),
     'no boxes': (['ablations', '--data', 'aihub'], 'only Rooms has'),
     'no data': (['table1', '--data', 'aihub'], 'nowhere: no such folder'),
     'nothing run': (['table1', '--no-run'], 'nothing was run there'),
@@ -273,7 +283,7 @@ def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
 
 
 def test_a_folder_made_with_other_sizes_names_the_size(tmp_path):
-    check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 1, 'tuned': 2}})
-    check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 1, 'tuned': 2}})
+    check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 1, 'fine_tune': 2}})
+    check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 1, 'fine_tune': 2}})
     with pytest.raises(KoviltError, match=r'made with sizes\.pretrain 1, not 3; name another --work-dir'):
-        check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 3, 'tuned': 2}})
+        check_settings(tmp_path, {'scale': 'small', 'sizes': {'pretrain': 3, 'fine_tune': 2}})

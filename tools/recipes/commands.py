@@ -24,7 +24,9 @@ def train_tokenizer(folder: Path | str, data: Path | str) -> list[str]:
     return ['tools/data/train_tokenizer.py', f'{folder}', '--vocab-size', '1000', *corpus]
 
 
-def train(config: str, work_dir: Path | str, options: Sequence[str], *, load_from: str = '') -> list[str]:
+def train(
+    config: str, work_dir: Path | str, options: Sequence[str], *, load_from: str = '', seed: int | None = None
+) -> list[str]:
     """A training that resumes when it is started again."""
     start = ['--load-from', load_from] if load_from else []
     return [
