@@ -46,7 +46,7 @@ from benchmarks.synthetic_data import (  # noqa: E402
 from benchmarks.timing import describe_machine, processor_clock, ratio, time_in_turn  # noqa: E402
 from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
-from tools.recipes.paper_tables import PAPER_ROWS  # noqa: E402
+from tools.recipes import paper  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--workers', type=at_least(0), default=2, metavar='N', help='of an epoch (2); 0 = this process')
     parser.add_argument('--batch-size', type=positive, default=64, metavar='N', help='questions in a batch (64)')
     parser.add_argument(
-        '--questions', type=positive, default=PAPER_ROWS, metavar='N', help=f'questions to tokenize ({PAPER_ROWS})'
+        '--questions',
+        type=positive,
+        default=paper.TRAINING_QUESTIONS,
+        metavar='N',
+        help=f'questions to tokenize ({paper.TRAINING_QUESTIONS})',
     )
     return parser.parse_args(argv)
 

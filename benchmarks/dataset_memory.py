@@ -23,12 +23,18 @@ from benchmarks.synthetic_data import train_tokenizer, write_zip_set  # noqa: E4
 from benchmarks.timing import processor_clock, wall_clock  # noqa: E402
 from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import run_cli  # noqa: E402
-from tools.recipes.paper_tables import PAPER_ROWS  # noqa: E402
+from tools.recipes import paper  # noqa: E402
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(__doc__)
-    parser.add_argument('--rows', type=at_least(1), default=PAPER_ROWS, metavar='N', help=f'questions ({PAPER_ROWS})')
+    parser.add_argument(
+        '--rows',
+        type=at_least(1),
+        default=paper.TRAINING_QUESTIONS,
+        metavar='N',
+        help=f'questions ({paper.TRAINING_QUESTIONS})',
+    )
     parser.add_argument('--workers', type=at_least(1), default=2, metavar='N', help='worker processes (2)')
     parser.add_argument('--batches', type=at_least(1), default=300, metavar='N', help='batches to read (300)')
     parser.add_argument('--batch-size', type=at_least(1), default=256, metavar='N', help='questions in a batch (256)')

@@ -39,11 +39,11 @@ from benchmarks.vilt_against_meter_trainer import (  # noqa: E402
 from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 from kovilt.files import write_json  # noqa: E402
-from tools.recipes.paper_tables import PAPER_EPOCH_HOURS, PAPER_ROWS  # noqa: E402
+from tools.recipes import paper  # noqa: E402
 
 PAPER_HOURS = {
-    'ViLT': PAPER_EPOCH_HOURS['scratch'],
-    'METER': PAPER_EPOCH_HOURS['meter'],
+    'ViLT': paper.EPOCH_HOURS['scratch'],
+    'METER': paper.EPOCH_HOURS['meter'],
 }  # on a machine it does not name
 
 
@@ -96,7 +96,7 @@ class Row:
 
     @property
     def epoch_hours(self) -> float:
-        return PAPER_ROWS / self.rate / 3600
+        return paper.TRAINING_QUESTIONS / self.rate / 3600
 
 
 def measure(args: argparse.Namespace, device: str) -> list[Row]:
@@ -169,7 +169,7 @@ def table(rows: list[Row]) -> str:
         'samples/s (range)',
         'TFLOP/s',
         'peak memory, GB',
-        f'epoch of {PAPER_ROWS:,}, h',
+        f'epoch of {paper.TRAINING_QUESTIONS:,}, h',
         "the paper's, h",
         'ViLT is faster by',
     ]
@@ -222,7 +222,12 @@ def main(args: argparse.Namespace) -> None:
             }
             for row in rows
         ]
-        report = {'machine': machine, 'scale': args.scale, 'rows_of_an_epoch': PAPER_ROWS, 'models': figures}
+        report = {
+            'machine': machine,
+            'scale': args.scale,
+            'rows_of_an_epoch': paper.TRAINING_QUESTIONS,
+            'models': figures,
+        }
         write_json(args.out, report)
 
 

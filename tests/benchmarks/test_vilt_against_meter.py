@@ -13,7 +13,7 @@ from benchmarks import vilt_against_meter_trainer as training
 from benchmarks.vilt_against_meter import Row, ratio
 from benchmarks.vilt_against_meter_trainer import Trainer, find_fastest_batch
 from kovilt.errors import KoviltError, run_cli
-from tools.recipes.paper_tables import PAPER_ROWS
+from tools.recipes import paper
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_it_measures_all_models_on_as_many_questions(call, tmp_path):
     assert sum(line.startswith(('| ViLT |', '| METER |')) for line in out.splitlines()) == 6
     for one in models:
         assert one['batch'] == 4 and len(one['seconds']) == 2 and min(one['seconds']) > 0
-        assert one['epoch_hours'] == pytest.approx(PAPER_ROWS / one['samples_per_second'] / 3600)
+        assert one['epoch_hours'] == pytest.approx(paper.TRAINING_QUESTIONS / one['samples_per_second'] / 3600)
         assert one['parameters'] > 1e6 and one['attention']
     flop = [one['forward_gflop'] for one in models]
     assert flop[2] < flop[4] and flop[3] < flop[5]  # larger images cost more

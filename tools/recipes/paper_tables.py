@@ -268,7 +268,7 @@ def ablation_table(results: Mapping[str, Any]) -> PaperTable | None:
             continue
         columns = [
             [score[f'alignment_{key}'] for score in scores if score[f'alignment_{key}'] is not None]
-            for key in ('accuracy', 'swapped', 'chance')
+            for key in ('accuracy', 'swapped', 'random')
         ]
         rows.append(
             [
