@@ -1,4 +1,4 @@
-"""The command line imports, reports and refuses as the function does."""
+"""The command line imports, reports and refuses as `import_weights` does."""
 
 import importlib.util
 import sys
@@ -50,7 +50,7 @@ def vilt(tmp_path_factory):
     return folder
 
 
-def test_it_writes_a_folder_and_says_what_became_of_everything(vilt, tmp_path, call):
+def test_it_writes_a_folder_and_reports_what_became_of_every_tensor(vilt, tmp_path, call):
     code, out, error = call(vilt, tmp_path / 'model', '--image-size', 64)
     assert code == 0, error
     lines = [line.split()[0] for line in out.splitlines()]
