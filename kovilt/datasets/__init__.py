@@ -1,6 +1,6 @@
 """From annotation files to packed batches. Importing this package registers its parts."""
 
-from kovilt.datasets.answers import AnswerVocabulary, agreement, soft_scores
+from kovilt.datasets.answers import AnswerVocabulary, soft_scores, vqa_score
 from kovilt.datasets.collate import collate_pairs
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.pairs import PairDataset
@@ -56,7 +56,7 @@ __all__ = [
     'collate_pairs',
     'load_tokenizer',
     'normalize_korean',
-    'agreement',
+    'vqa_score',
     'prepare',
     'soft_scores',
     'train_tokenizer',

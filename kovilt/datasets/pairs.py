@@ -21,7 +21,7 @@ from kovilt.datasets.broken_images import BrokenImages
 from kovilt.datasets.columns import TextColumn
 from kovilt.datasets.image_store import ImageStore, ZipMember
 from kovilt.datasets.pair_table import PairTable
-from kovilt.datasets.readers.json_rows import Rows
+from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.rng import hash63, sampling_keys
 from kovilt.datasets.samplers import split_index
 from kovilt.datasets.token_cache import TokenCache, open_tokens
@@ -127,9 +127,8 @@ class PairDataset(Dataset):
         """Give every row of the split as a dict with the names of COLUMNS and `image`.
 
         `image` is a path (relative to `data_root` or absolute), or what `add_image` returned; `source`, where it is
-        given, are the `Rows` in which the row stands. Values are normalised by the caller, and a row without text is
-        left out. Rows that the reader itself leaves out are counted in `self.left_out` under a reason, or by
-        `leave_out`.
+        given, is the `RowSource` of the row. Values are normalised by the caller, and a row without text is left out.
+        Rows that the reader itself leaves out are counted in `self.left_out` under a reason, or by `leave_out`.
 
         Rows and files are read through `guarded` and `guard`, so that verification, which has a guard that forgives,
         learns of all that cannot be read.
@@ -146,7 +145,7 @@ class PairDataset(Dataset):
                     return
                 yield item
 
-    def leave_out(self, reason: str, source: Rows, rows: int = 1) -> None:
+    def leave_out(self, reason: str, source: RowSource, rows: int = 1) -> None:
         """Count what the reader itself leaves out of the row that `source` gave last."""
         self.left_out[reason] += rows
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kovilt.datasets.answers import agreement
+from kovilt.datasets.answers import vqa_score
 from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.tolerant import tolerant_form
 
@@ -25,12 +25,12 @@ def most_frequent(answers: Sequence[str]) -> str:
 
 
 def answer_score(prediction: str, answers: Sequence[str]) -> float:
-    """The score, 0 to 1, of a prediction against the ground-truth answers: the official VQA rule, see `agreement`.
+    """The score, 0 to 1, of a prediction against the ground-truth answers: the official VQA rule, see `vqa_score`.
 
     Strings are compared as they are, so that the score against a single answer is exact match. The official script
     also rewrites English numbers, articles and punctuation, which would damage Korean.
     """
-    return float(agreement(answers.count(prediction), len(answers)))
+    return float(vqa_score(answers.count(prediction), len(answers)))
 
 
 def tolerant_score(prediction: str, answers: Sequence[str]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from kovilt.datasets.columns import CategoryColumn, ListColumn, TextColumn
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.readers.json_rows import Rows
+from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
 from kovilt.verification.sources import DataSource
@@ -43,7 +43,7 @@ class SplitRows:
         self.places = ImageStore()
         self._files, self._lines, self._image_numbers = CategoryColumn(), array('q'), array('i')
 
-    def append(self, values: dict[str, Any], image: int, rows: Rows | None) -> None:
+    def append(self, values: dict[str, Any], image: int, rows: RowSource | None) -> None:
         """Add the row that `rows` read last; `values` holds its columns."""
         self.text.append(values[self.source.reader.TEXT])
         for name in ('question_id', 'answer', 'answer_type'):
@@ -150,7 +150,7 @@ def _tolerant_reader(reader: type[PairDataset], findings: Findings) -> type[Pair
         def _open_rows(self, limit: int | None) -> None:
             """Rows are read one by one, by `_tolerant_rows`."""
 
-        def leave_out(self, reason: str, source: Rows, rows: int = 1) -> None:
+        def leave_out(self, reason: str, source: RowSource, rows: int = 1) -> None:
             findings.add('row.left_out', source.place, reason)
 
     return TolerantReader

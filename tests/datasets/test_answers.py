@@ -44,8 +44,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     'content, message',
     [
-        ('{"answers": ["예"], ', 'line 1, column 20'),
-        ('[]', 'not an answer vocabulary'),
+        ('{"answers": ["예"], ', 'answers.json: cannot be read as JSON .*line 1 column 20'),
+        ('[]', 'a JSON list, not an object'),
         ('{"answers": ["예"], "counts": [1, 2], "min_count": 6}', 'not an answer vocabulary'),
         ('{"answers": ["예", " 예"], "counts": [1, 2], "min_count": 6}', r'2 answers \(1 distinct\)'),
         ('{"answers": [], "counts": [], "min_count": 6}', 'is empty'),
@@ -62,25 +62,26 @@ def test_a_damaged_file_is_named(tmp_path, content, message):
 def test_missing_or_unwritable_places_are_named(tmp_path):
     with pytest.raises(KoviltError, match='no such answer vocabulary'):
         AnswerVocabulary.load(tmp_path / 'answers.json')
+    (tmp_path / 'a file').touch()
     with pytest.raises(KoviltError, match='cannot be written'):
-        AnswerVocabulary.build(COUNTS).save(tmp_path / 'nowhere' / 'answers.json')
+        AnswerVocabulary.build(COUNTS).save(tmp_path / 'a file' / 'answers.json')
 
 
-def test_it_says_how_it_normalised(tmp_path):
+def test_the_file_names_the_normalizer(tmp_path):
     AnswerVocabulary.build(COUNTS).save(tmp_path / 'a.json')
     assert json.loads((tmp_path / 'a.json').read_text('utf-8'))['normalizer'] == 'normalize_korean'
 
 
 def official_score(answer: str, people: list[str]) -> float:
-    """VQA's accuracy as it is defined: min(matches / 3, 1) among the others, averaged over who is left out."""
+    """The definition: min(matches / 3, 1) among the others, averaged over the person who is left out."""
     others = [people[:place] + people[place + 1 :] for place in range(len(people))]
     return sum(min(rest.count(answer) / 3, 1) for rest in others) / len(others)
 
 
 def test_ten_people_score_by_the_official_rule():
-    chance = random.Random(0)
+    rng = random.Random(0)
     for _ in range(300):
-        people = chance.choices('가나다라마', weights=[8, 3, 2, 1, 1], k=10)
+        people = rng.choices('가나다라마', weights=[8, 3, 2, 1, 1], k=10)
         distinct = sorted(set(people))
         scores = soft_scores([people.count(answer) for answer in distinct])
         assert scores.dtype == np.float32
@@ -92,25 +93,25 @@ def test_ten_people_score_as_in_vilt():
 
 
 @pytest.mark.parametrize('people', range(1, 12))
-def test_what_all_say_is_right(people):
+def test_a_unanimous_answer_has_score_1(people):
     assert soft_scores([people]).tolist() == [1]
 
 
-def test_of_few_people_each_counts_its_share():
+def test_few_people_score_their_share():
     np.testing.assert_allclose(soft_scores([1, 1]), [1 / 2, 1 / 2])
     np.testing.assert_allclose(soft_scores([2, 1]), [2 / 3, 1 / 3])
     np.testing.assert_allclose(soft_scores([3, 1]), [3 / 4, 1 / 4])
 
 
 def test_answers_of_people_are_strings_or_objects():
-    rows = SimpleNamespace(place='labels.json, line 4')
-    assert parse_answers(None, rows) == []
-    assert parse_answers(['예', 2, {'answer': '네', 'answer_confidence': 'yes'}, None], rows) == ['예', 2, '네', None]
-    with pytest.raises(KoviltError, match="labels.json, line 4: 'answers' is no list, but '예'"):
-        parse_answers('예', rows)
+    source = SimpleNamespace(place='labels.json, line 4')
+    assert parse_answers(None, source) == []
+    assert parse_answers(['예', 2, {'answer': '네', 'answer_confidence': 'yes'}, None], source) == ['예', 2, '네', None]
+    with pytest.raises(KoviltError, match="labels.json, line 4: 'answers' is not a list, but '예'"):
+        parse_answers('예', source)
     for bad in ({'anser': '예'}, ['예']):
         with pytest.raises(KoviltError, match="labels.json, line 4: expecting a string or an object with 'answer'"):
-            parse_answers(['예', bad], rows)
+            parse_answers(['예', bad], source)
 
 
 def test_classes_of_answers():

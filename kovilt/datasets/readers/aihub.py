@@ -1,4 +1,4 @@
-"""What the question sets of AI-Hub have in common: how their files lie, in zips or extracted, and what names mean."""
+"""The shared file layout of the question sets of AI-Hub: labels and images in zips or extracted folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import IO, ClassVar, NamedTuple
 
 from kovilt.datasets.image_store import (
     IMAGE_SUFFIXES,
@@ -25,52 +25,54 @@ from kovilt.errors import KoviltError
 
 LABEL_PREFIX = '[라벨]'
 LABEL_FOLDERS = ('라벨링데이터', 'label', 'labels')
-_NUMBERED = re.compile(r'_\d+$')  # one subset may come in several zips: 실내 가전 및 가구배치 이미지 수집_1, _2
+_NUMBERED = re.compile(r'_\d+$')  # a subset may be split into several zips: 실내 가전 및 가구배치 이미지 수집_1, _2
 
-Parts = tuple[str, ...]  # the normalised names that lead to a file beneath data_root, its own without suffix last
+PathParts = tuple[str, ...]  # normalised folder names beneath data_root, then the name of the file without suffix
 
 
 class FoundFile(NamedTuple):
     """A JSON file or a zip."""
 
     path: str
-    parts: Parts
+    parts: PathParts
 
 
 class ImageFiles(NamedTuple):
-    """Folders and zips that hold images."""
+    """Folders and zips that may hold images."""
 
     folders: list[Folder]
     zips: list[FoundFile]
 
 
 class JSONFile(NamedTuple):
-    """A JSON file or one in a zip: its name for messages, and a function that opens it."""
+    """A JSON file on disk or in a zip."""
 
-    path: str
-    parts: Parts
-    open: Callable[[], BinaryIO]
+    path: str  # for messages
+    parts: PathParts
+    open: Callable[[], IO[bytes]]
 
 
 class AIHubQuestions(QuestionDataset):
-    """Finds the files of an AI-Hub set as it was downloaded: extracted folders, zips, or both, however deep.
+    """Base of the readers of AI-Hub question sets: finds their files as downloaded, in folders or zips of any depth.
 
-    A file belongs to the split that the last part of its path with one of `SPLIT_WORDS` in it names. Label files are
-    told by `_is_label`; all other folders and zips may hold images.
+    The split of a file is given by the last part of its path that contains one of `SPLIT_WORDS`. `_is_label` decides
+    which files hold labels; all other folders and zips may hold images.
     """
 
-    SET: ClassVar[str]  # as messages call it: 'AI-Hub 101'
+    DATA_SET: ClassVar[str]  # its name in messages: 'AI-Hub 101'
     SPLIT_WORDS: ClassVar[dict[str, str]] = {'train': 'training', 'val': 'validation'}
 
-    def _discover(self) -> tuple[list[FoundFile], ImageFiles]:
-        """Label files and images of the split.
+    def _find_files(self) -> tuple[list[FoundFile], ImageFiles]:
+        """Find the label files and images of the split.
 
         Raises:
-            KoviltError: an unknown split, a download in pieces, no label file.
+            KoviltError: an unknown split, an incomplete download, no label file.
         """
         if self.split not in self.SPLIT_WORDS:
-            raise KoviltError(f'split={self.split!r}: {self.SET} has {" and ".join(map(repr, self.SPLIT_WORDS))}')
-        labels, elsewhere, images = [], [], ImageFiles([], [])
+            raise KoviltError(f'split={self.split!r}: {self.DATA_SET} has {" and ".join(map(repr, self.SPLIT_WORDS))}')
+        labels: list[FoundFile] = []
+        elsewhere: list[FoundFile] = []  # labels of another split, or of none
+        images = ImageFiles([], [])
         for folder in list_folders(self.data_root):
             has_images = False
             for name in folder.files:
@@ -88,18 +90,22 @@ class AIHubQuestions(QuestionDataset):
             if has_images and self._split_of(folder.parts) in (self.split, None):
                 images.folders.append(folder)
         if not labels:
-            found = f'; {len(elsewhere)} label files lie elsewhere, e.g. {elsewhere[0].path}' if elsewhere else ''
+            found = (
+                f'; {len(elsewhere)} label files belong to another split or to none, e.g. {elsewhere[0].path}'
+                if elsewhere
+                else ''
+            )
             raise KoviltError(
                 f'{self.data_root}: no label file ([라벨]*.zip, or .json beneath 라벨링데이터 or labels) of '
                 f'{self.SPLIT_WORDS[self.split].capitalize()}{found}. {self.HOW_TO_GET}'
             )
         return labels, images
 
-    def _is_label(self, parts: Parts, suffix: str) -> bool:
+    def _is_label(self, parts: PathParts, suffix: str) -> bool:
         """Whether a .json or .zip file holds labels."""
         return is_label(parts)
 
-    def _split_of(self, parts: Parts) -> str | None:
+    def _split_of(self, parts: PathParts) -> str | None:
         for part in (*self.data_root.parts, *parts)[::-1]:
             for split, word in self.SPLIT_WORDS.items():
                 if word in part.lower():
@@ -107,15 +113,15 @@ class AIHubQuestions(QuestionDataset):
         return None
 
 
-def is_label(parts: Parts) -> bool:
-    """Whether a part of the path says so, as it does in all AI-Hub sets."""
+def is_label(parts: PathParts) -> bool:
+    """Whether the path is that of labels, by the naming of all AI-Hub sets."""
     return any(part.startswith(LABEL_PREFIX) or part.lower() in LABEL_FOLDERS for part in parts)
 
 
 def json_files(label: FoundFile) -> Iterator[JSONFile]:
-    """The file itself, or each JSON file in a zip."""
+    """The label file itself or, if it is a zip, each JSON file in it."""
     if label.path.lower().endswith('.json'):
-        yield JSONFile(label.path, label.parts, functools.partial(open, label.path, 'rb'))
+        yield JSONFile(label.path, label.parts, functools.partial(_open_file, label.path))
         return
     with open_zip(label.path) as archive:
         for member in archive.infolist():
@@ -126,22 +132,26 @@ def json_files(label: FoundFile) -> Iterator[JSONFile]:
                 yield JSONFile(f'{label.path}/{name}', (*label.parts, *stem.split('/')), opener)
 
 
-def _open_member(path: str, member: zipfile.ZipInfo) -> BinaryIO:
-    return open_zip(path).open(member)  # the stream keeps its archive open, and closes it when it goes
+def _open_file(path: str) -> IO[bytes]:
+    return open(path, 'rb')
 
 
-def unnumbered(name: str) -> str:
+def _open_member(path: str, member: zipfile.ZipInfo) -> IO[bytes]:
+    return open_zip(path).open(member)  # the stream keeps its archive open until it is deleted
+
+
+def remove_number(name: str) -> str:
     """The name of a subset without the number of its zip."""
     return _NUMBERED.sub('', name.strip())
 
 
 def index_by_subset(images: ImageFiles, subsets: set[str]) -> ImageIndex:
-    """All images, each in the group of the subset that a part of its path names, or in group '' when none does."""
+    """Index all images; the group of an image is the subset named in its path, or '' if no subset is."""
     index = ImageIndex()
 
     @functools.cache
-    def group_of(parts: Parts) -> str:
-        return next((name for name in map(unnumbered, parts) if name in subsets), '')
+    def group_of(parts: PathParts) -> str:
+        return next((name for name in map(remove_number, parts) if name in subsets), '')
 
     for folder in images.folders:
         group, category = group_of(folder.parts), folder.parts[-1] if folder.parts else ''

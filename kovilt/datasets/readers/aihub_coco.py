@@ -1,8 +1,7 @@
-"""AI-Hub 261, 한국어 이미지 설명 데이터셋: Korean captions of the COCO images, for pre-training."""
+"""Reads AI-Hub 261, 한국어 이미지 설명 데이터셋: Korean captions of the COCO images, for pre-training."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
 _SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014', 'val2014')}
-_KARPATHY = {  # restval: the images of val2014 that Karpathy gives to training
+_KARPATHY = {  # restval: the images of val2014 that are in the training split of Karpathy
     'train': ('train', 'restval'),
     'val': ('val',),
     'test': ('test',),
@@ -26,17 +25,19 @@ _KARPATHY = {  # restval: the images of val2014 that Karpathy gives to training
 
 @DATASETS.register_module()
 class AIHubCOCOKorean(PairDataset):
-    """One row per Korean caption; a record of the file has about five for one image.
+    """Reader of AI-Hub 261: one row a Korean caption; a record of the file has about five captions of one image.
 
-    The images are those of COCO 2014 in folders (or zips) `train2014` and `val2014` beneath `data_root`; where one is
-    not there, the COCO 2017 image of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
+    The images are those of COCO 2014, in folders or zips `train2014` and `val2014` beneath `data_root`. In place of a
+    missing one the COCO 2017 image of the same id is taken (`train2017/%012d.jpg`, `val2017/...`).
 
     Args:
-        ann_file: the captions; relative to `data_root` or absolute. A bare name is also searched for beneath it.
-        karpathy: Karpathy's `dataset_coco.json`, found in the same way; its splits then take the place of the folders'.
+        ann_file: the captions; relative to `data_root` or absolute. A name without folders is also searched beneath it.
+        karpathy: Karpathy's `dataset_coco.json`, found in the same way; its splits then replace those by folder.
         split: 'train' (the records whose `file_path` lies in train2014), 'val' (val2014) or 'trainval'; with `karpathy`
             'train' (its train and restval), 'val', 'test' or 'trainval'.
         others: as in PairDataset.
+
+    Source of layout and keys: the AI-Hub page and public code that reads the file.
     """
 
     COLUMNS = {'text': TextColumn}
@@ -59,32 +60,32 @@ class AIHubCOCOKorean(PairDataset):
             of = ' with karpathy' if self.karpathy else ''
             raise KoviltError(f'split={self.split!r}: AI-Hub 261{of} has {", ".join(map(repr, splits))}')
         folders = list(list_folders(self.data_root))
-        path = self._find(self.ann_file, folders)
-        split_of = _karpathy_splits(self._find(self.karpathy, folders)) if self.karpathy else None
+        path = self._find_file(self.ann_file, folders)
+        split_of = _karpathy_splits(self._find_file(self.karpathy, folders)) if self.karpathy else None
         images = index_by_folder(folders)
-        for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
+        for row, source in self.guarded(read_rows(path, None)):
             with self.guard:
                 if not isinstance(row, dict) or not row.get('file_path'):
-                    raise KoviltError(f"{rows.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
+                    raise KoviltError(f"{source.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
                 folder, file = os.path.split(str(row['file_path']))
                 folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
                 captions = row.get('caption_ko') or []
                 captions = [captions] if isinstance(captions, str) else captions
                 split = folder if split_of is None else split_of.get(digits)
                 if split is None:
-                    self.leave_out('id not in the Karpathy split', rows, len(captions))
+                    self.leave_out('id not in the Karpathy split', source, len(captions))
                 if split not in splits[self.split]:
                     continue
-                image = self._image(images, folder, file, digits)
-                yield from ({'image': image, 'text': caption, 'source': rows} for caption in captions)
+                image = self._register_image(images, folder, file, digits)
+                yield from ({'image': image, 'text': caption, 'source': source} for caption in captions)
 
-    def _find(self, name: str, folders: list[Folder]) -> Path:
+    def _find_file(self, name: str, folders: list[Folder]) -> Path:
         path = find_file(self.data_root, name, folders)
         if path is None:
             raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
         return path
 
-    def _image(self, images: ImageIndex, folder: str, file: str, digits: str) -> int:
+    def _register_image(self, images: ImageIndex, folder: str, file: str, digits: str) -> int:
         number = images.find([''], folder, file)
         if number is None:
             number = images.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
@@ -95,8 +96,8 @@ class AIHubCOCOKorean(PairDataset):
 
 
 def _karpathy_splits(path: Path) -> dict[str, str]:
-    """COCO id, in twelve digits, -> train, restval, val or test."""
+    """COCO id in twelve digits -> train, restval, val or test."""
     return {
-        required(row, 'cocoid', rows).zfill(12): required(row, 'split', rows)
-        for row, rows in read_rows(functools.partial(open, path, 'rb'), str(path), 'images')
+        required(row, 'cocoid', source).zfill(12): required(row, 'split', source)
+        for row, source in read_rows(path, 'images')
     }

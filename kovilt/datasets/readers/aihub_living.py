@@ -1,4 +1,4 @@
-"""AI-Hub 101, 생활 및 거주환경 기반 VQA: the questions the paper trains on and evaluates with."""
+"""Reads AI-Hub 101, 생활 및 거주환경 기반 VQA: the questions of the paper's training and evaluation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kovilt.datasets.readers.aihub import (
     LABEL_PREFIX,
     AIHubQuestions,
     JSONFile,
-    Parts,
+    PathParts,
     index_by_subset,
     json_files,
-    unnumbered,
+    remove_number,
 )
 from kovilt.datasets.readers.json_rows import JSONRows, read_rows, required
 from kovilt.registry import DATASETS
@@ -22,43 +22,43 @@ from kovilt.registry import DATASETS
 
 @DATASETS.register_module()
 class AIHubLivingVQA(AIHubQuestions):
-    """Reads AI-Hub 101 as it was downloaded: extracted folders, zips, or both, however deep beneath `data_root`.
+    """Reader of AI-Hub 101 as downloaded: extracted folders, zips, or both, at any depth beneath `data_root`.
 
-    A file belongs to the split that the last part of its path with Training or Validation in it names. Labels are JSON
+    The split of a file is given by the last part of its path that contains Training or Validation. Labels are JSON
     files, or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or
-    [라벨]...; all other folders and zips may hold images. Labels and images of a subset (개인생활환경 이미지 수집,
-    ...) are matched by its name; without a match all images of the split count. Rows and images are joined by
-    `image_id`, images found as `<subset>/<category>/<file>` or, failing that, as the only `<file>` of the subset.
+    [라벨]...; all other folders and zips may hold images. Labels and images of a subset (개인생활환경 이미지 수집, ...)
+    are matched by its name; without a match all images of the split are candidates. Rows and images are joined by
+    `image_id`; an image is found as `<subset>/<category>/<file>` or else as the only `<file>` of the subset.
 
-    Layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the AI-Hub page, see README.
+    Source of layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the AI-Hub page, see README.
     """
 
-    SET = 'AI-Hub 101'
+    DATA_SET = 'AI-Hub 101'
     HOW_TO_GET = (
         'Get 생활 및 거주환경 기반 VQA (dataSetSn=101) from https://aihub.or.kr, Training and Validation, and put the '
         'zips or their content beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        labels, files = self._discover()
+        labels, files = self._find_files()
         images = index_by_subset(files, {_subset_of(label.parts) for label in labels})
         for label in labels:
             subset = _subset_of(label.parts)
             groups = [subset, ''] if subset in images.groups else images.groups
             for file in self.guarded(json_files(label)):
                 with self.guard:
-                    yield from self._questions(file, subset, images, _list_images(file, images, groups))
+                    yield from self._read_questions(file, subset, images, _list_images(file, images, groups))
 
-    def _questions(
+    def _read_questions(
         self, file: JSONFile, subset: str, images: ImageIndex, listed: dict[str, int | str]
     ) -> Iterator[dict[str, Any]]:
         """The rows of one label file."""
-        last = image = None  # the questions of an image are neighbours as a rule; a dict of all would take 130 MB
-        for row, rows in self.guarded(read_rows(file.open, file.path, 'question')):
+        last = image = None  # questions about one image are usually neighbours; a dict of all images would take 130 MB
+        for row, source in self.guarded(read_rows(file.path, 'question', open_file=file.open)):
             with self.guard:
-                image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
+                image_id, question_id = required(row, 'image_id', source), required(row, 'question_id', source)
                 if image_id not in listed and not self.test_mode:
-                    self.leave_out('image_id not among the images of its file', rows)
+                    self.leave_out('image_id not among the images of its file', source)
                     continue
                 if image_id != last:
                     found = listed.get(image_id, f'image_id {image_id}')
@@ -66,33 +66,33 @@ class AIHubLivingVQA(AIHubQuestions):
                     last, image = image_id, self.add_image(place, identity=f'aihub101/{subset}/{image_id}', name=name)
                 yield {
                     'image': image,
-                    'question': required(row, 'question', rows),
+                    'question': required(row, 'question', source),
                     'question_id': question_id,
                     'answer': row.get('answer'),
                     'answer_type': row.get('answer_type'),
-                    'source': rows,
+                    'source': source,
                 }
 
 
 def _list_images(file: JSONFile, images: ImageIndex, groups: list[str]) -> dict[str, int | str]:
-    """image_id -> number in `images`, or the name of an image that is not there."""
+    """image_id -> number in `images`, or the name of a missing image."""
     listed: dict[str, int | str] = {}
     with file.open() as stream:
-        for key, row in (rows := JSONRows(stream, file.path)):
+        for key, row in (source := JSONRows(stream, file.path)):
             if key == 'images':
-                image_id, name = required(row, 'image_id', rows), required(row, 'image', rows)
+                image_id, name = required(row, 'image_id', source), required(row, 'image', source)
                 category = str(row.get('category') or '')
                 number = images.find(groups, category, name)
                 listed.setdefault(image_id, f'{category}/{name}' if number is None else number)
             elif key == 'question' and listed:
-                break  # as a rule all images come first; the questions are read in a pass of their own
+                break  # usually all images come first; the questions are read in a second pass
     return listed
 
 
-def _subset_of(parts: Parts) -> str:
-    """The subset a label file speaks of: what follows [라벨], else the folder or file next to the label folder."""
+def _subset_of(parts: PathParts) -> str:
+    """The subset of a label file: the name after [라벨], or else of the folder or file next to the label folder."""
     for part in parts:
         if part.startswith(LABEL_PREFIX):
-            return unnumbered(part[len(LABEL_PREFIX) :])
+            return remove_number(part[len(LABEL_PREFIX) :])
     place = next(number for number, part in enumerate(parts) if part.lower() in LABEL_FOLDERS)
-    return unnumbered(parts[min(place + 1, len(parts) - 1)])
+    return remove_number(parts[min(place + 1, len(parts) - 1)])

@@ -1,4 +1,4 @@
-"""AI-Hub 104, 시각정보 기반 질의응답: questions by category and difficulty, in three files each."""
+"""Reads AI-Hub 104, 시각정보 기반 질의응답: questions by category and difficulty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kovilt.datasets.image_store import ImageIndex
-from kovilt.datasets.readers.aihub import AIHubQuestions, JSONFile, Parts, index_by_subset, is_label, json_files
+from kovilt.datasets.readers.aihub import AIHubQuestions, JSONFile, PathParts, index_by_subset, is_label, json_files
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
@@ -19,18 +19,18 @@ _LEVEL = re.compile(r'[상중하]_(?:train|valid\w*?)_(.+)', re.IGNORECASE)  # d
 
 @DATASETS.register_module()
 class AIHubVisualQA(AIHubQuestions):
-    """Reads AI-Hub 104 as it was downloaded: extracted folders, zips, or both, however deep beneath `data_root`.
+    """Reader of AI-Hub 104 as downloaded: extracted folders, zips, or both, at any depth beneath `data_root`.
 
     Labels are the files annotation.json, images.json and question.json of each folder `<level>_train_<category>` or
-    `<level>_validate_<category>` (상, 중, 하: the difficulty), extracted or in zips beneath 라벨링데이터. Ids are those
-    of their folder: the three files are joined by them within it, never by order, and a row's `question_id` is
-    `<folder>/<question_id>`. Images are found by their file name in the zip or folder `<category>`, failing that as
-    the only one of that name. The set has one answer a question and no answer types.
+    `<level>_validate_<category>` (상, 중, 하: the difficulty), extracted or in zips beneath 라벨링데이터. Ids are
+    unique within a folder: its three files are joined by ids, never by order, and the `question_id` of a row is
+    `<folder>/<question_id>`. An image is found by its file name in the zip or folder `<category>`, or else as the only
+    one of that name. The set has one answer a question and no answer types.
 
-    Layout and keys: the public readers jp1924/HF_builders and SeanJeonghwanLee/KoBEiT3, which agree.
+    Source of layout and keys: the public readers jp1924/HF_builders and SeanJeonghwanLee/KoBEiT3, which agree.
     """
 
-    SET = 'AI-Hub 104'
+    DATA_SET = 'AI-Hub 104'
     SPLIT_WORDS = {'train': 'train', 'val': 'valid'}
     HOW_TO_GET = (
         'Get 시각정보 기반 질의응답 (dataSetSn=104) from https://aihub.or.kr, Training and Validation, and put the '
@@ -38,8 +38,8 @@ class AIHubVisualQA(AIHubQuestions):
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        labels, files = self._discover()
-        folders: dict[Parts, dict[str, JSONFile]] = {}
+        labels, files = self._find_files()
+        folders: dict[PathParts, dict[str, JSONFile]] = {}
         for label in labels:
             for file in self.guarded(json_files(label)):
                 *folder, stem = file.parts
@@ -53,28 +53,28 @@ class AIHubVisualQA(AIHubQuestions):
                         place = os.path.dirname(next(iter(found.values())).path)
                         beside = ', '.join(found)
                         raise KoviltError(f'{place}: no {name}.json beside {beside}.json; extract the zip again')
-                yield from self._questions(folder, found, images)
+                yield from self._read_questions(folder, found, images)
 
-    def _is_label(self, parts: Parts, suffix: str) -> bool:
+    def _is_label(self, parts: PathParts, suffix: str) -> bool:
         return is_label(parts) or suffix == '.json' and parts[-1].lower() in FILES
 
-    def _questions(
-        self, folder: Parts, files: dict[str, JSONFile], image_files: ImageIndex
+    def _read_questions(
+        self, folder: PathParts, files: dict[str, JSONFile], image_files: ImageIndex
     ) -> Iterator[dict[str, Any]]:
         """The rows of one category and level."""
         annotation, images, question = (files[name] for name in FILES)
         listed: dict[str, str] = {}  # image_id -> file name
-        for row, rows in read_rows(images.open, images.path, 'images'):
-            listed.setdefault(required(row, 'image_id', rows), required(row, 'image', rows))
+        for row, source in read_rows(images.path, 'images', open_file=images.open):
+            listed.setdefault(required(row, 'image_id', source), required(row, 'image', source))
         answers: dict[str, Any] = {}  # by question_id
-        for row, rows in read_rows(annotation.open, annotation.path, 'annotations'):
-            answers.setdefault(required(row, 'question_id', rows), row.get('multiple_choice_answer'))
+        for row, source in read_rows(annotation.path, 'annotations', open_file=annotation.open):
+            answers.setdefault(required(row, 'question_id', source), row.get('multiple_choice_answer'))
         category, level = _category_of(folder), '/'.join(folder[-1:])
-        for row, rows in self.guarded(read_rows(question.open, question.path, 'questions')):
+        for row, source in self.guarded(read_rows(question.path, 'questions', open_file=question.open)):
             with self.guard:
-                image_id, question_id = required(row, 'image_id', rows), required(row, 'question_id', rows)
+                image_id, question_id = required(row, 'image_id', source), required(row, 'question_id', source)
                 if image_id not in listed and not self.test_mode:
-                    self.leave_out('image_id not among the images of its folder', rows)
+                    self.leave_out('image_id not among the images of its folder', source)
                     continue
                 name = listed.get(image_id, f'image_id {image_id}')
                 number = image_files.find([category, *image_files.groups], category, name)
@@ -84,15 +84,15 @@ class AIHubVisualQA(AIHubQuestions):
                         identity=f'aihub104/{category}/{name}',
                         name=f'{category}/{name}',
                     ),
-                    'question': required(row, 'question', rows),
+                    'question': required(row, 'question', source),
                     'question_id': f'{level}/{question_id}',
                     'answer': answers.get(question_id),
-                    'source': rows,
+                    'source': source,
                 }
 
 
-def _category_of(folder: Parts) -> str:
-    """What stands last in `<level>_train_<category>`, else the folder's own name."""
+def _category_of(folder: PathParts) -> str:
+    """The category in `<level>_train_<category>`, or else the name of the folder."""
     name = '/'.join(folder[-1:])
     found = _LEVEL.fullmatch(name)
     return found[1] if found else name

@@ -1,4 +1,4 @@
-"""Rows of JSON files too large to be held as Python objects: one row is parsed at a time."""
+"""Reads JSON files that are too large for memory, one row at a time."""
 
 from __future__ import annotations
 
@@ -9,79 +9,87 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 from kovilt.errors import KoviltError, nearest
 
 _CHUNK = 1 << 20  # characters read at a time
-_LONGEST_ROW = 1 << 23  # characters; a row that is still incomplete after so many is a syntax error
+_LONGEST_ROW = 1 << 23  # characters; a longer incomplete row is a syntax error
 _BLANKS = re.compile(r'[ \t\n\r]*')
 
 
-class Rows(Protocol):
-    """Rows of a file that know where they stand."""
+class RowSource(Protocol):
+    """A file that is read row by row and knows the place of the latest row."""
 
-    path: str | Path
+    @property
+    def path(self) -> str | Path:
+        """The file."""
 
     @property
     def line(self) -> int:
-        """The line in which the row that was given last begins."""
+        """The line in which the latest row begins."""
 
     @property
     def place(self) -> str:
-        """'<file>, line <n>' of the row that was given last."""
+        """'<file>, line <n>' of the latest row, for messages."""
 
 
-def required(row: Any, key: str, rows: Rows) -> str:
+def required(row: Any, key: str, source: RowSource) -> str:
     """`row[key]` as a string: ids come as numbers or strings.
 
     Raises:
         KoviltError: `row` is no object, or has no such value.
     """
     if not isinstance(row, dict):
-        raise KoviltError(f'{rows.place}: expecting an object, found {str(row)[:40]!r}')
+        raise KoviltError(f'{source.place}: expecting an object, found {str(row)[:40]!r}')
     if row.get(key) is None:
-        raise KoviltError(f'{rows.place}: no {key!r} in this row{nearest(key, row)}; every row needs it')
+        raise KoviltError(f'{source.place}: no {key!r} in this row{nearest(key, row)}; every row needs it')
     return str(row[key])
 
 
-def read_rows(open_file: Callable[[], BinaryIO], path: str, key: str | None) -> Iterator[tuple[Any, JSONRows]]:
-    """Each row that stands under `key` (None: in the top-level list), with the `JSONRows` that knows its place.
+def read_rows(
+    path: str | Path, key: str | None, *, open_file: Callable[[], IO[bytes]] | None = None
+) -> Iterator[tuple[Any, JSONRows]]:
+    """The rows of the list under `key` of a JSON file, each with the `JSONRows` that knows its place.
+
+    Args:
+        key: of the top-level object; None = the file is a list.
+        open_file: opens the file where `path` is only its name, as in a zip.
 
     Raises:
         KoviltError: as `JSONRows`, or the file cannot be opened.
     """
     try:
-        stream = open_file()
+        stream = open_file() if open_file else open(path, 'rb')
     except OSError as error:
         raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
     with stream:
-        rows = JSONRows(stream, path)
-        yield from ((row, rows) for found, row in rows if found == key)
+        source = JSONRows(stream, path)
+        yield from ((row, source) for found, row in source if found == key)
 
 
 class JSONRows:
     """Iterates over the rows of a UTF-8 JSON file as (key, row).
 
-    A row is an element of the top-level list (its key is None) or of a list that stands under `key` in the top-level
-    object. Other values of the top-level object are passed over. Only about a megabyte of the file is in memory.
+    A row is an element of the top-level list (its key is None) or of a list under `key` in the top-level object. Other
+    values of the top-level object are skipped. About a megabyte of the file is in memory at a time.
 
     Args:
         stream: the file, opened in binary mode; a byte-order mark is accepted.
-        path: what messages call the file.
+        path: the name of the file in messages.
 
     Raises:
         KoviltError: the file cannot be read, is not UTF-8 or not JSON, with the line where reading stopped.
     """
 
-    def __init__(self, stream: BinaryIO, path: str) -> None:
+    def __init__(self, stream: IO[bytes], path: str | Path) -> None:
         self.path = path
         self._text = io.TextIOWrapper(stream, encoding='utf-8-sig')
         self._decode = json.JSONDecoder().raw_decode
-        self._buffer, self._at = '', 0  # what is being parsed, and how far parsing has come in it
-        self._row_at = 0  # where the last row begins in the buffer
-        self._line, self._column = 1, 1  # place of the buffer's first character in the file
-        self._counted = 0, 1  # a place in the buffer and its line, so that nothing is counted twice
+        self._buffer, self._at = '', 0  # the text being parsed, and the position of the parser in it
+        self._row_at = 0  # where the latest row begins in the buffer
+        self._line, self._column = 1, 1  # of the first character of the buffer in the file
+        self._counted = 0, 1  # a position in the buffer and its line, so that no line is counted twice
 
     def __iter__(self) -> Iterator[tuple[str | None, Any]]:
         opening = self._peek()
@@ -97,12 +105,12 @@ class JSONRows:
 
     @property
     def place(self) -> str:
-        """'<file>, line <n>' of the row that was given last."""
+        """'<file>, line <n>' of the latest row."""
         return f'{self.path}, line {self.line}'
 
     @property
     def line(self) -> int:
-        """The line in which the row that was given last begins."""
+        """The line in which the latest row begins."""
         at, line = self._counted
         self._counted = self._row_at, line + self._buffer.count('\n', at, self._row_at)
         return self._counted[1]
@@ -148,21 +156,23 @@ class JSONRows:
                 self._fail('nested too deeply', self._at)
             else:
                 if end > len(self._buffer) - 3 and self._read_on():
-                    continue  # a number may go on in the next chunk: 12|3, 1.5|e-3, 1.5e-|3
+                    continue  # a number may continue in the next chunk: 12|3, 1.5|e-3, 1.5e-|3
                 self._row_at, self._at = self._at, end
                 return value
 
     def _peek(self) -> str:
-        """The next character that is no blank, '' at the end of the file."""
+        """The next character that is not white space, '' at the end of the file."""
         while True:
-            self._at = _BLANKS.match(self._buffer, self._at).end()
+            blanks = _BLANKS.match(self._buffer, self._at)
+            assert blanks is not None  # the pattern matches the empty string
+            self._at = blanks.end()
             if self._at < len(self._buffer):
                 return self._buffer[self._at]
             if not self._read_on():
                 return ''
 
     def _step(self, expected: str) -> str:
-        """Pass over the next character, which must be one of `expected`."""
+        """Skip the next character, which must be one of `expected`."""
         found = self._peek()
         if not found or found not in expected:
             self._fail(f'expecting {" or ".join(map(repr, expected))}', self._at)
@@ -170,7 +180,7 @@ class JSONRows:
         return found
 
     def _read_on(self) -> bool:
-        """Drop what has been parsed and read another chunk; False at the end of the file."""
+        """Drop the parsed text and read another chunk; False at the end of the file."""
         try:
             chunk = self._text.read(_CHUNK)
         except UnicodeDecodeError as error:
@@ -192,11 +202,11 @@ class JSONRows:
         return True
 
     def _position(self, at: int) -> tuple[int, int]:
-        """Line and column in the file of a place in the buffer."""
+        """Line and column in the file of a position in the buffer."""
         lines = self._buffer.count('\n', 0, at)
         return self._line + lines, at - self._buffer.rfind('\n', 0, at) if lines else self._column + at
 
-    def _fail(self, reason: str, at: int) -> None:
+    def _fail(self, reason: str, at: int) -> NoReturn:
         line, column = self._position(at)
         ended = ' (the file ends here)' if not self._buffer[at:].strip() else ''
         raise KoviltError(

@@ -1,8 +1,7 @@
-"""KVQA of SKT Brain and Testworks: VizWiz in Korean, with the answers of ten people to each question."""
+"""Reads KVQA of SKT Brain and Testworks: VizWiz in Korean, with the answers of ten people to each question."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -15,22 +14,23 @@ from kovilt.datasets.rng import hash63
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
-_WHOLE = 'kvqa_annotations.json'  # the file of the HuggingFace hub has no splits: one image in ten is kept for 'val'
-_ONE_IN = 10
+_WHOLE = 'kvqa_annotations.json'  # the file of the HuggingFace hub has no splits: one image in ten is put into 'val'
+_VAL_ONE_IN = 10
 
 
 @DATASETS.register_module()
 class KVQA(QuestionDataset):
-    """One question an image, asked by blind people or in their manner, with ten answers.
+    """Reader of KVQA: one question an image, asked by blind people or in the same style, with ten answers.
 
-    Reads `KVQA_annotations_<split>.json` or, where there is none, `kvqa_annotations.json` (both splits; an image's
-    name decides which it is in, so that the split is the same everywhere). Both, and the images, may lie anywhere
-    beneath `data_root`; images in folders or zips, found by their name. A row's `question_id` is that name.
+    Reads `KVQA_annotations_<split>.json` or, without it, `kvqa_annotations.json`, which holds both splits: a hash of
+    the name of an image decides its split, so that the splits are the same everywhere. The files and the images, in
+    folders or zips, may lie anywhere beneath `data_root`; images are found by name. The `question_id` of a row is the
+    name of its image.
 
-    A question that cannot be answered from its image is kept, and its answer is what people gave: as a rule
-    `unanswerable`, in English, which is then an answer like any other. `answer_type` tells these questions apart.
+    A question that cannot be answered from its image has the answer that people gave, usually the English
+    `unanswerable`, which counts like any other answer. `answer_type` identifies these questions.
 
-    Layout and keys: SKTBrain/KVQA and its licence, which allows research and education only.
+    Source of layout and keys: SKTBrain/KVQA, whose licence allows research and education only.
     """
 
     COLUMNS = QuestionDataset.SEVERAL_ANSWERS
@@ -49,18 +49,18 @@ class KVQA(QuestionDataset):
         if path is None:
             raise KoviltError(f'{self.data_root}: neither {own} nor {_WHOLE} (train and val). {self.HOW_TO_GET}')
         images = index_by_folder(folders)
-        for row, rows in self.guarded(read_rows(functools.partial(open, path, 'rb'), str(path), None)):
+        for row, source in self.guarded(read_rows(path, None)):
             with self.guard:
-                name = required(row, 'image', rows)
-                if whole and (hash63('kvqa', name) % _ONE_IN == 0) != (self.split == 'val'):
+                name = required(row, 'image', source)
+                if whole and (hash63('kvqa', name) % _VAL_ONE_IN == 0) != (self.split == 'val'):
                     continue
                 number = images.find([''], *os.path.split(name))
                 place = None if number is None else images[number]
                 yield {
                     'image': self.add_image(place, identity=f'kvqa/{name}', name=name),
-                    'question': required(row, 'question', rows),
+                    'question': required(row, 'question', source),
                     'question_id': os.path.splitext(name)[0],
-                    'answers': parse_answers(row.get('answers'), rows),
+                    'answers': parse_answers(row.get('answers'), source),
                     'answer_type': row.get('answer_type'),
-                    'source': rows,
+                    'source': source,
                 }

@@ -1,4 +1,4 @@
-"""A folder of one's own: images, and a JSONL or CSV table of questions about them."""
+"""Reads a folder of your own: images, and a JSONL or CSV table of questions about them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from kovilt.datasets.readers.json_rows import required
 from kovilt.errors import KoviltError, nearest
 from kovilt.registry import DATASETS
 
-_BETWEEN_ANSWERS = '|'  # in a cell of a CSV file
+_ANSWER_SEPARATOR = '|'  # in a cell of a CSV file
 
 
 @DATASETS.register_module()
 class PlainVQA(QuestionDataset):
-    """Reads `<split>.jsonl` or `<split>.csv` of `data_root`, one question a row.
+    """Reader of `<split>.jsonl` or `<split>.csv` in `data_root`, one question a row.
 
     A row has `image`, `question` and `answer`, or `answers` where several people answered (JSONL: a list of strings, or
-    of objects with an `answer`; CSV: divided by |), and may have `question_id` (else the number of its line) and
-    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root`, or an absolute one; an image may also be in
-    a zip, by the path it would have if the zip were extracted where it lies, into a folder of its name or not.
+    of objects with an `answer`; CSV: separated by |). It may have `question_id` (default: the number of its line) and
+    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root`, or an absolute one. An image in a zip has the
+    path that it would have if the zip were extracted in place, with or without a folder of the zip's name.
+
+    Layout and keys: kovilt's own, see docs/data.md.
     """
 
     COLUMNS = QuestionDataset.SEVERAL_ANSWERS
@@ -38,43 +40,46 @@ class PlainVQA(QuestionDataset):
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
-        rows, images = self._open_table(folders[0].files), _index_by_path(folders)
-        for row in self.guarded(rows):
+        table, images = self._open_table(folders[0].files), _index_by_path(folders)
+        for row in self.guarded(table):
             with self.guard:
-                yield self._question(row, rows, images)
+                yield self._question_row(row, table, images)
 
-    def _question(self, row: Any, rows: JSONLines | CSVTable, images: ImageIndex) -> dict[str, Any]:
-        image, question = required(row, 'image', rows), required(row, 'question', rows)
+    def _question_row(self, row: Any, source: JSONLines | CSVTable, images: ImageIndex) -> dict[str, Any]:
+        image, question = required(row, 'image', source), required(row, 'question', source)
         if not image:
-            raise KoviltError(f"{rows.place}: 'image' is empty; every row needs it")
+            raise KoviltError(f"{source.place}: 'image' is empty; every row needs it")
         if 'answer' not in row and 'answers' not in row:
-            raise KoviltError(f"{rows.place}: neither 'answer' nor 'answers' in this row{nearest('answer', row)}")
+            raise KoviltError(f"{source.place}: neither 'answer' nor 'answers' in this row{nearest('answer', row)}")
         if isinstance(row.get('answer'), (list, dict)):
-            raise KoviltError(f"{rows.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
+            raise KoviltError(f"{source.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
         return {
-            'image': self._image(images, image),
+            'image': self._register_image(images, image),
             'question': question,
-            'question_id': rows.line if row.get('question_id') in (None, '') else row['question_id'],
+            'question_id': source.line if row.get('question_id') in (None, '') else row['question_id'],
             'answer': row.get('answer'),
-            'answers': parse_answers(row.get('answers'), rows),
+            'answers': parse_answers(row.get('answers'), source),
             'answer_type': row.get('answer_type'),
-            'source': rows,
+            'source': source,
         }
 
     def _open_table(self, files: list[str]) -> JSONLines | CSVTable:
-        kinds = {f'{self.split}.jsonl': JSONLines, f'{self.split}.csv': CSVTable}
-        found = [name for name in kinds if name in files]
+        readers: dict[str, type[JSONLines] | type[CSVTable]] = {
+            f'{self.split}.jsonl': JSONLines,
+            f'{self.split}.csv': CSVTable,
+        }
+        found = [name for name in readers if name in files]
         if len(found) == 2:
             raise KoviltError(f'{self.data_root}: both {found[0]} and {found[1]}; keep one of them')
         if not found:
-            names = ' nor '.join(kinds)
+            names = ' nor '.join(readers)
             raise KoviltError(
-                f'{self.data_root}: neither {names}{nearest(next(iter(kinds)), files)}. {self.HOW_TO_GET}'
+                f'{self.data_root}: neither {names}{nearest(next(iter(readers)), files)}. {self.HOW_TO_GET}'
             )
-        return kinds[found[0]](self.data_root / found[0])
+        return readers[found[0]](self.data_root / found[0])
 
-    def _image(self, images: ImageIndex, image: str) -> int:
-        path = posixpath.normpath(image.replace('\\', '/'))  # tables written on Windows
+    def _register_image(self, images: ImageIndex, image: str) -> int:
+        path = posixpath.normpath(image.replace('\\', '/'))  # for tables written on Windows
         number = images.at('', *map(normalize_korean, posixpath.split(path)))
         place = None if number is None else images[number]
         if place is None and (self.data_root / path).is_file():
@@ -83,7 +88,7 @@ class PlainVQA(QuestionDataset):
 
 
 def _index_by_path(folders: list[Folder]) -> ImageIndex:
-    """All images beneath a root, in group ''; the category is the whole path of their folder."""
+    """Index all images beneath a root in group ''; the category is the path of their folder."""
     images = ImageIndex()
     for folder in folders:
         for parts, place in folder_images(folder):
@@ -95,11 +100,11 @@ def _index_by_path(folders: list[Folder]) -> ImageIndex:
 
 
 class JSONLines:
-    """The objects of a file that has one in each line. After an error the next line can be asked for."""
+    """Iterates over the objects of a JSONL file. After an error the next line can be read."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.line = path, 0
-        self._texts = _lines(path)
+        self._texts = _read_lines(path)
 
     @property
     def place(self) -> str:
@@ -120,11 +125,11 @@ class JSONLines:
 
 
 class CSVTable:
-    """The rows of a CSV file as dicts; the first line names the columns. As JSONLines it goes on after an error."""
+    """Iterates over the rows of a CSV file as dicts; the first line names the columns. Continues after an error."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader = csv.DictReader(_lines(path), strict=True)
+        self._reader = csv.DictReader(_read_lines(path), strict=True)
 
     @property
     def line(self) -> int:
@@ -143,18 +148,19 @@ class CSVTable:
                 self._reader.fieldnames = [normalize_korean(name) for name in self._reader.fieldnames or ()]
             row = next(self._reader)
         except csv.Error as error:
-            raise KoviltError(  # the row that could not be read begins after the last that could
+            raise KoviltError(  # the unreadable row begins after the last readable one
                 f'{self.path}, line {self.line + 1}: not CSV ({error}); a cell with a quote, comma or line needs '
                 '"quotes" around it'
             ) from None
         if None in row:
             raise KoviltError(f'{self.place}: more cells than columns; a cell with a comma needs "quotes"')
         if row.get('answers') is not None:
-            row['answers'] = row['answers'].split(_BETWEEN_ANSWERS)
+            row['answers'] = row['answers'].split(_ANSWER_SEPARATOR)
         return row
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, with or without a byte-order mark."""
     try:
         with path.open('rb') as file:
             for number, line in enumerate(file, 1):

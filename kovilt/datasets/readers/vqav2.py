@@ -1,8 +1,7 @@
-"""Pairs of files in the manner of VQAv2, a file of questions and one of annotations: the form of translated sets."""
+"""Reads data sets in the format of VQAv2: a file of questions and a file of annotations, as translated sets have."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,16 +22,20 @@ _COCO_NAMES = (
 
 @DATASETS.register_module()
 class VQAv2Style(QuestionDataset):
-    """Questions and annotations joined by `question_id`, never by order; ten answers a question, or one.
+    """Reader of the VQAv2 format: questions and annotations are joined by `question_id`, never by order.
+
+    A question has ten answers, or one.
 
     Args:
         questions: the file with `questions` (question_id, image_id, question), relative to `data_root` or absolute; a
-            bare name is also searched for beneath it, and `{split}` in it stands for the split.
+            name without folders is also searched beneath it, and `{split}` in it is replaced by the split.
         annotations: the file with `annotations` (question_id, `answers` or `multiple_choice_answer` or both,
             answer_type); as `questions`.
-        image_names: how images are called, `{}` being the image_id; the first of them that exists anywhere beneath
-            `data_root`, in folders or zips, is taken. The default knows the images of COCO by their ids.
+        image_names: possible file names of an image, with `{}` for the image_id; the first one that exists anywhere
+            beneath `data_root`, in folders or zips, is taken. The default has the names of COCO.
         others: as in QuestionDataset.
+
+    Source of layout and keys: the download page of visualqa.org.
     """
 
     COLUMNS = QuestionDataset.SEVERAL_ANSWERS
@@ -61,41 +64,41 @@ class VQAv2Style(QuestionDataset):
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
         images = index_by_folder(folders)
-        asked: dict[str, tuple[str, str]] = {}  # question_id -> image_id, question
-        for row, rows in self.guarded(self._read_rows(self.questions, 'questions', folders)):
+        questions: dict[str, tuple[str, str]] = {}  # question_id -> image_id, question
+        for row, source in self.guarded(self._read_rows(self.questions, 'questions', folders)):
             with self.guard:
-                question_id = required(row, 'question_id', rows)
-                if question_id in asked:
-                    self.leave_out('question_id seen before', rows)
+                question_id = required(row, 'question_id', source)
+                if question_id in questions:
+                    self.leave_out('question_id seen before', source)
                     continue
-                asked[question_id] = required(row, 'image_id', rows), required(row, 'question', rows)
-        for row, rows in self.guarded(self._read_rows(self.annotations, 'annotations', folders)):
+                questions[question_id] = required(row, 'image_id', source), required(row, 'question', source)
+        for row, source in self.guarded(self._read_rows(self.annotations, 'annotations', folders)):
             with self.guard:
-                question_id = required(row, 'question_id', rows)
-                if question_id not in asked:
-                    self.leave_out('question_id not among the questions, or seen before', rows)
+                question_id = required(row, 'question_id', source)
+                if question_id not in questions:
+                    self.leave_out('question_id not among the questions, or seen before', source)
                     continue
-                image_id, question = asked.pop(question_id)
+                image_id, question = questions.pop(question_id)
                 yield {
-                    'image': self._image(images, image_id),
+                    'image': self._register_image(images, image_id),
                     'question': question,
                     'question_id': question_id,
                     'answer': row.get('multiple_choice_answer'),
-                    'answers': parse_answers(row.get('answers'), rows),
+                    'answers': parse_answers(row.get('answers'), source),
                     'answer_type': row.get('answer_type'),
-                    'source': rows,
+                    'source': source,
                 }
-        if asked:
-            self.left_out['question without annotation'] += len(asked)
+        if questions:
+            self.left_out['question without annotation'] += len(questions)
 
     def _read_rows(self, name: str, key: str, folders: list[Folder]) -> Iterator[tuple[Any, JSONRows]]:
         name = name.replace('{split}', self.split)
         path = find_file(self.data_root, name, folders)
         if path is None:
             raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
-        return read_rows(functools.partial(open, path, 'rb'), str(path), key)
+        return read_rows(path, key)
 
-    def _image(self, images: ImageIndex, image_id: str) -> int:
+    def _register_image(self, images: ImageIndex, image_id: str) -> int:
         names = [name.format(image_id) for name in self.image_names]
         numbers = (images.find([''], '', name) for name in names)
         number = next((number for number in numbers if number is not None), None)

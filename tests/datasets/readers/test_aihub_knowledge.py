@@ -92,7 +92,7 @@ def test_images_without_questions_and_questions_without_answers(data):
     [
         ('{"annotations": [{"IMAGE_NAME": ', 'malformed or cut off'),
         ('{"annotations": [{"IMAGE_ID": 1}]}', "line 1: no 'IMAGE_NAME' in this row"),
-        ('{"annotations": [{"IMAGE_NAME": "a.png", "questions": {"q": 1}}]}', "line 1: 'questions' is no list"),
+        ('{"annotations": [{"IMAGE_NAME": "a.png", "questions": {"q": 1}}]}', "line 1: 'questions' is not a list"),
         ('{"annotations": [{"IMAGE_NAME": "a.png", "questions": [1]}]}', "line 1: expecting an object, found '1'"),
         ('{"data": []}', "no rows of split 'train'.*dataSetSn=71357"),
     ],
@@ -107,5 +107,5 @@ def test_malformed_labels_are_reported_with_their_place(data, text, message):
 
 def test_missing_data_says_what_to_get(data):
     write_set(data)
-    with pytest.raises(KoviltError, match='no label file .* of Validation; 2 label files lie elsewhere'):
+    with pytest.raises(KoviltError, match='no label file .* of Validation; 2 label files belong to another split'):
         open_(data, 'val')

@@ -175,7 +175,7 @@ def test_missing_data_says_what_to_get(data):
     assert '\n' not in str(error.value)
     data.living()
     with pytest.raises(
-        KoviltError, match=r'no label file .* of Validation; 1 label files lie elsewhere.*dataSetSn=101'
+        KoviltError, match=r'no label file .* of Validation; 1 label files belong to another split.*dataSetSn=101'
     ):
         open_(data, 'val')
 

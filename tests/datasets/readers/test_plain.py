@@ -159,7 +159,7 @@ ROW = '{"image": "images/0.png", "question": "가", "answer": "예"}\n'
         ('train.jsonl', ROW.replace('answer', 'anwser'),
          r"line 1: neither 'answer' nor 'answers' in this row \(did you mean 'anwser'\?\)"),
         ('train.jsonl', ROW.replace('"예"', '["예", "네"]'), "line 1: 'answer' is .*; several are called 'answers'"),
-        ('train.jsonl', ROW.replace('answer', 'answers'), "line 1: 'answers' is no list, but '예'"),
+        ('train.jsonl', ROW.replace('answer', 'answers'), "line 1: 'answers' is not a list, but '예'"),
         ('train.csv', 'image,question\nimages/0.png,가\n', "train.csv, line 2: neither 'answer' nor 'answers'"),
         ('train.csv', 'image,question,answer\nimages/0.png,가,나,다\n', 'train.csv, line 2: more cells than columns'),
         ('train.csv', 'image,question,answer\nimages/0.png\n', "train.csv, line 2: no 'question' in this row"),

@@ -127,7 +127,7 @@ def test_rows_without_a_partner_are_counted(data):
         (QUESTIONS, '{"questions": [{"question_id": 1000}]}', r"questions.json, line 1: no 'image_id' in this row"),
         (ANNOTATIONS, '{"annotations": [{"questionid": 1}]}',
          r"line 1: no 'question_id' in this row \(did you mean 'questionid'\?\)"),
-        (ANNOTATIONS, '{"annotations": [{"question_id": 1000, "answers": 3}]}', "line 1: 'answers' is no list"),
+        (ANNOTATIONS, '{"annotations": [{"question_id": 1000, "answers": 3}]}', "line 1: 'answers' is not a list"),
         (ANNOTATIONS, '{"questions": []}', r"no rows of split 'train': left out: question without annotation"),
     ],
 )  # fmt: skip
