@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.files import write_json
-    from kovilt.visualization import HOW_TO_GET_ONE, korean_font
+    from kovilt.visualization import MISSING_FONT_HINT, korean_font
     from tools.recipes import quickstart_results as results
     from tools.recipes.progress import format_duration
     from tools.recipes.quickstart import SIZES, recipe_steps
@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     results.write_summary_page(work_dir, summary, f'make {args.recipe}')
     write_json(work_dir / 'summary.json', summary)
     if korean_font() is None:
-        print(HOW_TO_GET_ONE)
+        print(MISSING_FONT_HINT)
     print(f'{format_duration(summary["seconds"])} in all · 걸린 시간. Results · 결과 보기:')
     for name in ('report.html', 'curves.png', 'contact_sheet.png', 'summary.json'):
         print(f'  {work_dir / name}')

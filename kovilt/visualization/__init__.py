@@ -1,21 +1,21 @@
-"""What a run looks like: curves, contact sheets, alignment heat maps and the HTML report that holds them."""
+"""Curves, contact sheets, sample cards, alignment heat maps and the HTML report of a run."""
 
-from kovilt.visualization.cards import Card, Line, Piece, View, draw_cards
+from kovilt.visualization.cards import CardImage, CardLine, CardToken, SampleCard, draw_cards
 from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sheet
 from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics
-from kovilt.visualization.fonts import HOW_TO_GET_ONE, korean_font
+from kovilt.visualization.fonts import MISSING_FONT_HINT, korean_font
 from kovilt.visualization.heatmap import draw_alignment
 from kovilt.visualization.report import write_report
 
 __all__ = [
-    'HOW_TO_GET_ONE',
+    'MISSING_FONT_HINT',
     'AnsweredQuestion',
-    'Card',
+    'CardImage',
+    'CardLine',
+    'CardToken',
     'Curve',
-    'Line',
     'Panel',
-    'Piece',
-    'View',
+    'SampleCard',
     'draw_alignment',
     'draw_cards',
     'draw_contact_sheet',

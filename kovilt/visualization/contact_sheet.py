@@ -1,4 +1,4 @@
-"""A sheet of images, each with its question, the model's answer and the truth, right or wrong at a glance."""
+"""Draws a sheet of images, each with its question, the predicted answer and the correct one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RIGHT, WRONG, INK, GREY, PAPER = '#1a7f4b', '#c0392b', '#222222', '#777777', '#f
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """A question about an image with the model's answer; `score` is its softmax probability, 0 to 1."""
+    """A question about an image with the predicted and the correct answer. score: softmax probability, 0 to 1."""
 
     image: Image.Image
     question: str
@@ -35,10 +35,10 @@ class AnsweredQuestion:
 def draw_contact_sheet(
     items: Sequence[AnsweredQuestion], out: str | Path, *, columns: int = 4, width: int = 300
 ) -> Path:
-    """Draw `items` in rows of `columns` cells, each `width` pixels wide, into the PNG `out`; returns its path.
+    """Draw the questions into the PNG file `out`, `columns` in a row, each `width` pixels wide; returns its path.
 
-    Beside it `<out>.txt` lists the same as text: with no Hangul font on the machine the cells carry only the numbers of
-    its lines.
+    `out` with the suffix .txt lists the same as text. Without a Hangul font the cells show only the numbers of its
+    lines.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def _cell(number: int, item: AnsweredQuestion, width: int, height: int, caption:
 
 
 def wrap(sentence: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
-    """Break a sentence at blanks into at most `lines` lines of `width` pixels; too long a one ends in an ellipsis."""
+    """Break a sentence at blanks into at most `lines` lines of `width` pixels; an ellipsis replaces the rest."""
     broken: list[str] = []
     for word in sentence.split():
         longer = f'{broken[-1]} {word}' if broken else word
@@ -91,11 +91,11 @@ def wrap(sentence: str, font: ImageFont.FreeTypeFont, width: int, lines: int) ->
             broken[-1] = longer
         else:
             broken.append(word)
-    kept = broken[:lines]
+    shown = broken[:lines]
     if len(broken) > lines:
-        kept[-1] += ' …'
-    for place, line in enumerate(kept):
+        shown[-1] += ' …'
+    for place, line in enumerate(shown):
         while font.getlength(line) > width and len(line) > 2:
             line = line.removesuffix('…').rstrip()[:-1] + '…'
-        kept[place] = line
-    return kept
+        shown[place] = line
+    return shown

@@ -1,4 +1,4 @@
-"""Reads the numbers that a run wrote and draws them as one image."""
+"""Reads the metrics that a run has logged and draws them as curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes. `unit` labels the vertical axis; `levels` are named horizontal lines (a baseline)."""
+    """One set of axes. unit: label of the vertical axis; levels: named horizontal lines, such as a baseline."""
 
     title: str
     unit: str
@@ -33,10 +33,12 @@ class Panel:
 
 
 def read_metrics(work_dir: str | Path) -> dict[str, tuple[list[int], list[float]]]:
-    """The numbers of a run as 'train/<name>' or 'val/<name>' -> (optimizer steps, values), from its `metrics.jsonl`.
+    """The metrics in a run's `metrics.jsonl`, as 'train/<name>' or 'val/<name>' -> (optimizer steps, values).
 
-    A half-written last line, which a killed run leaves, is left out.
-    Raises KoviltError when there is no such file, and names the line when one is not JSON.
+    A half-written last line, which a killed run leaves, is ignored.
+
+    Raises:
+        KoviltError: no such file, or a line that is not JSON.
     """
     file = Path(work_dir) / 'metrics.jsonl'
     if not file.is_file():
@@ -59,14 +61,14 @@ def read_metrics(work_dir: str | Path) -> dict[str, tuple[list[int], list[float]
 
 
 def smooth(values: Sequence[float], share: float = 0.03) -> list[float]:
-    """Running mean over the last `share` of the values (at least one), so that a noisy loss shows its direction."""
+    """Running mean over a window of `share` of the values (at least one), to show the trend of a noisy loss."""
     width = max(1, round(share * len(values)))
     return [sum(values[max(0, i - width + 1) : i + 1]) / min(width, i + 1) for i in range(len(values))]
 
 
 def draw_curves(panels: Sequence[Panel], out: str | Path, title: str = '') -> Path:
-    """Draw the panels, three in a row, into the PNG `out`; returns its path. Empty panels are left out."""
-    from matplotlib.figure import Figure  # a Figure of its own: no display, no state shared with the caller's plots
+    """Draw the panels, three in a row, into the PNG file `out`; returns its path. Empty panels are left out."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no state shared with the caller's plots
 
     panels = [panel for panel in panels if any(len(curve.steps) for curve in panel.curves)]
     if not panels:
@@ -78,12 +80,12 @@ def draw_curves(panels: Sequence[Panel], out: str | Path, title: str = '') -> Pa
     for place, panel in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place)
         for colour, curve in zip(COLOURS * len(panel.curves), panel.curves, strict=False):
-            style = {'color': colour, 'linestyle': '--' if curve.dashed else '-'}
+            style = '--' if curve.dashed else '-'
             if len(curve.values) > 60:
                 axes.plot(curve.steps, curve.values, color=colour, alpha=0.18, linewidth=0.8)
-                axes.plot(curve.steps, smooth(curve.values), label=curve.label, linewidth=1.8, **style)
+                axes.plot(curve.steps, smooth(curve.values), style, color=colour, label=curve.label, linewidth=1.8)
             else:
-                axes.plot(curve.steps, curve.values, label=curve.label, linewidth=1.8, marker='.', **style)
+                axes.plot(curve.steps, curve.values, f'.{style}', color=colour, label=curve.label, linewidth=1.8)
         for (name, level), grey in zip(panel.levels.items(), ('0.35', '0.6', '0.75') * len(panel.levels), strict=False):
             axes.axhline(level, color=grey, linestyle=':', linewidth=1.4, label=f'{name} {level:.1f}')
         axes.set_title(panel.title, fontsize=11)

@@ -1,7 +1,7 @@
-"""Finds a font with Hangul, which neither Pillow nor matplotlib brings.
+"""Finds a font with Hangul, which neither Pillow nor matplotlib contains.
 
-Images are drawn with it when there is one; without one they carry numbers, and the sentences stand in a text file
-beside them and in the HTML report (a browser has fonts of its own).
+Text in images is drawn with it. Without such a font images show numbers instead, and the sentences are in a text file
+beside the image and in the HTML report, because a browser has fonts of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from PIL import ImageFont
 
 from kovilt.errors import KoviltError
 
-HOW_TO_GET_ONE = (
-    'no font with Hangul found: images carry numbers instead of sentences (get one with: apt install fonts-nanum, '
-    'or name a file in KOVILT_FONT)'
+MISSING_FONT_HINT = (
+    'no font with Hangul found: images show numbers instead of sentences (install one: apt install fonts-nanum, or '
+    'name a font file in KOVILT_FONT)'
 )
-PLACES = (
+USUAL_FILES = (
     '/usr/share/fonts/truetype/nanum/NanumGothic.ttf',
     '/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc',
     '/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc',
@@ -32,20 +32,21 @@ PLACES = (
 
 
 def korean_font() -> Path | None:
-    """The file of a font with Hangul: KOVILT_FONT, a usual place, or what fontconfig knows; None when there is none.
+    """The file of a font with Hangul: KOVILT_FONT, else a usual file, else one that fontconfig lists, else None.
 
-    Raises KoviltError when KOVILT_FONT names a file that is no font or has no Hangul.
+    Raises:
+        KoviltError: KOVILT_FONT is not a font with Hangul.
     """
     named = os.environ.get('KOVILT_FONT')
     if named:
         if not has_hangul(Path(named)):
             raise KoviltError(f'KOVILT_FONT={named} is not a font with Hangul; name another file or unset it')
         return Path(named)
-    return _search()
+    return _find_font()
 
 
 def has_hangul(path: Path) -> bool:
-    """Whether the font draws a syllable differently from a character that no font has."""
+    """Whether the file is a font that draws a Hangul syllable differently from a character that no font has."""
     try:
         font = ImageFont.truetype(str(path), 16)
     except OSError:
@@ -54,18 +55,21 @@ def has_hangul(path: Path) -> bool:
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """A font of `size` pixels: the Korean one where there is one, else Pillow's own (no Hangul)."""
+    """The Korean font of `size` pixels if there is one, else Pillow's own, which has no Hangul."""
     path = korean_font()
-    return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
+    font = ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise KoviltError('this Pillow has no FreeType and cannot draw text; run: pip install --force-reinstall pillow')
+    return font
 
 
 @cache
-def _search() -> Path | None:
-    usual = (Path(place) for place in PLACES)
-    return next((path for path in (*usual, *_fontconfig()) if path.is_file() and has_hangul(path)), None)
+def _find_font() -> Path | None:
+    usual = (Path(place) for place in USUAL_FILES)
+    return next((path for path in (*usual, *_fontconfig_files()) if path.is_file() and has_hangul(path)), None)
 
 
-def _fontconfig() -> list[Path]:
+def _fontconfig_files() -> list[Path]:
     if shutil.which('fc-list') is None:
         return []
     listed = subprocess.run(['fc-list', ':lang=ko', 'file'], capture_output=True, text=True, check=False).stdout

@@ -1,4 +1,4 @@
-"""Where each word of a sentence looks: the transport plan of word-patch alignment over the image, a panel a word."""
+"""Draws the transport plan of word-patch alignment over the image, one panel for each word."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from kovilt.visualization.contact_sheet import INK, PAPER
 from kovilt.visualization.fonts import korean_font, load_font
 
-HEAT = np.array([(255, 214, 0), (255, 120, 0), (214, 0, 60)], float)  # little, middling, most mass
+HEAT = np.array([(255, 214, 0), (255, 120, 0), (214, 0, 60)], float)  # RGB of little, medium and most mass
 
 
 def draw_alignment(
@@ -24,19 +24,29 @@ def draw_alignment(
     columns: int = 4,
     width: int = 260,
 ) -> Path:
-    """Draw a panel for each word, coloured where it sends more mass than an even share, into the PNG `out`.
+    """Draw a panel for each word into the PNG file `out`, coloured where patches get more than a uniform share.
 
-    plan (W, rows, cols): non-negative mass from each of the W words to each patch. All words share one scale, which
-    ends at twice the even share or at the largest mass above it: a word that looks everywhere stays uncoloured. boxes:
-    for each word the boxes of what it names, each (left, top, right, bottom) in pixels of `image`.
-    With no Hangul font on the machine a panel carries its word's number, and `<out>.txt` lists the words.
-    Raises ValueError when the plan does not fit the words.
+    All words share one colour scale. It ends at twice the uniform share, or at the largest mass if that is more; a word
+    whose mass is uniform stays uncoloured. Without a Hangul font a panel shows the number of its word, and `out` with
+    the suffix .txt lists the words.
+
+    Args:
+        image: the image.
+        words: W words.
+        plan: (W, rows, columns), non-negative mass from each word to each patch.
+        out: PNG file.
+        boxes: for each word the boxes of the objects that it names, each (left, top, right, bottom) in pixels.
+        columns: panels in a row.
+        width: of a panel, in pixels.
+
+    Raises:
+        ValueError: the plan does not fit the words.
     """
     plan = np.asarray(plan, float)
     if plan.ndim != 3 or len(plan) != len(words):
         raise ValueError(f'plan {plan.shape} is not (words, rows, columns) of {len(words)} words')
-    even = plan.mean((1, 2), keepdims=True)
-    excess = np.clip(plan / np.maximum(even, 1e-12) - 1, 0, None)  # (W, rows, cols): 1 = twice the even share
+    uniform = plan.mean((1, 2), keepdims=True)
+    excess = np.clip(plan / np.maximum(uniform, 1e-12) - 1, 0, None)  # (W, rows, columns): 1 = twice the uniform share
     excess /= max(1.0, excess.max(initial=0.0))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +74,7 @@ def draw_alignment(
 
 
 def overlay(image: Image.Image, mass: np.ndarray) -> Image.Image:
-    """The image in grey with the mass (rows, cols) of its patches, 0 to 1, laid over: much mass, strong colour."""
+    """The image in grey, coloured by the mass (rows, columns) of its patches, 0 to 1: more mass, stronger colour."""
     heat = Image.fromarray(mass.astype(np.float32), 'F').resize(image.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(heat), 0, 1)  # (H, W)
     colour = np.stack([np.interp(strength, (0, 0.5, 1), HEAT[:, channel]) for channel in range(3)], -1)

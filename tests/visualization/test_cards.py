@@ -3,23 +3,23 @@ import pytest
 from PIL import Image, ImageColor
 
 from kovilt.visualization import fonts
-from kovilt.visualization.cards import BOXES, Card, Line, Piece, View, draw_cards
+from kovilt.visualization.cards import MARK_COLOURS, CardImage, CardLine, CardToken, SampleCard, draw_cards
 from kovilt.visualization.contact_sheet import RIGHT, WRONG
 
-PIECES = [
-    Piece('소파', True, 'hidden'),
-    Piece('는', False, 'swapped'),
-    Piece('빨간색', True, 'kept'),
-    Piece('Ω', True, 'unknown'),
+TOKENS = [
+    CardToken('소파', True, 'masked'),
+    CardToken('는', False, 'replaced'),
+    CardToken('빨간색', True, 'unchanged'),
+    CardToken('Ω', True, 'unknown'),
 ]
-CARD = Card(
+CARD = SampleCard(
     '1',
     [
-        View(Image.new('RGB', (60, 40), 'navy'), '60 x 40 pixels'),
-        View(Image.new('RGB', (48, 32), 'navy'), '2 x 3 patches', grid=(2, 3)),
-        View(Image.new('RGB', (48, 32), 'tan'), 'given that of 2', good=False),
+        CardImage(Image.new('RGB', (60, 40), 'navy'), '60 x 40 pixels'),
+        CardImage(Image.new('RGB', (48, 32), 'navy'), '2 x 3 patches', grid=(2, 3)),
+        CardImage(Image.new('RGB', (48, 32), 'tan'), 'given that of 2', matches=False),
     ],
-    [Line('text', '소파는 빨간색이다'), Line('damaged', PIECES), Line('label', 'OOV', good=False)],
+    [CardLine('text', '소파는 빨간색이다'), CardLine('masked', TOKENS), CardLine('label', 'OOV', warning=True)],
 )
 
 
@@ -30,12 +30,12 @@ def colours(path) -> set[tuple[int, ...]]:
 @pytest.mark.skipif(fonts.korean_font() is None, reason='no font with Hangul')
 def test_every_mark_has_its_colour(tmp_path):
     shown = colours(draw_cards([CARD], tmp_path / 'new' / 'sheet.png'))
-    assert {ImageColor.getrgb(colour) for colour in (*BOXES.values(), WRONG)} <= shown
+    assert {ImageColor.getrgb(colour) for colour in (*MARK_COLOURS.values(), WRONG)} <= shown
     assert ImageColor.getrgb(RIGHT) not in shown
 
 
 def test_the_grid_lies_over_the_image_after_the_transforms(tmp_path):
-    dark = Card('1', [View(Image.new('RGB', (48, 32)), '', grid=(2, 3))], [])
+    dark = SampleCard('1', [CardImage(Image.new('RGB', (48, 32)), '', grid=(2, 3))], [])
     pixels = np.asarray(Image.open(draw_cards([dark], tmp_path / 'sheet.png')))
     y, x = np.nonzero((pixels == 0).all(2))
     white = (pixels[y.min() : y.max() + 1, x.min() : x.max() + 1] == 255).all(2)  # lines within the image
@@ -43,16 +43,16 @@ def test_the_grid_lies_over_the_image_after_the_transforms(tmp_path):
 
 
 def test_a_machine_without_a_korean_font_still_gets_its_sheet(tmp_path, monkeypatch):
-    monkeypatch.setattr(fonts, '_search', lambda: None)
+    monkeypatch.setattr(fonts, '_find_font', lambda: None)
     monkeypatch.delenv('KOVILT_FONT', raising=False)
     assert draw_cards([CARD] * 3, tmp_path / 'sheet.png').is_file()
 
 
-def test_a_image_that_cannot_be_read_leaves_its_place_empty(tmp_path):
-    assert draw_cards([Card('1', [View(None, 'absent')], [])], tmp_path / 'sheet.png').is_file()
+def test_an_image_that_cannot_be_read_leaves_its_place_empty(tmp_path):
+    assert draw_cards([SampleCard('1', [CardImage(None, 'absent')], [])], tmp_path / 'sheet.png').is_file()
 
 
 def test_a_line_as_text_has_its_marks_in_brackets():
     assert CARD.lines[0].text == '소파는 빨간색이다'
     assert CARD.lines[1].text == '[소파][는] [빨간색] [Ω]'
-    assert Line('damaged', [Piece('[MASK]', True, 'hidden'), Piece('는', False)]).text == '[MASK]는'
+    assert CardLine('masked', [CardToken('[MASK]', True, 'masked'), CardToken('는', False)]).text == '[MASK]는'

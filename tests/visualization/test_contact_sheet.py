@@ -25,7 +25,7 @@ def test_right_and_wrong_have_their_colours_and_the_text_stands_beside(tmp_path)
 
 
 def test_a_machine_without_a_korean_font_still_gets_its_sheet(tmp_path, monkeypatch):
-    monkeypatch.setattr(fonts, '_search', lambda: None)
+    monkeypatch.setattr(fonts, '_find_font', lambda: None)
     assert draw_contact_sheet(ITEMS, tmp_path / 'sheet.png').is_file()
 
 

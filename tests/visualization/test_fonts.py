@@ -26,6 +26,6 @@ def test_a_named_font_without_hangul_is_refused(monkeypatch, tmp_path):
 
 
 def test_drawing_goes_on_without_a_korean_font(monkeypatch):
-    monkeypatch.setattr(fonts, '_search', lambda: None)
+    monkeypatch.setattr(fonts, '_find_font', lambda: None)
     assert fonts.korean_font() is None
     assert fonts.load_font(16).getlength('12') > 0

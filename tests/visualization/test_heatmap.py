@@ -24,7 +24,7 @@ def test_no_mass_leaves_the_image_even():
 @pytest.mark.parametrize('with_font', [True, False])
 def test_a_panel_for_each_word_and_the_words_beside(tmp_path, monkeypatch, with_font):
     if not with_font:
-        monkeypatch.setattr(fonts, '_search', lambda: None)
+        monkeypatch.setattr(fonts, '_find_font', lambda: None)
     words = ['고양이가', '소파에', '있다']
     boxes = [[(0, 0, 20, 20)], [], [(5, 5, 30, 30), (40, 0, 60, 9)]]
     out = draw_alignment(

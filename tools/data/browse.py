@@ -21,7 +21,7 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 if TYPE_CHECKING:
     from kovilt.batch import Batch
     from kovilt.datasets import PairDataset
-    from kovilt.visualization import Card, Line, Piece, View
+    from kovilt.visualization import SampleCard, CardLine, CardToken, CardImage
 
 ON_A_SHEET = 8
 LEGEND = 'orange: hidden behind [MASK]; blue: another token in its place; green: to be guessed as it stands; red: [UNK]'
@@ -106,10 +106,10 @@ def answer_classes(config: Any, dataset: PairDataset) -> list[str] | None:
     return dataset.metainfo.get('answers')
 
 
-def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
+def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[SampleCard]:
     from kovilt.engine.runner import data_sizes
     from kovilt.models.sizes import complete_model_config
-    from kovilt.visualization import Card, View
+    from kovilt.visualization import SampleCard, CardImage
 
     model = config.model.to_dict()
     if model.get('mlm_head'):
@@ -123,9 +123,9 @@ def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[Card]:
         if pair in partners:
             given, matched = partners[pair]
             caption = 'matching: its own image' if matched else f'matching: given that of {whose(batch, given)}'
-            views.append(View(images[given].image, caption, good=matched))
+            views.append(CardImage(images[given].image, caption, matches=matched))
         lines = text_lines(dataset, batch, pair, damage) + answer_lines(classes, batch, pair)
-        cards.append(Card(f'{pair + 1}   row {record["row"]}   {Path(record["image"]).name}', views, lines))
+        cards.append(SampleCard(f'{pair + 1}   row {record["row"]}   {Path(record["image"]).name}', views, lines))
     return cards
 
 
@@ -134,73 +134,73 @@ def whose(batch: Batch, image: int) -> int:
     return batch['image_index'].tolist().index(image) + 1
 
 
-def before(dataset: PairDataset, record: dict[str, Any]) -> View:
+def before(dataset: PairDataset, record: dict[str, Any]) -> CardImage:
     """The image as LoadImage gives it."""
     from PIL import Image
 
     from kovilt.datasets import LoadImage
-    from kovilt.visualization import View
+    from kovilt.visualization import CardImage
 
     place = dataset.place(record['row'])
     if place is None or record.get('broken'):
-        return View(None, 'absent' if place is None else 'cannot be read')
+        return CardImage(None, 'absent' if place is None else 'cannot be read')
     image = Image.fromarray(LoadImage().transform({'img_path': place})['img'])
-    return View(image, f'{image.width} x {image.height} pixels')
+    return CardImage(image, f'{image.width} x {image.height} pixels')
 
 
-def split_images(batch: Batch) -> list[View]:
+def split_images(batch: Batch) -> list[CardImage]:
     """The images of the batch, joined again from their patches."""
     from PIL import Image
 
     from kovilt.datasets.transforms.patches import join_patches
-    from kovilt.visualization import View
+    from kovilt.visualization import CardImage
 
     views, start = [], 0
     for rows, columns in batch['grids'].tolist():
         patches = batch['patches'][start : start + rows * columns].numpy()
         start += rows * columns
         if not len(patches):
-            views.append(View(None, 'no patches'))
+            views.append(CardImage(None, 'no patches'))
             continue
         pixels = join_patches(patches, (rows, columns))
         caption = f'{pixels.shape[1]} x {pixels.shape[0]}, {rows} x {columns} patches'
-        views.append(View(Image.fromarray(pixels), caption, (rows, columns)))
+        views.append(CardImage(Image.fromarray(pixels), caption, (rows, columns)))
     return views
 
 
-def text_lines(dataset: PairDataset, batch: Batch, pair: int, damage: tuple[Any, Any] | None) -> list[Line]:
+def text_lines(dataset: PairDataset, batch: Batch, pair: int, damage: tuple[Any, Any] | None) -> list[CardLine]:
     """The text, its pieces, and the pieces after some words have been hidden."""
     from kovilt.modules.heads.mlm import IGNORE
-    from kovilt.visualization import Line
+    from kovilt.visualization import CardLine
 
     ids, words = batch['input_ids'][pair].tolist(), batch['word_ids'][pair].tolist()
-    lines = [Line(dataset.TEXT, batch['records'][pair][dataset.TEXT])]
+    lines = [CardLine(dataset.TEXT, batch['records'][pair][dataset.TEXT])]
     if dataset.tokenizer is None:
         return lines
     if damage is None:
-        return [*lines, Line('pieces', pieces(dataset, ids, words))]
+        return [*lines, CardLine('pieces', pieces(dataset, ids, words))]
     damaged, labels = damage[0][pair].tolist(), [label != IGNORE for label in damage[1][pair].tolist()]
     mask = dataset.tokenizer.mask_token_id
     marks = [
-        '' if not hidden else 'hidden' if shown == mask else 'swapped' if shown != true else 'kept'
+        '' if not hidden else 'masked' if shown == mask else 'replaced' if shown != true else 'unchanged'
         for true, shown, hidden in zip(ids, damaged, labels, strict=True)
     ]
     return [
         *lines,
-        Line('pieces', pieces(dataset, ids, words, struck=labels)),
-        Line('damaged', pieces(dataset, damaged, words, marks)),
+        CardLine('pieces', pieces(dataset, ids, words, struck=labels)),
+        CardLine('damaged', pieces(dataset, damaged, words, marks)),
     ]
 
 
 def pieces(
     dataset: PairDataset, ids: list[int], words: list[int], marks: Any = None, struck: Any = None
-) -> list[Piece]:
+) -> list[CardToken]:
     """The tokens of the words of a text, without [CLS], [SEP] and [PAD]."""
-    from kovilt.visualization import Piece
+    from kovilt.visualization import CardToken
 
     tokens, unknown = dataset.tokenizer.convert_ids_to_tokens(ids), dataset.tokenizer.unk_token_id
     return [
-        Piece(
+        CardToken(
             token.removeprefix('##'),
             words[at] != words[at - 1],
             (marks[at] if marks else '') or ('unknown' if ids[at] == unknown else ''),
@@ -211,22 +211,22 @@ def pieces(
     ]
 
 
-def answer_lines(classes: list[str] | None, batch: Batch, pair: int) -> list[Line]:
+def answer_lines(classes: list[str] | None, batch: Batch, pair: int) -> list[CardLine]:
     """The answer, what others answered, and the class that it is."""
     from collections import Counter
 
     import torch
 
-    from kovilt.visualization import Line
+    from kovilt.visualization import CardLine
 
     record = batch['records'][pair]
     if 'answer' not in record:
         return []
     kind = f'   ({record["answer_type"]})' if record['answer_type'] else ''
-    lines = [Line('answer', record['answer'] + kind)]
+    lines = [CardLine('answer', record['answer'] + kind)]
     if 'answers' in record:
         given = Counter(record['answers']).most_common()
-        lines.append(Line('people', ', '.join(f'{answer} x {people}' for answer, people in given)))
+        lines.append(CardLine('people', ', '.join(f'{answer} x {people}' for answer, people in given)))
     if not classes:
         return lines
     label = batch['label'][pair] if 'label' in batch else torch.tensor(class_of(record['answer'], classes))
@@ -234,7 +234,7 @@ def answer_lines(classes: list[str] | None, batch: Batch, pair: int) -> list[Lin
     known = [
         f'{classes[n]} = class {n}' + (f' ({score:.1f})' if score < 1 else '') for n, score in scores.items() if n >= 0
     ]
-    return [*lines, Line('label', ', '.join(known) or 'OOV: outside the vocabulary', good=bool(known))]
+    return [*lines, CardLine('label', ', '.join(known) or 'OOV: outside the vocabulary', warning=not known)]
 
 
 def class_of(answer: str, classes: list[str]) -> int:
@@ -246,7 +246,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.engine.config import load_config
-    from kovilt.visualization import HOW_TO_GET_ONE, draw_cards, korean_font, write_report
+    from kovilt.visualization import MISSING_FONT_HINT, draw_cards, korean_font, write_report
 
     config = load_config(args.config, args.cfg_options)
     dataset, batch = open_batch(config, args)
@@ -257,11 +257,11 @@ def main(args: argparse.Namespace) -> None:
         some = cards[start : start + ON_A_SHEET]
         sheets[f'Records {start + 1} to {start + len(some)}'] = draw_cards(some, out / f'sheet_{len(sheets) + 1}.png')
     names = list(dict.fromkeys(line.name for card in cards for line in card.lines))
-    paired = any(view.good is not None for card in cards for view in card.views)
+    paired = any(view.matches is not None for card in cards for view in card.images)
     rows = []
     for card in cards:
         texts = {line.name: line.text for line in card.lines}
-        matching = next((view.caption for view in card.views if view.good is not None), '')
+        matching = next((view.caption for view in card.images if view.matches is not None), '')
         rows.append([card.title, *(texts.get(name, '') for name in names), *([matching] if paired else [])])
     header = ['record', *names, *(['pair'] if paired else [])]
     page = write_report(
@@ -273,7 +273,7 @@ def main(args: argparse.Namespace) -> None:
         footer=f'python tools/data/browse.py {args.config} --split {args.split} --seed {args.seed}',
     )
     if korean_font() is None:
-        print(HOW_TO_GET_ONE)
+        print(MISSING_FONT_HINT)
     for path in (page, *sheets.values()):
         print(path)
 
