@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.fixtures import PATCH_SIZE, make_batch, sample_grids, sample_lengths, transformers_inputs
@@ -98,7 +99,7 @@ class BothModels:
         self.optimizers: dict[str, Any] = {}
         transformers.logging.set_verbosity_error()
         torch.manual_seed(0)
-        config = transformers.ViltConfig(
+        config = transformers.ViltConfig(  # type: ignore[call-arg]  # num_labels goes to the base class by **kwargs
             vocab_size=size.vocab_size,
             hidden_size=size.hidden_size,
             num_hidden_layers=size.num_layers,
@@ -109,7 +110,7 @@ class BothModels:
             patch_size=PATCH_SIZE,
             num_labels=size.num_answers,
         )
-        theirs = transformers.ViltForQuestionAnswering(config)
+        theirs: Any = transformers.ViltForQuestionAnswering(config)
         with torch.no_grad():  # random also where the initial values are zeros and ones
             for parameter in theirs.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -227,30 +228,24 @@ def with_options(models: BothModels, run: Callable[[], object], **options: bool)
 
 def training_variants(models: BothModels, batch: BothBatches) -> dict[str, Callable[[], None]]:
     """Training steps of both models: in float32 on a CPU, in mixed precision on a GPU."""
-
-    def theirs(fused: bool, precision: str) -> Callable[[], None]:
-        return lambda: models.transformers_step(batch, fused=fused, precision=precision)
-
-    def ours(precision: str) -> Callable[[], None]:
-        return lambda: models.kovilt_step(batch, precision=precision)
-
+    theirs, ours = partial(models.transformers_step, batch), partial(models.kovilt_step, batch)
     if not is_cuda(models.device):
         return {
-            'transformers': theirs(False, 'float32'),
-            'transformers, fused AdamW': theirs(True, 'float32'),
-            'kovilt': ours('float32'),
+            'transformers': partial(theirs, fused=False, precision='float32'),
+            'transformers, fused AdamW': partial(theirs, fused=True, precision='float32'),
+            'kovilt': partial(ours, precision='float32'),
         }
-    plain = ours('bfloat16')
-    variants = {
-        'transformers': theirs(False, 'bfloat16'),
-        'transformers, fused AdamW': theirs(True, 'bfloat16'),
+    plain = partial(ours, precision='bfloat16')
+    variants: dict[str, Callable[[], None]] = {
+        'transformers': partial(theirs, fused=False, precision='bfloat16'),
+        'transformers, fused AdamW': partial(theirs, fused=True, precision='bfloat16'),
         'kovilt': plain,
         'kovilt, compiled': with_options(models, plain, compiled=True),
         'kovilt, compiled, checkpointed': with_options(models, plain, compiled=True, checkpointed=True),
-        'kovilt, float16 with a scaler': ours('float16'),
+        'kovilt, float16 with a scaler': partial(ours, precision='float16'),
     }
     if batch.num_pairs <= 64:
-        variants['transformers, float32'] = theirs(False, 'float32')
+        variants['transformers, float32'] = partial(theirs, fused=False, precision='float32')
         variants['kovilt, attention group by group'] = with_options(models, plain, grouped=True)
     return variants
 

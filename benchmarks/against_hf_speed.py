@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.against_hf_models import (
@@ -51,8 +52,8 @@ def measure_evaluation(models: BothModels, batches: Sequence[int], rounds: int, 
         batch = make_both_batches(num_pairs, models.size, device)
         with torch.inference_mode(), autocast(device):
             variants: Variants = {
-                'transformers': lambda batch=batch: models.transformers_scores(batch),
-                'kovilt': lambda batch=batch: models.kovilt_scores(batch),
+                'transformers': partial(models.transformers_scores, batch),
+                'kovilt': partial(models.kovilt_scores, batch),
             }
             if cuda:
                 variants['kovilt, compiled'] = with_options(models, variants['kovilt'], compiled=True)
@@ -95,15 +96,12 @@ def measure_options(models: BothModels, batches: Sequence[int], rounds: int, rep
     rows = []
     for num_pairs in batches:
         batch = make_both_batches(num_pairs, models.size, device)
-
-        def step(precision: str, batch: BothBatches = batch) -> Callable[[], None]:
-            return lambda: models.kovilt_step(batch, precision=precision)
-
+        step = partial(models.kovilt_step, batch, precision='float32')
         variants: Variants = {
-            'float32': step('float32'),
-            'float32, compiled': with_options(models, step('float32'), compiled=True),
-            'float32, checkpointed': with_options(models, step('float32'), checkpointed=True),
-            'bfloat16': step('bfloat16'),
+            'float32': step,
+            'float32, compiled': with_options(models, step, compiled=True),
+            'float32, checkpointed': with_options(models, step, checkpointed=True),
+            'bfloat16': partial(models.kovilt_step, batch, precision='bfloat16'),
         }
         seconds = _time(variants, device, rounds, repeats=2 if is_cuda(device) else 1)
         for name, times in seconds.items():

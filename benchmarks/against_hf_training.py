@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.against_hf_models import (
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kovilt.batch import Batch
-    from kovilt.models.pretraining import ViLTForPreTraining
+    from kovilt.modules import WPAHead
 
 STEPS = 12  # of the Runner
 FIRST_WATCHED = 4  # earlier steps fill caches
@@ -39,8 +40,9 @@ def measure_host_waits(models: BothModels, report: Report) -> None:
     models.train()
     models.free()
     batch = make_both_batches(64, models.size, models.device)
-    pinned = {name: batch.kovilt[name].cpu().pin_memory() for name in ('patches', 'label')}  # as the loader's batches
-    batch = BothBatches({**batch.kovilt, **pinned}, batch.transformers)
+    kovilt = to_host(batch.kovilt)
+    kovilt['patches'], kovilt['label'] = kovilt['patches'].pin_memory(), kovilt['label'].pin_memory()  # as the loader's
+    batch = BothBatches(kovilt, batch.transformers)
     rows, waiting = [], []
     for name, run in training_variants(models, batch).items():
         if 'float16 with' in name:
@@ -71,10 +73,7 @@ def run_runner(models: BothModels, report: Report) -> None:
     models.free()
     cuda = is_cuda(models.device)
     num_pairs = 64 if cuda else 2
-    batches = []
-    for seed in range(4):
-        batch = make_both_batches(num_pairs, models.size, models.device, seed=seed).kovilt
-        batches.append({**batch, 'patches': batch['patches'].cpu(), 'label': batch['label'].cpu()})
+    batches = [to_host(make_both_batches(num_pairs, models.size, models.device, seed=seed).kovilt) for seed in range(4)]
 
     class ForbidWaitsHook(Hook):
         """Runs first in a step."""
@@ -139,6 +138,13 @@ def run_runner(models: BothModels, report: Report) -> None:
     models.kovilt.to(models.device)
 
 
+def to_host(batch: Batch) -> Batch:
+    """The batch as the loader makes it."""
+    moved = batch.copy()
+    moved['patches'], moved['label'] = batch['patches'].cpu(), batch['label'].cpu()
+    return moved
+
+
 class FinishedBatches:
     """A data set whose samples are finished batches, repeated up to a length."""
 
@@ -173,7 +179,7 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
             itm_head=dict(type='ITMHead'),
             wpa_head=dict(type='WPAHead', **numbers),
         )
-        model = build_model(config).to(device).train()
+        model: Any = build_model(config).to(device).train()
         model.encoder.compile_rows({} if cuda else None)
         wrapper = build_optim_wrapper(model, default_precision(device))
         batch = make_both_batches(num_pairs, models.size, device).kovilt
@@ -184,7 +190,7 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
         align = _alignment_step(model, batch, ViLTStates(states, packing, 'all'), matched)
         seconds = time_in_turn(
             {
-                'step': lambda model=model, batch=batch, wrapper=wrapper: model.train_step([batch], wrapper),
+                'step': partial(model.train_step, [batch], wrapper),
                 'align': align,
             },
             rounds=rounds,
@@ -195,13 +201,13 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
         share = statistics.median(a / b for a, b in zip(seconds['align'], seconds['step'], strict=True))
         milliseconds = [statistics.median(seconds[key]) * 1e3 for key in ('step', 'align')]
         rows.append((name, num_pairs, 'yes' if cuda else 'no', *milliseconds, 100 * share))
-        print(compare_plans(model, model._aligned(batch, ViLTStates(states.detach(), packing, 'all'))))
+        print(compare_plans(model.wpa_head, model._aligned(batch, ViLTStates(states.detach(), packing, 'all'))))
         del model, wrapper, align
         empty_cache(device)
     report.add_table('alignment', ('WPAHead', 'batch', 'compiled', 'step, ms', 'alignment, ms', 'share, %'), rows)
 
 
-def _alignment_step(model: ViLTForPreTraining, batch: Batch, states: Any, matched: Tensor) -> Callable[[], None]:
+def _alignment_step(model: Any, batch: Batch, states: Any, matched: Tensor) -> Callable[[], None]:
     """Forward and backward of the alignment alone."""
 
     def align() -> None:
@@ -211,7 +217,7 @@ def _alignment_step(model: ViLTForPreTraining, batch: Batch, states: Any, matche
     return align
 
 
-def compare_plans(model: ViLTForPreTraining, aligned: tuple[Tensor, ...]) -> str:
+def compare_plans(head: WPAHead, aligned: tuple[Tensor, ...]) -> str:
     """The differences of the transport plans in float32 on the device from those in float64 on the CPU.
 
     Raises:
@@ -220,11 +226,11 @@ def compare_plans(model: ViLTForPreTraining, aligned: tuple[Tensor, ...]) -> str
     from kovilt.modules.transport import ipot, transport_cost, transport_distance
 
     tokens, token_mask, patches, patch_mask = aligned
-    cost, head = transport_cost(tokens, patches), model.wpa_head
-    numbers = dict(beta=head.beta, iterations=head.iterations)
-    plan = ipot(cost, token_mask, patch_mask, **numbers).cpu().double()
+    cost = transport_cost(tokens, patches)
+    make_plan = partial(ipot, beta=head.beta, iterations=head.iterations)
+    plan = make_plan(cost, token_mask, patch_mask).cpu().double()
     cost = cost.cpu().double()
-    exact = ipot(cost, token_mask.cpu(), patch_mask.cpu(), **numbers)
+    exact = make_plan(cost, token_mask.cpu(), patch_mask.cpu())
     mass = (plan - exact).abs().max().item()
     distance = (transport_distance(cost, plan) / transport_distance(cost, exact) - 1).abs().max().item()
     differences = f'plans differ by at most {mass:.1e}, distances by {distance:.1e}'

@@ -23,6 +23,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def measure_images(files: list[Path], rounds: int) -> None:
     """
     import numpy as np
     from PIL import Image
-    from torchvision.transforms import Compose, Normalize, ToTensor
+    from torchvision.transforms import Compose, Normalize, ToTensor  # type: ignore[import-untyped]
 
     from kovilt.datasets import LoadImage, Patchify, ResizeViLT
     from kovilt.datasets.transforms.patches import join_patches
@@ -128,14 +129,12 @@ def measure_images(files: list[Path], rounds: int) -> None:
     variants: dict[str, Callable[[Path], Any]] = {"ViLT's transform": lambda file: normalize(pillow(file))}
     pixels: dict[str, Callable[[Path], np.ndarray]] = {}  # uint8 (H, W, 3) of the resized image
     for name, processor in huggingface_processors().items():
-        variants[name] = lambda file, processor=processor: processor(open_rgb(file), return_tensors='pt')
-        pixels[name] = lambda file, run=variants[name]: grey_levels(run(file)['pixel_values'][0])
+        variants[name] = partial(process, processor)
+        pixels[name] = partial(resized_pixels, processor)
     variants['kovilt'] = kovilt
     pixels['kovilt'] = lambda file: join_patches(*(kovilt(file)[key] for key in ('patches', 'grid')))
 
-    seconds = time_in_turn(
-        {name: lambda run=run: [run(file) for file in files] for name, run in variants.items()}, rounds=rounds
-    )
+    seconds = time_in_turn({name: partial(run_all, run, files) for name, run in variants.items()}, rounds=rounds)
     rows = []
     for name, times in seconds.items():
         each = statistics.median(times) / len(files)
@@ -151,8 +150,19 @@ def measure_images(files: list[Path], rounds: int) -> None:
     print(f'\n{markdown_table(head, rows)}')
 
 
-def grey_levels(values: Any) -> np.ndarray:
-    """uint8 (H, W, 3) of a tensor (3, H, W) that HuggingFace has scaled to [-1, 1]."""
+def run_all(run: Callable[[Path], Any], files: list[Path]) -> None:
+    for file in files:
+        run(file)
+
+
+def process(processor: Any, file: Path) -> Any:
+    """What HuggingFace's image processor makes of a file."""
+    return processor(open_rgb(file), return_tensors='pt')
+
+
+def resized_pixels(processor: Any, file: Path) -> np.ndarray:
+    """The pixels uint8 (H, W, 3) behind HuggingFace's `pixel_values` (1, 3, H, W) in [-1, 1]."""
+    values = process(processor, file)['pixel_values'][0]
     return ((values + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
@@ -163,9 +173,9 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
     """Print a row for each way to make the batches of an epoch."""
     seconds, samples = {}, {}
     loaders = make_loaders(folder, args)
-    times = time_in_turn({name: lambda run=run: run_epochs(*run) for name, run in loaders.items()}, rounds=args.rounds)
+    times = time_in_turn({name: partial(run_epochs, *loader) for name, loader in loaders.items()}, rounds=args.rounds)
     for name, (loader, epochs) in loaders.items():
-        samples[name] = len(loader.dataset)
+        samples[name] = len(loader.dataset)  # type: ignore[arg-type]  # torch's Dataset has no len
         seconds[name] = [time / epochs for time in times[name]]
     first = next(iter(seconds))
     rows = []
@@ -191,11 +201,12 @@ def measure_texts(folder: Path, args: argparse.Namespace) -> None:
     rng = random.Random(0)
     texts = TextColumn(sample_question(rng) for _ in range(args.questions)).freeze()
     tokenize = TokenizeKorean(tokenizer=str(folder / 'tokenizer'), max_text_len=MAX_TEXT_LEN)
-    rows = []
+    rows, cache = [], None
     for name in ('first start: tokenized and written', 'second start: compared and mapped'):
         start = processor_clock()
         cache = open_tokens(folder / 'tokens', tokenize, texts, lambda message, level: None)
         rows.append([name, f'{processor_clock() - start:.1f}'])
+    assert cache is not None
     order = np.random.default_rng(0).permutation(len(texts))
     start = processor_clock()
     for first in range(0, len(order), 256):

@@ -79,7 +79,7 @@ def make_loaders(folder: Path, args: argparse.Namespace) -> dict[str, tuple[Data
         {'type': 'ResizeViLT', **RESIZE},
         {'type': 'Patchify', 'patch_size': PATCH_SIZE},
     ]
-    files = {'data_root': str(folder / 'set'), 'image_pipeline': pipeline}
+    files: dict[str, Any] = {'data_root': str(folder / 'set'), 'image_pipeline': pipeline}
     answers = {'min_count': 1}
     prepare(folder / 'prepared', {'train': {'type': 'AIHubLivingVQA', 'answers': answers, **files}})
     from_files = AIHubLivingVQA(answers=answers, text_pipeline=texts, **files)
@@ -90,19 +90,24 @@ def make_loaders(folder: Path, args: argparse.Namespace) -> dict[str, tuple[Data
         text_pipeline=texts,
         token_cache=str(folder / 'prepared' / 'tokens'),
     )
-    workers = {'num_workers': args.workers, 'persistent_workers': args.workers > 0}
+    workers: dict[str, Any] = {'num_workers': args.workers, 'persistent_workers': args.workers > 0}
     loaders: dict[str, tuple[DataLoader, int]] = {}
     for name, processor in huggingface_processors().items():
-        collate = HuggingFaceCollate(processor, load_tokenizer(folder / 'tokenizer'))
-        dataset = QuestionsForHuggingFace(from_files)
-        loader = DataLoader(dataset, batch_size=args.batch_size, shuffle=True, collate_fn=collate, **workers)
+        loader: DataLoader = DataLoader(
+            QuestionsForHuggingFace(from_files),  # type: ignore[arg-type]  # torch takes any map of samples
+            batch_size=args.batch_size,
+            shuffle=True,
+            collate_fn=HuggingFaceCollate(processor, load_tokenizer(folder / 'tokenizer')),
+            **workers,
+        )
         loaders[name] = loader, 1
-    for name, dataset, together, epochs in (
-        ('kovilt, 1 question an image', from_files, 1, 1),
-        ('kovilt', from_files, None, 5),
-        ('kovilt, prepared, 1 question an image', from_prepared, 1, 20),
-        ('kovilt, prepared', from_prepared, None, 100),
-    ):
+    variants: dict[str, tuple[QuestionDataset, int | None, int]] = {
+        'kovilt, 1 question an image': (from_files, 1, 1),
+        'kovilt': (from_files, None, 5),
+        'kovilt, prepared, 1 question an image': (from_prepared, 1, 20),
+        'kovilt, prepared': (from_prepared, None, 100),
+    }
+    for name, (dataset, together, epochs) in variants.items():
         loaders[name] = kovilt_loader(dataset, args.batch_size, together, **workers), epochs
     return loaders
 

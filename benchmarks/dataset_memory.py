@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
@@ -86,7 +87,7 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
 
     start = wall_clock()
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_pairs, num_workers=args.workers)
-    iterator = iter(loader)
+    iterator: Any = iter(loader)  # with the worker processes in `_workers`
     for number in range(args.batches):
         next(iterator)
         if number in (0, args.batches - 1):

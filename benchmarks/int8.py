@@ -18,8 +18,9 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
@@ -39,6 +40,10 @@ from kovilt.errors import KoviltError, run_cli  # noqa: E402
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kovilt.batch import Batch
+    from kovilt.models.vqa import AnsweringModel
+
+Precision = Literal['float32', 'int8']
 KOVILT, KOVILT_INT8, TRANSFORMERS = 'kovilt, float32', 'kovilt, int8', 'transformers, float32'
 
 
@@ -85,7 +90,7 @@ def measure_speed(args: argparse.Namespace, folder: Path) -> None:
     with torch.inference_mode():
         scores = {(name, n): variants[name](batch) for (name, n), batch in inputs.items()}
         seconds = time_in_turn(
-            {key: lambda key=key: variants[key[0]](inputs[key]) for key in inputs}, rounds=args.rounds, warm_ups=0
+            {key: partial(variants[key[0]], batch) for key, batch in inputs.items()}, rounds=args.rounds, warm_ups=0
         )
     rows = []
     for n in args.batches:
@@ -114,14 +119,20 @@ def make_variants(folder: Path, graphs: bool) -> dict[str, Callable[[Any], Tenso
     model_folder = save_folder(base_model(), folder / 'model')
     theirs = transformers.ViltForQuestionAnswering.from_pretrained(model_folder).eval()
     variants: dict[str, Callable[[Any], Tensor]] = {TRANSFORMERS: lambda inputs: theirs(**inputs).logits}
-    for name, precision in ((KOVILT, 'float32'), (KOVILT_INT8, 'int8')):
-        model = VQAInferencer(model_folder, device='cpu', precision=precision).model
-        variants[name] = lambda batch, model=model: model.scores(model.data_preprocessor(batch))
+    precisions: dict[str, Precision] = {KOVILT: 'float32', KOVILT_INT8: 'int8'}
+    for name, precision in precisions.items():
+        inferencer = VQAInferencer(model_folder, device='cpu', precision=precision)
+        variants[name] = partial(score, inferencer.model)
     if graphs:
         for dtype in ('float32', 'int8'):
             exported = export_checkpoint(model_folder, folder / dtype, format='onnx', dtype=dtype)
             variants[f'onnxruntime, {dtype}'] = VQAInferencer(exported).model.scores
     return variants
+
+
+def score(model: AnsweringModel, batch: Batch) -> Tensor:
+    """Scores (B, answers) of a batch from the loader."""
+    return model.scores(model.data_preprocessor(batch))
 
 
 # Accuracy
@@ -134,7 +145,7 @@ def measure_accuracy(args: argparse.Namespace) -> None:
     from kovilt.evaluation.comparison import compare_predictions
 
     MMLogger.get_current_instance().setLevel('WARNING')
-    variants = {'float32': (args.model, 'float32'), 'int8': (args.model, 'int8')}
+    variants: dict[str, tuple[str, Precision]] = {'float32': (args.model, 'float32'), 'int8': (args.model, 'int8')}
     variants |= {folder: (folder, 'float32') for folder in args.also}
     predictions = {name: predict(args, *variant) for name, variant in variants.items()}
     expected = predictions['float32']
@@ -158,7 +169,7 @@ def measure_accuracy(args: argparse.Namespace) -> None:
     print(markdown_table(head, rows))
 
 
-def predict(args: argparse.Namespace, folder: str, precision: str) -> dict[str, dict[str, Any]]:
+def predict(args: argparse.Namespace, folder: str, precision: Precision) -> dict[str, dict[str, Any]]:
     """The predictions of a model folder for the config's validation data, by question, as tools/test.py writes them."""
     import torch
     from mmengine.registry import DefaultScope

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
@@ -40,7 +41,8 @@ def main(args: argparse.Namespace) -> None:
     with DefaultScope.overwrite_default_scope(config.default_scope):
         start = processor_clock()
         loader = KoviltRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, seed=0)
-        print(f'{len(loader.dataset):,} rows opened in {processor_clock() - start:.1f} s of the processor')
+        dataset: Any = loader.dataset
+        print(f'{len(dataset):,} rows opened in {processor_clock() - start:.1f} s of the processor')
     texts = images = patch_bytes = 0
     start = processor_clock()
     for micro_batches in itertools.chain.from_iterable(itertools.repeat(loader)):

@@ -67,9 +67,10 @@ class MeasuredModel:
         with DefaultScope.overwrite_default_scope(config.default_scope):
             loader = KoviltRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, seed=0)
             self.batches = list(itertools.islice(loader, batches))
-            self.rows, self.steps = len(loader.dataset), len(loader)
+            dataset: Any = loader.dataset
+            self.rows, self.steps = len(dataset), len(loader)
             model_config = complete_model_config(
-                config.model.to_dict(), data_sizes=data_sizes(loader.dataset), tokenizer=loader.dataset.tokenizer
+                config.model.to_dict(), data_sizes=data_sizes(dataset), tokenizer=dataset.tokenizer
             )
             torch.manual_seed(0)
             self.model = build_model(model_config).to(self.device).train()

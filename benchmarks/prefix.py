@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def compare(
     models = {'joint': joint, 'prefix': prefix}
     seconds = time_in_turn(
         {
-            (encoder, questions): lambda model=model, batch=batch: run(model, batch, args.device)
+            (encoder, questions): partial(run, model, batch, args.device)
             for encoder, model in models.items()
             for questions, batch in batches.items()
         },

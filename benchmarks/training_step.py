@@ -26,6 +26,8 @@ from kovilt.errors import run_cli  # noqa: E402
 if TYPE_CHECKING:
     import torch
     from mmengine.config import Config
+    from mmengine.model import BaseModel
+    from mmengine.optim import OptimWrapper
 
     from kovilt.batch import Batch
 
@@ -97,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
     )
 
 
-def _steps(model: torch.nn.Module, optim_wrapper: object, batches: list[Batch]) -> Callable[[], object]:
+def _steps(model: BaseModel, optim_wrapper: OptimWrapper, batches: list[Batch]) -> Callable[[], object]:
     """A step on the next batch at every call."""
     cycle = itertools.cycle(batches)
     return lambda: model.train_step([next(cycle)], optim_wrapper)

@@ -16,7 +16,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
@@ -28,10 +28,18 @@ from kovilt.errors import run_cli  # noqa: E402
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+class Iterations(NamedTuple):
+    """The numbers of IPOT."""
+
+    beta: float
+    iterations: int
+
+
 TOKENS, PATCHES = (5, 20), (144, 240)  # of a pair, least and most
 PADDED_TOKENS = 40  # of every text in published training
 DIRECTIONS = {'isotropic': 0.0, 'anisotropic': 2.3}  # length of the shared part of a state over that of its own part
-PAPER = {'beta': 0.5, 'iterations': 50}
+PAPER = Iterations(0.5, 50)
 PUBLISHED, EXACT = 'published', 'exact (ot.emd)'
 
 
@@ -108,7 +116,7 @@ def main(args: argparse.Namespace) -> None:
     print(f'{describe_machine("cpu")}; {args.pairs} pairs, width {args.width}')
     for name, direction in DIRECTIONS.items():
         states = random_states(args.pairs, args.width, direction)
-        compare_plans(name, states, {'beta': head.beta, 'iterations': head.iterations}, args.rounds)
+        compare_plans(name, states, Iterations(head.beta, head.iterations), args.rounds)
     tokens, token_mask, patches, patch_mask = states
     tokens.requires_grad_()
     patches.requires_grad_()
@@ -121,17 +129,17 @@ def main(args: argparse.Namespace) -> None:
     print(f'\nthe whole objective, forward and backward: {statistics.median(seconds) * 1e3:.0f} ms')
 
 
-def compare_plans(name: str, states: tuple[Tensor, ...], default: dict[str, float], rounds: int) -> None:
-    """Print a row for each way to a plan; `default` holds beta and iterations of WPAHead."""
+def compare_plans(name: str, states: tuple[Tensor, ...], default: Iterations, rounds: int) -> None:
+    """Print a row for each way to a plan; `default` are the numbers of WPAHead."""
     from kovilt.modules.transport import ipot, transport_cost, transport_distance
 
     tokens, token_mask, patches, patch_mask = states
     cost = transport_cost(tokens, patches)
     long_cost, long_mask = pad_texts(cost, token_mask)
     variants: dict[str, Callable[[], Tensor]] = {
-        PUBLISHED: lambda: published_ipot(long_cost, long_mask, patch_mask, **PAPER),
-        "kovilt, the paper's": lambda: ipot(cost, token_mask, patch_mask, **PAPER),
-        'kovilt, default': lambda: ipot(cost, token_mask, patch_mask, **default),
+        PUBLISHED: lambda: published_ipot(long_cost, long_mask, patch_mask, **PAPER._asdict()),
+        "kovilt, the paper's": lambda: ipot(cost, token_mask, patch_mask, **PAPER._asdict()),
+        'kovilt, default': lambda: ipot(cost, token_mask, patch_mask, **default._asdict()),
         EXACT: lambda: exact_plans(cost, token_mask, patch_mask),
     }
     plans = {plan_name: run()[:, : cost.shape[1]] for plan_name, run in variants.items()}
@@ -143,12 +151,12 @@ def compare_plans(name: str, states: tuple[Tensor, ...], default: dict[str, floa
     for plan_name, plan in plans.items():
         error = (transport_distance(cost, plan) / exact - 1).abs() * 100
         wrong = (plan.sum(dim=1) - patch_mask / patch_mask.sum(dim=1, keepdim=True)).abs().max()
-        numbers = {EXACT: {}, 'kovilt, default': default}.get(plan_name, PAPER)
+        numbers = {EXACT: (), 'kovilt, default': default}.get(plan_name, PAPER)
         times = seconds[plan_name]
         rows.append(
             [
                 plan_name,
-                ', '.join(map(str, numbers.values())),
+                ', '.join(map(str, numbers)),
                 f'{error.median():.2f} %',
                 f'{error.max():.2f} %',
                 f'{wrong:.0e}',
