@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         '--format',
         choices=('hf', 'onnx', 'pt2'),
         default='hf',
-        help="hf: weights in HuggingFace's layout; onnx: graph for onnxruntime; pt2: graph for torch.export (default: hf)",
+        help="hf: weights in HuggingFace's layout; onnx, pt2: graph for onnxruntime or torch.export (default: hf)",
     )
     parser.add_argument(
         '--dtype',
