@@ -37,7 +37,7 @@ class AIHubCOCOKorean(PairDataset):
             'train' (its train and restval), 'val', 'test' or 'trainval'.
         others: as in PairDataset.
 
-    Source of layout and keys: the AI-Hub page and public code that reads the file.
+    Source of layout and keys: the public reader jp1924/HF_builders, with which five others agree.
     """
 
     COLUMNS = {'text': TextColumn}
