@@ -12,7 +12,7 @@ import numpy as np
 from kovilt.errors import KoviltError
 from kovilt.evaluation.scoring import bootstrap_interval, groups_by_size, mcnemar_p
 
-REQUIRED_KEYS = ('question_id', 'image', 'truth', 'answer_type', 'correct', 'tolerant_correct')
+REQUIRED_KEYS = ('question_id', 'image', 'ground_truth', 'answer_type', 'correct', 'tolerant_correct')
 
 Predictions = dict[str, dict[str, Any]]  # by question id, in the order of the file
 
@@ -122,7 +122,7 @@ def _check_same_questions(a: Predictions, b: Predictions, names: tuple[str, str]
                 f'{other}: lacks {len(lacking):,} of the {len(ours):,} question ids of {mine}, e.g. '
                 f'{", ".join(lacking[:5])}; test both models on the same questions'
             )
-    for key in ('truth', 'answers'):
+    for key in ('ground_truth', 'answers'):
         different = [name for name in a if a[name].get(key) != b[name].get(key)]
         if different:
             first = different[0]

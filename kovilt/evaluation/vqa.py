@@ -15,9 +15,9 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.scoring import (
     answer_score,
     bootstrap_interval,
+    ground_truth_answers,
     groups_by_size,
     most_frequent,
-    record_answers,
     tolerant_score,
 )
 from kovilt.evaluation.table import format_table
@@ -89,7 +89,7 @@ class VQAAccuracy(BaseMetric):
                     image=str(record.get('image') or record['row']),
                     answer_type=str(record.get('answer_type') or ''),
                     words=len((record.get('question') or '').split()),
-                    answers=record_answers(record),
+                    answers=ground_truth_answers(record),
                     prediction=normalize_korean(prediction['answer']),
                     broken=bool(record.get('broken', False)),
                 )

@@ -26,7 +26,7 @@ ENGLISH_SIZES = {'큰': 'large', '작은': 'small'}
 ENGLISH_SIDES = {LEFT: 'on the left', CENTRE: 'in the middle', RIGHT: 'on the right'}
 ENGLISH_ROOMS = {'침실': 'bedroom', '주방': 'kitchen', '거실': 'living room', '서재': 'study', '방': 'room'}
 Bilingual = tuple[str, str]  # a phrase or sentence in English and in Korean
-Place = tuple[str, Noun, str]  # 왼쪽에, 의자 두 개, 놓여 있: where, what, the stem of the verb
+PlacedNoun = tuple[str, Noun, str]  # 왼쪽에, 의자 두 개, 놓여 있: where, what, the stem of the verb
 
 
 def write_captions(scene: Scene, seed: int, split: str, index: int) -> tuple[list[str], list[str]]:
@@ -72,7 +72,7 @@ def verb_stem(objects: list[SceneObject]) -> str:
     return {'고양이': '앉아 있', '강아지': '서 있'}.get(objects[0].kind.name, '놓여 있')
 
 
-def join_clauses(places: list[Place]) -> tuple[str, str]:
+def join_clauses(places: list[PlacedNoun]) -> tuple[str, str]:
     """One clause a place: all but the last joined, and the last without the ending of its verb."""
     *before, (place, noun, last) = places
     first = [f'{where} {phrase:이} {"있" if stem == last else stem}고 ' for where, phrase, stem in before]
@@ -129,7 +129,7 @@ def caption_places(rng: random.Random, scene: Scene, objects: list[SceneObject])
     for obj in objects:
         side = None if by_zone else scene.side(obj)
         groups.setdefault(f'{side}에' if side else zone_phrase(obj), []).append(obj)
-    places: list[Place] = []
+    places: list[PlacedNoun] = []
     english: list[str] = []
     for place, group in groups.items():
 
@@ -179,7 +179,7 @@ def caption_beside(rng: random.Random, scene: Scene) -> Bilingual | None:
         alike = [right for other, right in right_of.items() if other.describe(size=size) == description]
         return None if None in alike else alike.count(right_of[obj])
 
-    places: list[Place] = []
+    places: list[PlacedNoun] = []
     english: list[str] = []
     for right in sorted({right_of[other] for other in others}, key=lambda _: rng.random()):
         group = [other for other in others if right_of[other] is right]

@@ -40,7 +40,7 @@ def test_a_line_scores_its_question_as_the_metric_does(tmp_path):
     assert [line['question_id'] for line in lines] == ['0', '1', '2', '3']
     assert [line['correct'] for line in lines] == [False, False, 0.6, True]
     assert [line['tolerant_correct'] for line in lines] == [True, False, 1, True]
-    assert [line['truth'] for line in lines] == ['두 개', '두 개', '세 개', '두 개']
+    assert [line['ground_truth'] for line in lines] == ['두 개', '두 개', '세 개', '두 개']
     assert ['answers' in line for line in lines] == [False, False, True, False]
     for key, name in (('correct', 'accuracy'), ('tolerant_correct', 'tolerant_accuracy')):
         assert 100 * sum(line[key] for line in lines) / 4 == pytest.approx(scores[name])

@@ -10,9 +10,9 @@ import pytest
 from kovilt.evaluation.scoring import (
     answer_score,
     bootstrap_interval,
+    ground_truth_answers,
     mcnemar_p,
     most_frequent,
-    record_answers,
     tolerant_score,
 )
 
@@ -55,9 +55,9 @@ def test_tolerance_adds_up_people_who_write_differently():
 
 
 def test_answers_of_a_record():
-    assert record_answers({'answer': ' 빨간  색'}) == ['빨간 색']
-    assert record_answers({'answer': '흰색', 'answers': None}) == ['흰색']
-    assert record_answers({'answer': '예', 'answers': ['네', '예']}) == ['네', '예']
+    assert ground_truth_answers({'answer': ' 빨간  색'}) == ['빨간 색']
+    assert ground_truth_answers({'answer': '흰색', 'answers': None}) == ['흰색']
+    assert ground_truth_answers({'answer': '예', 'answers': ['네', '예']}) == ['네', '예']
     assert most_frequent(['네', '예', '예', '응']) == '예' and most_frequent(['응', '네']) == '응'
 
 

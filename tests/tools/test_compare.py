@@ -20,7 +20,7 @@ def rows(right, *, tolerant=None):
         {
             'question_id': str(number),
             'image': f'{number // 4}.jpg',
-            'truth': '네',
+            'ground_truth': '네',
             'answer_type': '색' if number % 3 else '개수',
             'correct': correct,
             'tolerant_correct': tolerant_score,
@@ -88,9 +88,12 @@ def changed(number, **values):
         (rows([True] * 8), 'a.jsonl: lacks 2 of the 8 question ids of'),
         (changed(3, question_id='1'), 'b.jsonl, line 4: question id 1 occurs a second time'),
         (changed(3, question_id=None), 'b.jsonl, line 4: no question id'),
-        (changed(3, truth='예'), "b.jsonl: the truth of question 3 is '예', in {a} it is '네' (1 questions differ)"),
+        (
+            changed(3, ground_truth='예'),
+            "b.jsonl: the ground_truth of question 3 is '예', in {a} it is '네' (1 questions",
+        ),
         (changed(3, answers=['네', '예']), 'b.jsonl: the answers of question 3'),
-        ([{'question_id': 1}], 'b.jsonl, line 1: no image, truth,'),
+        ([{'question_id': 1}], 'b.jsonl, line 1: no image, ground_truth,'),
         ([7], 'b.jsonl, line 1: no question_id, image'),
         ([], 'b.jsonl: holds no prediction'),
         ('{"question_id": ', 'b.jsonl, line 1: Expecting value'),

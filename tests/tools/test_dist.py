@@ -137,7 +137,7 @@ def test_two_processes_test_as_one(one, tmp_path):
     assert 100 * sum(line['correct'] for line in ours) / len(ours) == pytest.approx(metrics[0]['accuracy'])
     assert ours[0].keys() == {
         *('question_id', 'image', 'question', 'answer', 'score', 'topk'),
-        *('truth', 'answer_type', 'correct', 'tolerant_correct'),
+        *('ground_truth', 'answer_type', 'correct', 'tolerant_correct'),
     }
     assert not list(tmp_path.glob('.*'))
 

@@ -51,7 +51,7 @@ def test_transformers_alone_gives_every_answer_of_a_trained_model(rooms, tmp_pat
     assert {str(row['question_id']): row['answer'] for row in rows} == theirs
     assert len(set(theirs.values())) > 2
     metrics = json.loads((work / 'test' / 'metrics.json').read_text(encoding='utf-8'))['metrics']
-    right = sum(theirs[str(row['question_id'])] == row['truth'] for row in rows)
+    right = sum(theirs[str(row['question_id'])] == row['ground_truth'] for row in rows)
     assert 100 * right / len(theirs) == pytest.approx(metrics['accuracy'])
 
 

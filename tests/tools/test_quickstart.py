@@ -58,7 +58,7 @@ def prediction(number: int, kind: str, right: bool, image: str) -> dict:
         'image': image,
         'question': f'질문 {number}?',
         'answer': '예',
-        'truth': '예' if right else '아니요',
+        'ground_truth': '예' if right else '아니요',
         'score': 0.5,
         'answer_type': kind,
     }

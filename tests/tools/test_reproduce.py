@@ -117,7 +117,7 @@ def record(work: Path, name: str, curve: list[float], accuracy: float | None = N
         {
             'question_id': str(i),
             'image': f'{i // 4}.jpg',
-            'truth': '예',
+            'ground_truth': '예',
             'answer_type': '색' if i % 2 else '개수',
             'correct': one,
             'tolerant_correct': one,

@@ -126,7 +126,9 @@ def draw_predictions(work_dir: Path) -> list[dict[str, Any]]:
     predictions = sample_predictions([json.loads(line) for line in lines], 12)
     draw_contact_sheet(
         [
-            AnsweredQuestion(Image.open(row['image']), row['question'], row['answer'], row['truth'], row['score'])
+            AnsweredQuestion(
+                Image.open(row['image']), row['question'], row['answer'], row['ground_truth'], row['score']
+            )
             for row in predictions
         ],
         work_dir / 'contact_sheet.png',
@@ -161,7 +163,7 @@ def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
     return {
         'image': image,
         'question': prediction['question'],
-        'truth': prediction['truth'],
+        'ground_truth': prediction['ground_truth'],
         'printed': done.stdout.splitlines(),
     }
 

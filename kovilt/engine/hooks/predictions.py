@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
-from kovilt.evaluation.scoring import answer_score, most_frequent, record_answers, tolerant_score
+from kovilt.evaluation.scoring import answer_score, ground_truth_answers, most_frequent, tolerant_score
 from kovilt.files import write_json_lines
 from kovilt.registry import HOOKS
 
@@ -21,11 +21,11 @@ from kovilt.registry import HOOKS
 class PredictionsHook(Hook):
     """Writes one JSON object a line for each question of a test, in the order of the data, from rank 0.
 
-    Keys: question_id, image, question, answer (the model's), score (its softmax probability), truth (the ground truth;
-    of several human answers the most frequent), answers (only where there are several), answer_type, correct and
+    Keys: question_id, image, question, answer (the model's), score (its softmax probability), ground_truth (of
+    several answers the most frequent), answers (only where there are several), answer_type, correct and
     tolerant_correct, topk. The two `correct` keys come from `answer_score` and `tolerant_score`: true or false with
-    one human answer, 0 to 1 with several; a question whose image is broken is never correct. The file appears when it
-    is complete.
+    one answer in the ground truth, 0 to 1 with several; a question whose image is broken is never correct. The file
+    appears when it is complete.
 
     Args:
         out: path of the file; its folder is created.
@@ -62,23 +62,23 @@ class PredictionsHook(Hook):
 def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:
     """The line of the file for a prediction {'record', 'answer', 'score', 'topk'}; see `PredictionsHook`."""
     record = prediction['record']
-    answer, human_answers = normalize_korean(prediction['answer']), record_answers(record)
+    predicted, answers = normalize_korean(prediction['answer']), ground_truth_answers(record)
     return {
         'question_id': record.get('question_id'),
         'image': record.get('image'),
         'question': record.get('question'),
         'answer': prediction['answer'],
         'score': round(prediction['score'], 6),
-        'truth': most_frequent(human_answers),
-        **({'answers': human_answers} if len(human_answers) > 1 else {}),
+        'ground_truth': most_frequent(answers),
+        **({'answers': answers} if len(answers) > 1 else {}),
         'answer_type': record.get('answer_type'),
-        'correct': _round_score(answer_score(answer, human_answers), record, human_answers),
-        'tolerant_correct': _round_score(tolerant_score(answer, human_answers), record, human_answers),
+        'correct': _round_score(answer_score(predicted, answers), record, answers),
+        'tolerant_correct': _round_score(tolerant_score(predicted, answers), record, answers),
         'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
     }
 
 
-def _round_score(score: float, record: Mapping[str, Any], human_answers: Sequence[str]) -> bool | float:
-    """A score as the file holds it: a bool with one human answer, else a number."""
+def _round_score(score: float, record: Mapping[str, Any], answers: Sequence[str]) -> bool | float:
+    """A score as the file holds it: a bool with one answer in the ground truth, else a number."""
     score = 0.0 if record.get('broken', False) else score
-    return bool(score) if len(human_answers) == 1 else round(score, 6)
+    return bool(score) if len(answers) == 1 else round(score, 6)
