@@ -59,8 +59,9 @@ class MeasuredModel:
         from mmengine.optim import build_optim_wrapper
         from mmengine.registry import DefaultScope
 
+        from kovilt.engine.data_sizes import read_data_sizes
         from kovilt.engine.optim import mixed_precision
-        from kovilt.engine.runner import KoviltRunner, data_sizes
+        from kovilt.engine.runner import KoviltRunner
         from kovilt.models.sizes import build_model, complete_model_config
 
         self.device: str = get_device()
@@ -70,7 +71,7 @@ class MeasuredModel:
             dataset: Any = loader.dataset
             self.rows, self.steps = len(dataset), len(loader)
             model_config = complete_model_config(
-                config.model.to_dict(), data_sizes=data_sizes(dataset), tokenizer=dataset.tokenizer
+                config.model.to_dict(), data_sizes=read_data_sizes(dataset), tokenizer=dataset.tokenizer
             )
             torch.manual_seed(0)
             self.model = build_model(model_config).to(self.device).train()

@@ -33,16 +33,16 @@ def signature_of(part: Callable) -> Signature:
 
     The **kwargs of a constructor are taken to go to the constructor of the next base class, and so on.
     """
-    is_class = inspect.isclass(part)
-    if is_class:
+    if isinstance(part, type):
         functions = [vars(base)['__init__'] for base in part.__mro__ if '__init__' in vars(base) and base is not object]
+        skipped = 1  # self
     else:
-        functions = [part]
+        functions, skipped = [part], 0
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
     is_open = False
     for function in functions:
-        found = list(inspect.signature(function).parameters.values())[is_class:]  # a constructor without its `self`
+        found = list(inspect.signature(function).parameters.values())[skipped:]
         own_hints = _type_hints(function)
         for parameter in found:
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.name in parameters:

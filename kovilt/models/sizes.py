@@ -32,7 +32,7 @@ def complete_model_config(
 
     Args:
         model_cfg: `model` of a config. None as a value of a key of `FROM_DATA` means "from the data".
-        data_sizes: the values by key, as `kovilt.engine.runner.data_sizes` reads them off a dataset.
+        data_sizes: the values by key, as `read_data_sizes` of kovilt.engine reads them off a dataset.
         tokenizer: turns the words of every `content_words` into token ids; None, as for a model that is not trained,
             leaves the lists empty.
 

@@ -107,13 +107,13 @@ def answer_classes(config: Any, dataset: PairDataset) -> list[str] | None:
 
 
 def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[SampleCard]:
-    from kovilt.engine.runner import data_sizes
+    from kovilt.engine.data_sizes import read_data_sizes
     from kovilt.models.sizes import complete_model_config
     from kovilt.visualization import SampleCard, CardImage
 
     model = config.model.to_dict()
     if model.get('mlm_head'):
-        model = complete_model_config(model, data_sizes=data_sizes(dataset), tokenizer=dataset.tokenizer)
+        model = complete_model_config(model, data_sizes=read_data_sizes(dataset), tokenizer=dataset.tokenizer)
     damage, partners, images = corrupted(model, batch), exchanged(model, batch), split_images(batch)
     classes = answer_classes(config, dataset)
     cards = []

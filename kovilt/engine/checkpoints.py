@@ -1,0 +1,117 @@
+"""What a run puts into its checkpoints, and how it starts from one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import weights_to_cpu
+from mmengine.utils import apply_to
+from torch import nn
+
+import kovilt
+from kovilt.errors import KoviltError
+from kovilt.formats.checkpoint import ENCODER_PREFIX, describe_checkpoint, load_checkpoint_file, load_encoder
+from kovilt.weights.folder import folder_as_checkpoint
+
+# The entries of MMEngine's message hub that a resumed run needs, by the beginnings of their names. Its other entries
+# are large and stand elsewhere: the config, the metainfo of the data, the history of every scalar as pickled objects.
+RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt')
+
+
+def read_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint file or a model folder: a dict with `state_dict`, `meta` and whatever else a file holds."""
+    path = Path(path).expanduser()
+    return folder_as_checkpoint(path) if path.is_dir() else load_checkpoint_file(path, map_location)
+
+
+def unwrap_model(model: nn.Module) -> Any:
+    """The model itself, without the wrapper of distributed training."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool, schedules: bool) -> dict[str, Any]:
+    """The current state of a run as a dict of tensors and plain Python values.
+
+    Args:
+        runner: a KoviltRunner in training.
+        meta: entries of `meta` beside those that are the same for every checkpoint: epoch, iter.
+        optimizer: include the state of the optimizer.
+        schedules: include the state of the learning rate's schedules.
+    """
+    model = unwrap_model(runner.model)
+    info = {key: value for key, value in runner.message_hub.runtime_info.items() if key.startswith(RESUMED_INFO)}
+    checkpoint: dict[str, Any] = {
+        'meta': {
+            **meta,
+            'model_type': type(model).__name__,
+            'encoder_type': type(getattr(model, 'encoder', None)).__name__,
+            'kovilt_version': kovilt.__version__,
+            'mmengine_version': mmengine.__version__,
+            'torch_version': str(torch.__version__),
+            'cfg': runner.cfg.pretty_text,
+            'seed': runner.seed,
+            'pairs_per_step': runner.pairs_per_step,
+            'experiment_name': runner.experiment_name,
+            'time': time.strftime('%Y-%m-%d %H:%M:%S'),
+            'data_sizes': runner.data_sizes,
+            'dataset_meta': to_plain(runner.dataset_meta),
+        },
+        'state_dict': weights_to_cpu(model.state_dict()),
+        'message_hub': {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)},
+    }
+    if optimizer:
+        state = runner.optim_wrapper.state_dict()
+        checkpoint['optimizer'] = apply_to(state, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
+    if schedules and runner.param_schedulers is not None:
+        checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in runner.param_schedulers]
+    return checkpoint
+
+
+def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str) -> str:
+    """Load the encoder of a checkpoint into a model and leave the model's heads as they are.
+
+    Afterwards the checkpoint's `state_dict` is that of the whole model, because hooks such as EMAHook copy it.
+    Returns a line for the log: what was loaded, what was left out, what is new.
+    """
+    loaded, total = load_encoder(model, checkpoint, filename)
+    left_out, new = (
+        ', '.join(_parts_outside_encoder(state)) for state in (checkpoint['state_dict'], model.state_dict())
+    )
+    checkpoint['state_dict'] = weights_to_cpu(model.state_dict())
+    return (
+        f'{filename} ({describe_checkpoint(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
+        f'left out: {left_out or "nothing"}; new: {new or "nothing"}'
+    )
+
+
+def _parts_outside_encoder(state_dict: Mapping[str, Any]) -> list[str]:
+    return sorted({name.split('.')[0] for name in state_dict if not name.startswith(ENCODER_PREFIX)})
+
+
+def check_seed(meta: Mapping[str, Any], seed: int, filename: str) -> None:
+    """Raise KoviltError unless a run resumes with its own seed, from which the random numbers of all samples come."""
+    if meta.get('seed', seed) != seed:
+        raise KoviltError(
+            f'{filename}: trained with seed {meta["seed"]}, but this run has {seed}; add --seed {meta["seed"]}'
+        )
+
+
+def to_plain(value: Any) -> Any:
+    """`value` as tensors, numbers, text, lists and dicts, the only types that a checkpoint may hold."""
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)  # also of a subclass of str
+    if hasattr(value, 'tolist') and not isinstance(value, torch.Tensor):  # numpy
+        return value.tolist()
+    return value
