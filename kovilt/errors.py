@@ -1,4 +1,4 @@
-"""Bad input has one exception and one way out: a line on stderr and exit code 2."""
+"""The exception for bad input, and how command-line tools end: one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 
 
 class KoviltError(Exception):
-    """Bad input from a user: one line that names the file, key or value and the remedy."""
+    """Bad input from a user. The message is one line that names the file, key or value, and the remedy."""
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """ " (did you mean 'x'?)" for the candidate most like `name`, or "" when none is close."""
+    """The text " (did you mean 'x'?)" for the candidate most similar to `name`; empty when none is similar."""
     by_lower = {str(candidate).lower(): str(candidate) for candidate in candidates}
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return f' (did you mean {by_lower[matches[0]]!r}?)' if matches else ''
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or the name of its class when it says nothing."""
+    """The first line of an error's message, or the name of its class when the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -35,37 +35,35 @@ def config_errors(place: str) -> Iterator[None]:
 
 
 def user_error(error: BaseException) -> KoviltError | None:
-    """The KoviltError behind `error`, or None when it is no user's mistake.
+    """The KoviltError that `error` is or was raised from; None when there is none, so the program has a bug.
 
-    torch's DataLoader raises a worker's exception again in the main process as the same class with the worker's whole
-    traceback for a message; the message proper is its last line. Exceptions that were raised `from` a KoviltError
-    count.
+    torch's DataLoader raises the exception of a worker again in the main process, with the worker's whole traceback as
+    the message. The original message is the last line of it.
     """
-    while error is not None:
-        if isinstance(error, KoviltError):
-            message = str(error).strip()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KoviltError):
+            message = str(cause).strip()
             if message.startswith('Caught KoviltError in '):
                 message = message.splitlines()[-1].split('KoviltError: ', 1)[-1]
             return KoviltError(message)
-        error = error.__cause__
+        cause = cause.__cause__
     return None
 
 
 def run_cli(main: Callable[[], int | None], *, debug: bool = False) -> int:
-    """Runs a command-line tool's `main`; returns the exit code: 0, 2 for bad input, 130 when interrupted.
+    """Run the `main` of a command-line tool and return its exit code: 0, 2 for bad input, 130 when interrupted.
 
-    Bad input is shown as `error: <message>` on stderr; `debug` raises it with its traceback instead. Other exceptions
-    pass through: they are mistakes of the program, not of its user.
+    Bad input is printed as `error: <message>` on stderr, or raised with its traceback if `debug` is set. Other
+    exceptions are raised: they are bugs, not a user's mistakes.
     """
     try:
         return main() or 0
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
-    except (
-        BrokenPipeError
-    ):  # the reader of a pipe, such as `head`, has left; let the interpreter's own flush stay quiet
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush of stdout fails as well
         return 0
     except Exception as error:
         found = user_error(error)

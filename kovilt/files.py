@@ -1,7 +1,7 @@
-"""Files that are whole or absent: atomic writes, JSON and digests.
+"""Atomic writes, JSON and digests.
 
-A file is written beside its place under a temporary name and renamed when it is complete, so that neither a crash nor
-a full disk leaves half of it. It has the permissions that the user's umask gives, as any other new file.
+A file is written under a temporary name in the same folder and renamed when it is complete, so a crash or a full disk
+leaves no half-written file. It gets the permissions of the user's umask, like any other new file.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kovilt.errors import KoviltError, first_line
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it becomes `path` when the block ends without an error.
+    """A temporary path to write to, which is renamed to `path` when the block ends without an error.
 
-    The folder of `path` is created. After an error the temporary file is removed and an older `path` stands as it was.
+    The folder of `path` is created. After an error the temporary file is removed and an older `path` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file atomically, indented, Hangul as it is."""
+    """Write an indented JSON file atomically, with Hangul unescaped."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + '\n')
 
 
@@ -52,10 +52,10 @@ def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, A
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file, with or without a byte order mark.
+    """The object in a JSON file, which may begin with a byte order mark.
 
     Raises:
-        KoviltError: missing, not UTF-8, not JSON, or not an object.
+        KoviltError: the file is missing, not UTF-8, not JSON, or not an object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
