@@ -114,7 +114,7 @@ def _elsewhere(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) ->
         )
     if config['model_type'] != 'vilt':
         return (
-            "Its patches do not attend to words, as they do in HuggingFace's ViLT, so transformers refuses the folder."
+            "Its patches do not attend to tokens, as they do in HuggingFace's ViLT, so transformers refuses the folder."
         )
     if 'id2label' in config:
         return _TRANSFORMERS.format(name=name)
