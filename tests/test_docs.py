@@ -1,0 +1,122 @@
+"""Every command and config that docs/training.md, data.md and plugins.md show is run, in their order, in seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.test_readme import run
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / 'docs').glob('*.md'))
+NOT_THERE = ('aihub_visual', 'aihub_knowledge', 'kvqa', 'vqav2')  # data sets of which no test has a copy
+FEW_STEPS = [
+    'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=8',
+    'val_dataloader.num_workers=0',
+]  # fmt: skip
+SMALL_MODEL = [
+    'model.encoder.hidden_size=16', 'model.encoder.num_layers=1', 'model.encoder.num_heads=2', 'train_cfg.max_epochs=1',
+    'train_dataloader.batch_size=16', 'train_dataloader.num_workers=0', 'train_dataloader.dataset.limit=16',
+    'val_dataloader.num_workers=0', 'val_dataloader.dataset.limit=8', 'load_from=None',
+]  # fmt: skip
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The language and the content of each code block of a page."""
+    return re.findall(r'^```(\w*)\n(.*?)^```$', text, re.M | re.S)
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+
+
+@pytest.mark.parametrize('page', DOCS, ids=lambda page: page.name)
+def test_links_to_sections_exist(page):
+    for file, section in re.findall(r'\]\(([\w/.]*\.md)?#([^)]+)\)', page.read_text('utf-8')):
+        text = (page.parent / file if file else page).read_text('utf-8')
+        assert section in map(anchor, re.findall(r'^#+ (.+)$', text, re.M)), f'{file}#{section}'
+
+
+def write_table(path: Path, images: list[Path]) -> None:
+    """Questions about images, as a JSONL or CSV table."""
+    rows = [
+        {'image': str(image), 'question': '소파가 있어요?', 'answer': a} for image in images for a in ('예', '아니요')
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', encoding='utf-8', newline='') as file:
+        if path.suffix == '.csv':
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+        else:
+            file.writelines(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+
+
+@pytest.fixture
+def checkout(tmp_path, rooms, monkeypatch):
+    """A folder like a checkout, in which Rooms stands for AI-Hub 101 and 261, which have the same layouts."""
+    for name in ('tools', 'kovilt'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ('configs', 'examples'):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in [name for name in os.environ if name.startswith('KOVILT_')]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (('aihub_101', 'vqa'), ('aihub_261', 'captions')):
+        (tmp_path / 'data').mkdir(exist_ok=True)
+        (tmp_path / 'data' / name).symlink_to(rooms / folder)
+    for split, folder in (('train', 'train2014'), ('val', 'val2014')):
+        images = sorted((rooms / 'captions' / folder).iterdir())
+        write_table(tmp_path / f'data/custom/{split}.jsonl', images)
+        write_table(tmp_path / f'data/mine/{split}.csv', images)
+    Image.new('RGB', (320, 240), 'tan').save('room.jpg')
+    return tmp_path
+
+
+def smaller(line: str) -> str:
+    """A documented command as one process that takes seconds."""
+    line = re.sub(r'bash tools/dist_(train|test)\.sh (.*?) 8\b', r'python tools/\1.py \2', line)
+    line = re.sub(r'bash tools/slurm_train\.sh \S+ \S+ (\S+) (\S+)', r'python tools/train.py \1 --work-dir \2', line)
+    line = line.replace('--images 2000', '--images 24').replace('--workers 16', '--workers 1')
+    line = line.replace('iter_2000', 'iter_2').replace('epoch_10', 'epoch_1')
+    if 'tools/train.py' in line or 'tools/test.py' in line:
+        line += ' --cfg-options ' + ' '.join(SMALL_MODEL if 'configs/kovilt_' in line else FEW_STEPS)
+    return line
+
+
+def run_line(line: str, monkeypatch) -> int:
+    """The exit code of `NAME=VALUE ... python TOOL ...`."""
+    with monkeypatch.context() as patch:
+        while assignment := re.match(r'(\w+)=(\S+) ', line):
+            patch.setenv(*assignment.groups())
+            line = line[assignment.end() :]
+        if 'examples/plugin' in os.environ.get('PYTHONPATH', ''):
+            patch.syspath_prepend('examples/plugin')
+        return run(smaller(line), patch)
+
+
+@pytest.mark.parametrize('name', ['training', 'data', 'plugins'])
+def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
+    text = (ROOT / 'docs' / f'{name}.md').read_text('utf-8')
+    if 'make_rooms.py' not in text:
+        shutil.copytree(rooms, 'data/rooms')
+    for language, block in blocks(text):
+        if path := re.match(r'# (\S+\.py)\n', block):
+            Path(path[1]).write_text(block, encoding='utf-8')
+        elif language == 'python' and block.startswith('from '):
+            exec(block, {})
+        for line in block.splitlines() if language == 'bash' else ():
+            code, error = run_line(line, monkeypatch), capsys.readouterr().err
+            if any(f'{data}.py' in line for data in NOT_THERE):
+                assert code == 2 and re.match('error: .*data/', error), line
+            else:
+                assert code in ((0, 1) if 'verify.py' in line else (0,)), f'{line}\n{error}'
