@@ -3,7 +3,7 @@
 KOVILT_CLIP and KOVILT_TOKENIZER name the weights that the image and the text encoder start from, each a folder or a
 name on the HuggingFace hub. The tokenizer is that of the text encoder.
 """
-image_size = 576                                                       # METER's for VQA
+image_size = 576                                                       # pixels of both sides, METER's for VQA
 bert = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'
 
 model = dict(

@@ -2,7 +2,8 @@
 
 KOVILT_ROOMS names another folder of Rooms, in which the tokenizer lies.
 """
-image_size = 96
+image_size = 96      # pixels of both sides
+max_text_len = 40    # tokens
 
 model = dict(
     encoder=dict(
@@ -16,7 +17,7 @@ model = dict(
             type='TextEncoder', model_type='bert', hidden_size=192, num_layers=3, num_heads=6, drop_rate=0.0),
         image_size=image_size,
         vocab_size=None,                                               # the tokenizer's
-        max_text_len=40,
+        max_text_len=max_text_len,
         hidden_size=192, num_layers=2, num_heads=6, drop_rate=0.0, init_std=0.05),
     data_preprocessor=dict(
         type='METERPreprocessor',
@@ -27,7 +28,7 @@ image_pipeline = [
     dict(type='CropSquare', side=image_size),
     dict(type='Patchify')]
 text_pipeline = [
-    dict(type='TokenizeKorean', tokenizer='{{$KOVILT_ROOMS:data/rooms}}/tokenizer', max_text_len=40)]
+    dict(type='TokenizeKorean', tokenizer='{{$KOVILT_ROOMS:data/rooms}}/tokenizer', max_text_len=max_text_len)]
 train_dataloader = dict(
     num_workers=0,                                                     # cached images need no workers
     dataset=dict(split='train', cache_images=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),

@@ -3,22 +3,24 @@
 KOVILT_TOKENIZER names another tokenizer: a folder, a vocab.txt or a name on the HuggingFace hub.
 """
 tokenizer = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'                # the paper's Korean WordPiece (LMkor)
+image_size = 384                                                       # pixels of the shorter side (ViLT 4.1)
+max_text_len = 40                                                      # tokens (ViLT 4.1)
 
 model = dict(
     encoder=dict(
         type='ViLT',
         hidden_size=768, num_layers=12, num_heads=12, mlp_ratio=4.0,   # ViT-B (ViLT 3.1; the paper's section 3)
-        patch_size=32, image_size=384,                                 # 12 x 12 positions, interpolated to each image
+        patch_size=32, image_size=image_size,                          # 12 x 12 positions, interpolated to each image
         vocab_size=None,                                               # the tokenizer's
-        max_text_len=40,                                               # ViLT 4.1
+        max_text_len=max_text_len,
         drop_rate=0.1),                                                # ViLT's code: embeddings, attention output, MLP
     data_preprocessor=dict(type='ViLTPreprocessor'))
 
 image_pipeline = [
     dict(type='LoadImage'),
-    dict(type='ResizeViLT', short=384, long=639),                      # ViLT's rule: int(1333 / 800 * 384) = 639
+    dict(type='ResizeViLT', short=image_size, long=int(1333 / 800 * image_size)),            # ViLT's rule: 639 pixels
     dict(type='Patchify')]
-text_pipeline = [dict(type='TokenizeKorean', tokenizer=tokenizer, max_text_len=40)]
+text_pipeline = [dict(type='TokenizeKorean', tokenizer=tokenizer, max_text_len=max_text_len)]
 train_dataloader = dict(
     dataset=dict(split='train', image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='ImageGroupSampler', shuffle=True),

@@ -1,4 +1,4 @@
-"""Parts of our own for kovilt. Importing this package registers them; a config names it in `custom_imports`."""
+"""Components of your own for kovilt. Importing this package, as `custom_imports` of a config does, registers them."""
 
 from .dataset import CSVQuestions
 from .head import CosineVQAHead

@@ -1,4 +1,4 @@
-"""Questions from a table."""
+"""A dataset that reads questions from a CSV table."""
 
 import csv
 from collections.abc import Iterator
@@ -11,7 +11,10 @@ from kovilt.registry import DATASETS
 
 @DATASETS.register_module()
 class CSVQuestions(QuestionDataset):
-    """Reads `<data_root>/<split>.csv` with the columns image, question, answer; image is a path beneath data_root."""
+    """Read `<data_root>/<split>.csv` with the columns image, question and answer.
+
+    `image` is a path relative to `data_root`. Raises KoviltError, with file and line, for a row without a value.
+    """
 
     HOW_TO_GET = 'Write train.csv and val.csv with the columns image, question, answer'
 

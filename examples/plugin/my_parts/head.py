@@ -1,4 +1,4 @@
-"""An answer head that compares directions."""
+"""An answer head that scores by cosine similarity."""
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +9,15 @@ from kovilt.registry import MODELS
 
 @MODELS.register_module()
 class CosineVQAHead(nn.Module):
-    """Scores each answer by the cosine between the pooled state and the answer's own vector.
+    """Score each answer by the cosine between the pooled state and a learned vector of the answer.
+
+    Shapes: B questions, D hidden size, C answers.
 
     Args:
-        hidden_size: width of the pooled state; the model hands it over, as it does `init_std`.
-        num_answers: number of answers; None in a config takes the training data's.
-        temperature: cosines are divided by it.
-        init_std: standard deviation of the answers' vectors at the start.
+        hidden_size: D; the model passes it, as it passes `init_std`.
+        num_answers: C; with None in a config it is the number of answers in the training data.
+        temperature: divides the cosines.
+        init_std: standard deviation of the initial vectors.
     """
 
     def __init__(
@@ -26,11 +28,11 @@ class CosineVQAHead(nn.Module):
         self.answers = nn.Parameter(torch.randn(num_answers, hidden_size) * init_std)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """pooled (B, D) to scores (B, C)."""
+        """pooled (B, D) float. Returns scores (B, C)."""
         return F.normalize(pooled, dim=1) @ F.normalize(self.answers, dim=1).T / self.temperature
 
     def loss(self, pooled: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """pooled (B, D), label int64 (B,) with -1 = outside the vocabulary: the names that ViLTForVQA logs."""
+        """pooled (B, D); label int64 (B,), -1 = out-of-vocabulary. Returns the values that ViLTForVQA logs."""
         scores = self(pooled).float()
         return {
             'vqa_loss': F.cross_entropy(scores, label, ignore_index=-1, reduction='sum') / len(label),
