@@ -1,29 +1,32 @@
-"""Public weights give the scores of their own code; what does not fit is refused or changed by a stated rule."""
+"""Public weights give the scores of their own code, and are fitted to other sizes and tokens by stated rules."""
 
 import json
-import pickle
-import re
 import sys
 import types
-from dataclasses import dataclass
 
 import pytest
 import torch
+from public_models import (
+    HF_WORDS,
+    OTHER_TOKENS,
+    SPECIAL_TOKENS,
+    VILT,
+    edited,
+    original,
+    randomised,
+    saved,
+    timm,
+    tokenizer_of,
+)
 from safetensors.torch import load_file, save_file
-from tiny_models import ANSWERS, MAX_TEXT_LEN, WORDS, answer_scores, tiny_model, tiny_pairs, tiny_tokenizer, word_scores
+from tiny_models import ANSWERS, WORDS, answer_scores, tiny_model, tiny_pairs, tiny_tokenizer, word_scores
 from transformers import (
-    BertConfig,
-    BertForMaskedLM,
     BertModel,
-    BertTokenizer,
     ViltConfig,
     ViltForImageAndTextRetrieval,
     ViltForImagesAndTextClassification,
     ViltForMaskedLM,
-    ViltForQuestionAnswering,
     ViltModel,
-    ViTConfig,
-    ViTForImageClassification,
     ViTModel,
 )
 
@@ -33,114 +36,6 @@ from kovilt.formats.huggingface import to_huggingface
 from kovilt.formats.public_weights import WORD_EMBEDDINGS
 from kovilt.weights import import_weights, load_model_folder
 from kovilt.weights.folder import folder_as_checkpoint
-
-SIZES = dict(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=64,
-    image_size=32,
-    patch_size=8,
-    initializer_range=0.2,
-)
-VILT = ViltConfig(
-    **SIZES,
-    vocab_size=len(WORDS) + 5,
-    max_position_embeddings=MAX_TEXT_LEN,
-    layer_norm_eps=1e-6,
-    id2label=dict(enumerate(ANSWERS)),
-    tie_word_embeddings=True,
-)
-
-
-def randomised(model, seed=0):
-    """Random everywhere, also where a model starts from zeros and ones."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.2)
-    return model.eval()
-
-
-def saved(model, out, tokenizer=None):
-    model.save_pretrained(out)
-    (tokenizer or tiny_tokenizer()).save_pretrained(out)
-    return out
-
-
-@dataclass
-class Source:
-    model: torch.nn.Module
-    folder: object
-
-
-@pytest.fixture(scope='module')
-def vqa(tmp_path_factory):
-    model = randomised(ViltForQuestionAnswering(VILT))
-    return Source(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-vqa'))
-
-
-@pytest.fixture(scope='module')
-def mlm(tmp_path_factory):
-    model = randomised(ViltForMaskedLM(VILT), seed=1)
-    return Source(model, saved(model, tmp_path_factory.mktemp('there') / 'vilt-mlm'))
-
-
-@pytest.fixture
-def imported(tmp_path):
-    """Import into a folder of this test; returns the model and the report."""
-
-    def run(source, **arguments):
-        report = import_weights(source, tmp_path / 'model', overwrite=True, **arguments)
-        return load_model_folder(tmp_path / 'model').model, report
-
-    return run
-
-
-def edited(source, out, edit, **config):
-    """A copy of a folder whose tensors `edit` has changed, and its config.json with them."""
-    tensors = load_file(source.folder / 'model.safetensors')
-    edit(tensors)
-    out.mkdir()
-    tiny_tokenizer().save_pretrained(out)
-    config = json.loads((source.folder / 'config.json').read_text(encoding='utf-8')) | config
-    (out / 'config.json').write_text(json.dumps(config), encoding='utf-8')
-    save_file(tensors, out / 'model.safetensors')
-    return out
-
-
-def original(state):
-    """HuggingFace's names to those of the original code, untied, with fused queries, keys and values."""
-    names = {
-        'vilt.embeddings.text_embeddings.': 'text_embeddings.',
-        'vilt.embeddings.token_type_embeddings.': 'token_type_embeddings.',
-        'vilt.embeddings.cls_token': 'transformer.cls_token',
-        'vilt.embeddings.position_embeddings': 'transformer.pos_embed',
-        'vilt.embeddings.patch_embeddings.projection.': 'transformer.patch_embed.proj.',
-        'vilt.layernorm.': 'transformer.norm.',
-        'vilt.pooler.': 'pooler.',
-        'classifier.': 'vqa_classifier.',
-        'mlm_score.decoder.bias': 'mlm_score.bias',
-    }
-    inside = {
-        'layernorm_before': 'norm1',
-        'layernorm_after': 'norm2',
-        'attention.output.dense': 'attn.proj',
-        'intermediate.dense': 'mlp.fc1',
-        'output.dense': 'mlp.fc2',
-    }
-    out = {}
-    for key, tensor in state.items():
-        block = re.fullmatch(r'vilt\.encoder\.layer\.(\d+)\.(.*)\.(weight|bias)', key)
-        if block and block[2] in inside:
-            out[f'transformer.blocks.{block[1]}.{inside[block[2]]}.{block[3]}'] = tensor
-        elif block:
-            parts = [state[key.replace(block[2], f'attention.attention.{part}')] for part in ('query', 'key', 'value')]
-            out[f'transformer.blocks.{block[1]}.attn.qkv.{block[3]}'] = torch.cat(parts)
-        else:
-            start = next((start for start in names if key.startswith(start)), '')
-            out[names.get(start, '') + key[len(start) :]] = tensor
-    return out
 
 
 @torch.no_grad()
@@ -237,50 +132,6 @@ def test_scores_of_the_original_layout_are_those_of_huggingface(vqa, mlm, import
     assert ours.answers == ANSWERS
 
 
-class Dangerous:
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return open, (str(self.file), 'w')
-
-
-def test_a_pickle_that_would_run_code_is_refused_and_not_run(mlm, tmp_path):
-    state, dangerous = original(mlm.model.state_dict()), Dangerous(tmp_path / 'ran')
-    beside = {'state_dict': state, 'hyper_parameters': {'config': dangerous}}
-    torch.save(beside, tmp_path / 'a.ckpt')
-    torch.save(beside, tmp_path / 'b.ckpt', _use_new_zipfile_serialization=False)
-    torch.save(state | {'x': dangerous}, tmp_path / 'c.bin')
-    (tmp_path / 'd.ckpt').write_bytes(pickle.dumps(dangerous))
-    for name, message in (('a.ckpt', 'open'), ('b.ckpt', 'open'), ('c.bin', 'open'), ('d.ckpt', 'not a checkpoint')):
-        with pytest.raises(KoviltError, match=message) as caught:
-            import_weights(tmp_path / name, tmp_path / 'model')
-        assert '\n' not in str(caught.value)
-    assert not (tmp_path / 'ran').exists() and not (tmp_path / 'model').exists()
-
-
-def timm(state):
-    """HuggingFace's ViT under timm's names."""
-    bare = {f'vilt.{key.removeprefix("vit.")}': tensor for key, tensor in state.items() if 'classifier' not in key}
-    renamed = original(bare)
-    return {key.removeprefix('transformer.'): tensor for key, tensor in renamed.items()} | {'head.bias': torch.ones(2)}
-
-
-@pytest.fixture(scope='module')
-def vit(tmp_path_factory):
-    """Six layers, so that what a ViT lacks is less than 5 % of so narrow an encoder."""
-    model = randomised(ViTForImageClassification(ViTConfig(**SIZES | dict(num_hidden_layers=6))), seed=6)
-    folder = tmp_path_factory.mktemp('there') / 'vit'
-    model.save_pretrained(folder)
-    return Source(model, folder)
-
-
-@pytest.fixture
-def korean(tmp_path):
-    tiny_tokenizer().save_pretrained(tmp_path / 'korean')
-    return str(tmp_path / 'korean')
-
-
 def test_a_vit_becomes_the_start_of_an_encoder(vit, imported, korean, tmp_path):
     ours, report = imported(vit.folder, tokenizer=korean)
     assert 0.95 < report.encoder_coverage < 1 and ours.encoder.max_text_len == 40
@@ -337,30 +188,20 @@ def test_images_are_resized_as_the_source_states(vqa, vit, korean, tmp_path):
         import_weights(folder, tmp_path / 'model2')
 
 
-SPECIAL = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
-OTHER = [*SPECIAL, *'책 ##은 소파 화분 ##도 의자 있어요 무슨 색 ##이에요 사과'.split()]
-
-
-def tokenizer_of(tokens, out):
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    BertTokenizer(vocab=vocabulary, do_lower_case=False, strip_accents=False).save_pretrained(out)
-    return str(out)
-
-
 def test_another_tokenizer_keeps_the_encoder_and_shared_tokens(mlm, imported, tmp_path):
     """Tokens are found by their text: the tokenizer is of another size and order."""
     same, _ = imported(mlm.folder)
-    other = tokenizer_of(OTHER, tmp_path / 'other')
+    other = tokenizer_of(OTHER_TOKENS, tmp_path / 'other')
     ours, report = imported(mlm.folder, tokenizer=other)
     here, there = dict(ours.named_parameters()), dict(same.named_parameters())
     tables = ['encoder.text.word_embed.weight', 'mlm_head.decoder.weight', 'mlm_head.decoder.bias']
     assert all(torch.equal(here[key], there[key]) for key in here if key not in tables and 'itm_head' not in key)
-    before = [*SPECIAL, *WORDS]
-    shared = [token for token in OTHER if token in before]
-    fresh = [OTHER.index(token) for token in OTHER if token not in before]
+    before = [*SPECIAL_TOKENS, *WORDS]
+    shared = [token for token in OTHER_TOKENS if token in before]
+    fresh = [OTHER_TOKENS.index(token) for token in OTHER_TOKENS if token not in before]
     for key in tables:
-        assert len(here[key]) == len(OTHER)
-        kept = here[key][[OTHER.index(token) for token in shared]]
+        assert len(here[key]) == len(OTHER_TOKENS)
+        kept = here[key][[OTHER_TOKENS.index(token) for token in shared]]
         assert torch.equal(kept, there[key][[before.index(token) for token in shared]])
     assert len(fresh) == 3 and 0.5 < here[WORD_EMBEDDINGS][fresh].std() / there[WORD_EMBEDDINGS].std() < 2
     assert report.encoder_coverage == 1
@@ -373,29 +214,12 @@ def test_another_tokenizer_keeps_the_encoder_and_shared_tokens(mlm, imported, tm
     assert 'its tokenizer is not known, so no word embedding is kept' in report.details['notes']
 
 
-@pytest.fixture(scope='module')
-def bert(tmp_path_factory):
-    config = BertConfig(
-        vocab_size=len(OTHER),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        initializer_range=0.02,
-    )
-    model = randomised(BertForMaskedLM(config), seed=8)
-    folder = tmp_path_factory.mktemp('there') / 'bert'
-    model.save_pretrained(folder)
-    tokenizer_of(OTHER, folder)
-    return Source(model, folder)
-
-
 def test_a_korean_bert_gives_the_tokens_that_the_source_lacks(mlm, vit, bert, imported, korean, tmp_path):
     same, _ = imported(mlm.folder)
     ours, report = imported(mlm.folder, bert=bert.folder)
     assert '13 of 16 tokens kept, 3 from the BERT, 0 random' in report.details['rebuilt']
     theirs = bert.model.bert.embeddings.word_embeddings.weight.detach()
-    kept, fresh = [OTHER.index('책')], [OTHER.index(token) for token in ('화분', '##도', '사과')]
+    kept, fresh = [OTHER_TOKENS.index('책')], [OTHER_TOKENS.index(token) for token in ('화분', '##도', '사과')]
     here, there = ours.encoder.text.word_embed.weight.detach(), same.encoder.text.word_embed.weight.detach()
     assert torch.equal(here[kept], there[[5 + WORDS.index('책')]])
     centred = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]  # the same up to one factor
@@ -408,7 +232,7 @@ def test_a_korean_bert_gives_the_tokens_that_the_source_lacks(mlm, vit, bert, im
 
     bare = BertModel(bert.model.config)
     bare.save_pretrained(tmp_path / 'bare')
-    tokenizer_of(OTHER, tmp_path / 'bare')
+    tokenizer_of(OTHER_TOKENS, tmp_path / 'bare')
     ours, report = imported(vit.folder, bert=tmp_path / 'bare', tokenizer=korean)
     assert '0 of 25 tokens kept, 13 from the BERT, 12 random' in report.details['rebuilt']
     assert 'mlm_head.decoder.bias' in report.details['new']
@@ -448,122 +272,6 @@ def test_prefixes_half_precision_and_counters(vqa, imported, tmp_path):
     assert report.details['resized'] == (
         'encoder.text.word_embed.weight: 25 of 25 tokens kept, 0 from the BERT, 0 random'
     )
-
-
-HF_WORDS = 'vilt.embeddings.text_embeddings.word_embeddings.weight'
-QUERY = 'vilt.encoder.layer.1.attention.attention.query.weight'
-
-
-def without(*names):
-    return lambda tensors: [tensors.pop(name) for name in names]
-
-
-def having(**changes):
-    return lambda tensors: tensors.update({key.replace('__', '.'): change(tensors) for key, change in changes.items()})
-
-
-def set_number(value):
-    def edit(tensors):
-        tensors['vilt.layernorm.weight'][3] = value
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    ('edit', 'config', 'message'),
-    [
-        (without(QUERY), {}, '1 of query, key and value is missing for encoder.blocks.1.attn.qkv.weight'),
-        (having(vilt__extra__weight=lambda t: torch.ones(3)), {}, 'vilt.extra.weight is no parameter of a ViLT'),
-        (having(**{QUERY.replace('.', '__'): lambda t: torch.ones(15, 16)}), {}, 'of different sizes'),
-        (having(vilt__layernorm__bias=lambda t: torch.ones(15)), {}, r'encoder.norm.bias is \(15,\) there and \(16,'),
-        (having(vilt__embeddings__position_embeddings=lambda t: torch.ones(1, 18, 16)), {}, '18 positions; kovilt has'),
-        (having(vilt__embeddings__position_embeddings=lambda t: torch.ones(18)), {}, 'size of the model is unknown'),
-        (without('classifier.0.bias'), {}, 'vqa_head.fc1.bias is missing there'),
-        (without('classifier.3.weight'), {}, 'vqa_head.fc1.weight has no place here'),
-        (without('vilt.embeddings.position_embeddings'), {}, 'image.pos_embed is missing, so the size of the model'),
-        (
-            having(mlm_score__bias=lambda t: torch.ones(25), mlm_score__decoder__bias=lambda t: torch.zeros(25)),
-            {},
-            'mlm_score.bias and mlm_score.decoder.bias differ',
-        ),
-        (having(vilt__layernorm__bias=lambda t: torch.ones(16).to(torch.int8)), {}, 'quantised weights are not read'),
-        (having(module__vilt__layernorm__bias=lambda t: torch.ones(16)), {}, 'two tensors are called vilt.layernorm.b'),
-        (set_number(float('nan')), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
-        (set_number(-3e38), {}, 'vilt.layernorm.weight holds NaN, infinity or numbers beyond 65,504'),
-        (without(), dict(hidden_size=32), 'its settings state hidden_size 32, its tensors have 16'),
-        (without(), dict(num_hidden_layers=1), 'its settings state num_layers 1, its tensors have 2'),
-        (without(), dict(vocab_size=26), 'its settings state vocab_size 26, its tensors have 25'),
-        (without(), dict(num_attention_heads=3), '3 heads do not divide hidden_size 16'),
-        (without(), dict(hidden_act='gelu_new'), "activation 'gelu_new' is neither"),
-        (without(), dict(id2label={'0': '네', '1': '아니요'}), 'id2label has 2 answers, the answer head 5'),
-        (without(), dict(id2label={str(i): f'LABEL_{i}' for i in range(5)}), 'does not state its 5 answers'),
-        (without(), dict(id2label={str(i): '네' for i in range(5)}), "'네' stands for two classes"),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused(vqa, tmp_path, edit, config, message):
-    folder = edited(vqa, tmp_path / 'there', edit, **config)
-    with pytest.raises(KoviltError, match=message) as caught:
-        import_weights(folder, tmp_path / 'model')
-    assert '\n' not in str(caught.value) and not (tmp_path / 'model').exists()
-
-
-def test_files_that_are_no_weights_are_refused(vqa, mlm, bert, tmp_path, korean):
-    def refused(source, message, **arguments):
-        with pytest.raises(KoviltError, match=message):
-            import_weights(source, tmp_path / 'model', **arguments)
-
-    whole, file = (vqa.folder / 'model.safetensors').read_bytes(), tmp_path / 'broken.safetensors'
-    for damaged in (whole[: len(whole) // 2], whole[:8], bytes([whole[0] ^ 1]) + whole[1:], b'', whole + b'0'):
-        file.write_bytes(damaged)
-        refused(file, 'not a safetensors file, or cut off')
-    (tmp_path / 'cut.ckpt').write_bytes(b'PK\x03\x04 cut off')
-    refused(tmp_path / 'cut.ckpt', 'not a checkpoint')
-    refused(tmp_path / 'none.bin', 'no such checkpoint file')
-    (tmp_path / 'empty').mkdir()
-    refused(tmp_path / 'empty', 'neither model.safetensors nor pytorch_model.bin')
-    save_file({'resnet.weight': torch.ones(1)}, file)
-    refused(file, 'neither a ViLT, a ViT nor a BERT; it holds resnet.weight')
-    refused(bert.folder, 'a BERT has no part for images; give it by --bert')
-    refused(vqa.folder, 'no BERT, but a HuggingFace ViLT', bert=vqa.folder)
-    save_file(tiny_model().state_dict(), file)
-    refused(file, 'weights of kovilt; tools/weights/export.py')
-    import_weights(vqa.folder, tmp_path / 'ours')
-    refused(tmp_path / 'ours', 'a model folder of kovilt already')
-    refused(vqa.folder / 'model.safetensors', 'carries no tokenizer; name the Korean one by --tokenizer', num_heads=2)
-    refused(mlm.folder, 'no answer head; leave out --answers', answers='x.json')
-
-
-def test_tokenizers_that_do_not_fit_are_refused(vqa, bert, tmp_path):
-    def refused(message, **arguments):
-        with pytest.raises(KoviltError, match=message):
-            import_weights(vqa.folder, tmp_path / 'model', **arguments)
-
-    larger = tokenizer_of([*SPECIAL, *WORDS, '화분'], tmp_path / 'larger')
-    refused('26 tokens, but the word embeddings have 25 rows', source_tokenizer=larger)
-    english = tokenizer_of([*SPECIAL, *'abcdefghijklmnopqrst'], tmp_path / 'english')
-    refused('100% of common Korean becomes .UNK.', tokenizer=english)
-    wide = BertModel(
-        BertConfig(vocab_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    )
-    wide.save_pretrained(tmp_path / 'wide')
-    refused('no tokenizer in it', bert=tmp_path / 'wide')
-    tokenizer_of(OTHER, tmp_path / 'wide')
-    refused('word embeddings have 32 dimensions, but .* has 16', bert=tmp_path / 'wide')
-
-
-def test_too_little_of_an_encoder_needs_force(vqa, imported, tmp_path):
-    block = [key for key in load_file(vqa.folder / 'model.safetensors') if 'encoder.layer.1.' in key]
-    folder = edited(vqa, tmp_path / 'half', without(*block))
-    with pytest.raises(KoviltError, match='gives .*% of the encoder, less than 95%; missing: encoder.blocks.1.norm1'):
-        imported(folder)
-    ours, report = imported(folder, force=True)
-    assert (
-        0.5 < report.encoder_coverage < 0.95
-        and len(ours.encoder.blocks) == 2
-        and 'encoder.blocks.1' in report.details['new']
-    )
-    small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and reported
-    assert imported(small)[1].details['new'] == '1 tensors, 16 parameters: encoder.pooler.bias'
 
 
 @pytest.mark.parametrize('form', [list, 'kovilt', 'by class'])
