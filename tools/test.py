@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint: accuracy with its interval, in parts, and beside the majority answer (docs/evaluation.md).
+"""Evaluate a checkpoint: accuracy with its interval, by groups, and beside the majority answer (docs/evaluation.md).
 
 python tools/test.py configs/rooms/vqa.py work_dirs/vqa/iter_2000.pth --out predictions.jsonl
 bash tools/dist_test.sh configs/kovilt_vqa_aihub.py CHECKPOINT 8
@@ -8,36 +8,33 @@ bash tools/dist_test.sh configs/kovilt_vqa_aihub.py CHECKPOINT 8
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
 
+from kovilt.cli.arguments import ToolParser  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
-TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
 TEST_HOOKS = ('runtime_info', 'timer', 'logger')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = ToolParser(description=__doc__)
     parser.add_argument('config', help='the config that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='a .pth file or a model folder')
     parser.add_argument('--out', metavar='FILE', help='write every prediction, one JSON object a line')
-    parser.add_argument('--work-dir', help='where metrics.json and logs go (default: test/ beside the checkpoint)')
     parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        action='extend',
-        help='override values of the config by their full paths: val_dataloader.batch_size=64',
+        '--work-dir', help='folder of metrics.json and logs (default: the folder test beside the checkpoint)'
     )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='set by dist_test.sh')
-    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
-    return parser.parse_args()
+    parser.add_cfg_options('val_dataloader.batch_size=64')
+    parser.add_launcher('tools/dist_test.sh')
+    return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -45,32 +42,18 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.engine.config import load_config
-
-    work_dir = args.work_dir or str(Path(args.checkpoint).parent / 'test')
-    overrides = {'launcher': args.launcher, 'work_dir': work_dir, 'load_from': args.checkpoint, 'resume': False}
-    config = load_config(args.config, args.cfg_options, overrides)
-    for part in ('dataloader', 'cfg', 'evaluator'):  # a config that says nothing else is tested on its validation data
-        if f'test_{part}' not in config and f'val_{part}' in config:
-            config[f'test_{part}'] = config[f'val_{part}']
-        config.pop(f'val_{part}', None)
-        if f'test_{part}' not in config:
-            raise KoviltError(
-                f'{args.config}: it has neither test_{part} nor val_{part}, so there is nothing to test on'
-            )
-    for key in TRAINING:
-        config.pop(key, None)
-    config.default_hooks = {name: hook for name, hook in config.get('default_hooks', {}).items() if name in TEST_HOOKS}
-    config.default_hooks.update(checkpoint=None, param_scheduler=None, sampler_seed=None)
-    if args.out:
-        config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
-    if 'LOCAL_RANK' not in os.environ and args.local_rank is not None:
-        os.environ['LOCAL_RANK'] = str(args.local_rank)
-
-    from kovilt.engine.distributed import end_process
+    from kovilt.engine.distributed import end_process, set_local_rank
     from kovilt.engine.hooks.run_record import describe_environment, to_numbers
     from kovilt.files import write_json
     from kovilt.registry import RUNNERS
 
+    work_dir = args.work_dir or str(Path(args.checkpoint).parent / 'test')
+    overrides = {'launcher': args.launcher, 'work_dir': work_dir, 'load_from': args.checkpoint, 'resume': False}
+    config = load_config(args.config, args.cfg_options, overrides)
+    make_test_config(config, args.config)
+    if args.out:
+        config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
+    set_local_rank(args.local_rank)
     runner = RUNNERS.build(config)
     metrics = runner.test()
     if runner.rank == 0:
@@ -83,6 +66,25 @@ def main(args: argparse.Namespace) -> None:
         write_json(Path(work_dir) / 'metrics.json', report)
         print(f'{work_dir}/metrics.json')
     end_process()
+
+
+def make_test_config(config: Config, path: str) -> None:
+    """Turn a training config into one that only tests, on the validation data unless it has test data.
+
+    Args:
+        config: a loaded config; it is changed.
+        path: its file, for messages.
+    """
+    for part in ('dataloader', 'cfg', 'evaluator'):
+        if f'test_{part}' not in config and f'val_{part}' in config:
+            config[f'test_{part}'] = config[f'val_{part}']
+        config.pop(f'val_{part}', None)
+        if f'test_{part}' not in config:
+            raise KoviltError(f'{path}: it has neither test_{part} nor val_{part}, so there is nothing to test on')
+    for key in TRAINING_KEYS:
+        config.pop(key, None)
+    config.default_hooks = {name: hook for name, hook in config.get('default_hooks', {}).items() if name in TEST_HOOKS}
+    config.default_hooks.update(checkpoint=None, param_scheduler=None, sampler_seed=None)  # MMEngine would add them
 
 
 if __name__ == '__main__':

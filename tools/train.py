@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a config: pre-training, fine-tuning, on one process or many.
+"""Train a config: pre-training or fine-tuning, on one process or several.
 
 python tools/train.py configs/rooms/vqa.py
 python tools/train.py configs/rooms/vqa.py --resume --cfg-options train_dataloader.batch_size=64
@@ -9,53 +9,48 @@ bash tools/dist_train.sh configs/kovilt_pretrain_coco.py 8
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
 
+from kovilt.cli.arguments import ToolParser  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='a file of configs/, or your own')
-    parser.add_argument('--work-dir', help='where checkpoints and records go (default: work_dirs/<name of the config>)')
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = ToolParser(description=__doc__)
+    parser.add_argument('config', help='a file of configs/, your own, or the one that a run saved in its work folder')
+    parser.add_argument(
+        '--work-dir', help='folder of checkpoints and records (default: that of the config, else work_dirs/<its name>)'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue from CHECKPOINT, or from the latest of the work folder; starts afresh if it has none',
+        help='continue from CHECKPOINT or from the latest one in the work folder; if there is none, start anew',
     )
     parser.add_argument(
         '--load-from',
         metavar='CHECKPOINT',
-        help='start from the weights of a .pth or .safetensors file; of another model, from its encoder',
+        help='start from the weights of a .pth or .safetensors file or a model folder; from its encoder, if it is '
+        'another model',
     )
     parser.add_argument(
         '--amp',
         nargs='?',
         const='auto',
         choices=('auto', 'bfloat16', 'float16'),
-        help='mixed precision; auto is bfloat16, or float16 on GPUs without it',
+        help='mixed precision; auto is bfloat16, or float16 on GPUs without bfloat16',
     )
-    parser.add_argument('--seed', type=int, help='seed of the run (the config says 0)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        action='extend',
-        help='override values of the config by their full paths: model.encoder.drop_rate=0.0',
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='set by dist_train.sh')
-    parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show the traceback of errors')
-    args = parser.parse_args()
+    parser.add_argument('--seed', type=int, help='seed of the run (default: that of the config, 0)')
+    parser.add_cfg_options('model.encoder.drop_rate=0.0')
+    parser.add_launcher('tools/dist_train.sh')
+    args = parser.parse_args(argv)
     if args.resume not in (None, 'auto') and args.load_from:
-        parser.error('--resume CHECKPOINT already says what to load; leave out --load-from')
+        parser.error('--resume CHECKPOINT names the weights already; leave out --load-from')
     return args
 
 
@@ -64,8 +59,11 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.engine.config import load_config
+    from kovilt.engine.distributed import end_process, set_local_rank
+    from kovilt.engine.optim import mixed_precision
+    from kovilt.registry import RUNNERS
 
-    overrides: dict = {'launcher': args.launcher}
+    overrides: dict[str, Any] = {'launcher': args.launcher}
     if args.work_dir:
         overrides['work_dir'] = args.work_dir
     if args.resume:
@@ -77,17 +75,10 @@ def main(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.cfg_options, overrides)
     config.setdefault('work_dir', str(Path('work_dirs', Path(args.config).stem)))
     if 'train_cfg' not in config:
-        raise KoviltError(f'{args.config}: it has no train_cfg, so it is nothing to train')
+        raise KoviltError(f'{args.config}: it has no train_cfg, so there is nothing to train')
     if args.amp:
-        from kovilt.engine.optim import mixed_precision
-
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
-    if 'LOCAL_RANK' not in os.environ and args.local_rank is not None:
-        os.environ['LOCAL_RANK'] = str(args.local_rank)
-
-    from kovilt.engine.distributed import end_process
-    from kovilt.registry import RUNNERS
-
+    set_local_rank(args.local_rank)
     RUNNERS.build(config).train()
     end_process()
 

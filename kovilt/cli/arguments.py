@@ -33,6 +33,11 @@ class ToolParser(argparse.ArgumentParser):
             help=f'override values of the config by their full keys: {example}',
         )
 
+    def add_launcher(self, script: str) -> None:
+        """Add `--launcher` and `--local-rank`, which a launcher of several processes sets; `script` starts it."""
+        self.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help=f'set by {script}')
+        self.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+
 
 def at_least(minimum: int) -> Callable[[str], int]:
     """The `type` of an option that takes an integer of at least `minimum`."""

@@ -19,6 +19,12 @@ from kovilt.models.base import accumulate_step
 from kovilt.registry import MODEL_WRAPPERS
 
 
+def set_local_rank(local_rank: int | None) -> None:
+    """Set LOCAL_RANK for launchers that pass the rank as `--local-rank` and set no environment variable."""
+    if local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(local_rank))
+
+
 def init_cpu_process_group(launcher: str) -> None:
     """Join this process to the others over gloo, with the environment variables of torchrun or Slurm.
 

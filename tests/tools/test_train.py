@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -14,8 +12,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tiny_rooms import CONFIGS, tiny_config
-
-from kovilt.errors import run_cli
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
@@ -89,22 +85,6 @@ def test_a_resumed_run_goes_on(trained):
     assert max(steps) == 4
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a tool in this process, which has everything imported; returns exit code and stderr."""
-    monkeypatch.setattr(logging, 'raiseExceptions', False)  # loggers of earlier runs write to a stderr that is closed
-
-    def call(tool: str, *arguments) -> tuple[int, str]:
-        spec = importlib.util.spec_from_file_location('tool', TOOLS / tool)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-        code = run_cli(lambda: module.main(module.parse_args()))
-        return code, capsys.readouterr().err
-
-    return call
-
-
 WRONG = {
     'misspelt option': (['{vqa}', '--cfg-options', 'model.encoder.hiden_size=3'], "did you mean 'hidden_size'"),
     'misspelt config': (['{vqa}x'], 'no such config file'),
@@ -122,7 +102,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
     places = {'vqa': CONFIGS / 'rooms' / 'vqa.py', 'tiny': tiny, 'runtime': CONFIGS / '_base_' / 'runtime.py'}
     if '--work-dir' not in arguments:
         arguments = [arguments[0], '--work-dir', str(tmp_path / 'work'), *arguments[1:]]
-    code, error = call('train.py', *(argument.format(**places) for argument in arguments))
+    code, _, error = call('tools/train.py', *(argument.format(**places) for argument in arguments))
     assert code == 2
     assert error.startswith('error: ') and error.count('\n') == 1 and re.search(message, error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['tiny.py']
@@ -132,7 +112,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
 def test_full_size_data_that_is_absent_says_where_to_get_it(config, number, rooms, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
-    code, error = call('train.py', CONFIGS / config)
+    code, _, error = call('tools/train.py', CONFIGS / config)
     assert code == 2 and error.count('\n') == 1
     assert 'aihub.or.kr' in error and f'dataSetSn={number}' in error
     assert not list(tmp_path.glob('work_dirs/*'))
@@ -153,7 +133,7 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
     monkeypatch.setenv('KOVILT_CUSTOM', str(tmp_path / 'mine'))
     entry, work = CONFIGS / 'kovilt_vqa_custom.py', tmp_path / 'work'
-    code, error = call('train.py', entry, '--work-dir', work)
+    code, _, error = call('tools/train.py', entry, '--work-dir', work)
     assert code == 2 and error.count('\n') == 1 and 'no such folder. Put train.jsonl and val.jsonl' in error
 
     (tmp_path / 'mine').mkdir()
@@ -162,7 +142,7 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
     rows = [{**row, 'answer': answer} for answer in ('빨간색', '파란색')]
     for name in ('train.jsonl', 'val.jsonl'):
         (tmp_path / 'mine' / name).write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
-    assert call('train.py', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
+    assert call('tools/train.py', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
     lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
     (evaluated,) = [line for line in lines if line['mode'] == 'val']
     assert evaluated['questions'] == 2 and evaluated['coverage'] == 100
@@ -170,12 +150,12 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
 
 def test_testing_names_what_it_cannot_do(trained, tmp_path, call):
     tiny, checkpoint = trained / 'tiny.py', trained / 'work' / 'iter_3.pth'
-    code, error = call('test.py', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
+    code, _, error = call('tools/test.py', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
     assert code == 2 and error == 'error: none.pth: no such checkpoint file\n'
-    code, error = call('test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
+    code, _, error = call('tools/test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
     assert code == 2 and 'this is a folder' in error
-    code, error = call(
-        'test.py',
+    code, _, error = call(
+        'tools/test.py',
         tiny,
         checkpoint,
         '--work-dir',
@@ -185,6 +165,6 @@ def test_testing_names_what_it_cannot_do(trained, tmp_path, call):
     )
     assert code == 2 and 'not a checkpoint of this ViLTForVQA' in error
     pretrain = tiny_config(tmp_path / 'pretrain.py', task='pretrain', steps=1)
-    code, error = call('test.py', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
+    code, _, error = call('tools/test.py', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
     assert code == 2 and 'not a checkpoint of this ViLTForPreTraining; it is ViLTForVQA' in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ['pretrain.py']
