@@ -12,7 +12,7 @@ from kovilt.errors import KoviltError
 COUNTS = {'예': 9, '아니요': 9, '빨간색': 6, '파란색': 5, 'TV': 7}
 
 
-def test_frequent_answers_are_kept_the_most_frequent_first():
+def test_frequent_answers_make_the_vocabulary_the_most_frequent_first():
     vocabulary = AnswerVocabulary.build(COUNTS)
     assert vocabulary.answers == ['아니요', '예', 'TV', '빨간색']
     assert vocabulary.counts == [9, 9, 7, 6]
@@ -32,7 +32,7 @@ def test_an_empty_vocabulary_names_the_threshold():
         AnswerVocabulary.build({})
 
 
-def test_saved_and_loaded_it_is_the_same(tmp_path):
+def test_saving_and_loading_changes_nothing(tmp_path):
     path = tmp_path / 'answers.json'
     AnswerVocabulary.build(COUNTS).save(path)
     loaded = AnswerVocabulary.load(path)

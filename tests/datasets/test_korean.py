@@ -9,24 +9,24 @@ def test_composed_and_decomposed_hangul_become_equal():
     assert normalize_korean(unicodedata.normalize('NFD', composed)) == normalize_korean(composed) == composed
 
 
-def test_blanks_of_every_kind_are_folded_and_stripped():
+def test_white_space_becomes_single_blanks():
     assert normalize_korean('\t 검은\u00a0 \u3000색\r\n\u3164') == '검은 색'
 
 
-def test_invisible_characters_go_even_between_the_letters_of_a_syllable():
+def test_invisible_characters_are_removed_even_inside_a_syllable():
     assert normalize_korean('\ufeff빨\u200b간\u00ad색\x00\u200e\ud83d') == '빨간색'
     assert normalize_korean('\u1100\u200b\u1161') == '가'
     assert normalize_korean('a\x07b') == 'ab'
 
 
-def test_what_a_reader_sees_stays():
+def test_visible_characters_stay():
     text = 'TV 2대, 20,000원! ㅋㅋ 豊 "예."'
     assert normalize_korean(text) == text
     assert normalize_korean('') == normalize_korean(' \u200b ') == ''
 
 
-def test_twice_is_once_and_the_result_can_be_written():
-    chance = random.Random(0)
+def test_normalizing_twice_changes_nothing_and_the_result_is_valid_utf8():
+    rng = random.Random(0)
     ranges = [
         (0, 0x250),
         (0x300, 0x370),
@@ -37,7 +37,7 @@ def test_twice_is_once_and_the_result_can_be_written():
         (0xD7F0, 0xFFFF),
     ]
     for _ in range(3000):
-        text = ''.join(chr(chance.randrange(*chance.choice(ranges))) for _ in range(chance.randrange(12)))
+        text = ''.join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randrange(12)))
         once = normalize_korean(text)
         assert normalize_korean(once) == once
         assert unicodedata.is_normalized('NFC', once)

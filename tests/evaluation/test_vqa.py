@@ -83,7 +83,7 @@ def test_baselines_come_from_training():
     assert scores['accuracy'] == 50 and scores['answerable_accuracy'] == pytest.approx(200 / 3)
 
 
-def test_several_human_answers_follow_the_official_rule():
+def test_several_answers_follow_the_official_rule():
     meta = dict(answers=['네', '응', '파란색'], answer_counts=[30, 2, 5])
     metric = VQAAccuracy()
     metric.dataset_meta = meta

@@ -249,7 +249,7 @@ def two_tables(data: Data) -> str:
     return str(data.root)
 
 
-def a_piece(data: Data) -> str:
+def an_incomplete_download(data: Data) -> str:
     data.write('more.zip.part0', 'x')
     return str(data.root / 'more.zip.part0')
 
@@ -314,7 +314,7 @@ PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its co
     ('a cell too many', 'labels.refused', plain_csv, line('images/0.png,가나,예,네', name='train.csv')),
     ('a quote within a cell', 'labels.refused', plain_csv, line('images/0.png,"가"나,예', name='train.csv')),
     ('two tables of a split', 'set.refused', plain, two_tables),
-    ('a download in pieces', 'set.refused', plain, a_piece),
+    ('an incomplete download', 'set.refused', plain, an_incomplete_download),
     ('labels cut off', 'labels.refused', living, cut_labels),
     ('a zip of labels cut off', 'labels.refused', living, break_label_zip),
     ('a question without image_id', 'labels.refused', living,

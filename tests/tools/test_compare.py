@@ -69,7 +69,7 @@ def test_the_other_way_round_the_sign_turns():
     assert same['difference_interval'] == [0, 0] and same['mcnemar_p'] == 1
 
 
-def test_shares_of_several_human_answers_count():
+def test_shares_of_several_answers_count():
     a, b = ({row['question_id']: row for row in rows(right)} for right in ([0.3, 1.0, 0.0], [0.6, 0.9, 0.3]))
     found = compare_predictions(a, b)
     assert found['difference'] == pytest.approx(50 / 3) and (found['only_a'], found['only_b']) == (1, 2)
@@ -90,7 +90,7 @@ def changed(number, **values):
         (changed(3, question_id=None), 'b.jsonl, line 4: no question id'),
         (
             changed(3, ground_truth='예'),
-            "b.jsonl: the ground_truth of question 3 is '예', in {a} it is '네' (1 questions",
+            "b.jsonl: the ground_truth of question 3 is '예', in {a} it is '네' (1 questions differ)",
         ),
         (changed(3, answers=['네', '예']), 'b.jsonl: the answers of question 3'),
         ([{'question_id': 1}], 'b.jsonl, line 1: no image, ground_truth,'),

@@ -32,7 +32,7 @@ def karpathy(data, splits: list[str]) -> None:
     data.write('karpathy/dataset_coco.json', {'images': images, 'dataset': 'coco'})
 
 
-def test_karpathys_splits_take_the_place_of_the_folders(data):
+def test_karpathys_splits_replace_those_of_the_folders(data):
     data.captions(train=2, val=4)
     karpathy(data, ['train', 'train', 'restval', 'val', 'test'])
 
@@ -76,7 +76,7 @@ def test_captions_may_be_absent_empty_or_a_plain_string(data):
     assert dataset.left_out == {'empty text': 2}
 
 
-def test_the_images_of_coco_2017_will_do(data):
+def test_images_of_coco_2017_replace_missing_ones(data):
     data.captions(train=2, val=1)
     for number, folder in ((1, 'train2017'), (2, 'val2017'), (3, 'val2017')):
         old = 'train2014' if number < 3 else 'val2014'
@@ -88,7 +88,7 @@ def test_the_images_of_coco_2017_will_do(data):
     assert images == [str(data.root / path) for path in paths]
 
 
-def test_zips_of_images_will_do(data):
+def test_images_may_lie_in_zips(data):
     rows = data.captions()
     data.zip('train2014.zip', 'train2014')
     data.zip('deeper.zip', 'val2014')
@@ -111,14 +111,14 @@ def test_the_caption_file_may_lie_elsewhere(data, tmp_path):
         open_(data)
 
 
-def test_pieces_of_the_caption_file_are_refused(data):
+def test_parts_of_the_caption_file_are_refused(data):
     data.captions()
     (data.root / 'MSCOCO_train_val_Korean.json').rename(data.root / 'MSCOCO_train_val_Korean.json.part0')
     with pytest.raises(KoviltError, match='a piece of a download'):
         open_(data)
 
 
-def test_without_coco_it_says_what_to_get(data):
+def test_an_error_for_missing_images_says_what_to_get(data):
     data.captions()
     for file in data.root.glob('*2014/*.jpg'):
         file.unlink()
@@ -133,7 +133,7 @@ def test_another_file_is_refused_with_its_line(data):
         open_(data)
 
 
-def test_a_image_has_one_identity_in_both_splits(data):
+def test_an_image_has_one_identity_in_both_splits(data):
     data.captions()
     first, second = open_(data, 'val'), open_(data, 'trainval')
     assert first[0]['image_id'] == second[6]['image_id']

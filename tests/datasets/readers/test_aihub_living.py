@@ -13,7 +13,7 @@ def open_(data, split='train', **options) -> AIHubLivingVQA:
 
 
 def content(dataset) -> list[tuple]:
-    """What the rows say, in the order of their ids."""
+    """The content of the rows, in the order of their ids."""
     records = [dataset.record(row) for row in range(len(dataset))]
     keys = ('question_id', 'question', 'answer', 'answer_type')
     return sorted(
@@ -42,14 +42,14 @@ def test_zips_as_downloaded(data):
     assert all(sample['image']['grid'] == (2, 3) for sample in dataset.__getitems__(range(12)))
 
 
-def test_the_scheme_of_today(data):
+def test_the_current_layout_of_folders(data):
     data.living(split='126.생활 및 거주환경 VQA/01.데이터/1.Training/원천데이터')
     folder = data.root / '126.생활 및 거주환경 VQA/01.데이터/1.Training'
     (folder / '원천데이터/labels').rename(folder / '라벨링데이터')
     assert content(open_(data)) == EXPECTED
 
 
-def test_the_zips_of_today(data):
+def test_the_current_layout_of_zips(data):
     """NNN.이름/01.데이터/1.Training/{원천데이터,라벨링데이터}/*.zip"""
     data.living()
     today = '126.생활 및 거주환경 VQA/01.데이터/1.Training'
@@ -79,7 +79,7 @@ def test_labels_both_zipped_and_extracted_are_read_once(data):
     assert dataset.left_out == {'question_id seen before': 12}
 
 
-def test_pieces_of_a_download_are_refused(data):
+def test_an_incomplete_download_is_refused(data):
     data.living()
     data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}').rename(
         data.root / f'Training/[라벨]{SUBSET}.zip.part0'
@@ -102,7 +102,7 @@ def test_ids_may_be_numbers_or_strings(data, id_type):
 
 
 def test_decomposed_names_and_texts(data):
-    """Some systems hand over Hangul in pieces: in file names, in the labels, or in both."""
+    """Some systems write decomposed Hangul in file names, in labels, or in both."""
     decomposed = unicodedata.normalize('NFD', SUBSET)
     labels = data.living()
     for folder in (f'Training/images/{SUBSET}', f'Training/labels/[라벨]{SUBSET}'):
@@ -152,7 +152,7 @@ def test_questions_may_come_before_the_images(data):
     assert content(open_(data)) == EXPECTED
 
 
-def test_the_splits_are_apart(data):
+def test_the_splits_are_disjoint(data):
     data.living()
     data.living(split='Validation', images=2)
     assert len(open_(data)) == 12

@@ -11,7 +11,7 @@ TODAY = '시각정보 기반 질의응답/01.데이터/1.Training'
 
 
 def write_set(data, labels: str, image_folder: str, word: str = 'train') -> None:
-    """Two categories of two levels; ids are those of their folder, and no file is in the order of another."""
+    """Two categories of two levels; ids are those of their folder, and the files are in different orders."""
     for category in CATEGORIES:
         for level in LEVELS:
             folder = f'{labels}/{category}/{level}_{word}_{category}'
@@ -89,7 +89,7 @@ def test_labels_anywhere_are_known_by_the_three_files(data):
     check(open_(data))
 
 
-def test_the_splits_are_apart(data):
+def test_the_splits_are_disjoint(data):
     write_set(data, f'{TODAY}/라벨링데이터', f'{TODAY}/원천데이터')
     validation = TODAY.replace('1.Training', '2.Validation')
     write_set(data, f'{validation}/라벨링데이터', f'{validation}/원천데이터', 'validate')

@@ -14,21 +14,21 @@ def rows_of(content: str | bytes) -> list:
     return list(JSONRows(io.BytesIO(content), 'labels.json'))
 
 
-def random_value(chance: random.Random, depth: int = 0):
-    kind = chance.randrange(4 if depth > 2 else 6)
+def random_value(rng: random.Random, depth: int = 0):
+    kind = rng.randrange(4 if depth > 2 else 6)
     if kind == 4:
-        return [random_value(chance, depth + 1) for _ in range(chance.randrange(4))]
+        return [random_value(rng, depth + 1) for _ in range(rng.randrange(4))]
     if kind == 5:
-        return {f'열쇠{number}': random_value(chance, depth + 1) for number in range(chance.randrange(4))}
-    return [chance.randrange(-(10**6), 10**9), chance.choice(['고양이 "앉다"', '\\ ] } ,', '']), None, 1.5e-3][kind]
+        return {f'열쇠{number}': random_value(rng, depth + 1) for number in range(rng.randrange(4))}
+    return [rng.randrange(-(10**6), 10**9), rng.choice(['고양이 "앉다"', '\\ ] } ,', '']), None, 1.5e-3][kind]
 
 
 @pytest.mark.parametrize('chunk', [1, 2, 7, 64, 1 << 20])
-def test_same_as_json_whatever_the_chunk(monkeypatch, chunk):
+def test_rows_equal_those_of_json_for_any_chunk_size(monkeypatch, chunk):
     monkeypatch.setattr(json_rows, '_CHUNK', chunk)
-    chance = random.Random(chunk)
+    rng = random.Random(chunk)
     for indent in (None, 1):
-        rows = [random_value(chance) for _ in range(20)]
+        rows = [random_value(rng) for _ in range(20)]
         assert rows_of(json.dumps(rows, ensure_ascii=indent is None, indent=indent)) == [(None, row) for row in rows]
         other = {'info': {'images': [1]}, 'images': rows, 'n': 12, 'question': [1, 23], 'end': []}
         expected = [('images', row) for row in rows] + [('question', 1), ('question', 23)]
@@ -70,7 +70,7 @@ def test_damage_is_reported_with_its_place(monkeypatch, content, place, chunk):
     assert '\n' not in str(error.value)
 
 
-def test_every_cut_is_noticed():
+def test_every_truncation_is_reported():
     content = json.dumps({'images': [{'image_id': 1}], 'question': [{'question': '예?'}]}, ensure_ascii=False).encode()
     for size in range(len(content)):
         with pytest.raises(KoviltError):

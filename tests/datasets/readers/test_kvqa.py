@@ -63,7 +63,7 @@ def test_soft_targets(kvqa):
     np.testing.assert_allclose(dataset[8]['label'], [0.6, 1, 0], rtol=1e-6)
 
 
-def test_unanswerable_questions_are_kept_and_their_answer_is_as_given(kvqa):
+def test_unanswerable_questions_have_the_given_answer(kvqa):
     dataset = open_(kvqa, test_mode=True)
     assert dataset.record(8)['answer'] == dataset.record(8)['answer_type'] == 'unanswerable'
     assert dataset.record(8)['answers'].count('unanswerable') == 8

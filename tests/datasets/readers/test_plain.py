@@ -73,7 +73,7 @@ def test_cells_with_commas_quotes_and_lines(plain):
     assert open_(plain).record(0)['question'] == '소파, "의자" 어디?' and open_(plain).record(0)['answer'] == '탁자, 공'
 
 
-def test_ids_and_types_of_ones_own(plain):
+def test_ids_and_types_in_the_table(plain):
     rows = [{**row, 'question_id': number, 'answer_type': '존재'} for number, row in enumerate(ROWS)]
     for write in (write_jsonl, write_csv):
         write(plain, rows)
@@ -95,7 +95,7 @@ def test_several_answers(plain):
     assert content(dataset)[0]['answers'] == ['예', '네', '네'] and dataset.left_out == {'no answer': 1}
 
 
-def test_blank_lines_are_nothing(plain):
+def test_blank_lines_are_skipped(plain):
     plain.write('train.jsonl', '\n' + json.dumps(ROWS[0]) + '\n\n' + json.dumps(ROWS[1]) + '\n \n')
     assert [open_(plain).record(row)['question_id'] for row in range(2)] == ['2', '4']
 
@@ -124,7 +124,7 @@ def test_paths_of_windows_and_decomposed_names(plain):
     assert len(content(open_(plain))) == 2
 
 
-def test_a_image_of_the_same_name_in_another_folder_is_not_taken(plain):
+def test_an_image_of_the_same_name_in_another_folder_is_not_taken(plain):
     write_jsonl(plain, [*ROWS, {**ROWS[0], 'image': 'others/0.png'}])
     with pytest.raises(KoviltError, match='1 of 5 images are absent, e.g. others/0.png'):
         open_(plain)

@@ -70,12 +70,12 @@ def test_images_in_zips_and_files_in_folders(data):
     check(open_(data))
 
 
-def test_the_images_of_coco_2017_will_do(data):
+def test_images_of_coco_2017_are_found(data):
     write_set(data, 'train2017', '{:012}.png')
     check(open_(data))
 
 
-def test_coco_is_known_without_a_word(data):
+def test_names_of_coco_are_the_default(data):
     write_set(data)
     for file in data.root.glob('train2014/*.png'):
         file.rename(file.with_suffix('.jpg'))
@@ -108,7 +108,7 @@ def test_without_a_chosen_answer_it_is_the_most_frequent(data):
     check(open_(data))
 
 
-def test_rows_without_a_partner_are_counted(data):
+def test_unmatched_rows_are_counted(data):
     questions, annotations = write_set(data)
     write(data, questions[1:] + questions[1:2], annotations[1:] + annotations[1:2])
     dataset = open_(data)
