@@ -28,7 +28,7 @@ def test_a_wrong_argument_is_one_line_and_code_2(parser, arguments, message, cap
     assert ended.value.code == 2 and capsys.readouterr().err == f'error: {message}\n'
 
 
-def test_config_options_of_several_uses_add_up(parser):
+def test_repeated_config_options_add_up(parser):
     args = parser.parse_args(['--cfg-options', 'a=1', 'b=2', '--debug', '--cfg-options', 'c=3'])
     assert args.cfg_options == ['a=1', 'b=2', 'c=3'] and args.debug
 

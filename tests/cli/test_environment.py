@@ -15,7 +15,7 @@ def pretend(monkeypatch, needs=('torch==2.11.0',), **packages):
     monkeypatch.setattr(environment, 'requires', lambda name: list(needs))
 
 
-def test_this_machine_is_in_order():
+def test_this_environment_passes():
     check_environment()
 
 
@@ -27,7 +27,7 @@ def test_this_machine_is_in_order():
         ('2.15.0', '0.29.2', 'torch>=2.14.0'),
     ],
 )
-def test_pairs_that_belong_together_pass(monkeypatch, torch, torchvision, need):
+def test_matching_versions_pass(monkeypatch, torch, torchvision, need):
     pretend(monkeypatch, [need, 'numpy', 'pillow!=8.3.*,>=5.3.0'], torch=torch, torchvision=torchvision)
     check_environment()
 
@@ -48,7 +48,7 @@ def test_an_opencv_that_lacks_system_libraries_is_named(monkeypatch):
         ({'onedl_mmengine': '0.10.12'}, 'onedl-mmengine overwrites mmengine', 'pip uninstall'),
     ],
 )
-def test_a_bad_set_is_named_with_its_remedy_in_one_line(monkeypatch, packages, culprit, remedy):
+def test_wrong_packages_are_named_with_the_remedy_in_one_line(monkeypatch, packages, culprit, remedy):
     pretend(monkeypatch, **packages)
     with pytest.raises(KoviltError) as caught:
         check_environment()

@@ -43,7 +43,7 @@ def test_the_quickstart_fits_in_ten_minutes(tmp_path):
     assert sum(step.seconds for step in recipe_steps('quickstart', SIZES['quickstart', 'default'], tmp_path)) < 570
 
 
-def test_fine_tuning_and_its_baselines_differ_in_one_thing(tmp_path):
+def test_fine_tuning_and_its_baselines_differ_in_one_setting(tmp_path):
     steps = {
         step.name: list(step.command) for step in recipe_steps('quickstart', SIZES['quickstart', 'default'], tmp_path)
     }
@@ -117,7 +117,7 @@ def test_the_recipe_that_pretrains_its_encoder_has_no_run_from_scratch_beside_it
     assert 'from scratch' not in format_summary(summary, 'the encoder')
 
 
-def test_the_summary_holds_what_is_promised(finished):
+def test_the_summary_holds_the_metrics_of_all_models(finished):
     summary = read_summary(finished, SECONDS | {'draw': 3.0, 'vqa': 100.25})
     assert summary['vqa_accuracy'] == 80.0 and summary['scratch_accuracy'] == 45.0
     assert summary['majority_accuracy'] == 12.5 and summary['question_only_accuracy'] == 41.5

@@ -37,7 +37,7 @@ def steps_of(*args, **kwargs) -> list[Step]:
 
 
 @pytest.mark.parametrize(('data', 'scale'), SCALES)
-def test_every_step_is_a_tool_that_builds_on_earlier_ones(data, scale, tmp_path):
+def test_every_step_is_a_tool_that_depends_on_earlier_steps(data, scale, tmp_path):
     steps = steps_of(data, scale, tmp_path, seeds=2)
     names = [step.name for step in steps]
     assert len(set(names)) == len({step.folder for step in steps}) == len(steps)
@@ -79,7 +79,7 @@ def test_a_table_has_the_same_steps_alone_and_among_others(tmp_path):
             assert everything[step.name] == step
 
 
-def test_what_is_compared_differs_in_one_thing(tmp_path):
+def test_compared_trainings_differ_in_one_setting(tmp_path):
     steps = {step.name: list(step.command) for step in steps_of('rooms', 'small', tmp_path)}
 
     def without_load_from(name: str) -> list[str]:
@@ -132,35 +132,38 @@ def record(work: Path, name: str, curve: list[float], accuracy: float | None = N
 
 @pytest.fixture
 def finished(tmp_path):
-    """A plan of two seeds whose runs are done, but for METER's second; and the names of what is done."""
+    """A plan of two seeds, all finished but the second one of METER; and the seconds of the finished steps."""
     plan = plan_of('rooms', 'small', tmp_path, 2)
-    taken = ['cost']
+    names = ['cost']
     for seed in (0, 1):
         for model, accuracy in MODELS.items():
             if (model, seed) != ('meter', 1):
                 record(tmp_path, f'{model}_{seed}', [20.0, 30.0], accuracy - 0.1 * seed)
-                taken += [f'{model}_{seed}', f'{model}_{seed}_test']
+                names += [f'{model}_{seed}', f'{model}_{seed}_test']
         record(tmp_path, f'question_only_{seed}', [10.0, 13.0])
         record(tmp_path, f'subset_scratch_{seed}', [20.0, 25.0, 31.0])
         record(tmp_path, f'subset_pretrained_{seed}', [20.0 + 10 * seed, 40.0, 55.0], 0.5)
         record(tmp_path, f'subset_head_lr_1_{seed}', [20.0, 30.0, 40.0], 0.25)
         record(tmp_path, f'tuned_full_{seed}', [30.0], 0.5)
         record(tmp_path, f'tuned_no_wpa_{seed}', [30.0], 0.6)
-        taken += [f'question_only_{seed}', *(f'subset_{way}_{seed}' for way in ('scratch', 'pretrained', 'head_lr_1'))]
-        taken += [f'subset_{way}_{seed}_test' for way in ('pretrained', 'head_lr_1')]
-        taken += [f'tuned_{way}_{seed}{end}' for way in ('full', 'no_wpa') for end in ('', '_test')]
-        for way, accuracy in {'full': 60.0, 'no_wpa': 20.0}.items():
-            folder = tmp_path / f'align_{way}_{seed}'
+        names += [
+            f'question_only_{seed}',
+            *(f'subset_{variant}_{seed}' for variant in ('scratch', 'pretrained', 'head_lr_1')),
+        ]
+        names += [f'subset_{variant}_{seed}_test' for variant in ('pretrained', 'head_lr_1')]
+        names += [f'tuned_{variant}_{seed}{end}' for variant in ('full', 'no_wpa') for end in ('', '_test')]
+        for variant, accuracy in {'full': 60.0, 'no_wpa': 20.0}.items():
+            folder = tmp_path / f'align_{variant}_{seed}'
             folder.mkdir()
             score = {'alignment_accuracy': accuracy, 'alignment_swapped': None, 'alignment_random': 17.0}
             (folder / 'alignment.json').write_text(json.dumps({**score, 'per_name': {}}), encoding='utf-8')
-            taken.append(f'align_{way}_{seed}')
+            names.append(f'align_{variant}_{seed}')
     one = {'parameters': 2_000_000, 'multiply_adds': 1e8, 'questions_per_second': 1000.0, 'epoch_seconds': 9.0}
     models = {'METER': one, 'ViLT': {**one, 'questions_per_second': 4000.0}}
     (tmp_path / 'cost').mkdir()
     cost = {'device': 'a CPU', 'threads': 1, 'amp': True, 'models': models}
     (tmp_path / 'cost' / 'cost.json').write_text(json.dumps(cost), encoding='utf-8')
-    return plan, dict.fromkeys(taken, 1.0)
+    return plan, dict.fromkeys(names, 1.0)
 
 
 def rows_of(results, name: str) -> list[dict[str, str]]:
@@ -168,9 +171,9 @@ def rows_of(results, name: str) -> list[dict[str, str]]:
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
 
 
-def test_the_tables_hold_what_the_runs_have_found(finished):
-    plan, taken = finished
-    results = json.loads(json.dumps(collect_results(plan, taken)))  # as results.json holds them
+def test_the_tables_hold_the_results_of_the_runs(finished):
+    plan, seconds = finished
+    results = json.loads(json.dumps(collect_results(plan, seconds)))  # as results.json holds them
     rows = {row['']: row for row in rows_of(results, 'table2')}
     accuracy = rows['accuracy, %, mean ± std']
     assert accuracy['METER'] == '40.00' and accuracy['ViLT, pre-trained'] == '75.00 ± 7.07'
@@ -193,14 +196,14 @@ def test_the_tables_hold_what_the_runs_have_found(finished):
     assert kinds == {'색': ('20', '12.0'), '개수': ('20', '14.0')}
 
 
-def test_nothing_done_is_no_table_and_no_mistake(tmp_path):
+def test_without_finished_steps_there_is_no_table(tmp_path):
     plan = plan_of('rooms', 'small', tmp_path)
     assert paper_tables(collect_results(plan, {})) == []
 
 
 def test_the_files_of_the_tables(finished):
-    plan, taken = finished
-    files = write_tables(collect_results(plan, taken), plan.work_dir, 'About.\n')
+    plan, seconds = finished
+    files = write_tables(collect_results(plan, seconds), plan.work_dir, 'About.\n')
     assert {file.name for file in files} >= {'tables.md', 'results.json', 'curves.png', 'table2.csv', 'convergence.csv'}
     assert all(file.stat().st_size for file in files)
     text = (plan.work_dir / 'tables.md').read_text(encoding='utf-8')
@@ -208,7 +211,7 @@ def test_the_files_of_the_tables(finished):
     assert (plan.work_dir / 'table3.csv').read_text(encoding='utf-8').count('\n') == 4
 
 
-def test_answering_the_same_questions_again_looks_no_surer(finished):
+def test_pooling_the_same_predictions_does_not_narrow_the_interval(finished):
     plan, _ = finished
     a, b = (read_predictions(plan.work_dir / f'{model}_0_test' / 'predictions.jsonl') for model in ('meter', 'scratch'))
     once = compare_predictions(a, b)
@@ -264,7 +267,7 @@ def test_bad_input_is_one_line(name, tmp_path, call, monkeypatch):
     assert re.search(message, error)
 
 
-def test_help_answers_at_once_and_imports_nothing_heavy():
+def test_help_imports_nothing_heavy():
     code = 'import sys; from tools import reproduce; print([m for m in ("torch", "numpy") if m in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == '[]'
@@ -272,14 +275,14 @@ def test_help_answers_at_once_and_imports_nothing_heavy():
 
 def test_a_table_from_beginning_to_end_and_again(tmp_path, call):
     arguments = ['table1', '--scale', 'tiny', '--work-dir', tmp_path / 'work']
-    code, said, error = call(*arguments)
+    code, printed, error = call(*arguments)
     assert code == 0, error
     table = (tmp_path / 'work' / 'table1.csv').read_text(encoding='utf-8').splitlines()
     questions = dict(zip(table[0].split(','), table[1].split(','), strict=False))
     assert questions['images'] == '40' and int(questions['answers removed']) > 0
     assert int(questions['rows']) + int(questions['rows left out']) > 200
-    code, said, _ = call(*arguments)
-    assert code == 0 and 'finished before' in said
+    code, printed, _ = call(*arguments)
+    assert code == 0 and 'finished before' in printed
 
 
 def test_a_folder_made_with_other_sizes_names_the_size(tmp_path):

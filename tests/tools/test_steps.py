@@ -13,12 +13,9 @@ from tools.recipes import progress
 from tools.recipes.progress import StepProgress, StepsDisplay, format_duration
 from tools.recipes.steps import Step, finished_steps, run_steps
 
-COUNT = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
-
 ROOT = Path(__file__).resolve().parents[2]
-
-
-MEET = (  # waits for the other of two steps
+COUNT_RUNS = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
+WAIT_FOR_OTHER = (  # argument: the name of the other step
     'import pathlib, sys, time; me = pathlib.Path(sys.argv[1]); (me / "here").touch(); end = time.monotonic() + 60\n'
     'while not (me.parent / sys.argv[2] / "here").exists():\n'
     '    time.sleep(0.01)\n'
@@ -26,7 +23,7 @@ MEET = (  # waits for the other of two steps
 )
 
 
-def step(work: Path, name: str, code: str = COUNT, *extra: str, after=None, seconds: float = 1) -> Step:
+def step(work: Path, name: str, code: str = COUNT_RUNS, *extra: str, after=None, seconds: float = 1) -> Step:
     folder = work / name
     return Step(name, f'{name} 단계', ['-c', code, str(folder), *extra], folder, seconds, after=after)
 
@@ -38,22 +35,22 @@ def run(steps, work, jobs=1):
 
 def test_steps_run_once_and_a_second_call_skips_them(tmp_path):
     steps = [step(tmp_path, 'draw'), step(tmp_path, 'train')]
-    taken, _ = run(steps, tmp_path)
-    again, said = run(steps, tmp_path)
-    assert taken == again and set(taken) == {'draw', 'train'}
-    assert said.count('finished before') == 2
+    seconds, _ = run(steps, tmp_path)
+    again, printed = run(steps, tmp_path)
+    assert seconds == again and set(seconds) == {'draw', 'train'}
+    assert printed.count('finished before') == 2
     assert (tmp_path / 'train' / 'runs').read_text() == 'x'
 
 
-def test_a_changed_command_empties_its_folder_and_all_later_ones_but_no_earlier(tmp_path):
+def test_a_changed_command_empties_its_folder_and_those_of_later_steps(tmp_path):
     run([step(tmp_path, 'a'), step(tmp_path, 'b'), step(tmp_path, 'c')], tmp_path)
     (tmp_path / 'c' / 'old').touch()
-    _, said = run([step(tmp_path, 'a'), step(tmp_path, 'b', COUNT, '--more'), step(tmp_path, 'c')], tmp_path)
-    assert said.count('finished before') == 1
+    _, printed = run([step(tmp_path, 'a'), step(tmp_path, 'b', COUNT_RUNS, '--more'), step(tmp_path, 'c')], tmp_path)
+    assert printed.count('finished before') == 1
     assert not (tmp_path / 'c' / 'old').exists()
 
 
-def test_a_failed_step_is_named_with_its_log_and_started_again_in_its_folder(tmp_path):
+def test_a_failed_step_is_named_with_its_log_and_runs_again_in_its_folder(tmp_path):
     fails_once = (
         'import pathlib, sys; p = pathlib.Path(sys.argv[1]) / "half"\n'
         'if not p.exists(): p.touch(); print("error: no room left on the disk", file=sys.stderr); sys.exit(2)'
@@ -66,24 +63,24 @@ def test_a_failed_step_is_named_with_its_log_and_started_again_in_its_folder(tmp
     assert str(caught.value) == message
     assert 'no room left' in log.read_text()
     assert not json.loads((tmp_path / 'steps' / 'train.json').read_text())['done']
-    taken, said = run(steps, tmp_path)
-    assert said.count('finished before') == 1 and (tmp_path / 'train' / 'half').exists()
+    seconds, printed = run(steps, tmp_path)
+    assert printed.count('finished before') == 1 and (tmp_path / 'train' / 'half').exists()
 
 
-def test_steps_that_do_not_build_on_each_other_run_at_once(tmp_path):
+def test_steps_that_do_not_depend_on_each_other_run_at_once(tmp_path):
     last = 'import pathlib, sys; assert all((pathlib.Path(p) / "here").exists() for p in sys.argv[2:])'
     steps = [
-        step(tmp_path, 'a', MEET, 'b', after=()),
-        step(tmp_path, 'b', MEET, 'a', after=()),
+        step(tmp_path, 'a', WAIT_FOR_OTHER, 'b', after=()),
+        step(tmp_path, 'b', WAIT_FOR_OTHER, 'a', after=()),
         step(tmp_path, 'c', last, str(tmp_path / 'a'), str(tmp_path / 'b')),
     ]
-    taken, _ = run(steps, tmp_path, jobs=2)
-    assert list(taken)[-1] == 'c' and finished_steps(steps, tmp_path) == taken
-    again, said = run(steps, tmp_path, jobs=2)
-    assert again == taken and said.count('finished before') == 3
+    seconds, _ = run(steps, tmp_path, jobs=2)
+    assert list(seconds)[-1] == 'c' and finished_steps(steps, tmp_path) == seconds
+    again, printed = run(steps, tmp_path, jobs=2)
+    assert again == seconds and printed.count('finished before') == 3
 
 
-def test_of_steps_that_can_start_the_one_with_most_behind_it_starts_first(tmp_path):
+def test_the_step_that_the_longest_chain_waits_for_starts_first(tmp_path):
     append = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]).parent / "order", "a").write(sys.argv[1][-1])'
     steps = [
         step(tmp_path, 'a', append, after=(), seconds=3),
@@ -111,9 +108,9 @@ def test_after_a_failure_the_steps_that_do_not_depend_on_it_still_run(tmp_path, 
     assert finished_steps(steps, tmp_path).keys() == {'c', 'd'} and not (tmp_path / 'b').exists()
 
 
-def test_a_changed_command_touches_what_builds_on_it_and_nothing_else(tmp_path):
+def test_a_changed_command_reruns_the_steps_that_depend_on_it_and_no_others(tmp_path):
     def steps(*more):
-        first = step(tmp_path, 'a', COUNT, *more, after=())
+        first = step(tmp_path, 'a', COUNT_RUNS, *more, after=())
         return [first, step(tmp_path, 'b', after=()), step(tmp_path, 'c', after=('a',)), step(tmp_path, 'd')]
 
     run(steps(), tmp_path, jobs=2)
@@ -135,7 +132,7 @@ def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
     [
         ('Iter(train) [ 100/1000]  lr: 1.0e-4  eta: 0:01:30  time: 0.1  loss: 2.5', 90),
         ('Epoch(train) [1][ 5/10]  eta: 1 day, 0:00:10  loss: 2.5', 86410),
-        ('drawn 25/100 images', 30),
+        ('drawing rooms 25/100, 12 images/s', 30),
         ('loss: 2.5', None),
         ('11/26 03:56:51 - mmengine - INFO - Saving checkpoint at 500 iterations', None),
         ('wrote 3.5/4.5 of 2026/13.5', None),
@@ -170,7 +167,7 @@ def show_step(output, monkeypatch, interval=15.0):
     return output.getvalue()
 
 
-def test_a_terminal_sees_bars_below_the_lines(monkeypatch):
+def test_a_terminal_gets_bars_below_the_lines(monkeypatch):
     output = io.StringIO()
     output.isatty = lambda: True
     monkeypatch.setenv('COLUMNS', '200')
@@ -187,7 +184,7 @@ def test_a_terminal_sees_bars_below_the_lines(monkeypatch):
         assert words in shown
 
 
-def test_a_log_sees_a_line_now_and_then_without_control_characters(monkeypatch):
+def test_a_log_gets_a_line_at_intervals_without_control_characters(monkeypatch):
     monkeypatch.setenv('FORCE_COLOR', '1')
     expected = 'a line\n[2/3] train 학습 62%, 0:15 left, mlm_loss 3.25; everything: 1:55 left\n'
     assert show_step(io.StringIO(), monkeypatch) == expected
@@ -199,7 +196,7 @@ def test_format_duration():
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
-def test_a_recipe_that_is_ended_ends_its_step(tmp_path, jobs):
+def test_a_signal_ends_the_running_step(tmp_path, jobs):
     program = (
         'import signal, sys; from pathlib import Path; from tools.recipes.steps import Step, run_steps\n'
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'

@@ -12,7 +12,7 @@ def write(run, *rows, tail=''):
     (run / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows) + tail, encoding='utf-8')
 
 
-def test_training_and_validation_are_told_apart(tmp_path):
+def test_training_and_validation_metrics_are_separate(tmp_path):
     write(
         tmp_path,
         {'mode': 'train', 'step': 50, 'epoch': 0, 'mlm_loss': 5.0, 'time': 1.0},

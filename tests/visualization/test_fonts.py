@@ -12,7 +12,7 @@ def test_a_font_found_has_hangul():
     assert found is None or fonts.has_hangul(found)
 
 
-def test_a_font_without_hangul_is_told_apart():
+def test_a_font_without_hangul_is_recognized():
     assert not fonts.has_hangul(NO_HANGUL)
 
 

@@ -17,7 +17,7 @@ def test_colour_lies_where_the_mass_is():
     assert away[5, 5] == 0
 
 
-def test_no_mass_leaves_the_image_even():
+def test_without_mass_the_image_stays_uniform():
     assert len(np.unique(np.asarray(overlay(Image.new('RGB', (8, 8), 'grey'), np.zeros((2, 2)))))) == 1
 
 
@@ -39,11 +39,11 @@ def test_a_plan_of_other_words_is_refused(tmp_path):
         draw_alignment(Image.new('RGB', (8, 8)), ['가', '나'], np.ones((3, 1, 2)), tmp_path / 'heat.png')
 
 
-def test_only_what_exceeds_an_even_share_is_coloured_however_much_mass_a_word_has(tmp_path):
+def test_only_mass_above_a_uniform_share_is_coloured(tmp_path):
     image = Image.new('RGB', (260, 130), 'grey')
-    looks = np.full((2, 4), 0.1)
-    looks[0, 0] = 1.0
-    plan = np.stack([np.full((2, 4), 7.0), looks, looks * 100])
+    mass = np.full((2, 4), 0.1)
+    mass[0, 0] = 1.0
+    plan = np.stack([np.full((2, 4), 7.0), mass, mass * 100])
     sheet = np.asarray(Image.open(draw_alignment(image, ['가', '나', '다'], plan, tmp_path / 'heat.png')), int)
     panels = [sheet[12 + 32 : 12 + 32 + 130, 12 + i * 272 : 272 + i * 272] for i in range(3)]
     assert len(np.unique(panels[0].reshape(-1, 3), axis=0)) == 1
