@@ -6,20 +6,16 @@ docs/weights.md says which tensors go where, and what happens to those that are 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError, config_errors, first_line
 from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
 from kovilt.formats.public_weights import (
-    IMAGE_POSITIONS,
     TOKEN_TABLES,
     WORD_EMBEDDINGS,
     PublicWeights,
@@ -28,15 +24,12 @@ from kovilt.formats.public_weights import (
 )
 from kovilt.formats.report import ImportReport, shorten_list
 from kovilt.models.sizes import build_model
-from kovilt.modules.embeddings import PatchEmbedder
+from kovilt.weights.fitting import MAX_NAMES, fill_model, make_report
 from kovilt.weights.folder import answers_by_class, save_model_folder
-from kovilt.weights.token_tables import TokenTables, build_token_table, read_token_ids
+from kovilt.weights.token_tables import TokenTables, read_token_ids
 
 _MAX_TEXT_LEN = 40  # tokens; ViLT, section 4.1
 _LONG_OVER_SHORT = 1333 / 800  # limit of the longer image side, over the shorter one; ViLT's rule
-_MAX_NAMES = 16  # that the report lists
-
-Status = Literal['kept', 'resized', 'rebuilt', 'new']
 
 
 def import_weights(
@@ -97,13 +90,13 @@ def import_weights(
     model_cfg = _model_config(encoder, head_answers, tokenizer_sizes(tokens))
     _check_complete(weights, model_cfg, str(source))
     model = _build_seeded(model_cfg, str(source), head_answers)
-    results = _fill_model(model, weights, tokens.get_vocab(), source_tables, bert_tables)
-    report = _make_report(weights, results, notes)
+    results = fill_model(model, weights, tokens.get_vocab(), source_tables, bert_tables)
+    report = make_report(weights, results, notes)
     if report.encoder_coverage < MIN_ENCODER_COVERAGE and not force:
         missing = [result.name for result in results if result.status == 'new' and result.name.startswith('encoder.')]
         raise KoviltError(
             f'{source}: gives {report.encoder_coverage:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; '
-            f'missing: {shorten_list(missing, _MAX_NAMES)}; --force imports it all the same'
+            f'missing: {shorten_list(missing, MAX_NAMES)}; --force imports it all the same'
         )
     short_side = image_size or weights.short_side or encoder['image_size']
     save_model_folder(
@@ -221,109 +214,3 @@ def _check_complete(weights: PublicWeights, model_cfg: Mapping[str, Any], source
     found = weight_differences(needed, weights.state)
     if found:
         raise KoviltError(f'{source}: not a complete {weights.layout}: {shorten_list(found, separator="; ")}')
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What became of one parameter.
-
-    size: its number of values. from_source: how many of them the source gave. how: details of a resized or rebuilt one.
-    """
-
-    name: str
-    size: int
-    status: Status
-    from_source: int
-    how: str = ''
-
-
-@torch.no_grad()
-def _fill_model(
-    model: nn.Module,
-    weights: PublicWeights,
-    token_ids: Mapping[str, int],
-    source_tables: TokenTables,
-    bert_tables: TokenTables | None,
-) -> list[_Result]:
-    """Copy the source and the BERT into `model`; parameters that neither has keep their random weights."""
-    generator = torch.Generator().manual_seed(0)
-    results = []
-    for name, parameter in model.named_parameters():
-        tables = [given for given in (source_tables, bert_tables) if given and name in given.tables]
-        if name in TOKEN_TABLES and tables:
-            value, result = _fill_token_table(name, token_ids, tables, source_tables, generator)
-        elif name not in weights.state:
-            value, result = parameter, _Result(name, parameter.numel(), 'new', 0)
-        elif weights.state[name].shape == parameter.shape:
-            value, result = weights.state[name], _Result(name, parameter.numel(), 'kept', parameter.numel())
-        else:
-            old = weights.state[name]
-            if name == IMAGE_POSITIONS:
-                value, from_source = _resize_image_positions(old, parameter), parameter.numel()
-            else:
-                value, from_source = _resize_text_positions(old, parameter, generator)
-            how = f'{name}: {len(old)} to {len(value)} positions'
-            result = _Result(name, parameter.numel(), 'resized', from_source, how)
-        parameter.copy_(value)
-        results.append(result)
-    return results
-
-
-def _fill_token_table(
-    name: str,
-    token_ids: Mapping[str, int],
-    tables: list[TokenTables],
-    source_tables: TokenTables,
-    generator: torch.Generator,
-) -> tuple[Tensor, _Result]:
-    table, counts = build_token_table(name, token_ids, tables, generator)
-    kept = counts[0] if name in source_tables.tables else 0
-    from_bert, random = sum(counts) - kept, len(table) - sum(counts)
-    status: Status = 'rebuilt'
-    if kept == len(table):
-        status = 'kept' if len(source_tables.tables[name]) == kept else 'resized'
-    how = f'{name}: {kept:,} of {len(table):,} tokens kept, {from_bert:,} from the BERT, {random:,} random'
-    return table, _Result(name, table.numel(), status, kept * table[0].numel(), how)
-
-
-def _resize_image_positions(table: Tensor, like: Tensor) -> Tensor:
-    """Position embeddings (1 + g*g, D) for another grid, interpolated as the encoder itself does for larger images."""
-    old, new = (math.isqrt(len(positions) - 1) for positions in (table, like))
-    embedder = PatchEmbedder(hidden_size=table.shape[1], patch_size=1, image_size=old, drop_rate=0.0)
-    embedder.pos_embed.data = table
-    return torch.cat([table[:1], embedder.positions(new, new)])
-
-
-def _resize_text_positions(table: Tensor, like: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Cut position embeddings (L, D), or add random ones, as for words; and how many values come from `table`."""
-    old, new = ({str(place): place for place in range(len(positions))} for positions in (table, like))
-    positions, (kept,) = build_token_table('', new, [TokenTables(old, {'': table})], generator)
-    return positions, kept * table.shape[1]
-
-
-def _make_report(weights: PublicWeights, results: list[_Result], notes: list[str]) -> ImportReport:
-    encoder = [result for result in results if result.name.startswith('encoder.') and result.name != WORD_EMBEDDINGS]
-    total = sum(result.size for result in encoder)
-    coverage = sum(result.from_source for result in encoder) / total
-    dropped: dict[str, list[str]] = {}
-    for name, reason in weights.dropped.items():
-        dropped.setdefault(reason, []).append(name)
-    by_status = {status: [result for result in results if result.status == status] for status in get_args(Status)}
-    new = [result.name for result in by_status['new']]
-    details = {
-        'imported from': f'{weights.name} ({weights.layout}, sha256 {weights.sha256})',
-        'kept': _count(by_status['kept']),
-        'resized': '; '.join(result.how for result in by_status['resized']),
-        'rebuilt': '; '.join(result.how for result in by_status['rebuilt']),
-        'new': f'{_count(by_status["new"])}: {shorten_list(new, _MAX_NAMES)}' if new else '',
-        'dropped': '; '.join(
-            f'{reason} ({len(names)}: {shorten_list(names, _MAX_NAMES)})' for reason, names in dropped.items()
-        ),
-        'notes': '; '.join(notes),
-        'coverage': f'{100 * coverage:.1f} % of {total:,} encoder parameters, word embeddings apart',
-    }
-    return ImportReport(coverage, {heading: text for heading, text in details.items() if text})
-
-
-def _count(results: list[_Result]) -> str:
-    return f'{len(results):,} tensors, {sum(result.size for result in results):,} parameters'
