@@ -1,23 +1,28 @@
 #!/usr/bin/env bash
-# What only a GPU shows, section by section; a section that fails or takes too long leaves the others alone.
+# The tests and benchmarks that need a GPU, section by section. A section that fails, or takes longer than its limit
+# (LIMIT seconds, if given), leaves the others to run; the exit code is 1 then.
 #
-#   bash benchmarks/on_gpu.sh OUT [SECTION ...]     sections: against_hf meter prefix scaling reproduce base
+#   bash benchmarks/on_gpu.sh OUT [SECTION ...]     sections: parity against_hf meter prefix scaling reproduce base
 #
-# OUT gets a log of each section and what it measured. SHORT=1 runs each at its smallest size, to see that it runs.
+# The folder OUT receives a log of each section and its results. SHORT=1 runs every section at its smallest size.
 set -uo pipefail
 out=$(realpath -m "${1:?bash benchmarks/on_gpu.sh OUT [SECTION ...]}")
 shift
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 mkdir -p "$out"
 short=${SHORT:-}
 failed=()
 
-run() { # run LIMIT_SECONDS NAME COMMAND...: at most so long, into NAME.log
+run() { # run LIMIT_SECONDS NAME COMMAND...: run the command for at most that long, with its output in NAME.log
     local limit=$1 name=$2 start=$SECONDS
     shift 2
     timeout "$limit" "$@" >"$out/$name.log" 2>&1 </dev/null || failed+=("$name ($?)")
     echo "== $name: $((SECONDS - start)) s"
     tail -n "${TAIL:-25}" "$out/$name.log" | cut -c 1-300
+}
+
+parity() {
+    run "${LIMIT:-120}" parity python3 -m pytest -q -m gpu tests
 }
 
 against_hf() {
@@ -35,10 +40,11 @@ prefix() {
 }
 
 scaling() {
-    run "${LIMIT:-60}" scaling python3 benchmarks/scaling.py --device cuda --out "$out"
+    run "${LIMIT:-60}" scaling python3 benchmarks/scaling.py --device cuda --plot "$out/scaling.png" \
+        ${short:+--rounds 1 --pairs 2 --only batch prefix}
 }
 
-reproduce() { # the tables that decide first: what is not done in time is left out of the last
+reproduce() { # the most important tables come first; steps that do not finish in time are missing from the last ones
     local tables
     for tables in ${TABLES:-table2 table3 ablations}; do
         run "${LIMIT:-200}" "reproduce_$tables" python3 tools/reproduce.py "$tables" --seeds 3 --jobs "${JOBS:-12}" \
@@ -46,7 +52,7 @@ reproduce() { # the tables that decide first: what is not done in time is left o
     done
 }
 
-base() { # base size on Rooms through the Runner, data path included
+base() { # training at base size on Rooms through the Runner, with reading of data
     local data=$out/rooms images=${IMAGES:-20000} batch=256
     [ -n "$short" ] && images=200 batch=8
     run 200 base_data python3 tools/data/make_rooms.py "$data" --images "$images" --val-images 200 --workers "$(nproc)"
@@ -59,7 +65,7 @@ base() { # base size on Rooms through the Runner, data path included
     tail -n 3 "$out/base/metrics.jsonl"
 }
 
-for section in "${@:-against_hf meter prefix scaling reproduce base}"; do
+for section in "${@:-parity against_hf meter prefix scaling reproduce base}"; do
     for name in $section; do "$name"; done
 done
 [ ${#failed[@]} -eq 0 ] || echo "failed: ${failed[*]}"

@@ -1,6 +1,7 @@
 """Every benchmark is a script that explains itself at once, from a checkout in which kovilt is not installed."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -38,6 +39,17 @@ def test_help_needs_neither_torch_nor_an_installation(script, tmp_path):
 def test_a_wrong_number_is_one_line(tmp_path):
     done = run('int8.py', '--rounds', '0', cwd=tmp_path)
     assert done.returncode == 2 and done.stderr == 'error: argument --rounds: must be at least 1, not 0\n'
+
+
+def test_on_gpu_calls_scripts_with_options_that_they_have():
+    text = (ROOT / 'benchmarks' / 'on_gpu.sh').read_text('utf-8').replace('\\\n', ' ')
+    calls = re.findall(r'python3 ((?:benchmarks|tools)/\S+\.py)(.*)', text)
+    assert len(calls) >= 7
+    for script, arguments in calls:
+        command = [sys.executable, str(ROOT / script), '--help']
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for option in re.findall(r'(?<= )--[a-z-]+', arguments.replace(':+', ' ')):
+            assert f'{option} ' in shown, f'{script} {option}'
 
 
 def test_no_file_is_longer_than_300_lines():
