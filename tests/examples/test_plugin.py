@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
 from kovilt.registry import RUNNERS
 
-PLUGIN = Path(__file__).resolve().parents[2] / 'examples' / 'plugin'
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = ROOT / 'examples' / 'plugin'
 TINY = [
     'model.encoder.hidden_size=16', 'model.encoder.num_layers=1', 'model.encoder.num_heads=2', 'train_cfg.max_iters=2',
     'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'train_dataloader.dataset.answers.min_count=1',
@@ -35,7 +37,7 @@ def last_val(work: Path) -> dict:
     return next(line for line in reversed(lines) if line['mode'] == 'val')
 
 
-def test_a_head_of_ones_own_is_trained(rooms, on_path, tmp_path):
+def test_a_config_trains_the_head_of_a_plugin(rooms, on_path, tmp_path):
     config = load_config(PLUGIN / 'cosine_head.py', TINY, {'work_dir': str(tmp_path)})
     runner = RUNNERS.build(config)
     runner.train()
@@ -44,7 +46,7 @@ def test_a_head_of_ones_own_is_trained(rooms, on_path, tmp_path):
     assert len((PLUGIN / 'cosine_head.py').read_text(encoding='utf-8').splitlines()) <= 10
 
 
-def test_a_dataset_and_a_transform_of_ones_own(rooms, on_path, tmp_path, monkeypatch):
+def test_a_config_trains_on_the_dataset_and_transform_of_a_plugin(rooms, on_path, tmp_path, monkeypatch):
     for split, folder in (('train', 'train2014'), ('val', 'val2014')):
         images = sorted((rooms / 'captions' / folder).iterdir())
         with open(tmp_path / f'{split}.csv', 'w', encoding='utf-8', newline='') as file:
@@ -61,7 +63,7 @@ def test_a_dataset_and_a_transform_of_ones_own(rooms, on_path, tmp_path, monkeyp
     assert (red == green).all() and (green == blue).all()
 
 
-def test_their_arguments_are_checked_by_name(rooms, on_path):
+def test_arguments_of_a_plugin_are_checked_by_name(rooms, on_path):
     with pytest.raises(KoviltError, match="'temprature' in model.vqa_head .CosineVQAHead. .did you mean 'temperature'"):
         load_config(PLUGIN / 'cosine_head.py', ['model.vqa_head.temprature=1'])
     with pytest.raises(KoviltError, match="model.vqa_head.temperature is 'hot', a str; it must be float"):
@@ -73,3 +75,10 @@ def test_the_package_must_be_importable(tmp_path):
     path.write_text(f"_base_ = {str(PLUGIN / 'cosine_head.py')!r}\ncustom_imports = dict(imports=['my_prts'])\n")
     with pytest.raises(KoviltError, match='own.py: custom_imports: .*my_prts.*PYTHONPATH'):
         load_config(path)
+
+
+def test_the_page_shows_code_of_the_example():
+    code = ''.join(path.read_text(encoding='utf-8') for path in PLUGIN.rglob('*.py'))
+    page = (ROOT / 'docs' / 'plugins.md').read_text(encoding='utf-8')
+    for line in '\n'.join(re.findall(r'^```python\n(.*?)^```$', page, re.M | re.S)).splitlines():
+        assert line.removesuffix(' ...') in code
