@@ -51,14 +51,14 @@ class ImageEntry:
     """What one image adds to the files, as lines of JSON."""
 
     split: str
-    subset: str
-    member: str
-    coco_file: str
-    image: str
-    questions: list[str]
-    captions: str
-    boxes: str
-    answer_types: list[str]
+    subset: str  # one of SUBSETS
+    member: str  # path of the image within AI-Hub 101: <subset>/<room>/<file>
+    coco_file: str  # path of the image within AI-Hub 261
+    image: str  # its row in the label file
+    questions: list[str]  # rows of the label file
+    captions: str  # row of the caption file
+    boxes: str  # line of the boxes file
+    answer_types: list[str]  # of the questions
 
 
 def json_line(value: object) -> str:
