@@ -45,6 +45,7 @@ class ModelSize:
             max_text_len=MAX_TEXT_LEN,
             patch_size=PATCH_SIZE,
             image_size=IMAGE_SIZE,
+            mlp_ratio=4.0,
             drop_rate=0.0,
             norm_eps=1e-12,  # transformers has one epsilon for all norms
         )
@@ -206,13 +207,13 @@ def kovilt_options(
 
     encoder, has_kernel = model.encoder, attention.HAS_VARLEN
     attention.HAS_VARLEN = has_kernel and not grouped
-    encoder.compile_rows({} if compiled else None)
+    encoder.compile_blocks({} if compiled else None)
     encoder.with_cp = checkpointed
     try:
         yield
     finally:
         attention.HAS_VARLEN = has_kernel
-        encoder.compile_rows(None)
+        encoder.compile_blocks(None)
         encoder.with_cp = False
 
 

@@ -164,27 +164,37 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
     """The share of word-patch alignment, forward and backward, in the pre-training step that it is part of."""
     import torch
 
+    from kovilt.models.pretraining import alignment_inputs
     from kovilt.models.sizes import build_model
     from kovilt.modules.vilt import ViLTStates
 
     device, cuda = models.device, is_cuda(models.device)
     models.free()
     rows = []
-    for name, numbers in (('paper', dict(beta=0.5, iterations=50)), ('default', {})):
+    for name, numbers in (('paper', dict(beta=0.5, iterations=50)), ('small beta', dict(beta=0.05, iterations=30))):
         torch.manual_seed(0)
         config = dict(
             type='ViLTForPreTraining',
             encoder=models.size.encoder_config(),
-            mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=list(range(FIRST_TOKEN))),
-            itm_head=dict(type='ITMHead'),
-            wpa_head=dict(type='WPAHead', **numbers),
+            mlm_head=dict(
+                type='MLMHead',
+                mask_token_id=4,
+                special_token_ids=list(range(FIRST_TOKEN)),
+                mask_ratio=0.15,
+                whole_word=True,
+                loss_weight=1.0,
+            ),
+            itm_head=dict(type='ITMHead', loss_weight=1.0),
+            wpa_head=dict(type='WPAHead', loss_weight=0.5, mismatched='ignore', **numbers),
         )
         model: Any = build_model(config).to(device).train()
-        model.encoder.compile_rows({} if cuda else None)
+        model.encoder.compile_blocks({} if cuda else None)
         wrapper = build_optim_wrapper(model, default_precision(device))
         batch = make_both_batches(num_pairs, models.size, device).kovilt
-        packing = model.encoder.lay_out(batch['text_mask'], batch['grids'], batch['image_index'], torch.device(device))
-        states = torch.randn(len(packing.source), models.size.hidden_size, device=device) + 1.0
+        packing = model.encoder.make_packing(
+            batch['text_mask'], batch['grids'], batch['image_index'], torch.device(device)
+        )
+        states = torch.randn(len(packing.gather_index), models.size.hidden_size, device=device) + 1.0
         states.requires_grad_()
         matched = (torch.arange(num_pairs) % 2 == 0).to(device)
         align = _alignment_step(model, batch, ViLTStates(states, packing, 'all'), matched)
@@ -201,7 +211,7 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
         share = statistics.median(a / b for a, b in zip(seconds['align'], seconds['step'], strict=True))
         milliseconds = [statistics.median(seconds[key]) * 1e3 for key in ('step', 'align')]
         rows.append((name, num_pairs, 'yes' if cuda else 'no', *milliseconds, 100 * share))
-        print(compare_plans(model.wpa_head, model._aligned(batch, ViLTStates(states.detach(), packing, 'all'))))
+        print(compare_plans(model.wpa_head, alignment_inputs(batch, ViLTStates(states.detach(), packing, 'all'))))
         del model, wrapper, align
         empty_cache(device)
     report.add_table('alignment', ('WPAHead', 'batch', 'compiled', 'step, ms', 'alignment, ms', 'share, %'), rows)
@@ -209,10 +219,11 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
 
 def _alignment_step(model: Any, batch: Batch, states: Any, matched: Tensor) -> Callable[[], None]:
     """Forward and backward of the alignment alone."""
+    from kovilt.models.pretraining import alignment_inputs
 
     def align() -> None:
-        states.rows.grad = None
-        model.wpa_head.loss(*model._aligned(batch, states), matched)['wpa_loss'].backward()
+        states.packed.grad = None
+        model.wpa_head.loss(*alignment_inputs(batch, states), matched)['wpa_loss'].backward()
 
     return align
 

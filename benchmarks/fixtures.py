@@ -77,12 +77,14 @@ def save_folder(model: ViLTForVQA, folder: Path) -> Path:
     sizes = ('hidden_size', 'vocab_size', 'max_text_len', 'patch_size', 'image_size')
     config = dict(
         type='ViLTForVQA',
-        vqa_head=dict(type='VQAHead', num_answers=model.vqa_head.num_answers),
+        vqa_head=dict(type='VQAHead', num_answers=model.num_answers, loss=model.vqa_head.loss_type),
         encoder=dict(
             {name: getattr(encoder, name) for name in sizes},
             type=type(encoder).__name__,
             num_layers=len(encoder.blocks),
             num_heads=encoder.blocks[0].attn.num_heads,
+            mlp_ratio=encoder.blocks[0].mlp.fc1.out_features / encoder.hidden_size,
+            drop_rate=encoder.text.dropout.p,
         ),
     )
     return save_model_folder(

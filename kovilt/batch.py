@@ -42,6 +42,5 @@ class Batch(TypedDict):
 
     # float32 (I, 3, S, S), S x S pixels, normalised. METERPreprocessor writes it in place of `patches`; METER reads it.
     images: NotRequired[Tensor]
-    # kovilt.modules.prefix.EncodedImages of the I images. VQAInferencer writes it in place of `patches`; ViLTForVQA
-    # reads it.
+    # An EncodedImages (kovilt.modules.prefix_vilt). VQAInferencer writes it in place of `patches`; ViLTForVQA reads it.
     encoded_images: NotRequired[Any]

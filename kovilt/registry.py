@@ -1,20 +1,20 @@
-"""The registries of kovilt: one child, scope `kovilt`, of each of MMEngine's 23 root registries.
+"""kovilt's registries: under the scope `kovilt`, one child of each of MMEngine's 23 root registries.
 
-`locations` names the package that is imported when a registry is first searched, so a config needs no
-`custom_imports` for kovilt's own parts. Every root is mirrored, also those kovilt adds nothing to: with
-`default_scope='kovilt'` MMEngine warns about each root that has no child of that scope.
+A registry imports its package when it is first searched, so a config needs no `custom_imports` for kovilt's own
+classes. Also the roots to which kovilt adds nothing have a child: with `default_scope='kovilt'` MMEngine warns about
+each root without a child of that scope.
 """
 
 from mmengine import registry as _roots
 from mmengine.registry import Registry
 
 
-def _child(root: Registry, *locations: str) -> Registry:
-    """The kovilt child of an MMEngine root registry, filled by importing `locations` on first use."""
-    return Registry(root.name, parent=root, scope='kovilt', locations=list(locations))
+def _child(root: Registry, *packages: str) -> Registry:
+    """The child of an MMEngine root registry that imports `packages` when it is first searched."""
+    return Registry(root.name, parent=root, scope='kovilt', locations=list(packages))
 
 
-# What a model is made of, and what feeds and judges it.
+# Models, data and metrics.
 MODELS = _child(_roots.MODELS, 'kovilt.models')
 DATASETS = _child(_roots.DATASETS, 'kovilt.datasets')
 DATA_SAMPLERS = _child(_roots.DATA_SAMPLERS, 'kovilt.datasets')
@@ -22,7 +22,7 @@ TRANSFORMS = _child(_roots.TRANSFORMS, 'kovilt.datasets')
 FUNCTIONS = _child(_roots.FUNCTIONS, 'kovilt.datasets')
 METRICS = _child(_roots.METRICS, 'kovilt.evaluation')
 
-# What runs it.
+# Training.
 HOOKS = _child(_roots.HOOKS, 'kovilt.engine')
 LOOPS = _child(_roots.LOOPS, 'kovilt.engine')
 RUNNERS = _child(_roots.RUNNERS, 'kovilt.engine')
@@ -33,11 +33,11 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(_roots.OPTIM_WRAPPER_CONSTRUCTORS, 'kovilt.e
 PARAM_SCHEDULERS = _child(_roots.PARAM_SCHEDULERS, 'kovilt.engine')
 LOG_PROCESSORS = _child(_roots.LOG_PROCESSORS, 'kovilt.engine')
 
-# What shows it.
+# Visualization.
 VISUALIZERS = _child(_roots.VISUALIZERS, 'kovilt.visualization')
 VISBACKENDS = _child(_roots.VISBACKENDS, 'kovilt.visualization')
 
-# Mirrored only so that MMEngine finds a child of this scope.
+# Nothing of kovilt's own.
 EVALUATOR = _child(_roots.EVALUATOR)
 INFERENCERS = _child(_roots.INFERENCERS)
 RUNNER_CONSTRUCTORS = _child(_roots.RUNNER_CONSTRUCTORS)

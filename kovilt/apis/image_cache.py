@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from kovilt.errors import KoviltError
-from kovilt.modules.prefix import EncodedImages
+from kovilt.modules.prefix_vilt import EncodedImages
 
 CachedImage = dict[str, Any]  # the keys of `get`
 

@@ -17,8 +17,8 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.load_image import image_size
 from kovilt.errors import KoviltError, first_line
 from kovilt.modules.int8 import make_int8
-from kovilt.modules.prefix import EncodedImages, PrefixViLT
-from kovilt.modules.vilt import ViLT
+from kovilt.modules.prefix_vilt import EncodedImages, PrefixViLT
+from kovilt.modules.vilt import ViLTEncoder
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
 
@@ -147,7 +147,7 @@ class VQAInferencer:
             ]
             (batch,) = self._collate(samples)
             if self._image_cache is not None:
-                batch['encoded_images'] = EncodedImages.joined([image['encoded'] for image in prepared.values()])
+                batch['encoded_images'] = EncodedImages.concatenate([image['encoded'] for image in prepared.values()])
             with torch.inference_mode():
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
@@ -210,7 +210,7 @@ def _quantise(model: Any, source: str | os.PathLike[str]) -> None:
     """
     if isinstance(model, GraphVQA):
         raise KoviltError(f'{source}: a graph has the precision that it was exported with; leave out precision int8')
-    if not isinstance(model.encoder, ViLT):
+    if not isinstance(model.encoder, ViLTEncoder):
         kind = type(model.encoder).__name__
         raise KoviltError(f'{source}: precision int8 is for ViLT and PrefixViLT, not for {kind}; leave it out')
     try:

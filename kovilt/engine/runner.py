@@ -152,14 +152,14 @@ class KoviltRunner(Runner):
             return
         model = unwrap_model(self.model)
         encoder = getattr(model, 'encoder', model)
-        if not hasattr(encoder, 'compile_rows'):
+        if not hasattr(encoder, 'compile_blocks'):
             raise KoviltError(f'compile: a {type(encoder).__name__} has no parts to compile; leave it out')
         options = {} if options is True else dict(options)
         known = inspect.signature(torch.compile).parameters.keys() - {'model'}
         for name in options:
             if name not in known:
                 raise KoviltError(f'compile: torch.compile has no argument {name!r}{nearest(name, known)}')
-        encoder.compile_rows(options)
+        encoder.compile_blocks(options)
 
     # Data and model
 

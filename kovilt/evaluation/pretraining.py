@@ -39,12 +39,12 @@ class PretrainingMetrics(BaseMetric):
         return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float | int]:
-        rows = sum(batch['rows'] for batch in results)
-        if not rows:
+        pairs = sum(batch['num_pairs'] for batch in results)
+        if not pairs:
             raise ValueError('no caption was evaluated')
         sums: dict[str, float] = defaultdict(float)
         for batch in results:
             for name, value in batch.items():
-                if name != 'rows':
-                    sums[name] += value * batch['rows'] * (100 if name.endswith('_accuracy') else 1)
-        return {**{name: value / rows for name, value in sums.items()}, 'captions': rows}
+                if name != 'num_pairs':
+                    sums[name] += value * batch['num_pairs'] * (100 if name.endswith('_accuracy') else 1)
+        return {**{name: value / pairs for name, value in sums.items()}, 'captions': pairs}

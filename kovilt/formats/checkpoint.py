@@ -168,9 +168,9 @@ def load_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | 
     """
     ours = {name: value for name, value in model.state_dict().items() if name.startswith(ENCODER_PREFIX)}
     theirs = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith(ENCODER_PREFIX)}
-    resized = getattr(getattr(model, 'encoder', None), 'resized', None)
-    if resized is not None:  # an encoder that resizes the checkpoint's position embeddings to its own image size
-        theirs = resized(theirs, ENCODER_PREFIX)
+    resize_positions = getattr(getattr(model, 'encoder', None), 'resize_positions', None)
+    if resize_positions is not None:  # METER: to its own image size
+        theirs = resize_positions(theirs, ENCODER_PREFIX)
     shared = {name: value for name, value in theirs.items() if name in ours}
     found = weight_differences({name: ours[name] for name in ours if name in shared}, shared)
     if found:

@@ -31,6 +31,7 @@ from kovilt.formats.weight_files import read_weight_files
 WORD_EMBEDDINGS = 'encoder.text.word_embed.weight'
 TOKEN_TABLES = (WORD_EMBEDDINGS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')  # they have one row per token
 IMAGE_POSITIONS, TEXT_POSITIONS = 'encoder.image.pos_embed', 'encoder.text.pos_embed.weight'
+_DROP_RATE = 0.1  # ViLT's, where the settings of the file state none
 _HEAD_DIM = 64  # of an attention head in every public ViT and ViLT
 
 _VILT, _ORIGINAL, _VIT, _TIMM, _BERT, _KOVILT = (
@@ -263,6 +264,7 @@ def _encoder_arguments(
     heads = num_heads or stated.get('num_heads') or hidden_size // _HEAD_DIM
     if not heads or hidden_size % heads:
         raise KoviltError(f'{source}: {heads} heads do not divide hidden_size {hidden_size}; give --num-heads')
-    optional = {key: stated[key] for key in ('activation', 'norm_eps', 'drop_rate', 'init_std') if key in stated}
+    optional = {key: stated[key] for key in ('activation', 'norm_eps', 'init_std') if key in stated}
+    drop_rate = stated.get('drop_rate', _DROP_RATE)
     mlp_ratio = sizes.pop('mlp_size') / hidden_size
-    return dict(type='ViLT', num_heads=heads, mlp_ratio=mlp_ratio, **sizes, **optional)
+    return dict(type='ViLT', num_heads=heads, mlp_ratio=mlp_ratio, drop_rate=drop_rate, **sizes, **optional)

@@ -1,4 +1,4 @@
-"""Models that MMEngine's Runner trains, and the parts they are composed of, under the scope `kovilt`."""
+"""Models that MMEngine's Runner trains, and the components they are built of, registered under the scope `kovilt`."""
 
 from kovilt import modules
 from kovilt.models.meter import METER, METERForPreTraining, METERForVQA, TextEncoder
@@ -7,8 +7,9 @@ from kovilt.models.pretraining import ViLTForPreTraining
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import MODELS
 
-for part in modules.__all__:
-    MODELS.register_module(module=getattr(modules, part))
+# modules needs torch alone, so its classes are registered here.
+for name in modules.__all__:
+    MODELS.register_module(module=getattr(modules, name))
 
 __all__ = [
     'METER',

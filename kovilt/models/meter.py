@@ -1,4 +1,4 @@
-"""METER, the two-stream baseline, for pre-training and for answering (Dou et al., CVPR 2022, arXiv 2111.02387)."""
+"""METER, the two-stream baseline, for pre-training and VQA (Dou et al., CVPR 2022, arXiv 2111.02387)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from kovilt.batch import Batch
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, first_line
 from kovilt.models.pretraining import PreTrainingModel
 from kovilt.models.vqa import AnsweringModel
 from kovilt.modules.attention import fast_attention
@@ -25,14 +25,16 @@ _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}  # RoBERTa counts positions from i
 class TextEncoder(BaseModule):
     """A BERT or RoBERTa of transformers, without its pooler.
 
+    Shapes: B texts, L text length, D hidden size.
+
     Args:
-        vocab_size: number of tokens, given by `METER`.
-        max_text_len: longest text in tokens, given by `METER`.
-        model_type: which of the two; Korean models of both kinds exist.
-        hidden_size: width.
+        vocab_size: number of tokens; `METER` passes it.
+        max_text_len: longest text in tokens; `METER` passes it.
+        model_type: 'bert' or 'roberta'; Korean models of both types exist.
+        hidden_size: D.
         num_layers: number of blocks.
         num_heads: attention heads.
-        drop_rate: dropout.
+        drop_rate: dropout on embeddings, attention weights, attention output and MLP.
         pretrained: folder or hub name of public weights of these sizes, read when training begins (a checkpoint has its
             own); None = random weights.
     """
@@ -42,11 +44,11 @@ class TextEncoder(BaseModule):
         *,
         vocab_size: int,
         max_text_len: int,
-        model_type: Literal['bert', 'roberta'] = 'bert',
+        model_type: Literal['bert', 'roberta'],
         hidden_size: int,
         num_layers: int,
         num_heads: int,
-        drop_rate: float = 0.1,
+        drop_rate: float,
         pretrained: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -55,7 +57,8 @@ class TextEncoder(BaseModule):
 
         if model_type not in _UNUSED_POSITIONS:
             raise ValueError(f'model_type {model_type!r} is neither bert nor roberta')
-        self.embed_dims, self.max_text_len, self.pretrained = hidden_size, max_text_len, pretrained
+        self.model_type, self.max_text_len, self.pretrained = model_type, max_text_len, pretrained
+        self.hidden_size = hidden_size
         roberta = dict(type_vocab_size=1, layer_norm_eps=1e-5) if model_type == 'roberta' else {}
         config = AutoConfig.for_model(
             model_type,
@@ -69,76 +72,78 @@ class TextEncoder(BaseModule):
             attention_probs_dropout_prob=drop_rate,
             **roberta,
         )
-        self.body = AutoModel.from_config(config, add_pooling_layer=False, attn_implementation='sdpa')
+        self.model: nn.Module = AutoModel.from_config(config, add_pooling_layer=False, attn_implementation='sdpa')
 
     def init_weights(self) -> None:
-        """Take the weights of `pretrained`; the runner calls this before training, and before a checkpoint is loaded.
+        """Load the weights of `pretrained`; the runner calls this before training, and before it loads a checkpoint.
 
         Raises:
-            KoviltError: nothing there, another kind of model, other sizes.
+            KoviltError: not found, a model of another type, or tensors of other sizes.
         """
         if self.pretrained is None:
             return
-        theirs = _read_text_model(self.pretrained)
-        ours, kind = self.body.state_dict(), self.body.config.model_type
-        if theirs.config.model_type != kind:
+        public = _load_text_model(self.pretrained)
+        found = public.config.model_type
+        if found != self.model_type:
             raise KoviltError(
-                f'text encoder {self.pretrained}: a {theirs.config.model_type}, but text_encoder.model_type is {kind}'
+                f'text encoder {self.pretrained}: a {found}, but text_encoder.model_type is {self.model_type}'
             )
-        for name, value in theirs.state_dict().items():
+        ours, theirs = self.model.state_dict(), public.state_dict()
+        for name, value in theirs.items():
             if name not in ours or ours[name].shape != value.shape:
                 here = tuple(ours[name].shape) if name in ours else 'nowhere'
                 raise KoviltError(
                     f'text encoder {self.pretrained}: {name} is {tuple(value.shape)} there and {here} here; give '
                     'text_encoder its sizes, max_text_len its positions and TokenizeKorean its tokenizer'
                 )
-        self.body.load_state_dict(theirs.state_dict())
+        self.model.load_state_dict(theirs)
 
     def forward(self, input_ids: Tensor, text_mask: Tensor) -> Tensor:
-        """input_ids int64 and text_mask bool (B, L), on the device; returns (B, L, embed_dims).
+        """input_ids int64 and text_mask bool (B, L), on the device; returns (B, L, D).
 
         Raises:
             ValueError: the texts are longer than max_text_len.
         """
         if (longest := input_ids.shape[1]) > self.max_text_len:
             raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        mask = text_mask[:, None, None, :]  # of four axes: transformers takes it as it is and asks no device
-        return self.body(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        # With four axes transformers takes the mask as it is; it would look into a mask of two and wait for the device.
+        mask = text_mask[:, None, None, :]
+        return self.model(input_ids=input_ids, attention_mask=mask).last_hidden_state
 
 
-def _read_text_model(name: str) -> nn.Module:
+def _load_text_model(name: str) -> Any:
     from transformers import AutoModel
 
     path = Path(name).expanduser()
     try:
         return AutoModel.from_pretrained(str(path) if path.exists() else name, add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KoviltError(
-            f'text encoder {name}: neither a folder of transformers nor to be had from the hub ({reason}); give the '
-            'folder of a BERT or RoBERTa, or pretrained=None for random weights'
+            f'text encoder {name}: neither a folder of transformers nor to be had from the hub ({first_line(error)}); '
+            'give the folder of a BERT or RoBERTa, or pretrained=None for random weights'
         ) from error
 
 
 @MODELS.register_module()
 class METER(BaseModule):
-    """An image encoder, a text encoder, and co-attention between them.
+    """METER's encoder: an image encoder, a text encoder, and co-attention between them.
 
-    As published: CLIP's ViT-B/16 without its last block, RoBERTa, 6 layers of co-attention a side; 327 M parameters
-    with VQAv2's answers. At 576 pixels a side 57 % of the work is in the image encoder and 41 % in the co-attention.
+    As published: CLIP's ViT-B/16 without its last block, RoBERTa, 6 layers of co-attention for each modality; 327 M
+    parameters with VQAv2's answers. At 576 x 576 pixels 57 % of the operations are in the image encoder and 41 % in the
+    co-attention.
 
     Shapes: B pairs, I images, S image_size, L text length, N states of an image, D hidden size.
 
     Args:
-        image_encoder: config of a backbone of mmpretrain, which gets `img_size`; its last output is (I, N, D), as of
-            a VisionTransformer with out_type='raw', or a map (I, width, rows, columns), as of a SwinTransformer.
-        text_encoder: config of `TextEncoder`, which gets `vocab_size` and `max_text_len`.
-        image_size: side of the square images, in pixels.
+        image_encoder: config of a backbone of mmpretrain without `img_size`; its last output is (I, N, D), as of a
+            VisionTransformer with out_type='raw', or a map (I, D, rows, columns), as of a SwinTransformer.
+        text_encoder: config of `TextEncoder` without `vocab_size` and `max_text_len`.
+        image_size: S, side of the square images in pixels.
         vocab_size: number of tokens.
-        max_text_len: longest text in tokens, as many as the text encoder has positions.
+        max_text_len: longest text in tokens: the number of positions of the text encoder.
         hidden_size, num_layers, num_heads, mlp_ratio, drop_rate, image_pooling, init_std: of `CrossModal`.
-        image_encoder_weights: file, folder or hub name of public weights, read when training begins (a
-            checkpoint has its own); None = random weights. Formats: kovilt/formats/image_encoder.py.
+        image_encoder_weights: file, folder or hub name of public weights of the image encoder, read when training
+            begins (a checkpoint has its own); None = random weights. Formats: kovilt/formats/image_encoder.py.
     """
 
     def __init__(
@@ -152,8 +157,8 @@ class METER(BaseModule):
         hidden_size: int,
         num_layers: int,
         num_heads: int,
-        mlp_ratio: float = 4.0,
-        drop_rate: float = 0.1,
+        mlp_ratio: float,
+        drop_rate: float,
         image_pooling: Literal['first', 'mean'] = 'first',
         init_std: float = 0.02,
         image_encoder_weights: str | None = None,
@@ -166,8 +171,8 @@ class METER(BaseModule):
         self.image_encoder = MODELS.build(dict(image_encoder, img_size=image_size))
         self.text_encoder = MODELS.build(dict(text_encoder, vocab_size=vocab_size, max_text_len=max_text_len))
         self.cross_modal = CrossModal(
-            text_dim=self.text_encoder.embed_dims,
-            image_dim=_width(self.image_encoder),
+            text_dim=self.text_encoder.hidden_size,
+            image_dim=_output_width(self.image_encoder),
             hidden_size=hidden_size,
             num_layers=num_layers,
             num_heads=num_heads,
@@ -178,10 +183,10 @@ class METER(BaseModule):
         )
 
     def init_weights(self) -> None:
-        """Take the encoders' public weights; the runner calls this before training, and before a checkpoint is loaded.
+        """Load the public weights of both encoders; the runner calls this before training and before a checkpoint.
 
         Raises:
-            KoviltError: nothing there, another kind of model, other sizes.
+            KoviltError: not found, a model of another type, or tensors of other sizes.
         """
         super().init_weights()
         if self.image_encoder_weights is not None:
@@ -191,10 +196,10 @@ class METER(BaseModule):
             for line in str(report).splitlines():
                 print_log(line, logger='current')
 
-    def resized(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """A checkpoint's tensors with the image encoder's positions resized to this encoder's images.
+    def resize_positions(self, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, with the position embeddings of images resized to this encoder's image size.
 
-        METER pre-trains at 288 pixels and fine-tunes at 576. `prefix` stands before the encoder's names.
+        METER pre-trains at 288 pixels and fine-tunes at 576. `prefix` stands before the names of the encoder's tensors.
         """
         from kovilt.formats.image_encoder import resize_positions
 
@@ -205,7 +210,7 @@ class METER(BaseModule):
         return state | {name: resize_positions(state[name], own)}
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Look at each image of the batch once, for all texts and passes that speak of it.
+        """Take each image through the image encoder once, for all texts and passes of a batch.
 
         images (I, 3, S, S), normalised; returns (I, N, D).
 
@@ -227,7 +232,7 @@ class METER(BaseModule):
     def forward(
         self, *, input_ids: Tensor, text_mask: Tensor, images: Tensor, image_index: Tensor, output: Output = 'all'
     ) -> tuple[Tensor, Tensor | None]:
-        """The states of words (B, L, D) and images (B, N, D) of B pairs, or what `output` says of them.
+        """The states of the text (B, L, D) and of the image (B, N, D) of B pairs, or those that `output` names.
 
         input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; images (I, N, D) from
         `embed_images`, on the device; `output` as in `CrossModal`.
@@ -237,13 +242,13 @@ class METER(BaseModule):
             text = self.text_encoder(input_ids, text_mask)
             return self.cross_modal(text, text_mask, images.index_select(0, image_index), output=output)
 
-    def pool(self, words: Tensor, images: Tensor) -> Tensor:
-        """(B, 2 D); see `CrossModal.pool`."""
-        return self.cross_modal.pool(words, images)
+    def pool(self, text: Tensor, images: Tensor) -> Tensor:
+        """The pooled states of text and image, (B, 2 D); see `CrossModal.pool`."""
+        return self.cross_modal.pool(text, images)
 
 
-def _width(image_encoder: nn.Module) -> int:
-    """Of the last output: backbones of several stages list their widths."""
+def _output_width(image_encoder: Any) -> int:
+    """Width of the last output; a backbone of several stages lists the widths of all."""
     return getattr(image_encoder, 'num_features', [image_encoder.embed_dims])[-1]
 
 
@@ -254,36 +259,32 @@ class METERForVQA(AnsweringModel):
     Args:
         encoder: config of `METER`.
         vqa_head: config of `VQAHead`.
-        data_preprocessor: config of the preprocessor, `METERPreprocessor`.
+        data_preprocessor: config of `METERPreprocessor`.
         topk: how many answers a prediction lists, best first.
     """
 
-    preprocessor = (
-        'METERPreprocessor'  # which wants the image encoder's mean and deviation: without a config it says so
-    )
+    default_preprocessor = 'METERPreprocessor'  # its mean and std have no default: a config must name it
 
     def pooled(self, batch: Batch) -> Tensor:
-        images = self.encoder.embed_images(batch['images'])
-        return self.encoder.pool(
-            *self.encoder(
-                input_ids=batch['input_ids'],
-                text_mask=batch['text_mask'],
-                images=images,
-                image_index=batch['image_index'],
-                output='cls',
-            )
+        states = self.encoder(
+            input_ids=batch['input_ids'],
+            text_mask=batch['text_mask'],
+            images=self.encoder.embed_images(batch['images']),
+            image_index=batch['image_index'],
+            output='cls',
         )
+        return self.encoder.pool(*states)
 
 
 @MODELS.register_module()
 class METERForPreTraining(PreTrainingModel):
-    """METER with its two objectives, in two passes over each batch: masked words and image-text matching.
+    """METER with its two objectives, in two passes over each batch: masked language modelling and image-text matching.
 
     Args:
         encoder: config of `METER`.
-        mlm_head: config of `MLMHead`.
+        mlm_head: config of `MLMHead` without what the model passes.
         itm_head: config of `ITMHead`, on the pooled states of text and image.
-        data_preprocessor: config of the preprocessor, `METERPreprocessor`.
+        data_preprocessor: config of `METERPreprocessor`.
     """
 
     loss_names = ('mlm_loss', 'mlm_accuracy', 'itm_loss', 'itm_accuracy')
@@ -299,26 +300,27 @@ class METERForPreTraining(PreTrainingModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.encoder = MODELS.build(encoder)
-        sizes = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
-        self.mlm_head = MODELS.build(dict(mlm_head, vocab_size=self.encoder.vocab_size, **sizes))
-        self.itm_head = MODELS.build(dict(itm_head, **sizes | dict(hidden_size=self.encoder.pooled_size)))
+        hidden_size, init_std = self.encoder.hidden_size, self.encoder.init_std
+        mlm_sizes = dict(hidden_size=hidden_size, vocab_size=self.encoder.vocab_size, activation='gelu')
+        self.mlm_head = MODELS.build(dict(mlm_head, **mlm_sizes, init_std=init_std))
+        self.itm_head = MODELS.build(dict(itm_head, hidden_size=self.encoder.pooled_size, init_std=init_std))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         images = self.encoder.embed_images(batch['images'])
-        return self._masked_words(batch, images) | self._matching(batch, images)
+        return self._mlm_losses(batch, images) | self._itm_losses(batch, images)
 
-    def _masked_words(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
-        damaged, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
-        words, _ = self.encoder(
-            input_ids=damaged,
+    def _mlm_losses(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+        input_ids, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+        text, _ = self.encoder(
+            input_ids=input_ids,
             text_mask=batch['text_mask'],
             images=images,
             image_index=batch['image_index'],
             output='text',
         )
-        return self.mlm_head.loss(words.flatten(0, 1), labels.flatten())
+        return self.mlm_head.loss(text.flatten(0, 1), labels.flatten())
 
-    def _matching(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+    def _itm_losses(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
         image_index, matched = self.itm_head.sample_negatives(
             batch['image_index'], batch['image_id'], batch['sample_seed']
         )

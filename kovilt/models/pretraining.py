@@ -1,4 +1,4 @@
-"""Pre-training: masked words, image-text matching and word-patch alignment, L = L1 + L2 + 0.5 L3."""
+"""Pre-training: masked language modelling, image-text matching and word-patch alignment, L = L1 + L2 + 0.5 L3."""
 
 from __future__ import annotations
 
@@ -9,40 +9,44 @@ from torch import Tensor
 
 from kovilt.batch import Batch
 from kovilt.models.base import KoviltModel
+from kovilt.modules.heads.itm import ITMHead
+from kovilt.modules.heads.mlm import MLMHead
+from kovilt.modules.heads.wpa import WPAHead
 from kovilt.modules.packing import Output, to_device
-from kovilt.modules.prefix import EncodedImages
+from kovilt.modules.prefix_vilt import EncodedImages
 from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
 
-Images = Tensor | EncodedImages  # what an encoder makes of the images of a batch, as it wants them back
-
 
 class PreTrainingModel(KoviltModel):
-    """A model that is validated by what it is trained by. Subclasses write `losses`."""
+    """A model that is validated by its training losses. Subclasses write `losses`."""
 
-    def predict(self, batch: Batch) -> list[dict]:
-        """What is watched in validation: one dict of this batch's means under the names of `losses`, and `rows`."""
+    def predict(self, batch: Batch) -> list[dict[str, Any]]:
+        """One dict of the batch's mean values under the names of `losses`, and of `num_pairs`, their weight."""
         if not len(batch['input_ids']):
             return []
         values = {name: float(value) for name, value in self.losses(batch).items()}
-        return [dict(values, rows=len(batch['input_ids']))]
+        return [dict(values, num_pairs=len(batch['input_ids']))]
 
 
 @MODELS.register_module()
 class ViLTForPreTraining(PreTrainingModel):
     """ViLT with the three objectives of section 3, in two passes over each batch.
 
-    (a) damaged captions with their images: masked words; (b) whole captions, half of them with another image:
-    matching and alignment. Images are embedded, and by `PrefixViLT` encoded, once for both.
+    (a) masked captions with their own images: masked language modelling (MLM); (b) whole captions, half of them with
+    another image: image-text matching (ITM) and word-patch alignment (WPA). Images are embedded once for both passes;
+    `PrefixViLT` also encodes them once.
+
+    Shapes: B pairs, L text length, P patches, D hidden size.
 
     Args:
         encoder: config of `ViLT` or `PrefixViLT`.
-        mlm_head: config of `MLMHead`, or None to leave masked words out.
+        mlm_head: config of `MLMHead` without what the model passes; None leaves the objective out.
         itm_head: config of `ITMHead`, or None.
         wpa_head: config of `WPAHead`, or None; it shares the pass of `itm_head` and needs it.
-        matching_every: every n-th pair takes part in the matching pass; 1 = all, as in the paper. Masked words teach a
-            small model to look sooner than matching does, so it may spend its time there.
-        data_preprocessor: config of the preprocessor, `ViLTPreprocessor` unless another is named.
+        matching_every: every n-th pair takes part in pass (b); 1 = all, as in the paper. Small models learn to use the
+            image from MLM sooner than from ITM, so their time is better spent on pass (a).
+        data_preprocessor: config of the preprocessor; None = `ViLTPreprocessor`.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class ViLTForPreTraining(PreTrainingModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         if wpa_head and not itm_head:
-            raise ValueError('wpa_head needs itm_head: its pairs come from the matching pass')
+            raise ValueError('wpa_head needs itm_head: it aligns the pairs of the matching pass')
         block = (wpa_head or {}).get('block')
         if block is not None and not 0 < block < encoder['num_layers']:
             raise ValueError(f'wpa_head.block {block} is not between 1 and num_layers - 1')
@@ -66,12 +70,17 @@ class ViLTForPreTraining(PreTrainingModel):
             raise ValueError(f'matching_every {matching_every} is less than 1')
         self.matching_every = matching_every
         self.encoder = MODELS.build(encoder)
+        self.mlm_head: MLMHead | None = None
+        self.itm_head: ITMHead | None = None
+        self.wpa_head: WPAHead | None = None
         shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
-        self.mlm_head = mlm_head and MODELS.build(
-            dict(mlm_head, vocab_size=self.encoder.vocab_size, activation=self.encoder.activation, **shared)
-        )
-        self.itm_head = itm_head and MODELS.build(dict(itm_head, **shared))
-        self.wpa_head = wpa_head and MODELS.build(wpa_head)
+        if mlm_head:
+            sizes = dict(vocab_size=self.encoder.vocab_size, activation=self.encoder.activation)
+            self.mlm_head = MODELS.build(mlm_head | sizes | shared)
+        if itm_head:
+            self.itm_head = MODELS.build(itm_head | shared)
+        if wpa_head:
+            self.wpa_head = MODELS.build(wpa_head)
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -82,54 +91,48 @@ class ViLTForPreTraining(PreTrainingModel):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         images = self.encoder.embed_images(batch['patches'], batch['grids'])
-        losses = {}
+        losses: dict[str, Tensor] = {}
         if self.mlm_head:
-            losses |= self._masked_words(batch, images)
+            losses |= self._mlm_losses(self.mlm_head, batch, images)
         if self.itm_head:
-            losses |= self._matching(batch, images)
+            losses |= self._matching_losses(self.itm_head, batch, images)
         return losses
 
-    def _masked_words(self, batch: Batch, images: Images) -> dict[str, Tensor]:
-        damaged, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
-        states = self._encode(batch, images, damaged, batch['image_index'], output='text')
-        return self.mlm_head.loss(states.rows, states.packing.take_tokens(labels))
+    def _mlm_losses(self, head: MLMHead, batch: Batch, images: Tensor | EncodedImages) -> dict[str, Tensor]:
+        """Pass (a)."""
+        input_ids, labels = head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+        states = self._encode(batch, images, input_ids, batch['image_index'], output='text')
+        return head.loss(states.packed, states.packing.pack_text(labels))
 
-    def _matching(self, batch: Batch, images: Images) -> dict[str, Tensor]:
-        per_pair = ('input_ids', 'text_mask', 'word_ids', 'image_index', 'sample_seed')
-        batch = dict(batch, **{key: batch[key][:: self.matching_every] for key in per_pair})
-        image_index, matched = self.itm_head.sample_negatives(
-            batch['image_index'], batch['image_id'], batch['sample_seed']
-        )
+    def _matching_losses(self, head: ITMHead, batch: Batch, images: Tensor | EncodedImages) -> dict[str, Tensor]:
+        """Pass (b)."""
+        batch = _every_nth_pair(batch, self.matching_every)
+        image_index, matched = head.sample_negatives(batch['image_index'], batch['image_id'], batch['sample_seed'])
         states = self._encode(batch, images, batch['input_ids'], image_index, output='cls', align=True)
-        matched = to_device(matched, states.rows.device)
-        losses = self.itm_head.loss(self.encoder.pool(states), matched)
+        matched = to_device(matched, states.packed.device)
+        losses = head.loss(self.encoder.pool(states), matched)
         if self.wpa_head:
-            losses |= self.wpa_head.loss(*self._aligned(batch, states), matched)
+            losses |= self.wpa_head.loss(*alignment_inputs(batch, states), matched)
         return losses
-
-    def _aligned(self, batch: Batch, states: ViLTStates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Words (B, L, D), their mask (B, L), patches (B, P, D) and their mask (B, P), as `WPAHead` takes them."""
-        if states.inner is not None:
-            states = ViLTStates(states.inner, states.packing, 'all')
-        word_mask = to_device(batch['word_ids'] >= 0, states.rows.device)
-        return states.words(batch['input_ids'].shape[1]), word_mask, *states.patches()
 
     def _encode(
         self,
         batch: Batch,
-        images: Images,
+        images: Tensor | EncodedImages,
         input_ids: Tensor,
         image_index: Tensor,
         output: Output,
         align: bool = False,
     ) -> ViLTStates:
-        """The states of a pass: the batch with its own words (B, L) or damaged ones, and true or exchanged images.
+        """The states of a pass, with the true or masked ids (B, L) and the true images or negatives (B,).
 
-        `align`: keep, beside those that `output` names, the states that the alignment head asks for.
+        `align`: beside those that `output` names, also compute the states that `wpa_head` aligns.
         """
-        inner_block = self.wpa_head.block if align and self.wpa_head else None
-        if align and self.wpa_head and inner_block is None:
-            output = 'all'
+        inner_block = None
+        if align and self.wpa_head:
+            inner_block = self.wpa_head.block
+            if inner_block is None:
+                output = 'all'
         return self.encoder(
             input_ids=input_ids,
             text_mask=batch['text_mask'],
@@ -142,10 +145,31 @@ class ViLTForPreTraining(PreTrainingModel):
 
     @torch.no_grad()
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Transport plans (B, L, P) of a batch's true pairs, with the word mask (B, L) and the patch mask (B, P)."""
+        """Transport plans (B, L, P) of the true pairs, with the token mask (B, L) and the patch mask (B, P).
+
+        Raises:
+            ValueError: the model has no `wpa_head`.
+        """
+        if self.wpa_head is None:
+            raise ValueError('the model has no wpa_head, so it aligns nothing')
         batch = self.data_preprocessor(batch)
         images = self.encoder.embed_images(batch['patches'], batch['grids'])
         states = self._encode(batch, images, batch['input_ids'], batch['image_index'], output='cls', align=True)
-        words, word_mask, patches, patch_mask = self._aligned(batch, states)
-        _, plan = self.wpa_head(words, word_mask, patches, patch_mask)
-        return plan, word_mask, patch_mask
+        tokens, token_mask, patches, patch_mask = alignment_inputs(batch, states)
+        _, plan = self.wpa_head(tokens, token_mask, patches, patch_mask)
+        return plan, token_mask, patch_mask
+
+
+def _every_nth_pair(batch: Batch, n: int) -> Batch:
+    """Every n-th pair of a batch, with all of its images."""
+    part = batch.copy()
+    for key in ('input_ids', 'text_mask', 'word_ids', 'image_index', 'sample_seed'):
+        part[key] = batch[key][::n]
+    return part
+
+
+def alignment_inputs(batch: Batch, states: ViLTStates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens (B, L, D), their mask (B, L), patches (B, P, D) and their mask (B, P), as `WPAHead` takes them."""
+    states = states.of_inner_block()
+    token_mask = to_device(batch['word_ids'] >= 0, states.packed.device)
+    return states.text(batch['input_ids'].shape[1]), token_mask, *states.patches()

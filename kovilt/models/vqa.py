@@ -1,4 +1,4 @@
-"""Fine-tuning and answering: visual question answering over the answers of the training set."""
+"""Fine-tuning and prediction: visual question answering over the answers of the training set."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 from torch import Tensor
 
 from kovilt.batch import Batch
-from kovilt.models.base import KoviltModel, host
+from kovilt.models.base import KoviltModel, to_list
 from kovilt.registry import MODELS
 
 
 class AnsweringModel(KoviltModel):
-    """An answer head on what an encoder says of each pair. Subclasses write `pooled`.
+    """An answer head on the pooled state of each pair. Subclasses write `pooled`.
+
+    Shapes: B pairs, C answers.
 
     Args:
         encoder: config of the encoder.
-        vqa_head: config of `VQAHead`.
-        data_preprocessor: config of the preprocessor; None = the model's own.
+        vqa_head: config of `VQAHead` without the sizes of the encoder, which the model passes.
+        data_preprocessor: config of the preprocessor; None = the model's default.
         topk: how many answers a prediction lists, best first.
 
     Attributes:
-        answers: the answers in label order; empty until `set_answers`.
+        answers: the answer vocabulary in label order; empty until `set_answers`.
     """
 
     loss_names = ('vqa_loss', 'vqa_accuracy')
@@ -40,7 +42,7 @@ class AnsweringModel(KoviltModel):
         super().__init__(data_preprocessor, init_cfg)
         self.encoder = MODELS.build(encoder)
         sizes = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
-        if self.encoder.pooled_size != self.encoder.hidden_size:  # of most encoders a head need not know two sizes
+        if self.encoder.pooled_size != self.encoder.hidden_size:  # else a head of a plugin need not take it
             sizes['pooled_size'] = self.encoder.pooled_size
         self.vqa_head = MODELS.build(vqa_head | sizes)
         self.num_answers: int = vqa_head['num_answers']
@@ -61,17 +63,17 @@ class AnsweringModel(KoviltModel):
 
     @abstractmethod
     def pooled(self, batch: Batch) -> Tensor:
-        """The pooled state (B, encoder.pooled_size) of each pair of a batch that the preprocessor has seen."""
+        """The pooled state of each pair of a preprocessed batch, (B, encoder.pooled_size)."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.vqa_head.loss(self.pooled(batch), batch['label'])
 
     def scores(self, batch: Batch) -> Tensor:
-        """float32 (B, C) before the softmax, of a batch that the preprocessor has seen."""
+        """Scores before the softmax of a preprocessed batch, float32 (B, C)."""
         return self.vqa_head(self.pooled(batch)).float()
 
-    def predict(self, batch: Batch) -> list[dict]:
-        """For each row its best answer, its softmax probability, the `topk` best of both, and the row's record."""
+    def predict(self, batch: Batch) -> list[dict[str, Any]]:
+        """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record."""
         if not len(batch['input_ids']):
             return []
         records = batch.get('records') or [{}] * len(batch['input_ids'])
@@ -84,11 +86,7 @@ class ViLTForVQA(AnsweringModel):
     """ViLT with an answer head on the pooled text [CLS]; `encoder` is the config of a `ViLT` or `PrefixViLT`."""
 
     def pooled(self, batch: Batch) -> Tensor:
-        """As in `AnsweringModel`.
-
-        A batch that has `encoded_images`, what the encoder's `embed_images` once made of them, needs no patches.
-        """
-        images = batch.get('encoded_images')
+        images = batch.get('encoded_images')  # of `PrefixViLT`, from the cache of `VQAInferencer`
         if images is None:
             images = self.encoder.embed_images(batch['patches'], batch['grids'])
         return self.encoder.pool(
@@ -103,11 +101,11 @@ class ViLTForVQA(AnsweringModel):
         )
 
 
-def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict]:
-    """For each row of scores (B, C) its best answer, its softmax probability, and the `topk` best of both."""
+def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict[str, Any]]:
+    """For each pair of scores (B, C) its best answer, the softmax probability, and the `topk` best of both."""
     best = scores.softmax(dim=1).topk(min(topk, len(answers)), dim=1)
     ranked = []
-    for labels, values in zip(host(best.indices), host(best.values), strict=True):
-        rows = [dict(answer=answers[label], score=value) for label, value in zip(labels, values, strict=True)]
-        ranked.append(dict(rows[0], topk=rows))
+    for labels, values in zip(to_list(best.indices), to_list(best.values), strict=True):
+        listed = [dict(answer=answers[label], score=value) for label, value in zip(labels, values, strict=True)]
+        ranked.append(dict(listed[0], topk=listed))
     return ranked

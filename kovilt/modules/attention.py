@@ -1,4 +1,4 @@
-"""Multi-head self-attention over packed words and patches."""
+"""Multi-head self-attention over packed sequences of text tokens and patches."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kovilt.modules.int8 import part_of_linear
+from kovilt.modules.int8 import linear_slice
 from kovilt.modules.packing import Output, Packing, needs_shape_buckets
 
-HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None  # older torch: the plain path serves every device
-
-
-def varlen_attn(*arguments: Any) -> Tensor:
-    """torch's, imported where it is called: with it comes the compiler, a second that other devices need not wait."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return varlen_attn(*arguments)
+HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None  # False with an older torch
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the words and patches of each pair together (eq. 4), but for its dropout.
+    """Multi-head self-attention over the text tokens and patches of each pair together (eq. 4), without dropout.
 
-    Shapes: T rows of all pairs, R rows that are output, D hidden size, h heads.
+    Projections and attention are separate methods, since a caller may need the keys and values of all tokens but the
+    queries of some.
+
+    Shapes: T tokens of the packed sequence, R of them that are output, D hidden size, h heads.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int) -> None:
@@ -39,43 +35,60 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of every row of x (T, D), each (T, h, D/h)."""
-        # unbind, as its backward pass lays the three gradients side by side once; that of a slice fills up with zeros
-        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
+    def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all tokens: x (T, D) gives three times (T, h, D/h)."""
+        # unbind: its backward pass stacks the three gradients once, that of slicing fills up each with zeros.
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
+        return q, k, v
 
-    def project(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What the `rows` (R,) of x (T, D), or all, ask: (R, h, D/h); keys and values of every row: (T, 2, h, D/h)."""
-        if rows is None:
+    def project_q_kv(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Queries of the tokens `index` (R,) of x (T, D), or of all, and keys and values of all tokens.
+
+        Returns q (R, h, D/h) and kv (T, 2, h, D/h).
+        """
+        if index is None:
             q, kv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split((1, 2), dim=1)
             return q.squeeze(1), kv
-        return self.queries(x.index_select(0, rows)), self.keys_values(x)
+        return self.project_q(x.index_select(0, index)), self.project_kv(x)
 
-    def queries(self, x: Tensor) -> Tensor:
+    def project_q(self, x: Tensor) -> Tensor:
         """x (R, D); returns (R, h, D/h)."""
-        return part_of_linear(self.qkv, x, slice(x.shape[-1])).unflatten(-1, (self.num_heads, -1))
+        return linear_slice(self.qkv, x, slice(x.shape[-1])).unflatten(-1, (self.num_heads, -1))
 
-    def keys_values(self, x: Tensor) -> Tensor:
+    def project_kv(self, x: Tensor) -> Tensor:
         """x (T, D); returns (T, 2, h, D/h)."""
-        return part_of_linear(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
+        return linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
 
     def attend(self, q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
-        """What q (R, h, D/h), the rows that `output` keeps, take from kv (T, 2, h, D/h) of their pairs; (R, D)."""
-        return self.proj(attention(q, *kv.unbind(1), packing, output))
+        """Attention and the output projection.
+
+        q (R, h, D/h) are the queries of the tokens that `output` names, kv (T, 2, h, D/h) those of all; returns (R, D).
+        """
+        k, v = kv.unbind(1)
+        return self.proj(attention(q, k, v, packing, output))
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
-    """What queries (R, h, D/h) take from keys and values (T, h, D/h) of their pairs, the heads side by side: (R, D)."""
-    attend = _attend_varlen if _has_varlen(q) else _attend_rectangle if _is_cpu_bfloat16(q) else _attend_groups
-    return attend(q, k, v, packing, output).flatten(1)
+    """Attention within each segment of a packed sequence, by the kernel that is fastest on the device.
+
+    q (R, h, D/h) are the queries of the tokens that `output` names, k and v (T, h, D/h) those of all tokens. Returns
+    (R, D), the heads concatenated.
+    """
+    if _has_varlen(q):
+        y = _attend_varlen(q, k, v, packing, output)
+    elif _is_cpu_bfloat16(q):
+        y = _attend_padded(q, k, v, packing, output)
+    else:
+        y = _attend_groups(q, k, v, packing, output)
+    return y.flatten(1)
 
 
 @contextmanager
 def fast_attention(device: torch.device) -> Iterator[None]:
-    """For encoders that call torch's own attention: by plain matrix products under bfloat16 autocast on a CPU.
+    """Make torch's scaled_dot_product_attention use plain matrix products under bfloat16 autocast on a CPU.
 
-    There the backward pass of torch's kernel would take more than half of a small model's step (see
-    `_attend_rectangle`). Elsewhere torch chooses.
+    For encoders of other libraries. There the backward pass of torch's fused kernel would take more than half of a
+    small model's step (see `_attend_padded`). On other devices torch chooses the kernel.
     """
     if needs_shape_buckets(device):
         with sdpa_kernel(SDPBackend.MATH):
@@ -93,37 +106,45 @@ def _is_cpu_bfloat16(q: Tensor) -> bool:
 
 
 def _attend_groups(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
-    """Attention run by run; a run is a rectangle of equal pairs, so there is neither padding nor mask."""
-    asked = [run.pairs * run.length_of(output) for run in packing.runs]
-    known = [run.pairs * run.length for run in packing.runs]
+    """Group by group: a group is a rectangle of segments of one length, so there is neither padding nor mask."""
+    q_lengths = [group.pairs * group.output_length(output) for group in packing.groups]
+    kv_lengths = [group.pairs * group.length for group in packing.groups]
+    parts = zip(packing.groups, q.split(q_lengths), k.split(kv_lengths), v.split(kv_lengths), strict=True)
     out = []
-    for run, qs, ks, vs in zip(packing.runs, q.split(asked), k.split(known), v.split(known), strict=True):
-        qs, ks, vs = (t.unflatten(0, (run.pairs, -1)).transpose(1, 2) for t in (qs, ks, vs))  # (pairs, h, n, D/h)
-        out.append(F.scaled_dot_product_attention(qs, ks, vs).transpose(1, 2).flatten(0, 1))
+    for group, *qkv in parts:
+        q_, k_, v_ = (x.unflatten(0, (group.pairs, -1)).transpose(1, 2) for x in qkv)  # (pairs, h, length, D/h)
+        out.append(F.scaled_dot_product_attention(q_, k_, v_).transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
 
 
-def _attend_rectangle(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
-    """The same for all pairs at once by plain matrix products; what pads the rectangle has no weight.
+def _attend_padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
+    """All segments as one padded rectangle, by plain matrix products with a mask.
 
-    For bfloat16 on a CPU, where products of many small runs, or the backward pass of torch's attention kernel, would
-    take most of a small model's step.
+    For bfloat16 on a CPU, where matrix products of many small groups, or the backward pass of torch's fused attention
+    kernel, would take most of a small model's step.
     """
-    asked, _, back = packing.rectangle(output)
-    known, there, _ = packing.rectangle('all')
-    bias = torch.zeros_like(there, dtype=q.dtype).masked_fill(~there, -torch.inf)[:, None, None]  # (B, 1, 1, N)
+    q_layout, kv_layout = packing.padded_layout(output), packing.padded_layout('all')
+    bias = torch.zeros_like(kv_layout.mask, dtype=q.dtype).masked_fill(~kv_layout.mask, -torch.inf)
+    bias = bias[:, None, None]  # (B, 1, 1, N)
 
-    def spread(rows: Tensor, index: Tensor) -> Tensor:  # (B, h, N, D/h)
-        rows = rows.flatten(1).index_select(0, index)
-        return rows.view(packing.num_pairs, -1, *q.shape[1:]).transpose(1, 2)
+    def pad(x: Tensor, index: Tensor) -> Tensor:  # (B, h, N, D/h)
+        return x.flatten(1).index_select(0, index).view(packing.num_pairs, -1, *x.shape[1:]).transpose(1, 2)
 
-    scores = spread(q * q.shape[-1] ** -0.5, asked) @ spread(k, known).transpose(-1, -2) + bias
-    out = scores.softmax(-1) @ spread(v, known)
-    return out.transpose(1, 2).flatten(0, 1).index_select(0, back)
+    q = pad(q * q.shape[-1] ** -0.5, q_layout.gather_index)
+    k, v = pad(k, kv_layout.gather_index), pad(v, kv_layout.gather_index)
+    y = (q @ k.transpose(-1, -2) + bias).softmax(-1) @ v
+    return y.transpose(1, 2).flatten(0, 1).index_select(0, q_layout.inverse_index)
 
 
 def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
-    """The same by one variable-length kernel."""
-    ends_q, longest_q = packing.cu_seqlens(output)
-    ends_k, longest_k = packing.cu_seqlens('all')
-    return varlen_attn(q, k, v, ends_q, ends_k, longest_q, longest_k)
+    """All segments by torch's variable-length kernel, flash-attention's."""
+    cu_seqlens_q, max_seqlen_q = packing.cu_seqlens(output)
+    cu_seqlens_k, max_seqlen_k = packing.cu_seqlens('all')
+    return _varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+
+
+def _varlen_attn(*arguments: Any) -> Any:
+    # Imported here, since the import takes a second (it loads torch.compile), which other devices need not wait for.
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn(*arguments)

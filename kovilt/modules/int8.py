@@ -1,4 +1,4 @@
-"""int8 for answering on CPUs: linear layers of a third or a quarter of the time, nearly the same numbers."""
+"""int8 inference on CPUs: linear layers that take a third to a quarter of the time, with nearly the same outputs."""
 
 from __future__ import annotations
 
@@ -8,52 +8,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MOST = 127  # -127..127 and no -128, so that a scale serves both signs
+_MAX = 127  # the range is -127..127, without -128, so that one scale serves both signs
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with weights in int8, one scale for each output, and inputs brought to int8 row by row.
+    """A linear layer with int8 weights, one scale for each output, and inputs quantised row by row.
 
-    Scales are those of the largest number of an output's weights or of a row. Products are summed exactly in int32, so
-    what a row gives does not depend on the rows beside it.
+    A scale is the largest absolute value of an output's weights, or of an input row, over 127. Products are summed
+    exactly in int32, so that the outputs of a row do not depend on the other rows of the batch.
 
     Shapes: R rows, K inputs, N outputs.
     """
 
+    weight: Tensor  # int8 (N, K)
+    scale: Tensor  # float32 (N,)
+    bias: Tensor  # float32 (N,)
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        weight, scale = _to_int8(linear.weight.detach().float())
-        self.register_buffer('weight', weight)  # int8 (N, K)
-        self.register_buffer('scale', scale[:, 0])  # (N,)
+        weight, scale = _quantize_rows(linear.weight.detach().float())
+        self.register_buffer('weight', weight)
+        self.register_buffer('scale', scale[:, 0])
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
-        self.register_buffer('bias', bias)  # (N,)
+        self.register_buffer('bias', bias)
 
     def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
-        """x float32 (R, K); returns (R, N), or of the outputs that are named."""
-        x, scale = _to_int8(x)
+        """x float32 (R, K); returns (R, N), or only the named outputs."""
+        x, scale = _quantize_rows(x)
         y = torch._int_mm(x, self.weight[outputs].t())  # int32
         return y.float().mul_(scale).mul_(self.scale[outputs]).add_(self.bias[outputs])
 
 
-def _to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (R, K) as int8, and what each row is to be multiplied by to have them back, (R, 1)."""
-    scale = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny * _MOST) / _MOST
+def _quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 (R, K) as int8, and the scale of each row, (R, 1): rows = int8 * scale, but for rounding."""
+    scale = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny * _MAX) / _MAX
     return (rows / scale).round_().to(torch.int8), scale
 
 
-def part_of_linear(linear: nn.Linear | Int8Linear, x: Tensor, outputs: slice) -> Tensor:
-    """Some outputs of a linear layer that gives several things at once, such as the queries of `qkv`."""
+def linear_slice(linear: nn.Linear | Int8Linear, x: Tensor, outputs: slice) -> Tensor:
+    """Some outputs of a linear layer that projects to several things at once, such as the queries of `qkv`."""
     if isinstance(linear, Int8Linear):
         return linear(x, outputs)
     return F.linear(x, linear.weight[outputs], linear.bias[outputs])
 
 
 def make_int8(module: nn.Module) -> int:
-    """Replaces every `nn.Linear` within `module` by its `Int8Linear`, for answering alone; returns how many.
+    """Replace every `nn.Linear` within `module` by its `Int8Linear`, for inference; returns how many.
 
     Raises:
-        RuntimeError: this processor multiplies int8 only roughly.
+        RuntimeError: this CPU does not multiply int8 exactly.
     """
     if not _is_exact():
         raise RuntimeError(
@@ -72,6 +76,6 @@ def make_int8(module: nn.Module) -> int:
 
 @cache
 def _is_exact() -> bool:
-    """Whether sums of the largest products come out right: older processors add two of them in 16 bits."""
-    x = torch.full((64, 256), _MOST, dtype=torch.int8)
-    return bool((torch._int_mm(x, x.t()) == 256 * _MOST**2).all())
+    """Whether sums of the largest products are right: older CPUs add two products in 16 bits and saturate."""
+    x = torch.full((64, 256), _MAX, dtype=torch.int8)
+    return bool((torch._int_mm(x, x.t()) == 256 * _MAX**2).all())

@@ -1,4 +1,4 @@
-"""METER's fusion: two encoders that look at each other (Dou et al., CVPR 2022, arXiv 2111.02387, "co-attention")."""
+"""METER's fusion of two encoders by co-attention (Dou et al., CVPR 2022, arXiv 2111.02387, section 3.2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kovilt.modules.initialization import init_weights
 from kovilt.modules.packing import Output
 from kovilt.modules.transformer import MLP
-from kovilt.modules.vilt import init_weights
 
 _NORM_EPS = 1e-12  # BERT's
 
@@ -18,7 +18,7 @@ _NORM_EPS = 1e-12  # BERT's
 class PostNormAttention(nn.Module):
     """BERT's attention sublayer, LayerNorm(x + MHA(x, context)); `context` is x itself or the other modality.
 
-    Shapes: B pairs, N rows that ask, M rows that answer, D hidden size, h heads.
+    Shapes: B pairs, N tokens of x, M tokens of the context, D hidden size, h heads.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int, drop_rate: float) -> None:
@@ -33,7 +33,7 @@ class PostNormAttention(nn.Module):
         self.dropout = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
-        """x (B, N, D), context (B, M, D), context_mask bool (B, M) or None for all of it; returns (B, N, D)."""
+        """x (B, N, D), context (B, M, D), context_mask bool (B, M) or None = all True; returns (B, N, D)."""
         q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, h, N, D/h)
         kv = self.kv(context).unflatten(-1, (2, self.num_heads, -1))  # (B, M, 2, h, D/h)
         k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, h, M, D/h)
@@ -43,36 +43,35 @@ class PostNormAttention(nn.Module):
 
 
 class CoAttentionBlock(nn.Module):
-    """One layer of one encoder: self-attention, attention to the other encoder, MLP, each with BERT's post-norm.
+    """A layer of one modality: self-attention, cross-attention to the other modality, MLP, each with BERT's post-norm.
 
-    A departure: the MLP is kovilt's, which in training also drops after its activation.
+    We depart from METER in the MLP, which is that of `ViLT` and in training also drops out after its activation.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int, mlp_size: int, drop_rate: float) -> None:
         super().__init__()
-        sizes = dict(hidden_size=hidden_size, drop_rate=drop_rate)
-        self.attn = PostNormAttention(num_heads=num_heads, **sizes)
-        self.cross = PostNormAttention(num_heads=num_heads, **sizes)
-        self.mlp = MLP(mlp_size=mlp_size, activation='gelu', **sizes)
+        self.attn = PostNormAttention(hidden_size=hidden_size, num_heads=num_heads, drop_rate=drop_rate)
+        self.cross = PostNormAttention(hidden_size=hidden_size, num_heads=num_heads, drop_rate=drop_rate)
+        self.mlp = MLP(hidden_size=hidden_size, mlp_size=mlp_size, drop_rate=drop_rate, activation='gelu')
         self.norm = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
 
     def forward(
-        self, x: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, *, first: bool = False
+        self, x: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, *, first_only: bool = False
     ) -> Tensor:
-        """x (B, N, D) and the other encoder's `other` (B, M, D) with their masks, bool or None; returns (B, N, D).
+        """x (B, N, D) and the other modality (B, M, D) with their masks, bool or None = all True; returns (B, N, D).
 
-        `first`: the first state of each row alone, (B, 1, D), of the same value.
+        first_only: return the first state of each pair alone, (B, 1, D); its value is the same.
         """
-        x = self.attn(x[:, :1] if first else x, x, mask)
+        x = self.attn(x[:, :1] if first_only else x, x, mask)
         x = self.cross(x, other, other_mask)
         return self.norm(x + self.mlp(x))
 
 
 class CrossModal(nn.Module):
-    """From what the two encoders say to one state for each pair: projections, types, co-attention, poolers.
+    """Fuse the states of a text encoder and an image encoder: projections, type embeddings, co-attention, poolers.
 
-    In every layer each encoder attends to the other's states of the layer before. METER trains type embeddings at the
-    encoder's rate; here they are new weights like all others of this part.
+    In every layer each modality attends to the states of the other after the layer before. METER trains the type
+    embeddings at the learning rate of the encoders; here they are new weights like the other parameters.
 
     Shapes: B pairs, I images, L text length, N states of an image, D hidden size.
 
@@ -80,12 +79,12 @@ class CrossModal(nn.Module):
         text_dim: width of the text encoder.
         image_dim: width of the image encoder.
         hidden_size: D.
-        num_layers: co-attention layers of each encoder.
+        num_layers: co-attention layers of each modality.
         num_heads: attention heads; divides hidden_size.
         mlp_ratio: width of the MLPs over hidden_size.
         drop_rate: dropout on attention weights, attention output and MLP.
-        image_pooling: what the image's pooler reads, the 'first' state (a ViT's CLS) or the 'mean' (Swin has no CLS).
-        init_std: standard deviation of the weights' start.
+        image_pooling: what feeds the image pooler, the 'first' state (CLS of a ViT) or the 'mean' (Swin has no CLS).
+        init_std: standard deviation of the initial weights.
     """
 
     def __init__(
@@ -124,34 +123,31 @@ class CrossModal(nn.Module):
         self.apply(lambda module: init_weights(module, init_std))
 
     def embed_images(self, states: Tensor) -> Tensor:
-        """The image encoder's states (I, N, image_dim) as they enter the first layer, (I, N, D)."""
+        """The states of the image encoder (I, N, image_dim) as input of the first layer, (I, N, D)."""
         return self.image_proj(states) + self.modality_embed.weight[1]
 
     def forward(
         self, text: Tensor, text_mask: Tensor, images: Tensor, *, output: Output = 'all'
     ) -> tuple[Tensor, Tensor | None]:
-        """text (B, L, text_dim), text_mask bool (B, L), images (B, N, D) of `embed_images`, one for each text.
+        """Fuse text (B, L, text_dim), text_mask bool (B, L), with the image of each text, (B, N, D) of `embed_images`.
 
-        Returns the states of the words (B, L, D), of no meaning where the mask is False, and of the images (B, N, D).
-        `output` says which the caller wants of the last layer: 'all', the 'text' (the images are None then), or what
-        `pool` reads, 'cls' (the first of each where it reads that). The values are the same; what nobody reads is
-        not computed.
+        Returns the states of the text (B, L, D), arbitrary where the mask is False, and of the images (B, N, D).
+        `output` names the states of the last layer that are returned: 'all'; those of the 'text', with None for the
+        images; or 'cls', those that `pool` needs: the first text state (B, 1, D) and, with image_pooling 'first', the
+        first image state. The values are the same; what is not returned is not computed.
         """
-        words = self.text_proj(text) + self.modality_embed.weight[0]
+        x = self.text_proj(text) + self.modality_embed.weight[0]
         layers = list(zip(self.text_blocks, self.image_blocks, strict=True))
         for text_block, image_block in layers[:-1]:
-            words, images = (
-                text_block(words, images, text_mask, None),
-                image_block(images, words, None, text_mask),
-            )
+            x, images = text_block(x, images, text_mask, None), image_block(images, x, None, text_mask)
         text_block, image_block = layers[-1]
-        last_words = text_block(words, images, text_mask, None, first=output == 'cls')
+        last_text = text_block(x, images, text_mask, None, first_only=output == 'cls')
         if output == 'text':
-            return last_words, None
-        first = output == 'cls' and self.image_pooling == 'first'
-        return last_words, image_block(images, words, None, text_mask, first=first)
+            return last_text, None
+        first_only = output == 'cls' and self.image_pooling == 'first'
+        return last_text, image_block(images, x, None, text_mask, first_only=first_only)
 
-    def pool(self, words: Tensor, images: Tensor) -> Tensor:
-        """tanh(Linear(.)) of the text's [CLS] and of the image, side by side, (B, 2 D)."""
+    def pool(self, text: Tensor, images: Tensor) -> Tensor:
+        """tanh(Linear(.)) of the text's [CLS] and of the image, concatenated, (B, 2 D)."""
         image = images[:, 0] if self.image_pooling == 'first' else images.mean(dim=1)
-        return torch.cat([self.text_pooler(words[:, 0]), self.image_pooler(image)], dim=1).tanh()
+        return torch.cat([self.text_pooler(text[:, 0]), self.image_pooler(image)], dim=1).tanh()

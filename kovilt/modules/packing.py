@@ -1,6 +1,10 @@
-"""The packed layout: which row of the packed states belongs to which word or patch of which pair.
+"""The packed layout of a batch: one sequence of tokens and patches without padding, and where each pair lies in it.
 
-Shapes: B pairs, I images, W words in all, T words and patches of all pairs together.
+The packed sequence holds the segments of B pairs one behind the other. The segment of a pair is
+[text tokens ; image CLS ; patches] (eq. 3). Pairs of equal text length and equal patch count are neighbours.
+
+Shapes: B pairs, I images, L text length of a padded batch, P patches of an image, W text tokens of all pairs together,
+T tokens of the packed sequence (text tokens, image CLS and patches of all pairs), R of them that a block outputs.
 """
 
 from __future__ import annotations
@@ -8,41 +12,58 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+# Which states the last block outputs: of all tokens, of the text tokens, or of the text [CLS] alone.
 Output = Literal['all', 'text', 'cls']
 
 
 class ShapeGroup(NamedTuple):
-    """Neighbouring pairs of one shape: each has `words` words, then the image CLS and `patches` patches."""
+    """Neighbouring pairs of equal shape: a rectangle of `pairs` segments of `length` tokens, without padding."""
 
     pairs: int
-    words: int
-    patches: int
+    text_length: int
+    patch_count: int
 
     @property
     def length(self) -> int:
-        return self.words + 1 + self.patches
+        return self.text_length + 1 + self.patch_count
 
-    def length_of(self, output: Output) -> int:
-        """How many leading rows of each pair are read out of the last block."""
-        return {'all': self.length, 'text': self.words, 'cls': 1}[output]
+    def output_length(self, output: Output) -> int:
+        """How many tokens of each segment, counted from its start, are output."""
+        return {'all': self.length, 'text': self.text_length, 'cls': 1}[output]
+
+
+class PaddedLayout(NamedTuple):
+    """All segments as one padded rectangle (B, N), in packed order; see `Packing.padded_layout`."""
+
+    gather_index: Tensor  # int64 (B * N,): packed position of each place of the rectangle, 0 where it is padding
+    mask: Tensor  # bool (B, N): True = a token, False = padding
+    inverse_index: Tensor  # int64 (R,): place in the flat rectangle of each packed token
 
 
 class Packing:
-    """Rows of the packed states of B pairs: [words ; image CLS ; patches] of each, no padding anywhere.
+    """The layout of the packed sequence of B pairs.
 
-    Pairs of equal shape are laid next to each other (a run), so attention needs neither padding nor a mask: every
-    run is a plain (pairs, length) rectangle. All sizes are worked out on the host from the small tensors
-    `text_lengths`, `patch_counts` and `image_index`; nothing here ever waits for an accelerator.
+    A group of pairs of equal shape is a plain (pairs, length) rectangle, so that attention needs neither padding nor a
+    mask. All sizes are computed on the host from the small tensors `text_lengths`, `patch_counts` and `image_index`;
+    nothing here waits for an accelerator. Indices are on the device, all other tensors on the host.
 
     Args:
-        text_lengths: int64 (B,), words of each pair with its [CLS] and [SEP]; 0 of all pairs for images alone.
-        patch_counts: int64 (I,), patches of each image; 0 = no image was given.
-        image_index: int64 (B,), the image of each pair.
+        text_lengths: int64 (B,): tokens of each text with its [CLS] and [SEP]; 0 for all pairs encodes images alone.
+        patch_counts: int64 (I,): patches of each image; 0 = no image was given.
+        image_index: int64 (B,): the image of each pair.
         device: where the index tensors are needed.
-        bucket_rows: add rows of no pair at the end, copies of row 0 that nobody reads, so that few distinct sizes occur
-            (see `rounded`).
+        use_buckets: append copies of position 0, which nobody reads, up to the next `bucket_size`, so that few distinct
+            sizes occur (see `needs_shape_buckets`).
+
+    Attributes:
+        groups: the groups of equal shape, in packed order.
+        starts: int64 (B,): packed position of the first token of each pair.
+        text_starts: int64 (B,): the same where text tokens alone are packed.
+        token_pair, token_position: int64 (W,): the pair and the position in its text of each packed text token.
+        gather_index: int64 (T,): builds the packed sequence from [text tokens in packed order ; images in order].
     """
 
     def __init__(
@@ -52,142 +73,149 @@ class Packing:
         image_index: Tensor,
         device: torch.device,
         *,
-        bucket_rows: bool = False,
+        use_buckets: bool = False,
     ) -> None:
-        self.bucket_rows = bucket_rows
-        self._rectangles: dict[Output, tuple[Tensor, Tensor, Tensor]] = {}
+        self.use_buckets = use_buckets
+        self._padded_layouts: dict[Output, PaddedLayout] = {}
         self._cu_seqlens: dict[Output, tuple[Tensor, int]] = {}
-        patches = patch_counts[image_index]  # (B,)
-        shape = torch.stack([text_lengths, patches], dim=1)
-        order = torch.argsort(text_lengths * (int(patches.max()) + 1) + patches, stable=True)
-        shapes, pairs = torch.unique_consecutive(shape[order], dim=0, return_counts=True)
-        self.runs = [
-            ShapeGroup(n, words, count) for n, (words, count) in zip(pairs.tolist(), shapes.tolist(), strict=True)
-        ]
+        pair_patches = patch_counts[image_index]  # (B,)
+        shapes = torch.stack([text_lengths, pair_patches], dim=1)
+        order = torch.argsort(text_lengths * (int(pair_patches.max()) + 1) + pair_patches, stable=True)
+        distinct, counts = torch.unique_consecutive(shapes[order], dim=0, return_counts=True)
+        self.groups = [ShapeGroup(n, *shape) for n, shape in zip(counts.tolist(), distinct.tolist(), strict=True)]
         self.num_pairs = len(text_lengths)
         self.device = device
-        self.text_lengths, self.patch_counts = text_lengths, patches
+        self.text_lengths, self.patch_counts = text_lengths, pair_patches
 
-        words, lengths = text_lengths[order], text_lengths[order] + 1 + patches[order]  # in packed order
-        self.starts = self._by_pair(order, segment_starts(lengths))  # (B,) first row of each pair
-        self.word_starts = self._by_pair(order, segment_starts(words))  # (B,) likewise, words only
+        # In packed order: text and segment lengths of each pair.
+        packed_text, packed_length = text_lengths[order], text_lengths[order] + 1 + pair_patches[order]
+        self.starts = _scatter(order, segment_starts(packed_length))
+        self.text_starts = _scatter(order, segment_starts(packed_text))
 
-        pair, position = segment_ids_and_offsets(lengths)  # both (T,)
-        image_starts = segment_starts(patch_counts + 1)
-        word_row = segment_starts(words)[pair] + position
-        image_row = int(words.sum()) + image_starts[image_index[order]][pair] + position - words[pair]
-        # (T,) rows of [words ; images]
-        self.source = self.move(self._filled(torch.where(position < words[pair], word_row, image_row)))
+        pair, offset = segment_ids_and_offsets(packed_length)  # both (T,)
+        text_row = segment_starts(packed_text)[pair] + offset
+        image_starts = segment_starts(patch_counts + 1)[image_index[order]]
+        image_row = int(packed_text.sum()) + image_starts[pair] + offset - packed_text[pair]
+        self.gather_index = self.to_device(self._pad(torch.where(offset < packed_text[pair], text_row, image_row)))
 
-        word_pair, word_position = segment_ids_and_offsets(words)
-        self.word_pair, self.word_position = order[word_pair], word_position  # (W,) where each packed word is from
+        text_pair, self.token_position = segment_ids_and_offsets(packed_text)
+        self.token_pair = order[text_pair]
 
-    def rows(self, output: Output) -> Tensor:
-        """The packed rows that `output` keeps, in packed order: (T,), (W,) or (B,)."""
+    def output_index(self, output: Output) -> Tensor:
+        """Packed positions of the tokens that are output, in packed order: (T,), (W,) or (B,)."""
         if output == 'cls':
-            return self.move(self.starts.sort().values)
+            return self.to_device(self.starts.sort().values)
         if output == 'text':
-            return self.move(self._filled(self.starts[self.word_pair] + self.word_position))
-        return torch.arange(len(self.source), device=self.device)
+            return self.to_device(self._pad(self.starts[self.token_pair] + self.token_position))
+        return torch.arange(len(self.gather_index), device=self.device)
 
-    def cls_rows(self, output: Output) -> Tensor:
-        """Row of each pair's text [CLS] among the rows that `output` kept, by pair: (B,)."""
+    def cls_index(self, output: Output) -> Tensor:
+        """Position of each pair's text [CLS] among the tokens that are output, (B,)."""
         if output == 'cls':
-            return self.move(self.starts.argsort().argsort())
-        return self.move(self.word_starts if output == 'text' else self.starts)
+            return self.to_device(self.starts.argsort().argsort())
+        return self.to_device(self.text_starts if output == 'text' else self.starts)
 
     def cu_seqlens(self, output: Output) -> tuple[Tensor, int]:
-        """Where each pair's rows end among those that `output` keeps, int32 (B + 1,) on the device, and the longest."""
+        """Cumulative segment lengths of the tokens that are output, int32 (B + 1,) on the device, and max_seqlen."""
         if output not in self._cu_seqlens:
-            counts = [run.length_of(output) for run in self.runs for _ in range(run.pairs)]
-            ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
-            self._cu_seqlens[output] = self.move(ends), max(counts)
+            lengths = self._output_lengths(output)
+            cu_seqlens = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+            self._cu_seqlens[output] = self.to_device(cu_seqlens), int(lengths.max())
         return self._cu_seqlens[output]
 
-    def rectangle(self, output: Output) -> tuple[Tensor, Tensor, Tensor]:
-        """All pairs as one padded rectangle (B, N), N rounded: for devices on which many small runs are slow.
+    def padded_layout(self, output: Output) -> PaddedLayout:
+        """The tokens that are output as one padded rectangle, for devices on which many small groups are slow.
 
-        Returns, in packed order and on the device, the row at each place among those that `output` kept (row 0 where
-        there is none), flat (B * N,); bool (B, N), whether a row is there; and the way back: for each row that was
-        kept, its place in the flat rectangle.
+        With `use_buckets` the rectangle is padded to a bucket of lengths.
         """
-        if output not in self._rectangles:
-            counts = torch.tensor([run.length_of(output) for run in self.runs for _ in range(run.pairs)])
-            longest = int(counts.max())
-            place = torch.arange(bucket_size(longest, 16) if self.bucket_rows and longest > 1 else longest)
-            inside = place < counts[:, None]
-            index = (segment_starts(counts)[:, None] + place).masked_fill(~inside, 0).flatten()
-            back = inside.flatten().nonzero().squeeze(1)
-            back = back if output == 'cls' else self._filled(back)
-            self._rectangles[output] = self.move(index), self.move(inside), self.move(back)
-        return self._rectangles[output]
+        if output not in self._padded_layouts:
+            lengths = self._output_lengths(output)
+            longest = int(lengths.max())
+            place = torch.arange(bucket_size(longest, 16) if self.use_buckets and longest > 1 else longest)
+            mask = place < lengths[:, None]
+            index = (segment_starts(lengths)[:, None] + place).masked_fill(~mask, 0).flatten()
+            inverse = mask.flatten().nonzero().squeeze(1)
+            inverse = inverse if output == 'cls' else self._pad(inverse)
+            self._padded_layouts[output] = PaddedLayout(*map(self.to_device, (index, mask, inverse)))
+        return self._padded_layouts[output]
 
-    def image_rows(self) -> Tensor:
-        """Where pairs of an image alone, without words, have come to lie: those of image 0, then of 1, ...; (T,)."""
-        image, place = segment_ids_and_offsets(self.patch_counts + 1)
-        return self.move(self.starts[image] + place)
+    def image_order(self) -> Tensor:
+        """Of a packing of images alone: packed positions of the CLS and patches of image 0, of image 1, ...; (T,)."""
+        image, offset = segment_ids_and_offsets(self.patch_counts + 1)
+        return self.to_device(self.starts[image] + offset)
 
-    def take_tokens(self, per_word: Tensor) -> Tensor:
-        """The real words of a padded host tensor (B, L), in packed order and still on the host, (W,)."""
-        return per_word[self.word_pair, self.word_position]
+    def pack_text(self, per_token: Tensor) -> Tensor:
+        """Pack a padded host tensor (B, L), such as token ids or labels: (W,) in packed order, still on the host."""
+        return per_token[self.token_pair, self.token_position]
 
-    def token_grid(self, max_words: int) -> Tensor:
-        """Rows of the words among all packed rows, (B, max_words); beyond a text's end any rows."""
-        return self._grid(self.starts, max_words)
+    def text_index(self, max_text_len: int) -> Tensor:
+        """Packed positions of each pair's text tokens, padded to (B, max_text_len); arbitrary beyond a text's end."""
+        return self._pair_index(self.starts, max_text_len)
 
-    def patch_grid(self) -> tuple[Tensor, Tensor]:
-        """Rows of the patches among all packed rows, (B, P), and which of them are the pair's own, (B, P)."""
+    def patch_index(self) -> tuple[Tensor, Tensor]:
+        """Packed positions of each pair's patches, padded to (B, P), and their mask, bool (B, P)."""
         most = int(self.patch_counts.max()) if self.num_pairs else 0
         mask = torch.arange(most) < self.patch_counts[:, None]
-        return self._grid(self.starts + self.text_lengths + 1, most), self.move(mask)
+        return self._pair_index(self.starts + self.text_lengths + 1, most), self.to_device(mask)
 
-    def _grid(self, first: Tensor, count: int) -> Tensor:
-        # Beyond a pair's own rows come its neighbour's: of one row for all, a GPU would add up gradients one by one.
-        return self.move((first[:, None] + torch.arange(count)).clamp(max=len(self.source) - 1))
+    def to_device(self, values: Tensor) -> Tensor:
+        """A small host tensor, on the device of the packing."""
+        return to_device(values, self.device)
 
-    def move(self, index: Tensor) -> Tensor:
-        """A small host tensor, on the device."""
-        return to_device(index, self.device)
+    def _output_lengths(self, output: Output) -> Tensor:
+        """int64 (B,), in packed order."""
+        return torch.tensor([group.output_length(output) for group in self.groups for _ in range(group.pairs)])
 
-    def _filled(self, rows: Tensor) -> Tensor:
-        more = bucket_size(len(rows)) - len(rows) if self.bucket_rows else 0
-        return torch.cat([rows, rows.new_zeros(more)]) if more else rows
+    def _pair_index(self, first: Tensor, count: int) -> Tensor:
+        # Padding points at the next pair's tokens: if all of it pointed at one token, the backward pass on a GPU would
+        # add up its gradients one by one.
+        return self.to_device((first[:, None] + torch.arange(count)).clamp(max=len(self.gather_index) - 1))
 
-    @staticmethod
-    def _by_pair(order: Tensor, values: Tensor) -> Tensor:
-        return torch.empty_like(values).scatter_(0, order, values)
+    def _pad(self, index: Tensor) -> Tensor:
+        return pad_to_bucket(index) if self.use_buckets else index
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A small host tensor, on the device: by way of pinned memory, from which a copy to a GPU makes nobody wait."""
+    """Copy a small host tensor to the device: to a GPU by way of pinned memory, so that the host does not wait."""
     if device.type == 'cuda' and values.device.type == 'cpu':
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
 
 
 def needs_shape_buckets(device: torch.device) -> bool:
-    """Whether numbers of rows should be `rounded` here: under bfloat16 autocast on a CPU.
+    """Whether sequence lengths should be padded to a bucket: under bfloat16 autocast on a CPU.
 
-    oneDNN, which multiplies bfloat16 there, builds a program for every size that it meets, and each batch has its own
-    number of words: building would take longer than a small model's step.
+    There oneDNN compiles a kernel for every new shape of a matrix product. The number of tokens differs from batch to
+    batch, so that compiling would take longer than a step of a small model.
     """
     return (
         device.type == 'cpu' and torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
     )
 
 
-def bucket_size(rows: int, least: int = 32) -> int:
-    """The next number of which there are few: multiples of `least` or, from 8 of those on, eight sizes an octave."""
-    step = max(least, 1 << max(rows.bit_length() - 4, 0))
-    return -(-rows // step) * step
+def bucket_size(length: int, least: int = 32) -> int:
+    """The smallest bucket that holds `length`: a multiple of `least` or, from 8 * `least` on, one of 8 an octave."""
+    step = max(least, 1 << max(length.bit_length() - 4, 0))
+    return -(-length // step) * step
+
+
+def pad_to_bucket(x: Tensor, value: float = 0) -> Tensor:
+    """Pad the first axis of x (N, ...) to `bucket_size(N)` with `value`."""
+    more = bucket_size(len(x)) - len(x)
+    return F.pad(x, (0, 0) * (x.ndim - 1) + (0, more), value=value) if more else x
 
 
 def segment_starts(lengths: Tensor) -> Tensor:
-    """First row of each of the stacked pieces."""
+    """Position of the first element of each segment, when segments of these lengths lie one behind the other."""
     return lengths.cumsum(0) - lengths
 
 
 def segment_ids_and_offsets(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """For every row of the stacked pieces: which piece it is of, and its place in that piece."""
-    piece = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    return piece, torch.arange(len(piece)) - segment_starts(lengths)[piece]
+    """For every element of the packed segments: the segment that it belongs to, and its position in that segment."""
+    segment = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    return segment, torch.arange(len(segment)) - segment_starts(lengths)[segment]
+
+
+def _scatter(order: Tensor, values: Tensor) -> Tensor:
+    """Values in packed order, (B,), back in the order of the batch."""
+    return torch.empty_like(values).scatter_(0, order, values)

@@ -1,10 +1,10 @@
-"""The transformer of ViLT: ViT's pre-norm blocks over packed words and patches."""
+"""The transformer of ViLT: ViT's pre-norm blocks over packed sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ def activation_function(name: Activation) -> Callable[[Tensor], Tensor]:
 
 
 def _relu(x: Tensor) -> Tensor:
-    return F.threshold(x, 0.0, 0.0)  # the same; torch's relu takes three times as long in bfloat16 on a CPU
+    return F.threshold(x, 0.0, 0.0)  # F.relu takes three times as long in bfloat16 on a CPU
 
 
 class MLP(nn.Module):
@@ -44,14 +44,16 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """ViT's pre-norm block: h^ = MHA(LN(h)) + h ; h' = MLP(LN(h^)) + h^ (eq. 4 and 5).
 
-    The paper's Korean text prints "Linear" where ViLT has LN and closes the last bracket too late; this is ViLT's form.
+    The paper's Korean text prints "Linear" in place of LN and closes the last bracket too late; this is ViLT's form.
+
+    Shapes: T tokens of the packed sequence, R of them that are output, D hidden size.
 
     Attributes:
-        compiling: what `torch.compile` is given for what is done to each row by itself, all but the attention; None =
-            do not compile. Blocks of one shape share what is compiled.
+        compile_options: arguments of `torch.compile` for everything but attention, which depends on the layout of the
+            batch; None = not compiled. Blocks of one shape share the compiled code.
     """
 
-    compiling: Mapping[str, Any] | None = None
+    compile_options: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -71,34 +73,54 @@ class Block(nn.Module):
         self.mlp = MLP(hidden_size=hidden_size, mlp_size=mlp_size, drop_rate=drop_rate, activation=activation)
 
     def forward(self, x: Tensor, packing: Packing, output: Output = 'all') -> Tensor:
-        """x (T, D); returns the rows that `output` keeps, (R, D). The others serve as keys and values only."""
+        """x (T, D); returns the states of the tokens that `output` names, (R, D).
+
+        Of the other tokens only keys and values are computed.
+        """
         if output == 'all':
-            q, k, v = self._per_row(_ask, x)
-            return self.update(x, self.attn.proj(attention(q, k, v, packing, output)))
-        rows = packing.rows(output)
-        q, kv = self.attn.project(self.norm1(x), rows)
-        return self.update(x.index_select(0, rows), self.attn.attend(q, kv, packing, output))
+            q, k, v = self._maybe_compiled(_project_qkv, x)
+            return self.add_residuals(x, self.attn.proj(attention(q, k, v, packing, output)))
+        index = packing.output_index(output)
+        q, kv = self.attn.project_q_kv(self.norm1(x), index)
+        return self.add_residuals(x.index_select(0, index), self.attn.attend(q, kv, packing, output))
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """x (R, D) with what its attention brought, (R, D), and what the MLP makes of both."""
-        return self._per_row(_update, x, attended)
+    def add_residuals(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The second half of the block: x (R, D) plus the output of attention (R, D), then plus the MLP."""
+        return self._maybe_compiled(_add_residuals, x, attended)
 
-    def _per_row(self, function: Callable, *rows: Tensor):
-        if self.compiling is not None:
-            function = _compiled(function, tuple(self.compiling.items()))
-        return function(self, *rows)
-
-
-def _ask(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return block.attn.heads(block.norm1(x))
+    def _maybe_compiled(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        if self.compile_options is not None:
+            function = _compile(function, tuple(self.compile_options.items()))
+        return function(self, *inputs)
 
 
-def _update(block: Block, x: Tensor, attended: Tensor) -> Tensor:
+class BlockList(nn.ModuleList):
+    """A `nn.ModuleList` of blocks, typed as such."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[Block]: ...
+
+        @overload
+        def __getitem__(self, idx: slice) -> BlockList: ...
+        @overload
+        def __getitem__(self, idx: int) -> Block: ...
+        def __getitem__(self, idx: int | slice) -> Block | BlockList: ...
+
+
+def _project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return block.attn.project_qkv(block.norm1(x))
+
+
+def _add_residuals(block: Block, x: Tensor, attended: Tensor) -> Tensor:
     x = x + block.dropout(attended)
     return x + block.mlp(block.norm2(x))
 
 
 @cache
-def _compiled(function: Callable, options: tuple[tuple[str, Any], ...]) -> Callable:
-    """Compiled once for any number of rows; a function of the block, so that a copied block does not call the old."""
+def _compile(function: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """Compile a function of a block and its inputs, once for any number of tokens.
+
+    The block is an argument, not bound, so that a copy of a block does not call the original.
+    """
     return torch.compile(function, **{'dynamic': True, **dict(options)})

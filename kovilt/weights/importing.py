@@ -179,9 +179,10 @@ def _model_config(encoder: dict[str, Any], answers: list[str] | None, sizes: Map
     return dict(
         type='ViLTForPreTraining',
         encoder=encoder,
-        mlm_head=dict(type='MLMHead', **tokens),
-        itm_head=dict(type='ITMHead'),
-        wpa_head=dict(type='WPAHead'),
+        # The objectives of configs/kovilt_pretrain_coco.py.
+        mlm_head=dict(type='MLMHead', mask_ratio=0.15, whole_word=True, loss_weight=1.0, **tokens),
+        itm_head=dict(type='ITMHead', loss_weight=1.0),
+        wpa_head=dict(type='WPAHead', loss_weight=0.5, mismatched='ignore', beta=0.5, iterations=50),
     )
 
 

@@ -29,7 +29,7 @@ def lines(work_dir: Path, mode: str = 'train') -> list[dict]:
 def test_compile_is_handed_to_the_encoder_and_checked(build):
     runner = build(steps=1, overrides={'compile': {'backend': 'eager'}})
     runner._maybe_compile('train_step')
-    assert runner.model.encoder.blocks[0].compiling == {'backend': 'eager'}
+    assert runner.model.encoder.blocks[0].compile_options == {'backend': 'eager'}
     runner.cfg.compile = {'backand': 'eager'}
     with pytest.raises(KoviltError, match="no argument 'backand' .did you mean 'backend'"):
         runner._maybe_compile('train_step')

@@ -76,9 +76,9 @@ def compare(ours, theirs, batch, inputs):
     words, sequence = batch['text_mask'], expected.last_hidden_state
     longest = words.shape[1]
     patches, there = states.patches()
-    image_cls = states.rows[states.packing.starts + states.packing.text_lengths]
+    image_cls = states.packed[states.packing.starts + states.packing.text_lengths]
     for one, other in (
-        (states.words(longest)[words], sequence[:, :longest][words]),
+        (states.text(longest)[words], sequence[:, :longest][words]),
         (image_cls, sequence[:, longest]),
         (patches[there], sequence[:, longest + 1 :][there]),
         (pooled, expected.pooler_output),

@@ -20,7 +20,7 @@ from kovilt.errors import KoviltError
 from kovilt.models import METERPreprocessor
 from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.registry import MODELS, RUNNERS
-from tests.support.tiny_models import ANSWERS
+from tests.support.tiny_models import ANSWERS, MLM_HEAD
 from tests.support.tiny_rooms import CONFIGS, tiny_rooms
 
 ENCODER = dict(
@@ -31,6 +31,8 @@ ENCODER = dict(
     hidden_size=16,
     num_layers=2,
     num_heads=2,
+    mlp_ratio=4.0,
+    drop_rate=0.1,
     init_std=0.2,
     image_encoder=dict(
         type='mmpretrain.VisionTransformer',
@@ -39,7 +41,7 @@ ENCODER = dict(
         pre_norm=True,
         arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32),
     ),
-    text_encoder=dict(type='TextEncoder', hidden_size=16, num_layers=1, num_heads=2),
+    text_encoder=dict(type='TextEncoder', model_type='bert', hidden_size=16, num_layers=1, num_heads=2, drop_rate=0.1),
 )
 PREPROCESSOR = dict(type='METERPreprocessor', mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))
 SWIN = dict(
@@ -52,11 +54,11 @@ SWIN = dict(
 
 
 def tiny_meter(kind: str = 'METERForVQA', **encoder):
-    heads = dict(vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS)))
+    heads = dict(vqa_head=dict(type='VQAHead', num_answers=len(ANSWERS), loss='cross_entropy'))
     if kind == 'METERForPreTraining':
         heads = dict(
-            itm_head=dict(type='ITMHead'),
-            mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
+            itm_head=dict(type='ITMHead', loss_weight=1.0),
+            mlm_head=MLM_HEAD,
         )
     torch.manual_seed(0)
     config = dict(type=kind, encoder=ENCODER | encoder, data_preprocessor=PREPROCESSOR, **heads)
@@ -220,7 +222,11 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match='hidden size .16. is not a multiple of the number of attention heads .3.'):
         tiny_meter(text_encoder=ENCODER['text_encoder'] | dict(num_heads=3))
     with pytest.raises(TypeError, match="METERPreprocessor.* 'mean' and 'std'"):
-        MODELS.build(dict(type='METERForVQA', encoder=ENCODER, vqa_head=dict(type='VQAHead', num_answers=5)))
+        MODELS.build(
+            dict(
+                type='METERForVQA', encoder=ENCODER, vqa_head=dict(type='VQAHead', num_answers=5, loss='cross_entropy')
+            )
+        )
     model = tiny_meter()
     with pytest.raises(KoviltError, match='images of 40 x 40 pixels, but model.encoder.image_size is 32'):
         model.val_step([make_batch(side=40)])
@@ -242,7 +248,7 @@ def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
     def start(folder: Path, **encoder):
         model = tiny_meter(text_encoder=ENCODER['text_encoder'] | dict(pretrained=str(folder)) | encoder)
         model.init_weights()
-        return model.encoder.text_encoder.body.state_dict()
+        return model.encoder.text_encoder.model.state_dict()
 
     loaded = start(tmp_path / 'bert')
     assert all(torch.equal(loaded[name], public.state_dict()[name]) for name in loaded)

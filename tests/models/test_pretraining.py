@@ -5,7 +5,7 @@ import torch
 
 from kovilt.registry import MODELS
 from tests.models.test_steps import make_batch
-from tests.support.tiny_models import tiny_config, tiny_model
+from tests.support.tiny_models import WPA_HEAD, tiny_config, tiny_model
 
 
 def test_the_total_is_l1_plus_l2_plus_half_l3():
@@ -58,7 +58,7 @@ def test_alignment_ignores_the_exchange_and_carries_every_word():
 @pytest.mark.parametrize('block', [None, 1])
 def test_a_image_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
     config = tiny_config('ViLTForPreTraining', type='PrefixViLT', drop_rate=0.0)
-    model = MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=block)))
+    model = MODELS.build(dict(config, wpa_head=dict(WPA_HEAD, block=block)))
     seen, embed = [], model.encoder.embed_images
     monkeypatch.setattr(model.encoder, 'embed_images', lambda *images: seen.append(images) or embed(*images))
     model.parse_losses(model(make_batch(8), mode='loss'))[0].backward()
@@ -71,7 +71,7 @@ def test_a_image_prefix_is_encoded_once_for_both_passes_and_every_parameter_lear
 def test_an_inner_block_may_be_aligned():
     torch.manual_seed(0)
     config = tiny_config('ViLTForPreTraining')
-    model = MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=1))).eval()
+    model = MODELS.build(dict(config, wpa_head=dict(WPA_HEAD, block=1))).eval()
     batch = make_batch(6)
     plan, word_mask, _ = model.align(batch)
     torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
@@ -79,7 +79,7 @@ def test_an_inner_block_may_be_aligned():
     touched = [any(p.grad is not None and p.grad.any() for p in block.parameters()) for block in model.encoder.blocks]
     assert touched == [True, False]
     with pytest.raises(ValueError, match='wpa_head.block 2 is not between 1 and num_layers - 1'):
-        MODELS.build(dict(config, wpa_head=dict(type='WPAHead', block=2)))
+        MODELS.build(dict(config, wpa_head=dict(WPA_HEAD, block=2)))
 
 
 @pytest.mark.parametrize('left_out', ['mlm_head', 'wpa_head'])

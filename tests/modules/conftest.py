@@ -21,6 +21,7 @@ def vilt() -> ViLT:
         max_text_len=12,
         patch_size=8,
         image_size=32,
+        mlp_ratio=4.0,
         drop_rate=0.1,
         init_std=0.2,
     ).eval()

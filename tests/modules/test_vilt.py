@@ -48,6 +48,8 @@ def test_base_size_has_the_parameters_of_the_paper(vocab_size):
             max_text_len=40,
             patch_size=32,
             image_size=384,
+            mlp_ratio=4.0,
+            drop_rate=0.1,
         )
     assert sum(parameter.numel() for parameter in vilt.parameters()) == 88_154_112 + 768 * vocab_size
 
@@ -57,7 +59,9 @@ def test_a_pair_alone_and_in_a_batch_have_the_same_states(vilt, batch):
     for pair in range(6):
         single = encode(vilt, alone(batch, pair))
         start = int(together.packing.starts[pair])
-        torch.testing.assert_close(together.rows[start : start + len(single.rows)], single.rows, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            together.packed[start : start + len(single.packed)], single.packed, rtol=0, atol=1e-5
+        )
         torch.testing.assert_close(vilt.pool(together)[pair], vilt.pool(single)[0], rtol=0, atol=1e-5)
 
 
@@ -76,9 +80,9 @@ def test_more_padding_and_another_order_change_nothing(vilt, batch):
 def test_reading_less_gives_the_same_values(vilt, batch):
     states = encode(vilt, batch)
     words = encode(vilt, batch, 'text')
-    torch.testing.assert_close(encode(vilt, batch, 'cls').first(), states.first())
-    torch.testing.assert_close(words.first(), states.first())
-    torch.testing.assert_close(words.rows, states.rows[states.packing.rows('text')])
+    torch.testing.assert_close(encode(vilt, batch, 'cls').cls(), states.cls())
+    torch.testing.assert_close(words.cls(), states.cls())
+    torch.testing.assert_close(words.packed, states.packed[states.packing.output_index('text')])
 
 
 @pytest.mark.parametrize('output', ['all', 'text', 'cls'])
@@ -87,7 +91,7 @@ def test_the_padded_rectangle_of_bfloat16_is_the_same_attention(vilt, batch, out
 
     def states_and_gradients() -> list[torch.Tensor]:
         states = encode(vilt, batch, output)
-        rows = states.rows[: len(states.packing.word_pair)] if output == 'words' else states.first()
+        rows = states.packed[: len(states.packing.token_pair)] if output == 'words' else states.cls()
         return [rows, *torch.autograd.grad(rows.square().sum(), list(vilt.blocks.parameters()))]
 
     expected = states_and_gradients()
@@ -102,9 +106,9 @@ def test_bfloat16_on_a_cpu_differs_by_rounding_alone(vilt, batch):
     expected = encode(vilt, batch)
     with torch.autocast('cpu', torch.bfloat16):
         states = encode(vilt, batch)
-    rows = len(expected.rows)
-    assert len(states.rows) % 32 == 0 and len(states.rows) > rows
-    assert torch.cosine_similarity(states.rows[:rows].float(), expected.rows, dim=1).min() > 0.999
+    rows = len(expected.packed)
+    assert len(states.packed) % 32 == 0 and len(states.packed) > rows
+    assert torch.cosine_similarity(states.packed[:rows].float(), expected.packed, dim=1).min() > 0.999
 
 
 def test_reading_less_gives_the_same_gradients(vilt, batch):
@@ -128,7 +132,8 @@ def trained(vilt: ViLT, batch: dict) -> list[torch.Tensor]:
 
 def of_kind(kind: type[ViLT], vilt: ViLT) -> ViLT:
     """An encoder of another kind with the same weights."""
-    other = kind(hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+    sizes = dict(hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+    other = kind(**sizes, mlp_ratio=4.0, drop_rate=0.1)
     other.load_state_dict(vilt.state_dict())
     return other
 
@@ -151,7 +156,7 @@ def test_compiled_rows_are_the_same_also_in_a_copy(kind, vilt, batch):
     for block in vilt.blocks:
         block.dropout.p = block.mlp.dropout.p = 0.0  # drawn in another order when compiled
     plain = trained(vilt, batch)
-    vilt.compile_rows({'backend': 'eager'})
+    vilt.compile_blocks({'backend': 'eager'})
     compiled = trained(vilt, batch)
     other = copy.deepcopy(vilt)
     with torch.no_grad():
@@ -188,7 +193,7 @@ def test_agrees_with_a_plain_padded_formulation(vilt, batch):
         x = x + block.mlp.fc2(nn.functional.gelu(block.mlp.fc1(block.norm2(x))))
     expected = vilt.norm(x)[0, ~padding[0]]
     start = int(states.packing.starts[pair])
-    torch.testing.assert_close(states.rows[start : start + len(expected)], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(states.packed[start : start + len(expected)], expected, rtol=0, atol=1e-5)
 
 
 def test_positions_are_interpolated_as_torch_does(vilt):
@@ -201,7 +206,7 @@ def test_positions_are_interpolated_as_torch_does(vilt):
 def test_an_answer_given_in_inference_mode_does_not_spoil_training(vilt, batch):
     with torch.inference_mode():
         encode(vilt, batch)
-    encode(vilt, batch).rows.sum().backward()
+    encode(vilt, batch).packed.sum().backward()
 
 
 def test_a_question_without_a_image_is_answered_from_its_words(vilt, batch):
@@ -213,9 +218,9 @@ def test_a_question_without_a_image_is_answered_from_its_words(vilt, batch):
 
 
 def test_evaluation_gives_the_same_states_twice_and_training_draws_dropout(vilt, batch):
-    assert torch.equal(encode(vilt, batch).rows, encode(vilt, batch).rows)
+    assert torch.equal(encode(vilt, batch).packed, encode(vilt, batch).packed)
     vilt.train()
-    assert not torch.equal(encode(vilt, batch).rows, encode(vilt, batch).rows)
+    assert not torch.equal(encode(vilt, batch).packed, encode(vilt, batch).packed)
 
 
 def test_too_long_a_text_is_refused_with_its_length(vilt, batch):
@@ -236,5 +241,6 @@ def test_sizes_that_do_not_fit_are_named(sizes, message):
     fitting = dict(
         hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32
     )
+    fitting |= dict(mlp_ratio=4.0, drop_rate=0.1)
     with pytest.raises(ValueError, match=message):
         ViLT(**(fitting | sizes))

@@ -20,6 +20,15 @@ IMAGE_PIPELINE = [
     dict(type='Patchify', patch_size=8),
 ]
 MAX_TEXT_LEN = 12
+MLM_HEAD = dict(
+    type='MLMHead',
+    mask_token_id=4,
+    special_token_ids=[0, 1, 2, 3, 4],
+    mask_ratio=0.15,
+    whole_word=True,
+    loss_weight=1.0,
+)
+WPA_HEAD = dict(type='WPAHead', loss_weight=0.5, mismatched='ignore', beta=0.05, iterations=30)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
@@ -38,6 +47,8 @@ def tiny_encoder() -> dict[str, Any]:
         max_text_len=MAX_TEXT_LEN,
         patch_size=8,
         image_size=32,
+        mlp_ratio=4.0,
+        drop_rate=0.1,
         init_std=0.2,
     )
 
@@ -45,14 +56,14 @@ def tiny_encoder() -> dict[str, Any]:
 def tiny_config(kind: str = 'ViLTForVQA', *, num_answers: int = len(ANSWERS), **encoder: Any) -> dict[str, Any]:
     """The config of a model of two layers, every size filled in; `encoder` changes arguments of the encoder."""
     if kind == 'ViLTForVQA':
-        head = dict(type='VQAHead', num_answers=num_answers)
+        head = dict(type='VQAHead', num_answers=num_answers, loss='cross_entropy')
         return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=head)
     return dict(
         type=kind,
         encoder=tiny_encoder() | encoder,
-        mlm_head=dict(type='MLMHead', mask_token_id=4, special_token_ids=[0, 1, 2, 3, 4]),
-        itm_head=dict(type='ITMHead'),
-        wpa_head=dict(type='WPAHead'),
+        mlm_head=MLM_HEAD,
+        itm_head=dict(type='ITMHead', loss_weight=1.0),
+        wpa_head=WPA_HEAD,
     )
 
 
@@ -112,7 +123,7 @@ def word_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     batch = model.data_preprocessor(batch)
     images = model.encoder.embed_images(batch['patches'], batch['grids'])
     states = model._encode(batch, images, batch['input_ids'], batch['image_index'], output='all')
-    return model.mlm_head(states.words(batch['input_ids'].shape[1]))
+    return model.mlm_head(states.text(batch['input_ids'].shape[1]))
 
 
 def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:

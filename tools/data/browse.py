@@ -76,8 +76,9 @@ def corrupted(model: dict[str, Any], batch: Batch) -> tuple[Any, Any] | None:
 
     if not model.get('mlm_head'):
         return None
-    # What is drawn does not depend on the size of the states.
-    head = MODELS.build({**model['mlm_head'], 'vocab_size': model['encoder']['vocab_size'], 'hidden_size': 1})
+    # What is sampled does not depend on the layers of the head.
+    layers = dict(vocab_size=model['encoder']['vocab_size'], hidden_size=1, activation='gelu', init_std=0.02)
+    head = MODELS.build(model['mlm_head'] | layers)
     return head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
 
 
@@ -87,7 +88,8 @@ def exchanged(model: dict[str, Any], batch: Batch) -> dict[int, tuple[int, bool]
 
     if not model.get('itm_head'):
         return {}
-    head, every = MODELS.build({**model['itm_head'], 'hidden_size': 1}), model.get('matching_every', 1)
+    head = MODELS.build(model['itm_head'] | dict(hidden_size=1, init_std=0.02))
+    every = model.get('matching_every', 1)
     partners, matched = head.sample_negatives(
         batch['image_index'][::every], batch['image_id'], batch['sample_seed'][::every]
     )
@@ -170,7 +172,7 @@ def split_images(batch: Batch) -> list[CardImage]:
 
 def text_lines(dataset: PairDataset, batch: Batch, pair: int, damage: tuple[Any, Any] | None) -> list[CardLine]:
     """The text, its pieces, and the pieces after some words have been hidden."""
-    from kovilt.modules.heads.mlm import IGNORE
+    from kovilt.modules.heads.mlm import IGNORE_INDEX
     from kovilt.visualization import CardLine
 
     ids, words = batch['input_ids'][pair].tolist(), batch['word_ids'][pair].tolist()
@@ -179,7 +181,7 @@ def text_lines(dataset: PairDataset, batch: Batch, pair: int, damage: tuple[Any,
         return lines
     if damage is None:
         return [*lines, CardLine('pieces', pieces(dataset, ids, words))]
-    damaged, labels = damage[0][pair].tolist(), [label != IGNORE for label in damage[1][pair].tolist()]
+    damaged, labels = damage[0][pair].tolist(), [label != IGNORE_INDEX for label in damage[1][pair].tolist()]
     mask = dataset.tokenizer.mask_token_id
     marks = [
         '' if not hidden else 'masked' if shown == mask else 'replaced' if shown != true else 'unchanged'

@@ -16,11 +16,12 @@ model = dict(
             layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU'))),                         # CLIP's
         image_encoder_weights='{{$KOVILT_CLIP:openai/clip-vit-base-patch16}}',
         text_encoder=dict(
-            type='TextEncoder', pretrained=bert, model_type='bert', hidden_size=768, num_layers=12, num_heads=12),
+            type='TextEncoder', pretrained=bert, model_type='bert', hidden_size=768, num_layers=12, num_heads=12,
+            drop_rate=0.1),                                            # BERT's
         image_size=image_size,
         vocab_size=None,                                               # the tokenizer's
         max_text_len=512,                                              # a BERT's positions
-        hidden_size=768, num_layers=6, num_heads=12, drop_rate=0.1),
+        hidden_size=768, num_layers=6, num_heads=12, mlp_ratio=4.0, drop_rate=0.1),
     data_preprocessor=dict(
         type='METERPreprocessor',
         mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)))     # CLIP's

@@ -18,7 +18,7 @@ model = dict(
         image_size=image_size,
         vocab_size=None,                                               # the tokenizer's
         max_text_len=max_text_len,
-        hidden_size=192, num_layers=2, num_heads=6, drop_rate=0.0, init_std=0.05),
+        hidden_size=192, num_layers=2, num_heads=6, mlp_ratio=4.0, drop_rate=0.0, init_std=0.05),
     data_preprocessor=dict(
         type='METERPreprocessor',
         mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)))     # CLIP's

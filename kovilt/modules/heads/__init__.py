@@ -1,1 +1,1 @@
-"""What the states are trained for. Each objective keeps its draws, projection, loss and weight in one file."""
+"""The objectives. A file holds one: what is sampled, the projection, the loss and its weight."""

@@ -1,4 +1,4 @@
-"""Image-text matching: half of the texts get another image, and the text [CLS] must tell which (section 3, L2)."""
+"""Image-text matching (ITM): half of the texts get another image; the pooled state must tell which (section 3, L2)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kovilt.modules.initialization import init_weights
 from kovilt.modules.rng import uniform
-from kovilt.modules.vilt import init_weights
 
-_EXCHANGE, _PARTNER = 4, 5  # streams of a sample's chance
+_STREAM_EXCHANGE, _STREAM_NEGATIVE = 4, 5  # of a sample's random numbers
 
 
 class ITMHead(nn.Module):
     """Two scores for each pair from its pooled state: does not match, matches.
 
+    Shapes: B pairs, I images, D hidden size.
+
     Args:
-        hidden_size: D.
-        loss_weight: weight of L2.
-        init_std: standard deviation of the weights' start.
+        hidden_size: D; the model passes it.
+        loss_weight: weight of L2, 1 in the paper.
+        init_std: standard deviation of the initial weights; the model passes it.
     """
 
-    def __init__(self, *, hidden_size: int, loss_weight: float = 1.0, init_std: float = 0.02) -> None:
+    def __init__(self, *, hidden_size: int, loss_weight: float, init_std: float) -> None:
         super().__init__()
         self.loss_weight = loss_weight
         self.fc = nn.Linear(hidden_size, 2)
@@ -31,17 +33,17 @@ class ITMHead(nn.Module):
     def sample_negatives(image_index: Tensor, image_id: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
         """Give half of the pairs (rounded down) another image of the batch.
 
-        image_index int64 (B,), image_id int64 (I,), sample_seed int64 (B,), all on the host. Returns the exchanged
-        image_index and `matched` bool (B,). A partner never has the identity of the true image; a pair for which the
-        batch holds no other image stays matched.
+        image_index int64 (B,), image_id int64 (I,) and sample_seed int64 (B,), all on the host. Returns the new
+        image_index and `matched`, bool (B,). A negative never has the identity of the true image; a pair stays matched
+        when the batch holds no other image.
         """
-        exchange = torch.zeros(len(image_index), dtype=torch.bool)
-        exchange[uniform(sample_seed, 1, _EXCHANGE)[:, 0].argsort()[: len(image_index) // 2]] = True
-        others = image_id[None, :] != image_id[image_index][:, None]  # (B, I) images of another identity
-        exchange &= others.any(dim=1)
-        nth = (uniform(sample_seed, 1, _PARTNER)[:, 0] * others.sum(dim=1)).long()  # which of the others
-        partner = (others.cumsum(dim=1) > nth[:, None]).int().argmax(dim=1)
-        return torch.where(exchange, partner, image_index), ~exchange
+        exchanged = torch.zeros(len(image_index), dtype=torch.bool)
+        exchanged[uniform(sample_seed, 1, _STREAM_EXCHANGE)[:, 0].argsort()[: len(image_index) // 2]] = True
+        candidates = image_id[None, :] != image_id[image_index][:, None]  # (B, I): images of another identity
+        exchanged &= candidates.any(dim=1)
+        nth = (uniform(sample_seed, 1, _STREAM_NEGATIVE)[:, 0] * candidates.sum(dim=1)).long()  # which candidate
+        negative = (candidates.cumsum(dim=1) > nth[:, None]).int().argmax(dim=1)
+        return torch.where(exchanged, negative, image_index), ~exchanged
 
     def forward(self, pooled: Tensor) -> Tensor:
         """pooled (B, D) to scores (B, 2)."""

@@ -1,4 +1,4 @@
-"""Masked words: hide some words of a caption and guess them from the rest and the image (section 3, L1)."""
+"""Masked language modelling (MLM): predict masked words from the other words and the image (section 3, L1)."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.packing import bucket_size, needs_shape_buckets, to_device
+from kovilt.modules.initialization import init_weights
+from kovilt.modules.packing import needs_shape_buckets, pad_to_bucket, to_device
 from kovilt.modules.rng import uniform
 from kovilt.modules.transformer import Activation, activation_function
-from kovilt.modules.vilt import init_weights
 
-IGNORE = -100
-_HIDE, _FATE, _WORD = 1, 2, 3  # streams of a sample's chance
+IGNORE_INDEX = -100  # label of a token that is not predicted; torch's default
+_STREAM_SELECT, _STREAM_REPLACE, _STREAM_TOKEN = 1, 2, 3  # of a sample's random numbers
 
 
 class MLMHead(nn.Module):
-    """Guesses the hidden tokens: Linear, activation, LayerNorm, then one score for each token of the vocabulary.
+    """Predict masked tokens: Linear, activation, LayerNorm, then one score for each token of the vocabulary.
 
-    Of the chosen words 80 % become [MASK], 10 % a random token and 10 % stay as they are (BERT). At least one word of
-    every caption is chosen; [CLS], [SEP] and padding never are.
+    Of the selected words 80 % become [MASK], 10 % random tokens, and 10 % stay as they are (BERT, arXiv 1810.04805).
+    At least one word of every caption is selected; [CLS], [SEP] and padding never are.
 
-    Shapes: B captions, L length, W words of all captions in packed order, M of them hidden, D hidden size.
+    Shapes: B captions, L length, W tokens of all captions together, M of them masked, D hidden size.
 
     Args:
-        hidden_size: D.
-        vocab_size: number of tokens.
+        hidden_size: D; the model passes it.
+        vocab_size: number of tokens; the model passes it.
         mask_token_id: id of [MASK].
-        special_token_ids: ids that never stand in for a word.
-        mask_ratio: share of the words that are chosen, 0.15 in the paper.
-        content_words: tokens (in a config also their words, the runner asks the tokenizer) by which a word is known to
-            carry content, such as nouns; they are chosen by `content_ratio`.
-        content_ratio: share of those words that is chosen; None = mask_ratio.
-        whole_word: choose whole Korean words (eojeol: a noun with its particle) or single tokens.
-        loss_weight: weight of L1.
-        activation: 'gelu' (ViLT) or 'relu'.
-        init_std: standard deviation of the weights' start.
+        special_token_ids: ids that never replace a word.
+        mask_ratio: share of the words that is selected, 0.15 in the paper.
+        whole_word: select whole Korean words (eojeol: a noun with its particle) or single tokens.
+        loss_weight: weight of L1, 1 in the paper.
+        content_words: ids of tokens that mark a word as a content word, such as a noun; in a config also the words
+            themselves, which `complete_model_config` turns into ids.
+        content_ratio: share of the content words that is selected; None = mask_ratio.
+        activation: 'gelu' (ViLT) or 'relu'; the model passes it.
+        init_std: standard deviation of the initial weights; the model passes it.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class MLMHead(nn.Module):
         vocab_size: int,
         mask_token_id: int,
         special_token_ids: Sequence[int],
-        mask_ratio: float = 0.15,
+        mask_ratio: float,
+        whole_word: bool,
+        loss_weight: float,
         content_words: Sequence[int] = (),
         content_ratio: float | None = None,
-        whole_word: bool = True,
-        loss_weight: float = 1.0,
-        activation: Activation = 'gelu',
-        init_std: float = 0.02,
+        activation: Activation,
+        init_std: float,
     ) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
@@ -72,57 +72,56 @@ class MLMHead(nn.Module):
         self.apply(lambda module: init_weights(module, init_std))
 
     def mask_tokens(self, input_ids: Tensor, word_ids: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
-        """Hide a share of the words of each caption.
+        """Mask a share of the words of each caption.
 
-        input_ids and word_ids int64 (B, L), word_ids -1 on what is no word; sample_seed int64 (B,). Returns the damaged
-        ids and the labels (the true id where hidden, IGNORE elsewhere), both (B, L).
+        input_ids and word_ids int64 (B, L), word_ids -1 on special tokens and padding; sample_seed int64 (B,). Returns
+        the masked ids and the labels (the true id where masked, IGNORE_INDEX elsewhere), both (B, L).
         """
-        word_mask = word_ids >= 0
+        token_mask = word_ids >= 0
         length = input_ids.shape[1]
+        # The unit that is masked as a whole, by number: all tokens of a unit take the random numbers of that place.
         unit = word_ids.clamp(0, length - 1) if self.whole_word else torch.arange(length).expand_as(input_ids)
-        # one draw a word
-        draw = uniform(sample_seed, length, _HIDE).gather(1, unit) / self._ratios(input_ids, unit, word_mask)
-        draw = draw.masked_fill(~word_mask, torch.inf)
-        least = draw.min(dim=1, keepdim=True).values  # of the word to hide when no other is
-        hidden = ((draw < 1) | (draw == least)) & word_mask
-        fate = uniform(sample_seed, length, _FATE).gather(1, unit)
-        damaged = input_ids.masked_fill(hidden & (fate < 0.8), self.mask_token_id)
-        swapped = hidden & (fate >= 0.8) & (fate < 0.9)
-        damaged = torch.where(swapped, self._random_tokens(sample_seed, length), damaged)
-        return damaged, input_ids.masked_fill(~hidden, IGNORE)
+        rank = uniform(sample_seed, length, _STREAM_SELECT).gather(1, unit)
+        rank = (rank / self._mask_ratios(input_ids, unit, token_mask)).masked_fill(~token_mask, torch.inf)
+        lowest = rank.min(dim=1, keepdim=True).values  # of the word that is masked if no other is
+        masked = ((rank < 1) | (rank == lowest)) & token_mask
+        replace = uniform(sample_seed, length, _STREAM_REPLACE).gather(1, unit)
+        ids = input_ids.masked_fill(masked & (replace < 0.8), self.mask_token_id)
+        randomised = masked & (replace >= 0.8) & (replace < 0.9)
+        ids = torch.where(randomised, self._random_tokens(sample_seed, length), ids)
+        return ids, input_ids.masked_fill(~masked, IGNORE_INDEX)
 
-    def _ratios(self, input_ids: Tensor, unit: Tensor, word_mask: Tensor) -> Tensor:
-        """How probably each token is chosen, (B, L): a word carries content when any of its pieces does."""
-        content = (torch.isin(input_ids, self.content_words) & word_mask).long()
+    def _mask_ratios(self, input_ids: Tensor, unit: Tensor, token_mask: Tensor) -> Tensor:
+        """The probability that each token is masked, (B, L). A content word has at least one token of content_words."""
+        content = (torch.isin(input_ids, self.content_words) & token_mask).long()
         content = torch.zeros_like(content).scatter_reduce(1, unit, content, 'amax').gather(1, unit).bool()
         return torch.where(content, self.content_ratio, self.mask_ratio).double()
 
     def _random_tokens(self, sample_seed: Tensor, length: int) -> Tensor:
-        """Tokens drawn evenly from the vocabulary without its special ones, (B, L)."""
+        """Tokens sampled uniformly from the vocabulary without its special tokens, (B, L)."""
         choices = self.vocab_size - len(self.special_token_ids)
-        token = (uniform(sample_seed, length, _WORD) * choices).long()
-        for special in self.special_token_ids:  # in rising order: step over each
+        token = (uniform(sample_seed, length, _STREAM_TOKEN) * choices).long()
+        for special in self.special_token_ids:  # in ascending order: skip each
             token = token + (token >= special)
         return token
 
-    def forward(self, words: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:
         """States (M, D) to scores (M, vocab_size)."""
-        return self.decoder(self.norm(self.activation(self.fc(words))))
+        return self.decoder(self.norm(self.activation(self.fc(states))))
 
-    def loss(self, words: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """words (W, D) and, on the host, labels (W,), both in packed order. Only hidden places are scored.
+    def loss(self, states: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """states (W, D) on the device and labels (W,) on the host; only masked tokens are scored.
 
-        Nothing hidden gives 0, not NaN.
+        The loss is 0, not NaN, when nothing is masked.
         """
-        hidden = (labels != IGNORE).nonzero().squeeze(1)
-        count = max(len(hidden), 1)
-        labels = labels[hidden]
-        if needs_shape_buckets(words.device):
-            more = bucket_size(len(hidden)) - len(hidden)
-            hidden, labels = F.pad(hidden, (0, more)), F.pad(labels, (0, more), value=IGNORE)
-        labels = to_device(labels, words.device)
-        scores = self(words.index_select(0, to_device(hidden, words.device))).float()
-        loss = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction='sum')
+        index = (labels != IGNORE_INDEX).nonzero().squeeze(1)  # (M,)
+        labels = labels[index]
+        count = max(len(index), 1)
+        if needs_shape_buckets(states.device):
+            index, labels = pad_to_bucket(index), pad_to_bucket(labels, IGNORE_INDEX)
+        labels = to_device(labels, states.device)
+        scores = self(states.index_select(0, to_device(index, states.device))).float()
+        loss = F.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction='sum')
         return {
             'mlm_loss': self.loss_weight * loss / count,
             'mlm_accuracy': (scores.argmax(dim=1) == labels).sum() / count,

@@ -1,4 +1,4 @@
-"""Visual question answering as classification over the answers of the training set."""
+"""Visual question answering (VQA) as classification over the answers of the training set."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.vilt import init_weights
+from kovilt.modules.initialization import init_weights
 
 
 class VQAHead(nn.Module):
     """Linear D -> 2D, LayerNorm, GELU, Linear 2D -> answers, on the pooled state (ViLT's order of norm and GELU).
 
+    Shapes: B pairs, C answers, D hidden size.
+
     Args:
-        hidden_size: D.
-        pooled_size: width of the pooled state, for encoders that pool text and image apart; None = hidden_size.
-        num_answers: C, size of the answer vocabulary.
-        loss: 'cross_entropy' for sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over the
-            answers (ViLT on VQAv2), for sets with several.
+        hidden_size: D; the model passes it.
+        num_answers: C, the size of the answer vocabulary.
+        loss: 'cross_entropy' for data sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over
+            the answers (ViLT on VQAv2), for data sets with several.
         loss_weight: weight of the loss.
-        init_std: standard deviation of the weights' start.
+        pooled_size: width of the pooled state; None = hidden_size. The model passes it where the two differ, as for
+            METER, which pools text and image separately.
+        init_std: standard deviation of the initial weights; the model passes it.
     """
 
     def __init__(
@@ -28,10 +31,10 @@ class VQAHead(nn.Module):
         *,
         hidden_size: int,
         num_answers: int,
-        pooled_size: int | None = None,
-        loss: Literal['cross_entropy', 'bce'] = 'cross_entropy',
+        loss: Literal['cross_entropy', 'bce'],
         loss_weight: float = 1.0,
-        init_std: float = 0.02,
+        pooled_size: int | None = None,
+        init_std: float,
     ) -> None:
         super().__init__()
         if loss not in ('cross_entropy', 'bce'):
@@ -47,9 +50,9 @@ class VQAHead(nn.Module):
         return self.fc2(F.gelu(self.norm(self.fc1(pooled))))
 
     def loss(self, pooled: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """pooled (B, pooled_size) and the answers.
+        """pooled (B, pooled_size) and label, int64 (B,) or soft (B, C).
 
-        label int64 (B,), -1 = outside the vocabulary (no loss, counted as wrong), or soft (B, C).
+        Label -1 is an answer out of the vocabulary: it adds no loss and counts as wrong.
         """
         scores = self(pooled).float()
         soft = label.float()

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from kovilt.modules import PrefixViLT, ViLT, attention, prefix
+from kovilt.modules import PrefixViLT, ViLT, attention, prefix_vilt
 from kovilt.modules import vilt as vilt_module
-from kovilt.modules.prefix import EncodedImages
+from kovilt.modules.prefix_vilt import EncodedImages
 from kovilt.modules.vilt import ViLTStates
 
 
@@ -21,6 +21,7 @@ def encoder(vilt) -> PrefixViLT:
         max_text_len=12,
         patch_size=8,
         image_size=32,
+        mlp_ratio=4.0,
         drop_rate=0.1,
     ).eval()
     ours.load_state_dict(vilt.state_dict())
@@ -58,8 +59,8 @@ def dense(vilt: ViLT, batch: dict, pair: int) -> tuple[torch.Tensor, torch.Tenso
     """A pair's states after the first block and at the end: nn.MultiheadAttention under the mask of the prefix."""
     alone = part(batch, [pair])
     words = int(alone['text_mask'].sum())
-    packing = vilt.lay_out(alone['text_mask'], alone['grids'], alone['image_index'], torch.device('cpu'))
-    seen = ViLT.embed_images(vilt, alone['patches'], alone['grids'])
+    packing = vilt.make_packing(alone['text_mask'], alone['grids'], alone['image_index'], torch.device('cpu'))
+    seen = vilt.embed_patches(alone['patches'], alone['grids'])
     x = torch.cat([vilt.embed_text(alone['input_ids'], packing), seen])[None]
     hidden = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
     hidden[words:, :words] = True  # for torch: True = may not be looked at
@@ -86,7 +87,7 @@ def test_agrees_with_a_dense_formulation_under_the_mask(encoder, batch):
     for pair in range(6):
         first, last = dense(encoder, batch, pair)
         rows = slice(int(states.packing.starts[pair]), int(states.packing.starts[pair]) + len(last))
-        torch.testing.assert_close(states.rows[rows], last, rtol=0, atol=1e-5)
+        torch.testing.assert_close(states.packed[rows], last, rtol=0, atol=1e-5)
         torch.testing.assert_close(states.inner[rows], nn.functional.layer_norm(first, (32,)), rtol=0, atol=1e-5)
 
 
@@ -109,17 +110,17 @@ def test_reading_less_and_the_rectangle_of_bfloat16_give_the_same(encoder, batch
     """Taken in float32, so that nothing but the path differs."""
     whole = encode(encoder, batch, inner_block=1)
     monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
-    for module in (vilt_module, prefix):
+    for module in (vilt_module, prefix_vilt):
         monkeypatch.setattr(module, 'needs_shape_buckets', lambda device: rounds)
-    words, grid = encode(encoder, batch, 'text'), whole.packing.token_grid(9)
+    words, grid = encode(encoder, batch, 'text'), whole.packing.text_index(9)
     for states in (words, encode(encoder, batch, 'cls'), encode(encoder, batch)):
-        torch.testing.assert_close(states.first(), whole.first(), rtol=0, atol=1e-5)
-    kept = whole.rows[whole.packing.rows('text')]
-    torch.testing.assert_close(words.rows[: len(kept)], kept, rtol=0, atol=1e-5)
+        torch.testing.assert_close(states.cls(), whole.cls(), rtol=0, atol=1e-5)
+    kept = whole.packed[whole.packing.output_index('text')]
+    torch.testing.assert_close(words.packed[: len(kept)], kept, rtol=0, atol=1e-5)
     again = encode(encoder, batch, inner_block=1)
-    for ours, theirs in ((again.rows, whole.rows), (again.inner, whole.inner)):
+    for ours, theirs in ((again.packed, whole.packed), (again.inner, whole.inner)):
         torch.testing.assert_close(ours[: len(theirs)], theirs, rtol=0, atol=1e-5)
-    torch.testing.assert_close(again.words(9), whole.rows[grid], rtol=0, atol=1e-5)
+    torch.testing.assert_close(again.text(9), whole.packed[grid], rtol=0, atol=1e-5)
 
 
 def test_gradients_of_a_shared_image_are_the_sum_of_its_questions(encoder, batch):
@@ -140,9 +141,9 @@ def test_gradients_of_a_shared_image_are_the_sum_of_its_questions(encoder, batch
 def test_images_encoded_one_by_one_answer_as_those_of_a_batch(encoder, batch):
     pieces = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
     single = [encoder.embed_images(piece, grid[None]) for piece, grid in zip(pieces, batch['grids'], strict=True)]
-    joined = EncodedImages.joined(single)
-    expected = encode(encoder, batch, 'text').rows
-    torch.testing.assert_close(encode(encoder, batch, 'text', joined).rows, expected, rtol=0, atol=1e-5)
+    joined = EncodedImages.concatenate(single)
+    expected = encode(encoder, batch, 'text').packed
+    torch.testing.assert_close(encode(encoder, batch, 'text', joined).packed, expected, rtol=0, atol=1e-5)
     for wanted in (dict(output='all'), dict(output='cls', inner_block=1)):
         with pytest.raises(ValueError, match='without their states'):
             encode(encoder, batch, images=joined, **wanted)

@@ -1,10 +1,10 @@
-"""Where an image's position table starts."""
+"""The initial position table of images."""
 
 import pytest
 import torch
 
 from kovilt.modules import ViLT
-from kovilt.modules.embeddings import sincos_positions
+from kovilt.modules.initialization import sincos_positions
 
 
 def test_neighbours_look_alike_and_no_two_places_look_the_same():
@@ -17,6 +17,7 @@ def test_neighbours_look_alike_and_no_two_places_look_the_same():
 
 def test_the_table_starts_as_asked():
     sizes = dict(hidden_size=32, num_layers=1, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32)
+    sizes |= dict(mlp_ratio=4.0, drop_rate=0.1)
     table = ViLT(**sizes, pos_init='sincos').image.pos_embed
     assert torch.equal(table[1:], sincos_positions(4, 32)) and table.requires_grad
     assert not torch.equal(ViLT(**sizes).image.pos_embed[1:], sincos_positions(4, 32))

@@ -1,0 +1,146 @@
+"""ViLT with the image as a prefix: an image is encoded once, however many questions are asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kovilt.modules.packing import Output, Packing, needs_shape_buckets, pad_to_bucket
+from kovilt.modules.transformer import Block
+from kovilt.modules.vilt import ViLTEncoder, ViLTStates
+
+
+@dataclass(frozen=True)
+class ImageStates:
+    """The input of each block for the tokens of I images, packed: n blocks of (S, D)."""
+
+    inputs: list[Tensor]
+    packing: Packing
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """I images as text tokens attend to them: the keys and values of image CLS and patches in each block.
+
+    Shapes: n blocks, S tokens of all images together (with shape buckets also padding), D hidden size, h heads.
+    """
+
+    keys_values: list[Tensor]  # n of (S, 2, h, D/h)
+    order: Tensor  # int64: positions in S of the CLS and patches of image 0, of image 1, ...
+    states: ImageStates | None  # for output 'all' and `inner_block`; None after `without_states`
+
+    def without_states(self) -> EncodedImages:
+        """What later questions need, to be cached: 8 n S D bytes in float32."""
+        # contiguous: as a view it would keep the queries in memory, which were computed in the same tensor.
+        return EncodedImages([block.contiguous() for block in self.keys_values], self.order, None)
+
+    def require_states(self) -> ImageStates:
+        """The states of the images.
+
+        Raises:
+            ValueError: they were left out.
+        """
+        if self.states is None:
+            raise ValueError('the images were cached without their states: only text states can be output')
+        return self.states
+
+    @staticmethod
+    def concatenate(images: Sequence[EncodedImages]) -> EncodedImages:
+        """Images that were encoded one by one as those of one batch, in this order, without their states."""
+        if len(images) == 1:
+            return images[0].without_states()
+        counts = [len(image.keys_values[0]) for image in images]
+        order = torch.cat([image.order + sum(counts[:i]) for i, image in enumerate(images)])
+        blocks = zip(*(image.keys_values for image in images), strict=True)
+        return EncodedImages([torch.cat(block) for block in blocks], order, None)
+
+
+class PrefixViLT(ViLTEncoder[EncodedImages]):
+    """ViLT in which patches attend to patches alone, and text tokens to text tokens and patches.
+
+    The states of an image then do not depend on the text: `embed_images` takes an image through all blocks once, and
+    each text, each pass and each later question costs its own tokens alone. Weights of `ViLT` load, but the function is
+    another one: a model that was trained as `ViLT` has to be trained further. In training, dropout is sampled once for
+    an image, not once for each of its texts.
+
+    Arguments and shapes are those of `ViLTEncoder`; S tokens of all images together.
+    """
+
+    def embed_images(self, patches: Tensor, grids: Tensor) -> EncodedImages:
+        """Take each image of the batch through all blocks, once for all texts and passes."""
+        x = self.embed_patches(patches, grids)
+        packing = Packing(
+            grids.new_zeros(len(grids)),
+            grids.prod(dim=1),
+            torch.arange(len(grids)),
+            x.device,
+            use_buckets=needs_shape_buckets(x.device),
+        )
+        x = x.index_select(0, packing.gather_index)  # (S, D)
+        inputs, keys_values = [], []
+        for block in self.blocks[:-1]:
+            q, kv = block.attn.project_q_kv(block.norm1(x))
+            inputs.append(x)
+            keys_values.append(kv)
+            x = self.maybe_checkpoint(block.add_residuals, x, block.attn.attend(q, kv, packing, 'all'))
+        inputs.append(x)
+        last = self.blocks[-1]  # text needs its keys and values alone; its output: `_encode_last_block`
+        keys_values.append(last.attn.project_kv(last.norm1(x)))
+        return EncodedImages(keys_values, packing.image_order(), ImageStates(inputs, packing))
+
+    def forward(
+        self,
+        *,
+        input_ids: Tensor,
+        text_mask: Tensor,
+        images: EncodedImages,
+        grids: Tensor,
+        image_index: Tensor,
+        output: Output = 'all',
+        inner_block: int | None = None,
+    ) -> ViLTStates:
+        """As `ViLTEncoder.forward`.
+
+        Raises:
+            ValueError: a text is longer than max_text_len, or output 'all' or `inner_block` needs states that the
+                images were cached without.
+        """
+        packing = self.make_packing(text_mask, grids, image_index, images.order.device)
+        text = self.embed_text(input_ids, packing)
+        count = len(text)  # W
+        # (T,): the packed sequence from [text ; images] where the images lie in the order of their own packing.
+        order = torch.cat([torch.arange(count, device=text.device), count + images.order])
+        gather_index = order[packing.gather_index]
+
+        def pack(of_text: Tensor, of_images: Tensor) -> Tensor:
+            return torch.cat([of_text[:count], of_images.to(of_text.dtype)]).index_select(0, gather_index)
+
+        cls_index = packing.cls_index('text').sort().values  # (B,) in packed order
+        x, inner = text, None
+        if packing.use_buckets:
+            x = pad_to_bucket(x)
+        for number, block in enumerate(self.blocks, 1):
+            block_output: Output = 'cls' if output == 'cls' and number == len(self.blocks) else 'text'
+            index = cls_index if block_output == 'cls' else None
+            q, kv = block.attn.project_q_kv(block.norm1(x), index)
+            attended = block.attn.attend(q, pack(kv, images.keys_values[number - 1]), packing, block_output)
+            x = x if index is None else x.index_select(0, index)
+            x = self.maybe_checkpoint(block.add_residuals, x, attended)
+            if number == inner_block:
+                inner = pack(x, images.require_states().inputs[number])
+                inner = F.layer_norm(inner, inner.shape[-1:])
+        if output == 'all':
+            x = pack(x, _encode_last_block(self.blocks[-1], images))
+        return ViLTStates(self.norm(x), packing, output, inner)
+
+
+def _encode_last_block(block: Block, images: EncodedImages) -> Tensor:
+    """The images' states (S, D) after the last block, to which no text token attends: only alignment needs them."""
+    states = images.require_states()
+    x = states.inputs[-1]
+    q = block.attn.project_q(block.norm1(x))
+    return block.add_residuals(x, block.attn.attend(q, images.keys_values[-1], states.packing, 'all'))
