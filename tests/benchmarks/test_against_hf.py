@@ -27,7 +27,7 @@ def test_every_number_of_both_models_is_written(call, tmp_path):
 
 def test_runner_and_alignment_run_on_any_device_and_host_waits_on_a_gpu_only(call):
     code, out, _ = call(TOOL, *SMALL, '--sections', 'runner', 'alignment')
-    assert code == 0 and '12 steps of 2 pairs under KoviltRunner' in out and '| default | 2 | no |' in out
+    assert code == 0 and '12 steps of 2 pairs under KoviltRunner' in out and '| small beta | 2 | no |' in out
     code, _, err = call(TOOL, *SMALL, '--sections', 'waits')
     assert code == 2 and '--sections waits: it measures a GPU' in err
     code, _, err = call(TOOL, *SMALL, '--sections', 'speed')
