@@ -9,9 +9,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from PIL import ExifTags, Image
 
@@ -27,6 +26,7 @@ THIN_RATIO = 20  # longer side to shorter side; beyond it ResizeViLT no longer k
 _USUAL_MODES = ('RGB', 'L', 'P')
 _SUFFIXES = {'jpg': 'jpeg', 'jpe': 'jpeg', 'jfif': 'jpeg', 'tif': 'tiff', 'mpo': 'jpeg'}
 _CHUNK = 64  # images that a process checks at a time
+T = TypeVar('T')
 
 
 class ImageCheck(NamedTuple):
@@ -144,30 +144,22 @@ def _digest(content: bytes) -> str:
 
 
 def _in_processes(
-    work: Callable[[ImageLocation], Any],
+    work: Callable[[ImageLocation], T],
     places: Sequence[ImageLocation],
     workers: int,
     progress: ReportProgress = lambda done, total: None,
-) -> Iterator[Any]:
-    """`work` of each place, in order. At most four chunks a process wait at a time, so that results need no memory."""
-    done = 0
-    progress(done, len(places))
+) -> Iterator[T]:
+    """`work` of each place, in order, in `workers` processes; a few places are not worth starting them."""
+    progress(0, len(places))
     if workers == 1 or len(places) <= _CHUNK:
-        for place in places:
-            yield work(place)
-            done += 1
-            progress(done, len(places))
+        yield from _count(map(work, places), len(places), progress)
         return
     with ProcessPoolExecutor(workers) as pool:
-        chunks = (places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK))
-        waiting = [pool.submit(_work_through, work, chunk) for chunk in islice(chunks, 4 * workers)]
-        while waiting:
-            results = waiting.pop(0).result()
-            waiting += [pool.submit(_work_through, work, chunk) for chunk in islice(chunks, 1)]
-            yield from results
-            done += len(results)
-            progress(done, len(places))
+        yield from _count(pool.map(work, places, chunksize=_CHUNK), len(places), progress)
 
 
-def _work_through(work: Callable[[ImageLocation], Any], places: Sequence[ImageLocation]) -> list[Any]:
-    return [work(place) for place in places]
+def _count(results: Iterator[T], total: int, progress: ReportProgress) -> Iterator[T]:
+    """The results, each reported to `progress`."""
+    for done, result in enumerate(results, 1):
+        yield result
+        progress(done, total)
