@@ -20,16 +20,16 @@ class AnsweredQuestion:
     image: Image.Image
     question: str
     answer: str
-    truth: str
+    ground_truth: str
     score: float
 
     @property
     def right(self) -> bool:
-        return self.answer == self.truth
+        return self.answer == self.ground_truth
 
     def sentence(self) -> str:
         mark = 'O' if self.right else 'X'
-        return f'{self.question}  답: {self.answer} ({self.score:.0%})  정답: {self.truth}  {mark}'
+        return f'{self.question}  답: {self.answer} ({self.score:.0%})  정답: {self.ground_truth}  {mark}'
 
 
 def draw_contact_sheet(
@@ -78,7 +78,7 @@ def _cell(number: int, item: AnsweredQuestion, width: int, height: int, caption:
     draw.text((0, top), answer, colour, load_font(20))
     if not item.right:
         end = draw.textlength(answer, load_font(20))
-        draw.text((end + 12, top + 4), f'정답 {item.truth}', GREY, text)
+        draw.text((end + 12, top + 4), f'정답 {item.ground_truth}', GREY, text)
     return cell
 
 

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from kovilt.engine.config import load_config
+from kovilt.errors import KoviltError
 from tools import quickstart
 from tools.recipes.quickstart import SIZES, recipe_steps
 from tools.recipes.quickstart_results import (
+    ask_model,
     draw_predictions,
     draw_training_curves,
     format_summary,
@@ -143,6 +145,20 @@ def test_the_images_the_page_and_the_printed_summary(finished):
     assert 'make quickstart, 0:00' in page and page.count('<li>') == 12
     printed = format_summary(summary, 'the shipped encoder')
     assert all(words in printed for words in ('80.0', '41.5', '12.5', '색', 'fine-tuned from the shipped encoder'))
+
+
+def test_the_model_is_asked_as_a_user_would_ask_it(monkeypatch, capsys):
+    def run_predict(command, **_):
+        assert command[1:] == ['tools/predict.py', 'work/model', 'a.jpg', '질문 1?', '--topk', '3']
+        return subprocess.CompletedProcess(command, 0, '질문 1?\n  예  50.00 %\n', '')
+
+    monkeypatch.setattr(subprocess, 'run', run_predict)
+    asked = ask_model('work/model', prediction(1, '색', True, 'a.jpg'))
+    assert asked['printed'] == ['질문 1?', '  예  50.00 %'] and asked['ground_truth'] == '예'
+    assert "$ python tools/predict.py work/model a.jpg '질문 1?' --topk 3" in capsys.readouterr().out
+    monkeypatch.setattr(subprocess, 'run', lambda *_, **__: subprocess.CompletedProcess([], 2, '', 'error: no model'))
+    with pytest.raises(KoviltError, match='exit code 2: error: no model'):
+        ask_model('work/model', prediction(1, '색', True, 'a.jpg'))
 
 
 def test_help_imports_nothing_heavy():

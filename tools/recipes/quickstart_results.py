@@ -124,15 +124,11 @@ def draw_predictions(work_dir: Path) -> list[dict[str, Any]]:
     """Write contact_sheet.png with 12 predictions sampled at random, and return them."""
     lines = (work_dir / 'vqa_test' / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
     predictions = sample_predictions([json.loads(line) for line in lines], 12)
-    draw_contact_sheet(
-        [
-            AnsweredQuestion(
-                Image.open(row['image']), row['question'], row['answer'], row['ground_truth'], row['score']
-            )
-            for row in predictions
-        ],
-        work_dir / 'contact_sheet.png',
-    )
+    questions = [
+        AnsweredQuestion(Image.open(row['image']), row['question'], row['answer'], row['ground_truth'], row['score'])
+        for row in predictions
+    ]
+    draw_contact_sheet(questions, work_dir / 'contact_sheet.png')
     return predictions
 
 
@@ -159,7 +155,7 @@ def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
-    print(f'{done.stdout.rstrip()}\n  (정답: {prediction["truth"]})\n')
+    print(f'{done.stdout.rstrip()}\n  (정답: {prediction["ground_truth"]})\n')
     return {
         'image': image,
         'question': prediction['question'],
