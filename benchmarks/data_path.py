@@ -196,7 +196,7 @@ def measure_texts(folder: Path, args: argparse.Namespace) -> None:
     from kovilt.datasets import TokenizeKorean
     from kovilt.datasets.collate import pad_texts
     from kovilt.datasets.columns import TextColumn
-    from kovilt.datasets.token_cache import open_tokens
+    from kovilt.datasets.token_cache import open_token_cache
 
     rng = random.Random(0)
     texts = TextColumn(sample_question(rng) for _ in range(args.questions)).freeze()
@@ -204,13 +204,13 @@ def measure_texts(folder: Path, args: argparse.Namespace) -> None:
     rows, cache = [], None
     for name in ('first start: tokenized and written', 'second start: compared and mapped'):
         start = processor_clock()
-        cache = open_tokens(folder / 'tokens', tokenize, texts, lambda message, level: None)
+        cache = open_token_cache(folder / 'tokens', tokenize, texts, lambda message, level: None)
         rows.append([name, f'{processor_clock() - start:.1f}'])
     assert cache is not None
     order = np.random.default_rng(0).permutation(len(texts))
     start = processor_clock()
     for first in range(0, len(order), 256):
-        pad_texts(cache.of(order[first : first + 256]))
+        pad_texts(cache.read(order[first : first + 256]))
     rows.append(['an epoch: all texts in random batches of 256', f'{processor_clock() - start:.1f}'])
     size = sum(file.stat().st_size for file in (folder / 'tokens').iterdir()) / 1e6
     print(f'\n{len(texts):,} questions, {size:,.0f} MB of tokens\n\n{markdown_table(["one core", "s"], rows)}')

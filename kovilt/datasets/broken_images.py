@@ -1,4 +1,4 @@
-"""Which images have turned out to be broken, known to all workers of a process."""
+"""A record of broken images that all workers of a process share."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import torch
 
 
 class BrokenImages:
-    """A byte per image in shared memory: a fault met by one worker is noted once, and counted by all.
+    """The images that could not be read, one byte per image in shared memory.
 
-    Works with forked and spawned workers. Each process of a distributed run has its own, shared with its own workers.
+    An image that one worker marks is counted by all. Works with forked and spawned workers. Each process of a
+    distributed run has its own record, shared with its own workers.
     """
 
     def __init__(self, num_images: int) -> None:
         self._broken = torch.zeros(num_images, dtype=torch.uint8).share_memory_()
 
     def mark(self, image: int) -> None:
+        """Record that an image is broken."""
         self._broken[image] = 1
 
     def __contains__(self, image: int) -> bool:
@@ -24,5 +26,5 @@ class BrokenImages:
         return int(self._broken.count_nonzero())
 
     def numbers(self) -> list[int]:
-        """The broken images, ascending."""
+        """The numbers of the broken images, ascending."""
         return self._broken.nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""Samples become the packed batch: images once each as their patches, texts padded to the longest."""
+"""Collating samples into the packed batch of `kovilt.batch`: each image once, texts padded to the longest."""
 
 from __future__ import annotations
 
@@ -17,15 +17,11 @@ from kovilt.registry import FUNCTIONS
 @mmengine.registry.FUNCTIONS.register_module(name='PairCollate')
 @FUNCTIONS.register_module(name='PairCollate')
 def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> list[Batch]:
-    """Cut the samples into `micro_batches` parts as even as can be and pack each; the parts make one optimizer step.
+    """Divide the samples into `micro_batches` parts of nearly equal size and pack each into a `Batch`.
 
-    Always a list, with at least one batch; a part without rows is left out. Without any sample (all images of the
-    batch are broken) the list holds one batch of no rows and no images, so that every process still takes its step.
-
-    Returns batches of I distinct images, B texts, at most L pieces:
-        patches uint8 (sum of P, 3*p*p), grids int64 (I, 2), image_id int64 (I,), image_index int64 (B,),
-        input_ids int64 (B, L), text_mask bool (B, L), word_ids int64 (B, L), sample_seed int64 (B,), and, when the
-        samples have them, label int64 (B,) or soft float32 (B, C), and records, a list of B dicts.
+    The batches of the list make one optimizer step. The list is never empty: without any sample (all images of the
+    batch are broken) it holds one batch of no pairs and no images, so that every process still takes its step. A part
+    without samples is left out.
     """
     parts = [len(samples) * i // micro_batches for i in range(micro_batches + 1)]
     batches = [pack(samples[a:b]) for a, b in zip(parts, parts[1:], strict=False) if b > a]
@@ -33,7 +29,7 @@ def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> l
 
 
 def pack(samples: list[dict[str, Any]]) -> Batch:
-    """One batch of all samples; see `collate_pairs`."""
+    """Pack samples into one batch. Samples of one image share its patches."""
     index: dict[int, int] = {}
     images: list[dict[str, Any]] = []
     for sample in samples:

@@ -1,7 +1,8 @@
-"""Rows stored as columns of flat arrays: no Python object per row, so forked workers share the main process's memory.
+"""Table columns in flat arrays: no Python object per row, so that forked workers share the memory of their parent.
 
-A list of 1.6 million Python strings costs about 100 bytes of overhead a row, and reading one writes its reference
-count, which copies the page into every worker. Here a row is a slice of bytes. Columns also pickle as they are (spawn).
+A list of 1.6 million Python strings has about 100 bytes of overhead per row, and reading one writes its reference
+count, which copies the memory page into every worker. Here a row is a slice of one byte array. Columns can also be
+pickled, for workers that are spawned.
 """
 
 from __future__ import annotations
@@ -15,28 +16,32 @@ import numpy as np
 
 from kovilt.datasets.korean import normalize_korean
 
-_HASHED_AT_ONCE = 1 << 16  # rows; the powers of their bytes are 64-bit numbers and would not fit for a whole column
+_HASH_CHUNK = 1 << 16  # rows hashed at a time; a hash term of 8 bytes for each of their bytes is in memory
 _HASH_BASE = 0x9E3779B97F4A7C15  # any odd number with many bits set: 2^64 over the golden ratio
 
-Arrays = Mapping[str, np.ndarray]  # what a frozen column is made of, by name
+Arrays = Mapping[str, np.ndarray]  # the arrays of a frozen column, by name
 
 
-def prefixed(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
-    """Arrays of a part, named as those of its whole."""
+def add_prefix(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Name the arrays of a part `<prefix>.<name>`, as they are called within the whole."""
     return {f'{prefix}.{name}': array for name, array in arrays.items()}
 
 
-def beneath(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
-    """The part that `prefixed` named."""
+def select_prefix(prefix: str, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Undo `add_prefix`: the arrays of one part under their own names."""
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f'{prefix}.')}
 
 
 class TextColumn:
-    """Strings one after the other as UTF-8 bytes; `column[i]` is the i-th string."""
+    """A column of strings, stored as one UTF-8 byte array; `column[i]` is the i-th string."""
+
+    # Growing, a bytearray and an array('q'); frozen, a uint8 and an int64 array. String i ends at byte _ends[i].
+    _bytes: Any
+    _ends: Any
 
     @staticmethod
     def clean(value: Any) -> str:
-        """A value as this column holds it: labels hold numbers beside strings, and null."""
+        """Convert a value of a label file, which may be a string, a number or null, to a normalized string."""
         return '' if value is None else normalize_korean(str(value))
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -49,16 +54,17 @@ class TextColumn:
         self._ends.append(len(self._bytes))
 
     def freeze(self) -> TextColumn:
-        """Give back what growing has over-allocated; nothing can be appended afterwards. Returns itself."""
+        """Release memory that was allocated for growing; nothing can be appended afterwards. Returns itself."""
         self._bytes, self._ends = np.array(self._bytes, dtype=np.uint8), np.array(self._ends, dtype=np.int64)
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a frozen column is made of; `from_arrays` makes it again, also of memory-mapped ones."""
+        """The arrays of a frozen column; `from_arrays` makes an equal column of them, also if they are mapped files."""
         return {'bytes': self._bytes, 'ends': self._ends}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> TextColumn:
+        """Undo `arrays`."""
         column = cls()
         column._bytes, column._ends = arrays['bytes'], arrays['ends']
         return column
@@ -73,35 +79,37 @@ class TextColumn:
         return bytes(self._bytes[start : self._ends[index]]).decode()
 
     def hashes(self) -> np.ndarray:
-        """uint64 (rows,) of a frozen column: equal for equal strings, hardly ever for others; 0 for the empty one."""
+        """uint64 (rows,) of a frozen column: equal for equal strings, almost surely not for others; 0 for ''."""
         starts = np.concatenate([[0], self._ends[:-1]])
         longest = int((self._ends - starts).max(initial=0))
         powers = np.full(longest, _HASH_BASE, dtype=np.uint64).cumprod()
         hashes = np.zeros(len(self), dtype=np.uint64)
-        for first in range(0, len(self), _HASHED_AT_ONCE):
-            rows = np.arange(first, min(first + _HASHED_AT_ONCE, len(self)))
+        for first in range(0, len(self), _HASH_CHUNK):
+            rows = np.arange(first, min(first + _HASH_CHUNK, len(self)))
             rows = rows[self._ends[rows] > starts[rows]]
             if len(rows):
                 begin, end = starts[rows[0]], self._ends[rows[-1]]
-                place = np.arange(begin, end) - np.repeat(starts[rows], self._ends[rows] - starts[rows])
-                terms = (self._bytes[begin:end].astype(np.uint64) + np.uint64(1)) * powers[place]
+                position = np.arange(begin, end) - np.repeat(starts[rows], self._ends[rows] - starts[rows])
+                terms = (self._bytes[begin:end].astype(np.uint64) + np.uint64(1)) * powers[position]
                 hashes[rows] = np.add.reduceat(terms, starts[rows] - begin)
         return hashes
 
     def digest(self) -> bytes:
-        """Equal for equal columns."""
+        """A digest of a frozen column, equal for equal columns."""
         digest = hashlib.blake2b(self._ends)
         digest.update(self._bytes)
         return digest.digest()
 
 
 class CategoryColumn:
-    """Strings that repeat (answers, folders): each distinct one is stored once, a row is its number in `codes`."""
+    """A column of strings that repeat, such as answers: `values` holds each distinct string once, `codes` the rows."""
 
     clean = staticmethod(TextColumn.clean)
+    codes: Any  # growing, an array('i'); frozen, int32 (rows,): the row's index in `values`
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self.values, self.codes, self._code_of = TextColumn(), array('i'), {}
+        self.values, self.codes = TextColumn(), array('i')
+        self._code_of: dict[str, int] = {}  # empty once frozen
         for text in texts:
             self.append(text)
 
@@ -112,19 +120,20 @@ class CategoryColumn:
         self.codes.append(code)
 
     def freeze(self) -> CategoryColumn:
-        """As `TextColumn.freeze`; `codes` becomes an int32 array. Returns itself."""
+        """As `TextColumn.freeze`."""
         self.values.freeze()
-        self.codes, self._code_of = np.array(self.codes, dtype=np.int32), None
+        self.codes, self._code_of = np.array(self.codes, dtype=np.int32), {}
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As `TextColumn.arrays`."""
-        return {'codes': self.codes, **prefixed('values', self.values.arrays())}
+        return {'codes': self.codes, **add_prefix('values', self.values.arrays())}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> CategoryColumn:
+        """Undo `arrays`."""
         column = cls()
-        column.values, column._code_of = TextColumn.from_arrays(beneath('values', arrays)), None
+        column.values = TextColumn.from_arrays(select_prefix('values', arrays))
         column.codes = arrays['codes']
         return column
 
@@ -135,14 +144,19 @@ class CategoryColumn:
         return self.values[self.codes[index]]
 
     def digest(self) -> bytes:
-        """Equal for equal columns."""
+        """As `TextColumn.digest`."""
         digest = hashlib.blake2b(self.codes)
         digest.update(self.values.digest())
         return digest.digest()
 
 
 class ListColumn:
-    """Lists of strings that repeat (the answers of ten people), one after the other in `items`; a row may be empty."""
+    """A column of lists of strings that repeat, such as the answers of ten people; a list may be empty.
+
+    `items` holds the strings of all lists one after the other.
+    """
+
+    _ends: Any  # growing, an array('q'); frozen, an int64 array: list i ends at item _ends[i]
 
     def __init__(self, rows: Iterable[Iterable[str]] = ()) -> None:
         self.items, self._ends = CategoryColumn(), array('q')
@@ -151,7 +165,7 @@ class ListColumn:
 
     @staticmethod
     def clean(value: Any) -> list[str]:
-        """A list (or None) as this column holds it, without its blank strings."""
+        """Convert a list of label values, or None, to normalized strings; blank ones are dropped."""
         return [text for text in map(TextColumn.clean, value or ()) if text]
 
     def append(self, texts: Iterable[str]) -> None:
@@ -160,19 +174,20 @@ class ListColumn:
         self._ends.append(len(self.items))
 
     def freeze(self) -> ListColumn:
-        """As `TextColumn.freeze`. Returns itself."""
+        """As `TextColumn.freeze`."""
         self.items.freeze()
         self._ends = np.array(self._ends, dtype=np.int64)
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As `TextColumn.arrays`."""
-        return {'ends': self._ends, **prefixed('items', self.items.arrays())}
+        return {'ends': self._ends, **add_prefix('items', self.items.arrays())}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> ListColumn:
+        """Undo `arrays`."""
         column = cls()
-        column.items, column._ends = CategoryColumn.from_arrays(beneath('items', arrays)), arrays['ends']
+        column.items, column._ends = CategoryColumn.from_arrays(select_prefix('items', arrays)), arrays['ends']
         return column
 
     def __len__(self) -> int:
@@ -182,19 +197,29 @@ class ListColumn:
         return [self.items.values[code] for code in self.codes_of(index)]
 
     def codes_of(self, index: int) -> np.ndarray:
-        """int32 (k,) of a frozen column: the numbers in `items.values` of the k strings of a row."""
+        """int32 (k,) of a frozen column: the indices in `items.values` of the k strings of a row."""
         if not 0 <= index < len(self._ends):
             raise IndexError(f'row {index} of a column of {len(self._ends)} rows')
         start = self._ends[index - 1] if index else 0
         return self.items.codes[start : self._ends[index]]
 
-    def holds(self, wanted: np.ndarray) -> np.ndarray:
-        """bool (rows,) of a frozen column: whether a row has a string that is `wanted`, bool (distinct strings,)."""
+    def contains_any(self, wanted: np.ndarray) -> np.ndarray:
+        """Tell which rows of a frozen column contain one of the `wanted` strings.
+
+        Args:
+            wanted: bool (distinct strings,), by the string's index in `items.values`.
+
+        Returns:
+            bool (rows,).
+        """
         found = np.concatenate([[0], np.cumsum(wanted[self.items.codes], dtype=np.int64)])
         return np.diff(found[self._ends], prepend=0) > 0
 
     def digest(self) -> bytes:
-        """Equal for equal columns."""
+        """As `TextColumn.digest`."""
         digest = hashlib.blake2b(self._ends)
         digest.update(self.items.digest())
         return digest.digest()
+
+
+Column = TextColumn | CategoryColumn | ListColumn

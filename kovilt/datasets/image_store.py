@@ -1,8 +1,8 @@
-"""Where the images lie: folders and zips are listed once, images are looked up by name and read only by workers.
+"""Finding image files in folders and zips, and reading them by number.
 
-Names are compared after `normalize_korean`, since some zips and file systems hold decomposed Hangul. An image inside a
-zip is kept as its place in the file (offset, size), so that a worker reads it without loading the zip's directory: that
-of a zip of 200,000 images would cost each worker 150 MB.
+Folders and zips are listed once; only workers read the images. Names are compared after `normalize_korean`, because
+some zips and file systems hold decomposed Hangul. An image inside a zip is stored as its offset and size, so that a
+worker reads it without loading the zip's directory, which takes 150 MB for 200,000 images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from kovilt.datasets.columns import Arrays, CategoryColumn, TextColumn, beneath, prefixed
+from kovilt.datasets.columns import Arrays, CategoryColumn, TextColumn, add_prefix, select_prefix
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
 
@@ -29,7 +29,7 @@ _PART = re.compile(r'(?P<whole>.+\.(?:zip|json))\.part\d*', re.IGNORECASE)
 
 
 class Folder(NamedTuple):
-    """A folder as listed once: its path, the normalised names of the folders that lead to it, its files' names."""
+    """A listed folder: its path, the normalized names of the folders from the root to it, and its file names."""
 
     path: str
     parts: tuple[str, ...]
@@ -37,10 +37,10 @@ class Folder(NamedTuple):
 
 
 def list_folders(root: Path) -> Iterator[Folder]:
-    """Every folder beneath `root`, itself included, in a fixed order; links are followed, none twice.
+    """List `root` and every folder below it in a fixed order; links are followed, but no folder is listed twice.
 
     Raises:
-        KoviltError: a download that still lies in pieces (`X.zip.part0`, `X.zip.part1`, ...).
+        KoviltError: a download that is still split into parts (`X.zip.part0`, `X.zip.part1`, ...).
     """
     seen = set()
     for path, folders, files in os.walk(root, followlinks=True):
@@ -52,11 +52,11 @@ def list_folders(root: Path) -> Iterator[Folder]:
         folders.sort()
         files.sort()
         for name in files:
-            piece = _PART.fullmatch(name)
-            if piece and piece['whole'] not in files:
-                whole = os.path.join(path, piece['whole'])
+            part = _PART.fullmatch(name)
+            if part and part['whole'] not in files:
+                whole = os.path.join(path, part['whole'])
                 raise KoviltError(
-                    f'{os.path.join(path, name)}: a piece of a download; join the pieces first: '
+                    f'{os.path.join(path, name)}: a part of a download; join the parts first: '
                     f"ls -v '{whole}'.part* | xargs -d '\\n' cat > '{whole}'"
                 )
         relative = os.path.relpath(path, root)
@@ -65,7 +65,7 @@ def list_folders(root: Path) -> Iterator[Folder]:
 
 
 def find_file(root: Path, name: str, folders: Iterable[Folder]) -> Path | None:
-    """`name` seen from `root`, an absolute path, or else the first file of that name in the folders beneath."""
+    """Find a file by its path (absolute or relative to `root`), or else the first file of that name in the folders."""
     path = root / os.path.expanduser(name)
     if path.is_file():
         return path
@@ -75,7 +75,7 @@ def find_file(root: Path, name: str, folders: Iterable[Folder]) -> Path | None:
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
-    """Raises KoviltError when the file is no complete zip."""
+    """Open a zip file. Raises KoviltError when it is not a complete zip."""
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
@@ -83,9 +83,10 @@ def open_zip(path: str) -> zipfile.ZipFile:
 
 
 def member_parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
-    """The normalised parts of a member's path, with Hangul mended.
+    """The normalized parts of a member's path, with Hangul decoded correctly.
 
-    Korean Windows writes names in CP949 (others in UTF-8) without the flag that says so; Python then reads CP437.
+    Korean Windows writes names in CP949 (other systems in UTF-8) without setting the UTF-8 flag, and Python then
+    decodes them as CP437.
     """
     name = member.filename
     if not member.flag_bits & 0x800 and not name.isascii():
@@ -99,20 +100,20 @@ def member_parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
 
 
 class ZipMember(NamedTuple):
-    """An image inside a zip; has the two things that are asked of a path: `read_bytes` and a name."""
+    """An image inside a zip. Like a Path it has `read_bytes`, `name` and a string form."""
 
     container: str
     name: str
-    start: int  # bytes from the beginning of the zip to the member's header
-    size: int  # bytes it takes in the zip
-    method: int  # as in the zip: 0 stored, 8 deflated
+    start: int  # offset in bytes of the member's header in the zip
+    size: int  # bytes in the zip, compressed
+    method: int  # compression: 0 stored, 8 deflated
     checksum: int  # CRC-32 of the content
 
     def __str__(self) -> str:
         return f'{self.container}/{self.name}'
 
     def read_bytes(self) -> bytes:
-        """Raises KoviltError when the zip has changed or is damaged, OSError when it is gone."""
+        """Read the image file. Raises KoviltError when the zip has changed or is damaged, OSError when it is gone."""
         file = _open_container(self.container).fileno()
         header = os.pread(file, 30, self.start)
         if len(header) < 30 or header[:4] != b'PK\x03\x04':
@@ -131,27 +132,29 @@ class ZipMember(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _open_container(path: str) -> BinaryIO:
-    """Opened once per process. A handle inherited from the parent is safe to use: pread shares no file position."""
+    """Open a zip once per process. A handle inherited from the parent process is safe: pread uses no file position."""
     return open(path, 'rb')  # noqa: SIM115 - the cache keeps it open
 
 
 class ImageStore:
-    """Images by number, in flat columns: each a `Path`, a `ZipMember`, or None for one known to be absent."""
+    """The locations of images, by number: a `Path`, a `ZipMember`, or None for an image known to be absent.
+
+    Locations are stored in flat columns (see `columns`).
+    """
 
     _NUMBERS = {'starts': 'q', 'sizes': 'q', 'methods': 'h', 'checksums': 'I'}
 
     def __init__(self) -> None:
         self._containers, self._names = CategoryColumn(), TextColumn()
-        self._starts, self._sizes, self._methods, self._checksums = map(array, self._NUMBERS.values())
+        # By number, for an image inside a zip as in ZipMember; for a file, `_starts` is -1.
+        self._starts, self._sizes, self._methods, self._checksums = (array(code) for code in self._NUMBERS.values())
 
     def append(self, place: Path | ZipMember | None, name: str) -> None:
-        """`name` is what an absent image is called; a present one is called by its path."""
-        member = place if isinstance(place, ZipMember) else None
-        if place is None:
-            container = ''
-        elif member:
-            container, name = member.container, member.name
-        else:
+        """Add an image; `name` identifies an absent one, a present one is identified by its path."""
+        container, member = '', None
+        if isinstance(place, ZipMember):
+            container, name, member = place.container, place.name, place
+        elif place is not None:
             container, name = os.path.split(place)
         self._containers.append(container)
         self._names.append(name)
@@ -161,12 +164,13 @@ class ImageStore:
         self._checksums.append(member.checksum if member else 0)
 
     def freeze(self) -> ImageStore:
+        """As `TextColumn.freeze`."""
         self._containers.freeze()
         self._names.freeze()
         return self
 
     def take(self, numbers: Iterable[int]) -> ImageStore:
-        """A frozen store of some of the images, in the order of `numbers`."""
+        """Make a frozen store of some of the images, in the order of `numbers`."""
         taken = ImageStore()
         for number in numbers:
             taken.append(self[number], self._names[number])
@@ -175,16 +179,17 @@ class ImageStore:
     def arrays(self) -> dict[str, np.ndarray]:
         """As `TextColumn.arrays`."""
         return {
-            **prefixed('containers', self._containers.arrays()),
-            **prefixed('names', self._names.arrays()),
+            **add_prefix('containers', self._containers.arrays()),
+            **add_prefix('names', self._names.arrays()),
             **{name: np.asarray(getattr(self, f'_{name}')) for name in self._NUMBERS},
         }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> ImageStore:
+        """Undo `arrays`."""
         store = cls()
-        store._containers = CategoryColumn.from_arrays(beneath('containers', arrays))
-        store._names = TextColumn.from_arrays(beneath('names', arrays))
+        store._containers = CategoryColumn.from_arrays(select_prefix('containers', arrays))
+        store._names = TextColumn.from_arrays(select_prefix('names', arrays))
         for name, code in cls._NUMBERS.items():
             setattr(store, f'_{name}', array(code, arrays[name].tobytes()))
         return store
@@ -193,7 +198,7 @@ class ImageStore:
         return not self._containers[number]
 
     def absent(self) -> list[int]:
-        """Numbers of the images of a frozen store that are known to be absent."""
+        """The numbers of the images of a frozen store that are known to be absent."""
         values = self._containers.values
         nowhere = [code for code in range(len(values)) if not values[code]]
         return np.flatnonzero(np.isin(self._containers.codes, nowhere)).tolist()
@@ -212,17 +217,17 @@ class ImageStore:
         )
 
     def name(self, number: int) -> str:
-        """The image's path, or what the labels call it when it is absent."""
+        """The path of an image, or the name of an absent one."""
         return os.path.join(self._containers[number], self._names[number])
 
 
 class ImageIndex:
-    """All images found beneath a root, by group (a subset of the data set), category (their folder) and file name."""
+    """Images found below a root, by group (a subset of the data set), category (their folder) and file name."""
 
     def __init__(self) -> None:
         self._store = ImageStore()
         self._numbers: dict[str, dict[str, int]] = {}  # group -> '<category>/<file>' -> number
-        self._by_file: dict[str, dict[str, int]] = {}  # group -> '<file>' -> number, -1 when several bear the name
+        self._by_file: dict[str, dict[str, int]] = {}  # group -> '<file>' -> number, -1 when several have the name
 
     def __len__(self) -> int:
         return len(self._store)
@@ -232,21 +237,23 @@ class ImageIndex:
         return list(self._numbers)
 
     def add(self, group: str, category: str, place: Path | ZipMember) -> None:
-        """The first of two images of the same name is kept."""
+        """Add an image; of two with the same group, category and file name the first counts."""
         key = f'{category}/{normalize_korean(os.path.basename(place.name))}'
         numbers = self._numbers.setdefault(group, {})
         if numbers.setdefault(key, len(self._store)) == len(self._store):
             self._store.append(place, '')
 
     def __getitem__(self, number: int) -> Path | ZipMember:
-        return self._store[number]
+        place = self._store[number]
+        assert place is not None  # `add` takes no absent images
+        return place
 
     def at(self, group: str, category: str, file: str) -> int | None:
-        """Number of exactly that image; the names are normalised ones."""
+        """The number of exactly this image, None if there is none; names must be normalized."""
         return self._numbers.get(group, {}).get(f'{category}/{file}')
 
     def find(self, groups: list[str], category: str, file: str) -> int | None:
-        """Number of the image `<category>/<file>` of one of the groups, else of the only `<file>` there."""
+        """The number of the image `<category>/<file>` in one of the groups, else of the only `<file>` in one."""
         category, file = normalize_korean(category), normalize_korean(file)
         for group in groups:
             number = self.at(group, category, file)
@@ -268,10 +275,10 @@ class ImageIndex:
 
 
 def zip_images(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
-    """The images of a zip as (normalised folders inside the zip, member).
+    """List the images of a zip as (normalized folders inside the zip, member).
 
     Raises:
-        KoviltError: the zip is damaged, or an image is encrypted or packed in a way that Python cannot read straight.
+        KoviltError: the zip is damaged, or an image is encrypted or compressed by another method than deflate.
     """
     with open_zip(path) as archive:
         for member in archive.infolist():
@@ -279,7 +286,8 @@ def zip_images(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
                 continue
             if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise KoviltError(
-                    f'{path}: {member.filename} is encrypted or packed unusually; extract the zip to a folder'
+                    f'{path}: {member.filename} is encrypted or compressed in an unsupported way; '
+                    'extract the zip to a folder'
                 )
             *folders, name = member_parts(member)
             yield (
@@ -296,7 +304,7 @@ def zip_images(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
 
 
 def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipMember]]:
-    """The images in a folder and in its zips, with the names that lead to each; a zip counts as a folder."""
+    """List the images in a folder and in its zips, each with the names of its folders; a zip counts as a folder."""
     for name in folder.files:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in IMAGE_SUFFIXES:
@@ -307,7 +315,7 @@ def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipM
 
 
 def index_by_folder(folders: Iterable[Folder]) -> ImageIndex:
-    """All images of the folders and of the zips in them, in group ''; the category is the name of their folder."""
+    """Index all images of the folders and of their zips in group ''; the category is the name of the folder."""
     images = ImageIndex()
     for folder in folders:
         for parts, place in folder_images(folder):

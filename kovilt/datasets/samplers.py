@@ -1,47 +1,56 @@
-"""The order of the rows: one global order per epoch, whatever the number of processes and workers."""
+"""The order of rows: one global order per epoch, the same for any number of processes and workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
 from kovilt.registry import DATA_SAMPLERS
 
-_EPOCH = 1 << 40  # an index is row + epoch * _EPOCH, so that a worker knows the epoch of each row
-_GIVEN_AT_ONCE = 1 << 16  # indices; as a Python list those of 7 million rows would take 280 MB
+_EPOCH = 1 << 40  # an index is row + epoch * _EPOCH, so that workers know the epoch of each row
+_CHUNK = 1 << 16  # indices converted to Python integers at a time; those of 7 million rows would take 280 MB
+
+
+class HasRowImages(Protocol):
+    """A dataset that tells which image each of its rows is about."""
+
+    @property
+    def row_images(self) -> np.ndarray:
+        """int (rows,): the number of each row's image."""
 
 
 def join_index(epoch: int, row: int) -> int:
-    """The index that stands for a row in an epoch."""
+    """The index of a row in an epoch, as samplers give it to datasets."""
     return epoch * _EPOCH + row
 
 
 def split_index(index: int) -> tuple[int, int]:
-    """(epoch, row) of an index."""
+    """(epoch, row) of an index; undoes `join_index`."""
     return divmod(index, _EPOCH)
 
 
 @DATA_SAMPLERS.register_module()
 class ImageGroupSampler(Sampler):
-    """All rows of a dataset, those of one image next to each other so that a batch opens it once.
+    """Give all rows of a dataset, those of one image next to each other, so that a batch reads the image once.
 
-    The order depends on (seed, epoch) alone: it is that of the whole run, `GlobalBatchSampler` gives each process its
+    The order depends on (seed, epoch) alone and is that of the whole run; `GlobalBatchSampler` gives each process its
     part. Indices carry the epoch (`split_index`).
 
     Args:
-        dataset: has `row_images`, int (rows,).
-        shuffle: draw the order of the images, and of the rows of each, anew in every epoch.
-        seed: the same in all processes; None = agreed between them.
-        texts_per_image: at most so many rows of an image in a run; the rest of its rows form further runs elsewhere.
-            None = all its rows in one run. 1 = rows in entirely random order or, without `shuffle`, the first rows of
-            all images, then the second rows, and so on.
+        dataset: has `row_images`.
+        shuffle: shuffle the images, and the rows of each, in every epoch.
+        seed: the same in all processes; None = the processes agree on one.
+        texts_per_image: at most this many rows of an image next to each other; its other rows form further groups
+            elsewhere. None = all its rows in one group. 1 = rows in entirely random order or, without `shuffle`, the
+            first rows of all images, then the second rows, and so on.
     """
 
     def __init__(
-        self, dataset: Dataset, *, shuffle: bool, seed: int | None = None, texts_per_image: int | None = None
+        self, dataset: HasRowImages, *, shuffle: bool, seed: int | None = None, texts_per_image: int | None = None
     ) -> None:
         if texts_per_image is not None and texts_per_image < 1:
             raise ValueError(f'texts_per_image={texts_per_image} is not positive')
@@ -51,27 +60,27 @@ class ImageGroupSampler(Sampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """MMEngine's DistSamplerSeedHook calls this before each epoch."""
+        """Called by MMEngine's DistSamplerSeedHook before each epoch."""
         self.epoch = epoch
 
     def order(self) -> np.ndarray:
-        """int64 (rows,): the rows in this epoch's order."""
+        """int64 (rows,): the rows in the order of this epoch."""
         count = len(self.images)
-        chance = np.random.default_rng((self.seed, self.epoch))
-        within = chance.random(count) if self.shuffle else np.zeros(count)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        within = rng.random(count) if self.shuffle else np.zeros(count)
         order = np.lexsort((within, self.images))  # stable: images together, their rows shuffled or as they were
         starts = np.flatnonzero(np.diff(self.images[order], prepend=-1))  # where each image begins
-        place = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))  # of each row within its image
-        turn, place = np.divmod(place, self.texts_per_image or max(count, 1))
+        position = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))  # of each row within its image
+        group_of_image, position = np.divmod(position, self.texts_per_image or max(count, 1))
         if not self.shuffle:
-            return order[np.argsort(turn, kind='stable')]
-        run = np.cumsum(place == 0) - 1
-        return order[np.argsort(chance.permutation(int((place == 0).sum()))[run], kind='stable')]
+            return order[np.argsort(group_of_image, kind='stable')]
+        group = np.cumsum(position == 0) - 1
+        return order[np.argsort(rng.permutation(int((position == 0).sum()))[group], kind='stable')]
 
     def __iter__(self) -> Iterator[int]:
         order = self.order() + join_index(self.epoch, 0)
-        for start in range(0, len(order), _GIVEN_AT_ONCE):
-            yield from order[start : start + _GIVEN_AT_ONCE].tolist()
+        for start in range(0, len(order), _CHUNK):
+            yield from order[start : start + _CHUNK].tolist()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,19 +88,19 @@ class ImageGroupSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class GlobalBatchSampler(Sampler):
-    """Cuts one global order into batches of `batch_size` rows per process.
+    """Cut one global order into batches of `batch_size` rows per process.
 
-    Batch i of N processes is made of the rows i * N * batch_size to (i + 1) * N * batch_size of the order, process r
-    taking the r-th part. So a run of two processes makes the same steps as one process with twice the batch. In
-    training (a shuffling sampler) the last batch is filled up from the beginning of the order, so that all processes
-    take equally many equal steps. In evaluation no row is ever repeated: what is left for the last batch is dealt out
-    evenly, and a process may get nothing of it.
+    Batch i of N processes consists of the rows i * N * batch_size to (i + 1) * N * batch_size of the order, of which
+    process r takes the r-th part. Two processes therefore take the same steps as one process with twice the batch
+    size. In training (the sampler shuffles) the last batch is filled up from the beginning of the order, so that all
+    processes take equally many steps of equal size. In evaluation no row is repeated: the rows of the last batch are
+    divided evenly, and a process may get none of them.
 
     Args:
         sampler: gives the global order; has `shuffle`.
         batch_size: rows per process.
         drop_last: leave out an incomplete last batch.
-        round_up: fill the last batch up; None = as the sampler shuffles.
+        round_up: fill up the last batch; None = if the sampler shuffles.
     """
 
     def __init__(
@@ -121,5 +130,5 @@ class GlobalBatchSampler(Sampler):
         full, rest = divmod(len(self.sampler), self.batch_size * self.world_size)
         if not rest or self.drop_last:
             return full
-        mine = self.round_up or rest * (self.rank + 1) // self.world_size > rest * self.rank // self.world_size
-        return full + bool(mine)
+        has_rest = self.round_up or rest * (self.rank + 1) // self.world_size > rest * self.rank // self.world_size
+        return full + bool(has_rest)

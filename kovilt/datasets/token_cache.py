@@ -1,22 +1,20 @@
-"""The pieces of all texts of a set in one mapped file: made at the first start, mapped at all later ones.
+"""The tokens of all texts of a data set in one memory-mapped file, written at the first start and mapped afterwards.
 
-    <digest>.tokens    256 bytes, JSON: how much it holds, and a checksum
-                       uint32 of each piece, text after text: its id, and above it the number of its eojeol + 1, which
-                       is 0 on [CLS] and [SEP]; then zeros up to a multiple of 8 bytes
-                       int64 of each text: where its pieces end
+    <digest>.tokens    256 bytes, JSON: number of texts and tokens, and a checksum
+                       uint32 of each token, text after text: its id in the lower 20 bits, above it the number of its
+                       word (eojeol) + 1, which is 0 for [CLS] and [SEP]; then zeros up to a multiple of 8 bytes
+                       int64 of each text: the number of tokens up to its end
 
-The digest is of the tokenizer, of how texts are cut and of the texts themselves, so that a file is never out of date:
-another tokenizer or other texts have another file. Nothing is lost when a file is deleted.
+The digest covers the tokenizer, how texts are cut, and the texts, so that a file is never out of date: another
+tokenizer or other texts have another file. Any file can be deleted; it is written again when it is needed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import uuid
 import zlib
 from array import array
 from collections.abc import Callable
@@ -28,53 +26,55 @@ import numpy as np
 from kovilt.datasets.columns import TextColumn
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
+from kovilt.files import atomic_path
 
-FORMAT = 1  # grows when the same texts become other pieces, or the same pieces another file
+FORMAT = 2  # increased when the same texts get other tokens, or the same tokens another file
 _HEADER_BYTES = 256
-_ID_BITS = 20  # of the 32 of a piece
-_AT_ONCE = 4096  # texts
+_ID_BITS = 20  # of the 32 bits of a token
+_CHUNK = 4096  # texts tokenized at a time
 
-Say = Callable[[str, int], None]  # a message and its level of logging
+Log = Callable[[str, int], None]  # called with a message and its logging level
 
 
 class TokenCache:
-    """The pieces of texts by their numbers; `open_tokens` gives one."""
+    """The tokens of texts, by the number of the text; `open_token_cache` makes one."""
 
     def __init__(self, path: Path, pad_id: int, *, check: bool = False) -> None:
-        """Maps the file; `check` compares its content with the checksum.
+        """Map the file; `check` compares its content with the checksum.
 
         Raises:
-            OSError, ValueError: not there; not whole or damaged.
+            OSError, ValueError: the file is missing, or it is incomplete or damaged.
         """
         self._path, self._pad_id = path, pad_id
         content = np.memmap(path, dtype=np.uint8, mode='r').view(np.ndarray)
         header = json.loads(content[:_HEADER_BYTES].tobytes())
-        last, middle = _places(header['pieces'])
-        if len(content) != middle + header['texts'] * 8:
+        tokens_end, ends_start = _file_layout(header['tokens'])
+        if len(content) != ends_start + header['texts'] * 8:
             raise ValueError(f'{len(content):,} bytes')
-        if check and zlib.crc32(content[_HEADER_BYTES:]) != header['checksum']:
+        if check and zlib.crc32(content[_HEADER_BYTES:].data) != header['checksum']:
             raise ValueError('wrong checksum')
-        self._pieces, self._ends = content[_HEADER_BYTES:last].view(np.uint32), content[middle:].view(np.int64)
+        self._tokens = content[_HEADER_BYTES:tokens_end].view(np.uint32)
+        self._ends = content[ends_start:].view(np.int64)
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def of(self, texts: np.ndarray) -> list[dict[str, Any]]:
-        """`input_ids`, `word_ids`, both int64 (l,), and `pad_id` of some texts, int64 (n,), as TokenizeKorean says."""
+    def read(self, texts: np.ndarray) -> list[dict[str, Any]]:
+        """`input_ids`, `word_ids`, both int64 (l,), and `pad_id` of some texts, int64 (n,), as TokenizeKorean gives."""
         ends = self._ends[texts]
         counts = ends - np.where(texts > 0, self._ends[texts - 1], 0)
         stops = np.cumsum(counts)
-        pieces = self._pieces[np.arange(counts.sum()) + np.repeat(ends - stops, counts)]
-        input_ids = (pieces & ((1 << _ID_BITS) - 1)).astype(np.int64)
-        word_ids = (pieces >> _ID_BITS).astype(np.int64) - 1
-        places = zip((stops - counts).tolist(), stops.tolist(), strict=True)
+        tokens = self._tokens[np.arange(counts.sum()) + np.repeat(ends - stops, counts)]
+        input_ids = (tokens & ((1 << _ID_BITS) - 1)).astype(np.int64)
+        word_ids = (tokens >> _ID_BITS).astype(np.int64) - 1
+        slices = zip((stops - counts).tolist(), stops.tolist(), strict=True)
         return [
             {'input_ids': input_ids[start:stop], 'word_ids': word_ids[start:stop], 'pad_id': self._pad_id}
-            for start, stop in places
+            for start, stop in slices
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_again, (self._path, self._pad_id)  # a map would travel to a spawned worker as all its bytes
+        return _open_again, (self._path, self._pad_id)  # pickling a mapped file would copy all its bytes
 
 
 def _open_again(path: Path, pad_id: int) -> TokenCache:
@@ -84,39 +84,40 @@ def _open_again(path: Path, pad_id: int) -> TokenCache:
         raise KoviltError(f'{path}: deleted or damaged while it was in use ({error}); start again') from None
 
 
-def open_tokens(folder: str | os.PathLike, tokenize: TokenizeKorean, texts: TextColumn, say: Say) -> TokenCache | None:
-    """What `tokenize` makes of `texts`, from a file in `folder`, which is made where it is missing or damaged.
+def open_token_cache(
+    folder: str | os.PathLike[str], tokenize: TokenizeKorean, texts: TextColumn, log: Log
+) -> TokenCache | None:
+    """Open the tokens that `tokenize` gives for `texts`, from a file in `folder`, written if missing or damaged.
 
-    Several processes may do so at once: each writes a file of its own, and the last one stays.
+    Several processes may do this at once: each writes a file of its own, and the last one stays.
 
     Returns:
-        None when the file cannot be written, which is said: texts can be tokenized without it.
+        None when the file cannot be written, which is logged: texts can be tokenized without it.
     """
     path = Path(os.path.abspath(os.path.expanduser(folder))) / f'{_digest(tokenize, texts)}.tokens'
     pad_id = tokenize.tokenizer.pad_token_id
     try:
         return TokenCache(path, pad_id, check=True)
     except FileNotFoundError:
-        say(f'tokenizing {len(texts):,} texts, once: {path}', logging.INFO)
+        log(f'tokenizing {len(texts):,} texts, once: {path}', logging.INFO)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        say(f'{path}: damaged ({error}); it is made again', logging.WARNING)
+        log(f'{path}: damaged ({error}); it is written again', logging.WARNING)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, tokenize, texts)
         return TokenCache(path, pad_id, check=True)
     except (OSError, ValueError) as error:
-        say(
-            f'token_cache {folder}: cannot be written ({error}); texts are tokenized as they are read. Name another '
+        log(
+            f'token_cache {folder}: cannot be written ({error}); texts are tokenized when they are read. Name another '
             'folder, or None',
             logging.WARNING,
         )
         return None
 
 
-def _places(pieces: int) -> tuple[int, int]:
-    """The bytes at which so many pieces end and at which the ends begin."""
-    last = _HEADER_BYTES + 4 * pieces
-    return last, -(-last // 8) * 8
+def _file_layout(tokens: int) -> tuple[int, int]:
+    """The byte at which this many tokens end, and the byte at which the ends of the texts start."""
+    tokens_end = _HEADER_BYTES + 4 * tokens
+    return tokens_end, -(-tokens_end // 8) * 8
 
 
 def _digest(tokenize: TokenizeKorean, texts: TextColumn) -> str:
@@ -126,31 +127,23 @@ def _digest(tokenize: TokenizeKorean, texts: TextColumn) -> str:
 
 
 def _write(path: Path, tokenize: TokenizeKorean, texts: TextColumn) -> None:
-    """Whole or not at all."""
-    draft = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
-    ends, checksum = array('q'), 0
-    try:
-        with open(draft, 'xb') as file:
-            file.write(bytes(_HEADER_BYTES))
-            count = 0
-            for start in range(0, len(texts), _AT_ONCE):
-                results = [tokenize({'text': texts[i]}) for i in range(start, min(start + _AT_ONCE, len(texts)))]
-                input_ids = np.concatenate([result['input_ids'] for result in results])
-                word_ids = np.concatenate([result['word_ids'] for result in results])
-                pieces = (input_ids | (word_ids + 1) << _ID_BITS).astype(np.uint32)
-                file.write(pieces)
-                checksum = zlib.crc32(pieces, checksum)
-                ends.frombytes(np.cumsum([count, *(len(result['input_ids']) for result in results)])[1:].tobytes())
-                count = ends[-1]
-            last, middle = _places(count)
-            for rest in (bytes(middle - last), ends):
-                file.write(rest)
-                checksum = zlib.crc32(rest, checksum)
-            header = json.dumps({'texts': len(ends), 'pieces': count, 'checksum': checksum})
-            file.seek(0)
-            file.write(header.ljust(_HEADER_BYTES).encode())
-        draft.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
+    """Write the file atomically."""
+    ends, checksum, count = array('q'), 0, 0
+    with atomic_path(path) as draft, open(draft, 'wb') as file:
+        file.write(bytes(_HEADER_BYTES))
+        for start in range(0, len(texts), _CHUNK):
+            results = [tokenize({'text': texts[i]}) for i in range(start, min(start + _CHUNK, len(texts)))]
+            input_ids = np.concatenate([result['input_ids'] for result in results])
+            word_ids = np.concatenate([result['word_ids'] for result in results])
+            tokens = (input_ids | (word_ids + 1) << _ID_BITS).astype(np.uint32)
+            file.write(tokens.data)
+            checksum = zlib.crc32(tokens.data, checksum)
+            ends.frombytes(np.cumsum([count, *(len(result['input_ids']) for result in results)])[1:].tobytes())
+            count = ends[-1]
+        tokens_end, ends_start = _file_layout(count)
+        for rest in (bytes(ends_start - tokens_end), ends.tobytes()):
+            file.write(rest)
+            checksum = zlib.crc32(rest, checksum)
+        header = json.dumps({'texts': len(ends), 'tokens': count, 'checksum': checksum})
+        file.seek(0)
+        file.write(header.ljust(_HEADER_BYTES).encode())

@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer of one's own corpus, as small as the corpus needs."""
+"""Training a WordPiece tokenizer on a corpus of one's own."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SPECIAL_TOKENS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
 def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, min_frequency: int = 2) -> int:
     """Train a cased WordPiece vocabulary and write a folder that `AutoTokenizer` and `load_tokenizer` read.
 
-    The same texts give the same bytes. Hangul stays composed and accents are kept.
+    The same texts give identical files. Hangul stays composed and accents are kept.
 
     Args:
-        texts: normalised texts (`normalize_korean`).
-        out: folder for tokenizer.json, tokenizer_config.json and vocab.txt; made if needed.
-        vocab_size: pieces at most, special tokens included. Every character of the corpus becomes a piece, also where
-            that takes more.
-        min_frequency: two pieces are joined only if they stand together so many times.
+        texts: normalized texts (`normalize_korean`).
+        out: folder for tokenizer.json, tokenizer_config.json and vocab.txt; created if needed.
+        vocab_size: maximum number of tokens, including special tokens. Every character of the corpus becomes a token,
+            even if the vocabulary then exceeds this.
+        min_frequency: two tokens are merged only if they occur next to each other at least this often.
 
     Returns:
-        The number of pieces.
+        The size of the vocabulary.
 
     Raises:
         KoviltError: no text, or `out` cannot be written.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     splitter = pre_tokenizers.BertPreTokenizer()
@@ -39,10 +39,10 @@ def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, m
     if not words:
         raise KoviltError(f'{out}: no text to train a tokenizer on')
 
-    # The trainer numbers '##x' pieces in the order of a hash table, which differs from run to run and decides between
-    # equally frequent pairs. Naming them all as special tokens, sorted, fixes their order; in what is written they are
-    # ordinary pieces.
-    continuing = sorted({f'##{character}' for word in words for character in word[1:]})
+    # The trainer numbers '##x' tokens in the order of a hash table, which differs from run to run and decides between
+    # equally frequent pairs. Declaring them as special tokens, sorted, fixes their order; in the files they are
+    # ordinary tokens.
+    continuations = sorted({f'##{character}' for word in words for character in word[1:]})
     characters = {character for word in words for character in word}
     tokenizer = Tokenizer(models.WordPiece(unk_token='[UNK]'))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
@@ -53,22 +53,23 @@ def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, m
             min_frequency=min_frequency,
             limit_alphabet=len(characters),
             show_progress=False,
-            special_tokens=SPECIAL_TOKENS + continuing,
+            special_tokens=SPECIAL_TOKENS + continuations,
         ),
     )
-    pieces = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
 
     out = Path(out)
-    finished = BertTokenizerFast(
-        vocab={piece: number for number, piece in enumerate(pieces)}, do_lower_case=False, strip_accents=False
+    trained = BertTokenizerFast(
+        vocab={token: number for number, token in enumerate(tokens)}, do_lower_case=False, strip_accents=False
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent) as draft:
-            finished.save_pretrained(draft)
-            Path(draft, 'vocab.txt').write_text('\n'.join(pieces) + '\n', encoding='utf-8')
+            trained.save_pretrained(draft)
+            Path(draft, 'vocab.txt').write_text('\n'.join(tokens) + '\n', encoding='utf-8')
             for file in sorted(Path(draft).iterdir()):
                 file.replace(out / file.name)
     except OSError as error:
         raise KoviltError(f'{out}: the tokenizer cannot be written ({error.strerror})') from error
-    return len(pieces)
+    return len(tokens)

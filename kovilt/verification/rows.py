@@ -53,11 +53,11 @@ class SplitRows:
         self._files.append(str(rows.path if rows else self.source.place))
         self._lines.append(rows.line if rows else 0)
 
-    def freeze(self, places: ImageStore, identities: array[int]) -> None:
+    def freeze(self, places: ImageStore, identities: np.ndarray) -> None:
         """End reading: nothing can be appended afterwards."""
         for column in (self.text, self.question_id, self.answer, self.answer_type, self.answers, self._files):
             column.freeze()
-        self.places, self.identities = places.freeze(), np.array(identities, dtype=np.int64)
+        self.places, self.identities = places.freeze(), np.array(identities)
         self.images = np.array(self._image_numbers, dtype=np.int32)
 
     def __len__(self) -> int:
@@ -90,10 +90,10 @@ def read_split(source: DataSource, findings: Findings) -> SplitRows:
         )
     except KoviltError as error:
         add_refusal('set.refused', error, findings)
-        split.freeze(ImageStore(), array('q'))
+        split.freeze(ImageStore(), np.empty(0, dtype=np.int64))
     else:
         _read_rows(reader, split, findings)
-        split.freeze(reader._places, reader._image_ids)
+        split.freeze(reader.image_store, reader.image_ids)
     split.refused = _count_refusals(findings) - before
     return split
 
@@ -104,11 +104,11 @@ def _count_refusals(findings: Findings) -> int:
 
 def _read_rows(reader: PairDataset, split: SplitRows, findings: Findings) -> None:
     for row in _tolerant_rows(reader, findings):
-        values, rows = reader._values(row), row.get('source')
+        values, rows = reader.clean_row(row), row.get('source')
         for code, description in _row_faults(row, values, reader):
             findings.add(code, rows.place if rows else split.source.place, description)
         if values[reader.TEXT]:
-            split.append(values, reader._image_of(row), rows)
+            split.append(values, reader.number_image(row), rows)
     for reason, count in reader.left_out.items():
         findings.add('row.left_out', split.source.place, f'{reason} ({count:,} rows)')
 

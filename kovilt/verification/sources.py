@@ -42,7 +42,7 @@ _NOT_FOR_READING = {  # keys of a dataset that do not change which rows are read
     'keep_record',
     'cache_images',
     'token_cache',
-    'max_broken_share',
+    'max_broken_fraction',
     'test_mode',
 }
 

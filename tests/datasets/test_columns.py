@@ -64,8 +64,8 @@ def test_lists_come_out_as_they_went_in():
 def test_which_lists_hold_what_is_wanted():
     column = ListColumn(LISTS).freeze()
     wanted = np.array([column.items.values[code] == '네' for code in range(3)])
-    assert column.holds(wanted).tolist() == [True, False, False, False, True]
-    assert ListColumn([[], []]).freeze().holds(np.zeros(0, dtype=bool)).tolist() == [False, False]
+    assert column.contains_any(wanted).tolist() == [True, False, False, False, True]
+    assert ListColumn([[], []]).freeze().contains_any(np.zeros(0, dtype=bool)).tolist() == [False, False]
 
 
 def test_the_digest_tells_lists_apart():
@@ -86,7 +86,7 @@ def test_what_columns_make_of_values():
 
 @pytest.mark.parametrize('at_once', [1, 3, 1 << 16])
 def test_hashes_are_equal_for_equal_texts_alone(monkeypatch, at_once):
-    monkeypatch.setattr(columns, '_HASHED_AT_ONCE', at_once)
+    monkeypatch.setattr(columns, '_HASH_CHUNK', at_once)
     texts = [*TEXTS, *map(str, range(2000)), *(f'상_train_동물/{number}' for number in range(100))]
     hashes = TextColumn(texts).freeze().hashes().tolist()
     assert len(set(hashes)) == len(set(texts))

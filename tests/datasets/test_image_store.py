@@ -57,7 +57,7 @@ def test_a_zip_cut_off_is_named(tmp_path):
 def test_pieces_of_a_download_are_refused_until_joined(tmp_path):
     for number in (0, 1):
         (tmp_path / f'[라벨]음식.zip.part{number}').write_bytes(b'x')
-    with pytest.raises(KoviltError, match=r"part0: a piece of a download; join .*'.*\[라벨\]음식\.zip'"):
+    with pytest.raises(KoviltError, match=r"part0: a part of a download; join .*'.*\[라벨\]음식\.zip'"):
         list(list_folders(tmp_path))
     (tmp_path / '[라벨]음식.zip').write_bytes(b'xx')
     assert len(list(list_folders(tmp_path))) == 1

@@ -68,7 +68,7 @@ def test_a_image_is_opened_once_and_shared(data, monkeypatch):
     assert len({id(sample['image']) for sample in samples}) == 4
 
 
-def test_kept_images_are_read_once_and_are_the_same(data, monkeypatch):
+def test_cached_images_are_read_once_and_are_the_same(data, monkeypatch):
     data.living()
     expected = list(loader(open_(data)))
     dataset = open_(data, cache_images=True)
@@ -77,9 +77,9 @@ def test_kept_images_are_read_once_and_are_the_same(data, monkeypatch):
     assert same(expected, loader(dataset))
 
 
-def test_augmented_images_cannot_be_kept(data):
+def test_augmented_images_cannot_be_cached(data):
     data.living()
-    with pytest.raises(KoviltError, match='RandAugment changes the images anew in every epoch'):
+    with pytest.raises(KoviltError, match='RandAugment changes the images in every epoch'):
         open_(data, image_pipeline=AUGMENTED, cache_images=True)
 
 
@@ -146,7 +146,7 @@ def break_images(data, numbers) -> list[str]:
 def test_broken_images_are_left_out_counted_and_listed_once(data, workers):
     data.living(images=10)
     broken = break_images(data, [2, 7])
-    dataset = open_(data, max_broken_share=0.2)
+    dataset = open_(data, max_broken_fraction=0.2)
     for epoch in (0, 1):
         batches = [batch for parts in loader(dataset, epoch=epoch, num_workers=workers) for batch in parts]
         assert sum(len(batch['image_index']) for batch in batches) == 24
@@ -158,7 +158,7 @@ def test_broken_images_are_left_out_counted_and_listed_once(data, workers):
 def test_a_broken_image_is_warned_of_once(data, monkeypatch):
     data.living(images=10)
     break_images(data, [2])
-    dataset = open_(data, max_broken_share=0.2)
+    dataset = open_(data, max_broken_fraction=0.2)
     warnings = []
     monkeypatch.setattr(dataset, '_log', lambda message, level: warnings.append(message))
     for _ in range(3):
@@ -171,16 +171,16 @@ def test_a_broken_image_is_warned_of_once(data, monkeypatch):
 def test_too_many_broken_images_stop_training(data, workers):
     data.living(images=10)
     break_images(data, [1, 4, 6])
-    dataset = open_(data, max_broken_share=0.2)
+    dataset = open_(data, max_broken_fraction=0.2)
     message = failure(loader(dataset, num_workers=workers))
-    assert message.startswith('3 of 10 images of ') and 'max_broken_share=0.2' in message and '\n' not in message
+    assert message.startswith('3 of 10 images of ') and 'max_broken_fraction=0.2' in message and '\n' not in message
     assert '.jpg: not a readable image' in message
 
 
 def test_a_batch_may_lose_all_its_rows(data):
     data.living(images=3)
     break_images(data, [1])
-    dataset = open_(data, max_broken_share=0.5)
+    dataset = open_(data, max_broken_fraction=0.5)
     sizes = [len(batch['image_index']) for (batch,) in loader(dataset, batch_size=3)]
     assert sorted(sizes) == [0, 3, 3]
     with pytest.raises(KoviltError, match='cannot be read'):
@@ -200,7 +200,7 @@ def test_evaluation_keeps_rows_of_broken_images(data):
 
 def test_a_image_that_vanishes_is_broken(data):
     data.living()
-    dataset = open_(data, max_broken_share=0.5)
+    dataset = open_(data, max_broken_fraction=0.5)
     next(data.root.rglob('*.jpg')).unlink()
     assert len(dataset.__getitems__(list(range(12)))) == 9
 
@@ -209,7 +209,7 @@ def test_a_tokenizer_of_other_texts_is_refused(data, tmp_path):
     data.living()
     train_tokenizer(['날씨가 좋아서 밥을 먹었다'] * 3, tmp_path / 'other', vocab_size=100)
     steps = [{'type': 'TokenizeKorean', 'tokenizer': str(tmp_path / 'other'), 'max_text_len': 12}]
-    with pytest.raises(KoviltError, match=r'tokenizer .*other: it does not know \d+% of the pieces'):
+    with pytest.raises(KoviltError, match=r'tokenizer .*other: \d+% of the tokens of the texts'):
         open_(data, text_pipeline=steps)
 
 

@@ -142,10 +142,10 @@ def test_prepared_data_can_be_prepared_again(living, tmp_path):
 def test_broken_and_absent_images_are_treated_as_those_of_files(living):
     files = sorted(living.data.root.rglob('Training/images/**/*.jpg'))
     files[2].write_bytes(files[2].read_bytes()[:200])
-    dev = sorted(living.data.root.rglob('Validation/images/**/*.jpg'))
-    dev[0].write_text('no image')
-    dev[1].unlink()
-    living.train['max_broken_share'] = 0.2
+    validation = sorted(living.data.root.rglob('Validation/images/**/*.jpg'))
+    validation[0].write_text('no image')
+    validation[1].unlink()
+    living.train['max_broken_fraction'] = 0.2
     assert {name: split['broken'] for name, split in living.prepare()['splits'].items()} == {'train': 1, 'val': 1}
     listed = json.loads((living.out / 'train' / 'broken.jsonl').read_text('utf-8'))
     assert listed['image'] == str(files[2]) and 'not a readable image' in listed['reason']
@@ -160,9 +160,9 @@ def test_broken_and_absent_images_are_treated_as_those_of_files(living):
 def test_too_many_broken_images_stop_training(living):
     for file in sorted(living.data.root.rglob('Training/images/**/*.jpg'))[:3]:
         file.write_text('no image')
-    living.train['max_broken_share'] = 0.5
+    living.train['max_broken_fraction'] = 0.5
     living.prepare(val=False)
-    message = failure(loader(living.open(**{**living.train, 'max_broken_share': 0.2})[1]))
+    message = failure(loader(living.open(**{**living.train, 'max_broken_fraction': 0.2})[1]))
     assert message.startswith('3 of 10 images of ') and f'(found when {living.out} was prepared)' in message
 
 
@@ -171,7 +171,7 @@ def test_maps_do_not_travel_to_spawned_workers(living):
     files, prepared = living.open()
     assert_same(files, prepared)
     copy = pickle.loads(pickle.dumps(prepared))
-    assert not copy._places._shards and prepared._places._shards
+    assert not copy._patches._shards and prepared._patches._shards
     assert_same(files, copy)
 
 
@@ -216,7 +216,7 @@ def damage_summary(out: Path) -> Path:
         (lose, 'missing or unreadable'),
         (exchange, 'not a shard of these images'),
         (cut_rows_off, r'[\d,]+ bytes, but'),
-        (damage_summary, 'damaged'),
+        (damage_summary, 'cannot be read as JSON'),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line_with_the_file(living, damage, reason):
@@ -245,10 +245,10 @@ def test_what_it_does_not_hold_is_said(living, tmp_path):
         living.open(**VAL)
     with pytest.raises(KoviltError, match="no column 'text'; type='PreparedVQA' reads this data"):
         PreparedCaptions(data_root=str(living.out), **living.data.pipelines)
-    with pytest.raises(KoviltError, match='no prepared.json, so no prepared data'):
+    with pytest.raises(KoviltError, match='not prepared data, it has no prepared.json'):
         PreparedVQA(data_root=str(living.data.root), **living.data.pipelines)
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
-    for change, message in (({'format': 1}, 'format 1, this kovilt reads 2'), ({}, 'not prepared to the end')):
+    for change, message in (({'format': 1}, 'format 1, this kovilt reads 2'), ({}, 'preparation is not finished')):
         fresh = {**summary, **change}
         if not change:
             del fresh['files']

@@ -1,4 +1,4 @@
-"""Preparing goes on where it was interrupted, draws by what rows are, and refuses before it writes."""
+"""Preparing continues where it was interrupted, samples rows by their content, and refuses before it writes."""
 
 import shutil
 from collections import namedtuple
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kovilt.datasets import PreparedVQA, prepare, preparing
+from kovilt.datasets import PreparedVQA, prepare, prepared_writer, preparing
 from kovilt.errors import KoviltError
 from tests.support.pair_data import SUBSET
 
@@ -48,20 +48,20 @@ def asked(dataset) -> list[tuple[str, str]]:
 
 def test_an_interrupted_one_goes_on_with_the_same_bytes(run, tmp_path, monkeypatch):
     run('whole')
-    write = preparing._write_shard
+    write = prepared_writer._write_shard
 
     def write_one(dataset, shard):
         if shard.path.name != 'shard-00000.patches':
-            shard.path.with_name(f'{shard.path.name}.tmp').write_bytes(b'half')
+            shard.path.with_name(f'.{shard.path.name}.1.tmp').write_bytes(b'half')
             raise KeyboardInterrupt
         return write(dataset, shard)
 
-    monkeypatch.setattr(preparing, '_write_shard', write_one)
+    monkeypatch.setattr(prepared_writer, '_write_shard', write_one)
     with pytest.raises(KeyboardInterrupt):
         run()
     written = []
     monkeypatch.setattr(
-        preparing, '_write_shard', lambda dataset, shard: written.append(shard.path.name) or write(dataset, shard)
+        prepared_writer, '_write_shard', lambda dataset, shard: written.append(shard.path.name) or write(dataset, shard)
     )
     assert run() is not None
     assert written == ['shard-00001.patches', 'shard-00002.patches']
@@ -76,11 +76,11 @@ def test_workers_change_no_byte(run, tmp_path):
 
 
 def test_a_worker_has_one_thread():
-    """With more it would wait for ever for OpenMP threads of the process that it is a fork of."""
+    """With more it would wait forever for OpenMP threads that its parent process has and a fork has not."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with ProcessPoolExecutor(1, initializer=preparing._start_worker, initargs=(None,)) as pool:
+        with ProcessPoolExecutor(1, initializer=prepared_writer._start_worker, initargs=(None,)) as pool:
             assert pool.submit(torch.get_num_threads).result() == 1
     finally:
         torch.set_num_threads(before)
@@ -128,16 +128,16 @@ def test_dev_has_images_of_its_own_and_its_answers_are_not_learned(run, tmp_path
     for row in labels['question']:
         row['answer'] = f'{row["answer"]} {row["image_id"]}'
     data.write(LABELS, labels)
-    summary = run(dev=7)
-    assert {name: split['rows'] for name, split in summary['splits'].items()} == {'train': 24, 'dev': 6}
-    train, dev = (opened(tmp_path / 'out', data, split) for split in ('train', 'dev'))
-    assert not {image for image, _ in asked(train)} & {image for image, _ in asked(dev)}
+    summary = run(val_rows=7)
+    assert {name: split['rows'] for name, split in summary['splits'].items()} == {'train': 24, 'val': 6}
+    train, val = (opened(tmp_path / 'out', data, split) for split in ('train', 'val'))
+    assert not {image for image, _ in asked(train)} & {image for image, _ in asked(val)}
     assert summary['splits']['train']['left_out'] == {'image held out': 6}
     answers = (tmp_path / 'out' / 'answers.json').read_text('utf-8')
-    assert not any(f'"{dev.record(row)["answer"]}"' in answers for row in range(6))
-    assert dev[0]['image']['patches'].shape == (6, 768)
-    with pytest.raises(KoviltError, match='dev=30: the training split has 30 rows'):
-        run('all', dev=30)
+    assert not any(f'"{val.record(row)["answer"]}"' in answers for row in range(6))
+    assert val[0]['image']['patches'].shape == (6, 768)
+    with pytest.raises(KoviltError, match='val_rows=30: the training split has 30 rows'):
+        run('all', val_rows=30)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_whole_images_come_near_the_wanted_number(counts, wanted, reached):
     assert len(set(chosen)) == len(chosen) and counts[chosen].sum() == reached
 
 
-def test_too_little_room_is_said_before_anything_is_written(run, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_reported_before_anything_is_written(run, tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(0, 0, 20_000))
     with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 images and the rows; 0.0 MB are free: name a fol'):
@@ -158,7 +158,7 @@ def test_too_little_room_is_said_before_anything_is_written(run, tmp_path, monke
     assert not (tmp_path / 'out').exists()
     said = []
     monkeypatch.undo()
-    run('room', say=said.append)
+    run('room', log=said.append)
     assert len(said) == 1 and 'for 10 images' in said[0]
 
 
@@ -166,7 +166,7 @@ def test_mended_images_are_read_when_it_goes_on(run, data, tmp_path):
     file = sorted(data.root.rglob('*.jpg'))[5]
     image = file.read_bytes()
     file.write_text('no image')
-    with pytest.raises(KoviltError, match=r'1 of 10 images of .* cannot be read.*max_broken_share=0.01'):
+    with pytest.raises(KoviltError, match=r'1 of 10 images of .* cannot be read.*max_broken_fraction=0.01'):
         run()
     file.write_bytes(image)
     assert run()['splits']['train']['broken'] == 0

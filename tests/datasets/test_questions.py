@@ -78,7 +78,7 @@ def test_evaluation_reads_a_saved_vocabulary_and_keeps_all_rows(data, labels, tm
 
 
 def test_evaluation_builds_no_vocabulary(data, labels):
-    with pytest.raises(KoviltError, match='built of training rows'):
+    with pytest.raises(KoviltError, match='built from training rows'):
         open_(data, answers={'min_count': 1}, test_mode=True)
     assert 'label' not in open_(data, test_mode=True)[0]
     assert 'answers' not in open_(data, test_mode=True).metainfo

@@ -165,7 +165,7 @@ def another_header(content: bytes) -> bytes:
     return b'[1, 2]'.ljust(256) + content[256:]
 
 
-def a_piece_changed(content: bytes) -> bytes:
+def a_token_changed(content: bytes) -> bytes:
     return content[:300] + bytes([content[300] ^ 1]) + content[301:]
 
 
@@ -173,8 +173,8 @@ def an_end_changed(content: bytes) -> bytes:
     return content[:-8] + bytes([content[-8] ^ 1]) + content[-7:]
 
 
-@pytest.mark.parametrize('damage', [cut_off, nothing, no_header, another_header, a_piece_changed, an_end_changed])
-def test_a_damaged_file_is_made_again(data, folder, said, damage):
+@pytest.mark.parametrize('damage', [cut_off, nothing, no_header, another_header, a_token_changed, an_end_changed])
+def test_a_damaged_file_is_written_again(data, folder, said, damage):
     data.living()
     expected = open_(data, folder)
     (file,) = files(folder)
@@ -183,8 +183,8 @@ def test_a_damaged_file_is_made_again(data, folder, said, damage):
     file.write_bytes(damage(whole))
     assert_same(expected, open_(data, folder))
     assert files(folder) == [file] and file.read_bytes() == whole
-    (line,) = [line for line in said if 'is made again' in line]
-    assert line.startswith(f'{file}: damaged (') and line.endswith('; it is made again') and '\n' not in line
+    (line,) = [line for line in said if 'is written again' in line]
+    assert line.startswith(f'{file}: damaged (') and line.endswith('; it is written again') and '\n' not in line
 
 
 def test_where_nothing_can_be_written_texts_are_read(data, tmp_path, said):
@@ -244,14 +244,14 @@ def test_a_file_made_by_another_process_may_replace_the_mapped_one(data, folder)
     assert all(torch.equal(a['input_ids'], b['input_ids']) for a, b in zip(before, batches(dataset), strict=True))
 
 
-def test_it_travels_as_its_path(data, folder):
+def test_it_is_pickled_as_its_path(data, folder):
     data.living()
     cache = open_(data, folder)._tokens
     assert len(pickle.dumps(cache)) < 500 and len(pickle.loads(pickle.dumps(cache))) == 12
-    travelling = pickle.dumps(cache)
+    pickled = pickle.dumps(cache)
     files(folder)[0].unlink()
     with pytest.raises(KoviltError, match=r'\.tokens: deleted or damaged while it was in use \([^\n]*\); start again$'):
-        pickle.loads(travelling)
+        pickle.loads(pickled)
 
 
 @TRANSFORMS.register_module()
@@ -263,22 +263,24 @@ class LowerForTest(TokenizeKorean):
 def test_other_transforms_of_texts_are_refused(data, folder, kinds):
     data.living()
     step = data.pipelines['text_pipeline'][0]
-    with pytest.raises(KoviltError, match='^token_cache: holds what TokenizeKorean makes, not what .* does; '):
+    with pytest.raises(
+        KoviltError, match='^token_cache: it holds the output of TokenizeKorean, not of .*; leave out one'
+    ):
         open_(data, folder, text_pipeline=[{**step, 'type': kind} for kind in kinds])
 
 
-def test_without_texts_there_is_nothing_to_keep(data, folder):
+def test_without_texts_nothing_is_cached(data, folder):
     data.living()
     open_(data, folder, text_pipeline=[])
     assert not folder.exists()
 
 
 def test_texts_of_many_parts(data, folder, monkeypatch):
-    monkeypatch.setattr(token_cache, '_AT_ONCE', 5)
+    monkeypatch.setattr(token_cache, '_CHUNK', 5)
     data.living()
     dataset = open_(data, folder)
     assert_same(open_(data), dataset)
     rows = np.array([11, 0, 0, 5])
-    alone = [dataset._tokens.of(np.array([row]))[0]['input_ids'].tolist() for row in rows]
-    assert [text['input_ids'].tolist() for text in dataset._tokens.of(rows)] == alone
-    assert dataset._tokens.of(rows[:0]) == []
+    alone = [dataset._tokens.read(np.array([row]))[0]['input_ids'].tolist() for row in rows]
+    assert [text['input_ids'].tolist() for text in dataset._tokens.read(rows)] == alone
+    assert dataset._tokens.read(rows[:0]) == []

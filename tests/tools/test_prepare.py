@@ -49,12 +49,12 @@ def test_training_takes_the_same_steps(rooms, tmp_path, capsys):
     assert run('--verify', out) == 0 and 'as they were prepared' in capsys.readouterr().out
 
 
-def test_rows_and_dev_by_seed(rooms, tmp_path, capsys):
+def test_rows_and_the_validation_split_are_sampled_by_seed(rooms, tmp_path, capsys):
     config = tiny_config(tmp_path / 'files.py', steps=1)
-    arguments = [config, tmp_path / 'out', '--rows', 20, '--dev', 9, '--seed', 3, '--no-images']
+    arguments = [config, tmp_path / 'out', '--rows', 20, '--val-rows', 9, '--seed', 3, '--no-images']
     assert run(*arguments) == 0
     said = capsys.readouterr().out
-    assert 'train: 20 rows' in said and 'dev: ' in said
+    assert 'train: 20 rows' in said and 'val: ' in said and 'test: ' in said
     assert run(*arguments[:-2], 4, '--no-images') == 2
     shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith('error: ') and 'holds other prepared data' in shown and 'seed 3, not 4' in shown
@@ -64,7 +64,7 @@ def test_rows_and_dev_by_seed(rooms, tmp_path, capsys):
     'arguments, message',
     [
         (['nowhere.py', 'out'], 'error: nowhere.py: no such config file'),
-        (['--verify', 'nowhere'], 'error: nowhere: no prepared.json'),
+        (['--verify', 'nowhere'], 'error: nowhere: not prepared data'),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):

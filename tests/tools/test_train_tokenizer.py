@@ -1,18 +1,18 @@
-import importlib.util
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from kovilt.datasets import load_tokenizer
+from kovilt.errors import run_cli
 from tests.support.pair_data import Data
+from tools.data import train_tokenizer
 
-TOOL = Path(__file__).parents[2] / 'tools/data/train_tokenizer.py'
-SPEC = importlib.util.spec_from_file_location('train_tokenizer_tool', TOOL)
-tool = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tool)
+
+def run(*arguments) -> int:
+    parsed = train_tokenizer.parse_args([*map(str, arguments)])
+    return run_cli(lambda: train_tokenizer.main(parsed))
 
 
 def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsys):
@@ -22,8 +22,8 @@ def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsy
     (tmp_path / 'more.txt').write_text('\ufeff탁자 밑에 공이 보여요\n\n탁자 밑에 책이 보여요\n', 'utf-8')
     out, sources = tmp_path / 'korean', ['--captions', captions.root, '--questions', questions.root]
     arguments = [out, '--vocab-size', 120, *sources, '--text', tmp_path / 'more.txt']
-    assert tool.main([str(argument) for argument in arguments]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith(' pieces')
+    assert run(*arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(' tokens')
     tokenizer = load_tokenizer(out)
     for text in ('소파 위에 고양이가 있다.', '의자는 몇 개예요?', '탁자 밑에'):
         assert tokenizer.unk_token_id not in tokenizer(text)['input_ids']
@@ -41,7 +41,7 @@ def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsy
 def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
-        code = tool.main(arguments)
+        code = run(*arguments)
     except SystemExit as left:  # argparse leaves by itself
         code = left.code
     shown = capsys.readouterr().err
@@ -51,6 +51,6 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, 
 
 def test_help_is_instant():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, str(TOOL), '--help'], check=True, capture_output=True)
+    subprocess.run([sys.executable, train_tokenizer.__file__, '--help'], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7  # of the processor, however busy

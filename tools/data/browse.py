@@ -143,7 +143,7 @@ def before(dataset: PairDataset, record: dict[str, Any]) -> CardImage:
     from kovilt.datasets import LoadImage
     from kovilt.visualization import CardImage
 
-    place = dataset.place(record['row'])
+    place = dataset.image_place(record['row'])
     if place is None or record.get('broken'):
         return CardImage(None, 'absent' if place is None else 'cannot be read')
     image = Image.fromarray(LoadImage().transform({'img_path': place})['img'])

@@ -1,6 +1,6 @@
-"""Makes of a config's data a compact form for long runs, of which an epoch decodes no image.
+"""Prepares the data of a config for long runs: images resized and cut into patches, so that no epoch decodes them.
 
-python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared --dev 3000 --workers 16
+python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared --val-rows 3000 --workers 16
 python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_6pct --rows 80000
 python tools/data/prepare.py --verify data/prepared
 python tools/train.py configs/kovilt_vqa_prepared.py
@@ -9,42 +9,45 @@ python tools/train.py configs/kovilt_vqa_prepared.py
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
 
+from kovilt.cli.arguments import ToolParser, at_least, available_cpus  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and what is done with images')
+    parser = ToolParser(__doc__)
+    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and the image pipeline')
     parser.add_argument('out', nargs='?', type=Path, metavar='OUT', help='folder to write')
-    parser.add_argument('--rows', type=int, metavar='N', help='so many training rows, drawn by seed (default: all)')
     parser.add_argument(
-        '--dev', type=int, default=0, metavar='N', help="take about N training rows, by whole images, as split 'dev'"
+        '--rows', type=at_least(1), metavar='N', help='number of training rows, sampled by the seed (default: all)'
     )
-    parser.add_argument('--seed', type=int, metavar='S', help="of what is drawn (default: the config's)")
-    parser.add_argument('--no-images', action='store_true', help='rows only; images stay where they lie')
-    parser.add_argument('--workers', type=int, metavar='W', help='processes that read images (default: one per CPU)')
-    parser.add_argument('--overwrite', action='store_true', help='lose the prepared data that OUT holds')
-    parser.add_argument('--verify', type=Path, metavar='OUT', help='read all of OUT and compare it with its checksums')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', action='extend', help='override values of CONFIG'
+        '--val-rows',
+        type=at_least(0),
+        default=0,
+        metavar='N',
+        help="take about N training rows, by whole images, as split 'val'; the data set's own 'val' becomes 'test'",
     )
-    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    parser.add_argument('--seed', type=int, metavar='S', help="seed of sampling (default: the config's)")
+    parser.add_argument('--no-images', action='store_true', help='rows only; images stay where they are')
+    parser.add_argument(
+        '--workers',
+        type=at_least(1),
+        default=available_cpus(),
+        metavar='W',
+        help='processes that read images (default: one per CPU)',
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace the prepared data in OUT')
+    parser.add_argument('--verify', type=Path, metavar='OUT', help='compare all files in OUT with their checksums')
+    parser.add_cfg_options('train_dataloader.dataset.split=trainval')
     args = parser.parse_args(argv)
     if (args.verify is None) == (args.out is None):
         parser.error('give CONFIG and OUT, or --verify OUT')
-    if args.workers is None:
-        args.workers = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    for option, least in (('rows', 1), ('dev', 0), ('workers', 1)):
-        value = getattr(args, option)
-        if value is not None and value < least:
-            parser.error(f'--{option} must be at least {least}, not {value}')
     return args
 
 
@@ -73,12 +76,12 @@ def main(args: argparse.Namespace) -> None:
             args.out,
             {name: loader.dataset.to_dict() for name, loader in loaders.items() if loader is not None},
             rows=args.rows,
-            dev=args.dev,
+            val_rows=args.val_rows,
             seed=config.get('randomness', {}).get('seed', 0) if args.seed is None else args.seed,
             images=not args.no_images,
             workers=args.workers,
             overwrite=args.overwrite,
-            say=lambda message: print(message, flush=True),
+            log=lambda message: print(message, flush=True),
             progress=lambda split: bars.enter_context(progress_bar(f'preparing {split}')),
         )
     if summary is None:

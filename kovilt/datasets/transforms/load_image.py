@@ -34,7 +34,7 @@ class LoadImage(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         name = str(results.get('img_path') or 'image')
-        image = results.get('img')
+        image: Any = results.get('img')
         if isinstance(image, np.ndarray):
             image = _from_array(image, name)
         content = _read_content(results, name) if image is None else None

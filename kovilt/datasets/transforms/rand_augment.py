@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ _OPERATIONS: tuple[tuple[Callable[[Image.Image, float, int], Image.Image], float
     (lambda image, strength, sign: ImageOps.equalize(image), 0, 1),
     (lambda image, degrees, sign: image.rotate(sign * degrees), 0, 30),
     (lambda image, bits, sign: ImageOps.posterize(image, max(1, int(bits))), 0, 4),
-    (lambda image, threshold, sign: ImageOps.solarize(image, threshold), 0, 256),
+    (lambda image, threshold, sign: ImageOps.solarize(image, math.ceil(threshold)), 0, 256),
     (_solarize_add, 0, 110),
     (_enhance(ImageEnhance.Color), 0.1, 1.9),
     (_enhance(ImageEnhance.Contrast), 0.1, 1.9),

@@ -87,7 +87,7 @@ def resize_bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if pixels.shape[1::-1] == size:
         return pixels
-    plain = np.require(pixels, requirements='CW')  # torch takes no negative strides and warns of read-only arrays
+    plain = np.require(pixels, requirements=('C', 'W'))  # torch takes no negative strides and warns of read-only arrays
     images = torch.from_numpy(plain)[None].permute(0, 3, 1, 2)  # (1, 3, H, W)
     resized = F.interpolate(images, size=size[::-1], mode='bicubic', antialias=True)
     return resized[0].permute(1, 2, 0).numpy()

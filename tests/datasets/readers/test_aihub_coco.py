@@ -114,7 +114,7 @@ def test_the_caption_file_may_lie_elsewhere(data, tmp_path):
 def test_parts_of_the_caption_file_are_refused(data):
     data.captions()
     (data.root / 'MSCOCO_train_val_Korean.json').rename(data.root / 'MSCOCO_train_val_Korean.json.part0')
-    with pytest.raises(KoviltError, match='a piece of a download'):
+    with pytest.raises(KoviltError, match='a part of a download'):
         open_(data)
 
 

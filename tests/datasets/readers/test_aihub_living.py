@@ -84,7 +84,7 @@ def test_an_incomplete_download_is_refused(data):
     data.zip(f'Training/[라벨]{SUBSET}.zip', f'Training/labels/[라벨]{SUBSET}').rename(
         data.root / f'Training/[라벨]{SUBSET}.zip.part0'
     )
-    with pytest.raises(KoviltError, match=r'zip\.part0: a piece of a download; join the pieces first'):
+    with pytest.raises(KoviltError, match=r'zip\.part0: a part of a download; join the parts first'):
         open_(data)
 
 
@@ -214,9 +214,11 @@ def test_numbers_as_answers_are_text(data):
 def test_absent_images_are_counted_in_training_and_stay_in_evaluation(data):
     data.living()
     (data.root / f'Training/images/{SUBSET}/음식/{2:032x}.jpg').unlink()
-    with pytest.raises(KoviltError, match=rf'1 of 4 images are absent, e.g. 음식/{2:032x}.jpg .*max_broken_share=0.01'):
+    with pytest.raises(
+        KoviltError, match=rf'1 of 4 images are absent, e.g. 음식/{2:032x}.jpg .*max_broken_fraction=0.01'
+    ):
         open_(data)
-    dataset = open_(data, max_broken_share=0.5)
+    dataset = open_(data, max_broken_fraction=0.5)
     assert content(dataset) == [row for row in EXPECTED if row[-1] != f'{2:032x}.jpg']
     assert dataset.left_out == {'image absent': 3}
     assert dataset.broken_images() == [f'음식/{2:032x}.jpg']

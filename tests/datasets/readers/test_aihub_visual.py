@@ -136,7 +136,7 @@ def test_absent_images_stop_training(data):
     (data.root / 'images/동물/동물1.png').unlink()
     with pytest.raises(KoviltError, match='1 of 6 images are absent, e.g. 동물/동물1.png'):
         open_(data)
-    assert len(open_(data, max_broken_share=0.2)) == 14
+    assert len(open_(data, max_broken_fraction=0.2)) == 14
 
 
 @pytest.mark.parametrize(

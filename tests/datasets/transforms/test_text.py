@@ -134,10 +134,10 @@ def test_a_saved_tokenizer_is_read_from_folder_or_file(tmp_path):
 
 
 @pytest.mark.parametrize('settings', [{}, dict(do_lower_case=True, strip_accents=False)])
-def test_what_only_reads_a_model_folder_reads_as_the_tokenizer_that_was_saved(tmp_path, settings):
+def test_a_tokenizer_that_is_not_saved_again_reads_like_the_one_that_is(tmp_path, settings):
     load_tokenizer(folder(tmp_path / 'words', **settings)).save_pretrained(tmp_path / 'saved')
     (tmp_path / 'saved' / 'kovilt.json').write_text('{}', encoding='utf-8')
-    saved, read = (load_tokenizer(tmp_path / 'saved', only_reads=only_reads) for only_reads in (False, True))
+    saved, read = (load_tokenizer(tmp_path / 'saved', for_saving=for_saving) for for_saving in (True, False))
     assert read.backend_tokenizer.to_str() == saved.backend_tokenizer.to_str()
     assert len(read) == len(saved) and read.all_special_ids == saved.all_special_ids
     for name in ('cls_token_id', 'sep_token_id', 'pad_token_id', 'mask_token_id', 'unk_token_id'):
@@ -172,7 +172,7 @@ def test_ids_are_read_by_token(tmp_path):
 
 @pytest.mark.parametrize('settings', [{'do_lower_case': True}, {'do_lower_case': True, 'strip_accents': None}])
 def test_lower_casing_that_takes_hangul_apart_is_refused(tmp_path, settings):
-    with pytest.raises(KoviltError, match='takes Hangul apart.*100% of common Korean.*"strip_accents": false'):
+    with pytest.raises(KoviltError, match='decomposes Hangul.*100% of common Korean.*"strip_accents": false'):
         load_tokenizer(folder(tmp_path / 'jamo', **settings))
 
 

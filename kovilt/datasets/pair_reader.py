@@ -1,0 +1,152 @@
+"""What every reader of a data set has in common: from the rows of its files to columns and numbered images."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from mmengine.logging import print_log
+
+from kovilt.datasets.columns import Column
+from kovilt.datasets.image_store import ImageStore, ZipMember
+from kovilt.datasets.readers.json_rows import RowSource
+from kovilt.datasets.rng import hash63
+from kovilt.errors import KoviltError
+
+
+class PairReader:
+    """Rows of (text, image) in flat columns, as they stand in the files of a data set.
+
+    A subclass names its columns and writes `load_data_list`. It is a PairDataset or QuestionDataset, which select the
+    rows to use and turn them into samples.
+
+    Args:
+        data_root: folder with the files as the user has them.
+        split: 'train' or 'val'; a reader may have others.
+
+    Raises:
+        KoviltError: there is no such folder.
+    """
+
+    COLUMNS: ClassVar[dict[str, type[Column]]]  # name -> TextColumn, ListColumn, or CategoryColumn if values repeat
+    TEXT: ClassVar[str]  # the column that the text pipeline reads
+    HOW_TO_GET: ClassVar[str] = ''  # part of the message when there is no data
+
+    # Entered around each row and file that is read. Verification sets one that records errors and suppresses them.
+    guard: AbstractContextManager = nullcontext()
+
+    def __init__(self, *, data_root: str, split: str) -> None:
+        self.data_root = Path(os.path.abspath(os.path.expanduser(data_root)))
+        self.split = split
+        if not self.data_root.is_dir():
+            raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
+        self.left_out: Counter[str] = Counter()  # reason -> rows
+        self.image_store = ImageStore()
+        self._columns: dict[str, Any] = {}  # of the types that COLUMNS names
+        self._stored_images = np.empty(0, dtype=np.int32)  # (stored rows,): the image number of each row
+        self._image_ids = array('q')  # of each image; see `image_ids`
+        self._absent = array('i')  # numbers of the images known to be absent
+        self._numbers: dict[int, int] = {}  # image id -> image number
+
+    # What a subclass writes, and calls while it does.
+
+    @abstractmethod
+    def load_data_list(self) -> Iterator[dict[str, Any]]:
+        """Give every row of the split as a dict with the names of COLUMNS and `image`.
+
+        `image` is a path (relative to `data_root` or absolute), or the number that `add_image` returned. `source`,
+        if given, is the `RowSource` of the row. The caller normalizes the values and leaves out rows
+        without text. Rows that the reader itself leaves out are counted by `leave_out`, or in `self.left_out`.
+
+        Rows and files are read within `guarded` and `guard`, so that verification, whose guard suppresses errors,
+        finds everything that cannot be read.
+        """
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Give the items, each read within `guard`: after a suppressed error the iterator continues if it can."""
+        items = iter(items)
+        while True:
+            with self.guard:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                yield item
+
+    def leave_out(self, reason: str, source: RowSource, rows: int = 1) -> None:
+        """Count rows that the reader itself leaves out of the row that `source` gave last."""
+        self.left_out[reason] += rows
+
+    def add_image(self, place: Path | ZipMember | None, *, identity: str, name: str) -> int:
+        """Register an image and return its number; the same identity gives the same number.
+
+        Args:
+            place: where it lies; None = known to be absent.
+            identity: source and id; the same wherever the data set lies.
+            name: identifies an absent image in messages.
+        """
+        image_id = hash63(identity)
+        number = self._numbers.setdefault(image_id, len(self.image_store))
+        if number == len(self.image_store):
+            self.image_store.append(place, name)
+            self._image_ids.append(image_id)
+            if place is None:
+                self._absent.append(number)
+        return number
+
+    # From files to columns.
+
+    def read_rows(self) -> None:
+        """Read all rows of the split into columns."""
+        self._columns = {name: column() for name, column in self.COLUMNS.items()}
+        images = array('i')
+        for row in self.load_data_list():
+            values = self.clean_row(row)
+            if not values[self.TEXT]:
+                self.left_out[f'empty {self.TEXT}'] += 1
+                continue
+            images.append(self.number_image(row))
+            for name, column in self._columns.items():
+                column.append(values[name])
+        self._numbers.clear()
+        self._check_not_empty(images)
+        self.image_store.freeze()
+        for column in self._columns.values():
+            column.freeze()
+        self._stored_images = np.array(images, dtype=np.int32)
+
+    def number_image(self, row: dict[str, Any]) -> int:
+        """The number of the image of a row from `load_data_list`; an image given by its path is registered."""
+        image = row['image']
+        if isinstance(image, int):
+            return image
+        return self.add_image(self.data_root / image, identity=str(image), name=str(image))
+
+    def clean_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The normalized values, by column, of a row from `load_data_list`."""
+        return {name: column.clean(row.get(name)) for name, column in self.COLUMNS.items()}
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """int64 (images,): the id of each image, by number: a hash of its source and id in the data set."""
+        return np.asarray(self._image_ids)
+
+    def _check_not_empty(self, rows: Sized) -> None:
+        if not len(rows):
+            reasons = self._describe_left_out(': ')
+            raise KoviltError(f'{self.data_root}: no rows of split {self.split!r}{reasons}. {self.HOW_TO_GET}')
+
+    def _describe_left_out(self, prefix: str) -> str:
+        reasons = ', '.join(f'{reason} ({count:,} rows)' for reason, count in sorted(self.left_out.items()))
+        return f'{prefix}left out: {reasons}' if reasons else ''
+
+    def _log(self, message: str, level: int = logging.INFO) -> None:
+        print_log(f'{type(self).__name__} {self.split}: {message}', logger='current', level=level)
