@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kovilt.batch import Batch
-    from kovilt.modules import WPAHead
 
 STEPS = 12  # of the Runner
 FIRST_WATCHED = 4  # earlier steps fill caches
-MAX_MASS_DIFFERENCE, MAX_DISTANCE_DIFFERENCE = 1e-6, 1e-4  # of transport plans from those in float64
 
 
 def measure_host_waits(models: BothModels, report: Report) -> None:
@@ -164,7 +162,6 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
     """The share of word-patch alignment, forward and backward, in the pre-training step that it is part of."""
     import torch
 
-    from kovilt.models.pretraining import alignment_inputs
     from kovilt.models.sizes import build_model
     from kovilt.modules.vilt import ViLTStates
 
@@ -199,10 +196,7 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
         matched = (torch.arange(num_pairs) % 2 == 0).to(device)
         align = _alignment_step(model, batch, ViLTStates(states, packing, 'all'), matched)
         seconds = time_in_turn(
-            {
-                'step': partial(model.train_step, [batch], wrapper),
-                'align': align,
-            },
+            {'step': partial(model.train_step, [batch], wrapper), 'align': align},
             rounds=rounds,
             clock=device_clock(device),
             untimed=int(cuda),
@@ -211,7 +205,6 @@ def measure_alignment(models: BothModels, num_pairs: int, rounds: int, report: R
         share = statistics.median(a / b for a, b in zip(seconds['align'], seconds['step'], strict=True))
         milliseconds = [statistics.median(seconds[key]) * 1e3 for key in ('step', 'align')]
         rows.append((name, num_pairs, 'yes' if cuda else 'no', *milliseconds, 100 * share))
-        print(compare_plans(model.wpa_head, alignment_inputs(batch, ViLTStates(states.detach(), packing, 'all'))))
         del model, wrapper, align
         empty_cache(device)
     report.add_table('alignment', ('WPAHead', 'batch', 'compiled', 'step, ms', 'alignment, ms', 'share, %'), rows)
@@ -226,25 +219,3 @@ def _alignment_step(model: Any, batch: Batch, states: Any, matched: Tensor) -> C
         model.wpa_head.loss(*alignment_inputs(batch, states), matched)['wpa_loss'].backward()
 
     return align
-
-
-def compare_plans(head: WPAHead, aligned: tuple[Tensor, ...]) -> str:
-    """The differences of the transport plans in float32 on the device from those in float64 on the CPU.
-
-    Raises:
-        AssertionError: they are larger than MAX_MASS_DIFFERENCE or, relative, MAX_DISTANCE_DIFFERENCE.
-    """
-    from kovilt.modules.transport import ipot, transport_cost, transport_distance
-
-    tokens, token_mask, patches, patch_mask = aligned
-    cost = transport_cost(tokens, patches)
-    make_plan = partial(ipot, beta=head.beta, iterations=head.iterations)
-    plan = make_plan(cost, token_mask, patch_mask).cpu().double()
-    cost = cost.cpu().double()
-    exact = make_plan(cost, token_mask.cpu(), patch_mask.cpu())
-    mass = (plan - exact).abs().max().item()
-    distance = (transport_distance(cost, plan) / transport_distance(cost, exact) - 1).abs().max().item()
-    differences = f'plans differ by at most {mass:.1e}, distances by {distance:.1e}'
-    if not (mass <= MAX_MASS_DIFFERENCE and distance <= MAX_DISTANCE_DIFFERENCE):
-        raise AssertionError(differences)
-    return f'beta {head.beta}, {head.iterations} iterations: {differences}'

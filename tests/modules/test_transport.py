@@ -103,3 +103,15 @@ def test_gradient_is_that_of_the_exact_distance_at_its_plan():
     transport_distance(cost, plan).sum().backward()
     assert not plan.requires_grad
     torch.testing.assert_close(cost.grad, plan)
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+@pytest.mark.parametrize('beta, iterations', [(0.5, 50), (0.05, 30)])
+def test_float32_on_any_device_gives_the_plan_of_float64(device, beta, iterations):
+    tokens, token_mask, patches, patch_mask = random_states(pairs=8, width=768, direction=1.0)
+    cost = transport_cost(tokens, patches)
+    plan = ipot(cost.to(device), token_mask.to(device), patch_mask.to(device), beta=beta, iterations=iterations)
+    exact_plan = ipot(cost.double(), token_mask, patch_mask, beta=beta, iterations=iterations)
+    torch.testing.assert_close(plan.cpu().double(), exact_plan, rtol=0, atol=1e-6)
+    distances = [transport_distance(cost.double(), one) for one in (plan.cpu().double(), exact_plan)]
+    torch.testing.assert_close(*distances, rtol=1e-4, atol=0)
