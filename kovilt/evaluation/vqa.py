@@ -159,7 +159,7 @@ class VQAAccuracy(BaseMetric):
             'VQA accuracy in percent',
             format_table(header, rows),
             f'95 % interval: {metrics["accuracy_low"]:.2f} to {metrics["accuracy_high"]:.2f}; '
-            f'up to spelling: {metrics["tolerant_accuracy"]:.2f}',
+            f'tolerant accuracy: {metrics["tolerant_accuracy"]:.2f}',
         ]
         if majority is not None:
             lines.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')

@@ -144,7 +144,7 @@ def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: PairDataset
 def _tolerant_reader(reader: type[PairDataset], findings: Findings) -> type[PairDataset]:
     """A subclass of a reader that reads nothing when it is built, and continues after an error, which it records."""
 
-    class TolerantReader(reader):  # type: ignore[valid-type, misc]  # mypy knows no base class held by a variable
+    class TolerantReader(reader):  # type: ignore[valid-type, misc]  # mypy allows no variable as a base class
         guard = _RecordRefusals(findings)
 
         def _open_rows(self, limit: int | None) -> None:

@@ -50,7 +50,7 @@ def format_comparison(found: dict[str, Any]) -> str:
         [
             'Accuracy in percent',
             format_table(['answer type', 'questions', 'A', 'B', 'B - A', '95 % interval'], rows),
-            f'up to spelling: A {one:.2f}, B {other:.2f}',
+            f'tolerant accuracy: A {one:.2f}, B {other:.2f}',
             f'better answered by A: {found["only_a"]:,} questions, by B: {found["only_b"]:,}; '
             f'McNemar p = {found["mcnemar_p"]:.3g}',
         ]
