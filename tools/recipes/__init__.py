@@ -1,1 +1,1 @@
-"""The two recipes that chain kovilt's tools, and what runs them: `quickstart` and `reproduce`."""
+"""The steps and results of `tools/quickstart.py` and `tools/reproduce.py`, and what runs the steps."""
