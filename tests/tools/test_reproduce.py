@@ -87,7 +87,7 @@ def test_compared_trainings_differ_in_one_setting(tmp_path):
         if '--load-from' in command:
             begin = command.index('--load-from')
             del command[begin : begin + 2]
-        return command[2:]  # the tool and the config are looked at by the tests of configs
+        return command[2:]  # without the tool and the config
 
     assert without_load_from('subset_pretrained_0') == without_load_from('subset_scratch_0')
     lengths = {tuple(word for word in steps[f'{model}_0'] if 'train_cfg' in word) for model in ('meter', 'scratch')}
