@@ -1,4 +1,4 @@
-"""METER whole: its published size and cost, the batch contract, its two tasks, and a run from its config."""
+"""METER: its published size and cost, the batch contract, its two tasks, and a run of its configs."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def tiny_meter(kind: str = 'METERForVQA', **encoder):
 
 
 def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
-    """Texts about every second image, whose patches come from the loader's own transform."""
+    """Two texts for each image, whose patches come from `Patchify`."""
     generator = torch.Generator().manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, ((len(lengths) + 1) // 2, side, side, 3), dtype=np.uint8)
     cut = [Patchify(patch_size=8)({'img': pixels}) for pixels in images]
-    width, rows = max(lengths), len(lengths)
+    width, pairs = max(lengths), len(lengths)
     text_mask = torch.arange(width) < torch.tensor(lengths)[:, None]
     inside = (torch.arange(width) > 0) & (torch.arange(width) < torch.tensor(lengths)[:, None] - 1)
     return dict(
@@ -78,12 +78,12 @@ def make_batch(lengths: tuple[int, ...] = (6, 4, 3, 6), side: int = 32) -> dict:
         patches=torch.from_numpy(np.concatenate([one['patches'] for one in cut])),
         grids=torch.tensor([one['grid'] for one in cut]),
         image_id=torch.arange(len(cut)) + 10,
-        image_index=torch.arange(rows) // 2,
+        image_index=torch.arange(pairs) // 2,
         text_mask=text_mask,
-        input_ids=torch.randint(5, 40, (rows, width), generator=generator) * text_mask,
-        word_ids=torch.arange(width).expand(rows, -1).masked_fill(~inside, -1),
-        sample_seed=torch.arange(rows) * 77,
-        label=torch.arange(rows) % len(ANSWERS),
+        input_ids=torch.randint(5, 40, (pairs, width), generator=generator) * text_mask,
+        word_ids=torch.arange(width).expand(pairs, -1).masked_fill(~inside, -1),
+        sample_seed=torch.arange(pairs) * 77,
+        label=torch.arange(pairs) % len(ANSWERS),
     )
 
 
@@ -109,15 +109,15 @@ def test_it_has_the_published_number_of_parameters(published):
 
 @torch.no_grad()
 def test_it_costs_the_published_number_of_operations(published):
-    d, words, states = 768, 50, (576 // 16) ** 2 + 1
+    d, length, states = 768, 50, (576 // 16) ** 2 + 1
 
     def layer(n: int, other: int) -> int:  # self-attention, cross-attention, MLP
         return 4 * n * d**2 + 2 * n**2 * d + 2 * (n + other) * d**2 + 2 * n * other * d + 8 * n * d**2
 
     expected = dict(
         image=11 * (12 * states * d**2 + 2 * states**2 * d) + (states - 1) * 3 * 16**2 * d,
-        text=12 * (12 * words * d**2 + 2 * words**2 * d),
-        fusion=6 * (layer(words, states) + layer(states, words)),
+        text=12 * (12 * length * d**2 + 2 * length**2 * d),
+        fusion=6 * (layer(length, states) + layer(states, length)),
     )
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         encoder = published.encoder
@@ -126,8 +126,8 @@ def test_it_costs_the_published_number_of_operations(published):
                 *encoder(  # all states, as the published code computes
                     images=encoder.embed_images(torch.zeros(1, 3, 576, 576)),
                     output='all',
-                    input_ids=torch.zeros(1, words, dtype=torch.int64),
-                    text_mask=torch.ones(1, words, dtype=torch.bool),
+                    input_ids=torch.zeros(1, length, dtype=torch.int64),
+                    text_mask=torch.ones(1, length, dtype=torch.bool),
                     image_index=torch.zeros(1, dtype=torch.int64),
                 )
             )
@@ -150,12 +150,12 @@ def test_patches_become_the_images_they_were_cut_from():
 
 
 @torch.no_grad()
-def test_a_image_is_looked_at_once_and_neither_padding_nor_neighbours_matter():
+def test_an_image_is_encoded_once_and_neither_padding_nor_other_pairs_matter():
     model, batch = tiny_meter(), make_batch()
-    seen = []
-    model.encoder.image_encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    shapes = []
+    model.encoder.image_encoder.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape))
     together = model.scores(model.data_preprocessor(batch))
-    assert seen == [(2, 3, 32, 32)]
+    assert shapes == [(2, 3, 32, 32)]
     for row, length in enumerate(batch['text_mask'].sum(dim=1).tolist()):
         image = row // 2
         alone = dict(
@@ -188,7 +188,7 @@ def test_every_parameter_learns_also_in_bfloat16(kind, encoder):
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_in_bfloat16_a_cpu_attends_by_plain_products(precision):
+def test_in_bfloat16_a_cpu_attends_by_plain_matrix_products(precision):
     model, seen = tiny_meter().train(), set()
     model.encoder.cross_modal.text_blocks[0].attn.drop_rate = 0.0  # dropping alone makes torch take them
 
@@ -210,13 +210,13 @@ def test_a_batch_whose_images_are_all_broken_costs_nothing():
     assert model.val_step([none]) == []
 
 
-def test_swin_is_another_image_tower():
+def test_swin_is_another_image_encoder():
     model = tiny_meter(image_encoder=SWIN, image_pooling='mean')
     assert model.encoder.cross_modal.image_proj.in_features == 16
     assert len(model.val_step([make_batch()])) == 4
 
 
-def test_what_does_not_fit_is_named():
+def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match='hidden_size 16 is not a multiple of num_heads 3'):
         tiny_meter(num_heads=3)
     with pytest.raises(ValueError, match='hidden size .16. is not a multiple of the number of attention heads .3.'):
@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_named():
         model.val_step([make_batch((13,))])
 
 
-def test_the_text_tower_takes_public_weights_of_its_own_sizes_only(tmp_path):
+def test_the_text_encoder_takes_public_weights_of_its_own_sizes_only(tmp_path):
     sizes = dict(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_position_embeddings=12
     )
@@ -290,7 +290,7 @@ default_hooks = dict(checkpoint=dict(interval=2))
     return RUNNERS.build(config), folder / name
 
 
-def test_tiny_ones_pre_train_and_answer_by_their_configs(rooms, tmp_path):
+def test_the_configs_pre_train_and_answer_with_tiny_models(rooms, tmp_path):
     first, work = tiny_run(tmp_path, 'meter_pretrain', side=32)
     first.train()
     records = [json.loads(line) for line in (work / 'metrics.jsonl').read_text().splitlines()]

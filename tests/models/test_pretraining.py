@@ -24,48 +24,48 @@ def test_every_parameter_learns():
     assert idle == []
 
 
-def test_masked_words_see_the_true_image_and_matching_the_whole_caption(monkeypatch):
+def test_mlm_gets_the_true_image_and_matching_the_whole_caption(monkeypatch):
     model, batch = tiny_model('ViLTForPreTraining'), make_batch(8)
-    seen = []
+    passes = []
     encode = model.encoder.forward
 
     def watch(**arguments):
-        seen.append(arguments)
+        passes.append(arguments)
         return encode(**arguments)
 
     monkeypatch.setattr(model.encoder, 'forward', watch)
     model(batch, mode='loss')
-    masked, matching = seen
+    masked, matching = passes
     assert torch.equal(masked['image_index'], batch['image_index'])
     assert not torch.equal(masked['input_ids'], batch['input_ids'])
     assert torch.equal(matching['input_ids'], batch['input_ids'])
     assert int((matching['image_index'] != batch['image_index']).sum()) == 4
 
 
-def test_evaluation_is_deterministic_and_draws_the_same_masks():
+def test_evaluation_is_deterministic_and_samples_the_same_masks():
     model, batch = tiny_model('ViLTForPreTraining'), make_batch(8)
     with torch.no_grad():
         assert model.val_step([batch]) == model.val_step([batch])
 
 
-def test_alignment_ignores_the_exchange_and_carries_every_word():
+def test_alignment_takes_the_true_images_and_transports_every_token():
     model, batch = tiny_model('ViLTForPreTraining'), make_batch(6)
-    plan, word_mask, patch_mask = model.align(batch)
+    plan, token_mask, patch_mask = model.align(batch)
     assert plan.shape == (6, 6, 20) and patch_mask.all()
-    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+    torch.testing.assert_close(plan.sum(dim=2), token_mask / token_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('block', [None, 1])
-def test_a_image_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
+def test_an_image_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
     config = tiny_config('ViLTForPreTraining', type='PrefixViLT', drop_rate=0.0)
     model = MODELS.build(dict(config, wpa_head=dict(WPA_HEAD, block=block)))
-    seen, embed = [], model.encoder.embed_images
-    monkeypatch.setattr(model.encoder, 'embed_images', lambda *images: seen.append(images) or embed(*images))
+    calls, embed = [], model.encoder.embed_images
+    monkeypatch.setattr(model.encoder, 'embed_images', lambda *images: calls.append(images) or embed(*images))
     model.parse_losses(model(make_batch(8), mode='loss'))[0].backward()
-    assert len(seen) == 1
+    assert len(calls) == 1
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
-    plan, word_mask, _ = model.align(make_batch(6))
-    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+    plan, token_mask, _ = model.align(make_batch(6))
+    torch.testing.assert_close(plan.sum(dim=2), token_mask / token_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
 
 
 def test_an_inner_block_may_be_aligned():
@@ -73,8 +73,8 @@ def test_an_inner_block_may_be_aligned():
     config = tiny_config('ViLTForPreTraining')
     model = MODELS.build(dict(config, wpa_head=dict(WPA_HEAD, block=1))).eval()
     batch = make_batch(6)
-    plan, word_mask, _ = model.align(batch)
-    torch.testing.assert_close(plan.sum(dim=2), word_mask / word_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
+    plan, token_mask, _ = model.align(batch)
+    torch.testing.assert_close(plan.sum(dim=2), token_mask / token_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
     model(batch, mode='loss')['wpa_loss'].backward()
     touched = [any(p.grad is not None and p.grad.any() for p in block.parameters()) for block in model.encoder.blocks]
     assert touched == [True, False]
@@ -92,14 +92,14 @@ def test_an_objective_can_be_left_out(left_out):
 
 def test_matching_may_take_every_nth_pair_alone():
     model = MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=4))
-    seen = []
-    draw = model.itm_head.sample_negatives
-    model.itm_head.sample_negatives = lambda *pairs: seen.append(pairs) or draw(*pairs)
+    calls = []
+    sample = model.itm_head.sample_negatives
+    model.itm_head.sample_negatives = lambda *pairs: calls.append(pairs) or sample(*pairs)
     batch = make_batch(8)
     model(batch, mode='loss')
-    [(image_index, image_id, sample_seed)] = seen
+    [(image_index, image_id, sample_seed)] = calls
     assert torch.equal(image_index, batch['image_index'][::4]) and torch.equal(sample_seed, batch['sample_seed'][::4])
-    assert torch.equal(image_id, batch['image_id'])  # partners still come from the whole batch
+    assert torch.equal(image_id, batch['image_id'])  # negatives still come from the whole batch
     with pytest.raises(ValueError, match='matching_every 0 is less than 1'):
         MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=0))
 

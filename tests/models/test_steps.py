@@ -9,34 +9,34 @@ from tests.support.tiny_models import tiny_model
 LENGTH = 6
 
 
-def make_batch(rows: int, seed: int = 0) -> dict:
-    """`rows` texts of equal length about rows / 2 images of 4 x 5 patches."""
+def make_batch(pairs: int, seed: int = 0) -> dict:
+    """`pairs` texts of equal length, two for each image of 4 x 5 patches."""
     generator = torch.Generator().manual_seed(seed)
-    images = (rows + 1) // 2
-    word_ids = torch.tensor([-1, 0, 0, 1, 2, -1]).repeat(rows, 1)
+    images = (pairs + 1) // 2
+    word_ids = torch.tensor([-1, 0, 0, 1, 2, -1]).repeat(pairs, 1)
     return dict(
         patches=torch.randint(0, 256, (20 * images, 3 * 64), generator=generator, dtype=torch.uint8),
         grids=torch.tensor([[4, 5]] * images).reshape(-1, 2),
-        image_index=torch.arange(rows) // 2,
+        image_index=torch.arange(pairs) // 2,
         image_id=torch.arange(images) + 10,
-        input_ids=torch.randint(5, 20, (rows, LENGTH), generator=generator),
+        input_ids=torch.randint(5, 20, (pairs, LENGTH), generator=generator),
         word_ids=word_ids,
-        text_mask=torch.ones(rows, LENGTH, dtype=torch.bool),
-        sample_seed=torch.arange(rows) * 77,
-        label=torch.randint(-1, 5, (rows,), generator=generator),
+        text_mask=torch.ones(pairs, LENGTH, dtype=torch.bool),
+        sample_seed=torch.arange(pairs) * 77,
+        label=torch.randint(-1, 5, (pairs,), generator=generator),
     )
 
 
 def cut(batch: dict, parts: int) -> list[dict]:
-    """The same rows as `parts` batches, each with its own images."""
-    rows, images = len(batch['input_ids']) // parts, len(batch['grids']) // parts
-    per_row = ('input_ids', 'word_ids', 'text_mask', 'sample_seed', 'label')
+    """The same pairs as `parts` batches, each with its own images."""
+    pairs, images = len(batch['input_ids']) // parts, len(batch['grids']) // parts
+    per_pair = ('input_ids', 'word_ids', 'text_mask', 'sample_seed', 'label')
     return [
         dict(
-            {key: batch[key][i * rows : (i + 1) * rows] for key in per_row},
+            {key: batch[key][i * pairs : (i + 1) * pairs] for key in per_pair},
             patches=batch['patches'][i * images * 20 : (i + 1) * images * 20],
             grids=batch['grids'][:images],
-            image_index=torch.arange(rows) // 2,
+            image_index=torch.arange(pairs) // 2,
             image_id=batch['image_id'][i * images : (i + 1) * images],
         )
         for i in range(parts)
@@ -54,10 +54,10 @@ def train(parts: int, steps: int = 3) -> tuple[list[torch.Tensor], list[dict]]:
 @pytest.mark.parametrize('parts', [2, 4])
 def test_one_batch_of_16_and_micro_batches_train_the_same_model(parts):
     whole, whole_logs = train(1)
-    pieces, pieces_logs = train(parts)
-    for a, b in zip(whole, pieces, strict=True):
+    cut_up, cut_up_logs = train(parts)
+    for a, b in zip(whole, cut_up, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    for a, b in zip(whole_logs, pieces_logs, strict=True):
+    for a, b in zip(whole_logs, cut_up_logs, strict=True):
         torch.testing.assert_close(a['loss'], b['loss'])
         torch.testing.assert_close(a['vqa_accuracy'], b['vqa_accuracy'])
 

@@ -1,4 +1,4 @@
-"""Answers of the fine-tuned model."""
+"""Predictions of the fine-tuned model."""
 
 import torch
 

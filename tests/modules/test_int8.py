@@ -49,8 +49,8 @@ def test_rows_of_zeros_and_no_rows(linear):
 
 @torch.no_grad()
 @pytest.mark.parametrize('kind', ['joint', 'prefix'])
-def test_an_encoder_in_int8_says_nearly_the_same(vilt, batch, kind):
-    """Of states whose spread is 1 (they are normalised), within 0.03 on average."""
+def test_an_encoder_in_int8_gives_nearly_the_same_states(vilt, batch, kind):
+    """The states, whose standard deviation is 1, differ by less than 0.03 on average."""
     encoder = vilt
     if kind == 'prefix':
         encoder = PrefixViLT(
@@ -85,7 +85,7 @@ def test_an_encoder_in_int8_says_nearly_the_same(vilt, batch, kind):
     torch.testing.assert_close(states('cls').cls(), ours.cls(), rtol=0, atol=1e-5)
 
 
-def test_a_processor_that_cannot_is_refused(monkeypatch, linear):
+def test_a_cpu_without_exact_int8_products_is_refused(monkeypatch, linear):
     monkeypatch.setattr(int8, '_is_exact', lambda: False)
     with pytest.raises(RuntimeError, match='no exact products of int8'):
         make_int8(nn.Sequential(linear))

@@ -27,7 +27,7 @@ def fusion() -> CrossModal:
 
 @pytest.fixture
 def pairs() -> tuple[Tensor, Tensor, Tensor]:
-    """Texts of 5, 3 and 1 words, and images as the image encoder gives them."""
+    """Texts of 5, 3 and 1 tokens, their mask, and states of the image encoder."""
     torch.manual_seed(1)
     text_mask = torch.arange(L) < torch.tensor([[5], [3], [1]])
     return torch.randn(B, L, 12), text_mask, torch.randn(B, N, 20)
@@ -50,28 +50,28 @@ def plain_block(block: CoAttentionBlock, x: Tensor, other: Tensor, padding, othe
 
 
 @torch.no_grad()
-def test_it_is_multi_head_attention_in_berts_order_with_both_towers_in_step(fusion, pairs):
+def test_it_is_multi_head_attention_in_berts_order_with_both_modalities_in_step(fusion, pairs):
     text, text_mask, states = pairs
-    words = fusion.text_proj(text) + fusion.modality_embed.weight[0]
+    tokens = fusion.text_proj(text) + fusion.modality_embed.weight[0]
     images = fusion.image_proj(states) + fusion.modality_embed.weight[1]
     ours = fusion(text, text_mask, fusion.embed_images(states))
     for text_block, image_block in zip(fusion.text_blocks, fusion.image_blocks, strict=True):
-        before = words
-        words = plain_block(text_block, words, images, ~text_mask, None)
+        before = tokens
+        tokens = plain_block(text_block, tokens, images, ~text_mask, None)
         images = plain_block(image_block, images, before, None, ~text_mask)
-    torch.testing.assert_close(ours[0][text_mask], words[text_mask], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[0][text_mask], tokens[text_mask], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours[1], images, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_padding_and_neighbours_change_nothing(fusion, pairs):
+def test_padding_and_other_pairs_change_nothing(fusion, pairs):
     text, text_mask, states = pairs
-    words, images = fusion(text, text_mask, fusion.embed_images(states))
-    pooled = fusion.pool(words, images)
+    tokens, images = fusion(text, text_mask, fusion.embed_images(states))
+    pooled = fusion.pool(tokens, images)
     for row, length in enumerate(text_mask.sum(dim=1).tolist()):
         one = slice(row, row + 1)
         alone = fusion(text[one, :length], text_mask[one, :length], fusion.embed_images(states[one]))
-        torch.testing.assert_close(alone[0], words[one, :length], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone[0], tokens[one, :length], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(fusion.pool(*alone), pooled[one], rtol=1e-4, atol=1e-5)
     changed = fusion(text.masked_fill(~text_mask[..., None], 9.0), text_mask, fusion.embed_images(states))
     torch.testing.assert_close(fusion.pool(*changed), pooled, rtol=1e-4, atol=1e-5)
@@ -79,27 +79,27 @@ def test_padding_and_neighbours_change_nothing(fusion, pairs):
 
 @torch.no_grad()
 @pytest.mark.parametrize('image_pooling', ['first', 'mean'])
-def test_what_nobody_reads_changes_nothing_that_is_read(fusion, pairs, image_pooling):
+def test_output_changes_what_is_returned_and_no_value(fusion, pairs, image_pooling):
     text, text_mask, states = pairs
     fusion.image_pooling = image_pooling
     images = fusion.embed_images(states)
-    words, seen = fusion(text, text_mask, images)
-    only_words = fusion(text, text_mask, images, output='text')
-    torch.testing.assert_close(only_words[0], words)
-    assert only_words[1] is None
+    tokens, patches = fusion(text, text_mask, images)
+    only_text = fusion(text, text_mask, images, output='text')
+    torch.testing.assert_close(only_text[0], tokens)
+    assert only_text[1] is None
     pooled = fusion(text, text_mask, images, output='cls')
     assert pooled[0].shape == (B, 1, D)
-    torch.testing.assert_close(fusion.pool(*pooled), fusion.pool(words, seen), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fusion.pool(*pooled), fusion.pool(tokens, patches), rtol=1e-4, atol=1e-5)
 
 
-def test_the_poolers_read_the_first_states_or_the_mean_of_the_image(fusion):
-    words, images = torch.randn(B, L, D), torch.randn(B, N, D)
-    first = fusion.pool(words, images)
+def test_the_poolers_take_the_first_states_or_the_mean_of_the_image(fusion):
+    tokens, images = torch.randn(B, L, D), torch.randn(B, N, D)
+    first = fusion.pool(tokens, images)
     assert first.shape == (B, 2 * D)
     torch.testing.assert_close(first[:, D:], torch.tanh(fusion.image_pooler(images[:, 0])))
     fusion.image_pooling = 'mean'
-    mean = fusion.pool(words, images)
-    torch.testing.assert_close(mean[:, :D], torch.tanh(fusion.text_pooler(words[:, 0])))
+    mean = fusion.pool(tokens, images)
+    torch.testing.assert_close(mean[:, :D], torch.tanh(fusion.text_pooler(tokens[:, 0])))
     torch.testing.assert_close(mean[:, D:], torch.tanh(fusion.image_pooler(images.mean(dim=1))))
 
 

@@ -1,4 +1,4 @@
-"""The packed layout puts every word and patch where the states are later looked for."""
+"""The packed layout: every index points at the tokens and patches of its own pair."""
 
 import torch
 
@@ -9,9 +9,9 @@ def make_packing() -> Packing:
     return Packing(torch.tensor([3, 5, 3, 4]), torch.tensor([6, 2]), torch.tensor([0, 1, 1, 0]), torch.device('cpu'))
 
 
-def test_every_pair_finds_its_own_words_and_image():
+def test_a_segment_is_the_text_and_the_image_of_its_pair():
     packing = make_packing()
-    words = torch.cat(
+    text = torch.cat(
         [torch.tensor([10.0 * pair + place for place in range(length)]) for pair, length in enumerate([3, 5, 3, 4])]
     )
     in_packed_order = torch.tensor(
@@ -20,48 +20,52 @@ def test_every_pair_finds_its_own_words_and_image():
             for pair, place in zip(packing.token_pair.tolist(), packing.token_position.tolist(), strict=True)
         ]
     )
-    assert sorted(in_packed_order.tolist()) == sorted(words.tolist())
+    assert sorted(in_packed_order.tolist()) == sorted(text.tolist())
     images = torch.cat([100 + torch.arange(7.0), 200 + torch.arange(3.0)])  # CLS first
     packed = torch.cat([in_packed_order, images])[packing.gather_index]
     for pair, (length, image) in enumerate(zip([3, 5, 3, 4], [0, 1, 1, 0], strict=True)):
         start, count = int(packing.starts[pair]), [7, 3][image]
-        words_of_pair = [10 * pair + place for place in range(length)]
-        expected = words_of_pair + [100 * (image + 1) + place for place in range(count)]
+        text_of_pair = [10 * pair + place for place in range(length)]
+        expected = text_of_pair + [100 * (image + 1) + place for place in range(count)]
         assert packed[start : start + length + count].tolist() == expected
 
 
-def test_runs_cover_all_pairs_without_padding():
+def test_groups_cover_all_pairs_without_padding():
     packing = make_packing()
-    assert sum(run.pairs * run.length for run in packing.groups) == len(packing.gather_index) == 15 + 2 * 7 + 2 * 3
+    assert (
+        sum(group.pairs * group.length for group in packing.groups) == len(packing.gather_index) == 15 + 2 * 7 + 2 * 3
+    )
 
 
-def test_what_is_read_is_found_again():
+def test_output_tokens_are_found_again():
     packing = make_packing()
     for output in ('all', 'text', 'cls'):
-        rows = packing.output_index(output)
-        assert rows.tolist() == sorted(rows.tolist())
-        assert rows[packing.cls_index(output)].tolist() == packing.starts.tolist()
-        ends, longest = packing.cu_seqlens(output)
-        assert int(ends[-1]) == len(rows) and longest == max(run.output_length(output) for run in packing.groups)
+        index = packing.output_index(output)
+        assert index.tolist() == sorted(index.tolist())
+        assert index[packing.cls_index(output)].tolist() == packing.starts.tolist()
+        cu_seqlens, max_seqlen = packing.cu_seqlens(output)
+        assert int(cu_seqlens[-1]) == len(index) and max_seqlen == max(
+            group.output_length(output) for group in packing.groups
+        )
 
 
-def test_grids_point_at_words_and_patches_and_mask_the_rest():
+def test_padded_indices_point_at_text_and_patches_and_mask_the_rest():
     packing = make_packing()
     index, mask = packing.patch_index()
     assert mask.sum(dim=1).tolist() == [6, 2, 2, 6]
     assert index[1, :2].tolist() == [int(packing.starts[1]) + 5 + 1, int(packing.starts[1]) + 5 + 2]
     assert packing.text_index(5)[0, :3].tolist() == [int(packing.starts[0]) + place for place in range(3)]
-    last = len(packing.gather_index) - 1  # what lies beyond means nothing, but can be looked up
+    last = len(packing.gather_index) - 1  # padding is arbitrary, but a valid position
     assert 0 <= int(index.min()) and int(index.max()) <= last and int(packing.text_index(50).max()) <= last
 
 
-def test_few_sizes_occur_after_rounding():
-    sizes = {bucket_size(rows) for rows in range(1, 5000)}
-    assert len(sizes) < 60 and all(rows <= bucket_size(rows) <= max(rows + 31, 1.125 * rows) for rows in range(1, 5000))
+def test_there_are_few_buckets_and_little_padding():
+    sizes = {bucket_size(length) for length in range(1, 5000)}
+    assert len(sizes) < 60 and all(n <= bucket_size(n) <= max(n + 31, 1.125 * n) for n in range(1, 5000))
     assert bucket_size(0) == 0 and bucket_size(512) == 512
 
 
-def test_a_rectangle_holds_every_row_once_and_leads_back():
+def test_a_padded_layout_holds_every_token_once_and_its_inverse_leads_back():
     packing = Packing(
         torch.tensor([3, 5, 3, 4]),
         torch.tensor([6, 2]),
@@ -69,7 +73,7 @@ def test_a_rectangle_holds_every_row_once_and_leads_back():
         torch.device('cpu'),
         use_buckets=True,
     )
-    for output, rows in (('all', 35), ('text', 15), ('cls', 4)):
-        index, inside, back = packing.padded_layout(output)
-        assert index[inside.flatten()].tolist() == list(range(rows)) and len(inside) == 4
-        assert index[back[:rows]].tolist() == list(range(rows)) and not back[rows:].any()
+    for output, count in (('all', 35), ('text', 15), ('cls', 4)):
+        index, mask, inverse = packing.padded_layout(output)
+        assert index[mask.flatten()].tolist() == list(range(count)) and len(mask) == 4
+        assert index[inverse[:count]].tolist() == list(range(count)) and not inverse[count:].any()

@@ -1,4 +1,4 @@
-"""The image prefix: what an image is does not depend on its questions, and questions see what ViLT's blocks make."""
+"""The image prefix: states of an image do not depend on the text, and the text attends as in ViLT's blocks."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from kovilt.modules.vilt import ViLTStates
 
 @pytest.fixture
 def encoder(vilt) -> PrefixViLT:
-    """With the very weights of the joint encoder."""
+    """With the weights of the joint encoder."""
     ours = PrefixViLT(
         hidden_size=32,
         num_layers=2,
@@ -43,11 +43,11 @@ def encode(encoder: ViLT, batch: dict, output: str = 'all', images=None, inner_b
 
 
 def part(batch: dict, pairs: list[int]) -> dict:
-    """The batch of these pairs, with the images that they speak about and no others."""
+    """The batch of these pairs, with their images and no others."""
     images, index = batch['image_index'][pairs].unique(return_inverse=True)
-    pieces = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
+    patches = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
     return dict(
-        patches=torch.cat([pieces[image] for image in images]),
+        patches=torch.cat([patches[image] for image in images]),
         grids=batch['grids'][images],
         image_index=index,
         input_ids=batch['input_ids'][pairs],
@@ -58,19 +58,19 @@ def part(batch: dict, pairs: list[int]) -> dict:
 def dense(vilt: ViLT, batch: dict, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A pair's states after the first block and at the end: nn.MultiheadAttention under the mask of the prefix."""
     alone = part(batch, [pair])
-    words = int(alone['text_mask'].sum())
+    length = int(alone['text_mask'].sum())
     packing = vilt.make_packing(alone['text_mask'], alone['grids'], alone['image_index'], torch.device('cpu'))
-    seen = vilt.embed_patches(alone['patches'], alone['grids'])
-    x = torch.cat([vilt.embed_text(alone['input_ids'], packing), seen])[None]
-    hidden = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
-    hidden[words:, :words] = True  # for torch: True = may not be looked at
+    images = vilt.embed_patches(alone['patches'], alone['grids'])
+    x = torch.cat([vilt.embed_text(alone['input_ids'], packing), images])[None]
+    blocked = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
+    blocked[length:, :length] = True  # for torch True = may not be attended to
     states = []
     for block in vilt.blocks:
         mha = nn.MultiheadAttention(32, 4, batch_first=True)
         mha.in_proj_weight, mha.in_proj_bias = block.attn.qkv.weight, block.attn.qkv.bias
         mha.out_proj = block.attn.proj
         h = block.norm1(x)
-        x = x + mha(h, h, h, attn_mask=hidden, need_weights=False)[0]
+        x = x + mha(h, h, h, attn_mask=blocked, need_weights=False)[0]
         x = x + block.mlp(block.norm2(x))
         states.append(x[0])
     return states[0], vilt.norm(states[-1])
@@ -105,25 +105,25 @@ def test_padding_batching_and_sharing_change_nothing(encoder, batch):
     torch.testing.assert_close(encoder.pool(encode(encoder, padded, 'cls')), pooled, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('rounds', [False, True])
-def test_reading_less_and_the_rectangle_of_bfloat16_give_the_same(encoder, batch, rounds, monkeypatch):
-    """Taken in float32, so that nothing but the path differs."""
+@pytest.mark.parametrize('use_buckets', [False, True])
+def test_output_and_the_padded_layout_of_bfloat16_change_no_value(encoder, batch, use_buckets, monkeypatch):
+    """In float32, so that nothing but the path differs."""
     whole = encode(encoder, batch, inner_block=1)
     monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
     for module in (vilt_module, prefix_vilt):
-        monkeypatch.setattr(module, 'needs_shape_buckets', lambda device: rounds)
-    words, grid = encode(encoder, batch, 'text'), whole.packing.text_index(9)
-    for states in (words, encode(encoder, batch, 'cls'), encode(encoder, batch)):
+        monkeypatch.setattr(module, 'needs_shape_buckets', lambda device: use_buckets)
+    text, text_index = encode(encoder, batch, 'text'), whole.packing.text_index(9)
+    for states in (text, encode(encoder, batch, 'cls'), encode(encoder, batch)):
         torch.testing.assert_close(states.cls(), whole.cls(), rtol=0, atol=1e-5)
-    kept = whole.packed[whole.packing.output_index('text')]
-    torch.testing.assert_close(words.packed[: len(kept)], kept, rtol=0, atol=1e-5)
+    expected = whole.packed[whole.packing.output_index('text')]
+    torch.testing.assert_close(text.packed[: len(expected)], expected, rtol=0, atol=1e-5)
     again = encode(encoder, batch, inner_block=1)
-    for ours, theirs in ((again.packed, whole.packed), (again.inner, whole.inner)):
-        torch.testing.assert_close(ours[: len(theirs)], theirs, rtol=0, atol=1e-5)
-    torch.testing.assert_close(again.text(9), whole.packed[grid], rtol=0, atol=1e-5)
+    for padded, expected in ((again.packed, whole.packed), (again.inner, whole.inner)):
+        torch.testing.assert_close(padded[: len(expected)], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again.text(9), whole.packed[text_index], rtol=0, atol=1e-5)
 
 
-def test_gradients_of_a_shared_image_are_the_sum_of_its_questions(encoder, batch):
+def test_gradients_of_a_shared_image_are_the_sum_over_its_texts(encoder, batch):
     def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
         loss.backward()
         found = [parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None]
@@ -139,26 +139,26 @@ def test_gradients_of_a_shared_image_are_the_sum_of_its_questions(encoder, batch
 
 
 def test_images_encoded_one_by_one_answer_as_those_of_a_batch(encoder, batch):
-    pieces = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
-    single = [encoder.embed_images(piece, grid[None]) for piece, grid in zip(pieces, batch['grids'], strict=True)]
-    joined = EncodedImages.concatenate(single)
+    patches = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
+    single = [encoder.embed_images(one, grid[None]) for one, grid in zip(patches, batch['grids'], strict=True)]
+    images = EncodedImages.concatenate(single)
     expected = encode(encoder, batch, 'text').packed
-    torch.testing.assert_close(encode(encoder, batch, 'text', joined).packed, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(encode(encoder, batch, 'text', images).packed, expected, rtol=0, atol=1e-5)
     for wanted in (dict(output='all'), dict(output='cls', inner_block=1)):
         with pytest.raises(ValueError, match='without their states'):
-            encode(encoder, batch, images=joined, **wanted)
+            encode(encoder, batch, images=images, **wanted)
 
 
-def test_a_text_costs_its_words_alone(encoder, batch, monkeypatch):
+def test_a_text_costs_its_own_tokens_alone(encoder, batch, monkeypatch):
     images = encoder.embed_images(batch['patches'], batch['grids'])
-    rows = []
+    counts = []
     for block in encoder.blocks:
-        block.mlp.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+        block.mlp.register_forward_hook(lambda module, inputs, output: counts.append(len(output)))
     encode(encoder, batch, 'cls', images)
-    assert rows == [int(batch['text_mask'].sum()), 6]
+    assert counts == [int(batch['text_mask'].sum()), 6]
 
 
-def test_a_question_without_a_image_is_answered_from_its_words(encoder, batch):
-    blind = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
-    elsewhere = dict(blind, image_index=torch.tensor([2, 1, 0, 2, 1, 0]))
-    torch.testing.assert_close(*(encoder.pool(encode(encoder, b, 'cls')) for b in (blind, elsewhere)))
+def test_a_text_without_an_image_is_encoded_from_its_tokens(encoder, batch):
+    textual = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
+    elsewhere = dict(textual, image_index=torch.tensor([2, 1, 0, 2, 1, 0]))
+    torch.testing.assert_close(*(encoder.pool(encode(encoder, b, 'cls')) for b in (textual, elsewhere)))

@@ -1,4 +1,4 @@
-"""The encoder: sizes of the paper, and states that no neighbour in the batch can change."""
+"""The encoder: the size of the paper, and states that no other pair of the batch can change."""
 
 import copy
 
@@ -77,27 +77,27 @@ def test_more_padding_and_another_order_change_nothing(vilt, batch):
     torch.testing.assert_close(vilt.pool(encode(vilt, padded)), expected, rtol=0, atol=1e-5)
 
 
-def test_reading_less_gives_the_same_values(vilt, batch):
+def test_output_changes_what_is_returned_and_no_value(vilt, batch):
     states = encode(vilt, batch)
-    words = encode(vilt, batch, 'text')
+    text = encode(vilt, batch, 'text')
     torch.testing.assert_close(encode(vilt, batch, 'cls').cls(), states.cls())
-    torch.testing.assert_close(words.cls(), states.cls())
-    torch.testing.assert_close(words.packed, states.packed[states.packing.output_index('text')])
+    torch.testing.assert_close(text.cls(), states.cls())
+    torch.testing.assert_close(text.packed, states.packed[states.packing.output_index('text')])
 
 
 @pytest.mark.parametrize('output', ['all', 'text', 'cls'])
-def test_the_padded_rectangle_of_bfloat16_is_the_same_attention(vilt, batch, output, monkeypatch):
-    """Taken in float32, with added rows too, so that nothing but the path differs: states and gradients."""
+def test_the_padded_layout_of_bfloat16_is_the_same_attention(vilt, batch, output, monkeypatch):
+    """States and gradients in float32, with and without buckets, so that nothing but the path differs."""
 
     def states_and_gradients() -> list[torch.Tensor]:
         states = encode(vilt, batch, output)
-        rows = states.packed[: len(states.packing.token_pair)] if output == 'words' else states.cls()
-        return [rows, *torch.autograd.grad(rows.square().sum(), list(vilt.blocks.parameters()))]
+        found = states.packed[: len(states.packing.token_pair)] if output == 'text' else states.cls()
+        return [found, *torch.autograd.grad(found.square().sum(), list(vilt.blocks.parameters()))]
 
     expected = states_and_gradients()
     monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
-    for rounds in (False, True):
-        monkeypatch.setattr(vilt_module, 'needs_shape_buckets', lambda device, rounds=rounds: rounds)
+    for use_buckets in (False, True):
+        monkeypatch.setattr(vilt_module, 'needs_shape_buckets', lambda device, use_buckets=use_buckets: use_buckets)
         for ours, theirs in zip(states_and_gradients(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -111,7 +111,7 @@ def test_bfloat16_on_a_cpu_differs_by_rounding_alone(vilt, batch):
     assert torch.cosine_similarity(states.packed[:rows].float(), expected.packed, dim=1).min() > 0.999
 
 
-def test_reading_less_gives_the_same_gradients(vilt, batch):
+def test_output_changes_no_gradient(vilt, batch):
     gradients = []
     for output in ('all', 'cls'):
         vilt.zero_grad()
@@ -139,22 +139,22 @@ def of_kind(kind: type[ViLT], vilt: ViLT) -> ViLT:
 
 
 @pytest.mark.parametrize('kind', [ViLT, PrefixViLT])
-def test_checkpointing_changes_what_is_kept_and_nothing_else(kind, vilt, batch):
-    vilt, kept = of_kind(kind, vilt), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-        plain, whole = trained(vilt, batch), sum(kept)
-        kept.clear()
+def test_gradient_checkpointing_changes_memory_alone(kind, vilt, batch):
+    vilt, saved = of_kind(kind, vilt), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+        plain, whole = trained(vilt, batch), sum(saved)
+        saved.clear()
         vilt.with_cp = True
         again = trained(vilt, batch)
     assert all(map(torch.equal, plain, again)) and len(plain) == len(again)
-    assert sum(kept) < 0.7 * whole
+    assert sum(saved) < 0.7 * whole
 
 
 @pytest.mark.parametrize('kind', [ViLT, PrefixViLT])
-def test_compiled_rows_are_the_same_also_in_a_copy(kind, vilt, batch):
+def test_compiled_blocks_are_the_same_also_in_a_copy(kind, vilt, batch):
     vilt = of_kind(kind, vilt)
     for block in vilt.blocks:
-        block.dropout.p = block.mlp.dropout.p = 0.0  # drawn in another order when compiled
+        block.dropout.p = block.mlp.dropout.p = 0.0  # sampled in another order when compiled
     plain = trained(vilt, batch)
     vilt.compile_blocks({'backend': 'eager'})
     compiled = trained(vilt, batch)
@@ -175,15 +175,17 @@ def test_agrees_with_a_plain_padded_formulation(vilt, batch):
     counts = batch['grids'].prod(dim=1)
     patches = batch['patches'].split(counts.tolist())[image]
     text = vilt.text
-    words = text.word_embed(batch['input_ids'][pair]) + text.pos_embed.weight[:9] + text.segment_embed.weight[0]
+    tokens = text.word_embed(batch['input_ids'][pair]) + text.pos_embed.weight[:9] + text.segment_embed.weight[0]
     table = vilt.image.pos_embed[1:].T.reshape(1, 32, 4, 4)
     grid = tuple(batch['grids'][image].tolist())
     positions = nn.functional.interpolate(table, size=grid, mode='bilinear', align_corners=True)
-    seen = vilt.image.proj(patches) + positions.flatten(2)[0].T
-    seen = torch.cat([vilt.image.cls_token + vilt.image.pos_embed[:1], seen])
-    x = torch.cat([text.norm(words) + vilt.modality_embed.weight[0], seen + vilt.modality_embed.weight[1]])[None]
+    image_states = vilt.image.proj(patches) + positions.flatten(2)[0].T
+    image_states = torch.cat([vilt.image.cls_token + vilt.image.pos_embed[:1], image_states])
+    x = torch.cat([text.norm(tokens) + vilt.modality_embed.weight[0], image_states + vilt.modality_embed.weight[1]])[
+        None
+    ]
     padding = torch.zeros(1, x.shape[1], dtype=torch.bool)
-    padding[0, length:9] = True  # words padded to 9: masked as keys
+    padding[0, length:9] = True  # text padded to 9: masked as keys
     for block in vilt.blocks:
         attention = nn.MultiheadAttention(32, 4, batch_first=True)
         attention.in_proj_weight, attention.in_proj_bias = block.attn.qkv.weight, block.attn.qkv.bias
@@ -203,27 +205,27 @@ def test_positions_are_interpolated_as_torch_does(vilt):
         torch.testing.assert_close(vilt.image.positions(*grid), expected, rtol=0, atol=1e-6)
 
 
-def test_an_answer_given_in_inference_mode_does_not_spoil_training(vilt, batch):
+def test_inference_mode_before_training_does_not_spoil_gradients(vilt, batch):
     with torch.inference_mode():
         encode(vilt, batch)
     encode(vilt, batch).packed.sum().backward()
 
 
-def test_a_question_without_a_image_is_answered_from_its_words(vilt, batch):
-    blind = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
-    pooled = vilt.pool(encode(vilt, blind))
+def test_a_text_without_an_image_is_encoded_from_its_tokens(vilt, batch):
+    textual = dict(batch, patches=batch['patches'][:0], grids=torch.zeros(3, 2, dtype=torch.int64))
+    pooled = vilt.pool(encode(vilt, textual))
     assert pooled.isfinite().all()
-    elsewhere = dict(blind, image_index=torch.tensor([2, 1, 0, 2, 1, 0]))
+    elsewhere = dict(textual, image_index=torch.tensor([2, 1, 0, 2, 1, 0]))
     torch.testing.assert_close(pooled, vilt.pool(encode(vilt, elsewhere)))
 
 
-def test_evaluation_gives_the_same_states_twice_and_training_draws_dropout(vilt, batch):
+def test_evaluation_gives_the_same_states_twice_and_training_samples_dropout(vilt, batch):
     assert torch.equal(encode(vilt, batch).packed, encode(vilt, batch).packed)
     vilt.train()
     assert not torch.equal(encode(vilt, batch).packed, encode(vilt, batch).packed)
 
 
-def test_too_long_a_text_is_refused_with_its_length(vilt, batch):
+def test_a_text_that_is_too_long_is_refused_with_its_length(vilt, batch):
     longer = dict(batch, input_ids=batch['input_ids'].repeat(1, 2), text_mask=torch.ones(6, 18, dtype=torch.bool))
     with pytest.raises(ValueError, match='18 tokens is longer than max_text_len 12'):
         encode(vilt, longer)
