@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 from kovilt import registry as reg
 from kovilt.engine.signatures import signature_of
 from kovilt.errors import KoviltError, nearest
+from kovilt.models.sizes import FROM_DATA
 
 # Components inside another one are looked up in its registry, but for those under these arguments.
 REGISTRY_OF_ARGUMENT = {
@@ -51,8 +52,6 @@ ADDED_BY_FRAMEWORK: dict[Registry, tuple[str, ...]] = {
     reg.DATA_SAMPLERS: ('dataset', 'seed', 'sampler', 'batch_size'),
 }
 
-FROM_DATA = ('num_answers', 'vocab_size', 'mask_token_id', 'special_token_ids')  # None: KoviltRunner asks the data
-
 
 def check_component(node: Any, path: str, registry: Registry, default: str | None = None) -> None:
     """Check one `dict(type=...)` against the constructor of its type, then the components among its values.
@@ -69,7 +68,7 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
     part = find_type(node.get('type', default), path, registry)
     name = getattr(part, '__name__', type(part).__name__)
     signature = signature_of(part)
-    names, is_open = signature.names, signature.open
+    names, is_open = tuple(signature.arguments), signature.is_open
     if name == 'PretrainedInit':
         raise KoviltError(
             f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's encoders take "
@@ -77,7 +76,7 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
         )
     if name == 'EMAHook':  # passes its **kwargs to the averaged model
         average = find_type(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
-        names, is_open = (*names, *signature_of(average).names), False
+        names, is_open = (*names, *signature_of(average).arguments), False
     elif name == 'CheckpointHook':  # passes its **kwargs to a remote storage, which kovilt has none of
         is_open = False
     others = KEYS_BESIDE_ARGUMENTS.get(registry, ())
@@ -89,12 +88,12 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
             if guess or not is_open:
                 raise KoviltError(f'unknown key {key!r} in {path} ({name}){guess or _list_choices(names)}')
             continue
-        if key in signature.hints and not (value is None and key in FROM_DATA):
-            check_value(value, signature.hints[key], f'{path}.{key}')
+        if key in signature.arguments and not (value is None and key in FROM_DATA):  # None: the data gives the size
+            check_value(value, signature.arguments[key].annotation, f'{path}.{key}')
         _check_inner_components(value, f'{path}.{key}', REGISTRY_OF_ARGUMENT.get(key, registry))
     if registry in ADDED_BY_FRAMEWORK:
-        for key in signature.required:
-            if key not in node and key not in ADDED_BY_FRAMEWORK[registry]:
+        for key, argument in signature.arguments.items():
+            if argument.default is argument.empty and key not in (*node, *ADDED_BY_FRAMEWORK[registry]):
                 raise KoviltError(f'missing key {key!r} in {path} ({name})')
 
 

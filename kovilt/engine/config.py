@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from kovilt.engine.config_check import check_config, top_level_keys
+from kovilt.engine.config_files import check_top_level_names, parse_config_files
 from kovilt.engine.config_options import parse_option
 from kovilt.errors import KoviltError, first_line, nearest
 
@@ -39,7 +39,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
         raise KoviltError(f'{path}: not a config file, which ends in .py')
     files = parse_config_files(path)
     config = _read(path, files)
-    _check_top_level_names(files)
+    check_top_level_names(files)
     _apply_options(config, options)
     for name in [name for name in config if name not in top_level_keys()]:
         config.pop(name)
@@ -52,39 +52,8 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     return config
 
 
-def parse_config_files(path: Path) -> dict[Path, ast.Module]:
-    """Parse a config file and all files it inherits from, itself first; bases of other packages (`mmdet::`) are left
-    out."""
-    files: dict[Path, ast.Module] = {}
-    waiting = [(path.resolve(), path)]
-    while waiting:
-        file, user = waiting.pop()
-        if file in files:
-            continue
-        if not file.is_file():
-            raise KoviltError(f'{user}: it inherits from {file}, which does not exist')
-        try:
-            files[file] = ast.parse(file.read_text(encoding='utf-8'))
-        except SyntaxError as error:
-            raise KoviltError(f'{file}:{error.lineno}: {error.msg}') from error
-        except UnicodeDecodeError as error:
-            raise KoviltError(f'{file}: not UTF-8 text ({error.reason} at byte {error.start})') from error
-        waiting += [(base, file) for base in base_files(file, files[file])]
-    return files
-
-
-def base_files(file: Path, tree: ast.Module) -> list[Path]:
-    """The files that a parsed config names in `_base_`; bases of other packages are left out."""
-    for name, node in _assignments(tree):
-        if name == '_base_':
-            bases = ast.literal_eval(node.value)
-            bases = [bases] if isinstance(bases, str) else bases
-            return [(file.parent / base).resolve() for base in bases if '::' not in base]
-    return []
-
-
 def _read(path: Path, files: Iterable[Path]) -> Config:
-    """Let MMEngine run the config; whatever it raises is told with the file and line that raised it."""
+    """Let MMEngine run the config; an error names the file and line that raised it."""
     try:
         return Config.fromfile(path)
     except ImportError as error:
@@ -94,43 +63,6 @@ def _read(path: Path, files: Iterable[Path]) -> Config:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
         where = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else str(path)
         raise KoviltError(f'{where}: {type(error).__name__}: {first_line(error)}') from error
-
-
-def _check_top_level_names(files: dict[Path, ast.Module]) -> None:
-    """Raise KoviltError for a name at the top of a file that no run reads and no line of the files uses.
-
-    A helper variable of a base that is set again is also an error: its value was copied when the base was read.
-    """
-    used_through_base = {
-        node.attr
-        for tree in files.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and getattr(node.value, 'id', None) == '_base_'
-    }
-    accepted = {'_base_', *top_level_keys(), *used_through_base}
-    helpers: set[str] = set()
-    for file, tree in reversed(files.items()):  # bases first
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        for name, node in _assignments(tree):
-            if name.startswith('__') or name in accepted or name in used:
-                helpers.add(name)
-            elif name in helpers:
-                raise KoviltError(
-                    f'{file}:{node.lineno}: {name!r} is set again, but the base that uses it has been read already; '
-                    'override the values themselves by their full paths'
-                )
-            else:
-                raise KoviltError(
-                    f'{file}:{node.lineno}: unknown top-level key {name!r}{nearest(name, top_level_keys())}; '
-                    'nothing reads it'
-                )
-
-
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.Assign]]:
-    """The `name = value` lines at the top of a file."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            yield node.targets[0].id, node
 
 
 def _apply_options(config: Config, options: Iterable[str]) -> None:

@@ -62,7 +62,7 @@ DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sched
 @functools.cache
 def top_level_keys() -> frozenset[str]:
     """The keys that may stand at the top of a config."""
-    return frozenset({*signature_of(Runner).names, *KEYS_BESIDE_RUNNER} - {'cfg'})
+    return frozenset({*signature_of(Runner).arguments, *KEYS_BESIDE_RUNNER} - {'cfg'})
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ def _check_component_key(node: Any, key: str) -> None:
 
 
 def _check_dataloader(node: Any, path: str) -> None:
-    check_keys(node, path, (*signature_of(DataLoader).names, 'num_batch_per_epoch'))
+    check_keys(node, path, (*signature_of(DataLoader).arguments, 'num_batch_per_epoch'))
     for key in ('dataset', 'sampler', 'batch_size'):
         if key not in node:
             raise KoviltError(f'{path}: missing key {key!r}')

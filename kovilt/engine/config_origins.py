@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kovilt.engine.config import base_files, parse_config_files
+from kovilt.engine.config_files import base_files, parse_config_files
 from kovilt.engine.config_options import parse_option
 
 COMMAND_LINE = 'command line'

@@ -24,7 +24,7 @@ from kovilt.registry import OPTIMIZERS
 class MuonAdamW(Optimizer):
     """AdamW, except that parameter groups with `matrices` > 0 take Muon's step.
 
-    `matrices` = n says that each weight of the group is n matrices stacked along its rows.
+    `matrices` = n: each weight of the group is n matrices, stacked along its rows.
     `ViLTOptimWrapperConstructor` makes such groups of the weights in the encoder's blocks: 3 for `qkv`, which stacks
     queries, keys and values, 1 for all others.
 

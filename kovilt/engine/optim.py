@@ -24,8 +24,8 @@ class ViLTOptimWrapperConstructor:
 
     Norms and biases have no weight decay; position tables and embeddings have. (ViLT also decays the norm in its VQA
     head, whose name its list of exceptions misses; kovilt does not.) Each group has a readable `name`, such as
-    'encoder.decay'. Adam and AdamW run fused unless the config says otherwise. For MuonAdamW the weights of the
-    encoder's blocks are groups of their own.
+    'encoder.decay'. Adam and AdamW are fused, unless the config sets `fused` or `foreach`. For MuonAdamW the weights of
+    the encoder's blocks are groups of their own.
 
     Args:
         optim_wrapper_cfg: the config of the wrapper, with the optimizer's under `optimizer`.

@@ -167,14 +167,13 @@ class KoviltRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict[str, Any], seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a loader. The run's seed is also that of a dataset with random transforms, unless the config says
-        otherwise."""
+        """Build a loader; a dataset that takes a seed and has none in the config gets that of the run."""
         if isinstance(dataloader, dict):
             dataloader = copy.deepcopy(dataloader)
             dataset = dataloader.get('dataset')
             if isinstance(dataset, dict) and seed is not None:
                 kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
-                if kind is not None and 'seed' in signature_of(kind).names:
+                if kind is not None and 'seed' in signature_of(kind).arguments:
                     dataset.setdefault('seed', seed)
             dataloader.setdefault('pin_memory', torch.cuda.is_available())  # batches are copied while the GPU computes
             if not dataloader.get('num_workers', 0):
@@ -237,7 +236,7 @@ class KoviltRunner(Runner):
         return loop
 
     def _prepare_evaluation(self, evaluator: Evaluator, dataset: Any) -> None:
-        """Check that evaluation data fits the model, and tell the evaluator which answers the model knows."""
+        """Check that evaluation data fits the model, and give the evaluator the model's answer vocabulary."""
         sizes = read_data_sizes(dataset)
         check_sizes(self.cfg.model, {**sizes, 'num_answers': None})
         if self.data_sizes.get('vocabulary_digest', sizes.get('vocabulary_digest')) != sizes.get('vocabulary_digest'):

@@ -6,16 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_rooms import tiny_config, tiny_rooms
+from tiny_rooms import tiny_config
 
 from kovilt.engine.config import load_config
 from kovilt.engine.runner import KoviltRunner
 from kovilt.registry import RUNNERS
-
-
-@pytest.fixture(scope='session')
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms')
 
 
 @pytest.fixture(scope='session')

@@ -119,7 +119,7 @@ def test_helpers_that_are_read_and_options_that_are_right_pass(tmp_path):
     path = write(
         tmp_path / 'own.py',
         f'_base_ = {str(VQA)!r}\nwidth = 64\nmodel = dict(encoder=dict(hidden_size=width))\n'
-        "root = _base_.data_root\nload_from = f'{root}/body.safetensors'\n",
+        "root = _base_.data_root\nload_from = f'{root}/encoder.safetensors'\n",
     )
     options = [
         'model.encoder.num_layers=2',

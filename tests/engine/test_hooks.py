@@ -14,8 +14,8 @@ from kovilt.engine.hooks.epoch_time import peak_memory_mb
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
 
 
-class Seen(Hook):
-    """Notes the chance of every sample that is trained on."""
+class RecordSeeds(Hook):
+    """Records the seed of every sample that is trained on."""
 
     def __init__(self):
         self.seeds = []
@@ -24,26 +24,28 @@ class Seen(Hook):
         self.seeds.append(data_batch[0]['sample_seed'].tolist())
 
 
-def seen(runner):
-    hook = Seen()
+def train_and_record_seeds(runner):
+    hook = RecordSeeds()
     runner.register_hook(hook)
     runner.train()
     return hook.seeds
 
 
 def test_samplers_learn_the_epoch_in_both_loops_with_any_workers(build):
-    by_epoch = seen(build(epochs=2, limit=48))
+    by_epoch = train_and_record_seeds(build(epochs=2, limit=48))
     first, second = by_epoch[:3], by_epoch[3:]
-    assert len(by_epoch) == 6 and not set(sum(first, [])) & set(sum(second, []))  # other chance in every epoch
-    more = 'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=6)'  # the same loop by MMEngine's words
+    assert len(by_epoch) == 6 and not set(sum(first, [])) & set(sum(second, []))  # other seeds in every epoch
+    more = 'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=6)'  # the same loop, in MMEngine's notation
     assert (
-        seen(build(steps=6, more=more, limit=48, save_every=10, options=('train_dataloader.num_workers=2',)))
+        train_and_record_seeds(
+            build(steps=6, more=more, limit=48, save_every=10, options=('train_dataloader.num_workers=2',))
+        )
         == by_epoch
     )
 
 
 @pytest.mark.parametrize(
-    ('step', 'load_from', 'starts'), [(0, 'body.pth', True), (3, 'body.pth', False), (0, None, False)]
+    ('step', 'load_from', 'starts'), [(0, 'encoder.pth', True), (3, 'encoder.pth', False), (0, None, False)]
 )
 def test_the_first_token_starts_as_a_mask_after_pre_training(step, load_from, starts):
     model, tokenizer = tiny_model(), tiny_tokenizer()
@@ -63,12 +65,12 @@ def test_the_first_token_starts_as_a_mask_after_pre_training(step, load_from, st
 
 
 def test_dropout_is_repeated_by_step_rank_and_seed():
-    def draw(seed=0, step=3, rank=0):
+    def sample(seed=0, step=3, rank=0):
         ExactResumeHook().before_train_iter(SimpleNamespace(seed=seed, iter=step, rank=rank), 0)
         return torch.rand(4).tolist()
 
-    assert draw() == draw()
-    assert len({tuple(draw(*place)) for place in ((0, 3, 0), (1, 3, 0), (0, 4, 0), (0, 3, 1))}) == 4
+    assert sample() == sample()
+    assert len({tuple(sample(*place)) for place in ((0, 3, 0), (1, 3, 0), (0, 4, 0), (0, 3, 1))}) == 4
 
 
 @pytest.mark.parametrize(('steps', 'expected'), [(4, 3.0), (2, 6.0)])

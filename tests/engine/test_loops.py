@@ -13,7 +13,7 @@ class Order:
 
 
 class Batches:
-    """Batches of two rows of five, named by epoch."""
+    """Batches of two of the five samples of an epoch, numbered by epoch."""
 
     def __init__(self):
         self.sampler = Order()
@@ -22,8 +22,8 @@ class Batches:
         return 3
 
     def __iter__(self):
-        rows = [self.sampler.epoch * 10 + row for row in range(5)]
-        return (rows[i : i + 2] for i in range(0, 5, 2))
+        samples = [self.sampler.epoch * 10 + i for i in range(5)]
+        return (samples[i : i + 2] for i in range(0, 5, 2))
 
 
 @pytest.mark.parametrize('start', range(8))

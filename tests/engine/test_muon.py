@@ -1,4 +1,4 @@
-"""Muon for matrices and torch's own AdamW for the rest."""
+"""MuonAdamW takes Muon's step for matrices and AdamW's for all other parameters."""
 
 import copy
 
@@ -10,7 +10,7 @@ from kovilt.engine.muon import MuonAdamW, orthogonalize
 from tests.support.tiny_models import tiny_model
 
 
-def test_directions_get_equal_strength_and_keep_their_axes():
+def test_singular_values_become_equal_and_singular_vectors_stay():
     generator = torch.Generator().manual_seed(0)
     for shape in ((3, 8, 8), (2, 24, 8), (2, 8, 24)):
         matrices = torch.randn(shape, generator=generator) + 2 * torch.eye(*shape[1:])
@@ -38,7 +38,26 @@ def test_other_parameters_take_torch_adamws_step():
         torch.testing.assert_close(a, b)
 
 
-def test_stacked_matrices_are_treated_one_by_one():
+@pytest.mark.parametrize('shape', [(8, 8), (24, 8), (8, 24)])
+def test_a_single_matrix_takes_torch_muons_step(shape):
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    ours, theirs = (start.clone().requires_grad_() for _ in range(2))
+    optimizers = [
+        MuonAdamW([dict(params=[ours], matrices=1)], lr=0.1, weight_decay=0.1, precision='bfloat16'),
+        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1, adjust_lr_fn='match_rms_adamw'),
+    ]
+    for _ in range(3):
+        gradient = torch.randn(shape)
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    our_change, their_change = ((parameter.detach() - start).flatten() for parameter in (ours, theirs))
+    assert torch.cosine_similarity(our_change, their_change, dim=0) > 0.999  # products in bfloat16
+    assert our_change.norm().item() == pytest.approx(their_change.norm().item(), rel=0.01)
+
+
+def test_stacked_matrices_are_orthogonalized_one_by_one():
     weight = torch.randn(12, 4)
     stacked = weight.clone().requires_grad_()
     single = [part.clone().requires_grad_() for part in weight.split(4)]
@@ -69,7 +88,7 @@ def test_products_in_bfloat16_point_the_same_way():
         MuonAdamW([weight], precision='float16')
 
 
-def test_the_blocks_weights_are_groups_of_their_own_and_state_survives_saving():
+def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_saved():
     torch.manual_seed(0)
     model = tiny_model()
     make = ViLTOptimWrapperConstructor(

@@ -95,7 +95,7 @@ def test_the_forward_pass_alone_changes_precision(precision):
 
 
 @pytest.mark.parametrize(
-    'fast, can',
+    'fast, capabilities',
     [
         (True, dict(amx_bf16=True, cpu_name='Intel(R) Xeon(R)')),
         (True, dict(avx512_bf16=True, cpu_name='AMD EPYC')),
@@ -104,12 +104,12 @@ def test_the_forward_pass_alone_changes_precision(precision):
         (False, {}),
     ],
 )
-def test_which_processors_are_faster_in_bfloat16(monkeypatch, fast, can):
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: can, raising=False)
+def test_which_processors_are_faster_in_bfloat16(monkeypatch, fast, capabilities):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: capabilities, raising=False)
     assert optim_module.has_fast_bfloat16() is fast
 
 
-def test_amp_chooses_what_the_device_can(monkeypatch):
+def test_amp_chooses_by_the_device(monkeypatch):
     plain = dict(type='ViLTOptimWrapper', optimizer=ADAMW, precision='float32')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(optim_module, 'has_fast_bfloat16', lambda: True)

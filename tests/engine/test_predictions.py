@@ -1,4 +1,4 @@
-"""The file of predictions says of each question what the metric says of all."""
+"""The file of predictions scores each question as the metric scores all of them."""
 
 from __future__ import annotations
 

@@ -98,25 +98,25 @@ def test_accumulation_changes_neither_result_nor_schedule(build, tmp_path):
         assert four['loss'] == pytest.approx(one['loss'], rel=1e-4)
 
 
-def test_fine_tuning_takes_the_body_and_leaves_the_heads(build, tmp_path):
+def test_fine_tuning_loads_the_encoder_and_leaves_the_heads(build, tmp_path):
     build(tmp_path / 'pre', task='pretrain', steps=2).train()
     source = tmp_path / 'pre' / 'iter_2.pth'
     runner = build(tmp_path / 'vqa', steps=1, overrides={'load_from': str(source)})
     fresh = {name: value.clone() for name, value in runner.model.vqa_head.state_dict().items()}
     runner.load_or_resume()
-    body = {name[8:]: value for name, value in weights(source).items() if name.startswith('encoder.')}
-    assert_equal(dict(runner.model.encoder.state_dict()), body)
+    encoder = {name[8:]: value for name, value in weights(source).items() if name.startswith('encoder.')}
+    assert_equal(dict(runner.model.encoder.state_dict()), encoder)
     assert_equal(dict(runner.model.vqa_head.state_dict()), fresh)
 
     from safetensors.torch import save_file
 
     save_file(
         {name: value for name, value in weights(source).items() if name.startswith('encoder.')},
-        tmp_path / 'body.safetensors',
+        tmp_path / 'encoder.safetensors',
     )
-    runner = build(steps=1, overrides={'load_from': str(tmp_path / 'body.safetensors')})
+    runner = build(steps=1, overrides={'load_from': str(tmp_path / 'encoder.safetensors')})
     runner.load_or_resume()
-    assert_equal(dict(runner.model.encoder.state_dict()), body)
+    assert_equal(dict(runner.model.encoder.state_dict()), encoder)
 
 
 @pytest.fixture(scope='module')
@@ -157,14 +157,14 @@ def test_a_checkpoint_of_another_model_is_refused_when_resuming(build, tmp_path,
         runner.load_or_resume()
 
 
-def test_weights_of_another_kind_of_encoder_start_a_training_aloud_and_serve_nothing_else(build, trained, caplog):
+def test_weights_of_another_kind_of_encoder_start_a_training_with_a_warning_and_nothing_else(build, trained, caplog):
     prefix, joint = "model.encoder.type='PrefixViLT'", "model.encoder.type='ViLT'"
     runner = build(steps=1, options=(prefix,), overrides={'load_from': str(trained)})
     with caplog.at_level('WARNING', runner.logger.name):
         runner.logger.addHandler(caplog.handler)
         runner.train()
-    said = [record.getMessage() for record in caplog.records if 'PrefixViLT' in record.getMessage()]
-    assert len(said) == 1 and 'iter_1.pth: its encoder is a ViLT, this one a PrefixViLT' in said[0]
+    warnings = [record.getMessage() for record in caplog.records if 'PrefixViLT' in record.getMessage()]
+    assert len(warnings) == 1 and 'iter_1.pth: its encoder is a ViLT, this one a PrefixViLT' in warnings[0]
     (again,) = Path(runner.work_dir).glob('iter_1.pth')  # and the way back
     for checkpoint, options, message in (
         (trained, prefix, 'its encoder is a ViLT, this one a PrefixViLT'),

@@ -31,12 +31,12 @@ def test_rises_to_the_full_rate_and_falls_to_zero(steps, warmup):
     assert max(found) == 1 and min(found) > 0
 
 
-def test_heads_keep_their_multiple():
-    assert all(head == pytest.approx(10 * body) for body, head in rates(WarmupLinearLR(optimizer(), end=20), 20))
+def test_the_heads_rate_is_a_multiple_at_every_step():
+    assert all(head == pytest.approx(10 * encoder) for encoder, head in rates(WarmupLinearLR(optimizer(), end=20), 20))
 
 
 @pytest.mark.parametrize('at', [1, 7, 20])
-def test_resumes_where_it_stood_and_follows_a_new_length(at):
+def test_resumes_at_its_step_and_follows_a_new_length(at):
     whole = rates(WarmupLinearLR(optimizer(), end=20), 20)
     first = WarmupLinearLR(optimizer(), end=20)
     rates(first, at)

@@ -1,0 +1,81 @@
+"""Parses config files without running them: their bases, and the names at their top."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from kovilt.engine.config_check import top_level_keys
+from kovilt.errors import KoviltError, nearest
+
+
+def parse_config_files(path: Path) -> dict[Path, ast.Module]:
+    """Parse a config file and all files it inherits from, itself first, without bases of other packages (`mmdet::`).
+
+    Raises:
+        KoviltError: a base does not exist, a file is not UTF-8 text or not Python.
+    """
+    files: dict[Path, ast.Module] = {}
+    waiting = [(path.resolve(), path)]
+    while waiting:
+        file, user = waiting.pop()
+        if file in files:
+            continue
+        if not file.is_file():
+            raise KoviltError(f'{user}: it inherits from {file}, which does not exist')
+        try:
+            files[file] = ast.parse(file.read_text(encoding='utf-8'))
+        except SyntaxError as error:
+            raise KoviltError(f'{file}:{error.lineno}: {error.msg}') from error
+        except UnicodeDecodeError as error:
+            raise KoviltError(f'{file}: not UTF-8 text ({error.reason} at byte {error.start})') from error
+        waiting += [(base, file) for base in base_files(file, files[file])]
+    return files
+
+
+def base_files(file: Path, tree: ast.Module) -> list[Path]:
+    """The files that a parsed config names in `_base_`; bases of other packages are left out."""
+    for name, node in _assignments(tree):
+        if name == '_base_':
+            bases = ast.literal_eval(node.value)
+            bases = [bases] if isinstance(bases, str) else bases
+            return [(file.parent / base).resolve() for base in bases if '::' not in base]
+    return []
+
+
+def check_top_level_names(files: dict[Path, ast.Module]) -> None:
+    """Raise KoviltError for a name at the top of a file that no run reads and no line of the files uses.
+
+    A helper variable of a base that is set again is also an error: its value was copied when the base was read.
+    """
+    used_through_base = {
+        node.attr
+        for tree in files.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and getattr(node.value, 'id', None) == '_base_'
+    }
+    accepted = {'_base_', *top_level_keys(), *used_through_base}
+    helpers: set[str] = set()
+    for file, tree in reversed(files.items()):  # bases first
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        for name, node in _assignments(tree):
+            if name.startswith('__') or name in accepted or name in used:
+                helpers.add(name)
+            elif name in helpers:
+                raise KoviltError(
+                    f'{file}:{node.lineno}: {name!r} is set again, but the base that uses it has been read already; '
+                    'override the values themselves by their full paths'
+                )
+            else:
+                raise KoviltError(
+                    f'{file}:{node.lineno}: unknown top-level key {name!r}{nearest(name, top_level_keys())}; '
+                    'nothing reads it'
+                )
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.Assign]]:
+    """The `name = value` lines at the top of a file."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node
