@@ -33,9 +33,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from mmengine.logging import MMLogger
+
     from kovilt.engine.config import load_config
     from kovilt.engine.config_origins import ConfigOrigins, flatten_config
 
+    MMLogger.get_current_instance().setLevel('WARNING')  # it logs to stdout, which holds the config
     config = load_config(args.config, args.cfg_options)
     if args.key is None and not args.origins:
         print(config.pretty_text)

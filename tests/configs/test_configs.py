@@ -11,7 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kovilt.engine.config import base_files, load_config, parse_config_files
+from kovilt.engine.config import load_config
+from kovilt.engine.config_files import base_files, parse_config_files
 from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.rooms.scene import KINDS
 
