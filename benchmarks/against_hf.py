@@ -124,7 +124,7 @@ def section_functions(args: argparse.Namespace, models: BothModels, report: Repo
         'options': lambda: speed.measure_options(models, train_batches, args.rounds, report),
         'memory': lambda: speed.measure_memory(models, train_batches, report),
         'waits': lambda: training.measure_host_waits(models, report),
-        'runner': lambda: training.run_runner(models, report),
+        'runner': lambda: training.train_under_runner(models, report),
         'alignment': lambda: training.measure_alignment(models, aligned, args.rounds, report),
     }
 

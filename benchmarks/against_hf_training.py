@@ -57,7 +57,7 @@ def measure_host_waits(models: BothModels, report: Report) -> None:
         raise AssertionError(f'the host waits in {", ".join(waiting)}')
 
 
-def run_runner(models: BothModels, report: Report) -> None:
+def train_under_runner(models: BothModels, report: Report) -> None:
     """Steps under KoviltRunner with the hooks of configs/_base_/runtime.py; on CUDA a host wait raises an error.
 
     The last step, which logs, may wait.

@@ -1,4 +1,4 @@
-"""Memory: the peak of a piece of work above what was allocated before it, and what a process holds now; in bytes.
+"""Memory in bytes: the peak of a function above what was allocated before it, and what a process holds now.
 
 On a GPU this is what torch has allocated, on a CPU the resident memory of the process, which only Linux reports.
 """

@@ -57,7 +57,7 @@ def describe_machine(device: str) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's model name from /proc/cpuinfo, elsewhere what Python knows."""
+    """The processor's model name from /proc/cpuinfo, elsewhere the name that Python gives."""
     try:
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:
@@ -161,7 +161,7 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
 def count_host_waits(run: Callable[[], object]) -> list[str]:
     """The places in the code, as `file:line`, at which `run` makes the host wait for the GPU, once for each wait.
 
-    torch's sync debug mode finds them; it does not know every synchronizing operation.
+    torch's sync debug mode finds them, but not every synchronizing operation.
     """
     import torch
 

@@ -144,7 +144,7 @@ def describe(trainer: Trainer, questions: int, size: int) -> Row:
     row.attention = count_attention_kernels(trainer, batch)
     try:
         row.peak_gb = (peak_memory(lambda: trainer.step(batch), trainer.device) + trainer.own_bytes()) / 1e9
-    except (KoviltError, OSError):  # only Linux tells the peak of a process
+    except (KoviltError, OSError):  # only Linux reports the peak of a process
         row.peak_gb = None
     if is_cuda(trainer.device):
         row.host_waits = len(count_host_waits(lambda: trainer.step(batch)))

@@ -1,4 +1,4 @@
-"""The memory meter sees what a piece of work allocates, whatever freed memory the process holds."""
+"""The memory meter sees what a function allocates, whatever freed memory the process holds."""
 
 import os
 

@@ -12,7 +12,7 @@ from kovilt.engine.config import load_config
 def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path, call):
     config = tiny_config(tmp_path / 'tiny.py', steps=1)
     words = ['--batches', 2, '--rounds', 3, '--out', tmp_path / 'cost.json']
-    code, said, error = call(
+    code, out, error = call(
         'benchmarks/model_cost.py',
         '--model',
         'small',
@@ -23,7 +23,7 @@ def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path
         'model.encoder.num_layers=3',
         *words,
     )
-    assert code == 0 and 'questions/s' in said, error
+    assert code == 0 and 'questions/s' in out, error
     models = json.loads((tmp_path / 'cost.json').read_text(encoding='utf-8'))['models']
     small, deep = models['small'], models['deep']
     d, encoder = 16, load_config(config).model.encoder
