@@ -106,7 +106,7 @@ def run_steps(
                 shown = {run.title: run.progress for run in sorted(running.values(), key=lambda run: run.number)}
                 display.update(shown, len(seconds), later)
         except BaseException:
-            for run in running.values():
+            for run in runs:
                 run.stop()
             raise
     if failures:
