@@ -19,7 +19,7 @@ def cells(page: str) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=False)) for row in rows]
 
 
-def test_pre_training_shows_hidden_words_and_exchanged_pairs(rooms, tmp_path):
+def test_pre_training_shows_masked_tokens_and_negatives(rooms, tmp_path):
     config = tiny_config(tmp_path / 'pretrain.py', task='pretrain', steps=1, more='model["matching_every"] = 1')
     assert run(config, '--out', tmp_path / 'out', '--count', 10, '--shuffle') == 0
     page = (tmp_path / 'out' / 'index.html').read_text('utf-8')
@@ -27,10 +27,10 @@ def test_pre_training_shows_hidden_words_and_exchanged_pairs(rooms, tmp_path):
     assert len(rows) == 10 and page.count('data:image/png') == 2
     assert (tmp_path / 'out' / 'sheet_1.png').is_file() and (tmp_path / 'out' / 'sheet_2.png').is_file()
     for row in rows:
-        assert '[' in row['pieces'] and '[' in row['damaged']  # at least one word of each is hidden
-        assert row['pieces'].replace('[', '').replace(']', '').replace(' ', '') == row['text'].replace(' ', '')
-    given = [row['pair'] for row in rows]
-    assert sum('given that of' in text for text in given) == 5 and sum('its own' in text for text in given) == 5
+        assert '[' in row['tokens'] and '[' in row['masked']  # at least one word of each is masked
+        assert row['tokens'].replace('[', '').replace(']', '').replace(' ', '') == row['text'].replace(' ', '')
+    matching = [row['matching'] for row in rows]
+    assert sum('image of card' in text for text in matching) == 5 and sum('its own' in text for text in matching) == 5
 
 
 def test_the_same_seed_shows_the_same(rooms, tmp_path):
@@ -38,7 +38,7 @@ def test_the_same_seed_shows_the_same(rooms, tmp_path):
     pages = []
     for out, seed in (('a', 3), ('b', 3), ('c', 4)):
         assert run(config, '--out', tmp_path / out, '--count', 4, '--seed', seed) == 0
-        pages.append([row['damaged'] for row in cells((tmp_path / out / 'index.html').read_text('utf-8'))])
+        pages.append([row['masked'] for row in cells((tmp_path / out / 'index.html').read_text('utf-8'))])
     assert pages[0] == pages[1] != pages[2]
 
 
@@ -47,7 +47,7 @@ def test_questions_show_answer_and_label(rooms, tmp_path, split):
     config = tiny_config(tmp_path / 'vqa.py', steps=1)
     assert run(config, '--out', tmp_path / 'out', '--split', split, '--count', 6) == 0
     rows = cells((tmp_path / 'out' / 'index.html').read_text('utf-8'))
-    assert all(row['question'] and row['answer'] and row['pieces'] for row in rows)
+    assert all(row['question'] and row['answer'] and row['tokens'] for row in rows)
     assert any('class' in row['label'] for row in rows)
 
 
