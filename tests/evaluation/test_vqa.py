@@ -45,12 +45,12 @@ def test_is_found_by_name_and_scores_percent_by_type():
 
 def test_keys_have_no_prefix_unless_asked():
     rows = predictions((0, '네', '네', ''))
-    bare, named = VQAAccuracy(), VQAAccuracy(prefix='dev')
+    bare, named = VQAAccuracy(), VQAAccuracy(prefix='val')
     for metric in (bare, named):
         metric.process(None, rows)
     keys = {'accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'questions', 'broken'}
     assert set(bare.evaluate(1)) == keys
-    assert set(named.evaluate(1)) == {f'dev/{key}' for key in keys}
+    assert set(named.evaluate(1)) == {f'val/{key}' for key in keys}
 
 
 def test_decomposed_hangul_and_blanks_are_the_same_answer_and_nothing_else_is():
