@@ -42,7 +42,7 @@ from benchmarks.synthetic_data import (  # noqa: E402
     QUESTIONS_PER_IMAGE,
     sample_question,
     train_tokenizer,
-    write_photo_set,
+    write_jpeg_set,
 )
 from benchmarks.timing import describe_machine, processor_clock, ratio, time_in_turn  # noqa: E402
 from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
@@ -89,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
         folder = Path(temporary)
         train_tokenizer(folder / 'tokenizer')
         if {'images', 'epoch'} & set(sections):
-            files = write_photo_set(folder / 'set', args.images)
+            files = write_jpeg_set(folder / 'set', args.images)
             size = statistics.mean(file.stat().st_size for file in files) / 1000
             print(f'{len(files)} images, {size:.0f} KB each, {QUESTIONS_PER_IMAGE} questions on each')
         if 'images' in sections:

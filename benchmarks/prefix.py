@@ -33,7 +33,7 @@ from benchmarks.fixtures import (  # noqa: E402
 )
 from benchmarks.flops import forward_flops  # noqa: E402
 from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.synthetic_data import write_photo  # noqa: E402
+from benchmarks.synthetic_data import write_jpeg  # noqa: E402
 from benchmarks.timing import autocast, device_clock, is_cuda, prepare_device, ratio, time_in_turn  # noqa: E402
 from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import run_cli  # noqa: E402
@@ -155,7 +155,7 @@ def first_and_second_answer(model: ViLTForVQA, args: argparse.Namespace) -> tupl
     clock = device_clock(args.device)
     with tempfile.TemporaryDirectory() as folder:
         inferencer = VQAInferencer(save_folder(model, Path(folder, 'model')), device=args.device, image_cache_size=1)
-        files = [write_photo(Path(folder, f'{seed}.jpg'), IMAGE_SIZE, seed) for seed in range(2)]
+        files = [write_jpeg(Path(folder, f'{seed}.jpg'), IMAGE_SIZE, seed) for seed in range(2)]
         first, second = [], []
         for number in range(-2, args.rounds):  # the first two are not counted
             times = [clock()]

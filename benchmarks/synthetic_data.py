@@ -48,7 +48,7 @@ def sample_question(rng: random.Random, number: int | None = None) -> str:
 # Images
 
 
-def photo(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+def natural_pixels(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
     """uint8 (height, width, 3) whose JPEG is as large and as slow to decode as a photograph's (100 to 150 KB).
 
     Amplitudes fall with frequency as those of photographs do, the channels share most of the brightness, and fine noise
@@ -68,29 +68,29 @@ def photo(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
     return (120 + 45 * pixels + rng.normal(0, 2, pixels.shape)).clip(0, 255).astype(np.uint8)
 
 
-def write_photo(file: Path, size: tuple[int, int], seed: int) -> Path:
-    """Write `photo` of (width, height) as a JPEG; returns the file."""
+def write_jpeg(file: Path, size: tuple[int, int], seed: int) -> Path:
+    """Write `natural_pixels` of (width, height) as a JPEG; returns the file."""
     import numpy as np
     from PIL import Image
 
-    Image.fromarray(photo(*size, np.random.default_rng(seed))).save(file, quality=88)
+    Image.fromarray(natural_pixels(*size, np.random.default_rng(seed))).save(file, quality=88)
     return file
 
 
-def write_photos(folder: Path, count: int) -> list[Path]:
+def write_jpegs(folder: Path, count: int) -> list[Path]:
     """JPEGs of COCO's sizes in their shares; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = random.Random(0).choices(list(IMAGE_SIZES), list(IMAGE_SIZES.values()), k=count)
-    return [write_photo(folder / f'{number:032x}.jpg', size, number) for number, size in enumerate(sizes)]
+    return [write_jpeg(folder / f'{number:032x}.jpg', size, number) for number, size in enumerate(sizes)]
 
 
 # Data sets
 
 
-def write_photo_set(folder: Path, images: int) -> list[Path]:
+def write_jpeg_set(folder: Path, images: int) -> list[Path]:
     """A training split in AI-Hub 101's layout with photographs as files; returns the files of the images."""
     place = PLACES[0]
-    files = write_photos(folder / 'Training' / SUBSET / place, images)
+    files = write_jpegs(folder / 'Training' / SUBSET / place, images)
     rng = random.Random(0)
     texts = [(sample_question(rng), rng.choice(OBJECTS)) for _ in range(images * QUESTIONS_PER_IMAGE)]
     _write_labels(folder, ((file.name, place) for file in files), iter(texts))

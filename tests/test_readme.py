@@ -69,7 +69,7 @@ def test_links_and_tools_of_a_page_exist(page):
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def checkout(tmp_path, monkeypatch):
     """A folder in which the README's commands run as in a checkout, with data and work folders of its own."""
     for name in ('tools', 'configs', 'kovilt'):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -99,7 +99,7 @@ def smaller(line: str) -> str:
     return line
 
 
-def test_the_way_from_drawing_to_an_answer(house, monkeypatch, capsys):
+def test_the_commands_from_drawing_rooms_to_an_answer(checkout, monkeypatch, capsys):
     for line in ON_ROOMS:
         assert run(smaller(line), monkeypatch) == 0, line
     capsys.readouterr()
@@ -112,9 +112,9 @@ def test_the_way_from_drawing_to_an_answer(house, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('line', FULL_SIZE)
-def test_a_full_size_command_without_its_files_says_what_is_missing(line, house, monkeypatch, capsys):
+def test_a_full_size_command_without_its_files_says_what_is_missing(line, checkout, monkeypatch, capsys):
     """What dist_train.sh adds to train.py is tested in tests/tools/test_dist.py."""
     assert run(re.sub(r'^bash tools/dist_train.sh (\S+) 8', r'python tools/train.py \1', line), monkeypatch) == 2
     (error,) = re.findall(r'^error: (.*)$', capsys.readouterr().err, re.M)
     assert 'aihub.or.kr' in error or 'epoch_10.pth: no such' in error
-    assert not (house / 'work_dirs').exists()
+    assert not (checkout / 'work_dirs').exists()

@@ -54,7 +54,7 @@ def test_a_zip_cut_off_is_named(tmp_path):
         list(zip_images(str(path)))
 
 
-def test_pieces_of_a_download_are_refused_until_joined(tmp_path):
+def test_parts_of_a_download_are_refused_until_joined(tmp_path):
     for number in (0, 1):
         (tmp_path / f'[라벨]음식.zip.part{number}').write_bytes(b'x')
     with pytest.raises(KoviltError, match=r"part0: a part of a download; join .*'.*\[라벨\]음식\.zip'"):
@@ -63,7 +63,7 @@ def test_pieces_of_a_download_are_refused_until_joined(tmp_path):
     assert len(list(list_folders(tmp_path))) == 1
 
 
-def test_the_advice_for_pieces_joins_them_in_natural_order(tmp_path):
+def test_the_advised_command_joins_parts_in_natural_order(tmp_path):
     for number in (0, 1, 2, 10):
         (tmp_path / f'a b.zip.part{number}').write_text(f'{number};')
     with pytest.raises(KoviltError) as error:

@@ -55,7 +55,7 @@ def test_a_sample(data):
     assert dataset.metainfo == {'tokenizer_size': len(dataset.tokenizer)}
 
 
-def test_a_image_is_opened_once_and_shared(data, monkeypatch):
+def test_an_image_is_opened_once_and_shared(data, monkeypatch):
     data.living()
     dataset = open_(data)
     opened = []
@@ -83,7 +83,7 @@ def test_augmented_images_cannot_be_cached(data):
         open_(data, image_pipeline=AUGMENTED, cache_images=True)
 
 
-def test_chance_belongs_to_seed_epoch_and_row(data):
+def test_randomness_depends_on_seed_epoch_and_row(data):
     data.living()
     first, again, other = open_(data), open_(data), open_(data, seed=1)
     seeds = [first[join_index(epoch, row)]['sample_seed'] for epoch in (0, 1) for row in range(12)]
@@ -198,7 +198,7 @@ def test_evaluation_keeps_rows_of_broken_images(data):
     assert all(batch['patches'].numel() == 0 and (batch['grids'] == 0).all() for batch in batches)
 
 
-def test_a_image_that_vanishes_is_broken(data):
+def test_an_image_that_vanishes_is_broken(data):
     data.living()
     dataset = open_(data, max_broken_fraction=0.5)
     next(data.root.rglob('*.jpg')).unlink()

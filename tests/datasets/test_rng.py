@@ -27,7 +27,7 @@ def test_a_lot_belongs_to_what_a_thing_is_and_not_to_its_place():
     )
 
 
-def test_lots_are_even_and_rarely_equal():
+def test_sampling_keys_are_even_and_rarely_equal():
     drawn = sampling_keys(0, np.arange(100_000))
     assert len(np.unique(drawn)) == len(drawn)
     sixteenths = np.bincount((drawn >> np.uint64(60)).astype(int), minlength=16)

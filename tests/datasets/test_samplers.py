@@ -39,7 +39,7 @@ def test_every_row_comes_once_in_every_epoch(shuffle, texts_per_image):
 
 
 @pytest.mark.parametrize('shuffle', [True, False])
-def test_rows_of_a_image_stay_together(shuffle):
+def test_rows_of_an_image_stay_together(shuffle):
     data = dataset(order=np.random.default_rng(0).permutation(15))
     found = runs(data.row_images[rows(ImageGroupSampler(data, shuffle=shuffle, seed=3))])
     assert sorted(found) == [(0, 3), (1, 1), (2, 5), (3, 2), (4, 4)]

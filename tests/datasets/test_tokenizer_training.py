@@ -23,19 +23,19 @@ def test_it_is_loaded_as_any_tokenizer(tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / 'new' / 'korean').tokenize(TEXTS[0]) == tokenizer.tokenize(TEXTS[0])
 
 
-def test_frequent_words_become_pieces_and_continuations_are_ordinary(tmp_path):
+def test_frequent_words_become_tokens_and_continuations_are_ordinary(tmp_path):
     train_tokenizer(TEXTS, tmp_path, vocab_size=200)
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.tokenize('고양이가 TV') == ['고양이가', 'TV']
     assert len(tokenizer.all_special_tokens) == 5
-    assert tokenizer.tokenize('##가') != ['##가']  # a text that spells a piece out does not become it
+    assert tokenizer.tokenize('##가') != ['##가']  # a text that spells a token out does not become that token
 
 
 def test_same_texts_same_bytes_in_another_process(tmp_path):
-    chance = random.Random(0)
-    syllables = [chr(0xAC00 + chance.randrange(11172)) for _ in range(150)]
-    words = [''.join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(300)]
-    texts = [' '.join(chance.choices(words, k=6)) for _ in range(400)]
+    rng = random.Random(0)
+    syllables = [chr(0xAC00 + rng.randrange(11172)) for _ in range(150)]
+    words = [''.join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(300)]
+    texts = [' '.join(rng.choices(words, k=6)) for _ in range(400)]
     (tmp_path / 'texts.txt').write_text('\n'.join(texts), 'utf-8')
     code = (
         'import sys; from kovilt.datasets.tokenizer_training import train_tokenizer\n'

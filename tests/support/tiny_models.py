@@ -33,8 +33,8 @@ WPA_HEAD = dict(type='WPAHead', loss_weight=0.5, mismatched='ignore', beta=0.05,
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
     """A WordPiece tokenizer that keeps Hangul whole."""
-    pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *WORDS]
-    return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=False, strip_accents=False)
+    tokens = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *WORDS]
+    return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, do_lower_case=False, strip_accents=False)
 
 
 def tiny_encoder() -> dict[str, Any]:

@@ -45,13 +45,13 @@ def tokenize(tmp_path):
     return TokenizeKorean(tokenizer=str(folder(tmp_path / 'words')), max_text_len=10)
 
 
-def pieces(tokenize, text: str) -> list[str]:
+def tokens_of(tokenize, text: str) -> list[str]:
     return tokenize.tokenizer.convert_ids_to_tokens(tokenize({'text': text})['input_ids'])
 
 
-def test_pieces_of_an_eojeol_share_its_number(tokenize):
+def test_tokens_of_an_eojeol_share_its_number(tokenize):
     results = tokenize({'text': '고양이가 소파 위에 있다?'})
-    assert pieces(tokenize, '고양이가 소파 위에 있다?') == [
+    assert tokens_of(tokenize, '고양이가 소파 위에 있다?') == [
         '[CLS]',
         '고양이',
         '##가',
@@ -151,7 +151,7 @@ def test_elsewhere_what_the_folder_says_of_case_counts(tmp_path):
     said = tmp_path / 'saved' / 'tokenizer_config.json'
     said.write_text(json.dumps(json.loads(said.read_text()) | dict(do_lower_case=True, strip_accents=False)))
     tokenize = TokenizeKorean(tokenizer=str(tmp_path / 'saved'), max_text_len=8)
-    assert pieces(tokenize, 'TV')[1:-1] == ['tv']
+    assert tokens_of(tokenize, 'TV')[1:-1] == ['tv']
 
 
 def test_saved_truncation_and_padding_do_not_apply(tmp_path):
