@@ -34,8 +34,6 @@ IMAGE_SIZES = {
     (640, 640): 4,
     (640, 360): 5,
 }
-# The same images as rows and columns of patches after ViLT's resizing; a test holds them equal.
-GRIDS = {(12, 16): 42, (12, 18): 25, (16, 12): 15, (18, 12): 9, (12, 12): 4, (11, 19): 5}
 
 
 # Models
@@ -104,8 +102,11 @@ def save_folder(model: ViLTForVQA, folder: Path) -> Path:
 # Batches
 
 
-def grid_shares(resize: ResizeViLT, patch_size: int) -> dict[tuple[int, int], int]:
-    """Rows and columns of patches of IMAGE_SIZES after a resizing, with their shares in percent."""
+def grid_shares(resize: ResizeViLT | None = None, patch_size: int = PATCH_SIZE) -> dict[tuple[int, int], int]:
+    """Rows and columns of patches of IMAGE_SIZES after a resizing (None = RESIZE), with their shares in percent."""
+    from kovilt.datasets import ResizeViLT
+
+    resize = resize or ResizeViLT(**RESIZE)
     shares: Counter[tuple[int, int]] = Counter()
     for size, share in IMAGE_SIZES.items():
         width, height = resize.target(*size)
@@ -114,11 +115,12 @@ def grid_shares(resize: ResizeViLT, patch_size: int) -> dict[tuple[int, int], in
 
 
 def sample_grids(
-    count: int, rng: torch.Generator, shares: Mapping[tuple[int, int], int] = GRIDS
+    count: int, rng: torch.Generator, shares: Mapping[tuple[int, int], int] | None = None
 ) -> list[tuple[int, int]]:
-    """Grids of `count` images, sampled by their shares."""
+    """Grids of `count` images, sampled by their shares (None = `grid_shares()`)."""
     import torch
 
+    shares = shares or grid_shares()
     grids, weights = list(shares), torch.tensor(list(shares.values()), dtype=torch.float32)
     return [grids[i] for i in torch.multinomial(weights, count, replacement=True, generator=rng).tolist()]
 
