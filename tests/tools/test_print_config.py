@@ -59,9 +59,10 @@ def test_a_single_value(call):
     assert setting == 'optim_wrapper.optimizer.lr = 0.002' and origin.startswith('configs/rooms/vqa_scratch.py:')
 
 
-def test_a_saved_config(call, tmp_path):
+def test_a_saved_config(call, tmp_path, capsys):
     saved = tmp_path / 'saved.py'
     load_config('configs/rooms/vqa.py').dump(saved)
+    capsys.readouterr()  # MMEngine logs the environment variables that it reads
     code, out, _ = call('tools/print_config.py', saved, 'model.encoder')
     assert code == 0
     assert {origin.rpartition(':')[0] for origin in origins(out).values()} == {str(saved)}
