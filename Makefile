@@ -1,8 +1,9 @@
-# make quickstart   the whole of kovilt in ten minutes          make rooms   the recipe from nothing (hours on a CPU)
-# make test         lint and the whole suite                    make clean   remove .venv
+# make quickstart   train and ask a small model in ten minutes      make rooms   also pre-train its encoder (hours on a CPU)
+# make test         linters, type checker and all tests             make lint    without the tests
+# make clean        remove .venv
 #
-# VENV=DIR uses another virtual environment, PYTHON=python3.12 another Python to make it with (3.11 or newer),
-# PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple" another torch.
+# VENV=DIR uses another virtual environment. PYTHON=python3.12 creates it with another Python (3.11 or newer).
+# PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple" installs torch for CPUs.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -22,12 +23,15 @@ quickstart: $(VENV)/.installed
 rooms: $(VENV)/.installed
 	@$(bin)/python tools/quickstart.py --recipe rooms --scale $(SCALE)
 
-# Each worker gets one thread: the suite's models are so small that threads only wait for one another.
+# Each worker gets one thread, because the models of the tests are so small that threads only wait for each other.
 test: lint
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.tests-installed
 	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/lint-imports --no-logo
+	$(bin)/mypy
 
 install: $(VENV)/.installed
 
