@@ -37,7 +37,7 @@ def test_images_are_packed_once_and_texts_padded():
 
 
 @pytest.mark.parametrize('parts', [1, 2, 3, 4, 9])
-def test_micro_batches_hold_all_rows_in_order_each_with_its_images(parts):
+def test_micro_batches_hold_all_pairs_in_order_with_their_images(parts):
     samples = [sample(number // 2, 3 + number % 3, label=number) for number in range(8)]
     batches = collate_pairs(samples, micro_batches=parts)
     assert len(batches) == min(parts, 8)
@@ -49,7 +49,7 @@ def test_micro_batches_hold_all_rows_in_order_each_with_its_images(parts):
         assert len(batch['patches']) == batch['grids'].prod(1).sum()
 
 
-def test_without_rows_there_is_still_a_batch():
+def test_without_samples_there_is_an_empty_batch():
     (batch,) = collate_pairs([], micro_batches=3)
     assert {key: tuple(value.shape) for key, value in batch.items()} == {
         'patches': (0, 0), 'grids': (0, 2), 'image_id': (0,), 'image_index': (0,), 'input_ids': (0, 0),
@@ -57,7 +57,7 @@ def test_without_rows_there_is_still_a_batch():
     }  # fmt: skip
 
 
-def test_images_without_patches_stand_beside_others():
+def test_images_without_patches_can_be_batched_with_others():
     (batch,) = collate_pairs([sample(1, 3, (0, 0)), sample(2, 3), sample(1, 4, (0, 0))])
     assert batch['patches'].shape == (6, 12)
     assert batch['grids'].tolist() == [[0, 0], [2, 3]] and batch['image_index'].tolist() == [0, 1, 0]
@@ -72,6 +72,6 @@ def test_soft_labels_are_stacked():
     torch.testing.assert_close(batch['label'], torch.tensor([[0.3, 1, 0], [0, 0, 0]]))
 
 
-def test_records_travel_along():
+def test_records_are_in_the_batch():
     (batch,) = collate_pairs([sample(1, 3, record={'row': 4}), sample(2, 3, record={'row': 5})])
     assert batch['records'] == [{'row': 4}, {'row': 5}]

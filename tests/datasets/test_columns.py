@@ -10,7 +10,7 @@ TEXTS = ['고양이', '', 'TV 위에', '예', '예', '', '가나다라마바사'
 
 
 @pytest.mark.parametrize('kind', [TextColumn, CategoryColumn])
-def test_what_goes_in_comes_out(kind):
+def test_a_column_gives_back_its_strings(kind):
     column = kind(TEXTS)
     assert [column[row] for row in range(len(column))] == TEXTS
     frozen = pickle.loads(pickle.dumps(column.freeze()))
@@ -32,13 +32,13 @@ def test_the_digest_tells_columns_apart(kind):
     assert kind(TEXTS).freeze().digest() in digests
 
 
-def test_no_object_is_kept_per_row():
+def test_a_row_is_not_a_python_object():
     column = TextColumn(str(number) for number in range(10_000)).freeze()
     assert len(pickle.dumps(column)) < 10_000 * (8 + 4) + 1000
 
 
 @pytest.mark.parametrize('rows', [TEXTS, ['', ''], []])
-def test_arrays_make_the_column_again_also_mapped_ones(rows, tmp_path):
+def test_a_column_can_be_rebuilt_from_mapped_arrays(rows, tmp_path):
     columns = TextColumn(rows), CategoryColumn(rows), ListColumn([rows, [], rows])
     for column in columns:
         arrays = {}
@@ -53,7 +53,7 @@ def test_arrays_make_the_column_again_also_mapped_ones(rows, tmp_path):
 LISTS = [['예', '예', '네'], [], ['아니요'], [], ['네', '예']]
 
 
-def test_lists_come_out_as_they_went_in():
+def test_a_column_gives_back_its_lists():
     column = pickle.loads(pickle.dumps(ListColumn(LISTS).freeze()))
     assert [column[row] for row in range(len(column))] == LISTS
     assert len(column.items.values) == 3 and column.codes_of(0).tolist() == [0, 0, 1]
@@ -61,7 +61,7 @@ def test_lists_come_out_as_they_went_in():
         column[5]
 
 
-def test_which_lists_hold_what_is_wanted():
+def test_rows_that_contain_a_wanted_string_are_found():
     column = ListColumn(LISTS).freeze()
     wanted = np.array([column.items.values[code] == '네' for code in range(3)])
     assert column.contains_any(wanted).tolist() == [True, False, False, False, True]
@@ -79,7 +79,7 @@ def test_ten_answers_take_forty_bytes_a_row():
     assert len(pickle.dumps(column)) < 10_000 * (10 * 4 + 8) + 2000
 
 
-def test_what_columns_make_of_values():
+def test_values_are_normalized():
     assert (TextColumn.clean(None), TextColumn.clean(2), CategoryColumn.clean(' 두  개 ')) == ('', '2', '두 개')
     assert (ListColumn.clean(None), ListColumn.clean([' 예', None, '', 2])) == ([], ['예', '2'])
 

@@ -37,7 +37,7 @@ def test_a_damaged_member_is_named(tmp_path):
         member._replace(start=7).read_bytes()
 
 
-def test_names_in_cp949_are_mended(tmp_path):
+def test_names_in_cp949_are_decoded(tmp_path):
     """Korean Windows sets no UTF-8 flag; a member is written here with the bytes it would have."""
     path = tmp_path / 'x.zip'
     placeholder = 'x' * len('음식/고양이.jpg'.encode('cp949'))
@@ -84,7 +84,7 @@ def test_links_are_followed_and_circles_end(tmp_path):
     assert folders[-1].files == ['a.jpg']
 
 
-def test_images_are_found_by_category_then_by_name_alone():
+def test_images_are_found_by_category_or_else_by_name():
     index = ImageIndex()
     for number, path in enumerate(('/d/음식/a.jpg', '/d/동물/a.jpg', '/d/동물/b.jpg')):
         index.add('개인', Path(path).parent.name, Path(path))
@@ -120,7 +120,7 @@ def test_a_store_gives_back_every_kind_of_place():
     assert [store.name(number) for number in range(3)] == ['/d/음식/a.jpg', '/d/x.zip/음식/b.jpg', '음식/c.jpg']
 
 
-def test_arrays_make_the_store_again(tmp_path):
+def test_a_store_can_be_rebuilt_from_arrays(tmp_path):
     make_zip(tmp_path / 'x.zip', {'음식/a.jpg': b'image'})
     ((_, member),) = zip_images(str(tmp_path / 'x.zip'))
     store = ImageStore()

@@ -1,4 +1,4 @@
-"""The path from a config to batches, as MMEngine's Runner takes it."""
+"""From a config to batches, as MMEngine's Runner builds them."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_spawned_worker_gives_the_same_batches(data, scope):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_a_workers_bad_input_is_one_line_for_the_user(data, scope, workers):
+def test_bad_input_in_a_worker_is_reported_in_one_line(data, scope, workers):
     data.living()
     cfg = config(data, 'AIHubLivingVQA', str(data.root), num_workers=workers)
     loader = Runner.build_dataloader(cfg, seed=0)
@@ -83,7 +83,7 @@ def batches_of(entry: str, variable: str, data, tokenizer, monkeypatch) -> list[
     return [batch for parts in Runner.build_dataloader(cfg, seed=0) for batch in parts]
 
 
-def test_a_folder_of_ones_own_needs_one_path(data, scope, tokenizer, monkeypatch):
+def test_a_custom_folder_needs_one_path(data, scope, tokenizer, monkeypatch):
     rows = [{'image': f'{n}.png', 'question': '소파 위에', 'answer': ['예', '네'][n]} for n in range(2)]
     data.write('train.jsonl', '\n'.join(map(json.dumps, rows)))
     for n in range(2):

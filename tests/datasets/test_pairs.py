@@ -120,7 +120,7 @@ def test_it_can_be_sent_to_a_spawned_worker(data):
     assert copy.summary() == dataset.summary()
 
 
-def test_limit_draws_rows_by_seed(data):
+def test_limit_samples_rows_by_seed(data):
     data.living(images=10)
     ids = {}
     for seed in (0, 0, 1):
@@ -155,7 +155,7 @@ def test_broken_images_are_left_out_counted_and_listed_once(data, workers):
     assert dataset.summary()['broken_images'] == broken
 
 
-def test_a_broken_image_is_warned_of_once(data, monkeypatch):
+def test_a_broken_image_is_logged_once(data, monkeypatch):
     data.living(images=10)
     break_images(data, [2])
     dataset = open_(data, max_broken_fraction=0.2)
@@ -213,7 +213,7 @@ def test_a_tokenizer_of_other_texts_is_refused(data, tmp_path):
         open_(data, text_pipeline=steps)
 
 
-def test_the_digest_is_that_of_the_content(data):
+def test_the_digest_depends_on_the_content(data):
     labels = data.living()
     path = 'Training/labels/[라벨]개인생활환경 이미지 수집/개인생활환경 이미지 수집.json'
     summary = open_(data).summary()
@@ -229,7 +229,7 @@ def test_misspelt_arguments_are_named(data):
 
 
 class Plain(PairDataset):
-    """What a user writes for a set of his own."""
+    """A data set as a user writes it."""
 
     COLUMNS = {'text': TextColumn}
     TEXT = 'text'
@@ -240,7 +240,7 @@ class Plain(PairDataset):
             yield {'image': image, 'text': text, 'number': number}
 
 
-def test_a_dataset_of_ones_own_takes_ten_lines(data):
+def test_a_custom_dataset_takes_ten_lines(data):
     data.image('a.png')
     data.image('b/c.png')
     data.write('rows.tsv', 'b/c.png\t방 안에\na.png\t빨간색  의자가\nb/c.png\t있다.\na.png\t\n')
@@ -250,7 +250,7 @@ def test_a_dataset_of_ones_own_takes_ten_lines(data):
     assert dataset.left_out == {'empty text': 1}
 
 
-def test_nothing_is_stored_per_row_as_an_object(data):
+def test_a_row_is_not_stored_as_a_python_object(data):
     labels = data.living(images=1)
     many = [{**labels['question'][0], 'question_id': number} for number in range(20_000)]
     data.write(
@@ -262,7 +262,7 @@ def test_nothing_is_stored_per_row_as_an_object(data):
     assert len(pickle.dumps(dataset)) < 20_000 * (question + numbers) + 100_000
 
 
-def test_shared_faults_cross_process_borders():
+def test_broken_images_are_shared_between_processes():
     from kovilt.datasets.broken_images import BrokenImages
 
     faults = BrokenImages(5)

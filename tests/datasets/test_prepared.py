@@ -1,4 +1,4 @@
-"""Prepared data gives the batches of the files it was made of, and says in a line what is wrong with itself."""
+"""Prepared data gives the same batches as the files it was made from, and reports damage in one line."""
 
 import json
 import pickle
@@ -34,7 +34,7 @@ def small_shards(monkeypatch):
 
 
 class Pair:
-    """A set as files and as prepared data, each opened with the same options."""
+    """A data set as files and as prepared data, opened with the same options."""
 
     def __init__(self, data, out: Path, reader: type, prepared: type, **train) -> None:
         self.data, self.out, self.reader, self.prepared, self.train = data, out, reader, prepared, train
@@ -47,7 +47,7 @@ class Pair:
         return prepare(self.out, configs, **options)
 
     def open(self, **options):
-        """Both, training or what `options` say."""
+        """Both of them, for training unless `options` change that."""
         options = options or self.train
         answers = {'answers': str(self.out / 'answers.json')} if 'answers' in options else {}
         files = self.reader(data_root=str(self.data.root), **{**self.data.pipelines, **options})
@@ -120,7 +120,7 @@ def test_the_answers_of_several_people(data, tmp_path):
     assert [prepared.record(row) for row in range(3)] == [files.record(row) for row in range(3)]
 
 
-def test_images_may_stay_where_they_lie(living):
+def test_images_may_stay_in_their_files(living):
     summary = living.prepare(images=False)
     assert not list(living.out.rglob('*.patches')) and summary['splits']['train']['shards'] == 0
     read = {**living.train, 'image_pipeline': living.data.pipelines['image_pipeline']}
@@ -166,7 +166,7 @@ def test_too_many_broken_images_stop_training(living):
     assert message.startswith('3 of 10 images of ') and f'(found when {living.out} was prepared)' in message
 
 
-def test_maps_do_not_travel_to_spawned_workers(living):
+def test_mapped_files_are_not_pickled_for_spawned_workers(living):
     living.prepare()
     files, prepared = living.open()
     assert_same(files, prepared)
@@ -219,7 +219,7 @@ def damage_summary(out: Path) -> Path:
         (damage_summary, 'cannot be read as JSON'),
     ],
 )
-def test_what_is_wrong_with_it_is_one_line_with_the_file(living, damage, reason):
+def test_damage_is_reported_in_one_line_with_the_file(living, damage, reason):
     living.prepare(val=False)
     path = damage(living.out)
     with pytest.raises(KoviltError, match=rf'^{path}: {reason}.*; copy it again, or prepare again: [^\n]*$'):
@@ -239,7 +239,7 @@ def test_verifying_reads_everything(living):
         verify_prepared(living.out)
 
 
-def test_what_it_does_not_hold_is_said(living, tmp_path):
+def test_missing_splits_columns_and_files_are_named(living, tmp_path):
     living.prepare(val=False)
     with pytest.raises(KoviltError, match="split='val': .* was prepared with 'train'"):
         living.open(**VAL)

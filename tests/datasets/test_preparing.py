@@ -46,7 +46,7 @@ def asked(dataset) -> list[tuple[str, str]]:
     return [(record['image'], record['question']) for record in map(dataset.record, range(len(dataset)))]
 
 
-def test_an_interrupted_one_goes_on_with_the_same_bytes(run, tmp_path, monkeypatch):
+def test_an_interrupted_command_continues_to_the_same_bytes(run, tmp_path, monkeypatch):
     run('whole')
     write = prepared_writer._write_shard
 
@@ -111,7 +111,7 @@ def test_a_folder_of_something_else_is_left_alone(run, tmp_path):
     assert content(tmp_path / 'out') == {'mine.txt': b'mine'}
 
 
-def test_rows_are_drawn_by_what_they_say(run, tmp_path, data):
+def test_rows_are_sampled_by_their_content(run, tmp_path, data):
     run('one', rows=12)
     run('seven', rows=12, seed=7)
     labels = data.living(images=10)
@@ -123,7 +123,7 @@ def test_rows_are_drawn_by_what_they_say(run, tmp_path, data):
     assert len(rows['one']) == 12 and rows['one'] == rows['reversed'] != rows['seven']
 
 
-def test_dev_has_images_of_its_own_and_its_answers_are_not_learned(run, tmp_path, data):
+def test_the_val_split_has_its_own_images_and_answers_outside_the_vocabulary(run, tmp_path, data):
     labels = data.living(images=10)
     for row in labels['question']:
         row['answer'] = f'{row["answer"]} {row["image_id"]}'
@@ -156,13 +156,13 @@ def test_too_little_disk_space_is_reported_before_anything_is_written(run, tmp_p
     with pytest.raises(KoviltError, match=r'about 0.\d MB for 10 images and the rows; 0.0 MB are free: name a fol'):
         run()
     assert not (tmp_path / 'out').exists()
-    said = []
+    messages = []
     monkeypatch.undo()
-    run('room', log=said.append)
-    assert len(said) == 1 and 'for 10 images' in said[0]
+    run('room', log=messages.append)
+    assert len(messages) == 1 and 'for 10 images' in messages[0]
 
 
-def test_mended_images_are_read_when_it_goes_on(run, data, tmp_path):
+def test_repaired_images_are_read_when_preparing_continues(run, data, tmp_path):
     file = sorted(data.root.rglob('*.jpg'))[5]
     image = file.read_bytes()
     file.write_text('no image')
@@ -172,7 +172,7 @@ def test_mended_images_are_read_when_it_goes_on(run, data, tmp_path):
     assert run()['splits']['train']['broken'] == 0
 
 
-def test_images_that_cannot_be_kept_are_refused(run, data, tmp_path):
+def test_augmented_images_are_refused(run, data, tmp_path):
     load, *others = data.pipelines['image_pipeline']
     with pytest.raises(KoviltError, match='RandAugment changes the images .* LoadPrepared, JoinPatches, RandAugment'):
         run(train={'image_pipeline': [load, {'type': 'RandAugment'}, *others]})
@@ -182,6 +182,6 @@ def test_images_that_cannot_be_kept_are_refused(run, data, tmp_path):
 
 
 def test_progress_counts_images(run):
-    told = []
-    run(progress=lambda split: lambda done, total: told.append((split, done, total)))
-    assert told == [('train', 4, 10), ('train', 8, 10), ('train', 10, 10)]
+    calls = []
+    run(progress=lambda split: lambda done, total: calls.append((split, done, total)))
+    assert calls == [('train', 4, 10), ('train', 8, 10), ('train', 10, 10)]

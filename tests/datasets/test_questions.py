@@ -43,14 +43,16 @@ def test_the_threshold_is_a_parameter(data, labels):
         open_(data, answers={'mincount': 9})
 
 
-def test_coverage_and_majority_are_said(data, labels, monkeypatch):
-    said = []
-    monkeypatch.setattr(AIHubLivingVQA, '_log', lambda self, message, level=0: said.append(message))
+def test_coverage_and_majority_are_logged(data, labels, monkeypatch):
+    messages = []
+    monkeypatch.setattr(AIHubLivingVQA, '_log', lambda self, message, level=0: messages.append(message))
     open_(data, answers={'min_count': 6})
-    assert said[0] == (
+    assert messages[0] == (
         "3 answers seen at least 6 times cover 83.33% of the rows; the most frequent, '예', is 33.33% of them"
     )
-    assert said[1].startswith('20 rows on 8 images from') and said[1].endswith('answer outside the vocabulary (4 rows)')
+    assert messages[1].startswith('20 rows on 8 images from') and messages[1].endswith(
+        'answer outside the vocabulary (4 rows)'
+    )
 
 
 def test_a_set_without_answers_is_refused(data, labels):
@@ -84,7 +86,7 @@ def test_evaluation_builds_no_vocabulary(data, labels):
     assert 'answers' not in open_(data, test_mode=True).metainfo
 
 
-def test_one_answer_is_right_by_one(data, labels):
+def test_a_single_answer_has_score_1(data, labels):
     """VQA's rule for ten would give 0.3 to an answer that occurs once."""
     dataset = open_(data, answers={'min_count': 6}, target='soft')
     for row in range(len(dataset)):

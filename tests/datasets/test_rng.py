@@ -3,7 +3,7 @@ import numpy as np
 from kovilt.datasets.rng import hash63, sampling_keys
 
 
-def test_a_number_belongs_to_its_parts_for_ever():
+def test_the_hash_of_known_parts_never_changes():
     assert hash63('aihub101/음식/1') == 9109317099872863279
     assert hash63(0, 1, 2) == hash63(0, 1, 2)
 
@@ -17,13 +17,13 @@ def test_it_fits_a_signed_64_bit_number():
     assert all(0 <= hash63(number) < 2**63 for number in range(1000))
 
 
-def test_a_lot_belongs_to_what_a_thing_is_and_not_to_its_place():
+def test_a_sampling_key_depends_on_the_thing_and_not_on_its_position():
     identities, texts = np.arange(1000) - 500, np.arange(1000) % 7
-    drawn = sampling_keys(3, identities, texts)
-    assert drawn.dtype == np.uint64 and np.array_equal(sampling_keys(3, identities[::-1], texts[::-1]), drawn[::-1])
+    keys = sampling_keys(3, identities, texts)
+    assert keys.dtype == np.uint64 and np.array_equal(sampling_keys(3, identities[::-1], texts[::-1]), keys[::-1])
     assert (
-        not (drawn == sampling_keys(4, identities, texts)).any()
-        and not (drawn == sampling_keys(3, texts, identities)).any()
+        not (keys == sampling_keys(4, identities, texts)).any()
+        and not (keys == sampling_keys(3, texts, identities)).any()
     )
 
 

@@ -1,4 +1,4 @@
-"""The embedded data lies as the real sets do and goes through the same readers."""
+"""The embedded data has the layout of the real data sets and is read by the same readers."""
 
 import pytest
 

@@ -18,7 +18,7 @@ def rows(sampler) -> list[int]:
 
 
 def runs(images: np.ndarray) -> list[tuple[int, int]]:
-    """(image, length) of each run of equal neighbours."""
+    """(image, length) of each group of equal neighbors."""
     starts = np.flatnonzero(np.diff(images, prepend=-1))
     return list(zip(images[starts].tolist(), np.diff(starts, append=len(images)).tolist(), strict=True))
 
@@ -45,7 +45,7 @@ def test_rows_of_an_image_stay_together(shuffle):
     assert sorted(found) == [(0, 3), (1, 1), (2, 5), (3, 2), (4, 4)]
 
 
-def test_runs_are_cut_at_texts_per_image():
+def test_groups_have_at_most_texts_per_image_rows():
     data = dataset(sizes=(7,) * 40)
     order = rows(ImageGroupSampler(data, shuffle=True, seed=0, texts_per_image=3))
     lengths = [length for _, length in runs(data.row_images[order])]
@@ -54,7 +54,7 @@ def test_runs_are_cut_at_texts_per_image():
     assert data.row_images[unshuffled].tolist() == list(range(40)) * 7
 
 
-def test_the_order_belongs_to_seed_and_epoch():
+def test_the_order_depends_on_seed_and_epoch():
     def order(seed, epoch):
         sampler = ImageGroupSampler(dataset(sizes=(5,) * 20), shuffle=True, seed=seed)
         sampler.set_epoch(epoch)

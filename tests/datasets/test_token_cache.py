@@ -1,4 +1,4 @@
-"""Texts from the cache are the texts that were read, whatever has happened to the file or to what it was made of."""
+"""Texts from the cache equal those that are tokenized when read, whatever happened to the file or its sources."""
 
 import multiprocessing
 import os
@@ -32,8 +32,8 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch) -> list[str]:
-    """What datasets say of their caches."""
+def messages(monkeypatch) -> list[str]:
+    """The log messages of datasets about their caches."""
     lines = []
     log = AIHubLivingVQA._log
     monkeypatch.setattr(
@@ -71,7 +71,7 @@ def files(folder: Path) -> list[Path]:
     [{}, {'answers': {'min_count': 4}}, {'limit': 7}, {'keep_record': True}, {'cache_images': True}],
     ids=lambda options: ','.join(options) or 'all',
 )
-def test_batches_are_those_of_texts_that_are_read(data, folder, options):
+def test_batches_equal_those_without_a_cache(data, folder, options):
     data.living()
     files_ = open_(data, **options)
     for start in ('makes it', 'maps it'):
@@ -97,11 +97,11 @@ def test_a_broken_image_is_marked_in_its_record(data, folder):
     assert sum('broken' in record for batch in batches(cached) for record in batch['records']) == 3
 
 
-def test_texts_are_tokenized_once(data, folder, said, monkeypatch):
+def test_texts_are_tokenized_once(data, folder, messages, monkeypatch):
     data.living()
     expected = open_(data)
     open_(data, folder)
-    assert sum('tokenizing 12 texts, once' in line for line in said) == 1
+    assert sum('tokenizing 12 texts, once' in line for line in messages) == 1
     transform = TokenizeKorean.transform
     monkeypatch.setattr(TokenizeKorean, 'transform', lambda self, results: pytest.fail('tokenized again'))
     cached = open_(data, folder)
@@ -110,7 +110,7 @@ def test_texts_are_tokenized_once(data, folder, said, monkeypatch):
     assert all(torch.equal(a['word_ids'], b['word_ids']) for a, b in zip(batches(expected), found, strict=True))
 
 
-def test_what_was_left_out_or_drawn_changes_no_file(data, folder):
+def test_selecting_rows_does_not_change_the_file(data, folder):
     data.living()
     for options in ({}, {'limit': 5}, {'answers': {'min_count': 4}}, {'seed': 3}):
         open_(data, folder, **options)
@@ -174,7 +174,7 @@ def an_end_changed(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize('damage', [cut_off, nothing, no_header, another_header, a_token_changed, an_end_changed])
-def test_a_damaged_file_is_written_again(data, folder, said, damage):
+def test_a_damaged_file_is_written_again(data, folder, messages, damage):
     data.living()
     expected = open_(data, folder)
     (file,) = files(folder)
@@ -183,16 +183,16 @@ def test_a_damaged_file_is_written_again(data, folder, said, damage):
     file.write_bytes(damage(whole))
     assert_same(expected, open_(data, folder))
     assert files(folder) == [file] and file.read_bytes() == whole
-    (line,) = [line for line in said if 'is written again' in line]
+    (line,) = [line for line in messages if 'is written again' in line]
     assert line.startswith(f'{file}: damaged (') and line.endswith('; it is written again') and '\n' not in line
 
 
-def test_where_nothing_can_be_written_texts_are_read(data, tmp_path, said):
+def test_without_a_writable_folder_texts_are_tokenized_when_read(data, tmp_path, messages):
     data.living()
     (tmp_path / 'file').write_text('')
     cached = open_(data, tmp_path / 'file' / 'tokens')
     assert_same(open_(data), cached)
-    (line,) = [line for line in said if 'cannot be written' in line]
+    (line,) = [line for line in messages if 'cannot be written' in line]
     assert line.startswith('token_cache ') and 'Name another folder, or None' in line and '\n' not in line
 
 
@@ -275,7 +275,7 @@ def test_without_texts_nothing_is_cached(data, folder):
     assert not folder.exists()
 
 
-def test_texts_of_many_parts(data, folder, monkeypatch):
+def test_texts_are_cached_in_several_chunks(data, folder, monkeypatch):
     monkeypatch.setattr(token_cache, '_CHUNK', 5)
     data.living()
     dataset = open_(data, folder)

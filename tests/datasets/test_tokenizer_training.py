@@ -1,4 +1,6 @@
+import os
 import random
+import stat
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ from kovilt.errors import KoviltError
 TEXTS = ['소파 위에 고양이가 있다.', '고양이는 소파 밑에 있어요?', 'TV 앞에 빨간색 의자가 있다.'] * 5
 
 
-def test_it_is_loaded_as_any_tokenizer(tmp_path):
+def test_it_loads_like_any_tokenizer(tmp_path):
     from transformers import AutoTokenizer
 
     size = train_tokenizer(TEXTS, tmp_path / 'new' / 'korean', vocab_size=80)
@@ -59,3 +61,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'file').write_text('x')
     with pytest.raises(KoviltError, match='cannot be written'):
         train_tokenizer(TEXTS, tmp_path / 'file' / 'korean', vocab_size=100)
+
+
+def test_other_users_may_read_the_files(tmp_path):
+    before = os.umask(0o022)
+    try:
+        train_tokenizer(TEXTS, tmp_path / 'korean', vocab_size=80)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'korean').stat().st_mode) == 0o755
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / 'korean').iterdir()} == {0o644}

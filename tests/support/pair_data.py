@@ -33,18 +33,18 @@ TEXTS = [question for question, _, _ in QUESTIONS] + [
 
 
 def failure(loader: Iterable) -> str:
-    """What a user is told when a loader that must fail does. Without the traceback the workers end at once."""
+    """The error message of a loader that must fail. Without the traceback its workers end at once."""
     try:
         list(loader)
     except KoviltError as error:
         message = str(user_error(error))
         error.__traceback__ = None
         return message
-    raise AssertionError('the loader gave all its batches')
+    raise AssertionError('the loader did not fail')
 
 
 class Data:
-    """Where a test's data set lies, and what it takes to open it."""
+    """The data set of a test: its folder, and the pipelines to open it."""
 
     def __init__(self, root: Path, tokenizer: Path | None = None) -> None:
         self.root = root
@@ -54,7 +54,7 @@ class Data:
         }
 
     def image(self, path: str, size: tuple[int, int] = (48, 32), seed: int = 0) -> Path:
-        """An image of noise that differs by seed, beneath the root."""
+        """An image of noise that differs by seed, below the root."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

@@ -135,7 +135,7 @@ def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
     tokenizer.save_pretrained(out / 'tokenizer')
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(out / 'tokenizer'), max_text_len=MAX_TEXT_LEN)]
     config = tiny_config(kind)
-    config['encoder']['vocab_size'] = None  # "from the data", as configs say it
+    config['encoder']['vocab_size'] = None  # taken from the data, as in configs
     dataset = dict(type='AIHubLivingVQA', data_root='gone', image_pipeline=IMAGE_PIPELINE, text_pipeline=text_pipeline)
     sizes, known = tokenizer_sizes(tokenizer), {}
     if kind == 'ViLTForVQA':

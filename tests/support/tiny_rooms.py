@@ -35,7 +35,7 @@ texts = [dict(type='TokenizeKorean', tokenizer={tokenizer!r}, max_text_len=24)]
 
 
 def tiny_rooms(root: Path, images: int = 12, val_images: int = 4) -> Path:
-    """Draws the folder with its tokenizer and names it to the configs, for this process and those it starts."""
+    """Generate Rooms with a tokenizer in the folder that configs of this process and its children read."""
     make_rooms(root, images=images, val_images=val_images, seed=0)
     texts: list[str] = []
     for reader, folder in ((AIHubLivingVQA, 'vqa'), (AIHubCOCOKorean, 'captions')):

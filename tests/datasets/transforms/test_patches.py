@@ -7,7 +7,7 @@ import torch
 from kovilt.datasets import JoinPatches, LoadPrepared, NoImage, Patchify
 
 
-def test_patches_are_what_a_patch_convolution_sees():
+def test_patches_equal_the_input_of_a_patch_convolution():
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
     results = Patchify(patch_size=4)({'img': pixels})
     assert results['grid'] == (2, 3) and results['patches'].dtype == np.uint8 and results['patches'].shape == (6, 48)
@@ -33,6 +33,6 @@ def test_joined_patches_are_the_image():
     np.testing.assert_array_equal(JoinPatches()(results)['img'], pixels)
 
 
-def test_what_was_not_prepared_is_named():
+def test_an_image_that_was_not_prepared_is_named():
     with pytest.raises(ValueError, match='a.jpg: not a prepared image'):
         LoadPrepared()({'img_path': Path('a.jpg')})

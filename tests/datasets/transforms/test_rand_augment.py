@@ -9,7 +9,7 @@ def augment(seed: int, image: np.ndarray, **options) -> np.ndarray:
     return RandAugment(**options)({'img': image, 'image_seed': seed})['img']
 
 
-def test_augmentation_belongs_to_the_seed_alone():
+def test_augmentation_depends_on_the_seed_alone():
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     first = [augment(seed, image) for seed in range(40)]
     np.random.seed(5)
@@ -20,7 +20,7 @@ def test_augmentation_belongs_to_the_seed_alone():
 
 
 def test_every_operation_has_the_strength_of_the_paper():
-    """At magnitude 9 of 30: 1 bit, threshold 76.8, 9 degrees, 30 pixels, factor 0.64; seen on a flat colour."""
+    """At magnitude 9 of 30: 1 bit, threshold 76.8, 9 degrees, 30 pixels, factor 0.64; shown on a flat color."""
     flat = np.full((40, 40, 3), (100, 50, 200), dtype=np.uint8)
     outcomes = set()
     for seed in range(200):

@@ -56,7 +56,7 @@ def test_sizes_are_those_of_the_original():
 
 
 @pytest.mark.parametrize('settings', [VILT, {'short': 64, 'long': 107, 'divisor': 16}])
-def test_the_sizes_that_can_come_are_those_that_come(settings):
+def test_targets_lists_exactly_the_possible_sizes(settings):
     resize = ResizeViLT(**settings)
     longer = np.geomspace(500, 30_000, 2000).round().astype(int).tolist()
     found = {resize.target(*size) for side in longer for size in ((side, 500), (500, side))}

@@ -70,7 +70,7 @@ def test_unknown_words_are_words_too(tokenize):
     assert tokenize({'text': '豊 소파 zzz의자'})['word_ids'].tolist() == [-1, 0, 1, 2, -1]
 
 
-def test_blanks_of_any_kind_part_words(tokenize):
+def test_blanks_of_any_kind_separate_words(tokenize):
     assert tokenize({'text': ' 소파\t\t의자  있다 '})['word_ids'].tolist() == [-1, 0, 1, 2, -1]
 
 
@@ -84,7 +84,7 @@ def test_long_texts_keep_their_end_mark_and_cost_little(tokenize):
     assert time.perf_counter() - start < 1
 
 
-def test_an_empty_text_is_its_two_marks(tokenize):
+def test_an_empty_text_is_cls_and_sep(tokenize):
     assert tokenize({'text': ''})['input_ids'].tolist() == [2, 3]
 
 
@@ -102,7 +102,7 @@ def test_a_copy_in_another_process_tokenizes_alike(tokenize):
     )
 
 
-def test_no_room_between_the_marks_is_refused(tmp_path):
+def test_a_length_without_a_token_is_refused(tmp_path):
     with pytest.raises(ValueError, match='max_text_len=2'):
         TokenizeKorean(tokenizer=str(folder(tmp_path)), max_text_len=2)
 
@@ -121,7 +121,7 @@ def test_a_vocabulary_alone_is_cased_and_keeps_accents(tmp_path):
     assert tokens(other) == CASED
 
 
-def test_its_own_files_settle_case_and_accents(tmp_path):
+def test_its_own_files_decide_case_and_accents(tmp_path):
     path = folder(tmp_path / 'lower', do_lower_case=True, strip_accents=False)
     assert tokens(path) == tokens(path / 'vocab.txt') == ['고양이', '##가', 'tv', '위에']
     assert load_tokenizer(path).name_or_path == str(path)
@@ -146,10 +146,12 @@ def test_a_tokenizer_that_is_not_saved_again_reads_like_the_one_that_is(tmp_path
     assert json.loads((tmp_path / 'again' / 'tokenizer_config.json').read_text())['tokenizer_class'] == 'BertTokenizer'
 
 
-def test_elsewhere_what_the_folder_says_of_case_counts(tmp_path):
+def test_outside_a_model_folder_tokenizer_config_decides_case(tmp_path):
     load_tokenizer(folder(tmp_path / 'words')).save_pretrained(tmp_path / 'saved')
-    said = tmp_path / 'saved' / 'tokenizer_config.json'
-    said.write_text(json.dumps(json.loads(said.read_text()) | dict(do_lower_case=True, strip_accents=False)))
+    config_file = tmp_path / 'saved' / 'tokenizer_config.json'
+    config_file.write_text(
+        json.dumps(json.loads(config_file.read_text()) | dict(do_lower_case=True, strip_accents=False))
+    )
     tokenize = TokenizeKorean(tokenizer=str(tmp_path / 'saved'), max_text_len=8)
     assert tokens_of(tokenize, 'TV')[1:-1] == ['tv']
 
@@ -171,7 +173,7 @@ def test_ids_are_read_by_token(tmp_path):
 
 
 @pytest.mark.parametrize('settings', [{'do_lower_case': True}, {'do_lower_case': True, 'strip_accents': None}])
-def test_lower_casing_that_takes_hangul_apart_is_refused(tmp_path, settings):
+def test_lower_casing_that_decomposes_hangul_is_refused(tmp_path, settings):
     with pytest.raises(KoviltError, match='decomposes Hangul.*100% of common Korean.*"strip_accents": false'):
         load_tokenizer(folder(tmp_path / 'jamo', **settings))
 
@@ -219,7 +221,7 @@ def test_a_damaged_tokenizer_file_is_named(tmp_path):
         assert str(path) in str(error.value) and '\n' not in str(error.value)
 
 
-def test_an_unreachable_hub_is_said_at_once(monkeypatch):
+def test_an_unreachable_hub_is_reported_at_once(monkeypatch):
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     start = time.perf_counter()
     with pytest.raises(KoviltError, match='hub cannot be reached.*give a local folder'):
