@@ -57,7 +57,7 @@ class AnswerVocabulary:
     """The answers that a model can predict: those of the training split that are frequent enough.
 
     The class of an answer is its position. The most frequent answer comes first, answers of equal count in the order
-    of their text; so class 0 is the majority answer. Answers are normalised by `normalize_korean`.
+    of their text; so class 0 is the majority answer. Answers are normalized by `normalize_korean`.
 
     Args:
         answers: distinct answers.

@@ -1,4 +1,4 @@
-"""Normalisation of Korean text, applied to all questions, captions, answers and names of images."""
+"""Normalization of Korean text, applied to all questions, captions, answers and names of images."""
 
 from __future__ import annotations
 

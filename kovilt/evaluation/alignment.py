@@ -51,7 +51,7 @@ def find_object_words(text: str, names: Collection[str]) -> list[tuple[int, str]
 
 
 def patches_in_boxes(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:
-    """bool (P,), row by row: whether the centre of a patch lies in one of the boxes.
+    """bool (P,), row by row: whether the center of a patch lies in one of the boxes.
 
     `boxes` (K, 4) are x0, y0, x1, y1 as shares of width and height, so that the size of the image does not matter.
     """

@@ -15,7 +15,7 @@ _RESAMPLES_AT_ONCE = 10  # bounds the memory of a bootstrap: each resample holds
 
 
 def ground_truth_answers(record: Mapping[str, Any]) -> list[str]:
-    """The normalised answers of a record: its `answers` where several people answered, else its one `answer`."""
+    """The normalized answers of a record: its `answers` where several people answered, else its one `answer`."""
     return [normalize_korean(answer) for answer in record.get('answers') or [record['answer']]]
 
 

@@ -28,7 +28,7 @@ FREQUENCY_EDGES = (1, 10, 100, 1000)  # number of training rows with an answer
 
 
 class ScoredQuestion(NamedTuple):
-    """A question with its ground truth and its prediction, both normalised."""
+    """A question with its ground truth and its prediction, both normalized."""
 
     row: int
     image: str

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kovilt.rooms.particles import Noun
 from kovilt.rooms.scene import (
-    CENTRE,
+    CENTER,
     KINDS,
     LEFT,
     RIGHT,
@@ -23,7 +23,7 @@ CAPTIONS = 5  # of one image
 NUMERALS = {1: '한', 2: '두', 3: '세', 4: '네'}
 ENGLISH_NUMERALS = {1: 'one', 2: 'two', 3: 'three', 4: 'four'}
 ENGLISH_SIZES = {'큰': 'large', '작은': 'small'}
-ENGLISH_SIDES = {LEFT: 'on the left', CENTRE: 'in the middle', RIGHT: 'on the right'}
+ENGLISH_SIDES = {LEFT: 'on the left', CENTER: 'in the middle', RIGHT: 'on the right'}
 ENGLISH_ROOMS = {'침실': 'bedroom', '주방': 'kitchen', '거실': 'living room', '서재': 'study', '방': 'room'}
 Bilingual = tuple[str, str]  # a phrase or sentence in English and in Korean
 PlacedNoun = tuple[str, Noun, str]  # 왼쪽에, 의자 두 개, 놓여 있: where, what, the stem of the verb
@@ -32,7 +32,7 @@ PlacedNoun = tuple[str, Noun, str]  # 왼쪽에, 의자 두 개, 놓여 있: whe
 def write_captions(scene: Scene, seed: int, split: str, index: int) -> tuple[list[str], list[str]]:
     """Five different Korean captions, and their English translations in the same order.
 
-    One caption counts. Three, or four if the scene has more than four objects, give kind, colour and place of all
+    One caption counts. Three, or four if the scene has more than four objects, give kind, color and place of all
     objects or of half of them. The others relate and compare. A number in a caption counts all objects that fit its
     description.
     """
@@ -122,7 +122,7 @@ def is_unique(scene: Scene, obj: SceneObject, *, size: bool = False) -> bool:
 
 
 def caption_places(rng: random.Random, scene: Scene, objects: list[SceneObject]) -> Bilingual:
-    """Colour and place of each object: its side where that is clear, else its zone. Objects at one place are listed."""
+    """Color and place of each object: its side where that is clear, else its zone. Objects at one place are listed."""
     by_zone = rng.random() < 0.25
     size = rng.random() < (0.6 if len(objects) > 2 else 0.8)
     groups: dict[str, list[SceneObject]] = {}
@@ -203,7 +203,7 @@ def caption_beside(rng: random.Random, scene: Scene) -> Bilingual | None:
 
 
 def caption_on(rng: random.Random, scene: Scene) -> Bilingual | None:
-    """What stands on a table or a bed, with both colours."""
+    """What stands on a table or a bed, with both colors."""
     guest = next((obj for obj in scene.objects if obj.zone in KINDS), None)
     if guest is None:
         return None
@@ -222,7 +222,7 @@ def caption_on(rng: random.Random, scene: Scene) -> Bilingual | None:
 
 
 def caption_colors(rng: random.Random, scene: Scene) -> Bilingual | None:
-    """The colours of two or three objects that are each the only one of their kind, or of the only object."""
+    """The colors of two or three objects that are each the only one of their kind, or of the only object."""
     single = [obj for obj in scene.objects if scene.count(obj.kind) == 1]
     if len(single) < min(2, len(scene.objects)):
         return None

@@ -1,7 +1,7 @@
-"""Draws one object of a scene with Pillow: flat colours, dark outlines, no texture, no text.
+"""Draws one object of a scene with Pillow: flat colors, dark outlines, no texture, no text.
 
 Each kind is drawn in its own unit square, x and y in 0..1, on a canvas SUPERSAMPLE times the final size. Its silhouette
-touches all four sides, so that the box is exact, and the object's colour covers the largest part of the silhouette.
+touches all four sides, so that the box is exact, and the object's color covers the largest part of the silhouette.
 """
 
 from __future__ import annotations

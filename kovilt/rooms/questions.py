@@ -2,7 +2,7 @@
 
 A question is asked only when everyone would give the same answer: objects whose middle lies on the border between
 왼쪽 and 가운데 are left out, sizes are compared only between 큰 and 작은, and a phrase refers to an object only if it
-fits no other. An answer is 예 or 아니요, a colour (빨간색), a digit without its counter (개, 마리, 권, 대), 왼쪽,
+fits no other. An answer is 예 or 아니요, a color (빨간색), a digit without its counter (개, 마리, 권, 대), 왼쪽,
 가운데 or 오른쪽, or the name of a kind.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kovilt.rooms.particles import Noun
-from kovilt.rooms.scene import CENTRE, COLORS, KINDS, LEFT, RIGHT, WALL, Scene, SceneObject, kind_names, seeded_rng
+from kovilt.rooms.scene import CENTER, COLORS, KINDS, LEFT, RIGHT, WALL, Scene, SceneObject, kind_names, seeded_rng
 
 ANSWER_TYPES = ('존재', '색', '개수', '위치', '관계', '비교', '종류')
 
@@ -49,9 +49,9 @@ def refer_to(
 
 
 def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
-    """Whether there is a kind, or a kind of one colour, each half of the time.
+    """Whether there is a kind, or a kind of one color, each half of the time.
 
-    The answer 아니요 about a colour is asked of a kind that is present in other colours.
+    The answer 아니요 about a color is asked of a kind that is present in other colors.
     """
     present = kind_names(scene.objects)
     if rng.random() < 0.5:
@@ -59,7 +59,7 @@ def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
     else:
         kind = rng.choice(present)
         colors: set[str] = {obj.color.name for obj in scene.objects if obj.kind.name == kind}
-        if answer == '아니요':  # mostly a colour that another object has
+        if answer == '아니요':  # mostly a color that another object has
             elsewhere = {str(obj.color.name) for obj in scene.objects} - colors
             colors = elsewhere if elsewhere and rng.random() < 0.6 else set(COLORS) - colors
         asked = Noun(f'{COLORS[rng.choice(sorted(colors))].attribute} {kind}')
@@ -80,7 +80,7 @@ def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
 
 
 def ask_color(rng: random.Random, scene: Scene) -> Question | None:
-    """The colour of an object."""
+    """The color of an object."""
     for obj in rng.sample(scene.objects, len(scene.objects)):
         asked = refer_to(rng, scene, obj, color=False) or refer_by_side(scene, obj)
         if asked:
@@ -131,11 +131,11 @@ def ask_count(rng: random.Random, scene: Scene) -> Question:
 
 def ask_position(rng: random.Random, scene: Scene) -> Question | None:
     """On which side an object is. The side is sampled before the object, so that all sides are equally frequent."""
-    for side in rng.sample((LEFT, CENTRE, RIGHT), 3):
+    for side in rng.sample((LEFT, CENTER, RIGHT), 3):
         for obj in rng.sample(scene.objects, len(scene.objects)):
             asked = refer_to(rng, scene, obj) if scene.side(obj) == side else None
             if asked:
-                choices = ', '.join(rng.sample((LEFT, CENTRE, RIGHT), 3))
+                choices = ', '.join(rng.sample((LEFT, CENTER, RIGHT), 3))
                 text = rng.choice(
                     (
                         f'{asked:은} 사진의 어느 쪽에 있나요?',
@@ -259,7 +259,7 @@ def ask_comparison(rng: random.Random, scene: Scene) -> Question | None:
 
 
 def ask_kind(rng: random.Random, scene: Scene) -> Question | None:
-    """Which kind has a colour, is on the wall, or is outermost, large or small."""
+    """Which kind has a color, is on the wall, or is outermost, large or small."""
     ways = rng.sample((ask_kind_of_color, ask_kind_of_color, ask_extreme, ask_kind_on_wall), 4)
     return next((question for way in ways if (question := way(rng, scene))), None)
 

@@ -1,6 +1,6 @@
 """Samples the contents of a Rooms image before it is drawn: which objects there are, and where.
 
-Kind, colour, size and place are sampled independently, so that no word of a question gives away its answer.
+Kind, color, size and place are sampled independently, so that no word of a question gives away its answer.
 Lengths are pixels; x grows to the right, y downwards.
 """
 
@@ -19,8 +19,8 @@ ASPECTS = (((4, 3), 5), ((3, 2), 3), ((16, 9), 2), ((1, 1), 2), ((3, 4), 2))
 SIZES = {'작은': 0.28, '큰': 0.47}  # square root of the box's area, as a share of the image's shorter side
 SIZE_JITTER = 0.04
 MAX_HIDDEN = 0.10  # share of a box that nearer boxes may cover
-LEFT, CENTRE, RIGHT = '왼쪽', '가운데', '오른쪽'
-SIDES = {LEFT: (0.0, 0.36), CENTRE: (0.44, 0.56), RIGHT: (0.64, 1.0)}  # of the width, for an object's middle
+LEFT, CENTER, RIGHT = '왼쪽', '가운데', '오른쪽'
+SIDES = {LEFT: (0.0, 0.36), CENTER: (0.44, 0.56), RIGHT: (0.64, 1.0)}  # of the width, for an object's middle
 SIDE_SLACK = 0.02
 MIN_DISTANCE = 0.10  # of the width: middles closer than this are neither left nor right of each other
 MARGIN = 4  # pixels between an object and the border of the image
@@ -69,7 +69,7 @@ KINDS: dict[str, ObjectKind] = {
 
 @dataclass(frozen=True)
 class Color:
-    """A colour: its noun (빨간색), its attribute (빨간), English, and its RGB."""
+    """A color: its noun (빨간색), its attribute (빨간), English, and its RGB."""
 
     name: Noun
     attribute: str

@@ -70,7 +70,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'answer.no_class': FindingKind('error', 'no answer is frequent enough; lower answers=dict(min_count=...)'),
     'answer.only_in_val': FindingKind('note', 'no training row has it: it cannot be predicted'),
     # Between the splits.
-    'leak.image': FindingKind('error', 'the validation score would count memorised images; keep it in one split'),
+    'leak.image': FindingKind('error', 'the validation score would count memorized images; keep it in one split'),
     'leak.content': FindingKind('error', 'as leak.image, under another name; keep it in one split'),
     # Tokenizer.
     'tokenizer.refused': FindingKind('error', ''),

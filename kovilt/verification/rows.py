@@ -22,7 +22,7 @@ from kovilt.verification.texts import answer_faults, text_faults
 
 
 class SplitRows:
-    """The rows of a split as flat columns, in the order of reading, normalised.
+    """The rows of a split as flat columns, in the order of reading, normalized.
 
     Attributes:
         text: question or caption.

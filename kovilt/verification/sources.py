@@ -116,7 +116,7 @@ def _source_of_dataset(reader: type[PairDataset], dataset: Mapping[str, Any], *,
 
 
 def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
-    """The splits of the data sets beneath a folder, recognised by file names and by the keys of AI-Hub's labels.
+    """The splits of the data sets beneath a folder, recognized by file names and by the keys of AI-Hub's labels.
 
     Raises:
         KoviltError: no such folder, an incomplete download, no known data set.

@@ -176,7 +176,7 @@ def test_two_processes_count_each_question_once(tmp_path):
 
 def test_columns_stand_straight_with_hangul():
     decomposed = unicodedata.normalize('NFD', '관계')
-    lines = format_table(['type', 'n'], [['있다', '1'], ['colour', '1,000'], [decomposed, '10']]).splitlines()
+    lines = format_table(['type', 'n'], [['있다', '1'], ['color', '1,000'], [decomposed, '10']]).splitlines()
     assert cell_len('있다 a') == 6 and cell_len(decomposed) == 4
     assert len({cell_len(line) for line in lines}) == 1
 

@@ -44,7 +44,7 @@ def test_an_object_may_be_alone():
     assert all(len(sample_scene(0, 'train', index, alone=1.0).objects) == 1 for index in range(50))
 
 
-def test_colours_are_well_apart():
+def test_colors_are_well_apart():
     assert min(dist(a.rgb, b.rgb) for a, b in combinations(COLORS.values(), 2)) > 80
 
 
@@ -81,7 +81,7 @@ def test_objects_stand_in_their_zones(scenes):
     assert on_something > 30
 
 
-def test_kinds_colours_and_counts_are_drawn_evenly(scenes):
+def test_kinds_colors_and_counts_are_drawn_evenly(scenes):
     colors = Counter(obj.color.name for scene in scenes for obj in scene.objects)
     assert max(colors.values()) < 1.35 * min(colors.values())
     most = Counter(max(scene.count(obj.kind) for obj in scene.objects) for scene in scenes)

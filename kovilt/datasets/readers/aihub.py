@@ -27,7 +27,7 @@ LABEL_PREFIX = '[라벨]'
 LABEL_FOLDERS = ('라벨링데이터', 'label', 'labels')
 _NUMBERED = re.compile(r'_\d+$')  # a subset may be split into several zips: 실내 가전 및 가구배치 이미지 수집_1, _2
 
-PathParts = tuple[str, ...]  # normalised folder names beneath data_root, then the name of the file without suffix
+PathParts = tuple[str, ...]  # normalized folder names beneath data_root, then the name of the file without suffix
 
 
 class FoundFile(NamedTuple):
