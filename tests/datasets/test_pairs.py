@@ -91,7 +91,7 @@ def test_randomness_depends_on_seed_epoch_and_row(data):
     assert len({*seeds, *(other[row]['sample_seed'] for row in range(12))}) == 36
 
 
-AUGMENTED = [IMAGE_PIPELINE[0], {'type': 'RandAugment'}, *IMAGE_PIPELINE[1:]]
+AUGMENTED = [IMAGE_PIPELINE[0], {'type': 'RandAugment', 'num_ops': 2, 'magnitude': 9}, *IMAGE_PIPELINE[1:]]
 
 
 def test_augmentation_differs_by_epoch_and_repeats_after_a_restart(data):

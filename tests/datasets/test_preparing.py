@@ -175,7 +175,7 @@ def test_repaired_images_are_read_when_preparing_continues(run, data, tmp_path):
 def test_augmented_images_are_refused(run, data, tmp_path):
     load, *others = data.pipelines['image_pipeline']
     with pytest.raises(KoviltError, match='RandAugment changes the images .* LoadPrepared, JoinPatches, RandAugment'):
-        run(train={'image_pipeline': [load, {'type': 'RandAugment'}, *others]})
+        run(train={'image_pipeline': [load, {'type': 'RandAugment', 'num_ops': 2, 'magnitude': 9}, *others]})
     with pytest.raises(KoviltError, match='none of 10 images gave patches: image_pipeline makes no patches'):
         run(train={'image_pipeline': [{'type': 'NoImage'}]})
     assert not (tmp_path / 'out').exists()

@@ -31,7 +31,7 @@ class RandAugment(BaseTransform):
 
     augments = True  # its images cannot be cached or prepared
 
-    def __init__(self, *, num_ops: int = 2, magnitude: float = 9) -> None:
+    def __init__(self, *, num_ops: int, magnitude: float) -> None:
         if not 0 <= magnitude <= 30:
             raise ValueError(f'magnitude {magnitude} is not between 0 and 30')
         self.num_ops, self.magnitude = num_ops, magnitude

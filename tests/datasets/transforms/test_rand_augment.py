@@ -5,8 +5,8 @@ import torch
 from kovilt.datasets import RandAugment
 
 
-def augment(seed: int, image: np.ndarray, **options) -> np.ndarray:
-    return RandAugment(**options)({'img': image, 'image_seed': seed})['img']
+def augment(seed: int, image: np.ndarray, num_ops: int = 2) -> np.ndarray:
+    return RandAugment(num_ops=num_ops, magnitude=9)({'img': image, 'image_seed': seed})['img']
 
 
 def test_augmentation_depends_on_the_seed_alone():
@@ -43,4 +43,4 @@ def test_a_shift_is_thirty_pixels_either_way_and_never_a_flip():
 
 def test_magnitudes_beyond_the_scale_are_refused():
     with pytest.raises(ValueError, match='magnitude 31'):
-        RandAugment(magnitude=31)
+        RandAugment(num_ops=2, magnitude=31)
