@@ -30,11 +30,23 @@ def plan_tables(
 
 
 class PlannedTraining(NamedTuple):
-    """A training: its kind, which the tables compare; its seed; its config, a field of `ModelConfigs`."""
+    """A training that the tables compare by its kind.
+
+    config: a field of `ModelConfigs`; length: in steps or epochs; model_options: options that change the architecture.
+    """
 
     kind: str
     seed: int
     config: str
+    length: int
+    model_options: list[str]
+
+
+class Start(NamedTuple):
+    """What a training starts from: initial weights ('' = random) and the steps that must be finished."""
+
+    weights: str
+    after: tuple[str, ...]
 
 
 class Reproduction:
@@ -73,15 +85,11 @@ class Reproduction:
     def add_table2(self) -> None:
         scale, data = self.scale, self._add_data()
         self._add_cost(data)
-        encoder, needed = self._add_encoder(data)
+        starts = {'meter': Start('', data), 'scratch': Start('', data), 'pretrained': self._add_encoder(data)}
         for seed in self.seeds:
-            for model in ('meter', 'scratch', 'pretrained'):
-                load_from, after = (encoder, needed) if model == 'pretrained' else ('', data)
-                name = self._add_training(
-                    model, seed, model, scale.full, scale.full_val_interval, load_from=load_from, after=after
-                )
-                self._add_test(name, model, scale.full)
-            self._add_training('question_only', seed, 'question_only', scale.question_only, after=data)
+            for model, start in starts.items():
+                self._add_test(self._add_training(model, seed, model, start, scale.full, scale.full_val_interval))
+            self._add_training('question_only', seed, 'question_only', Start('', data), scale.question_only)
 
     def add_table3(self) -> None:
         for seed in self.seeds:
@@ -94,65 +102,39 @@ class Reproduction:
             self._add_fine_tuning_variants()
         self._add_pretraining_variants(data)
         no_change = ['optim_wrapper.optimizer.lr=0.0', 'train_dataloader.dataset.limit=64']
-        title = 'save the random weights'
-        untrained = self._add_training('untrained', 0, 'pretrain', 1, options=no_change, after=data, title=title)
-        self._add_alignment('untrained_0', self._checkpoint(untrained, 1), (*data, untrained))
+        untrained = self._add_training('untrained', 0, 'pretrain', Start('', data), 1, options=no_change)
+        self._add_alignment('untrained_0', self._start_from(untrained, data))
         if self.small:
-            self._add_alignment('shipped_0', self.encoder, data)
+            self._add_alignment('shipped_0', Start(self.encoder, data))
 
     def _add_fine_tuning_variants(self) -> None:
         for seed in self.seeds:
             for variant, (_, options) in FINE_TUNING_VARIANTS.items():
-                name = self._add_subset_training(variant, seed, 'pretrained', options)
-                model_options = [option for option in options if option.startswith('model.')]
-                self._add_test(name, 'pretrained', self._subset_length()[0], model_options)
+                self._add_test(self._add_subset_training(variant, seed, 'pretrained', options))
 
     def _add_pretraining_variants(self, data: tuple[str, ...]) -> None:
-        scale, single_objects = self.scale, data
+        scale, start = self.scale, Start('', data)
         if self.small:
-            folder = self.work_dir / 'data_alone'
-            command = commands.make_single_objects(folder, scale.single_object_images)
-            single_objects = (
-                *data,
-                self._add_rooms('draw_single_objects', command, folder, scale.single_object_images),
-            )
+            folder, images = self.work_dir / 'data_alone', scale.single_object_images
+            drawn = self._add_rooms('draw_single_objects', commands.make_single_objects(folder, images), folder, images)
         for seed in self.seeds:
             for variant, (_, options) in self.variants.items():
                 encoder_type = [option for option in options if option.startswith('model.encoder.type')]
-                load_from, after = '', data
                 if self.small:  # the first stage, without alignment, is shared by all variants and seeds of an encoder
-                    first = self._add_training(
-                        'single_objects_prefix' if encoder_type else 'single_objects',
-                        0,
-                        'single_objects',
-                        scale.single_objects,
-                        options=['model.wpa_head.loss_weight=0', *encoder_type],
-                        after=single_objects,
-                    )
-                    load_from, after = self._checkpoint(first, scale.single_objects), (*data, first)
-                pretrained = self._add_training(
-                    f'pretrain_{variant}',
-                    seed,
-                    'pretrain',
-                    scale.pretrain,
-                    options=options,
-                    load_from=load_from,
-                    after=after,
-                )
-                encoder, after = self._checkpoint(pretrained, scale.pretrain), (*data, pretrained)
-                self._add_alignment(f'{variant}_{seed}', encoder, after)
-                tuned = self._add_training(
-                    f'tuned_{variant}',
-                    seed,
-                    'pretrained',
-                    scale.fine_tune,
-                    options=encoder_type,
-                    load_from=encoder,
-                    after=after,
-                )
-                self._add_test(tuned, 'pretrained', scale.fine_tune, encoder_type)
+                    kind = 'single_objects_prefix' if encoder_type else 'single_objects'
+                    first_options = ['model.wpa_head.loss_weight=0', *encoder_type]
+                    first_start, steps = Start('', (*data, drawn)), scale.single_objects
+                    first = self._add_training(kind, 0, 'single_objects', first_start, steps, options=first_options)
+                    start = self._start_from(first, data)
+                kind = f'pretrain_{variant}'
+                pretrained = self._add_training(kind, seed, 'pretrain', start, scale.pretrain, options=options)
+                encoder = self._start_from(pretrained, data)
+                self._add_alignment(f'{variant}_{seed}', encoder)
+                kind = f'tuned_{variant}'
+                tuned = self._add_training(kind, seed, 'pretrained', encoder, scale.fine_tune, options=encoder_type)
+                self._add_test(tuned)
 
-    # Single steps; each method returns the name of its step, or the names of those that a training depends on
+    # Single steps
 
     def _add(
         self,
@@ -183,14 +165,12 @@ class Reproduction:
         command = commands.train_tokenizer(self.work_dir / 'tokenizer', data)
         return drawn, self._add('tokenizer', 'train the tokenizer', command, 60, after=[drawn])
 
-    def _add_encoder(self, data: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-        """The pre-trained encoder and the names of the steps that it needs."""
+    def _add_encoder(self, data: tuple[str, ...]) -> Start:
+        """The pre-trained encoder, as the start of a training."""
         if self.encoder:
-            return self.encoder, data
-        name = self._add_training(
-            'pretrain', 0, 'pretrain', self.scale.pretrain, after=data, title='pre-train the encoder'
-        )
-        return self._checkpoint(name, self.scale.pretrain), (*data, name)
+            return Start(self.encoder, data)
+        name = self._add_training('pretrain', 0, 'pretrain', Start('', data), self.scale.pretrain)
+        return self._start_from(name, data)
 
     def _add_cost(self, data: Sequence[str]) -> None:
         command = ['benchmarks/model_cost.py', '--amp', '--out', f'{self.work_dir}/cost/cost.json']
@@ -217,59 +197,59 @@ class Reproduction:
         kind: str,
         seed: int,
         config: str,
+        start: Start,
         length: int,
         val_interval: int = 0,
-        *,
         options: Sequence[str] = (),
-        load_from: str = '',
-        after: Sequence[str] = (),
-        title: str = '',
     ) -> str:
-        """A training of `length` steps or epochs.
+        """A training of `length` steps or epochs with a config, a field of `ModelConfigs`.
 
-        config: a field of `ModelConfigs`; val_interval: 0 = validated once, at the end; load_from: initial weights.
+        val_interval: 0 = validated once, at the end.
         """
         name = f'{kind}_{seed}'
         if name in self.steps:
             return name
-        if config == 'pretrained' and not load_from:
-            raise ValueError(f'{name}: a pre-trained model needs load_from')
+        if config == 'pretrained' and not start.weights:
+            raise ValueError(f'{name}: a pre-trained model needs weights')
         if self.small:
             log_interval = max(1, min(50, length // 20))
             length_options = commands.length_options(length, val_interval or length, log_interval)
         else:
             length_options = [f'train_cfg.max_epochs={length}']
-        path, options = getattr(self.configs, config), [*self.config_options(config), *length_options, *options]
-        command = commands.train(path, self.work_dir / name, options, load_from=load_from, seed=seed)
+        all_options = [*self.config_options(config), *length_options, *options]
+        path, folder = getattr(self.configs, config), self.work_dir / name
+        command = commands.train(path, folder, all_options, load_from=start.weights, seed=seed)
         watch = PRETRAINING_LOSSES if config in ('pretrain', 'single_objects') else VQA_SCALARS
         seconds = 10 + length * (0.2 if self.small else 3600)
-        self.trainings[name] = PlannedTraining(kind, seed, config)
-        return self._add(name, title or f'train {name}', command, seconds, after=after, watch=watch)
-
-    def _subset_length(self) -> tuple[int, int]:
-        """Length and validation interval of a training on table 3's subset, in steps or epochs."""
-        epoch = self.scale.subset_questions // 64 if self.small else 1
-        return epoch * self.scale.subset_epochs, epoch
+        model_options = [option for option in options if option.startswith('model.')]
+        self.trainings[name] = PlannedTraining(kind, seed, config, length, model_options)
+        return self._add(name, f'train {name}', command, seconds, after=start.after, watch=watch)
 
     def _add_subset_training(self, kind: str, seed: int, config: str, options: Sequence[str] = ()) -> str:
+        """A training on the part of the data of table 3, validated after each epoch."""
         data = self._add_data()
-        load_from, after = self._add_encoder(data) if config == 'pretrained' else ('', data)
+        start = self._add_encoder(data) if config == 'pretrained' else Start('', data)
         options = [f'train_dataloader.dataset.limit={self.scale.subset_questions}', *options]
-        return self._add_training(
-            f'subset_{kind}', seed, config, *self._subset_length(), options=options, load_from=load_from, after=after
-        )
+        epoch = self.scale.subset_questions // 64 if self.small else 1
+        length = epoch * self.scale.subset_epochs
+        return self._add_training(f'subset_{kind}', seed, config, start, length, epoch, options)
 
-    def _checkpoint(self, training: str, length: int) -> str:
+    def _checkpoint(self, training: str) -> str:
         """The last checkpoint of a training."""
-        return f'{self.work_dir}/{training}/{"iter" if self.small else "epoch"}_{length}.pth'
+        unit = 'iter' if self.small else 'epoch'
+        return f'{self.work_dir}/{training}/{unit}_{self.trainings[training].length}.pth'
 
-    def _add_test(self, training: str, config: str, length: int, options: Sequence[str] = ()) -> str:
+    def _start_from(self, training: str, data: tuple[str, ...]) -> Start:
+        return Start(self._checkpoint(training), (*data, training))
+
+    def _add_test(self, training: str) -> None:
         """An evaluation of a finished training, with all predictions."""
-        name = f'{training}_test'
-        path, options = getattr(self.configs, config), [*self.config_options(config), *options]
-        command = commands.test(path, self._checkpoint(training, length), self.work_dir / name, options)
-        return self._add(name, f'evaluate {training}', command, 20, after=[training])
+        name, planned = f'{training}_test', self.trainings[training]
+        path, options = getattr(self.configs, planned.config), self.config_options(planned.config)
+        options += planned.model_options
+        command = commands.test(path, self._checkpoint(training), self.work_dir / name, options)
+        self._add(name, f'evaluate {training}', command, 20, after=[training])
 
-    def _add_alignment(self, name: str, model: str, after: Sequence[str]) -> str:
-        command = commands.score_alignment(model, self.work_dir / 'data', self.work_dir / f'align_{name}')
-        return self._add(f'align_{name}', f'score word-patch alignment of {name}', command, 20, after=after)
+    def _add_alignment(self, name: str, model: Start) -> None:
+        command = commands.score_alignment(model.weights, self.work_dir / 'data', self.work_dir / f'align_{name}')
+        self._add(f'align_{name}', f'score word-patch alignment of {name}', command, 20, after=model.after)
