@@ -1,7 +1,7 @@
 """The batch contract: what the data loader hands to the models. `datasets` and `models` meet here and nowhere else.
 
-An image is the list of its patches; a pair is a text and the index of its image. An image therefore stands in a batch
-once, however many texts ask about it, and images of different sizes lie one behind the other without padding.
+An image is the list of its patches; a pair is a text and the index of its image. A batch therefore holds an image once,
+however many texts belong to it, and images of different sizes follow one another without padding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Batch(TypedDict):
     text_mask: Tensor  # bool (B, L): True = a token of the text, False = padding
     image_index: Tensor  # int64 (B,): which of the I images belongs to each text
     grids: Tensor  # int64 (I, 2): rows and columns of patches of each image; (0, 0) = no image was given
-    # uint8 (sum of P, 3*p*p), all images one behind the other; float32 in [-1, 1] after the preprocessor. Absent where
+    # uint8 (sum of P, 3*p*p), all images one after another; float32 in [-1, 1] after the preprocessor. Absent where
     # `images` or `encoded_images` take its place.
     patches: NotRequired[Tensor]
 

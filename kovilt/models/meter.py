@@ -106,7 +106,7 @@ class TextEncoder(BaseModule):
         """
         if (longest := input_ids.shape[1]) > self.max_text_len:
             raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        # With four axes transformers takes the mask as it is; it would look into a mask of two and wait for the device.
+        # transformers takes a mask of four axes unchanged; one of two it inspects, for which the host waits.
         mask = text_mask[:, None, None, :]
         return self.model(input_ids=input_ids, attention_mask=mask).last_hidden_state
 

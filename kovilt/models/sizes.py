@@ -1,14 +1,15 @@
 """From a model config to a model: sizes that the data decides, checks against the data, the answer vocabulary.
 
-The one path of what the data states to the model: the caller reads `data_sizes` (vocabulary size, number of answers,
-...), the tokenizer and the answers off its data, checkpoint or model folder; `complete_model_config` writes the sizes
-into the config; `build_model` builds it and hands it the answers.
+Every model is built in two steps. The caller takes the sizes (vocabulary size, number of answers, ...), the tokenizer
+and the answers from a dataset, a checkpoint or a model folder. `complete_model_config` writes the sizes into the
+config; `build_model` builds the model and hands it the answers.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,36 +69,36 @@ def check_sizes(model_cfg: Mapping[str, Any], data_sizes: Mapping[str, Any]) -> 
     Raises:
         KoviltError: the texts, patches or answers of the data do not fit the model.
     """
-    encoder, head = model_cfg.get('encoder') or {}, model_cfg.get('vqa_head') or {}
-
-    def both(part: Mapping[str, Any], key: str) -> tuple[int, int] | None:
-        ours, theirs = part.get(key), data_sizes.get(key)
-        return None if ours is None or theirs is None else (ours, theirs)
-
-    sizes = both(encoder, 'vocab_size')
-    if sizes and sizes[0] < sizes[1]:
-        raise KoviltError(
-            f'model.encoder.vocab_size is {sizes[0]}, but the tokenizer has {sizes[1]} tokens; write None to take its '
-            'size'
-        )
-    sizes = both(encoder, 'max_text_len')
-    if sizes and sizes[0] < sizes[1]:
-        raise KoviltError(
-            f'texts are cut to max_text_len={sizes[1]} tokens, but model.encoder.max_text_len is {sizes[0]}; '
-            'give both the same number'
-        )
-    sizes = both(encoder, 'patch_size')
-    if sizes and sizes[0] != sizes[1]:
-        raise KoviltError(
-            f'Patchify cuts patches of {sizes[1]} pixels, but model.encoder.patch_size is {sizes[0]}; give both the '
-            'same number'
-        )
-    sizes = both(head, 'num_answers')
-    if sizes and sizes[0] != sizes[1]:
-        raise KoviltError(
-            f'model.vqa_head.num_answers is {sizes[0]}, but the training data has {sizes[1]} answers; write None to '
-            'take its count'
-        )
+    checks = [  # part and key of the model config, its relation to the data, the error
+        (
+            'encoder',
+            'vocab_size',
+            operator.ge,
+            'model.encoder.vocab_size is {}, but the tokenizer has {} tokens; write None to take its size',
+        ),
+        (
+            'encoder',
+            'max_text_len',
+            operator.ge,
+            'model.encoder.max_text_len is {}, but texts are cut to max_text_len={} tokens; give both the same number',
+        ),
+        (
+            'encoder',
+            'patch_size',
+            operator.eq,
+            'model.encoder.patch_size is {}, but Patchify cuts patches of {} pixels; give both the same number',
+        ),
+        (
+            'vqa_head',
+            'num_answers',
+            operator.eq,
+            'model.vqa_head.num_answers is {}, but the training data has {} answers; write None to take its count',
+        ),
+    ]
+    for part, key, fits, message in checks:
+        ours, theirs = (model_cfg.get(part) or {}).get(key), data_sizes.get(key)
+        if ours is not None and theirs is not None and not fits(ours, theirs):
+            raise KoviltError(message.format(ours, theirs))
 
 
 def _fill(part: dict[str, Any], sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None, path: str) -> None:

@@ -1,6 +1,6 @@
 """The packed layout of a batch: one sequence of tokens and patches without padding, and where each pair lies in it.
 
-The packed sequence holds the segments of B pairs one behind the other. The segment of a pair is
+The packed sequence holds the segments of B pairs one after another. The segment of a pair is
 [text tokens ; image CLS ; patches] (eq. 3). Pairs of equal text length and equal patch count are neighbours.
 
 Shapes: B pairs, I images, L text length of a padded batch, P patches of an image, W text tokens of all pairs together,
@@ -55,8 +55,8 @@ class Packing:
         patch_counts: int64 (I,): patches of each image; 0 = no image was given.
         image_index: int64 (B,): the image of each pair.
         device: where the index tensors are needed.
-        use_buckets: append copies of position 0, which nobody reads, up to the next `bucket_size`, so that few distinct
-            sizes occur (see `needs_shape_buckets`).
+        use_buckets: append copies of position 0, which are not used, up to the next `bucket_size`, so that few distinct
+            lengths occur (see `needs_shape_buckets`).
 
     Attributes:
         groups: the groups of equal shape, in packed order.
@@ -206,7 +206,7 @@ def pad_to_bucket(x: Tensor, value: float = 0) -> Tensor:
 
 
 def segment_starts(lengths: Tensor) -> Tensor:
-    """Position of the first element of each segment, when segments of these lengths lie one behind the other."""
+    """Position of the first element of each segment, when segments of these lengths follow one another."""
     return lengths.cumsum(0) - lengths
 
 

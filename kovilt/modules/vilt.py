@@ -43,7 +43,7 @@ class ViLTStates:
         return _gather(self.packed, index), mask
 
     def of_inner_block(self) -> ViLTStates:
-        """The states after `inner_block`, if they were asked for, else these."""
+        """The states after `inner_block`, if it was given, else these."""
         return self if self.inner is None else ViLTStates(self.inner, self.packing, 'all')
 
 
@@ -189,7 +189,7 @@ class ViLTEncoder(nn.Module, Generic[Images]):
         return self.text(packing.to_device(ids), packing.to_device(positions)) + self.modality_embed.weight[0]
 
     def embed_patches(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """Emb_img of the images one behind the other, (sum of (1 + P), D); arguments as of `embed_images`."""
+        """Emb_img of the images one after another, (sum of (1 + P), D); arguments as of `embed_images`."""
         return self.image(patches, grids) + self.modality_embed.weight[1]
 
     def maybe_checkpoint(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:

@@ -190,10 +190,10 @@ def test_an_encoder_alone_can_be_kept_when_the_answers_changed(build, trained):
     ('options', 'message'),
     [
         (('model.encoder.vocab_size=7',), 'vocab_size is 7, but the tokenizer has'),
-        (('model.encoder.max_text_len=8',), 'max_text_len=24 tokens, but model.encoder.max_text_len is 8'),
+        (('model.encoder.max_text_len=8',), 'model.encoder.max_text_len is 8, but texts are cut to max_text_len=24'),
         (
             ('train_dataloader.dataset.image_pipeline.2.patch_size=8',),
-            'patches of 8 pixels, but model.encoder.patch_size is 16',
+            'model.encoder.patch_size is 16, but Patchify cuts patches of 8 pixels',
         ),
         (('model.vqa_head.num_answers=2',), 'num_answers is 2, but the training data has'),
         (('model.encoder.num_heads=3',), 'model: .*num_heads'),

@@ -22,8 +22,12 @@ def test_open_sizes_are_the_datas_and_the_config_stays_as_it_was():
     'model, data, message',
     [
         (dict(encoder=dict(vocab_size=40)), dict(vocab_size=41), 'vocab_size is 40, but the tokenizer has 41 tokens'),
-        (dict(encoder=dict(max_text_len=12)), dict(max_text_len=13), 'max_text_len=13 tokens, but .* is 12'),
-        (dict(encoder=dict(patch_size=32)), dict(patch_size=16), 'patches of 16 pixels, but .* is 32'),
+        (
+            dict(encoder=dict(max_text_len=12)),
+            dict(max_text_len=13),
+            'max_text_len is 12, but texts .* max_text_len=13',
+        ),
+        (dict(encoder=dict(patch_size=32)), dict(patch_size=16), 'patch_size is 32, but .* patches of 16'),
         (dict(vqa_head=dict(num_answers=5)), dict(num_answers=6), 'num_answers is 5, but the training data has 6'),
     ],
 )
