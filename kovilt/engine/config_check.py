@@ -68,7 +68,7 @@ def top_level_keys() -> frozenset[str]:
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise KoviltError for the first key of a config that no constructor would take as it stands.
 
-    Names at the top that no part of a run reads are not looked at: `load_config` has compared them with their use.
+    Names at the top that no part of a run reads are not checked: `load_config` has compared them with their use.
     """
     for key, value in config.items():
         if value is None:

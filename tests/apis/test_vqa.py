@@ -164,7 +164,7 @@ def test_a_cached_image_is_neither_read_nor_encoded_again(prefix_folder, tmp_pat
 
 
 def padded_jpeg(pixels, size):
-    """An image file of so many bytes, the last of which no reader looks at."""
+    """An image file of so many bytes, the last of which no decoder reads."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, 'JPEG')
     return content.getvalue().ljust(size, b'\0')

@@ -78,11 +78,11 @@ def test_seeing_that_there_is_something_is_not_alignment():
         [WordAlignment('의자', 0, chair), WordAlignment('시계', 0, clock)],
         [WordAlignment('의자', 1, chair), WordAlignment('시계', 1, clock)],
     ]
-    good, blind = score_word_alignments(told_apart), score_word_alignments(salient)
+    good, salient_score = score_word_alignments(told_apart), score_word_alignments(salient)
     assert (good['alignment_accuracy'], good['alignment_swapped']) == (100, 0)
-    assert (blind['alignment_accuracy'], blind['alignment_swapped']) == (50, 50)
-    assert good['alignment_random'] == blind['alignment_random'] == pytest.approx(100 / 12)
-    assert blind['per_name']['의자'] == [50, pytest.approx(100 / 12), 2]
+    assert (salient_score['alignment_accuracy'], salient_score['alignment_swapped']) == (50, 50)
+    assert good['alignment_random'] == salient_score['alignment_random'] == pytest.approx(100 / 12)
+    assert salient_score['per_name']['의자'] == [50, pytest.approx(100 / 12), 2]
 
 
 def test_the_interval_is_of_images():

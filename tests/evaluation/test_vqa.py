@@ -126,7 +126,7 @@ def test_parts_add_up_to_the_whole():
     assert scores['accuracy_by_length/4-6'] == 100 and scores['accuracy_by_frequency/10-99'] == 0
 
 
-def test_the_interval_redraws_images():
+def test_the_interval_resamples_images():
     def interval(images):
         metric = VQAAccuracy()
         for row in predictions(*((i, '네', '네' if i % 20 < 10 else '예', '') for i in range(200))):

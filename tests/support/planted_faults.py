@@ -179,7 +179,7 @@ def in_json(name: str, change: Callable[[Any], object], place: str) -> Plant:
 
 
 def image(save: Callable[[Path], object], name: str = '1.png') -> Plant:
-    """One training image made anew; under another name its rows speak of that."""
+    """One training image written anew; with another name its rows are about that one."""
 
     def plant(data: Data) -> str:
         path = data.root / 'images' / name
