@@ -20,7 +20,8 @@ def progress_bar(task: str, unit: str = 'images') -> Iterator[ReportProgress]:
     On a terminal it draws a bar on stderr. Elsewhere it writes a line every tenth of the total, without any control
     characters. The rate and the time left are counted from the latest call with done = 0.
     """
-    if not sys.stderr.isatty():
+    console = Console(stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:  # isatty: rich also trusts FORCE_COLOR
         yield _log_progress(task, unit)
         return
     columns = (
@@ -31,7 +32,7 @@ def progress_bar(task: str, unit: str = 'images') -> Iterator[ReportProgress]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     # Without a thread that refreshes the bar, worker processes can be forked safely.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+    with Progress(*columns, console=console, auto_refresh=False) as bar:
         bar_task = bar.add_task(task, total=None)
         drawn = 0.0
 

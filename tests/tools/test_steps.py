@@ -170,6 +170,7 @@ def show_step(output, monkeypatch, interval=15.0):
 def test_a_terminal_gets_bars_below_the_lines(monkeypatch):
     output = io.StringIO()
     output.isatty = lambda: True
+    monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.setenv('COLUMNS', '200')
     shown = show_step(output, monkeypatch)
     for words in (
@@ -189,6 +190,10 @@ def test_a_log_gets_a_line_at_intervals_without_control_characters(monkeypatch):
     expected = 'a line\n[2/3] train 학습 62%, 0:15 left, mlm_loss 3.25; everything: 1:55 left\n'
     assert show_step(io.StringIO(), monkeypatch) == expected
     assert show_step(io.StringIO(), monkeypatch, interval=4.0) == 'a line\n'
+    dumb = io.StringIO()
+    dumb.isatty = lambda: True
+    monkeypatch.setenv('TERM', 'dumb')
+    assert show_step(dumb, monkeypatch) == expected
 
 
 def test_format_duration():

@@ -71,8 +71,9 @@ class StepsDisplay:
         self.output, self.total = output, total
         self.logged = time.monotonic()
         self.live: Live | None = None
-        if output.isatty():
-            self.live = Live(console=Console(file=output), auto_refresh=False, transient=True)
+        console = Console(file=output)
+        if output.isatty() and not console.is_dumb_terminal:  # isatty: rich also trusts FORCE_COLOR
+            self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> StepsDisplay:
         if self.live is not None:
