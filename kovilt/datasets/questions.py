@@ -82,12 +82,12 @@ class QuestionDataset(PairDataset):
             f'{vocabulary.coverage(counts):.2%} of the rows; the most frequent, {majority!r}, is '
             f'{counts.get(majority, 0) / max(len(rows), 1):.2%} of them'
         )
-        self._class_of_answer = vocabulary.classes(distinct)
-        known = self._class_of_answer[column.codes] >= 0
+        self._answer_labels = vocabulary.classes(distinct)
+        known = self._answer_labels[column.codes] >= 0
         if several := self._columns.get('answers'):
             values = several.items.values
-            self._class_of_item = vocabulary.classes(values[code] for code in range(len(values)))
-            known |= several.contains_any(self._class_of_item >= 0)
+            self._item_labels = vocabulary.classes(values[code] for code in range(len(values)))
+            known |= several.contains_any(self._item_labels >= 0)
         if self.test_mode:
             return rows
         return self._filter_rows(rows, known[rows], 'answer outside the vocabulary')
@@ -138,7 +138,7 @@ class QuestionDataset(PairDataset):
         if self.answer_vocabulary is not None:
             stored = self.rows[row]
             if self.target == 'hard' and 'answers' not in self._columns:
-                sample['label'] = int(self._class_of_answer[self._columns['answer'].codes[stored]])
+                sample['label'] = int(self._answer_labels[self._columns['answer'].codes[stored]])
             else:
                 sample['label'] = self._label(self.answer_vocabulary, *self._answers_of(stored))
         return sample
@@ -147,15 +147,16 @@ class QuestionDataset(PairDataset):
         """The distinct answers of a stored row: their labels (k,), -1 = OOV, and how many people gave each (k,)."""
         codes = self._columns['answers'].codes_of(stored) if 'answers' in self._columns else ()
         if not len(codes):
-            return self._class_of_answer[self._columns['answer'].codes[[stored]]], np.ones(1, dtype=np.int64)
+            return self._answer_labels[self._columns['answer'].codes[[stored]]], np.ones(1, dtype=np.int64)
         distinct, counts = np.unique(codes, return_counts=True)
-        return self._class_of_item[distinct], counts
+        return self._item_labels[distinct], counts
 
-    def _label(self, vocabulary: AnswerVocabulary, classes: np.ndarray, counts: np.ndarray) -> int | np.ndarray:
-        known = classes >= 0
+    def _label(self, vocabulary: AnswerVocabulary, labels: np.ndarray, counts: np.ndarray) -> int | np.ndarray:
+        """The label of a row with these answers; see `_answers_of`."""
+        known = labels >= 0
         if self.target == 'soft':
             label = np.zeros(len(vocabulary), dtype=np.float32)
-            label[classes[known]] = soft_scores(counts)[known]
+            label[labels[known]] = soft_scores(counts)[known]
             return label
-        best = classes[known & (counts == counts[known].max(initial=0))]
+        best = labels[known & (counts == counts[known].max(initial=0))]
         return int(best.min()) if len(best) else -1  # of equally frequent ones the one more frequent in training
