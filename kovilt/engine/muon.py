@@ -28,8 +28,9 @@ class MuonAdamW(Optimizer):
     `ViLTOptimWrapperConstructor` makes such groups of the weights in the encoder's blocks: 3 for `qkv`, which stacks
     queries, keys and values, 1 for all others.
 
-    Three differences from torch.optim.Muon: queries, keys and values are orthogonalized apart, the iteration can be
-    computed in float32 where bfloat16 is slow, and matrices of one shape are computed in one batch.
+    Differences from torch.optim.Muon: queries, keys and values are orthogonalized apart, products are computed in
+    float32 where bfloat16 is slow, and one optimizer holds all parameters. Matrices of one shape are computed in one
+    batch. In bfloat16 on a CPU a step takes the time of torch's (docs/benchmarks.md, Mixed precision on a CPU).
 
     Args:
         params: parameter groups.
@@ -130,5 +131,6 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = x @ x.mT
-        x = 3.4445 * x + torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
     return x if is_wide else x.mT

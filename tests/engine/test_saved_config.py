@@ -51,6 +51,7 @@ def test_a_saved_config_trains_tests_and_answers(entry, rooms, tmp_path, call, m
     assert code == 0, error
     metrics = json.loads((folders[2] / 'metrics.json').read_text(encoding='utf-8'))['metrics']
     assert metrics
+    load_config(folders[2] / entry.name)
     if 'accuracy' in metrics:
         image = next((rooms / 'vqa').rglob('*.jpg'))
         code, out, error = call('tools/predict.py', folders[0], image, '소파는 무슨 색이에요?', '--config', saved)

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from tiny_rooms import CONFIGS, tiny_config
 
+from kovilt.engine.config import load_config
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 
@@ -55,6 +57,7 @@ def trained(rooms, tmp_path_factory) -> Path:
 def test_a_run_leaves_its_record(trained):
     work = trained / 'work'
     assert {'iter_2.pth', 'iter_3.pth', 'tiny.py', 'last_checkpoint'} <= {path.name for path in work.iterdir()}
+    assert load_config(work / 'tiny.py').optim_wrapper.precision in ('float32', 'bfloat16')
     environment = json.loads((work / 'environment.json').read_text(encoding='utf-8'))
     assert environment['seed'] == 7 and environment['packages']['torch'] and '--amp' in environment['command']
     data = json.loads((work / 'data.json').read_text(encoding='utf-8'))
