@@ -1,55 +1,79 @@
-"""Convert state dicts between kovilt's and HuggingFace's names and shapes of a ViLT, without loss in both directions.
+"""Names and shapes of a ViLT's parameters in HuggingFace's files, in those of the original code, and here.
 
-Besides the names three things differ: kovilt's patch embedding is a linear layer over flattened patches and
-HuggingFace's is a convolution; queries, keys and values are one matrix here and three there; two parameters have a
-leading axis of 1 there. HuggingFace has no class with a matching (ITM) head; its tensors get names of kovilt's own.
+Besides the names three things differ: kovilt's patch embedding is a linear layer over flattened patches, elsewhere it
+is a convolution; HuggingFace has three matrices for queries, keys and values, kovilt one; two parameters have a leading
+axis of 1 elsewhere. HuggingFace has no class with a matching (ITM) head; its tensors get names of kovilt's own.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from kovilt.errors import KoviltError
+from kovilt.formats.layouts import HUGGINGFACE_VIT, Layout, NameTable, join_names, split_block_number
 
-# kovilt's module -> HuggingFace's; {} is the block's number. Several on the right: concatenated here in that order.
-_MODULES = {
-    'encoder.text.word_embed': ('vilt.embeddings.text_embeddings.word_embeddings',),
-    'encoder.text.pos_embed': ('vilt.embeddings.text_embeddings.position_embeddings',),
-    'encoder.text.segment_embed': ('vilt.embeddings.text_embeddings.token_type_embeddings',),
-    'encoder.text.norm': ('vilt.embeddings.text_embeddings.LayerNorm',),
-    'encoder.modality_embed': ('vilt.embeddings.token_type_embeddings',),
-    'encoder.image.proj': ('vilt.embeddings.patch_embeddings.projection',),
-    'encoder.blocks.{}.norm1': ('vilt.encoder.layer.{}.layernorm_before',),
-    'encoder.blocks.{}.attn.qkv': (
-        'vilt.encoder.layer.{}.attention.attention.query',
-        'vilt.encoder.layer.{}.attention.attention.key',
-        'vilt.encoder.layer.{}.attention.attention.value',
-    ),
-    'encoder.blocks.{}.attn.proj': ('vilt.encoder.layer.{}.attention.output.dense',),
-    'encoder.blocks.{}.norm2': ('vilt.encoder.layer.{}.layernorm_after',),
-    'encoder.blocks.{}.mlp.fc1': ('vilt.encoder.layer.{}.intermediate.dense',),
-    'encoder.blocks.{}.mlp.fc2': ('vilt.encoder.layer.{}.output.dense',),
-    'encoder.norm': ('vilt.layernorm',),
-    'encoder.pooler': ('vilt.pooler.dense',),
+# kovilt's names -> timm's, of the parameters that a ViT has, too.
+TIMM_NAMES = {
+    'encoder.image.cls_token': 'cls_token',
+    'encoder.image.pos_embed': 'pos_embed',
+    'encoder.image.proj': 'patch_embed.proj',
+    **{f'encoder.{name}': name for name in HUGGINGFACE_VIT if name.startswith('blocks.')},
+    'encoder.norm': 'norm',
+}
+_EMBEDDINGS = {
+    'encoder.text.word_embed': 'text_embeddings.word_embeddings',
+    'encoder.text.pos_embed': 'text_embeddings.position_embeddings',
+    'encoder.text.segment_embed': 'text_embeddings.token_type_embeddings',
+    'encoder.text.norm': 'text_embeddings.LayerNorm',
+    'encoder.modality_embed': 'token_type_embeddings',
+}
+_HEADS: NameTable = {
+    'encoder.pooler': ('pooler.dense',),
     'mlm_head.fc': ('mlm_score.transform.dense',),
     'mlm_head.norm': ('mlm_score.transform.LayerNorm',),
     'mlm_head.decoder': ('mlm_score.decoder',),
-    'vqa_head.fc1': ('classifier.0',),
-    'vqa_head.norm': ('classifier.1',),
-    'vqa_head.fc2': ('classifier.3',),
-    'itm_head.fc': ('kovilt.itm_score.fc',),
 }
-# Parameters without a module; they have a leading axis of 1 in HuggingFace's files.
-_PARAMETERS = {
-    'encoder.image.cls_token': 'vilt.embeddings.cls_token',
-    'encoder.image.pos_embed': 'vilt.embeddings.position_embeddings',
-}
-_MODULES_FROM_HF = {theirs: (ours, i) for ours, parts in _MODULES.items() for i, theirs in enumerate(parts)}
-_PARAMETERS_FROM_HF = {theirs: ours for ours, theirs in _PARAMETERS.items()}
+_POSITION_IDS = 'position numbers, no weight'
+HUGGINGFACE_VILT = Layout(
+    'HuggingFace ViLT',
+    known_by=r'(vilt\.)?embeddings\.text_embeddings\.',
+    names={
+        **join_names(TIMM_NAMES, HUGGINGFACE_VIT),
+        **{name: (f'embeddings.{theirs}',) for name, theirs in _EMBEDDINGS.items()},
+        **_HEADS,
+        'itm_head.fc': ('kovilt.itm_score.fc',),
+        'vqa_head.fc1': ('classifier.0',),
+        'vqa_head.norm': ('classifier.1',),
+        'vqa_head.fc2': ('classifier.3',),
+    },
+    prefix='vilt.',
+    dropped={
+        r'(vilt\.)?embeddings\.text_embeddings\.position_ids': _POSITION_IDS,
+        r'rank_output\.': 'retrieval head',
+    },
+)
+ORIGINAL_VILT = Layout(  # github.com/dandelin/ViLT, whose blocks are timm's
+    'original ViLT',
+    known_by=r'transformer\.(patch_embed|blocks)\.',
+    names={
+        **{name: (f'transformer.{timm}',) for name, timm in TIMM_NAMES.items()},
+        **{name: (theirs,) for name, theirs in _EMBEDDINGS.items()},
+        **_HEADS,
+        'mlm_head.decoder.bias': ('mlm_score.bias',),
+        'itm_head.fc': ('itm_score.fc',),
+        'vqa_head.fc1': ('vqa_classifier.0',),
+        'vqa_head.norm': ('vqa_classifier.1',),
+        'vqa_head.fc2': ('vqa_classifier.3',),
+    },
+    dropped={
+        r'text_embeddings\.position_ids': _POSITION_IDS,
+        r'rank_output\.': 'retrieval head',
+        r'nlvr2_classifier\.': 'head for two images (NLVR2)',
+        r'mp(p|pd|fr)_score\.': 'masked-patch head',
+    },
+)
 
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -58,65 +82,35 @@ def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         KoviltError: HuggingFace's ViLT has no such parameter.
     """
-    out = {}
+    names, out = HUGGINGFACE_VILT.names, {}
     for key, tensor in state.items():
-        if key in _PARAMETERS:
-            out[_PARAMETERS[key]] = tensor[None]
+        template, number = split_block_number(key)
+        module, _, suffix = template.rpartition('.')
+        prefix = HUGGINGFACE_VILT.prefix if key.startswith('encoder.') else ''
+        if template in names:  # image CLS and positions
+            out[f'{prefix}{names[template][0]}'] = tensor[None]
             continue
-        module, number, suffix = _split(key)
-        if module not in _MODULES:
+        if module not in names:
             raise KoviltError(f'{key}: a parameter that no ViLT layout has a name for; save this model as a checkpoint')
         if key == 'encoder.image.proj.weight':  # (D, 3*p*p) -> (D, 3, p, p)
             side = round((tensor.shape[1] / 3) ** 0.5)
             tensor = tensor.unflatten(1, (3, side, side))
-        theirs = _MODULES[module]
-        for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
-            out[f'{name.format(number)}.{suffix}'] = part.contiguous()
+        for name, part in zip(names[module], tensor.chunk(len(names[module])), strict=True):
+            out[f'{prefix}{name.format(number)}.{suffix}'] = part.contiguous()
     return out
 
 
-def from_huggingface(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """The inverse of `to_huggingface`. `source` names the file in errors.
+def from_huggingface(
+    state: Mapping[str, Tensor], *, source: str, layout: Layout = HUGGINGFACE_VILT
+) -> dict[str, Tensor]:
+    """The inverse of `to_huggingface`, also for other layouts. `source` names the file in errors.
 
     Raises:
         KoviltError: a name is unknown, or one of query, key and value is missing or of another size.
     """
-    out: dict[str, Tensor] = {}
-    parts: dict[str, dict[int, Tensor]] = {}
-    for key, tensor in state.items():
-        if key in _PARAMETERS_FROM_HF:
-            name = _PARAMETERS_FROM_HF[key]
-            out[name] = to_kovilt_shape(name, tensor)
-            continue
-        module, number, suffix = _split(key)
-        if module not in _MODULES_FROM_HF:
-            raise KoviltError(f'{source}: {key} is no parameter of a ViLT; is this the file of another model?')
-        our_module, place = _MODULES_FROM_HF[module]
-        name = f'{our_module.format(number)}.{suffix}'
-        parts.setdefault(name, {})[place] = to_kovilt_shape(name, tensor)
-    for name, found in parts.items():
-        expected = len(_MODULES[_split(name)[0]])
-        if len(found) != expected:
-            raise KoviltError(f'{source}: {expected - len(found)} of query, key and value is missing for {name}')
-        if len({part.shape for part in found.values()}) > 1:
-            raise KoviltError(f'{source}: query, key and value for {name} are of different sizes; is it complete?')
-        out[name] = found[0] if expected == 1 else torch.cat([found[i] for i in range(expected)])
-    return out
-
-
-def to_kovilt_shape(name: str, tensor: Tensor) -> Tensor:
-    """A tensor of a ViT layout in the shape of kovilt's parameter `name`: no leading axis of 1, no convolution."""
-    if name in _PARAMETERS:
-        return tensor.squeeze(0)
-    if name == 'encoder.image.proj.weight' and tensor.ndim == 4:  # (D, 3, p, p) -> (D, 3*p*p)
-        return tensor.flatten(1)
-    return tensor
-
-
-def _split(key: str) -> tuple[str, str, str]:
-    """(module with {} for the block's number, that number or '', 'weight' or 'bias')."""
-    module, _, suffix = key.rpartition('.')
-    number = re.search(r'(?<=blocks\.)\d+|(?<=encoder\.layer\.)\d+', module)
-    if number is None:
-        return module, '', suffix
-    return f'{module[: number.start()]}{{}}{module[number.end() :]}', number.group(), suffix
+    renamed = layout.rename(state, source=source, model='ViLT')
+    for name in renamed.keys() & {'encoder.image.cls_token', 'encoder.image.pos_embed'}:
+        renamed[name] = renamed[name].squeeze(0)
+    if 'encoder.image.proj.weight' in renamed:  # (D, 3, p, p) -> (D, 3*p*p)
+        renamed['encoder.image.proj.weight'] = renamed['encoder.image.proj.weight'].flatten(1)
+    return renamed

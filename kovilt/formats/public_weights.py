@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,85 +24,48 @@ import torch
 from torch import Tensor
 
 from kovilt.errors import KoviltError
-from kovilt.formats.huggingface import from_huggingface
-from kovilt.formats.original_vilt import from_original
-from kovilt.formats.weight_files import read_weight_files
+from kovilt.formats.huggingface import HUGGINGFACE_VILT, ORIGINAL_VILT, TIMM_NAMES, from_huggingface
+from kovilt.formats.layouts import TIMM_VIT, VIT, Layout, find_layout, join_names
+from kovilt.formats.weight_files import WeightFiles, read_weight_files
 
 WORD_EMBEDDINGS = 'encoder.text.word_embed.weight'
 TOKEN_TABLES = (WORD_EMBEDDINGS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias')  # they have one row per token
 IMAGE_POSITIONS, TEXT_POSITIONS = 'encoder.image.pos_embed', 'encoder.text.pos_embed.weight'
+_MODALITIES = 'encoder.modality_embed.weight'
 _DROP_RATE = 0.1  # ViLT's, where the settings of the file state none
 _HEAD_DIM = 64  # of an attention head in every public ViT and ViLT
 
-_VILT, _ORIGINAL, _VIT, _TIMM, _BERT, _KOVILT = (
-    'HuggingFace ViLT',
-    'original ViLT',
-    'HuggingFace ViT',
-    'timm ViT',
-    'HuggingFace BERT',
-    'kovilt',
+_BERT = Layout('HuggingFace BERT', r'(bert\.)?embeddings\.word_embeddings\.')
+_KOVILT = Layout('kovilt', r'encoder\.(image|blocks)\.')
+# Older files have a name of its own for the decoder's bias; public files have no name of kovilt's own.
+_PUBLIC_NAMES = {'mlm_head.decoder.bias': ('mlm_score.bias',), 'itm_head.fc': ('itm_score.fc',)}
+_LAYOUTS = (
+    replace(HUGGINGFACE_VILT, names={**HUGGINGFACE_VILT.names, **_PUBLIC_NAMES}),
+    ORIGINAL_VILT,
+    replace(VIT, names=join_names(TIMM_NAMES, VIT.names)),
+    replace(TIMM_VIT, names=join_names(TIMM_NAMES, TIMM_VIT.names)),
+    _BERT,
+    _KOVILT,
 )
-_LAYOUTS = {
-    _VILT: r'(vilt\.)?embeddings\.text_embeddings\.',
-    _ORIGINAL: r'transformer\.(patch_embed|blocks)\.',
-    _VIT: r'(vit\.)?embeddings\.patch_embeddings\.',
-    _TIMM: r'(patch_embed|blocks)\.',
-    _BERT: r'(bert\.)?embeddings\.word_embeddings\.',
-    _KOVILT: r'encoder\.(image|blocks)\.',
-}
-# Tensors that kovilt does not use, by layout, with the reason that the report gives.
-_DROPPED = {
-    _VILT: {
-        r'(vilt\.)?embeddings\.text_embeddings\.position_ids': 'position numbers, no weight',
-        r'rank_output\.': 'retrieval head',
-    },
-    _ORIGINAL: {
-        r'text_embeddings\.position_ids': 'position numbers, no weight',
-        r'rank_output\.': 'retrieval head',
-        r'nlvr2_classifier\.': 'head for two images (NLVR2)',
-        r'mp(p|pd|fr)_score\.': 'masked-patch head',
-    },
-    _VIT: {
-        r'classifier\.': 'ImageNet head',
-        r'(vit\.)?pooler\.': 'pooler of the image CLS',
-        r'(vit\.)?embeddings\.mask_token': 'masked-patch token',
-    },
-    _TIMM: {r'head\.': 'ImageNet head', r'pre_logits\.': 'pooler of the image CLS'},
-}
-# Names that older versions of HuggingFace's classes had, and names for which HuggingFace has no class.
-_RENAMED = {
-    'mlm_score.bias': 'mlm_score.decoder.bias',
-    'itm_score.fc.weight': 'kovilt.itm_score.fc.weight',
-    'itm_score.fc.bias': 'kovilt.itm_score.fc.bias',
-}
+_MODELS = 'neither a ViLT, a ViT nor a BERT'
 
 
 @dataclass(frozen=True)
 class PublicWeights:
     """A ViLT, or a ViT as the start of one, under kovilt's names.
 
-    name: of the file or folder.
+    files: what the files hold besides the tensors: answers, tokenizer, notes, ...
     layout: one of those above.
     state: float32 tensors by kovilt's names; of the modality table the first two rows.
     encoder: arguments of a `ViLT` of these sizes; without words (vocab_size, max_text_len) for a ViT.
-    short_side: to which images are resized, in pixels; None if the files do not state it.
-    labels: answers by class number, if the files state them.
-    tokenizer: the folder, if it holds a tokenizer.
-    sha256: of the file of weights.
     dropped: tensors that are not used, with the reason.
-    notes: for the user, in words.
     """
 
-    name: str
+    files: WeightFiles
     layout: str
     state: dict[str, Tensor]
     encoder: dict[str, Any]
-    short_side: int | None
-    labels: dict[str, str] | None
-    tokenizer: Path | None
-    sha256: str
     dropped: dict[str, str]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -123,39 +86,33 @@ def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> Pu
     Raises:
         KoviltError: not readable, another model, damaged numbers, or sizes that contradict one another.
     """
-    files = read_weight_files(Path(path).expanduser())
-    source = str(path)
-    layout = _find_layout(files.state, source)
-    if layout == _BERT:
+    files, source = read_weight_files(Path(path).expanduser()), str(path)
+    layout = find_layout(files.state, _LAYOUTS, source=source, models=_MODELS)
+    if layout is _BERT:
         raise KoviltError(f'{source}: a BERT has no part for images; give it by --bert, beside a ViLT or ViT')
-    if layout == _KOVILT:
+    if layout is _KOVILT:
         raise KoviltError(f'{source}: weights of kovilt; tools/weights/export.py makes a model folder of a checkpoint')
-    state, dropped = _split_dropped(files.state, layout)
-    state = _rename(state, layout, source)
-    modality = state.get('encoder.modality_embed.weight')
-    if modality is not None and modality.ndim == 2 and len(modality) > 2:
-        state['encoder.modality_embed.weight'] = modality[:2]
+    dropped = layout.find_dropped(files.state)
+    first = files.state.get('classifier.0.weight')
+    if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:  # an answer head is (2D, D)
+        dropped |= {key: 'head for several images (NLVR2)' for key in files.state if key.startswith('classifier.')}
+    biases = [files.state[key] for key in ('mlm_score.bias', 'mlm_score.decoder.bias') if key in files.state]
+    if len(biases) == 2 and not torch.equal(*biases):
+        raise KoviltError(f'{source}: mlm_score.bias and mlm_score.decoder.bias differ; they are one parameter')
+    used = {key: tensor for key, tensor in files.state.items() if key not in dropped}
+    state = from_huggingface(used, source=source, layout=layout)
+    if _MODALITIES in state and state[_MODALITIES].ndim == 2 and len(state[_MODALITIES]) > 2:
+        state[_MODALITIES] = state[_MODALITIES][:2]
         dropped['modality embeddings from 2 on'] = 'further images'
-    if 'mlm_head.fc.weight' in state and 'mlm_head.decoder.weight' not in state and WORD_EMBEDDINGS in state:
-        state['mlm_head.decoder.weight'] = state[WORD_EMBEDDINGS]  # HuggingFace ties the two and saves one
+    if 'mlm_head.fc.weight' in state and WORD_EMBEDDINGS in state:  # HuggingFace ties the two and saves one
+        state.setdefault('mlm_head.decoder.weight', state[WORD_EMBEDDINGS])
     for key in ('image_mean', 'image_std'):
         if any(value != 0.5 for value in files.processor.get(key) or ()):
             raise KoviltError(
                 f'{source}: its {key} is {files.processor[key]}, but kovilt scales images to -1..1 (0.5); take another'
             )
-    size = files.processor.get('size')  # a number in older files
-    return PublicWeights(
-        name=files.path.name,
-        layout=layout,
-        state=state,
-        encoder=_encoder_arguments(state, files.sizes, num_heads, source),
-        short_side=size.get('shortest_edge') if isinstance(size, dict) else size,
-        labels=files.labels,
-        tokenizer=files.tokenizer,
-        sha256=files.sha256,
-        dropped=dropped,
-        notes=files.notes,
-    )
+    encoder = _encoder_arguments(state, files.sizes, num_heads, source)
+    return PublicWeights(files, layout.name, state, encoder, dropped)
 
 
 def read_bert(path: str | Path) -> BertTables:
@@ -165,9 +122,9 @@ def read_bert(path: str | Path) -> BertTables:
         KoviltError: not a BERT, no tokenizer beside it, or damaged numbers.
     """
     files = read_weight_files(Path(path).expanduser())
-    layout = _find_layout(files.state, str(path))
-    if layout != _BERT:
-        raise KoviltError(f'{path}: no BERT, but a {layout}; give it as the source')
+    layout = find_layout(files.state, _LAYOUTS, source=str(path), models=_MODELS)
+    if layout is not _BERT:
+        raise KoviltError(f'{path}: no BERT, but a {layout.name}; give it as the source')
     if files.tokenizer is None:
         raise KoviltError(f'{path}: no tokenizer in it (tokenizer.json or vocab.txt); give the folder of a BERT')
     state = {key.removeprefix('bert.'): tensor for key, tensor in files.state.items()}
@@ -183,45 +140,6 @@ def read_bert(path: str | Path) -> BertTables:
         if table.shape != expected:
             raise KoviltError(f'{path}: the table for {key} is {tuple(table.shape)} instead of {tuple(expected)}')
     return BertTables(tables, files.tokenizer)
-
-
-def _find_layout(state: Mapping[str, Tensor], source: str) -> str:
-    for layout, pattern in _LAYOUTS.items():
-        if any(re.match(pattern, key) for key in state):
-            return layout
-    raise KoviltError(f'{source}: neither a ViLT, a ViT nor a BERT; it holds {", ".join(list(state)[:3]) or "nothing"}')
-
-
-def _split_dropped(state: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors that are used, and the names of the others with the reason for each."""
-    patterns = dict(_DROPPED[layout])
-    first = state.get('classifier.0.weight')
-    if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:  # an answer head is (2D, D)
-        patterns[r'classifier\.'] = 'head for several images (NLVR2)'
-    dropped = {}
-    for key in state:
-        reason = next((reason for pattern, reason in patterns.items() if re.match(pattern, key)), None)
-        if reason:
-            dropped[key] = reason
-    return {key: tensor for key, tensor in state.items() if key not in dropped}, dropped
-
-
-def _rename(state: dict[str, Tensor], layout: str, source: str) -> dict[str, Tensor]:
-    """The tensors under kovilt's names and in its shapes."""
-    if layout == _ORIGINAL:
-        return from_original(state, source=source)
-    if layout == _TIMM:
-        return from_original({f'transformer.{key}': tensor for key, tensor in state.items()}, source=source)
-    prefix = 'vit.' if layout == _VIT else 'vilt.'
-    bare = not any(key.startswith(prefix) for key in state)
-    renamed = {}
-    for key, tensor in state.items():
-        name = f'vilt.{key}' if bare else re.sub(r'^vit\.', 'vilt.', key)
-        renamed[_RENAMED.get(name, name)] = tensor
-    biases = [state[key] for key in ('mlm_score.bias', 'mlm_score.decoder.bias') if key in state]
-    if len(biases) == 2 and not torch.equal(*biases):
-        raise KoviltError(f'{source}: mlm_score.bias and mlm_score.decoder.bias differ; they are one parameter')
-    return from_huggingface(renamed, source=source)
 
 
 def _encoder_arguments(

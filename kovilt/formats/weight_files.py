@@ -20,7 +20,7 @@ _TRAINERS = ('pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'sacred.',
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # prefixes of DistributedDataParallel and torch.compile
 _MAX_WEIGHT = 65504.0  # the largest float16; trained weights are far below, one flipped bit may be far above
 _INDEX_BUFFERS = ('position_ids', 'relative_position_index')  # integer tensors that are no weights
-# The same size in HuggingFace's config.json and in the original code's settings, by the name of ViLT's argument.
+# Argument of a ViLT -> the key of config.json. The settings of the original code have the names of the arguments.
 _CONFIG_KEYS = dict(
     hidden_size='hidden_size',
     num_layers='num_hidden_layers',
@@ -35,14 +35,7 @@ _CONFIG_KEYS = dict(
     norm_eps='layer_norm_eps',
     init_std='initializer_range',
 )
-_SETTINGS_KEYS = dict(
-    hidden_size='hidden_size',
-    num_layers='num_layers',
-    num_heads='num_heads',
-    vocab_size='vocab_size',
-    max_text_len='max_text_len',
-    drop_rate='drop_rate',
-)
+_SETTINGS = ('hidden_size', 'num_layers', 'num_heads', 'vocab_size', 'max_text_len', 'drop_rate')
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,6 @@ class WeightFiles:
     state: tensors in float32, by the names that they have in the file.
     config: config.json; empty if there is none.
     sizes: what config.json or the settings of a Lightning file state, by the names of `ViLT`'s arguments.
-    labels: answers by class number ('0', '1', ...).
     processor: preprocessor_config.json; empty if there is none.
     tokenizer: the folder, if it holds a tokenizer.
     sha256: of the file of weights.
@@ -63,7 +55,6 @@ class WeightFiles:
     state: dict[str, Tensor]
     config: dict[str, Any]
     sizes: dict[str, Any]
-    labels: dict[str, str] | None
     processor: dict[str, Any]
     tokenizer: Path | None
     sha256: str
@@ -93,31 +84,14 @@ def read_weight_files(path: Path) -> WeightFiles:
         tokenizer = path if any((path / name).is_file() for name in ('tokenizer.json', 'vocab.txt')) else None
     content = load_checkpoint_file(file, placeholder_packages=_TRAINERS)
     state, notes = _clean_state(content['state_dict'], file)
-    return WeightFiles(
-        path=path,
-        state=state,
-        config=config,
-        sizes=_stated_sizes(config, _CONFIG_KEYS) | _stated_sizes(_lightning_settings(content), _SETTINGS_KEYS),
-        labels=config.get('id2label'),
-        processor=processor,
-        tokenizer=tokenizer,
-        sha256=file_sha256(file),
-        notes=notes,
-    )
-
-
-def _lightning_settings(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model settings in a Lightning checkpoint; the original ViLT code keeps them under 'config'."""
-    settings = content.get('hyper_parameters')
-    settings = settings.get('config', settings) if isinstance(settings, Mapping) else {}
-    return settings if isinstance(settings, Mapping) else {}
-
-
-def _stated_sizes(settings: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-    sizes = {ours: settings[theirs] for ours, theirs in keys.items() if settings.get(theirs) is not None}
-    if isinstance(sizes.get('image_size'), list) and len(set(sizes['image_size'])) == 1:
-        sizes['image_size'] = sizes['image_size'][0]
-    return sizes
+    stated = {ours: config[theirs] for ours, theirs in _CONFIG_KEYS.items() if config.get(theirs) is not None}
+    if isinstance(stated.get('image_size'), list) and len(set(stated['image_size'])) == 1:
+        stated['image_size'] = stated['image_size'][0]
+    settings = content.get('hyper_parameters')  # of Lightning; the original code has them under 'config'
+    settings = settings.get('config', settings) if isinstance(settings, Mapping) else None
+    if isinstance(settings, Mapping):
+        stated |= {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
+    return WeightFiles(path, state, config, stated, processor, tokenizer, file_sha256(file), notes)
 
 
 def _clean_state(state: Mapping[str, Any], file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -120,7 +120,7 @@ def make_report(weights: PublicWeights, results: list[ParameterResult], notes: l
     by_status = {status: [result for result in results if result.status == status] for status in get_args(Status)}
     new = [result.name for result in by_status['new']]
     details = {
-        'imported from': f'{weights.name} ({weights.layout}, sha256 {weights.sha256})',
+        'imported from': f'{weights.files.path.name} ({weights.layout}, sha256 {weights.files.sha256})',
         'kept': _count(by_status['kept']),
         'resized': '; '.join(result.how for result in by_status['resized']),
         'rebuilt': '; '.join(result.how for result in by_status['rebuilt']),

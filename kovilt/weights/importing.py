@@ -73,7 +73,7 @@ def import_weights(
     from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
 
     weights = read_public_weights(source, num_heads=num_heads)
-    notes = list(weights.notes)
+    notes = list(weights.files.notes)
     source_tables = _source_tables(weights, source_tokenizer, notes)
     bert_tables = None if bert is None else _bert_tables(bert, weights, str(source))
     chosen = tokenizer or bert or source_tokenizer or (source if source_tables.token_ids else None)
@@ -98,13 +98,14 @@ def import_weights(
             f'{source}: gives {report.encoder_coverage:.1%} of the encoder, less than {MIN_ENCODER_COVERAGE:.0%}; '
             f'missing: {shorten_list(missing, MAX_NAMES)}; --force imports it all the same'
         )
-    short_side = image_size or weights.short_side or encoder['image_size']
+    size = weights.files.processor.get('size')  # a number in older files
+    stated_side = size.get('shortest_edge') if isinstance(size, dict) else size
     save_model_folder(
         model,
         tokens,
         out,
         model_cfg=model_cfg,
-        image_pipeline=_image_pipeline(short_side, encoder['patch_size']),
+        image_pipeline=_image_pipeline(image_size or stated_side or encoder['image_size'], encoder['patch_size']),
         max_text_len=encoder['max_text_len'],
         training=report.details,
         overwrite=overwrite,
@@ -117,7 +118,7 @@ def _source_tables(weights: PublicWeights, tokenizer: str | None, notes: list[st
     tables = {key: weights.state[key] for key in TOKEN_TABLES if key in weights.state}
     if WORD_EMBEDDINGS not in tables:
         return TokenTables({}, tables)
-    path = tokenizer or weights.tokenizer
+    path = tokenizer or weights.files.tokenizer
     if path is None:
         notes.append('its tokenizer is not known, so no word embedding is kept; --source-tokenizer names it')
         return TokenTables({}, tables)
@@ -142,7 +143,7 @@ def _read_answers(weights: PublicWeights, file: str | Path | None, source: str) 
             raise KoviltError(f'{source}: it has no answer head; leave out --answers')
         return None
     if file is None:
-        labels, origin = weights.labels, f'{source}: id2label'
+        labels, origin = weights.files.config.get('id2label'), f'{source}: id2label'
     else:
         labels, origin = _read_labels(Path(file)), str(file)
     if not labels or all(label == f'LABEL_{number}' for number, label in labels.items()):
