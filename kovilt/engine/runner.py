@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,6 +91,11 @@ class KoviltRunner(Runner):
     def pairs_per_step(self) -> int:
         """Batch size of all processes and micro-batches together."""
         return self.world_size * self.cfg.train_dataloader.batch_size
+
+    @functools.cached_property
+    def config_text(self) -> str:
+        """The config as a file, for checkpoints; formatting it takes longer than writing a small checkpoint."""
+        return self.cfg.pretty_text
 
     def train(self) -> nn.Module:
         """Train to the end. A run that bad input stops before its first step leaves no log behind."""
