@@ -37,7 +37,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['kovilt', 'kovilt.*']),
-    package_data={'kovilt': ['py.typed', 'assets/**', 'visualization/*.j2']},
+    package_data={'kovilt': ['py.typed', 'assets/**', 'visualization/*.j2', 'weights/*.j2']},
     python_requires='>=3.11',
     install_requires=requirements('runtime'),
     extras_require={'optional': requirements('optional'), 'tests': requirements('tests')},
