@@ -41,21 +41,16 @@ class EncodedImageCache:
             encode: returns what the encoder makes of that.
         """
         key = _file_digest(source)
-        if key in self._images:
-            return self._use(key)
-        image = read()
-        key = key or (tuple(image['grid']), hashlib.sha256(image['patches'].tobytes()).digest())
-        if key in self._images:
-            return self._use(key)
-        cached = dict(patches=image['patches'][:0], grid=image['grid'], encoded=encode(image))
-        self._images[key] = cached
+        if key not in self._images:
+            image = read()
+            key = key or (tuple(image['grid']), hashlib.sha256(image['patches'].tobytes()).digest())
+            if key not in self._images:
+                self._images[key] = dict(patches=image['patches'][:0], grid=image['grid'], encoded=encode(image))
+        self._images.move_to_end(key)
+        cached = self._images[key]
         if len(self._images) > self.max_images:
             self._images.popitem(last=False)
         return cached
-
-    def _use(self, key: Hashable) -> CachedImage:
-        self._images.move_to_end(key)
-        return self._images[key]
 
 
 def _file_digest(image: Any) -> Hashable | None:

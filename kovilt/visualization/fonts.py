@@ -65,12 +65,8 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _find_font() -> Path | None:
-    usual = (Path(place) for place in USUAL_FILES)
-    return next((path for path in (*usual, *_fontconfig_files()) if path.is_file() and has_hangul(path)), None)
-
-
-def _fontconfig_files() -> list[Path]:
-    if shutil.which('fc-list') is None:
-        return []
-    listed = subprocess.run(['fc-list', ':lang=ko', 'file'], capture_output=True, text=True, check=False).stdout
-    return sorted(Path(line.split(':')[0].strip()) for line in listed.splitlines())
+    listed = ''
+    if shutil.which('fc-list') is not None:
+        listed = subprocess.run(['fc-list', ':lang=ko', 'file'], capture_output=True, text=True, check=False).stdout
+    files = [*USUAL_FILES, *sorted(line.split(':')[0].strip() for line in listed.splitlines())]
+    return next((Path(file) for file in files if has_hangul(Path(file))), None)

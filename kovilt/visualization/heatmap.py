@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from kovilt.visualization.contact_sheet import INK, PAPER
+from kovilt.files import write_text
+from kovilt.visualization.cards import INK, PAPER, save_sheet
 from kovilt.visualization.fonts import korean_font, load_font
 
 HEAT = np.array([(255, 214, 0), (255, 120, 0), (214, 0, 60)], float)  # RGB of little, medium and most mass
+WIDTH, CAPTION_HEIGHT = 260, 32  # pixels
 
 
 def draw_alignment(
@@ -21,8 +23,6 @@ def draw_alignment(
     out: str | Path,
     *,
     boxes: Sequence[Sequence[Sequence[float]]] | None = None,
-    columns: int = 4,
-    width: int = 260,
 ) -> Path:
     """Draw a panel for each word into the PNG file `out`, coloured where patches get more than a uniform share.
 
@@ -31,13 +31,10 @@ def draw_alignment(
     the suffix .txt lists the words.
 
     Args:
-        image: the image.
-        words: W words.
+        image, words: the image, and W words of its text.
         plan: (W, rows, columns), non-negative mass from each word to each patch.
         out: PNG file.
         boxes: for each word the boxes of the objects that it names, each (left, top, right, bottom) in pixels.
-        columns: panels in a row.
-        width: of a panel, in pixels.
 
     Raises:
         ValueError: the plan does not fit the words.
@@ -48,29 +45,20 @@ def draw_alignment(
     uniform = plan.mean((1, 2), keepdims=True)
     excess = np.clip(plan / np.maximum(uniform, 1e-12) - 1, 0, None)  # (W, rows, columns): 1 = twice the uniform share
     excess /= max(1.0, excess.max(initial=0.0))
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    listed = '\n'.join(f'{number}. {word}' for number, word in enumerate(words, 1))
-    out.with_suffix('.txt').write_text(listed + '\n', encoding='utf-8')
+    write_text(Path(out).with_suffix('.txt'), ''.join(f'{number}. {word}\n' for number, word in enumerate(words, 1)))
 
-    scale = width / image.width
-    height, gap, caption = round(image.height * scale), 12, 32
-    small = image.convert('RGB').resize((width, height), Image.Resampling.LANCZOS)
-    columns = min(columns, len(words))
-    rows = -(-len(words) // columns)
-    sheet = Image.new('RGB', (columns * (width + gap) + gap, rows * (height + caption + gap) + gap), PAPER)
-    draw = ImageDraw.Draw(sheet)
+    scale = WIDTH / image.width
+    small = image.convert('RGB').resize((WIDTH, round(image.height * scale)), Image.Resampling.LANCZOS)
+    panels = []
     for place, word in enumerate(words):
-        row, column = divmod(place, columns)
-        left, top = gap + column * (width + gap), gap + row * (height + caption + gap)
-        draw.text((left, top), word if korean_font() else f'word {place + 1}', INK, load_font(20))
-        top += caption
-        sheet.paste(overlay(small, excess[place]), (left, top))
+        shown = overlay(small, excess[place])
         for box in boxes[place] if boxes is not None else ():
-            x0, y0, x1, y1 = (side * scale for side in box)
-            draw.rectangle((left + x0, top + y0, left + x1, top + y1), outline='#0b57d0', width=3)
-    sheet.save(out, optimize=True)
-    return out
+            ImageDraw.Draw(shown).rectangle([side * scale for side in box], outline='#0b57d0', width=3)
+        panel = Image.new('RGB', (WIDTH, CAPTION_HEIGHT + small.height), PAPER)
+        ImageDraw.Draw(panel).text((0, 0), word if korean_font() else f'word {place + 1}', INK, load_font(20))
+        panel.paste(shown, (0, CAPTION_HEIGHT))
+        panels.append(panel)
+    return save_sheet(panels, out, columns=4)
 
 
 def overlay(image: Image.Image, mass: np.ndarray) -> Image.Image:

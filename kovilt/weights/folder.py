@@ -115,10 +115,8 @@ def save_model_folder(
     heads = {key: weights.pop(key) for key in list(weights) if key.startswith('kovilt.')}
 
     with _replace_folder(out) as draft:
-        graph_info = {}
-        if graph is not None:
-            graph_info['graph'] = dict(graph(draft))
-        else:
+        graph_info = None if graph is None else graph(draft)
+        if graph_info is None:
             save_safetensors(weights, draft / _weights_file(model))
             if heads:
                 save_safetensors(heads, draft / _HEADS)
@@ -130,7 +128,7 @@ def save_model_folder(
         processor = image_processor_config(image_pipeline)
         if processor is not None:
             write_json(draft / 'preprocessor_config.json', processor)
-        info = {
+        info: dict[str, Any] = {
             'format': FORMAT,
             'kovilt_version': kovilt.__version__,
             'model': dict(model_cfg),
@@ -140,9 +138,10 @@ def save_model_folder(
             'vocabulary_digest': tokenizer_sizes(tokenizer)['vocabulary_digest'],
             'answer_counts': None if answer_counts is None else list(answer_counts),
             'training': dict(training or {}),
-            **graph_info,
-            'files': {file.name: size_and_digest(file) for file in sorted(draft.iterdir())},
         }
+        if graph_info is not None:
+            info['graph'] = dict(graph_info)
+        info['files'] = {file.name: size_and_digest(file) for file in sorted(draft.iterdir())}
         write_json(draft / _INFO, info)
         card = model_card(out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values()))
         write_text(draft / _CARD, card)
@@ -180,12 +179,16 @@ def load_model_folder(
     check_kind(model_cfg['type'], kind, path)
     if 'graph' in info and not graphs:
         raise KoviltError(f'{path}: holds a graph, weights are needed here; name the model that it was exported from')
+    answers = []
+    if 'vqa_head' in model_cfg:
+        labels = read_json(path / 'config.json').get('id2label') or {}
+        expected = model_cfg['vqa_head']['num_answers']
+        answers = answers_by_class(labels, expected, source=f'{path / "config.json"}: id2label')
     model: Any
     if 'graph' in info:
-        answers = _read_answers(path, model_cfg['vqa_head']['num_answers'])
         model = open_graph(path, info['graph'], answers, trust=trust)
     else:
-        model = _load_model(path, model_cfg)
+        model = _load_model(path, model_cfg, answers)
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(path), max_text_len=info['max_text_len'])]
     return TrainedModel(model, info['image_pipeline'], text_pipeline, info)
 
@@ -234,9 +237,8 @@ def size_and_digest(file: Path) -> dict[str, int | str]:
     return {'bytes': file.stat().st_size, 'sha256': file_sha256(file)}
 
 
-def _load_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
-    """The model of `model_cfg` with the weights and answers of the folder, in evaluation mode."""
-    answers = _read_answers(path, model_cfg['vqa_head']['num_answers']) if 'vqa_head' in model_cfg else None
+def _load_model(path: Path, model_cfg: Mapping[str, Any], answers: Sequence[str]) -> BaseModel:
+    """The model of `model_cfg` with the weights of the folder, in evaluation mode."""
     try:
         model = build_model(model_cfg, answers=answers)
     except (KeyError, TypeError, ValueError) as error:
@@ -255,12 +257,6 @@ def _load_model(path: Path, model_cfg: Mapping[str, Any]) -> BaseModel:
             raise KoviltError(f'{weights}: {key} is {found}, but the model of {_INFO} has {needed}')
     model.load_state_dict(state, strict=False)
     return model.eval()
-
-
-def _read_answers(path: Path, expected: int) -> list[str]:
-    """The answers of the model folder `path`."""
-    labels = read_json(path / 'config.json').get('id2label') or {}
-    return answers_by_class(labels, expected, source=f'{path / "config.json"}: id2label')
 
 
 def _model_state(model: BaseModel) -> dict[str, Tensor]:

@@ -3,8 +3,16 @@ import pytest
 from PIL import Image, ImageColor
 
 from kovilt.visualization import fonts
-from kovilt.visualization.cards import MARK_COLOURS, CardImage, CardLine, CardToken, SampleCard, draw_cards
-from kovilt.visualization.contact_sheet import RIGHT, WRONG
+from kovilt.visualization.cards import (
+    MARK_COLOURS,
+    RIGHT,
+    WRONG,
+    CardImage,
+    CardLine,
+    CardToken,
+    SampleCard,
+    draw_cards,
+)
 
 TOKENS = [
     CardToken('소파', True, 'masked'),

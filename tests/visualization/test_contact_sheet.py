@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from kovilt.visualization import contact_sheet, fonts
-from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sheet, wrap
+from kovilt.visualization import fonts
+from kovilt.visualization.cards import RIGHT, WRONG, wrap
+from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sheet
 
 ITEMS = [
     AnsweredQuestion(Image.new('RGB', (60, 40), 'navy'), '고양이는 어디에 있나요?', '소파 위', '소파 위', 0.91),
@@ -17,7 +18,7 @@ def colours(path):
 
 def test_right_and_wrong_have_their_colours_and_the_text_stands_beside(tmp_path):
     out = draw_contact_sheet(ITEMS, tmp_path / 'new' / 'sheet.png', columns=2)
-    assert {ImageColor.getrgb(contact_sheet.RIGHT), ImageColor.getrgb(contact_sheet.WRONG)} <= colours(out)
+    assert {ImageColor.getrgb(RIGHT), ImageColor.getrgb(WRONG)} <= colours(out)
     assert out.with_suffix('.txt').read_text(encoding='utf-8').splitlines() == [
         '1. 고양이는 어디에 있나요?  답: 소파 위 (91%)  정답: 소파 위  O',
         '2. 책이 몇 권 있어요?  답: 두 권 (40%)  정답: 세 권  X',
