@@ -61,6 +61,9 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
         path: its dotted path in the config, for messages.
         registry: where its type is looked up.
         default: its type when the config names none.
+
+    Raises:
+        KoviltError: an unknown type or key, a missing key, a value of a wrong type; of the first one that is found.
     """
     check_is_dict(node, path)
     if 'type' not in node and default is None:
@@ -111,7 +114,7 @@ def _check_inner_components(node: Any, path: str, registry: Registry) -> None:
 
 
 def find_type(kind: Any, path: str, registry: Registry) -> Callable[..., Any]:
-    """The class or function that a `type` stands for."""
+    """The class or function that a `type` in a config stands for; KoviltError if there is none."""
     if callable(kind):
         return kind
     if not isinstance(kind, str):
@@ -129,6 +132,7 @@ def find_type(kind: Any, path: str, registry: Registry) -> Callable[..., Any]:
 
 
 def check_keys(node: Any, path: str, names: Iterable[str]) -> None:
+    """Raise KoviltError unless `node` is a dict and all its keys are among `names`."""
     check_is_dict(node, path)
     for key in node:
         if key not in names:
@@ -136,12 +140,16 @@ def check_keys(node: Any, path: str, names: Iterable[str]) -> None:
 
 
 def check_is_dict(node: Any, path: str) -> None:
+    """Raise KoviltError unless `node` is a dict."""
     if not isinstance(node, Mapping):
         raise KoviltError(f'{path} is {node!r}; it must be a dict')
 
 
 def check_value(value: Any, hint: Any, path: str) -> None:
-    """Compare a value with an annotation made of int, float, bool, str, None and Literal; others are not judged."""
+    """Raise KoviltError if a value contradicts an annotation of int, float, bool, str, None and Literal.
+
+    An annotation with any other type in it accepts every value.
+    """
     allowed = _plain_alternatives(hint)
     if allowed is None:
         return
