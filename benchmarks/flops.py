@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
-    from kovilt.models.vqa import AnsweringModel
+    from kovilt.models.vqa import ViLTForVQA
 
 
-def forward_flops(model: AnsweringModel, batch: Batch) -> int:
+def forward_flops(model: ViLTForVQA, batch: Batch) -> int:
     """FLOPs of one forward pass to the scores of a batch, whose layout is on the host.
 
     A training step takes three times as many, less those of the gradient of the pixels, which nobody computes.
@@ -30,7 +30,7 @@ def forward_flops(model: AnsweringModel, batch: Batch) -> int:
     return counter.get_total_flops()
 
 
-def without_numbers(model: AnsweringModel) -> AnsweringModel:
+def without_numbers(model: ViLTForVQA) -> ViLTForVQA:
     """A copy of the model on the meta device, in evaluation mode: it computes shapes only and takes no memory."""
     from torch import nn
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kovilt.batch import Batch
-    from kovilt.models.vqa import AnsweringModel
+    from kovilt.models.vqa import ViLTForVQA
 
 Precision = Literal['float32', 'int8']
 KOVILT, KOVILT_INT8, TRANSFORMERS = 'kovilt, float32', 'kovilt, int8', 'transformers, float32'
@@ -130,7 +130,7 @@ def make_variants(folder: Path, graphs: bool) -> dict[str, Callable[[Any], Tenso
     return variants
 
 
-def score(model: AnsweringModel, batch: Batch) -> Tensor:
+def score(model: ViLTForVQA, batch: Batch) -> Tensor:
     """Scores (B, answers) of a batch from the loader."""
     return model.scores(model.data_preprocessor(batch))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 class Batch(TypedDict):
     """B pairs of a text and one of I images. A new key is added here, with who writes it and who reads it.
 
-    `PairCollate` (datasets/collate.py) writes every key but the last two. The model's preprocessor moves `patches` and
+    `PairCollate` (datasets/collate.py) writes every key but the last. The model's preprocessor moves `patches` and
     `label` to the device; the other tensors stay on the host, where the packed layout is computed without waiting for
     the device.
 
@@ -27,8 +27,8 @@ class Batch(TypedDict):
     text_mask: Tensor  # bool (B, L): True = a token of the text, False = padding
     image_index: Tensor  # int64 (B,): which of the I images belongs to each text
     grids: Tensor  # int64 (I, 2): rows and columns of patches of each image; (0, 0) = no image was given
-    # uint8 (sum of P, 3*p*p), all images one after another; float32 in [-1, 1] after the preprocessor. Absent where
-    # `images` or `encoded_images` take its place.
+    # uint8 (sum of P, 3*p*p), all images one after another; float32, normalised, after the preprocessor. Absent where
+    # `encoded_images` takes its place.
     patches: NotRequired[Tensor]
 
     # Pre-training reads these; a batch that is only to be answered may leave them out.
@@ -40,7 +40,5 @@ class Batch(TypedDict):
     label: NotRequired[Tensor]  # int64 (B,), -1 = out of vocabulary (OOV), or soft float32 (B, C)
     records: NotRequired[list[dict[str, Any]]]  # B rows of the table; predictions carry them to the metric
 
-    # float32 (I, 3, S, S), S x S pixels, normalised. METERPreprocessor writes it in place of `patches`; METER reads it.
-    images: NotRequired[Tensor]
     # An EncodedImages (kovilt.modules.prefix_vilt). VQAInferencer writes it in place of `patches`; ViLTForVQA reads it.
     encoded_images: NotRequired[Any]

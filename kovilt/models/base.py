@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from kovilt.batch import Batch
+from kovilt.modules.packing import Output
 from kovilt.registry import MODELS
 
 
@@ -50,13 +51,21 @@ class KoviltModel(BaseModel):
     """An MMEngine model that takes batches of `kovilt.batch`. Subclasses write `losses` and `predict`.
 
     Args:
+        encoder: config of a `ViLT`, `PrefixViLT` or `METER`.
         data_preprocessor: config of the preprocessor; None = `default_preprocessor`.
+
+    Attributes:
+        loss_names: the names of what `losses` returns, the same on every step and rank.
     """
 
     default_preprocessor = 'ViLTPreprocessor'
+    loss_names: tuple[str, ...] = ()
 
-    def __init__(self, data_preprocessor: dict[str, Any] | None = None, init_cfg: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, encoder: dict[str, Any], data_preprocessor: dict[str, Any] | None, init_cfg: dict[str, Any] | None
+    ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type=self.default_preprocessor)), init_cfg)
+        self.encoder = MODELS.build(encoder)
 
     def forward(
         self, batch: Batch, mode: Literal['loss', 'predict'] = 'predict'
@@ -79,10 +88,20 @@ class KoviltModel(BaseModel):
 
     test_step = val_step
 
-    @property
-    @abstractmethod
-    def loss_names(self) -> tuple[str, ...]:
-        """The names of what `losses` returns, the same on every step and rank."""
+    def encode(self, batch: Batch, images: Any, output: Output, **options: Any) -> Any:
+        """The states of the pairs of a preprocessed batch.
+
+        images: from `encoder.embed_images`; output, options: as of `ViLT.forward`.
+        """
+        return self.encoder(
+            input_ids=batch['input_ids'],
+            text_mask=batch['text_mask'],
+            images=images,
+            grids=batch['grids'],
+            image_index=batch['image_index'],
+            output=output,
+            **options,
+        )
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:

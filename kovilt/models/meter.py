@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from kovilt.batch import Batch
 from kovilt.errors import KoviltError, first_line
-from kovilt.models.pretraining import PreTrainingModel
-from kovilt.models.vqa import AnsweringModel
+from kovilt.models.pretraining import ViLTForPreTraining
+from kovilt.models.vqa import ViLTForVQA
 from kovilt.modules.attention import fast_attention
 from kovilt.modules.meter import CrossModal
 from kovilt.modules.packing import Output, to_device
@@ -167,7 +167,8 @@ class METER(BaseModule):
         super().__init__(init_cfg)
         self.image_encoder_weights = image_encoder_weights
         self.hidden_size, self.pooled_size, self.vocab_size = hidden_size, 2 * hidden_size, vocab_size
-        self.image_size, self.max_text_len, self.init_std = image_size, max_text_len, init_std
+        self.image_size, self.max_text_len = image_size, max_text_len
+        self.activation, self.init_std = 'gelu', init_std  # of the heads
         self.image_encoder = MODELS.build(dict(image_encoder, img_size=image_size))
         self.text_encoder = MODELS.build(dict(text_encoder, vocab_size=vocab_size, max_text_len=max_text_len))
         self.cross_modal = CrossModal(
@@ -209,20 +210,23 @@ class METER(BaseModule):
         print_log(f'positions of images resized, {state[name].shape[1]} to {own.shape[1]}', logger='current')
         return state | {name: resize_positions(state[name], own)}
 
-    def embed_images(self, images: Tensor) -> Tensor:
+    def embed_images(self, patches: Tensor, grids: Tensor) -> Tensor:
         """Take each image through the image encoder once, for all texts and passes of a batch.
 
-        images (I, 3, S, S), normalised; returns (I, N, D).
+        patches (sum of P, 3*p*p), normalised by `METERPreprocessor`, grids int64 (I, 2) on the host; returns (I, N, D).
 
         Raises:
-            KoviltError: images of another size.
+            KoviltError: not all images are S x S, or a text has no image.
         """
-        height, width = images.shape[2:]
-        if (height, width) != (self.image_size, self.image_size):
+        side = math.isqrt(patches.shape[1] // 3)
+        sizes = {(columns * side, rows * side) for rows, columns in grids.tolist()}
+        if sizes != {(self.image_size, self.image_size)}:
+            found = ', '.join(f'{width} x {height}' for width, height in sorted(sizes))
             raise KoviltError(
-                f'images of {width} x {height} pixels, but model.encoder.image_size is {self.image_size}; give '
-                'CropSquare and the encoder the same number'
+                f'images of {found} pixels, but model.encoder.image_size is {self.image_size}; put CropSquare before '
+                'Patchify and give it and the encoder the same number'
             )
+        images = join_patches(patches, rows=self.image_size // side, side=side)
         with fast_attention(images.device):
             states = self.image_encoder(images)[-1]
         if states.ndim == 4:
@@ -230,21 +234,46 @@ class METER(BaseModule):
         return self.cross_modal.embed_images(states)
 
     def forward(
-        self, *, input_ids: Tensor, text_mask: Tensor, images: Tensor, image_index: Tensor, output: Output = 'all'
-    ) -> tuple[Tensor, Tensor | None]:
-        """The states of the text (B, L, D) and of the image (B, N, D) of B pairs, or those that `output` names.
-
-        input_ids int64 and text_mask bool (B, L), image_index int64 (B,), on the host; images (I, N, D) from
-        `embed_images`, on the device; `output` as in `CrossModal`.
-        """
+        self,
+        *,
+        input_ids: Tensor,
+        text_mask: Tensor,
+        images: Tensor,
+        image_index: Tensor,
+        output: Output = 'all',
+        grids: Tensor | None = None,
+    ) -> METERStates:
+        """Encode B pairs of a text and an image; arguments as of `ViLT.forward`, `grids` without effect."""
         input_ids, text_mask, image_index = (to_device(x, images.device) for x in (input_ids, text_mask, image_index))
         with fast_attention(images.device):
             text = self.text_encoder(input_ids, text_mask)
-            return self.cross_modal(text, text_mask, images.index_select(0, image_index), output=output)
+            return METERStates(*self.cross_modal(text, text_mask, images.index_select(0, image_index), output=output))
 
-    def pool(self, text: Tensor, images: Tensor) -> Tensor:
+    def pool(self, states: METERStates) -> Tensor:
         """The pooled states of text and image, (B, 2 D); see `CrossModal.pool`."""
-        return self.cross_modal.pool(text, images)
+        return self.cross_modal.pool(*states)
+
+
+class METERStates(NamedTuple):
+    """The states of B pairs after the last layer: those that `output` names, as `CrossModal.forward` returns them."""
+
+    text: Tensor
+    images: Any  # Tensor; None with output 'text'
+
+    @property
+    def packed(self) -> Tensor:
+        """The states of the text tokens, padding included, one after another: (B * L, D)."""
+        return self.text.flatten(0, 1)
+
+    def pack_text(self, per_token: Tensor) -> Tensor:
+        """Bring a padded tensor (B, L), such as labels, into the order of `packed`."""
+        return per_token.flatten()
+
+
+def join_patches(patches: Tensor, *, rows: int, side: int) -> Tensor:
+    """Patches of square images of `rows` x `rows` patches, (I * rows^2, 3 * side^2), as pixels (I, 3, S, S)."""
+    pixels = patches.view(-1, rows, rows, 3, side, side).permute(0, 3, 1, 4, 2, 5)  # (I, 3, rows, side, rows, side)
+    return pixels.reshape(-1, 3, rows * side, rows * side)
 
 
 def _output_width(image_encoder: Any) -> int:
@@ -253,41 +282,15 @@ def _output_width(image_encoder: Any) -> int:
 
 
 @MODELS.register_module()
-class METERForVQA(AnsweringModel):
-    """METER with an answer head on the pooled states of text and image.
+class METERForVQA(ViLTForVQA):
+    """A `ViLTForVQA` whose encoder is a `METER` and whose preprocessor a `METERPreprocessor`, which must be given."""
 
-    Args:
-        encoder: config of `METER`.
-        vqa_head: config of `VQAHead`.
-        data_preprocessor: config of `METERPreprocessor`.
-        topk: how many answers a prediction lists, best first.
-    """
-
-    default_preprocessor = 'METERPreprocessor'  # its mean and std have no default: a config must name it
-
-    def pooled(self, batch: Batch) -> Tensor:
-        states = self.encoder(
-            input_ids=batch['input_ids'],
-            text_mask=batch['text_mask'],
-            images=self.encoder.embed_images(batch['images']),
-            image_index=batch['image_index'],
-            output='cls',
-        )
-        return self.encoder.pool(*states)
+    default_preprocessor = 'METERPreprocessor'  # its mean and std have no default
 
 
 @MODELS.register_module()
-class METERForPreTraining(PreTrainingModel):
-    """METER with its two objectives, in two passes over each batch: masked language modelling and image-text matching.
-
-    Args:
-        encoder: config of `METER`.
-        mlm_head: config of `MLMHead` without what the model passes.
-        itm_head: config of `ITMHead`, on the pooled states of text and image.
-        data_preprocessor: config of `METERPreprocessor`.
-    """
-
-    loss_names = ('mlm_loss', 'mlm_accuracy', 'itm_loss', 'itm_accuracy')
+class METERForPreTraining(ViLTForPreTraining):
+    """METER with its two objectives, MLM and ITM; arguments as of `ViLTForPreTraining`."""
 
     def __init__(
         self,
@@ -298,37 +301,11 @@ class METERForPreTraining(PreTrainingModel):
         data_preprocessor: dict[str, Any],
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.encoder = MODELS.build(encoder)
-        hidden_size, init_std = self.encoder.hidden_size, self.encoder.init_std
-        mlm_sizes = dict(hidden_size=hidden_size, vocab_size=self.encoder.vocab_size, activation='gelu')
-        self.mlm_head = MODELS.build(dict(mlm_head, **mlm_sizes, init_std=init_std))
-        self.itm_head = MODELS.build(dict(itm_head, hidden_size=self.encoder.pooled_size, init_std=init_std))
-
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        images = self.encoder.embed_images(batch['images'])
-        return self._mlm_losses(batch, images) | self._itm_losses(batch, images)
-
-    def _mlm_losses(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
-        input_ids, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
-        text, _ = self.encoder(
-            input_ids=input_ids,
-            text_mask=batch['text_mask'],
-            images=images,
-            image_index=batch['image_index'],
-            output='text',
+        super().__init__(
+            encoder=encoder,
+            mlm_head=mlm_head,
+            itm_head=itm_head,
+            wpa_head=None,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
         )
-        return self.mlm_head.loss(text.flatten(0, 1), labels.flatten())
-
-    def _itm_losses(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
-        image_index, matched = self.itm_head.sample_negatives(
-            batch['image_index'], batch['image_id'], batch['sample_seed']
-        )
-        states = self.encoder(
-            input_ids=batch['input_ids'],
-            text_mask=batch['text_mask'],
-            images=images,
-            image_index=image_index,
-            output='cls',
-        )
-        return self.itm_head.loss(self.encoder.pool(*states), to_device(matched, images.device))

@@ -12,25 +12,13 @@ from kovilt.models.base import KoviltModel
 from kovilt.modules.heads.itm import ITMHead
 from kovilt.modules.heads.mlm import MLMHead
 from kovilt.modules.heads.wpa import WPAHead
-from kovilt.modules.packing import Output, to_device
-from kovilt.modules.prefix_vilt import EncodedImages
+from kovilt.modules.packing import to_device
 from kovilt.modules.vilt import ViLTStates
 from kovilt.registry import MODELS
 
 
-class PreTrainingModel(KoviltModel):
-    """A model that is validated by its training losses. Subclasses write `losses`."""
-
-    def predict(self, batch: Batch) -> list[dict[str, Any]]:
-        """One dict of the batch's mean values under the names of `losses`, and of `num_pairs`, their weight."""
-        if not len(batch['input_ids']):
-            return []
-        values = {name: float(value) for name, value in self.losses(batch).items()}
-        return [dict(values, num_pairs=len(batch['input_ids']))]
-
-
 @MODELS.register_module()
-class ViLTForPreTraining(PreTrainingModel):
+class ViLTForPreTraining(KoviltModel):
     """ViLT with the three objectives of section 3, in two passes over each batch.
 
     (a) masked captions with their own images: masked language modelling (MLM); (b) whole captions, half of them with
@@ -46,7 +34,6 @@ class ViLTForPreTraining(PreTrainingModel):
         wpa_head: config of `WPAHead`, or None; it shares the pass of `itm_head` and needs it.
         matching_every: every n-th pair takes part in pass (b); 1 = all, as in the paper. Small models learn to use the
             image from MLM sooner than from ITM, so their time is better spent on pass (a).
-        data_preprocessor: config of the preprocessor; None = `ViLTPreprocessor`.
     """
 
     def __init__(
@@ -60,7 +47,7 @@ class ViLTForPreTraining(PreTrainingModel):
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(encoder, data_preprocessor, init_cfg)
         if wpa_head and not itm_head:
             raise ValueError('wpa_head needs itm_head: it aligns the pairs of the matching pass')
         block = (wpa_head or {}).get('block')
@@ -69,25 +56,20 @@ class ViLTForPreTraining(PreTrainingModel):
         if matching_every < 1:
             raise ValueError(f'matching_every {matching_every} is less than 1')
         self.matching_every = matching_every
-        self.encoder = MODELS.build(encoder)
         self.mlm_head: MLMHead | None = None
         self.itm_head: ITMHead | None = None
         self.wpa_head: WPAHead | None = None
-        shared = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
+        init_std = self.encoder.init_std
         if mlm_head:
-            sizes = dict(vocab_size=self.encoder.vocab_size, activation=self.encoder.activation)
-            self.mlm_head = MODELS.build(mlm_head | sizes | shared)
+            sizes = dict(hidden_size=self.encoder.hidden_size, vocab_size=self.encoder.vocab_size)
+            self.mlm_head = MODELS.build(dict(mlm_head, **sizes, activation=self.encoder.activation, init_std=init_std))
+            self.loss_names += ('mlm_loss', 'mlm_accuracy')
         if itm_head:
-            self.itm_head = MODELS.build(itm_head | shared)
+            self.itm_head = MODELS.build(dict(itm_head, hidden_size=self.encoder.pooled_size, init_std=init_std))
+            self.loss_names += ('itm_loss', 'itm_accuracy')
         if wpa_head:
             self.wpa_head = MODELS.build(wpa_head)
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        mlm = ('mlm_loss', 'mlm_accuracy') if self.mlm_head else ()
-        itm = ('itm_loss', 'itm_accuracy') if self.itm_head else ()
-        wpa = ('wpa_loss', 'wpa_matched_distance', 'wpa_mismatched_distance') if self.wpa_head else ()
-        return mlm + itm + wpa
+            self.loss_names += ('wpa_loss', 'wpa_matched_distance', 'wpa_mismatched_distance')
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         images = self.encoder.embed_images(batch['patches'], batch['grids'])
@@ -98,50 +80,36 @@ class ViLTForPreTraining(PreTrainingModel):
             losses |= self._matching_losses(self.itm_head, batch, images)
         return losses
 
-    def _mlm_losses(self, head: MLMHead, batch: Batch, images: Tensor | EncodedImages) -> dict[str, Tensor]:
+    def predict(self, batch: Batch) -> list[dict[str, Any]]:
+        """One dict of the batch's mean values under the names of `losses`, and of `num_pairs`, their weight."""
+        if not len(batch['input_ids']):
+            return []
+        values = {name: float(value) for name, value in self.losses(batch).items()}
+        return [dict(values, num_pairs=len(batch['input_ids']))]
+
+    def _mlm_losses(self, head: MLMHead, batch: Batch, images: Any) -> dict[str, Tensor]:
         """Pass (a)."""
         input_ids, labels = head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
-        states = self._encode(batch, images, input_ids, batch['image_index'], output='text')
-        return head.loss(states.packed, states.packing.pack_text(labels))
+        states = self.encode({**batch, 'input_ids': input_ids}, images, 'text')
+        return head.loss(states.packed, states.pack_text(labels))
 
-    def _matching_losses(self, head: ITMHead, batch: Batch, images: Tensor | EncodedImages) -> dict[str, Tensor]:
+    def _matching_losses(self, head: ITMHead, batch: Batch, images: Any) -> dict[str, Tensor]:
         """Pass (b)."""
         batch = _every_nth_pair(batch, self.matching_every)
         image_index, matched = head.sample_negatives(batch['image_index'], batch['image_id'], batch['sample_seed'])
-        states = self._encode(batch, images, batch['input_ids'], image_index, output='cls', align=True)
+        states = self._encode_for_matching({**batch, 'image_index': image_index}, images)
         matched = to_device(matched, states.packed.device)
         losses = head.loss(self.encoder.pool(states), matched)
         if self.wpa_head:
             losses |= self.wpa_head.loss(*alignment_inputs(batch, states), matched)
         return losses
 
-    def _encode(
-        self,
-        batch: Batch,
-        images: Tensor | EncodedImages,
-        input_ids: Tensor,
-        image_index: Tensor,
-        output: Output,
-        align: bool = False,
-    ) -> ViLTStates:
-        """The states of a pass, with the true or masked ids (B, L) and the true images or negatives (B,).
-
-        `align`: beside those that `output` names, also compute the states that `wpa_head` aligns.
-        """
-        inner_block = None
-        if align and self.wpa_head:
-            inner_block = self.wpa_head.block
-            if inner_block is None:
-                output = 'all'
-        return self.encoder(
-            input_ids=input_ids,
-            text_mask=batch['text_mask'],
-            images=images,
-            grids=batch['grids'],
-            image_index=image_index,
-            output=output,
-            inner_block=inner_block,
-        )
+    def _encode_for_matching(self, batch: Batch, images: Any) -> Any:
+        """The states of the text [CLS] and, beside them, those that `wpa_head` aligns."""
+        if self.wpa_head is None:
+            return self.encode(batch, images, 'cls')
+        block = self.wpa_head.block
+        return self.encode(batch, images, 'all' if block is None else 'cls', inner_block=block)
 
     @torch.no_grad()
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,8 +121,7 @@ class ViLTForPreTraining(PreTrainingModel):
         if self.wpa_head is None:
             raise ValueError('the model has no wpa_head, so it aligns nothing')
         batch = self.data_preprocessor(batch)
-        images = self.encoder.embed_images(batch['patches'], batch['grids'])
-        states = self._encode(batch, images, batch['input_ids'], batch['image_index'], output='cls', align=True)
+        states = self._encode_for_matching(batch, self.encoder.embed_images(batch['patches'], batch['grids']))
         tokens, token_mask, patches, patch_mask = alignment_inputs(batch, states)
         _, plan = self.wpa_head(tokens, token_mask, patches, patch_mask)
         return plan, token_mask, patch_mask

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 
 from kovilt.errors import KoviltError
-from kovilt.models.vqa import AnsweringModel
+from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import MODELS
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def build_model(model_cfg: Mapping[str, Any], *, answers: Sequence[str] | None =
             fit the answer head.
     """
     model = MODELS.build(copy.deepcopy(dict(model_cfg)))
-    if answers is not None and isinstance(model, AnsweringModel):
+    if answers is not None and isinstance(model, ViLTForVQA):
         model.set_answers(answers)
     return model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,15 +12,15 @@ from kovilt.models.base import KoviltModel, to_list
 from kovilt.registry import MODELS
 
 
-class AnsweringModel(KoviltModel):
-    """An answer head on the pooled state of each pair. Subclasses write `pooled`.
+@MODELS.register_module()
+class ViLTForVQA(KoviltModel):
+    """An encoder with an answer head on the pooled state of each pair.
 
     Shapes: B pairs, C answers.
 
     Args:
-        encoder: config of the encoder.
+        encoder: config of `ViLT` or `PrefixViLT`; of `METER` for a `METERForVQA`.
         vqa_head: config of `VQAHead` without the sizes of the encoder, which the model passes.
-        data_preprocessor: config of the preprocessor; None = the model's default.
         topk: how many answers a prediction lists, best first.
 
     Attributes:
@@ -39,8 +38,7 @@ class AnsweringModel(KoviltModel):
         topk: int = 5,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.encoder = MODELS.build(encoder)
+        super().__init__(encoder, data_preprocessor, init_cfg)
         sizes = dict(hidden_size=self.encoder.hidden_size, init_std=self.encoder.init_std)
         if self.encoder.pooled_size != self.encoder.hidden_size:  # else a head of a plugin need not take it
             sizes['pooled_size'] = self.encoder.pooled_size
@@ -61,9 +59,12 @@ class AnsweringModel(KoviltModel):
             raise ValueError(f'{len(answers)} answers, but only {len(set(answers))} different ones')
         self.answers = list(answers)
 
-    @abstractmethod
     def pooled(self, batch: Batch) -> Tensor:
         """The pooled state of each pair of a preprocessed batch, (B, encoder.pooled_size)."""
+        images = batch.get('encoded_images')  # of `PrefixViLT`, from the cache of `VQAInferencer`
+        if images is None:
+            images = self.encoder.embed_images(batch['patches'], batch['grids'])
+        return self.encoder.pool(self.encode(batch, images, 'cls'))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.vqa_head.loss(self.pooled(batch), batch['label'])
@@ -79,26 +80,6 @@ class AnsweringModel(KoviltModel):
         records = batch.get('records') or [{}] * len(batch['input_ids'])
         ranked = rank_answers(self.scores(batch), self.answers, self.topk)
         return [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]
-
-
-@MODELS.register_module()
-class ViLTForVQA(AnsweringModel):
-    """ViLT with an answer head on the pooled text [CLS]; `encoder` is the config of a `ViLT` or `PrefixViLT`."""
-
-    def pooled(self, batch: Batch) -> Tensor:
-        images = batch.get('encoded_images')  # of `PrefixViLT`, from the cache of `VQAInferencer`
-        if images is None:
-            images = self.encoder.embed_images(batch['patches'], batch['grids'])
-        return self.encoder.pool(
-            self.encoder(
-                input_ids=batch['input_ids'],
-                text_mask=batch['text_mask'],
-                images=images,
-                grids=batch['grids'],
-                image_index=batch['image_index'],
-                output='cls',
-            )
-        )
 
 
 def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict[str, Any]]:

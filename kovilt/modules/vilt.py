@@ -33,6 +33,10 @@ class ViLTStates:
         """The state of each pair's text [CLS], (B, D)."""
         return self.packed.index_select(0, self.packing.cls_index(self.output))
 
+    def pack_text(self, per_token: Tensor) -> Tensor:
+        """Bring a padded host tensor (B, L), such as labels, into the order of output 'text': (W,), on the host."""
+        return self.packing.pack_text(per_token)
+
     def text(self, max_text_len: int) -> Tensor:
         """The states of the text tokens of output 'all', padded to (B, max_text_len, D) with arbitrary states."""
         return _gather(self.packed, self.packing.text_index(max_text_len))

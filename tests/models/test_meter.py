@@ -18,6 +18,7 @@ from kovilt.datasets import Patchify
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
 from kovilt.models import METERPreprocessor
+from kovilt.models.meter import join_patches
 from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.registry import MODELS, RUNNERS
 from tests.support.tiny_models import ANSWERS, MLM_HEAD
@@ -119,12 +120,13 @@ def test_it_costs_the_published_number_of_operations(published):
         text=12 * (12 * length * d**2 + 2 * length**2 * d),
         fusion=6 * (layer(length, states) + layer(states, length)),
     )
+    grids = torch.tensor([[36, 36]])
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         encoder = published.encoder
         published.vqa_head(
             encoder.pool(
-                *encoder(  # all states, as the published code computes
-                    images=encoder.embed_images(torch.zeros(1, 3, 576, 576)),
+                encoder(  # all states, as the published code computes
+                    images=encoder.embed_images(torch.zeros(36**2, 3 * 16**2), grids),
                     output='all',
                     input_ids=torch.zeros(1, length, dtype=torch.int64),
                     text_mask=torch.ones(1, length, dtype=torch.bool),
@@ -143,7 +145,8 @@ def test_it_costs_the_published_number_of_operations(published):
 
 def test_patches_become_the_images_they_were_cut_from():
     batch = make_batch()
-    images = METERPreprocessor(mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))(batch)['images']
+    patches = METERPreprocessor(mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))(batch)['patches']
+    images = join_patches(patches, rows=4, side=8)
     pixels = torch.from_numpy(batch['pixels']).float() / 255
     expected = (pixels - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.3, 0.2, 0.1])
     torch.testing.assert_close(images, expected.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
@@ -231,7 +234,9 @@ def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(KoviltError, match='images of 40 x 40 pixels, but model.encoder.image_size is 32'):
         model.val_step([make_batch(side=40)])
     mixed = dict(make_batch(), grids=torch.tensor([[4, 4], [2, 8]]))
-    with pytest.raises(KoviltError, match='grids of 2 x 8, 4 x 4 patches; put CropSquare before Patchify'):
+    with pytest.raises(
+        KoviltError, match='images of 32 x 32, 64 x 16 pixels, .* is 32; put CropSquare before Patchify'
+    ):
         model.val_step([mixed])
     with pytest.raises(ValueError, match='a text of 13 tokens is longer than max_text_len 12'):
         model.val_step([make_batch((13,))])

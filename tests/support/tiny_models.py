@@ -122,7 +122,7 @@ def word_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Scores (B, L, vocabulary) that a `ViLTForPreTraining` gives the words as they stand; of no meaning at pads."""
     batch = model.data_preprocessor(batch)
     images = model.encoder.embed_images(batch['patches'], batch['grids'])
-    states = model._encode(batch, images, batch['input_ids'], batch['image_index'], output='all')
+    states = model.encode(batch, images, 'all')
     return model.mlm_head(states.text(batch['input_ids'].shape[1]))
 
 
