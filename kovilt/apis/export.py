@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from kovilt.apis.loading import check_tokenizer, load_trained
+from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
 from kovilt.weights.folder import save_model_folder
 from kovilt.weights.graph_files import Format, write_graph
@@ -17,7 +18,6 @@ from kovilt.weights.graph_files import Format, write_graph
 Dtype = Literal['float32', 'float16', 'int8']
 
 _DTYPES: dict[str, tuple[Dtype, ...]] = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
-_HINTS = {'int8': "; in int8, export with --format onnx, or load any model folder with precision='int8'"}
 
 
 def export_checkpoint(
@@ -33,20 +33,18 @@ def export_checkpoint(
     """Load a model as `load_trained` does, with the same arguments, and write it as the model folder `out`.
 
     Args:
-        path, config, tokenizer: of `load_trained`.
-        out: the folder to make.
         format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
         dtype: of the stored weights: for 'hf' 'float32' or 'float16', for 'onnx' 'float32' or 'int8', for 'pt2'
             'float32'. An int8 graph also computes in int8, and some of its answers differ.
-        overwrite: replace an older model folder.
 
     Raises:
         KoviltError: as `load_trained`, `save_model_folder` and `write_graph`.
     """
-    from kovilt.datasets.transforms.text import load_tokenizer
-
     if dtype not in _DTYPES[format]:
-        raise KoviltError(f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{_HINTS.get(dtype, "")}')
+        hint = "; in int8, export with --format onnx, or load any model folder with precision='int8'"
+        raise KoviltError(
+            f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{hint if dtype == "int8" else ""}'
+        )
     trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
     graph = None
     if format != 'hf':

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
+from kovilt.formats.checkpoint import check_encoder, latest_checkpoint, load_checkpoint_file, load_weights
+from kovilt.formats.plain_config import read_plain_config
+from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
 
@@ -31,8 +33,7 @@ def load_trained(
         config: config file of a checkpoint; None = the one that the checkpoint carries.
         tokenizer: what `load_tokenizer` takes, in place of the tokenizer that the config names.
         kind: the required model class, such as 'ViLTForVQA', or several; None = any.
-        graphs: accept a model folder with a graph in place of weights.
-        trust: run a graph in a .pt2 file, which is a program.
+        graphs, trust: of `load_model_folder`.
 
     Raises:
         KoviltError: no such model, a damaged file, a model of another class, sizes that disagree.
@@ -40,7 +41,7 @@ def load_trained(
     path = Path(path).expanduser()
     if not path.exists():
         raise KoviltError(f'{path}: no such model folder or checkpoint')
-    checkpoint = _find_checkpoint(path)
+    checkpoint = path if path.is_file() else latest_checkpoint(path)
     if checkpoint is not None:
         trained = _load_checkpoint(checkpoint, config, kind)
     elif config is None:
@@ -80,24 +81,24 @@ def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
         raise KoviltError(f'tokenizer {tokenizer.name_or_path}: the model was trained with another one; name that one')
 
 
-def _find_checkpoint(path: Path) -> Path | None:
-    """The checkpoint file at `path`, or the latest one of the work folder `path`; None for any other folder."""
-    from kovilt.formats.checkpoint import latest_checkpoint
-
-    return path if path.is_file() else latest_checkpoint(path)
-
-
 def _load_checkpoint(
     path: Path, config: str | os.PathLike[str] | None, kind: str | tuple[str, ...] | None
 ) -> TrainedModel:
-    from kovilt.formats.checkpoint import check_encoder, load_checkpoint_file, load_weights
-    from kovilt.models.sizes import build_model, complete_model_config
-
     checkpoint = load_checkpoint_file(path)
-    meta = checkpoint['meta']
-    source = str(config or f'config in {path}')
-    cfg = _read_config(path, meta, config)
-    model_cfg, dataset = cfg.get('model'), _find_dataset(cfg)
+    meta, source = checkpoint['meta'], f'config in {path}'
+    if config is not None:
+        from kovilt.engine.config import load_config  # not needed, and slow to import, to load a model folder
+
+        source = str(config)
+        cfg = load_config(source).to_dict()
+    elif isinstance(meta.get('cfg'), str):
+        cfg = read_plain_config(meta['cfg'], source=source)
+    else:
+        raise KoviltError(f'{path}: no config in it; name the config that it was trained with')
+    loaders = (cfg.get(name) or {} for name in ('test_dataloader', 'val_dataloader'))
+    datasets = (loader.get('dataset') or {} for loader in loaders)
+    dataset = next((one for one in datasets if 'image_pipeline' in one and 'text_pipeline' in one), None)
+    model_cfg = cfg.get('model')
     if not isinstance(model_cfg, dict) or dataset is None:
         missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare images'
         raise KoviltError(f'{source}: it has no {missing}')
@@ -106,10 +107,9 @@ def _load_checkpoint(
     model_cfg = complete_model_config(model_cfg, data_sizes=data_sizes)
     try:
         model = build_model(model_cfg, answers=dataset_meta.get('answers', ()))
-    except KeyError as error:
-        raise KoviltError(f'{source}: its model cannot be built ({_first_sentence(error)}); {_PLUGIN}') from error
-    except (TypeError, ValueError) as error:
-        raise KoviltError(f'{source}: its model cannot be built ({_first_sentence(error)})') from error
+    except (KeyError, TypeError, ValueError) as error:
+        remedy = f'; {_PLUGIN}' if isinstance(error, KeyError) else ''
+        raise KoviltError(f'{source}: its model cannot be built ({_first_sentence(error)}){remedy}') from error
     check_encoder(model, checkpoint, path)
     load_weights(model, checkpoint, path)
     lengths = [step['max_text_len'] for step in dataset['text_pipeline'] if 'max_text_len' in step]
@@ -121,28 +121,6 @@ def _load_checkpoint(
         'training': {key: meta[key] for key in _TRAINING_KEYS if key in meta},
     }
     return TrainedModel(model.eval(), dataset['image_pipeline'], dataset['text_pipeline'], info)
-
-
-def _read_config(path: Path, meta: Mapping[str, Any], config: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The config file `config`, or the values of the config text in the checkpoint `path`, which is not run."""
-    from kovilt.formats.plain_config import read_plain_config
-
-    if config is not None:
-        from kovilt.engine.config import load_config
-
-        return load_config(os.fspath(config)).to_dict()
-    if isinstance(meta.get('cfg'), str):
-        return read_plain_config(meta['cfg'], source=f'config in {path}')
-    raise KoviltError(f'{path}: no config in it; name the config that it was trained with')
-
-
-def _find_dataset(cfg: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The dataset with the pipelines of evaluation: that of the test loader, else of the validation loader."""
-    for name in ('test_dataloader', 'val_dataloader'):
-        dataset = (cfg.get(name) or {}).get('dataset') or {}
-        if 'image_pipeline' in dataset and 'text_pipeline' in dataset:
-            return dataset
-    return None
 
 
 def _first_sentence(error: Exception) -> str:

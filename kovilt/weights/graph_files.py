@@ -6,7 +6,7 @@ import importlib
 import io
 import json
 import logging
-import time
+import timeit
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,6 @@ from kovilt.weights.graph import GraphVQA, Grid, Inputs, PaddedVQA
 Format = Literal['onnx', 'pt2']
 Precision = Literal['float32', 'int8']
 
-FILES: dict[Format, str] = {'onnx': 'model.onnx', 'pt2': 'model.pt2'}
 TOLERANCE = 1e-4  # of a score, in float32
 INT8_TOLERANCE = 0.5  # of a score in int8, in standard deviations of all scores; a broken graph is far beyond
 _NUM_BATCHES, _NUM_TIMINGS = 8, 9  # batches that are compared, calls that are timed
@@ -44,10 +43,8 @@ def write_graph(
     """Write `model` as a graph into `folder`, load the file again and compare its scores with the model's.
 
     Args:
-        folder: where the file goes.
         model: in evaluation mode, on the CPU.
         image_pipeline: transforms of an image in evaluation; its `ResizeViLT` decides which grids can come.
-        format: 'onnx' or 'pt2'.
         precision: 'float32', or for ONNX 'int8': int8 weights with a scale for each output channel, and inputs that
             are quantised to 8 bits when a layer runs (onnxruntime's dynamic quantisation).
 
@@ -63,7 +60,7 @@ def write_graph(
     grids = _possible_grids(image_pipeline, model.encoder.patch_size)
     padded = PaddedVQA(model, grids)
     batches = _random_batches(model, grids)
-    file = folder / FILES[format]
+    file = folder / f'model.{format}'
     program, shapes = _trace(padded, GraphVQA(padded, grids, model.answers).pad(batches[-1]))
     if format == 'onnx':
         _write_onnx(program, shapes, file)
@@ -75,6 +72,9 @@ def write_graph(
 
     def torch_scores(batch: Batch) -> Tensor:
         return model.scores(model.data_preprocessor(batch))
+
+    def milliseconds(compute: Callable[[Batch], Tensor]) -> float:
+        return round(1000 * median(timeit.repeat(lambda: compute(batches[0]), number=1, repeat=_NUM_TIMINGS)), 2)
 
     with torch.inference_mode():
         expected = [torch_scores(batch) for batch in batches]
@@ -93,25 +93,21 @@ def write_graph(
             grids=[list(grid) for grid in grids],
             inputs=len(batches),
             largest_difference=difference,
-            milliseconds=_median_milliseconds(graph.scores, batches[0]),
-            milliseconds_torch=_median_milliseconds(torch_scores, batches[0]),
+            milliseconds=milliseconds(graph.scores),
+            milliseconds_torch=milliseconds(torch_scores),
         )
 
 
 def open_graph(folder: Path, info: Mapping[str, Any], answers: Sequence[str], *, trust: bool) -> GraphVQA:
     """Load the graph of a model folder whose files have been compared with their digests.
 
-    Args:
-        folder: the folder.
-        info: what `write_graph` returned.
-        answers: in label order.
-        trust: also load a .pt2 file, which is a program: torch evaluates expressions of the file.
+    `info` is what `write_graph` returned. `trust` loads a .pt2 file, too, though it is a program: torch evaluates
+    expressions of the file.
 
     Raises:
         KoviltError: a package is missing, a .pt2 without `trust`, or a file that cannot be loaded.
     """
-    format: Format = info['format']
-    file = folder / FILES[format]
+    format, file = info['format'], folder / f'model.{info["format"]}'
     if format == 'pt2' and not trust:
         raise KoviltError(
             f'{file}: a .pt2 file is a program and may do anything on this machine; if you trust who made it, pass '
@@ -279,12 +275,3 @@ def _import_all(*packages: str) -> Any:
         return [importlib.import_module(package) for package in packages][-1]
     except ImportError as error:
         raise KoviltError(f'{error.name} is not installed; run: pip install {" ".join(packages)}') from error
-
-
-def _median_milliseconds(compute_scores: Callable[[Batch], Tensor], batch: Batch) -> float:
-    seconds = []
-    for _ in range(_NUM_TIMINGS):
-        start = time.perf_counter()
-        compute_scores(batch)
-        seconds.append(time.perf_counter() - start)
-    return round(1000 * median(seconds), 2)
