@@ -79,9 +79,8 @@ class VQAInferencer:
                 raise KoviltError(f'precision int8 is for CPUs; leave out the device {device}, or the precision')
             device = 'cpu'
         self.batch_size = batch_size
-        trained = load_trained(
-            model, config=config, tokenizer=tokenizer, kind=('ViLTForVQA', 'METERForVQA'), graphs=True, trust=trust
-        )
+        kind = ('ViLTForVQA', 'METERForVQA')
+        trained = load_trained(model, config=config, tokenizer=tokenizer, kind=kind, graphs=True, trust=trust)
         if precision == 'int8':
             _quantise(trained.model, model)
         self.precision: Precision = trained.info.get('graph', {}).get('precision', precision)

@@ -68,14 +68,6 @@ class PublicWeights:
     dropped: dict[str, str]
 
 
-@dataclass(frozen=True)
-class BertTables:
-    """The word embeddings and the masked-word decoder of a BERT, under kovilt's names, and its tokenizer's folder."""
-
-    tables: dict[str, Tensor]
-    tokenizer: Path
-
-
 def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> PublicWeights:
     """Read a ViLT or a ViT in one of the layouts above.
 
@@ -115,8 +107,10 @@ def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> Pu
     return PublicWeights(files, layout.name, state, encoder, dropped)
 
 
-def read_bert(path: str | Path) -> BertTables:
+def read_bert(path: str | Path) -> tuple[dict[str, Tensor], Path]:
     """Read the word embeddings of a HuggingFace BERT, and its masked-word decoder (tied to them where it has none).
+
+    Returns the tables by kovilt's names, and the folder of its tokenizer.
 
     Raises:
         KoviltError: not a BERT, no tokenizer beside it, or damaged numbers.
@@ -139,7 +133,7 @@ def read_bert(path: str | Path) -> BertTables:
         expected = words.shape[: table.ndim]
         if table.shape != expected:
             raise KoviltError(f'{path}: the table for {key} is {tuple(table.shape)} instead of {tuple(expected)}')
-    return BertTables(tables, files.tokenizer)
+    return tables, files.tokenizer
 
 
 def _encoder_arguments(
@@ -147,12 +141,12 @@ def _encoder_arguments(
 ) -> dict[str, Any]:
     """The arguments of a `ViLT` with these tensors: sizes read off the tensors and compared with the stated ones."""
 
-    def shape(key: str) -> tuple[int, int]:
-        if key not in state or state[key].ndim != 2:
-            found = tuple(state[key].shape) if key in state else 'missing'
-            raise KoviltError(f'{source}: {key} is {found}, so the size of the model is unknown; is the file complete?')
-        rows, columns = state[key].shape
-        return rows, columns
+    def shape(key: str) -> tuple[int, ...]:
+        found = tuple(state[key].shape) if key in state else ()
+        if len(found) != 2:
+            shown = found or 'missing'
+            raise KoviltError(f'{source}: {key} is {shown}, so the size of the model is unknown; is the file complete?')
+        return found
 
     (hidden_size, patch_values), (positions, _) = shape('encoder.image.proj.weight'), shape(IMAGE_POSITIONS)
     patch_size, grid = math.isqrt(patch_values // 3), math.isqrt(positions - 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kovilt.formats.public_weights import IMAGE_POSITIONS, TOKEN_TABLES, WORD_EMBEDDINGS, PublicWeights
 from kovilt.formats.report import ImportReport, shorten_list
 from kovilt.modules.embeddings import PatchEmbedder
-from kovilt.weights.token_tables import TokenTables, build_token_table
+from kovilt.weights.token_tables import TokenTables, build_token_table, random_rows
 
 MAX_NAMES = 16  # of parameters that a report or an error lists
 
@@ -45,13 +45,11 @@ def fill_model(
     """Copy public weights into `model`; parameters that no source has keep their random weights.
 
     Args:
-        model: with random weights, in the sizes that are wanted.
+        model: in the sizes that are wanted.
         weights: the source. Its tensors have the model's shapes, position embeddings apart.
         token_ids: id of each token of the model's tokenizer.
         source_tables: the source's tables with its tokens.
         bert_tables: tables of a BERT for tokens that the source does not have.
-
-    Returns one result per parameter, in the model's order.
     """
     generator = torch.Generator().manual_seed(0)
     results = []
@@ -67,8 +65,9 @@ def fill_model(
             old = weights.state[name]
             if name == IMAGE_POSITIONS:
                 value, from_source = _resize_image_positions(old, parameter), parameter.numel()
-            else:
-                value, from_source = _resize_text_positions(old, parameter, generator)
+            else:  # positions of tokens: cut, or with random ones at the end
+                value, kept = random_rows(old, len(parameter), generator), min(len(old), len(parameter))
+                value[:kept], from_source = old[:kept], kept * old.shape[1]
             how = f'{name}: {len(old)} to {len(value)} positions'
             result = ParameterResult(name, parameter.numel(), 'resized', from_source, how)
         parameter.copy_(value)
@@ -100,13 +99,6 @@ def _resize_image_positions(table: Tensor, like: Tensor) -> Tensor:
     embedder = PatchEmbedder(hidden_size=table.shape[1], patch_size=1, image_size=old, drop_rate=0.0)
     embedder.pos_embed.data = table
     return torch.cat([table[:1], embedder.positions(new, new)])
-
-
-def _resize_text_positions(table: Tensor, like: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
-    """Cut position embeddings (L, D) or add random ones; also returns how many values come from `table`."""
-    old, new = ({str(place): place for place in range(len(positions))} for positions in (table, like))
-    positions, (kept,) = build_token_table('', new, [TokenTables(old, {'': table})], generator)
-    return positions, kept * table.shape[1]
 
 
 def make_report(weights: PublicWeights, results: list[ParameterResult], notes: list[str]) -> ImportReport:

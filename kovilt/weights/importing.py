@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
 from kovilt.errors import KoviltError, config_errors, first_line
 from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
 from kovilt.formats.public_weights import (
@@ -53,7 +54,6 @@ def import_weights(
 
     Args:
         source: what `read_public_weights` takes.
-        out: folder to make.
         tokenizer: the Korean one, what `load_tokenizer` takes; None = the BERT's, else the source's own. Rows of tokens
             that the source does not have come from the BERT or are random.
         source_tokenizer: the one that the source was trained with, if its folder does not hold it.
@@ -64,14 +64,11 @@ def import_weights(
         max_text_len: longest text in tokens; None = the source's, 40 if it has none.
         num_heads: attention heads, if the source does not state them.
         force: import also when less than 95 % of the encoder come from the source.
-        overwrite: replace an older model folder.
 
     Raises:
         KoviltError: what `read_public_weights`, `read_bert`, `load_tokenizer` and `save_model_folder` refuse; tensors
             of other sizes; answers that do not fit; too little of an encoder.
     """
-    from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
-
     weights = read_public_weights(source, num_heads=num_heads)
     notes = list(weights.files.notes)
     source_tables = _source_tables(weights, source_tokenizer, notes)
@@ -100,12 +97,17 @@ def import_weights(
         )
     size = weights.files.processor.get('size')  # a number in older files
     stated_side = size.get('shortest_edge') if isinstance(size, dict) else size
+    short, patch_size = image_size or stated_side or encoder['image_size'], encoder['patch_size']
     save_model_folder(
         model,
         tokens,
         out,
         model_cfg=model_cfg,
-        image_pipeline=_image_pipeline(image_size or stated_side or encoder['image_size'], encoder['patch_size']),
+        image_pipeline=[
+            dict(type='LoadImage'),
+            dict(type='ResizeViLT', short=short, long=int(_LONG_OVER_SHORT * short), divisor=patch_size),
+            dict(type='Patchify', patch_size=patch_size),
+        ],
         max_text_len=encoder['max_text_len'],
         training=report.details,
         overwrite=overwrite,
@@ -126,13 +128,13 @@ def _source_tables(weights: PublicWeights, tokenizer: str | None, notes: list[st
 
 
 def _bert_tables(bert: str | Path, weights: PublicWeights, source: str) -> TokenTables:
-    words = read_bert(bert)
-    num_rows, width = words.tables[WORD_EMBEDDINGS].shape
+    tables, tokenizer = read_bert(bert)
+    num_rows, width = tables[WORD_EMBEDDINGS].shape
     if width != weights.encoder['hidden_size']:
         raise KoviltError(
             f'{bert}: its word embeddings have {width} dimensions, but {source} has {weights.encoder["hidden_size"]}'
         )
-    return TokenTables(read_token_ids(words.tokenizer, num_rows), words.tables)
+    return TokenTables(read_token_ids(tokenizer, num_rows), tables)
 
 
 def _read_answers(weights: PublicWeights, file: str | Path | None, source: str) -> list[str] | None:
@@ -187,14 +189,6 @@ def _model_config(encoder: dict[str, Any], answers: list[str] | None, sizes: Map
     )
 
 
-def _image_pipeline(short_side: int, patch_size: int) -> list[dict[str, Any]]:
-    return [
-        dict(type='LoadImage'),
-        dict(type='ResizeViLT', short=short_side, long=int(_LONG_OVER_SHORT * short_side), divisor=patch_size),
-        dict(type='Patchify', patch_size=patch_size),
-    ]
-
-
 def _build_seeded(model_cfg: Mapping[str, Any], source: str, answers: list[str] | None = None) -> Any:
     """The model with random weights, the same on every call."""
     with torch.random.fork_rng(devices=[]), config_errors(source):
@@ -213,6 +207,5 @@ def _check_complete(weights: PublicWeights, model_cfg: Mapping[str, Any], source
     expected = dict(model.named_parameters())
     heads = {key.split('.')[0] for key in weights.state} - {'encoder'}
     needed = {key: expected[key] for key in expected if key in weights.state or key.split('.')[0] in heads}
-    found = weight_differences(needed, weights.state)
-    if found:
+    if found := weight_differences(needed, weights.state):
         raise KoviltError(f'{source}: not a complete {weights.layout}: {shorten_list(found, separator="; ")}')

@@ -48,20 +48,14 @@ def build_token_table(
 ) -> tuple[Tensor, list[int]]:
     """Build a table for other tokens; also returns how many rows each source gave.
 
-    A row comes from the first source that has the token. Rows of the first source are copied bit for bit, since the
-    encoder was trained with them. Rows of further sources are shifted and scaled (by one factor, so that angles
-    between words stay) to the mean and standard deviation of the first source. Tokens that no source has get random
-    rows of a normal distribution with that mean and standard deviation.
-
-    Args:
-        name: of the table, by kovilt's parameter names; every source has it.
-        token_ids: id of each token of the new table.
-        sources: in order of preference, at least one.
-        generator: for the random rows.
+    A row comes from the first source that has the token; each source has the table `name`. Rows of the first source
+    are copied bit for bit, since the encoder was trained with them. Rows of further sources are shifted and scaled (by
+    one factor, so that angles between words stay) to the mean and standard deviation of the first source. Tokens that
+    no source has get `random_rows` of the first.
     """
     first = sources[0].tables[name]
     mean, std = first.mean(dim=0), _centered_std(first)
-    table = mean + std * torch.randn(len(token_ids), *first.shape[1:], generator=generator)
+    table = random_rows(first, len(token_ids), generator)
     counts, left = [], dict(token_ids)
     for number, source in enumerate(sources):
         rows = source.tables[name]
@@ -71,6 +65,11 @@ def build_token_table(
         table[[left.pop(token) for token in shared]] = rows[[source.token_ids[token] for token in shared]]
         counts.append(len(shared))
     return table, counts
+
+
+def random_rows(table: Tensor, num_rows: int, generator: torch.Generator) -> Tensor:
+    """Random rows of a normal distribution with the mean and standard deviation of the rows of `table`."""
+    return table.mean(dim=0) + _centered_std(table) * torch.randn(num_rows, *table.shape[1:], generator=generator)
 
 
 def _centered_std(table: Tensor) -> Tensor:
