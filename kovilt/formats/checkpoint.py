@@ -36,8 +36,6 @@ def load_checkpoint_file(
     read (`weights_only=True`): a pickle that would call anything is refused, never executed.
 
     Args:
-        path: the file.
-        map_location: device of the tensors.
         placeholder_packages: packages, such as 'lightning.', whose objects may stand beside the weights. The packages
             are not imported: each object is read as a dict of its plain values.
 
@@ -140,17 +138,14 @@ def weight_differences(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor])
 
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -> None:
-    """Load every tensor of a checkpoint of the same model.
-
-    `source` names the checkpoint in errors.
+    """Load every tensor of a checkpoint of the same model. `source` names the checkpoint in errors.
 
     Raises:
         KoviltError: any tensor is missing, unknown or of another size, or the answers differ.
     """
     ours, theirs = model.state_dict(), checkpoint['state_dict']
     _check_answers(model, checkpoint, source)
-    found = weight_differences(ours, theirs)
-    if found:
+    if found := weight_differences(ours, theirs):
         raise KoviltError(
             f'{source}: not a checkpoint of this {type(model).__name__}; it is {describe_checkpoint(checkpoint)}, '
             f'and {shorten_list(found, separator="; ")}'
@@ -172,8 +167,7 @@ def load_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | 
     if resize_positions is not None:  # METER: to its own image size
         theirs = resize_positions(theirs, ENCODER_PREFIX)
     shared = {name: value for name, value in theirs.items() if name in ours}
-    found = weight_differences({name: ours[name] for name in ours if name in shared}, shared)
-    if found:
+    if found := weight_differences({name: ours[name] for name in shared}, shared):
         raise KoviltError(
             f'{source}: this encoder is of another size; it is {describe_checkpoint(checkpoint)}, and '
             f'{"; ".join(found[:3])}; give encoder the sizes of the checkpoint'
@@ -201,8 +195,7 @@ def encoder_mismatch(model: nn.Module, checkpoint: Mapping[str, Any]) -> str | N
 
 def check_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -> None:
     """KoviltError if a checkpoint that is used without further training has another encoder class than the model."""
-    mismatch = encoder_mismatch(model, checkpoint)
-    if mismatch is not None:
+    if mismatch := encoder_mismatch(model, checkpoint):
         raise KoviltError(f'{source}: {mismatch}; use the config that it was trained with, or train from it')
 
 

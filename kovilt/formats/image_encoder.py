@@ -1,12 +1,7 @@
 """Load public weights into METER's image encoder, a backbone of mmpretrain, without running code from their file.
 
-| layout | known by |
-|---|---|
-| HuggingFace CLIP | `vision_model.embeddings.class_embedding`, in a bare `CLIPVisionModel` without `vision_model.` |
-| OpenAI CLIP | `visual.conv1.weight` (open_clip; OpenAI's own files are TorchScript programs and are refused) |
-| HuggingFace ViT | `vit.embeddings.patch_embeddings.*`, in a bare `ViTModel` without `vit.` |
-| timm ViT | `patch_embed.proj.*` |
-| mmpretrain | any backbone's own names, with or without `backbone.` |
+`_LAYOUTS` are the files that are read: CLIP (HuggingFace's; open_clip's names, since OpenAI's own files are TorchScript
+programs and are refused), ViT (HuggingFace's, timm's), and any backbone of mmpretrain under its own names.
 
 MMEngine's `init_cfg=dict(type='Pretrained', ...)` unpickles a file and so runs what the file says; configs that have
 one are refused (kovilt/engine/config_check.py).
@@ -96,12 +91,11 @@ def load_image_encoder(encoder: nn.Module, source: str | Path) -> ImportReport:
 
     Args:
         encoder: a VisionTransformer, or any backbone if the file has mmpretrain's own layout.
-        source: a file of weights (safetensors, or a pickle of tensors and plain values), a HuggingFace folder with
-            one, or the name of such a model on the hub.
+        source: what `read_weight_files` takes, or the name of such a model on the hub.
 
     Raises:
-        KoviltError: not readable, not one of the layouts above, another architecture than the encoder's, or less than
-            95 % of the encoder's parameters are there.
+        KoviltError: not readable, no known layout, another architecture than the encoder's, or less than 95 % of the
+            encoder's parameters are there.
     """
     name, where = str(source), f'image encoder {source}'
     files = read_weight_files(_find_or_download(name))
@@ -232,12 +226,9 @@ def _check_architecture(encoder: Any, state: Mapping[str, Tensor], files: Weight
             f'{where}: {", ".join(unknown[:3])} {"has" if len(unknown) == 1 else "have"} no place in this '
             f'{type(encoder).__name__}; is it of another architecture?'
         )
-    if not _is_vit(encoder):
-        return
-    stated = files.config.get('vision_config', files.config)
-    activation = _ACTIVATIONS.get(stated.get('hidden_act'))
-    ours = type(encoder.layers[0].ffn.layers[0][1]).__name__
-    if activation and activation.split('.')[-1] != ours:
+    stated = files.config.get('vision_config', files.config) if _is_vit(encoder) else {}
+    activation = _ACTIVATIONS.get(str(stated.get('hidden_act')))
+    if activation and activation.split('.')[-1] != (ours := type(encoder.layers[0].ffn.layers[0][1]).__name__):
         raise KoviltError(
             f'{where}: its activation is {stated["hidden_act"]}, but here {ours}; set '
             f"model.encoder.image_encoder.layer_cfgs=dict(act_cfg=dict(type='{activation}'))"

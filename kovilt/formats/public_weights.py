@@ -1,13 +1,6 @@
-"""Public weights of a ViLT, a ViT or a BERT: which layout a file has, and its tensors under kovilt's names.
+"""Public weights of a ViLT, a ViT or a BERT as tensors under kovilt's names, with the sizes of the model.
 
-| layout | known by |
-|---|---|
-| HuggingFace ViLT | `vilt.embeddings.text_embeddings.*`, in a bare `ViltModel` without `vilt.` |
-| original ViLT | `transformer.patch_embed.*` (github.com/dandelin/ViLT, Lightning files) |
-| HuggingFace ViT | `vit.embeddings.patch_embeddings.*`, in a bare `ViTModel` without `vit.` |
-| timm ViT | `patch_embed.*` |
-| HuggingFace BERT | `bert.embeddings.word_embeddings.*`, in a bare `BertModel` without `bert.` |
-
+`_LAYOUTS` are the files that are read: HuggingFace's and the original ViLT, HuggingFace's and timm's ViT, and a BERT.
 Nothing that a file may hold is run. Tokenizers are not read here: the caller compares one with the word embeddings.
 """
 
@@ -55,7 +48,7 @@ class PublicWeights:
     """A ViLT, or a ViT as the start of one, under kovilt's names.
 
     files: what the files hold besides the tensors: answers, tokenizer, notes, ...
-    layout: one of those above.
+    layout: its name.
     state: float32 tensors by kovilt's names; of the modality table the first two rows.
     encoder: arguments of a `ViLT` of these sizes; without words (vocab_size, max_text_len) for a ViT.
     dropped: tensors that are not used, with the reason.
@@ -69,7 +62,7 @@ class PublicWeights:
 
 
 def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> PublicWeights:
-    """Read a ViLT or a ViT in one of the layouts above.
+    """Read a ViLT or a ViT in one of `_LAYOUTS`.
 
     Args:
         path: a file of weights (safetensors, or a pickle of plain values), or a HuggingFace folder with one.

@@ -24,13 +24,10 @@ def write_report(
     """Write the page from the template report.html.j2, which escapes every text, and return its path.
 
     Args:
-        out: the HTML file.
-        title: title and first heading of the page.
-        lead: the paragraph below it.
+        lead: the paragraph below the title.
         tables: heading -> (header, rows); floats are shown with two digits.
         images: caption -> PNG file.
         sentences: a numbered list, such as the questions of a contact sheet as text.
-        footer: the last line.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -84,7 +84,6 @@ def save_model_folder(
     Args:
         model: a `ViLTForVQA` that has its `answers`, or a `ViLTForPreTraining`.
         tokenizer: the HuggingFace tokenizer that the model was trained with.
-        out: the folder to make.
         model_cfg: the config that `model` was built from, with every size filled in.
         image_pipeline: transforms of an image in evaluation.
         max_text_len: tokens to which texts are cut.
@@ -93,7 +92,6 @@ def save_model_folder(
         dtype: of the stored weights; they are always read back as float32.
         graph: writes the model into a folder as a graph, in place of its weights, and returns the 'graph' entry of
             kovilt.json (`write_graph`).
-        overwrite: replace an older model folder.
 
     Raises:
         KoviltError: `out` exists or cannot be written, a weight is not finite, or sizes disagree.
@@ -158,14 +156,13 @@ def load_model_folder(
     """Load a folder that `save_model_folder` wrote, after comparing every file with its size and digest.
 
     Args:
-        path: the folder.
         kind: the required model class, such as 'ViLTForVQA', or several; None = any.
         graphs: accept a folder that holds a graph, which can answer but has no weights.
         trust: run a graph in a .pt2 file, which is a program.
 
     Raises:
-        KoviltError: not a model folder; a file is missing, cut off or changed; a newer format; weights that do not fit
-            or are not finite; answers that do not fit; a graph where weights are needed.
+        KoviltError: not a model folder, or a newer format; a file is missing, cut off or changed; weights or answers
+            do not fit; a graph where weights are needed.
     """
     path = Path(path).expanduser()
     if not (path / _INFO).is_file():

@@ -92,10 +92,6 @@ class GraphVQA:
     Args:
         run: computes scores from the inputs of `PaddedVQA.forward`, by name.
         grids: those that the graph was made for, in its order.
-        answers: in label order.
-
-    Attributes:
-        topk: how many answers a prediction lists, best first.
     """
 
     def __init__(self, run: Callable[[Inputs], Tensor], grids: Sequence[Sequence[int]], answers: Sequence[str]) -> None:

@@ -14,14 +14,9 @@ ARCHITECTURES = {'ViLTForVQA': 'ViltForQuestionAnswering', 'ViLTForPreTraining':
 
 
 def vilt_config(model: BaseModel, kind: str, pad_token_id: int) -> dict[str, Any]:
-    """The fields of ViltConfig, read off the model itself.
+    """The fields of ViltConfig, read off the model itself, whose class is `kind`, a key of `ARCHITECTURES`.
 
     A `PrefixViLT` gets a model type of its own, since HuggingFace's ViLT would compute something else.
-
-    Args:
-        model: the model.
-        kind: its class, a key of `ARCHITECTURES`.
-        pad_token_id: of its tokenizer.
 
     Raises:
         KoviltError: the answer head has another number of answers than `model.answers`, or two are equal.
