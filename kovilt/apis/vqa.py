@@ -23,7 +23,6 @@ from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
 
 Precision = Literal['float32', 'int8']
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 MAX_CHARACTERS = 1000  # of a question; far beyond the 40 tokens that a model reads, so it is a mistake of the caller
@@ -72,8 +71,8 @@ class VQAInferencer:
     ) -> None:
         if batch_size < 1:
             raise KoviltError(f'batch_size={batch_size}: give at least 1')
-        if precision not in PRECISIONS:
-            raise KoviltError(f'precision={precision!r}: give one of {", ".join(PRECISIONS)}')
+        if precision not in get_args(Precision):
+            raise KoviltError(f'precision={precision!r}: give one of {", ".join(get_args(Precision))}')
         if precision == 'int8':
             if not str(device or 'cpu').startswith('cpu'):
                 raise KoviltError(f'precision int8 is for CPUs; leave out the device {device}, or the precision')

@@ -55,42 +55,29 @@ def fill_model(
     results = []
     for name, parameter in model.named_parameters():
         tables = [given for given in (source_tables, bert_tables) if given and name in given.tables]
+        old, value, how = weights.state.get(name), parameter.data, ''
+        status: Status = 'new'
+        kept = 0  # rows that come from the source
         if name in TOKEN_TABLES and tables:
-            value, result = _fill_token_table(name, token_ids, tables, source_tables, generator)
-        elif name not in weights.state:
-            value, result = parameter, ParameterResult(name, parameter.numel(), 'new', 0)
-        elif weights.state[name].shape == parameter.shape:
-            value, result = weights.state[name], ParameterResult(name, parameter.numel(), 'kept', parameter.numel())
-        else:
-            old = weights.state[name]
+            value, counts = build_token_table(name, token_ids, tables, generator)
+            kept = counts[0] if name in source_tables.tables else 0
+            status = 'rebuilt'
+            if kept == len(value):
+                status = 'kept' if len(source_tables.tables[name]) == kept else 'resized'
+            from_bert, random = sum(counts) - kept, len(value) - sum(counts)
+            how = f'{name}: {kept:,} of {len(value):,} tokens kept, {from_bert:,} from the BERT, {random:,} random'
+        elif old is not None and old.shape == parameter.shape:
+            value, status, kept = old, 'kept', len(old)
+        elif old is not None:
+            status, how = 'resized', f'{name}: {len(old)} to {len(parameter)} positions'
             if name == IMAGE_POSITIONS:
-                value, from_source = _resize_image_positions(old, parameter), parameter.numel()
+                value, kept = _resize_image_positions(old, parameter), len(parameter)
             else:  # positions of tokens: cut, or with random ones at the end
                 value, kept = random_rows(old, len(parameter), generator), min(len(old), len(parameter))
-                value[:kept], from_source = old[:kept], kept * old.shape[1]
-            how = f'{name}: {len(old)} to {len(value)} positions'
-            result = ParameterResult(name, parameter.numel(), 'resized', from_source, how)
+                value[:kept] = old[:kept]
         parameter.copy_(value)
-        results.append(result)
+        results.append(ParameterResult(name, parameter.numel(), status, kept * parameter[0].numel(), how))
     return results
-
-
-def _fill_token_table(
-    name: str,
-    token_ids: Mapping[str, int],
-    tables: list[TokenTables],
-    source_tables: TokenTables,
-    generator: torch.Generator,
-) -> tuple[Tensor, ParameterResult]:
-    """Build a table with one row per token from `tables`, of which the first is the source's if the source has it."""
-    table, counts = build_token_table(name, token_ids, tables, generator)
-    kept = counts[0] if name in source_tables.tables else 0
-    from_bert, random = sum(counts) - kept, len(table) - sum(counts)
-    status: Status = 'rebuilt'
-    if kept == len(table):
-        status = 'kept' if len(source_tables.tables[name]) == kept else 'resized'
-    how = f'{name}: {kept:,} of {len(table):,} tokens kept, {from_bert:,} from the BERT, {random:,} random'
-    return table, ParameterResult(name, table.numel(), status, kept * table[0].numel(), how)
 
 
 def _resize_image_positions(table: Tensor, like: Tensor) -> Tensor:
