@@ -59,15 +59,17 @@ def main(args: argparse.Namespace) -> None:
     results.draw_training_curves(work_dir, summary['majority_accuracy'])
     predictions = results.draw_predictions(work_dir)
     encoder = 'the encoder pre-trained here' if args.recipe == 'rooms' else 'the shipped encoder'
-    print(f'\n{results.format_summary(summary, encoder)}\n')
+    tables = results.summary_tables(summary, encoder)
+    print(f'\n{results.format_tables(tables)}\n')
     summary['example'] = results.ask_model(f'{work_dir}/model', predictions[0])
     summary['seconds'] = round(summary['seconds'] + time.monotonic() - start, 1)
     summary['size'] = asdict(size)
-    results.write_summary_page(work_dir, summary, f'make {args.recipe}')
+    duration = format_duration(summary['seconds'])
+    results.write_summary_page(work_dir, tables, f'make {args.recipe}, {duration} (h:mm:ss)')
     write_json(work_dir / 'summary.json', summary)
     if korean_font() is None:
         print(MISSING_FONT_HINT)
-    print(f'{format_duration(summary["seconds"])} in all · 걸린 시간. Results · 결과 보기:')
+    print(f'{duration} in all · 걸린 시간. Results · 결과 보기:')
     for name in ('report.html', 'curves.png', 'contact_sheet.png', 'summary.json'):
         print(f'  {work_dir / name}')
 

@@ -5,7 +5,7 @@ from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sh
 from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics
 from kovilt.visualization.fonts import MISSING_FONT_HINT, korean_font
 from kovilt.visualization.heatmap import draw_alignment
-from kovilt.visualization.report import write_report
+from kovilt.visualization.report import ReportTable, write_report
 
 __all__ = [
     'MISSING_FONT_HINT',
@@ -15,6 +15,7 @@ __all__ = [
     'CardToken',
     'Curve',
     'Panel',
+    'ReportTable',
     'SampleCard',
     'draw_alignment',
     'draw_cards',

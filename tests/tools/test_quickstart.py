@@ -14,9 +14,10 @@ from tools.recipes.quickstart_results import (
     ask_model,
     draw_predictions,
     draw_training_curves,
-    format_summary,
+    format_tables,
     read_summary,
     sample_predictions,
+    summary_tables,
     write_summary_page,
 )
 
@@ -115,8 +116,9 @@ def test_the_recipe_that_pretrains_its_encoder_has_no_run_from_scratch_beside_it
     assert 'scratch_accuracy' not in summary and summary['per_type']['색']['question_only_accuracy'] == 41.5
     draw_training_curves(finished, summary['majority_accuracy'])
     draw_predictions(finished)
-    write_summary_page(finished, summary, 'make rooms')
-    assert 'from scratch' not in format_summary(summary, 'the encoder')
+    tables = summary_tables(summary, 'the encoder')
+    write_summary_page(finished, tables, 'make rooms')
+    assert 'from scratch' not in format_tables(tables)
 
 
 def test_the_summary_holds_the_metrics_of_all_models(finished):
@@ -138,12 +140,13 @@ def test_the_images_the_page_and_the_printed_summary(finished):
     summary = read_summary(finished, SECONDS)
     draw_training_curves(finished, summary['majority_accuracy'])
     assert len(draw_predictions(finished)) == 12
-    write_summary_page(finished, summary, 'make quickstart')
+    tables = summary_tables(summary, 'the shipped encoder')
+    write_summary_page(finished, tables, 'make quickstart, 0:00')
     for name in ('curves.png', 'contact_sheet.png', 'contact_sheet.txt', 'report.html'):
         assert (finished / name).stat().st_size > 0
     page = (finished / 'report.html').read_text(encoding='utf-8')
     assert 'make quickstart, 0:00' in page and page.count('<li>') == 12
-    printed = format_summary(summary, 'the shipped encoder')
+    printed = format_tables(tables)
     assert all(words in printed for words in ('80.0', '41.5', '12.5', '색', 'fine-tuned from the shipped encoder'))
 
 

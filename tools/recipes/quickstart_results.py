@@ -23,13 +23,13 @@ from kovilt.visualization import (
     AnsweredQuestion,
     Curve,
     Panel,
+    ReportTable,
     draw_contact_sheet,
     draw_curves,
     read_metrics,
     write_report,
 )
 from tools.recipes.commands import PRETRAINING_LOSSES
-from tools.recipes.progress import format_duration
 
 
 @dataclass(frozen=True)
@@ -164,67 +164,56 @@ def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def format_summary(summary: Mapping[str, Any], encoder: str) -> str:
-    """The summary for a terminal. `encoder`: what the fine-tuned model started from, in words."""
-    models = _trained_models(summary)
-    accuracy = [[model.title.format(encoder=encoder), f'{summary[model.accuracy_key]:.1f}'] for model in models]
-    accuracy.append(['always the most frequent answer · 최빈 답', f'{summary["majority_accuracy"]:.1f}'])
-    by_type = [
-        [kind, str(row['questions']), *(f'{row[f"{model.prefix}accuracy"]:.1f}' for model in models)]
-        for kind, row in summary['per_type'].items()
-    ]
-    losses = [[name, *(f'{value:.3f}' for value in values)] for name, values in summary['pretraining_losses'].items()]
-    alignment = [[name, f'{value:.1f}'] for name, value in _alignment_rows(summary)]
-    tables = {
-        f'Accuracy on {summary["questions"]:,} validation questions, percent · 정확도': (['', '%'], accuracy),
-        'By answer type · 질문 유형별': (['', 'questions', *(model.column for model in models)], by_type),
-        'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
-        'Object words whose object is found, percent · 단어-패치 정렬': (['', '%'], alignment),
-    }
-    return '\n\n'.join(f'{title}\n{format_table(header, rows)}' for title, (header, rows) in tables.items())
-
-
-def write_summary_page(work_dir: Path, summary: Mapping[str, Any], command: str) -> None:
-    """Write report.html, the numbers and the images on one page. `command`: that made the run, for the footer."""
-    models = _trained_models(summary)
-    by_type: list[list[object]] = [[kind, *row.values()] for kind, row in summary['per_type'].items()]
-    by_type.append(['all · 전체', summary['questions'], *(summary[model.accuracy_key] for model in models)])
-    header = ['answer type · 유형', 'questions', *(model.column for model in models)]
+def summary_tables(summary: Mapping[str, Any], encoder: str) -> dict[str, ReportTable]:
+    """The summary as tables, title -> (header, rows). `encoder`: what the fine-tuned model started from, in words."""
+    models = [model for model in MODELS.values() if model.accuracy_key in summary]
+    accuracy = [[model.title.format(encoder=encoder), summary[model.accuracy_key]] for model in models]
+    by_type = [[answer_type, *row.values()] for answer_type, row in summary['per_type'].items()]
     losses = [[name, *values] for name, values in summary['pretraining_losses'].items()]
-    images = {
-        'Losses and validation accuracy · 손실과 정확도': work_dir / 'curves.png',
-        'Validation questions sampled at random · 무작위로 고른 검증 질문': work_dir / 'contact_sheet.png',
-    }
-    if (work_dir / 'alignment' / 'example.png').is_file():
-        images['Where the words of a caption send their transport mass · 단어별 정렬'] = (
-            work_dir / 'alignment' / 'example.png'
-        )
-    numbered = (work_dir / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines()
-    write_report(
-        work_dir / 'report.html',
-        title='Ko-ViLT on Rooms',
-        lead='Synthetic household scenes with Korean questions. The most frequent answer alone is correct for '
-        f'{summary["majority_accuracy"]:.1f} % of them.',
-        tables={
-            'Accuracy, percent · 정확도': (header, by_type),
-            'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
-            'Word-patch alignment, percent · 단어-패치 정렬': (['', '%'], _alignment_rows(summary)),
-        },
-        images=images,
-        sentences=[line.split('. ', 1)[1] for line in numbered],
-        footer=f'{command}, {format_duration(summary["seconds"])} (h:mm:ss)',
-    )
-
-
-def _trained_models(summary: Mapping[str, Any]) -> list[QuickstartModel]:
-    return [model for model in MODELS.values() if model.accuracy_key in summary]
-
-
-def _alignment_rows(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """How often a patch lies in the object that a word names, beside two baselines that ignore the word; percent."""
-    rows = {
+    alignment = {
         'the patch with most of the transport mass of the word · 그 단어의 패치': summary['alignment_accuracy'],
         "the patch of the image's other object words · 다른 단어의 패치": summary['alignment_swapped'],
         'a random patch · 무작위 패치': summary['alignment_random'],
     }
-    return [(name, value) for name, value in rows.items() if value is not None]
+    return {
+        f'Accuracy on {summary["questions"]:,} validation questions, percent · 정확도': (
+            ['', '%'],
+            [*accuracy, ['always the most frequent answer · 최빈 답', summary['majority_accuracy']]],
+        ),
+        'By answer type · 질문 유형별': (['', 'questions', *(model.column for model in models)], by_type),
+        'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
+        'Object words whose object is found, percent · 단어-패치 정렬': (
+            ['', '%'],
+            [[name, value] for name, value in alignment.items() if value is not None],
+        ),
+    }
+
+
+def format_tables(tables: Mapping[str, ReportTable]) -> str:
+    """The tables for a terminal; floats with two digits."""
+    text = {
+        title: (header, [[f'{cell:.2f}' if isinstance(cell, float) else str(cell) for cell in row] for row in rows])
+        for title, (header, rows) in tables.items()
+    }
+    return '\n\n'.join(f'{title}\n{format_table(header, rows)}' for title, (header, rows) in text.items())
+
+
+def write_summary_page(work_dir: Path, tables: Mapping[str, ReportTable], footer: str) -> None:
+    """Write report.html: the tables and the images on one page."""
+    images = {
+        'Losses and validation accuracy · 손실과 정확도': work_dir / 'curves.png',
+        'Validation questions sampled at random · 무작위로 고른 검증 질문': work_dir / 'contact_sheet.png',
+    }
+    example = work_dir / 'alignment' / 'example.png'
+    if example.is_file():
+        images['Where the words of a caption send their transport mass · 단어별 정렬'] = example
+    numbered = (work_dir / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines()
+    write_report(
+        work_dir / 'report.html',
+        title='Ko-ViLT on Rooms',
+        lead='Synthetic household scenes with Korean questions, answered by models that were trained on them.',
+        tables=tables,
+        images=images,
+        sentences=[line.split('. ', 1)[1] for line in numbered],
+        footer=footer,
+    )
