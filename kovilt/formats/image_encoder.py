@@ -43,29 +43,6 @@ _MMPRETRAIN = Layout(
         r'.*relative_position_index$': 'position numbers, no weight',
     },
 )
-_LAYOUTS = (
-    Layout(
-        'HuggingFace CLIP',
-        r'(vision_model\.)?embeddings\.class_embedding$',
-        HUGGINGFACE_CLIP,
-        'vision_model.',
-        {
-            r'text_model\.|text_projection\.': 'text encoder',
-            r'visual_projection\.|logit_scale': 'contrastive head',
-            r'(vision_model\.)?embeddings\.position_ids': 'position numbers, no weight',
-        },
-    ),
-    Layout(
-        'OpenAI CLIP',
-        r'visual\.conv1\.weight$',
-        OPENAI_CLIP,
-        'visual.',
-        {r'(?!visual\.)': 'text encoder', r'visual\.proj$': 'contrastive head'},
-    ),
-    VIT,
-    replace(TIMM_VIT, dropped={**TIMM_VIT.dropped, r'fc_norm\.': 'ImageNet head'}),
-    _MMPRETRAIN,
-)
 # Names of mmpretrain's VisionTransformer -> timm's.
 _TIMM_NAMES = {
     'cls_token': 'cls_token',
@@ -80,6 +57,33 @@ _TIMM_NAMES = {
     'layers.{}.ffn.layers.1': 'blocks.{}.mlp.fc2',
     'ln1': 'norm',
 }
+_LAYOUTS = (
+    Layout(
+        'HuggingFace CLIP',
+        r'(vision_model\.)?embeddings\.class_embedding$',
+        join_names(_TIMM_NAMES, HUGGINGFACE_CLIP),
+        'vision_model.',
+        {
+            r'text_model\.|text_projection\.': 'text encoder',
+            r'visual_projection\.|logit_scale': 'contrastive head',
+            r'(vision_model\.)?embeddings\.position_ids': 'position numbers, no weight',
+        },
+    ),
+    Layout(
+        'OpenAI CLIP',
+        r'visual\.conv1\.weight$',
+        join_names(_TIMM_NAMES, OPENAI_CLIP),
+        'visual.',
+        {r'(?!visual\.)': 'text encoder', r'visual\.proj$': 'contrastive head'},
+    ),
+    replace(VIT, names=join_names(_TIMM_NAMES, VIT.names)),
+    replace(
+        TIMM_VIT,
+        names=join_names(_TIMM_NAMES, TIMM_VIT.names),
+        dropped={**TIMM_VIT.dropped, r'fc_norm\.': 'ImageNet head'},
+    ),
+    _MMPRETRAIN,
+)
 _ACTIVATIONS = {'quick_gelu': 'mmpretrain.QuickGELU', 'gelu': 'GELU'}  # HuggingFace's name -> mmpretrain's
 
 
@@ -203,7 +207,6 @@ def _rename(state: Mapping[str, Tensor], layout: Layout, where: str) -> dict[str
     """The tensors under mmpretrain's names and in its shapes."""
     if layout is _MMPRETRAIN:
         return {key.removeprefix(layout.prefix): tensor for key, tensor in state.items()}
-    layout = replace(layout, names=join_names(_TIMM_NAMES, layout.names))
     renamed = layout.rename(state, source=where, model='ViT')
     for name in renamed.keys() & {'cls_token', 'pos_embed'}:
         renamed[name] = renamed[name].reshape(1, -1, renamed[name].shape[-1])  # CLIP has (D,) and (1 + P, D)

@@ -7,8 +7,6 @@ beside the image and in the HTML report, because a browser has fonts of its own.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -20,19 +18,11 @@ MISSING_FONT_HINT = (
     'no font with Hangul found: images show numbers instead of sentences (install one: apt install fonts-nanum, or '
     'name a font file in KOVILT_FONT)'
 )
-USUAL_FILES = (
-    '/usr/share/fonts/truetype/nanum/NanumGothic.ttf',
-    '/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc',
-    '/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc',
-    '/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc',
-    '/System/Library/Fonts/AppleSDGothicNeo.ttc',
-    '/Library/Fonts/NanumGothic.ttf',
-    'C:/Windows/Fonts/malgun.ttf',
-)
+_REGULAR = ('nanumgothic.', 'notosanscjk-regular.', 'notosanskr-regular.', 'applesdgothicneo.', 'malgun.')  # preferred
 
 
 def korean_font() -> Path | None:
-    """The file of a font with Hangul: KOVILT_FONT, else a usual file, else one that fontconfig lists, else None.
+    """The file of a font with Hangul: KOVILT_FONT, else a usual one of the system, else any other of it, else None.
 
     Raises:
         KoviltError: KOVILT_FONT is not a font with Hangul.
@@ -65,8 +55,7 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _find_font() -> Path | None:
-    listed = ''
-    if shutil.which('fc-list') is not None:
-        listed = subprocess.run(['fc-list', ':lang=ko', 'file'], capture_output=True, text=True, check=False).stdout
-    files = [*USUAL_FILES, *sorted(line.split(':')[0].strip() for line in listed.splitlines())]
+    from matplotlib.font_manager import findSystemFonts
+
+    files = sorted(findSystemFonts(), key=lambda file: (not Path(file).name.lower().startswith(_REGULAR), file))
     return next((Path(file) for file in files if has_hangul(Path(file))), None)
