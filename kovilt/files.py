@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of the folder `path` when the block ends without an error.
+
+    Raises:
+        KoviltError: an OSError in the block, such as a full disk, or the folder cannot be created or replaced.
+    """
+    path = Path(os.path.abspath(path))
+    draft, old = (path.with_name(f'.{path.name}.{uuid.uuid4().hex}.{suffix}') for suffix in ('tmp', 'old'))
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise KoviltError(f'{path}: cannot be written ({error.strerror or error}); choose another place') from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

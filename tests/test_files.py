@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from kovilt.errors import KoviltError
-from kovilt.files import atomic_path, file_sha256, read_json, write_json, write_json_lines, write_text
+from kovilt.files import atomic_folder, atomic_path, file_sha256, read_json, write_json, write_json_lines, write_text
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -28,6 +28,18 @@ def test_an_error_keeps_the_old_file_and_leaves_no_other(tmp_path):
         write_json_lines(tmp_path / 'a.txt', [{'a': 1}, {'a': object()}])
     assert [path.name for path in tmp_path.iterdir()] == ['a.txt']
     assert (tmp_path / 'a.txt').read_text() == 'old'
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path):
+    for content in ('old', 'new'):
+        with atomic_folder(tmp_path / 'a') as draft:
+            (draft / content).touch()
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['new']
+    with pytest.raises(KoviltError, match=r'a: cannot be written \(No space left.*; choose another place'):
+        with atomic_folder(tmp_path / 'a') as draft:
+            (draft / 'half').touch()
+            raise OSError(28, 'No space left on device')
+    assert [path.name for path in tmp_path.iterdir()] == ['a'] and (tmp_path / 'a' / 'new').is_file()
 
 
 @pytest.mark.parametrize('mask, mode', [(0o022, 0o644), (0o077, 0o600)])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kovilt.errors import KoviltError
-from kovilt.files import read_json, write_json
+from kovilt.files import atomic_folder, read_json, write_json
 from kovilt.rooms.captions import write_captions
 from kovilt.rooms.draw_scene import draw_scene
 from kovilt.rooms.questions import write_questions
@@ -160,7 +160,7 @@ def make_rooms(
     alone: float = ALONE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
-    """Draws a Rooms folder, whole or not at all: it is drawn under another name beside `out` and renamed at the end.
+    """Draws a Rooms folder, whole or not at all.
 
     Args:
         images: of the training split.
@@ -188,17 +188,8 @@ def make_rooms(
     }
     if holds_rooms(out, wanted):
         return False
-    temporary = out.absolute().with_name(f'.{out.absolute().name}.{os.getpid()}')
-    try:
-        temporary.mkdir(parents=True)
-        write_rooms(temporary, wanted, workers, progress)
-        temporary.replace(out)
-    except OSError as error:
-        raise KoviltError(
-            f'{out} cannot be written ({error.strerror or error}): name a folder you may write to'
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(out) as draft:
+        write_rooms(draft, wanted, workers, progress)
     return True
 
 

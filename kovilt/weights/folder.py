@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,7 @@ from torch import Tensor
 
 import kovilt
 from kovilt.errors import KoviltError
-from kovilt.files import file_sha256, read_json, write_json, write_text
+from kovilt.files import atomic_folder, file_sha256, read_json, write_json, write_text
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
 from kovilt.formats.tensor_files import load_safetensors, save_safetensors
 from kovilt.models.sizes import build_model
@@ -112,7 +110,7 @@ def save_model_folder(
     weights = to_huggingface(state)
     heads = {key: weights.pop(key) for key in list(weights) if key.startswith('kovilt.')}
 
-    with _replace_folder(out) as draft:
+    with atomic_folder(out) as draft:
         graph_info = None if graph is None else graph(draft)
         if graph_info is None:
             save_safetensors(weights, draft / _weights_file(model))
@@ -292,20 +290,3 @@ def _check_destination(out: Path, overwrite: bool) -> None:
         raise KoviltError(f'{out}: exists already; choose another name or ask for overwriting')
     if not (out / _INFO).is_file():
         raise KoviltError(f'{out}: exists and is no model folder, so it is not overwritten; choose another name')
-
-
-@contextmanager
-def _replace_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` to write to; it takes the place of `out` when the block ends without an error."""
-    draft, old = (out.with_name(f'.{out.name}.{os.getpid()}.{suffix}') for suffix in ('tmp', 'old'))
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        if out.exists():
-            out.rename(old)
-        draft.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise KoviltError(f'{out}: not written ({error.strerror or error}); choose another place') from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

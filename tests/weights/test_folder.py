@@ -297,6 +297,6 @@ def test_a_folder_that_cannot_be_saved_leaves_nothing_behind(tmp_path):
     with pytest.raises(KoviltError, match="model type 'ResNet'"):
         save(tmp_path / 'model', model_cfg=dict(type='ResNet'))
     (tmp_path / 'file').touch()
-    with pytest.raises(KoviltError, match='not written'):
+    with pytest.raises(KoviltError, match='cannot be written'):
         save(tmp_path / 'file' / 'model')
     assert [path.name for path in tmp_path.iterdir()] == ['file']
