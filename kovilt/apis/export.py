@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +12,7 @@ from kovilt.apis.loading import check_tokenizer, load_trained
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
 from kovilt.weights.folder import save_model_folder
-from kovilt.weights.graph_files import Format, write_graph
+from kovilt.weights.graph_files import Format
 
 Dtype = Literal['float32', 'float16', 'int8']
 
@@ -46,15 +45,6 @@ def export_checkpoint(
             f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{hint if dtype == "int8" else ""}'
         )
     trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
-    graph = None
-    if format != 'hf':
-        graph = partial(
-            write_graph,
-            model=trained.model,
-            image_pipeline=trained.image_pipeline,
-            format=format,
-            precision='int8' if dtype == 'int8' else 'float32',
-        )
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)
     return save_model_folder(
@@ -67,6 +57,6 @@ def export_checkpoint(
         answer_counts=trained.info['answer_counts'],
         training=trained.info['training'],
         dtype=torch.float16 if dtype == 'float16' else torch.float32,
-        graph=graph,
+        graph=None if format == 'hf' else (format, 'int8' if dtype == 'int8' else 'float32'),
         overwrite=overwrite,
     )

@@ -194,7 +194,9 @@ class VQAInferencer:
         try:
             for transform in self._image_transforms:
                 results = transform(results)
-                _check_side(results)
+                if 'img' in results and min(size := image_size(results['img'])) < MIN_SIDE:
+                    shown = f'{results["img_path"]}: {size[0]} x {size[1]} pixels'
+                    raise KoviltError(f'{shown}; give an image of at least {MIN_SIDE} a side')
         except KoviltError as error:
             raise KoviltError(f'{prefix}{error}') from error
         return {'patches': results['patches'], 'grid': results['grid']}
@@ -226,11 +228,3 @@ def _identity(number: int, image: ImageLike) -> Any:
         return id(image)
     kind = type(image).__name__
     raise KoviltError(f'image {number}: a {kind}; give a path, a PIL image or a uint8 array (H, W, 3)')
-
-
-def _check_side(results: dict[str, Any]) -> None:
-    image = results.get('img')
-    if image is not None and min(size := image_size(image)) < MIN_SIDE:
-        raise KoviltError(
-            f'{results["img_path"]}: {size[0]} x {size[1]} pixels; give an image of at least {MIN_SIDE} a side'
-        )

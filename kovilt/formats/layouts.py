@@ -18,7 +18,7 @@ from kovilt.errors import KoviltError
 
 NameTable = Mapping[str, tuple[str, ...]]
 
-BLOCK_NUMBER = re.compile(r'(?:^|\.)(?:blocks|layers?|resblocks)\.(\d+)\.')
+_BLOCK_NUMBER = re.compile(r'(?:^|\.)(?:blocks|layers?|resblocks)\.(\d+)\.')
 
 # timm's names of a ViT -> others'.
 HUGGINGFACE_VIT: NameTable = {
@@ -104,7 +104,7 @@ class Layout:
             else:
                 raise KoviltError(f'{source}: {key} is no parameter of a {model}; is this the file of another model?')
             found.setdefault(name.format(number), [None] * len(self.names[ours]))[part] = tensor
-        return {name: _concatenate(parts, f'{source}: ', name) for name, parts in found.items()}
+        return {name: _concatenate(parts, source, name) for name, parts in found.items()}
 
 
 VIT = Layout(
@@ -136,7 +136,7 @@ def find_layout(state: Mapping[str, Tensor], layouts: Iterable[Layout], *, sourc
 
 def split_block_number(key: str) -> tuple[str, str]:
     """The name with {} for the number of its block, and that number, or '' if it belongs to no block."""
-    block = BLOCK_NUMBER.search(key)
+    block = _BLOCK_NUMBER.search(key)
     return (f'{key[: block.start(1)]}{{}}{key[block.end(1) :]}', block[1]) if block else (key, '')
 
 
@@ -148,7 +148,7 @@ def join_names(ours: Mapping[str, str], timm: NameTable) -> NameTable:
 def _concatenate(parts: list[Tensor | None], source: str, name: str) -> Tensor:
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
-        raise KoviltError(f'{source}{len(parts) - len(found)} of query, key and value is missing for {name}')
+        raise KoviltError(f'{source}: {len(parts) - len(found)} of query, key and value is missing for {name}')
     if len({part.shape for part in found}) > 1:
-        raise KoviltError(f'{source}query, key and value for {name} are of different sizes; is it complete?')
+        raise KoviltError(f'{source}: query, key and value for {name} are of different sizes; is it complete?')
     return torch.cat(found) if len(found) > 1 else found[0]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from kovilt.formats.tensor_files import load_safetensors, save_safetensors
 from kovilt.models.sizes import build_model
 from kovilt.modules import PrefixViLT
 from kovilt.weights.card import model_card
-from kovilt.weights.graph_files import open_graph
+from kovilt.weights.graph_files import Format, Precision, open_graph, write_graph
 from kovilt.weights.huggingface_config import ARCHITECTURES, image_processor_config, vilt_config
 
 FORMAT = 1
@@ -74,7 +74,7 @@ def save_model_folder(
     answer_counts: Sequence[int] | None = None,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
-    graph: Callable[[Path], Mapping[str, Any]] | None = None,
+    graph: tuple[Format, Precision] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the folder `out` completely or not at all; returns its absolute path.
@@ -88,8 +88,7 @@ def save_model_folder(
         answer_counts: how often each answer occurred in training.
         training: plain values worth knowing later (epochs, seed, scores, ...).
         dtype: of the stored weights; they are always read back as float32.
-        graph: writes the model into a folder as a graph, in place of its weights, and returns the 'graph' entry of
-            kovilt.json (`write_graph`).
+        graph: format and precision of `write_graph`, to write a graph in place of the weights.
 
     Raises:
         KoviltError: `out` exists or cannot be written, a weight is not finite, or sizes disagree.
@@ -111,8 +110,10 @@ def save_model_folder(
     heads = {key: weights.pop(key) for key in list(weights) if key.startswith('kovilt.')}
 
     with atomic_folder(out) as draft:
-        graph_info = None if graph is None else graph(draft)
-        if graph_info is None:
+        graph_info = None
+        if graph is not None:
+            graph_info = write_graph(draft, model, image_pipeline=image_pipeline, format=graph[0], precision=graph[1])
+        else:
             save_safetensors(weights, draft / _weights_file(model))
             if heads:
                 save_safetensors(heads, draft / _HEADS)
@@ -136,7 +137,7 @@ def save_model_folder(
             'training': dict(training or {}),
         }
         if graph_info is not None:
-            info['graph'] = dict(graph_info)
+            info['graph'] = graph_info
         info['files'] = {file.name: size_and_digest(file) for file in sorted(draft.iterdir())}
         write_json(draft / _INFO, info)
         card = model_card(out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values()))
