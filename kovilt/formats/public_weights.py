@@ -169,7 +169,7 @@ def _encoder_arguments(
     heads = num_heads or stated.get('num_heads') or hidden_size // _HEAD_DIM
     if not heads or hidden_size % heads:
         raise KoviltError(f'{source}: {heads} heads do not divide hidden_size {hidden_size}; give --num-heads')
-    optional = {key: stated[key] for key in ('activation', 'norm_eps', 'init_std') if key in stated}
-    drop_rate = stated.get('drop_rate', _DROP_RATE)
+    settings = {key: stated[key] for key in ('activation', 'norm_eps', 'init_std') if key in stated}
+    settings['drop_rate'] = stated.get('drop_rate', _DROP_RATE)
     mlp_ratio = sizes.pop('mlp_size') / hidden_size
-    return dict(type='ViLT', num_heads=heads, mlp_ratio=mlp_ratio, drop_rate=drop_rate, **sizes, **optional)
+    return dict(type='ViLT', num_heads=heads, mlp_ratio=mlp_ratio, **sizes, **settings)

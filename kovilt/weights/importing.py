@@ -16,13 +16,7 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
 from kovilt.errors import KoviltError, config_errors, first_line
 from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
-from kovilt.formats.public_weights import (
-    TOKEN_TABLES,
-    WORD_EMBEDDINGS,
-    PublicWeights,
-    read_bert,
-    read_public_weights,
-)
+from kovilt.formats.public_weights import TOKEN_TABLES, WORD_EMBEDDINGS, PublicWeights, read_bert, read_public_weights
 from kovilt.formats.report import ImportReport, shorten_list
 from kovilt.models.sizes import build_model
 from kovilt.weights.fitting import MAX_NAMES, fill_model, make_report
@@ -118,13 +112,12 @@ def import_weights(
 def _source_tables(weights: PublicWeights, tokenizer: str | None, notes: list[str]) -> TokenTables:
     """The source's tables with its tokens; without a known tokenizer they have no tokens, and `notes` says so."""
     tables = {key: weights.state[key] for key in TOKEN_TABLES if key in weights.state}
-    if WORD_EMBEDDINGS not in tables:
-        return TokenTables({}, tables)
-    path = tokenizer or weights.files.tokenizer
-    if path is None:
+    path, token_ids = tokenizer or weights.files.tokenizer, {}
+    if path is not None and WORD_EMBEDDINGS in tables:
+        token_ids = read_token_ids(path, weights.encoder['vocab_size'])
+    elif WORD_EMBEDDINGS in tables:
         notes.append('its tokenizer is not known, so no word embedding is kept; --source-tokenizer names it')
-        return TokenTables({}, tables)
-    return TokenTables(read_token_ids(path, weights.encoder['vocab_size']), tables)
+    return TokenTables(token_ids, tables)
 
 
 def _bert_tables(bert: str | Path, weights: PublicWeights, source: str) -> TokenTables:
