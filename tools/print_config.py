@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print a config as a run reads it, and the file and line in which each value was set.
+"""Print a config as a run reads it, and the file in which each value was set.
 
     python tools/print_config.py configs/rooms/vqa.py
     python tools/print_config.py configs/rooms/vqa_scratch.py optim_wrapper
@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         'config', type=Path, help='a config file: an entry, an ablation, one that a run saved, your own'
     )
     parser.add_argument('key', nargs='?', metavar='KEY', help='print this part only, with origins: model.encoder')
-    parser.add_argument('--origins', action='store_true', help='print the file and line of each value')
+    parser.add_argument('--origins', action='store_true', help='print the file of each value')
     parser.add_cfg_options()
     return parser.parse_args()
 

@@ -34,9 +34,9 @@ def test_a_key_shows_its_values_and_their_files(call):
     code, out, _ = call('tools/print_config.py', ABLATION, 'model')
     found = origins(out)
     assert code == 0
-    assert found['model.mlm_head.mask_ratio = 0.3'].startswith(f'{ABLATION}:')
-    assert found['model.mlm_head.loss_weight = 1.0'].startswith('configs/kovilt_pretrain_coco.py:')
-    assert found['model.encoder.hidden_size = 768'].startswith('configs/_base_/models/vilt_base.py:')
+    assert found['model.mlm_head.mask_ratio = 0.3'] == ABLATION
+    assert found['model.mlm_head.loss_weight = 1.0'] == 'configs/kovilt_pretrain_coco.py'
+    assert found['model.encoder.hidden_size = 768'] == 'configs/_base_/models/vilt_base.py'
     assert all(setting.startswith('model.') for setting in found)
 
 
@@ -47,16 +47,16 @@ def test_origins_of_the_whole_config_with_options(call):
     assert code == 0
     assert found['train_cfg.max_iters = 7'] == 'command line'
     assert found["train_dataloader.dataset.image_pipeline.0.type = 'NoImage'"] == 'command line'
-    assert found['train_cfg.val_interval = 1000'].startswith('configs/rooms/vqa.py:')
+    assert found['train_cfg.val_interval = 1000'] == 'configs/rooms/vqa.py'
     assert found["runner_type = 'KoviltRunner'"] == 'load_config'
-    assert found['randomness.seed = 0'].startswith('configs/_base_/runtime.py:')
+    assert found['randomness.seed = 0'] == 'configs/_base_/runtime.py'
 
 
 def test_a_single_value(call):
     code, out, _ = call('tools/print_config.py', 'configs/rooms/vqa_scratch.py', 'optim_wrapper.optimizer.lr')
     assert code == 0
     [(setting, origin)] = origins(out).items()
-    assert setting == 'optim_wrapper.optimizer.lr = 0.002' and origin.startswith('configs/rooms/vqa_scratch.py:')
+    assert setting == 'optim_wrapper.optimizer.lr = 0.002' and origin == 'configs/rooms/vqa_scratch.py'
 
 
 def test_a_saved_config(call, tmp_path, capsys):
@@ -65,7 +65,7 @@ def test_a_saved_config(call, tmp_path, capsys):
     capsys.readouterr()  # MMEngine logs the environment variables that it reads
     code, out, _ = call('tools/print_config.py', saved, 'model.encoder')
     assert code == 0
-    assert {origin.rpartition(':')[0] for origin in origins(out).values()} == {str(saved)}
+    assert set(origins(out).values()) == {str(saved)}
 
 
 @pytest.mark.parametrize(
