@@ -36,7 +36,8 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.logging import MMLogger
 
     from kovilt.engine.config import load_config
-    from kovilt.engine.config_origins import ConfigOrigins, flatten_config
+    from kovilt.engine.config_options import flatten_config
+    from kovilt.engine.config_origins import ConfigOrigins
 
     MMLogger.get_current_instance().setLevel('WARNING')  # it logs to stdout, which holds the config
     config = load_config(args.config, args.cfg_options)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
 from typing import Any, Literal, Union
 
 from mmengine.registry import Registry
 
 from kovilt import registry as reg
-from kovilt.engine.signatures import signature_of
 from kovilt.errors import KoviltError, nearest
 from kovilt.models.sizes import FROM_DATA
 
@@ -70,47 +71,42 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
         raise KoviltError(f"{path}: missing key 'type'")
     part = find_type(node.get('type', default), path, registry)
     name = getattr(part, '__name__', type(part).__name__)
-    signature = signature_of(part)
-    names, is_open = tuple(signature.arguments), signature.is_open
     if name == 'PretrainedInit':
         raise KoviltError(
             f"{path}: MMEngine's Pretrained unpickles its file, which can run code; METER's encoders take "
             'model.encoder.image_encoder_weights and model.encoder.text_encoder.pretrained, a whole model load_from'
         )
+    arguments, is_open = arguments_of(part)
+    beside = KEYS_BESIDE_ARGUMENTS.get(registry, ())
+    names = [*arguments, *beside]
     if name == 'EMAHook':  # passes its **kwargs to the averaged model
         average = find_type(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
-        names, is_open = (*names, *signature_of(average).arguments), False
-    elif name == 'CheckpointHook':  # passes its **kwargs to a remote storage, which kovilt has none of
-        is_open = False
-    others = KEYS_BESIDE_ARGUMENTS.get(registry, ())
+        names += arguments_of(average)[0]
+    is_open = is_open and name not in ('EMAHook', 'CheckpointHook')  # CheckpointHook's go to a remote storage
     for key, value in node.items():
-        if key in ('type', '_scope_') or key in others:
+        if key in ('type', '_scope_', *beside):
             continue
         if key not in names:
-            guess = nearest(key, (*names, *others))
+            guess = nearest(key, names)
             if guess or not is_open:
                 raise KoviltError(f'unknown key {key!r} in {path} ({name}){guess or _list_choices(names)}')
             continue
-        if key in signature.arguments and not (value is None and key in FROM_DATA):  # None: the data gives the size
-            check_value(value, signature.arguments[key].annotation, f'{path}.{key}')
+        if key in arguments and not (value is None and key in FROM_DATA):  # None: the data gives the size
+            check_value(value, arguments[key].annotation, f'{path}.{key}')
         _check_inner_components(value, f'{path}.{key}', REGISTRY_OF_ARGUMENT.get(key, registry))
     if registry in ADDED_BY_FRAMEWORK:
-        for key, argument in signature.arguments.items():
+        for key, argument in arguments.items():
             if argument.default is argument.empty and key not in (*node, *ADDED_BY_FRAMEWORK[registry]):
                 raise KoviltError(f'missing key {key!r} in {path} ({name})')
 
 
 def _check_inner_components(node: Any, path: str, registry: Registry) -> None:
     """Check the components inside a value: a dict with a type, a list of them, or a dict of them."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get('type'), str) or inspect.isclass(node.get('type')):
-            check_component(node, path, registry)
-        else:
-            for key, value in node.items():
-                _check_inner_components(value, f'{path}.{key}', registry)
-    elif isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            _check_inner_components(value, f'{path}.{i}', registry)
+    if isinstance(node, Mapping) and (isinstance(node.get('type'), str) or inspect.isclass(node.get('type'))):
+        check_component(node, path, registry)
+    elif isinstance(node, (Mapping, list, tuple)):
+        for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+            _check_inner_components(value, f'{path}.{key}', registry)
 
 
 def find_type(kind: Any, path: str, registry: Registry) -> Callable[..., Any]:
@@ -129,6 +125,34 @@ def find_type(kind: Any, path: str, registry: Registry) -> Callable[..., Any]:
             f'{path}: no {registry.name} is called {kind!r}{nearest(kind, names) or _list_choices(names)}'
         )
     return found
+
+
+@functools.cache
+def arguments_of(part: Callable[..., Any]) -> tuple[Mapping[str, Parameter], bool]:
+    """The arguments that a class or function takes by name, and whether its **kwargs accept further, unknown names.
+
+    The **kwargs of a constructor are taken to go to the constructor of the next base class, and so on.
+    """
+    functions = [part]
+    if isinstance(part, type):
+        functions = [vars(base)['__init__'] for base in part.__mro__[:-1] if '__init__' in vars(base)]
+    arguments: dict[str, Parameter] = {}
+    is_open = False
+    for function in functions:
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except (NameError, TypeError, AttributeError):  # an annotation whose name exists for type checkers only
+            signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[
+            isinstance(part, type) :
+        ]  # without the `self` of a constructor
+        for parameter in parameters:
+            if parameter.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL):
+                arguments.setdefault(parameter.name, parameter)
+        is_open = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
+        if not is_open:
+            break
+    return arguments, is_open
 
 
 def check_keys(node: Any, path: str, names: Iterable[str]) -> None:
@@ -150,12 +174,11 @@ def check_value(value: Any, hint: Any, path: str) -> None:
 
     An annotation with any other type in it accepts every value.
     """
-    allowed = _plain_alternatives(hint)
-    if allowed is None:
-        return
-    kinds = [kind for kind in allowed if isinstance(kind, type)]
-    choices = [choice for literal in allowed if not isinstance(literal, type) for choice in typing.get_args(literal)]
-    if value in choices or any(_is_of_type(value, kind) for kind in kinds):
+    alternatives = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    literals = [kind for kind in alternatives if typing.get_origin(kind) is Literal]
+    kinds = [kind for kind in alternatives if kind in (int, float, bool, str, type(None))]
+    choices = [choice for literal in literals for choice in typing.get_args(literal)]
+    if len(literals) + len(kinds) < len(alternatives) or value in choices or any(_is_a(value, kind) for kind in kinds):
         return
     if choices and set(kinds) <= {type(None)}:
         expected = f'one of {", ".join(map(repr, choices))}{nearest(str(value), map(str, choices))}'
@@ -164,17 +187,7 @@ def check_value(value: Any, hint: Any, path: str) -> None:
     raise KoviltError(f'{path} is {value!r}, a {type(value).__name__}; it must be {expected}')
 
 
-def _plain_alternatives(hint: Any) -> list[Any] | None:
-    """The plain types and Literals that an annotation allows; None when it also allows anything else."""
-    if hint in (int, float, bool, str, type(None)) or typing.get_origin(hint) is Literal:
-        return [hint]
-    if typing.get_origin(hint) in (Union, types.UnionType):
-        parts = [_plain_alternatives(part) for part in typing.get_args(hint)]
-        return None if None in parts else [kind for part in parts for kind in part or ()]
-    return None
-
-
-def _is_of_type(value: Any, kind: type) -> bool:
+def _is_a(value: Any, kind: type) -> bool:
     """`isinstance`, but an int is also a float, and a bool is no number."""
     if isinstance(value, bool):
         return kind is bool

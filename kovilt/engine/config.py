@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from kovilt.engine.config_check import check_config, top_level_keys
 from kovilt.engine.config_files import check_top_level_names, parse_config_files
-from kovilt.engine.config_options import parse_option
+from kovilt.engine.config_options import flatten_config, parse_option
 from kovilt.errors import KoviltError, first_line, nearest
 
 _PATCH_SIZE_ARGUMENTS = {'Patchify': 'patch_size', 'ResizeViLT': 'divisor'}
@@ -73,8 +73,8 @@ def _apply_options(config: Config, options: Iterable[str]) -> None:
         if first in top_level_keys():
             continue
         if first in config:
-            run = {name: value for name, value in config.to_dict().items() if name in top_level_keys()}
-            places = _find_text(run, config[first])
+            helper = config[first]
+            places = _find_text(config, helper) if helper and isinstance(helper, str) else []
             instead = f'; set {" ".join(places[:3])} instead' if places else ''
             raise KoviltError(
                 f'--cfg-options {key}: {first!r} is a helper variable, whose value is copied already{instead}'
@@ -91,36 +91,29 @@ def _fill_patch_size(config: Config) -> None:
 
     A config writes it once, as `model.encoder.patch_size` (METER: `model.encoder.image_encoder.patch_size`).
     """
-    owner, sizes = config.get('model'), []
-    for part in ('encoder', 'image_encoder'):
-        owner = owner.get(part) if isinstance(owner, dict) else None
-        if isinstance(owner, dict) and 'patch_size' in owner:
-            sizes.append(owner['patch_size'])
-    if not sizes:
-        return
+    values = dict(flatten_config(config.to_dict()))
+    keys = ('model', 'encoder', 'patch_size'), ('model', 'encoder', 'image_encoder', 'patch_size')
+    sizes = [values[key] for key in keys if key in values]
     for component in _find_components(list(config.values())):
         argument = _PATCH_SIZE_ARGUMENTS.get(str(component['type']).rpartition('.')[2])
-        if argument is not None:
+        if argument is not None and sizes:
             component.setdefault(argument, sizes[0])
 
 
 def _find_components(node: Any) -> Iterator[dict[str, Any]]:
     """Every `dict(type=...)` inside a config."""
-    if isinstance(node, dict):
-        if 'type' in node:
-            yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for item in node:
+    if isinstance(node, dict) and 'type' in node:
+        yield node
+    if isinstance(node, (dict, list, tuple)):
+        for item in node.values() if isinstance(node, dict) else node:
             yield from _find_components(item)
 
 
-def _find_text(node: Any, text: Any, path: str = '') -> list[str]:
-    """The dotted paths inside a config at which a text stands, alone or as the beginning of a longer one."""
-    if isinstance(node, dict):
-        return [
-            place for key, item in node.items() for place in _find_text(item, text, f'{path}.{key}' if path else key)
-        ]
-    if isinstance(node, (list, tuple)):
-        return [place for i, item in enumerate(node) for place in _find_text(item, text, f'{path}.{i}')]
-    return [path] if isinstance(text, str) and text and str(node).startswith(text) else []
+def _find_text(config: Config, text: str) -> list[str]:
+    """The full keys of the values of a run that begin with a text, and of lists with such an item."""
+    places = []
+    for keys, value in flatten_config(config.to_dict()):
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if keys[0] in top_level_keys() and any(str(item).startswith(text) for item in items):
+            places.append('.'.join(keys))
+    return places

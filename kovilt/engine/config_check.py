@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from kovilt import registry as reg
 from kovilt.engine.component_check import (
     REGISTRY_OF_ARGUMENT,
+    arguments_of,
     check_component,
     check_is_dict,
     check_keys,
     check_value,
     find_type,
 )
-from kovilt.engine.signatures import signature_of
 from kovilt.errors import KoviltError, nearest
 
 # Top-level keys that are no argument of MMEngine's Runner but read by it; the last one is read by KoviltRunner.
@@ -62,23 +62,31 @@ DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sched
 @functools.cache
 def top_level_keys() -> frozenset[str]:
     """The keys that may stand at the top of a config."""
-    return frozenset({*signature_of(Runner).arguments, *KEYS_BESIDE_RUNNER} - {'cfg'})
+    return frozenset({*arguments_of(Runner)[0], *KEYS_BESIDE_RUNNER} - {'cfg'})
 
 
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise KoviltError for the first key of a config that no constructor would take as it stands.
 
-    Names at the top that no part of a run reads are not checked: `load_config` has compared them with their use.
+    `load_config` has refused keys at the top that no part of a run reads.
     """
     for key, value in config.items():
         if value is None:
             continue
-        if key in COMPONENTS:
-            _check_component_key(value, key)
+        if key in LISTS and isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                check_component(item, f'{key}.{i}', COMPONENTS[key][0])
+        elif key.endswith('_evaluator') and isinstance(value, Mapping) and 'metrics' in value:
+            check_component(value, key, reg.EVALUATOR, 'Evaluator')
+        elif key in COMPONENTS:
+            check_component(value, key, *COMPONENTS[key])
         elif key.endswith('_dataloader'):
             _check_dataloader(value, key)
         elif key == 'train_cfg':
-            _check_train_loop(value, key)
+            check_is_dict(value, key)
+            if 'type' not in value and 'by_epoch' not in value:
+                raise KoviltError("train_cfg: missing key 'by_epoch' or 'type'")
+            check_component(value, key, reg.LOOPS, 'EpochBasedTrainLoop' if value.get('by_epoch') else 'StepTrainLoop')
         elif key == 'optim_wrapper':
             _check_optim_wrapper(value, key)
         elif key == 'default_hooks':
@@ -90,19 +98,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     _check_checkpoint_unit(config)
 
 
-def _check_component_key(node: Any, key: str) -> None:
-    registry, default = COMPONENTS[key]
-    if key.endswith('_evaluator') and isinstance(node, Mapping) and 'metrics' in node:
-        registry, default = reg.EVALUATOR, 'Evaluator'
-    if key in LISTS and isinstance(node, (list, tuple)):
-        for i, item in enumerate(node):
-            check_component(item, f'{key}.{i}', registry)
-    else:
-        check_component(node, key, registry, default)
-
-
 def _check_dataloader(node: Any, path: str) -> None:
-    check_keys(node, path, (*signature_of(DataLoader).arguments, 'num_batch_per_epoch'))
+    check_keys(node, path, (*arguments_of(DataLoader)[0], 'num_batch_per_epoch'))
     for key in ('dataset', 'sampler', 'batch_size'):
         if key not in node:
             raise KoviltError(f'{path}: missing key {key!r}')
@@ -114,13 +111,6 @@ def _check_dataloader(node: Any, path: str) -> None:
             check_value(value, int, f'{path}.{key}')
             if value < least:
                 raise KoviltError(f'{path}.{key} is {value}; it must be at least {least}')
-
-
-def _check_train_loop(node: Any, path: str) -> None:
-    check_is_dict(node, path)
-    if 'type' not in node and 'by_epoch' not in node:
-        raise KoviltError(f"{path}: missing key 'by_epoch' or 'type'")
-    check_component(node, path, reg.LOOPS, 'EpochBasedTrainLoop' if node.get('by_epoch') else 'StepTrainLoop')
 
 
 def _check_optim_wrapper(node: Any, path: str) -> None:
@@ -136,12 +126,10 @@ def _check_optim_wrapper(node: Any, path: str) -> None:
 def _check_default_hooks(node: Any, path: str) -> None:
     check_is_dict(node, path)
     for name, hook in node.items():
-        if hook is None:
-            continue
-        check_is_dict(hook, f'{path}.{name}')
-        if name not in DEFAULT_HOOKS and 'type' not in hook:
+        if isinstance(hook, Mapping) and name not in DEFAULT_HOOKS and 'type' not in hook:
             raise KoviltError(f"{path}.{name}: missing key 'type'{nearest(name, DEFAULT_HOOKS)}")
-        check_component(hook, f'{path}.{name}', reg.HOOKS)
+        if hook is not None:
+            check_component(hook, f'{path}.{name}', reg.HOOKS)
 
 
 def _check_checkpoint_unit(config: Mapping[str, Any]) -> None:

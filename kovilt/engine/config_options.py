@@ -1,11 +1,27 @@
-"""The syntax of `--cfg-options`: `a.b=value`."""
+"""The values of a config by their full keys, and the syntax that `--cfg-options` gives them: `a.b=value`."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kovilt.errors import KoviltError
+
+Keys = tuple[str, ...]  # the way to a value: ('model', 'encoder', 'drop_rate')
+
+
+def flatten_config(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """All values of a config with the keys that lead to them: dicts, and lists with dicts in them, are opened."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+        items = enumerate(value)
+    if not items:
+        yield keys, value
+    for key, item in items:
+        yield from flatten_config(item, (*keys, str(key)))
 
 
 def parse_option(option: str) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,10 @@ from mmengine.config import Config
 from mmengine.config.utils import RemoveAssignFromAST
 
 from kovilt.engine.config_files import base_files, parse_config_files
-from kovilt.engine.config_options import parse_option
+from kovilt.engine.config_options import Keys, flatten_config, parse_option
 
 COMMAND_LINE = 'command line'
 LOAD_CONFIG = 'load_config'  # no file sets the value, and load_config adds it: patch_size of a transform, for instance
-
-
-Keys = tuple[str, ...]  # the way to a value: ('model', 'encoder', 'drop_rate')
-
-
-def flatten_config(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
-    """All values of a config with the keys that lead to them: dicts, and lists with dicts in them, are opened."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
-        items = enumerate(value)
-    if not items:
-        yield keys, value
-    for key, item in items:
-        yield from flatten_config(item, (*keys, str(key)))
 
 
 class ConfigOrigins:

@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from kovilt.engine.checkpoints import check_seed, make_checkpoint, read_checkpoint, start_from_encoder, unwrap_model
+from kovilt.engine.component_check import arguments_of
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import init_cpu_process_group
-from kovilt.engine.signatures import signature_of
 from kovilt.engine.work_dir import WorkDirBefore, check_writable
 from kovilt.errors import KoviltError, config_errors, nearest
 from kovilt.formats.checkpoint import (
@@ -179,7 +179,7 @@ class KoviltRunner(Runner):
             dataset = dataloader.get('dataset')
             if isinstance(dataset, dict) and seed is not None:
                 kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
-                if kind is not None and 'seed' in signature_of(kind).arguments:
+                if kind is not None and 'seed' in arguments_of(kind)[0]:
                     dataset.setdefault('seed', seed)
             dataloader.setdefault('pin_memory', torch.cuda.is_available())  # batches are copied while the GPU computes
             if not dataloader.get('num_workers', 0):
