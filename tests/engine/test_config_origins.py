@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from kovilt.engine.config_origins import COMMAND_LINE, LOAD_CONFIG, ConfigOrigins
 from kovilt.engine.config_options import flatten_config
+from kovilt.engine.config_origins import COMMAND_LINE, LOAD_CONFIG, ConfigOrigins
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 ENTRIES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
