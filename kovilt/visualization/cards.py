@@ -39,8 +39,8 @@ class CardToken:
 class CardImage:
     """An image with its caption.
 
-    image: None leaves its place empty; grid: (rows, columns) of patches to draw over it; matches: whether it belongs to
-    the text, None = not asked.
+    image: None leaves its place empty; grid: (rows, columns) of patches to draw over it; matches: True draws it in a
+    green frame (it belongs to the text, the answer is right), False in a red one.
     """
 
     image: Image.Image | None
