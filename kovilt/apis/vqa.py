@@ -18,7 +18,7 @@ from kovilt.datasets.transforms.load_image import image_size
 from kovilt.errors import KoviltError, first_line
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix_vilt import EncodedImages, PrefixViLT
-from kovilt.modules.vilt import ViLTEncoder
+from kovilt.modules.vilt import ViLT
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
 
@@ -210,11 +210,11 @@ def _quantise(model: Any, source: str | os.PathLike[str]) -> None:
     """
     if isinstance(model, GraphVQA):
         raise KoviltError(f'{source}: a graph has the precision that it was exported with; leave out precision int8')
-    if not isinstance(model.encoder, ViLTEncoder):
+    if not isinstance(model.encoder, ViLT):
         kind = type(model.encoder).__name__
         raise KoviltError(f'{source}: precision int8 is for ViLT and PrefixViLT, not for {kind}; leave it out')
     try:
-        for part in (model.encoder.image, model.encoder.blocks):
+        for part in (model.encoder.image, *model.encoder.blocks):
             make_int8(part)
     except RuntimeError as error:
         raise KoviltError(f'precision int8: {error}') from error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -35,70 +34,48 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of all tokens: x (T, D) gives three times (T, h, D/h)."""
+    def project_qkv(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the tokens `index` (R,) of x (T, D), or of all; keys and values of all tokens.
+
+        Returns q (R, h, D/h), k and v (T, h, D/h).
+        """
+        if index is not None:
+            return self.project_q(x.index_select(0, index)), *self.project_kv(x)
         # unbind: its backward pass stacks the three gradients once, that of slicing fills up each with zeros.
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
         return q, k, v
-
-    def project_q_kv(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Queries of the tokens `index` (R,) of x (T, D), or of all, and keys and values of all tokens.
-
-        Returns q (R, h, D/h) and kv (T, 2, h, D/h).
-        """
-        if index is None:
-            q, kv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split((1, 2), dim=1)
-            return q.squeeze(1), kv
-        return self.project_q(x.index_select(0, index)), self.project_kv(x)
 
     def project_q(self, x: Tensor) -> Tensor:
         """x (R, D); returns (R, h, D/h)."""
         return linear_slice(self.qkv, x, slice(x.shape[-1])).unflatten(-1, (self.num_heads, -1))
 
-    def project_kv(self, x: Tensor) -> Tensor:
-        """x (T, D); returns (T, 2, h, D/h)."""
-        return linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
+    def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (T, D); returns twice (T, h, D/h)."""
+        k, v = linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1)).unbind(1)
+        return k, v
 
-    def attend(self, q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
-        """Attention and the output projection.
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
+        """Attention within each segment, by the kernel that is fastest on the device, and the output projection.
 
-        q (R, h, D/h) are the queries of the tokens that `output` names, kv (T, 2, h, D/h) those of all; returns (R, D).
+        q (R, h, D/h) are the queries of the tokens that `output` names, k and v (T, h, D/h) those of all; returns
+        (R, D).
         """
-        k, v = kv.unbind(1)
-        return self.proj(attention(q, k, v, packing, output))
+        if HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+            kernel = _attend_varlen
+        elif _is_cpu_bfloat16(q):
+            kernel = _attend_padded
+        else:
+            kernel = _attend_groups
+        return self.proj(kernel(q, k, v, packing, output).flatten(1))
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
-    """Attention within each segment of a packed sequence, by the kernel that is fastest on the device.
-
-    q (R, h, D/h) are the queries of the tokens that `output` names, k and v (T, h, D/h) those of all tokens. Returns
-    (R, D), the heads concatenated.
-    """
-    if _has_varlen(q):
-        y = _attend_varlen(q, k, v, packing, output)
-    elif _is_cpu_bfloat16(q):
-        y = _attend_padded(q, k, v, packing, output)
-    else:
-        y = _attend_groups(q, k, v, packing, output)
-    return y.flatten(1)
-
-
-@contextmanager
-def fast_attention(device: torch.device) -> Iterator[None]:
+def fast_attention(device: torch.device) -> AbstractContextManager[None]:
     """Make torch's scaled_dot_product_attention use plain matrix products under bfloat16 autocast on a CPU.
 
     For encoders of other libraries. There the backward pass of torch's fused kernel would take more than half of a
     small model's step (see `_attend_padded`). On other devices torch chooses the kernel.
     """
-    if needs_shape_buckets(device):
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
-        yield
-
-
-def _has_varlen(q: Tensor) -> bool:
-    return HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+    return sdpa_kernel(SDPBackend.MATH) if needs_shape_buckets(device) else nullcontext()
 
 
 def _is_cpu_bfloat16(q: Tensor) -> bool:
@@ -138,13 +115,10 @@ def _attend_padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Ou
 
 def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
     """All segments by torch's variable-length kernel, flash-attention's."""
-    cu_seqlens_q, max_seqlen_q = packing.cu_seqlens(output)
-    cu_seqlens_k, max_seqlen_k = packing.cu_seqlens('all')
-    return _varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
-
-
-def _varlen_attn(*arguments: Any) -> Any:
     # Imported here, since the import takes a second (it loads torch.compile), which other devices need not wait for.
     from torch.nn.attention.varlen import varlen_attn
 
-    return varlen_attn(*arguments)
+    cu_seqlens_q, max_seqlen_q = packing.cu_seqlens(output)
+    cu_seqlens_k, max_seqlen_k = packing.cu_seqlens('all')
+    y: Any = varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)  # a tuple on request alone
+    return y

@@ -89,8 +89,9 @@ class Packing:
 
         # In packed order: text and segment lengths of each pair.
         packed_text, packed_length = text_lengths[order], text_lengths[order] + 1 + pair_patches[order]
-        self.starts = _scatter(order, segment_starts(packed_length))
-        self.text_starts = _scatter(order, segment_starts(packed_text))
+        rank = order.argsort()  # of each pair in packed order
+        self.starts = segment_starts(packed_length)[rank]
+        self.text_starts = segment_starts(packed_text)[rank]
 
         pair, offset = segment_ids_and_offsets(packed_length)  # both (T,)
         text_row = segment_starts(packed_text)[pair] + offset
@@ -214,8 +215,3 @@ def segment_ids_and_offsets(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """For every element of the packed segments: the segment that it belongs to, and its position in that segment."""
     segment = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     return segment, torch.arange(len(segment)) - segment_starts(lengths)[segment]
-
-
-def _scatter(order: Tensor, values: Tensor) -> Tensor:
-    """Values in packed order, (B,), back in the order of the batch."""
-    return torch.empty_like(values).scatter_(0, order, values)

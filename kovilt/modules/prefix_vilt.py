@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kovilt.modules.packing import Output, Packing, needs_shape_buckets, pad_to_bucket
 from kovilt.modules.transformer import Block
-from kovilt.modules.vilt import ViLTEncoder, ViLTStates
+from kovilt.modules.vilt import ViLT
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,16 @@ class EncodedImages:
     Shapes: n blocks, S tokens of all images together (with shape buckets also padding), D hidden size, h heads.
     """
 
-    keys_values: list[Tensor]  # n of (S, 2, h, D/h)
+    keys_values: list[Tensor]  # 2 n of (S, h, D/h): keys and values of the first block, of the second, ...
     order: Tensor  # int64: positions in S of the CLS and patches of image 0, of image 1, ...
     states: ImageStates | None  # for output 'all' and `inner_block`; None after `without_states`
 
     def without_states(self) -> EncodedImages:
         """What later questions need, to be cached: 8 n S D bytes in float32."""
-        # contiguous: as a view it would keep the queries in memory, which were computed in the same tensor.
-        return EncodedImages([block.contiguous() for block in self.keys_values], self.order, None)
+        # contiguous: as views they would keep the queries in memory, which were computed in the same tensor.
+        return EncodedImages([x.contiguous() for x in self.keys_values], self.order, None)
 
     def require_states(self) -> ImageStates:
-        """The states of the images.
-
-        Raises:
-            ValueError: they were left out.
-        """
         if self.states is None:
             raise ValueError('the images were cached without their states: only text states can be output')
         return self.states
@@ -55,11 +50,11 @@ class EncodedImages:
             return images[0].without_states()
         counts = [len(image.keys_values[0]) for image in images]
         order = torch.cat([image.order + sum(counts[:i]) for i, image in enumerate(images)])
-        blocks = zip(*(image.keys_values for image in images), strict=True)
-        return EncodedImages([torch.cat(block) for block in blocks], order, None)
+        keys_values = zip(*(image.keys_values for image in images), strict=True)
+        return EncodedImages([torch.cat(parts) for parts in keys_values], order, None)
 
 
-class PrefixViLT(ViLTEncoder[EncodedImages]):
+class PrefixViLT(ViLT):
     """ViLT in which patches attend to patches alone, and text tokens to text tokens and patches.
 
     The states of an image then do not depend on the text: `embed_images` takes an image through all blocks once, and
@@ -67,7 +62,7 @@ class PrefixViLT(ViLTEncoder[EncodedImages]):
     another one: a model that was trained as `ViLT` has to be trained further. In training, dropout is sampled once for
     an image, not once for each of its texts.
 
-    Arguments and shapes are those of `ViLTEncoder`; S tokens of all images together.
+    Arguments and shapes are those of `ViLT`; S tokens of all images together.
     """
 
     def embed_images(self, patches: Tensor, grids: Tensor) -> EncodedImages:
@@ -81,36 +76,26 @@ class PrefixViLT(ViLTEncoder[EncodedImages]):
             use_buckets=needs_shape_buckets(x.device),
         )
         x = x.index_select(0, packing.gather_index)  # (S, D)
-        inputs, keys_values = [], []
+        inputs: list[Tensor] = []
+        keys_values: list[Tensor] = []
         for block in self.blocks[:-1]:
-            q, kv = block.attn.project_q_kv(block.norm1(x))
             inputs.append(x)
-            keys_values.append(kv)
-            x = self.maybe_checkpoint(block.add_residuals, x, block.attn.attend(q, kv, packing, 'all'))
+            q, k, v = block.attn.project_qkv(block.norm1(x))
+            keys_values += [k, v]
+            x = self.maybe_checkpoint(block.add_residuals, x, block.attn.attend(q, k, v, packing, 'all'))
         inputs.append(x)
         last = self.blocks[-1]  # text needs its keys and values alone; its output: `_encode_last_block`
-        keys_values.append(last.attn.project_kv(last.norm1(x)))
+        keys_values += last.attn.project_kv(last.norm1(x))
         return EncodedImages(keys_values, packing.image_order(), ImageStates(inputs, packing))
 
-    def forward(
-        self,
-        *,
-        input_ids: Tensor,
-        text_mask: Tensor,
-        images: EncodedImages,
-        grids: Tensor,
-        image_index: Tensor,
-        output: Output = 'all',
-        inner_block: int | None = None,
-    ) -> ViLTStates:
-        """As `ViLTEncoder.forward`.
+    def run_blocks(
+        self, text: Tensor, images: EncodedImages, packing: Packing, output: Output, inner_block: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `ViLT.run_blocks`.
 
         Raises:
-            ValueError: a text is longer than max_text_len, or output 'all' or `inner_block` needs states that the
-                images were cached without.
+            ValueError: output 'all' or `inner_block` needs states that the images were cached without.
         """
-        packing = self.make_packing(text_mask, grids, image_index, images.order.device)
-        text = self.embed_text(input_ids, packing)
         count = len(text)  # W
         # (T,): the packed sequence from [text ; images] where the images lie in the order of their own packing.
         order = torch.cat([torch.arange(count, device=text.device), count + images.order])
@@ -119,15 +104,16 @@ class PrefixViLT(ViLTEncoder[EncodedImages]):
         def pack(of_text: Tensor, of_images: Tensor) -> Tensor:
             return torch.cat([of_text[:count], of_images.to(of_text.dtype)]).index_select(0, gather_index)
 
-        cls_index = packing.cls_index('text').sort().values  # (B,) in packed order
-        x, inner = text, None
-        if packing.use_buckets:
-            x = pad_to_bucket(x)
+        x = pad_to_bucket(text) if packing.use_buckets else text
+        inner = None
         for number, block in enumerate(self.blocks, 1):
-            block_output: Output = 'cls' if output == 'cls' and number == len(self.blocks) else 'text'
-            index = cls_index if block_output == 'cls' else None
-            q, kv = block.attn.project_q_kv(block.norm1(x), index)
-            attended = block.attn.attend(q, pack(kv, images.keys_values[number - 1]), packing, block_output)
+            image_k, image_v = images.keys_values[2 * number - 2 : 2 * number]
+            index = None
+            if output == 'cls' and number == len(self.blocks):
+                index = packing.cls_index('text').sort().values  # (B,) in packed order
+            q, k, v = block.attn.project_qkv(block.norm1(x), index)
+            of_block: Output = 'text' if index is None else 'cls'
+            attended = block.attn.attend(q, pack(k, image_k), pack(v, image_v), packing, of_block)
             x = x if index is None else x.index_select(0, index)
             x = self.maybe_checkpoint(block.add_residuals, x, attended)
             if number == inner_block:
@@ -135,7 +121,7 @@ class PrefixViLT(ViLTEncoder[EncodedImages]):
                 inner = F.layer_norm(inner, inner.shape[-1:])
         if output == 'all':
             x = pack(x, _encode_last_block(self.blocks[-1], images))
-        return ViLTStates(self.norm(x), packing, output, inner)
+        return x, inner
 
 
 def _encode_last_block(block: Block, images: EncodedImages) -> Tensor:
@@ -143,4 +129,5 @@ def _encode_last_block(block: Block, images: EncodedImages) -> Tensor:
     states = images.require_states()
     x = states.inputs[-1]
     q = block.attn.project_q(block.norm1(x))
-    return block.add_residuals(x, block.attn.attend(q, images.keys_values[-1], states.packing, 'all'))
+    k, v = images.keys_values[-2:]
+    return block.add_residuals(x, block.attn.attend(q, k, v, states.packing, 'all'))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kovilt.modules.attention import SelfAttention, attention
+from kovilt.modules.attention import SelfAttention
 from kovilt.modules.packing import Output, Packing
 
 Activation = Literal['gelu', 'relu']
@@ -79,10 +79,11 @@ class Block(nn.Module):
         """
         if output == 'all':
             q, k, v = self._maybe_compiled(_project_qkv, x)
-            return self.add_residuals(x, self.attn.proj(attention(q, k, v, packing, output)))
-        index = packing.output_index(output)
-        q, kv = self.attn.project_q_kv(self.norm1(x), index)
-        return self.add_residuals(x.index_select(0, index), self.attn.attend(q, kv, packing, output))
+        else:
+            index = packing.output_index(output)
+            q, k, v = self.attn.project_qkv(self.norm1(x), index)
+            x = x.index_select(0, index)
+        return self.add_residuals(x, self.attn.attend(q, k, v, packing, output))
 
     def add_residuals(self, x: Tensor, attended: Tensor) -> Tensor:
         """The second half of the block: x (R, D) plus the output of attention (R, D), then plus the MLP."""
@@ -92,20 +93,6 @@ class Block(nn.Module):
         if self.compile_options is not None:
             function = _compile(function, tuple(self.compile_options.items()))
         return function(self, *inputs)
-
-
-class BlockList(nn.ModuleList):
-    """A `nn.ModuleList` of blocks, typed as such."""
-
-    if TYPE_CHECKING:
-
-        def __iter__(self) -> Iterator[Block]: ...
-
-        @overload
-        def __getitem__(self, idx: slice) -> BlockList: ...
-        @overload
-        def __getitem__(self, idx: int) -> Block: ...
-        def __getitem__(self, idx: int | slice) -> Block | BlockList: ...
 
 
 def _project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

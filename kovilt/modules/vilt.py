@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder
 from kovilt.modules.initialization import init_weights, sincos_positions
 from kovilt.modules.packing import Output, Packing, needs_shape_buckets
-from kovilt.modules.transformer import Activation, Block, BlockList
-
-Images = TypeVar('Images')  # what `embed_images` returns and `forward` takes
+from kovilt.modules.transformer import Activation, Block
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,11 @@ def _gather(packed: Tensor, index: Tensor) -> Tensor:
     return packed.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
-class ViLTEncoder(nn.Module, Generic[Images]):
-    """The parameters of ViLT and what its two ways of attention have in common (section 3, eq. 1-5).
+class ViLT(nn.Module):
+    """ViLT as published (section 3, eq. 1-5): text tokens and patches attend to each other in every block.
 
-    `ViLT` attends over text and image jointly, `PrefixViLT` encodes the image alone first. Their parameters have the
-    same names and shapes, so that the weights of one load into the other. The base size of the paper is hidden_size
-    768, 12 layers, 12 heads, patch 32, images up to 384 x 608: 88,154,112 + 768 x vocab_size parameters.
+    h0 = [text ; image CLS ; patches] of each pair (eq. 3); the text [CLS] feeds the pooler. The base size of the paper
+    is hidden_size 768, 12 layers, 12 heads, patch 32, images up to 384 x 608: 88,154,112 + 768 x vocab_size parameters.
 
     Shapes: B pairs, I images, L text length, P patches of an image, p patch size, W text tokens of all pairs together,
     T tokens of the packed sequence, D hidden size.
@@ -83,6 +79,8 @@ class ViLTEncoder(nn.Module, Generic[Images]):
         with_cp: gradient checkpointing: keep the input of each block alone and compute the rest again in the backward
             pass; equal results with less memory and more time.
     """
+
+    blocks: Sequence[Block]
 
     def __init__(
         self,
@@ -114,7 +112,7 @@ class ViLTEncoder(nn.Module, Generic[Images]):
             hidden_size=hidden_size, patch_size=patch_size, image_size=image_size, drop_rate=drop_rate
         )
         self.modality_embed = nn.Embedding(2, hidden_size)  # V_type: 0 = text, 1 = image
-        self.blocks = BlockList(
+        self.blocks = nn.ModuleList(  # type: ignore[assignment]  # torch does not type the elements
             Block(
                 hidden_size=hidden_size,
                 num_heads=num_heads,
@@ -133,20 +131,19 @@ class ViLTEncoder(nn.Module, Generic[Images]):
         if pos_init == 'sincos':
             self.image.pos_embed.data[1:] = sincos_positions(self.image.grid_size, hidden_size)
 
-    @abstractmethod
-    def embed_images(self, patches: Tensor, grids: Tensor) -> Images:
-        """Compute what depends on the images alone, once for all texts and passes of a batch.
+    def embed_images(self, patches: Tensor, grids: Tensor) -> Any:
+        """Compute what depends on the images alone, once for all texts and passes of a batch; `forward` takes it.
 
         patches float32 (sum of P, 3*p*p) in [-1, 1], on the device; grids int64 (I, 2), on the host.
         """
+        return self.embed_patches(patches, grids)
 
-    @abstractmethod
     def forward(
         self,
         *,
         input_ids: Tensor,
         text_mask: Tensor,
-        images: Images,
+        images: Any,
         grids: Tensor,
         image_index: Tensor,
         output: Output = 'all',
@@ -167,6 +164,25 @@ class ViLTEncoder(nn.Module, Generic[Images]):
         Raises:
             ValueError: a text is longer than max_text_len.
         """
+        packing = self.make_packing(text_mask, grids, image_index, self.norm.weight.device)
+        text = self.embed_text(input_ids, packing)
+        x, inner = self.run_blocks(text, images, packing, output, inner_block)
+        return ViLTStates(self.norm(x), packing, output, inner)
+
+    def run_blocks(
+        self, text: Tensor, images: Any, packing: Packing, output: Output, inner_block: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The states (R, D) after the last block and those (T, D) after `inner_block`, as in `ViLTStates`.
+
+        text (W, D) from `embed_text`, images from `embed_images`.
+        """
+        x = torch.cat([text, images.to(text.dtype)]).index_select(0, packing.gather_index)  # (T, D)
+        inner = None
+        for number, block in enumerate(self.blocks[:-1], 1):
+            x = self.maybe_checkpoint(block, x, packing)
+            if number == inner_block:
+                inner = F.layer_norm(x, x.shape[-1:])
+        return self.maybe_checkpoint(self.blocks[-1], x, packing, output), inner
 
     def pool(self, states: ViLTStates) -> Tensor:
         """The pooled state of each pair, tanh(Linear(text [CLS])), (B, D)."""
@@ -201,37 +217,3 @@ class ViLTEncoder(nn.Module, Generic[Images]):
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
-
-
-class ViLT(ViLTEncoder[Tensor]):
-    """ViLT as published: text tokens and patches attend to each other in every block.
-
-    h0 = [text ; image CLS ; patches] of each pair (eq. 3); the text [CLS] feeds the pooler. Arguments and shapes are
-    those of `ViLTEncoder`.
-    """
-
-    def embed_images(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """Embed the patches of each image once; returns (sum of (1 + P), D)."""
-        return self.embed_patches(patches, grids)
-
-    def forward(
-        self,
-        *,
-        input_ids: Tensor,
-        text_mask: Tensor,
-        images: Tensor,
-        grids: Tensor,
-        image_index: Tensor,
-        output: Output = 'all',
-        inner_block: int | None = None,
-    ) -> ViLTStates:
-        packing = self.make_packing(text_mask, grids, image_index, images.device)
-        text = self.embed_text(input_ids, packing)
-        x = torch.cat([text, images.to(text.dtype)]).index_select(0, packing.gather_index)  # (T, D)
-        inner = None
-        for number, block in enumerate(self.blocks[:-1], 1):
-            x = self.maybe_checkpoint(block, x, packing)
-            if number == inner_block:
-                inner = F.layer_norm(x, x.shape[-1:])
-        x = self.norm(self.maybe_checkpoint(self.blocks[-1], x, packing, output))
-        return ViLTStates(x, packing, output, inner)

@@ -1,5 +1,8 @@
 """The three ways to attend within the segments of a packed sequence give the same."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,7 +25,8 @@ def varlen_reference(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor
 
 @pytest.mark.parametrize('output', ['all', 'text', 'cls'])
 def test_groups_padding_and_the_variable_length_kernel_agree(output, monkeypatch):
-    monkeypatch.setattr(attention, '_varlen_attn', varlen_reference)
+    varlen = SimpleNamespace(varlen_attn=varlen_reference)
+    monkeypatch.setitem(sys.modules, 'torch.nn.attention.varlen', varlen)
     torch.manual_seed(0)
     packing = Packing(torch.tensor([3, 5, 3, 4]), torch.tensor([6, 2]), torch.tensor([0, 1, 1, 0]), torch.device('cpu'))
     k, v = torch.randn(2, len(packing.gather_index), 2, 8)
