@@ -34,32 +34,30 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def project_qkv(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Queries of the tokens `index` (R,) of x (T, D), or of all; keys and values of all tokens.
 
-        Returns q (R, h, D/h), k and v (T, h, D/h).
+        Returns q (R, h, D/h) and kv (T, 2, h, D/h).
         """
-        if index is not None:
-            return self.project_q(x.index_select(0, index)), *self.project_kv(x)
-        # unbind: its backward pass stacks the three gradients once, that of slicing fills up each with zeros.
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
-        return q, k, v
+        if index is None:
+            q, kv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split((1, 2), dim=1)
+            return q.squeeze(1), kv
+        return self.project_q(x.index_select(0, index)), self.project_kv(x)
 
     def project_q(self, x: Tensor) -> Tensor:
         """x (R, D); returns (R, h, D/h)."""
         return linear_slice(self.qkv, x, slice(x.shape[-1])).unflatten(-1, (self.num_heads, -1))
 
-    def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (T, D); returns twice (T, h, D/h)."""
-        k, v = linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1)).unbind(1)
-        return k, v
+    def project_kv(self, x: Tensor) -> Tensor:
+        """x (T, D); returns (T, 2, h, D/h)."""
+        return linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
+    def attend(self, q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
         """Attention within each segment, by the kernel that is fastest on the device, and the output projection.
 
-        q (R, h, D/h) are the queries of the tokens that `output` names, k and v (T, h, D/h) those of all; returns
-        (R, D).
+        q (R, h, D/h) are the queries of the tokens that `output` names, kv (T, 2, h, D/h) those of all; returns (R, D).
         """
+        k, v = kv.unbind(1)
         if HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
             kernel = _attend_varlen
         elif _is_cpu_bfloat16(q):

@@ -29,13 +29,13 @@ class EncodedImages:
     Shapes: n blocks, S tokens of all images together (with shape buckets also padding), D hidden size, h heads.
     """
 
-    keys_values: list[Tensor]  # 2 n of (S, h, D/h): keys and values of the first block, of the second, ...
+    keys_values: list[Tensor]  # n of (S, 2, h, D/h)
     order: Tensor  # int64: positions in S of the CLS and patches of image 0, of image 1, ...
     states: ImageStates | None  # for output 'all' and `inner_block`; None after `without_states`
 
     def without_states(self) -> EncodedImages:
         """What later questions need, to be cached: 8 n S D bytes in float32."""
-        # contiguous: as views they would keep the queries in memory, which were computed in the same tensor.
+        # contiguous: as a view it would keep the queries in memory, which were computed in the same tensor.
         return EncodedImages([x.contiguous() for x in self.keys_values], self.order, None)
 
     def require_states(self) -> ImageStates:
@@ -76,16 +76,15 @@ class PrefixViLT(ViLT):
             use_buckets=needs_shape_buckets(x.device),
         )
         x = x.index_select(0, packing.gather_index)  # (S, D)
-        inputs: list[Tensor] = []
-        keys_values: list[Tensor] = []
+        inputs, keys_values = [], []
         for block in self.blocks[:-1]:
             inputs.append(x)
-            q, k, v = block.attn.project_qkv(block.norm1(x))
-            keys_values += [k, v]
-            x = self.maybe_checkpoint(block.add_residuals, x, block.attn.attend(q, k, v, packing, 'all'))
+            q, kv = block.attn.project(block.norm1(x))
+            keys_values.append(kv)
+            x = self.maybe_checkpoint(block.add_residuals, x, block.attn.attend(q, kv, packing, 'all'))
         inputs.append(x)
         last = self.blocks[-1]  # text needs its keys and values alone; its output: `_encode_last_block`
-        keys_values += last.attn.project_kv(last.norm1(x))
+        keys_values.append(last.attn.project_kv(last.norm1(x)))
         return EncodedImages(keys_values, packing.image_order(), ImageStates(inputs, packing))
 
     def run_blocks(
@@ -107,13 +106,12 @@ class PrefixViLT(ViLT):
         x = pad_to_bucket(text) if packing.use_buckets else text
         inner = None
         for number, block in enumerate(self.blocks, 1):
-            image_k, image_v = images.keys_values[2 * number - 2 : 2 * number]
             index = None
             if output == 'cls' and number == len(self.blocks):
                 index = packing.cls_index('text').sort().values  # (B,) in packed order
-            q, k, v = block.attn.project_qkv(block.norm1(x), index)
-            of_block: Output = 'text' if index is None else 'cls'
-            attended = block.attn.attend(q, pack(k, image_k), pack(v, image_v), packing, of_block)
+            q, kv = block.attn.project(block.norm1(x), index)
+            kv = pack(kv, images.keys_values[number - 1])
+            attended = block.attn.attend(q, kv, packing, 'text' if index is None else 'cls')
             x = x if index is None else x.index_select(0, index)
             x = self.maybe_checkpoint(block.add_residuals, x, attended)
             if number == inner_block:
@@ -129,5 +127,4 @@ def _encode_last_block(block: Block, images: EncodedImages) -> Tensor:
     states = images.require_states()
     x = states.inputs[-1]
     q = block.attn.project_q(block.norm1(x))
-    k, v = images.keys_values[-2:]
-    return block.add_residuals(x, block.attn.attend(q, k, v, states.packing, 'all'))
+    return block.add_residuals(x, block.attn.attend(q, images.keys_values[-1], states.packing, 'all'))

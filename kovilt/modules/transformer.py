@@ -78,12 +78,12 @@ class Block(nn.Module):
         Of the other tokens only keys and values are computed.
         """
         if output == 'all':
-            q, k, v = self._maybe_compiled(_project_qkv, x)
+            q, kv = self._maybe_compiled(_project, x)
         else:
             index = packing.output_index(output)
-            q, k, v = self.attn.project_qkv(self.norm1(x), index)
+            q, kv = self.attn.project(self.norm1(x), index)
             x = x.index_select(0, index)
-        return self.add_residuals(x, self.attn.attend(q, k, v, packing, output))
+        return self.add_residuals(x, self.attn.attend(q, kv, packing, output))
 
     def add_residuals(self, x: Tensor, attended: Tensor) -> Tensor:
         """The second half of the block: x (R, D) plus the output of attention (R, D), then plus the MLP."""
@@ -95,8 +95,8 @@ class Block(nn.Module):
         return function(self, *inputs)
 
 
-def _project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return block.attn.project_qkv(block.norm1(x))
+def _project(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
+    return block.attn.project(block.norm1(x))
 
 
 def _add_residuals(block: Block, x: Tensor, attended: Tensor) -> Tensor:
