@@ -6,24 +6,16 @@ import random
 from collections.abc import Callable
 
 from kovilt.rooms.particles import Noun
-from kovilt.rooms.scene import (
-    CENTER,
-    KINDS,
-    LEFT,
-    RIGHT,
-    WALL,
-    ObjectKind,
-    Scene,
-    SceneObject,
-    kind_names,
-    seeded_rng,
-)
+from kovilt.rooms.scene import KINDS, LEFT, RIGHT, WALL, ObjectKind, Scene, SceneObject, kind_names, seeded_rng
 
 CAPTIONS = 5  # of one image
 NUMERALS = {1: '한', 2: '두', 3: '세', 4: '네'}
 ENGLISH_NUMERALS = {1: 'one', 2: 'two', 3: 'three', 4: 'four'}
 ENGLISH_SIZES = {'큰': 'large', '작은': 'small'}
-ENGLISH_SIDES = {LEFT: 'on the left', CENTER: 'in the middle', RIGHT: 'on the right'}
+ENGLISH_PLACES = {
+    '왼쪽에': 'on the left', '가운데에': 'in the middle', '오른쪽에': 'on the right', '벽에': 'on the wall',
+    '바닥에': 'on the floor',
+}  # fmt: skip
 ENGLISH_ROOMS = {'침실': 'bedroom', '주방': 'kitchen', '거실': 'living room', '서재': 'study', '방': 'room'}
 Bilingual = tuple[str, str]  # a phrase or sentence in English and in Korean
 PlacedNoun = tuple[str, Noun, str]  # 왼쪽에, 의자 두 개, 놓여 있: where, what, the stem of the verb
@@ -57,10 +49,7 @@ def zone_phrase(obj: SceneObject) -> str:
 
 def translate_place(place: str) -> str:
     """The English of a side (왼쪽에) or of a `zone_phrase`."""
-    for side, english in ENGLISH_SIDES.items():
-        if place == f'{side}에':
-            return english
-    return {'벽에': 'on the wall', '바닥에': 'on the floor'}.get(place) or f'on the {KINDS[place.split()[0]].english}'
+    return ENGLISH_PLACES.get(place) or f'on the {KINDS[place.split()[0]].english}'
 
 
 def verb_stem(objects: list[SceneObject]) -> str:
@@ -82,7 +71,7 @@ def join_clauses(places: list[PlacedNoun]) -> tuple[str, str]:
 def join_nouns(nouns: list[Noun]) -> Noun:
     """의자, 컵과 소파"""
     *before, last = nouns
-    return Noun(''.join([*(f'{noun}, ' for noun in before[:-1]), *(f'{noun:과} ' for noun in before[-1:]), last]))
+    return Noun(', '.join(before[:-1] + [f'{noun:과} {last}' for noun in before[-1:]]) if before else last)
 
 
 def count_phrase(korean: str, english: str, kind: ObjectKind, number: int, *, always: bool = False) -> tuple[str, Noun]:
@@ -104,14 +93,18 @@ def describe_in_english(obj: SceneObject, *, size: bool = False) -> str:
 
 
 def list_objects(
-    objects: list[SceneObject], count: Callable[[SceneObject], int | None], *, size: bool
+    scene: Scene, objects: list[SceneObject], place_of: Callable[[SceneObject], object], *, size: bool
 ) -> tuple[str, Noun]:
-    """작은 빨간 의자 두 개와 노란 소파: objects of one description once, with their `count` where that is certain."""
-    by_description = {obj.describe(size=size): obj for obj in objects}
-    phrases = [
-        count_phrase(description, describe_in_english(obj, size=size), obj.kind, count(obj) or 1)
-        for description, obj in by_description.items()
-    ]
+    """작은 빨간 의자 두 개와 노란 소파: objects of one description once, with their number.
+
+    The number counts all objects of the scene that fit the description and have the same `place_of`. It is left out
+    where that is None, unclear, for one of them.
+    """
+    phrases = []
+    for description, obj in {obj.describe(size=size): obj for obj in objects}.items():
+        places = [place_of(other) for other in scene.objects if other.describe(size=size) == description]
+        number = 1 if None in places else places.count(place_of(obj))
+        phrases.append(count_phrase(description, describe_in_english(obj, size=size), obj.kind, number))
     return ' and '.join(english for english, _ in phrases), join_nouns([noun for _, noun in phrases])
 
 
@@ -132,16 +125,8 @@ def caption_places(rng: random.Random, scene: Scene, objects: list[SceneObject])
     places: list[PlacedNoun] = []
     english: list[str] = []
     for place, group in groups.items():
-
-        def count(obj: SceneObject, place: str = place) -> int | None:
-            description = obj.describe(size=size)
-            alike = [other for other in scene.objects if other.describe(size=size) == description]
-            if place == zone_phrase(obj):
-                return sum(zone_phrase(other) == place for other in alike)
-            sides = [scene.side(other) for other in alike]
-            return None if None in sides else sides.count(scene.side(obj))
-
-        words, noun = list_objects(group, count, size=size)
+        place_of = zone_phrase if place == zone_phrase(group[0]) else scene.side
+        words, noun = list_objects(scene, group, place_of, size=size)
         places.append((place, noun, verb_stem(group)))
         english.append(f'{words} {translate_place(place)}')
     first, last = join_clauses(places)
@@ -173,17 +158,11 @@ def caption_beside(rng: random.Random, scene: Scene) -> Bilingual | None:
     if not is_unique(scene, anchor) or any(right_of[other] is None for other in others):
         return None
     size = rng.random() < 0.5
-
-    def count(obj: SceneObject) -> int | None:
-        description = obj.describe(size=size)
-        alike = [right for other, right in right_of.items() if other.describe(size=size) == description]
-        return None if None in alike else alike.count(right_of[obj])
-
     places: list[PlacedNoun] = []
     english: list[str] = []
     for right in sorted({right_of[other] for other in others}, key=lambda _: rng.random()):
         group = [other for other in others if right_of[other] is right]
-        words, noun = list_objects(group, count, size=size)
+        words, noun = list_objects(scene, group, right_of.get, size=size)
         places.append((f'{RIGHT if right else LEFT}에', noun, verb_stem(group)))
         side = 'right' if right else 'left'
         english.append(f'{words} to the {side} of {with_article(describe_in_english(anchor))}')
@@ -210,15 +189,13 @@ def caption_on(rng: random.Random, scene: Scene) -> Bilingual | None:
     holder = next(obj for obj in scene.objects if obj.kind.name == guest.zone)
     size = rng.random() < 0.5
     noun, base, stem = guest.describe(size=size), holder.describe(size=size), verb_stem([guest])
-    korean = rng.choice(
-        (
-            f'{base} 위에 {noun:이} {stem}다.',
-            f'{noun:이} {base} 위에 {stem}다.',
-            f'{scene.room}에 {base:이} 있고 그 위에 {noun:이} {stem}다.',
-        )
-    )
+    forms = [
+        f'{base} 위에 {noun:이} {stem}다.',
+        f'{noun:이} {base} 위에 {stem}다.',
+        f'{scene.room}에 {base:이} 있고 그 위에 {noun:이} {stem}다.',
+    ]
     upper, lower = (with_article(describe_in_english(obj, size=size)) for obj in (guest, holder))
-    return f'{upper} on {lower}', korean
+    return f'{upper} on {lower}', rng.choice(forms)
 
 
 def caption_colors(rng: random.Random, scene: Scene) -> Bilingual | None:
@@ -275,14 +252,7 @@ def caption_counts(rng: random.Random, scene: Scene) -> Bilingual:
     return f'{english}, but no {absent.english}', rng.choice(forms)
 
 
-CAPTION_WRITERS: tuple[Callable[[random.Random, Scene], Bilingual | None], ...] = (
-    caption_some_places,
-    caption_beside,
-    caption_beside,
-    caption_beside,
-    caption_on,
-    caption_on,
-    caption_colors,
-    caption_sizes,
-    caption_counts,
-)
+CAPTION_WRITERS: tuple[Callable[[random.Random, Scene], Bilingual | None], ...] = (  # sampled with these weights
+    caption_some_places, caption_beside, caption_beside, caption_beside, caption_on, caption_on, caption_colors,
+    caption_sizes, caption_counts,
+)  # fmt: skip

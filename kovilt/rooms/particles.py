@@ -11,32 +11,12 @@ With `Noun` the particle is a format specification, so that a template reads lik
 from __future__ import annotations
 
 PARTICLES = {  # after a consonant: after a vowel
-    '은': '는',
-    '이': '가',
-    '을': '를',
-    '과': '와',
-    '으로': '로',
-    '이다': '다',
-    '이야': '야',
-    '이고': '고',
-    '이며': '며',
-    '이랑': '랑',
-    '이나': '나',
-}
+    '은': '는', '이': '가', '을': '를', '과': '와', '으로': '로',
+    '이다': '다', '이야': '야', '이고': '고', '이며': '며', '이랑': '랑', '이나': '나',
+}  # fmt: skip
 SYLLABLES = range(0xAC00, 0xD7A4)
 FINAL_L = 8  # index of ㄹ among the 28 final consonants
-DIGIT_FINALS = (
-    21,
-    8,
-    0,
-    16,
-    0,
-    0,
-    1,
-    8,
-    8,
-    0,
-)  # final consonants of 0..9 as they are read: 영 일 이 삼 사 오 육 칠 팔 구
+DIGIT_FINALS = 21, 8, 0, 16, 0, 0, 1, 8, 8, 0  # final consonants of 0..9 as read: 영 일 이 삼 사 오 육 칠 팔 구
 
 
 def final_consonant(word: str) -> int:

@@ -10,22 +10,86 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from kovilt.rooms.particles import Noun
 from kovilt.rooms.scene import CENTER, COLORS, KINDS, LEFT, RIGHT, WALL, Scene, SceneObject, kind_names, seeded_rng
 
 ANSWER_TYPES = ('존재', '색', '개수', '위치', '관계', '비교', '종류')
 
+FORMS: dict[str, tuple[str, ...]] = {  # of the questions; a particle is a format specification, see `Noun`
+    'existence': (
+        '{it:이} 있나요?', '{it:이} 있습니까?', '{it:이} 있어?', '{it:이} 보이나요?', '사진에 {it:이} 있나요?',
+        '사진 속에 {it:이} 보입니까?', '여기에 {it:이} 있어요?', '이 방에 {it:이} 있어',
+        '사진에서 {it:을} 볼 수 있나요?',
+    ),
+    'color': (
+        '{it:은} 무슨 색인가요?', '{it:은} 무슨 색입니까?', '{it:은} 무슨 색이야?', '{it:은} 어떤 색이에요?',
+        '{it}의 색은 무엇인가요?', '{it}의 색깔은 무엇입니까?', '{it}의 색을 말해 줘',
+        '사진에 있는 {it:은} 무슨 색인가요?',
+    ),
+    'count': (
+        '{it:이} 몇 {unit} 있나요?', '{it:은} 몇 {unit}인가요?', '{it:은} 모두 몇 {unit}입니까?',
+        '{it:이} 모두 몇 {unit} 있습니까?', '{it:이} 몇 {unit:이야}?', '사진에 {it:이} 몇 {unit} 보이나요?',
+        '{it:이} 몇 {unit}인지 세어 줘',
+    ),
+    'position': (
+        '{it:은} 사진의 어느 쪽에 있나요?', '{it:은} 사진의 어디에 있습니까?', '{it:은} 어느 쪽에 있어?',
+        '{it}의 위치는 어디인가요?', '{it:은} {choices} 중 어디에 있나요?',
+        '{it:이} 있는 곳은 {choices} 중 어디입니까?', '{it:이} 어느 쪽에 보이나요?',
+    ),
+    'on': (
+        '{it} 위에 있는 것은 무엇인가요?', '{it} 위에 무엇이 있습니까?', '{it} 위에는 뭐가 있어?',
+        '무엇이 {it} 위에 있나요?',
+    ),
+    'beside': (
+        '{it}의 {side}에 있는 것은 무엇인가요?', '{it} {side}에는 무엇이 있습니까?', '{it} {side}에 뭐가 있어?',
+        '{it:을} 기준으로 {side}에 있는 것은 무엇입니까?', '{it}보다 {side}에 있는 것은 무엇인가요?',
+    ),
+    'which side': (
+        '{it:은} {other}의 어느 쪽에 있나요?', '{it:은} {other}의 왼쪽과 오른쪽 중 어디에 있습니까?',
+        '{it:은} {other}의 오른쪽과 왼쪽 중 어디에 있어?', '{other:을} 기준으로 {it:은} 어느 쪽에 있습니까?',
+    ),
+    'comparison': (
+        '{it:과} {other} 중에서 더 {which} 것은 무엇인가요?', '{it:과} {other} 중 어느 것이 더 {polite}?',
+        '{it:과} {other} 중 더 {which} 것은 무엇입니까?', '{it}하고 {other} 중에 뭐가 더 {plain}?',
+        '더 {which} 것은 {it:과} {other} 중 무엇인가요?',
+    ),
+    'kind of color': (
+        '{that_is} 것은 무엇인가요?', '{color}인 것은 무엇입니까?', '무엇이 {color}인가요?', '뭐가 {color}이야?',
+        '사진에서 {color}인 것은 무엇인가요?', '{color:으로} 보이는 것은 무엇인가요?',
+    ),
+    'kind on the wall': (
+        '벽에 있는 것은 무엇인가요?', '벽에는 무엇이 있습니까?', '벽에 뭐가 있어?',
+        '벽에서 볼 수 있는 것은 무엇입니까?',
+    ),
+    'outermost kind': (
+        '맨 {way}에 있는 것은 무엇인가요?', '가장 {way}에 있는 것은 무엇입니까?', '제일 {way}에 뭐가 있어?',
+    ),
+    'kind of size': (
+        '가장 {way} 것은 무엇인가요?', '제일 {way} 것은 무엇입니까?', '사진에서 가장 {way} 것은 뭐야?',
+    ),
+}  # fmt: skip
+T = TypeVar('T')
 
-@dataclass(frozen=True)
-class Question:
+
+class Question(NamedTuple):
     """A question with its answer and the type of answer, one of ANSWER_TYPES."""
 
     text: str
     answer: str
     answer_type: str
+
+
+def choose_form(rng: random.Random, name: str, **words: str) -> str:
+    """One of FORMS[name], with the words filled in."""
+    return rng.choice(FORMS[name]).format(**words)
+
+
+def shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
+    """All items in random order."""
+    return rng.sample(items, len(items))
 
 
 def refer_to(
@@ -41,11 +105,7 @@ def refer_to(
     if len(alike) == 1:
         number = rng.random()
         return obj.describe(color=color and number < 0.3, size=size and number >= 0.85)
-    if by_color:
-        return obj.describe()
-    if by_size:
-        return obj.describe(size=True, color=False)
-    return None
+    return obj.describe(color=by_color, size=not by_color) if by_color or by_size else None
 
 
 def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
@@ -63,40 +123,15 @@ def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
             elsewhere = {str(obj.color.name) for obj in scene.objects} - colors
             colors = elsewhere if elsewhere and rng.random() < 0.6 else set(COLORS) - colors
         asked = Noun(f'{COLORS[rng.choice(sorted(colors))].attribute} {kind}')
-    text = rng.choice(
-        (
-            f'{asked:이} 있나요?',
-            f'{asked:이} 있습니까?',
-            f'{asked:이} 있어?',
-            f'{asked:이} 보이나요?',
-            f'사진에 {asked:이} 있나요?',
-            f'사진 속에 {asked:이} 보입니까?',
-            f'여기에 {asked:이} 있어요?',
-            f'이 방에 {asked:이} 있어',
-            f'사진에서 {asked:을} 볼 수 있나요?',
-        )
-    )
-    return Question(text, answer, '존재')
+    return Question(choose_form(rng, 'existence', it=asked), answer, '존재')
 
 
 def ask_color(rng: random.Random, scene: Scene) -> Question | None:
     """The color of an object."""
-    for obj in rng.sample(scene.objects, len(scene.objects)):
+    for obj in shuffled(rng, scene.objects):
         asked = refer_to(rng, scene, obj, color=False) or refer_by_side(scene, obj)
         if asked:
-            text = rng.choice(
-                (
-                    f'{asked:은} 무슨 색인가요?',
-                    f'{asked:은} 무슨 색입니까?',
-                    f'{asked:은} 무슨 색이야?',
-                    f'{asked:은} 어떤 색이에요?',
-                    f'{asked}의 색은 무엇인가요?',
-                    f'{asked}의 색깔은 무엇입니까?',
-                    f'{asked}의 색을 말해 줘',
-                    f'사진에 있는 {asked:은} 무슨 색인가요?',
-                )
-            )
-            return Question(text, obj.color.name, '색')
+            return Question(choose_form(rng, 'color', it=asked), obj.color.name, '색')
     return None
 
 
@@ -114,40 +149,17 @@ def ask_count(rng: random.Random, scene: Scene) -> Question:
     kinds = [KINDS[name] for name in kind_names(scene.objects)]
     most = max(map(scene.count, kinds))
     kind = rng.choice([kind for kind in kinds if scene.count(kind) == most])
-    asked, unit = kind.name, Noun(kind.counter)
-    text = rng.choice(
-        (
-            f'{asked:이} 몇 {unit} 있나요?',
-            f'{asked:은} 몇 {unit}인가요?',
-            f'{asked:은} 모두 몇 {unit}입니까?',
-            f'{asked:이} 모두 몇 {unit} 있습니까?',
-            f'{asked:이} 몇 {unit:이야}?',
-            f'사진에 {asked:이} 몇 {unit} 보이나요?',
-            f'{asked:이} 몇 {unit}인지 세어 줘',
-        )
-    )
-    return Question(text, str(most), '개수')
+    return Question(choose_form(rng, 'count', it=kind.name, unit=Noun(kind.counter)), str(most), '개수')
 
 
 def ask_position(rng: random.Random, scene: Scene) -> Question | None:
     """On which side an object is. The side is sampled before the object, so that all sides are equally frequent."""
     for side in rng.sample((LEFT, CENTER, RIGHT), 3):
-        for obj in rng.sample(scene.objects, len(scene.objects)):
+        for obj in shuffled(rng, scene.objects):
             asked = refer_to(rng, scene, obj) if scene.side(obj) == side else None
             if asked:
                 choices = ', '.join(rng.sample((LEFT, CENTER, RIGHT), 3))
-                text = rng.choice(
-                    (
-                        f'{asked:은} 사진의 어느 쪽에 있나요?',
-                        f'{asked:은} 사진의 어디에 있습니까?',
-                        f'{asked:은} 어느 쪽에 있어?',
-                        f'{asked}의 위치는 어디인가요?',
-                        f'{asked:은} {choices} 중 어디에 있나요?',
-                        f'{asked:이} 있는 곳은 {choices} 중 어디입니까?',
-                        f'{asked:이} 어느 쪽에 보이나요?',
-                    )
-                )
-                return Question(text, side, '위치')
+                return Question(choose_form(rng, 'position', it=asked, choices=choices), side, '위치')
     return None
 
 
@@ -165,37 +177,20 @@ def ask_what_is_on(rng: random.Random, scene: Scene) -> Question | None:
     """What stands on a table or a bed."""
     for obj in scene.objects:
         if obj.zone in KINDS:
-            text = rng.choice(
-                (
-                    f'{obj.zone} 위에 있는 것은 무엇인가요?',
-                    f'{obj.zone} 위에 무엇이 있습니까?',
-                    f'{obj.zone} 위에는 뭐가 있어?',
-                    f'무엇이 {obj.zone} 위에 있나요?',
-                )
-            )
-            return Question(text, obj.kind.name, '관계')
+            return Question(choose_form(rng, 'on', it=obj.zone), obj.kind.name, '관계')
     return None
 
 
 def ask_what_is_beside(rng: random.Random, scene: Scene) -> Question | None:
     """What is left or right of an object, asked when only objects of one kind are there."""
-    for obj in rng.sample(scene.objects, len(scene.objects)):
+    for obj in shuffled(rng, scene.objects):
         asked = refer_to(rng, scene, obj)
         others = [other for other in scene.objects if other is not obj]
         unclear = kind_names([other for other in others if scene.is_right_of(other, obj) is None])
         for side in rng.sample((LEFT, RIGHT), 2):
             there = kind_names([other for other in others if scene.is_right_of(other, obj) is (side == RIGHT)])
             if asked and len(there) == 1 and set(unclear) <= set(there) and there[0] != obj.kind.name:
-                text = rng.choice(
-                    (
-                        f'{asked}의 {side}에 있는 것은 무엇인가요?',
-                        f'{asked} {side}에는 무엇이 있습니까?',
-                        f'{asked} {side}에 뭐가 있어?',
-                        f'{asked:을} 기준으로 {side}에 있는 것은 무엇입니까?',
-                        f'{asked}보다 {side}에 있는 것은 무엇인가요?',
-                    )
-                )
-                return Question(text, there[0], '관계')
+                return Question(choose_form(rng, 'beside', it=asked, side=side), there[0], '관계')
     return None
 
 
@@ -205,22 +200,13 @@ def ask_which_side(rng: random.Random, scene: Scene) -> Question | None:
         right = scene.is_right_of(a, b)
         first, second = refer_to(rng, scene, a), refer_to(rng, scene, b)
         if right is not None and first and second:
-            text = rng.choice(
-                (
-                    f'{first:은} {second}의 어느 쪽에 있나요?',
-                    f'{first:은} {second}의 왼쪽과 오른쪽 중 어디에 있습니까?',
-                    f'{first:은} {second}의 오른쪽과 왼쪽 중 어디에 있어?',
-                    f'{second:을} 기준으로 {first:은} 어느 쪽에 있습니까?',
-                )
-            )
-            return Question(text, RIGHT if right else LEFT, '관계')
+            return Question(choose_form(rng, 'which side', it=first, other=second), RIGHT if right else LEFT, '관계')
     return None
 
 
 def shuffled_pairs(rng: random.Random, scene: Scene) -> list[tuple[SceneObject, SceneObject]]:
     """All ordered pairs of objects of different kinds."""
-    found = [(a, b) for a in scene.objects for b in scene.objects if a.kind is not b.kind]
-    return rng.sample(found, len(found))
+    return shuffled(rng, [(a, b) for a in scene.objects for b in scene.objects if a.kind is not b.kind])
 
 
 def ask_comparison(rng: random.Random, scene: Scene) -> Question | None:
@@ -245,16 +231,11 @@ def ask_comparison(rng: random.Random, scene: Scene) -> Question | None:
                 difference = scene.count(a.kind) - scene.count(b.kind)
             if first and second and difference:
                 which, polite, plain, sign = words
-                text = rng.choice(
-                    (
-                        f'{first:과} {second} 중에서 더 {which} 것은 무엇인가요?',
-                        f'{first:과} {second} 중 어느 것이 더 {polite}?',
-                        f'{first:과} {second} 중 더 {which} 것은 무엇입니까?',
-                        f'{first}하고 {second} 중에 뭐가 더 {plain}?',
-                        f'더 {which} 것은 {first:과} {second} 중 무엇인가요?',
-                    )
+                return Question(
+                    choose_form(rng, 'comparison', it=first, other=second, which=which, polite=polite, plain=plain),
+                    (a if difference * sign > 0 else b).kind.name,
+                    '비교',
                 )
-                return Question(text, (a if difference * sign > 0 else b).kind.name, '비교')
     return None
 
 
@@ -266,23 +247,14 @@ def ask_kind(rng: random.Random, scene: Scene) -> Question | None:
 
 def ask_kind_of_color(rng: random.Random, scene: Scene) -> Question | None:
     """Which kind is red, when only one is. Not for green when the leaves of a plant could be meant as well."""
-    for obj in rng.sample(scene.objects, len(scene.objects)):
+    for obj in shuffled(rng, scene.objects):
         kinds = kind_names([other for other in scene.objects if other.color is obj.color])
         if obj.color.name == '초록색' and kinds != ['화분'] and '화분' in kind_names(scene.objects):
             continue
         if len(kinds) == 1:
-            color = obj.color
-            text = rng.choice(
-                (
-                    f'{color.that_is} 것은 무엇인가요?',
-                    f'{color.name}인 것은 무엇입니까?',
-                    f'무엇이 {color.name}인가요?',
-                    f'뭐가 {color.name}이야?',
-                    f'사진에서 {color.name}인 것은 무엇인가요?',
-                    f'{color.name:으로} 보이는 것은 무엇인가요?',
-                )
+            return Question(
+                choose_form(rng, 'kind of color', that_is=obj.color.that_is, color=obj.color.name), kinds[0], '종류'
             )
-            return Question(text, kinds[0], '종류')
     return None
 
 
@@ -291,15 +263,7 @@ def ask_kind_on_wall(rng: random.Random, scene: Scene) -> Question | None:
     kinds = kind_names([obj for obj in scene.objects if obj.zone == WALL])
     if len(kinds) != 1:
         return None
-    text = rng.choice(
-        (
-            '벽에 있는 것은 무엇인가요?',
-            '벽에는 무엇이 있습니까?',
-            '벽에 뭐가 있어?',
-            '벽에서 볼 수 있는 것은 무엇입니까?',
-        )
-    )
-    return Question(text, kinds[0], '종류')
+    return Question(choose_form(rng, 'kind on the wall'), kinds[0], '종류')
 
 
 def ask_extreme(rng: random.Random, scene: Scene) -> Question | None:
@@ -309,33 +273,18 @@ def ask_extreme(rng: random.Random, scene: Scene) -> Question | None:
             outer = (max if way == RIGHT else min)(scene.objects, key=lambda obj: obj.x)
             rest = [other for other in scene.objects if other.kind is not outer.kind]
             kinds = [outer.kind.name] if all(scene.is_right_of(outer, o) is (way == RIGHT) for o in rest) else []
-            phrases = (
-                f'맨 {way}에 있는 것은 무엇인가요?',
-                f'가장 {way}에 있는 것은 무엇입니까?',
-                f'제일 {way}에 뭐가 있어?',
-            )
         else:
             kinds = kind_names([obj for obj in scene.objects if obj.size == way])
-            phrases = (
-                f'가장 {way} 것은 무엇인가요?',
-                f'제일 {way} 것은 무엇입니까?',
-                f'사진에서 가장 {way} 것은 뭐야?',
-            )
         if len(kinds) == 1:
-            return Question(rng.choice(phrases), kinds[0], '종류')
+            form = 'outermost kind' if way in (LEFT, RIGHT) else 'kind of size'
+            return Question(choose_form(rng, form, way=way), kinds[0], '종류')
     return None
 
 
 QUESTION_WRITERS: tuple[Callable[[random.Random, Scene], Question | None], ...] = (
-    functools.partial(ask_existence, answer='예'),
-    functools.partial(ask_existence, answer='아니요'),
-    ask_color,
-    ask_count,
-    ask_position,
-    ask_relation,
-    ask_comparison,
-    ask_kind,
-)
+    functools.partial(ask_existence, answer='예'), functools.partial(ask_existence, answer='아니요'),
+    ask_color, ask_count, ask_position, ask_relation, ask_comparison, ask_kind,
+)  # fmt: skip
 
 
 def write_questions(scene: Scene, seed: int, split: str, index: int) -> list[Question]:
@@ -344,5 +293,4 @@ def write_questions(scene: Scene, seed: int, split: str, index: int) -> list[Que
     A scene of one object has fewer, as it has neither relations nor comparisons.
     """
     rng = seeded_rng('kovilt rooms questions', seed, split, index)
-    questions = [question for ask in QUESTION_WRITERS if (question := ask(rng, scene))]
-    return rng.sample(questions, len(questions))
+    return shuffled(rng, [question for ask in QUESTION_WRITERS if (question := ask(rng, scene))])
