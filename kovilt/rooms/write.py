@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -12,9 +13,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_folder, read_json, write_json
@@ -26,29 +26,17 @@ from kovilt.rooms.scene import sample_scene
 VERSION = 5  # grows when the same seed would draw other bytes
 JPEG_QUALITY = 90
 ALONE = 0.25  # share of the training images that show a single object: names of objects are learned there first
-CHUNK = 16  # images that a worker draws in one job
+CHUNK = 16  # images that a worker draws at a time
 SUBSETS = '실내 가전 및 가구배치 이미지 수집', '개인생활환경 이미지 수집'  # the second with a cat or a dog
 SPLITS = {'train': ('Training', 'train2014'), 'val': ('Validation', 'val2014')}
 CAPTION_FILE = 'MSCOCO_train_val_Korean.json'
 SUMMARY_FILE = 'rooms.json'
 MAX_QUESTIONS = 10  # question ids of an image: image_id * 10, image_id * 10 + 1, ...
+Job = tuple[str, int]  # split, and the number of an image in it
 
 
-@dataclass(frozen=True)
-class DrawJob:
-    """Consecutive images of one split, drawn by one worker into `root`."""
-
-    root: Path
-    seed: int
-    split: str
-    indices: range
-    zipped: bool
-    alone: float
-
-
-@dataclass(frozen=True)
-class ImageEntry:
-    """What one image adds to the files, as lines of JSON."""
+class ImageEntry(NamedTuple):
+    """What one image adds to the files of AI-Hub 101; a row is a line of JSON."""
 
     split: str
     subset: str  # one of SUBSETS
@@ -56,87 +44,50 @@ class ImageEntry:
     coco_file: str  # path of the image within AI-Hub 261
     image: str  # its row in the label file
     questions: list[str]  # rows of the label file
-    captions: str  # row of the caption file
-    boxes: str  # line of the boxes file
     answer_types: list[str]  # of the questions
 
 
-def json_line(value: object) -> str:
+Drawn = tuple[ImageEntry, str, str]  # with the row of captions and the line of boxes
+
+
+def json_line(**values: object) -> str:
     """JSON without a line break, Hangul as it is."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(values, ensure_ascii=False)
 
 
-def image_id(split: str, index: int) -> int:
-    """Odd ids for training, even for validation: both splits can grow."""
-    return 2 * index + (1 if split == 'train' else 2)
-
-
-def draw_job(job: DrawJob) -> list[ImageEntry]:
-    """Draws the images of a job."""
-    return [draw_entry(job, index) for index in job.indices]
-
-
-def draw_entry(job: DrawJob, index: int) -> ImageEntry:
-    """Draws one image into its file and returns its rows."""
-    seed, split = job.seed, job.split
+def draw_image(root: Path, wanted: dict[str, Any], job: Job) -> Drawn:
+    """Draws one image into its file below `root`; returns its entry, its row of captions and its line of boxes."""
+    seed, (split, index) = wanted['seed'], job
     folder, coco_folder = SPLITS[split]
-    scene = sample_scene(seed, split, index, alone=job.alone)
+    scene = sample_scene(seed, split, index, alone=wanted['alone'] if split == 'train' else 0.0)
     pixels, boxes, _ = draw_scene(scene, seed, split, index)
-    identity = image_id(split, index)
+    image_id = 2 * index + (1 if split == 'train' else 2)  # odd for training, even for validation: both can grow
     file = hashlib.md5(f'kovilt rooms {seed} {split} {index}'.encode(), usedforsecurity=False).hexdigest() + '.jpg'
     subset = SUBSETS[any(obj.kind.alive for obj in scene.objects)]
     member = f'{subset}/{scene.room}/{file}'
-    coco_file = f'{coco_folder}/COCO_{coco_folder}_{identity:012d}.jpg'
-    target = job.root / 'captions' / coco_file
-    buffer = io.BytesIO()
+    coco_file = f'{coco_folder}/COCO_{coco_folder}_{image_id:012d}.jpg'
+    target = root / 'captions' / coco_file
+    buffer = io.BytesIO()  # Pillow itself would not tell why a file cannot be written
     pixels.save(buffer, 'JPEG', quality=JPEG_QUALITY)
     target.write_bytes(buffer.getvalue())
-    if not job.zipped:
-        link_or_copy(target, job.root / 'vqa' / folder / 'images' / member)
+    if not wanted['zip']:
+        link_or_copy(target, root / 'vqa' / folder / 'images' / member)
     rows = write_questions(scene, seed, split, index)
+    questions = [
+        json_line(question_id=question_id, image_id=image_id, question=text, answer=answer, answer_type=answer_type)
+        for question_id, (text, answer, answer_type) in enumerate(rows, image_id * MAX_QUESTIONS)
+    ]
     korean, english = write_captions(scene, seed, split, index)
-    object_rows = [
-        {
-            'name': obj.kind.name,
-            'color': obj.color.name,
-            'size': obj.size,
-            'zone': obj.zone,
-            'box': list(box),
-        }
+    objects = [
+        dict(name=obj.kind.name, color=obj.color.name, size=obj.size, zone=obj.zone, box=box)
         for obj, box in zip(scene.objects, boxes, strict=True)
     ]
-    return ImageEntry(
-        split=split,
-        subset=subset,
-        member=member,
-        coco_file=coco_file,
-        image=json_line({'image_id': identity, 'image': file, 'category': scene.room, 'weather': '그외'}),
-        questions=[
-            json_line(
-                {
-                    'question_id': identity * MAX_QUESTIONS + k,
-                    'image_id': identity,
-                    'question': row.text,
-                    'answer': row.answer,
-                    'answer_type': row.answer_type,
-                }
-            )
-            for k, row in enumerate(rows)
-        ],
-        captions=json_line({'file_path': coco_file, 'captions': english, 'id': identity, 'caption_ko': korean}),
-        boxes=json_line(
-            {
-                'image_id': identity,
-                'file': file,
-                'coco_file': coco_file,
-                'split': split,
-                'width': scene.width,
-                'height': scene.height,
-                'room': scene.room,
-                'objects': object_rows,
-            }
-        ),
-        answer_types=[row.answer_type for row in rows],
+    image = json_line(image_id=image_id, image=file, category=scene.room, weather='그외')
+    names = dict(image_id=image_id, file=file, coco_file=coco_file, split=split)
+    return (
+        ImageEntry(split, subset, member, coco_file, image, questions, [row.answer_type for row in rows]),
+        json_line(file_path=coco_file, captions=english, id=image_id, caption_ko=korean),
+        json_line(**names, width=scene.width, height=scene.height, room=scene.room, objects=objects),
     )
 
 
@@ -178,14 +129,7 @@ def make_rooms(
         KoviltError: `out` holds anything else or cannot be written.
     """
     out = Path(out)
-    wanted: dict[str, Any] = {
-        'version': VERSION,
-        'images': images,
-        'val_images': val_images,
-        'seed': seed,
-        'zip': zipped,
-        'alone': alone,
-    }
+    wanted = dict(version=VERSION, images=images, val_images=val_images, seed=seed, zip=zipped, alone=alone)
     if holds_rooms(out, wanted):
         return False
     with atomic_folder(out) as draft:
@@ -218,27 +162,14 @@ def write_rooms(root: Path, wanted: dict[str, Any], workers: int, progress: Call
     for folder, coco_folder in SPLITS.values():
         (root / 'captions' / coco_folder).mkdir(parents=True)
         (root / 'vqa' / folder).mkdir(parents=True)
-    counts = {'train': wanted['images'], 'val': wanted['val_images']}
-    jobs = [
-        DrawJob(
-            root,
-            wanted['seed'],
-            split,
-            range(start, min(start + CHUNK, count)),
-            wanted['zip'],
-            wanted['alone'] if split == 'train' else 0.0,
-        )
-        for split, count in counts.items()
-        for start in range(0, count, CHUNK)
-    ]
+    jobs = [('train', i) for i in range(wanted['images'])] + [('val', i) for i in range(wanted['val_images'])]
     entries: list[ImageEntry] = []
-    with open_text(root / 'boxes.jsonl') as boxes, open_text(root / 'captions' / CAPTION_FILE) as caption_file:
-        for drawn in run_jobs(jobs, workers):
-            for entry in drawn:
-                boxes.write(entry.boxes + '\n')
-                caption_file.write((',\n' if entries else '[\n') + entry.captions)
-                entries.append(replace(entry, boxes='', captions=''))
-            progress(len(entries), sum(counts.values()))
+    with open_text(root / 'boxes.jsonl') as boxes_file, open_text(root / 'captions' / CAPTION_FILE) as caption_file:
+        for entry, captions, boxes in run_jobs(functools.partial(draw_image, root, wanted), jobs, workers):
+            boxes_file.write(boxes + '\n')
+            caption_file.write((',\n' if entries else '[\n') + captions)
+            entries.append(entry)
+            progress(len(entries), len(jobs))
         caption_file.write('\n]\n')
     for split, (folder, _) in SPLITS.items():
         for subset in SUBSETS:
@@ -254,17 +185,17 @@ def write_rooms(root: Path, wanted: dict[str, Any], workers: int, progress: Call
     write_json(root / SUMMARY_FILE, summary)
 
 
-def run_jobs(jobs: list[DrawJob], workers: int) -> Iterator[list[ImageEntry]]:
-    """The results of the jobs, in their order."""
+def run_jobs(draw: Callable[[Job], Drawn], jobs: list[Job], workers: int) -> Iterator[Drawn]:
+    """What `draw` returns for each job, in their order."""
     if workers == 1:
-        yield from map(draw_job, jobs)
+        yield from map(draw, jobs)
         return
     # Workers ignore Ctrl-C, so that the main process alone reports it: no traceback from each worker.
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     )
     try:
-        yield from pool.map(draw_job, jobs)
+        yield from pool.map(draw, jobs, chunksize=CHUNK)
     finally:
         pool.shutdown(cancel_futures=True)
 

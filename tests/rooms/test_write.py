@@ -172,10 +172,10 @@ def test_an_empty_folder_is_filled_and_another_left_alone(tmp_path):
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    def full(job):
+    def full(root, wanted, job):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(write, 'draw_job', full)
+    monkeypatch.setattr(write, 'draw_image', full)
     with pytest.raises(KoviltError, match='No space left on device'):
         make_rooms(tmp_path / 'rooms', images=1, val_images=1, seed=0)
     assert not list(tmp_path.iterdir())
