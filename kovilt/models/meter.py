@@ -28,12 +28,8 @@ class TextEncoder(BaseModule):
     Shapes: B texts, L text length, D hidden size.
 
     Args:
-        vocab_size: number of tokens; `METER` passes it.
-        max_text_len: longest text in tokens; `METER` passes it.
+        vocab_size, max_text_len: as of `METER`, which passes them.
         model_type: 'bert' or 'roberta'; Korean models of both types exist.
-        hidden_size: D.
-        num_layers: number of blocks.
-        num_heads: attention heads.
         drop_rate: dropout on embeddings, attention weights, attention output and MLP.
         pretrained: folder or hub name of public weights of these sizes, read when training begins (a checkpoint has its
             own); None = random weights.
@@ -139,8 +135,7 @@ class METER(BaseModule):
             VisionTransformer with out_type='raw', or a map (I, D, rows, columns), as of a SwinTransformer.
         text_encoder: config of `TextEncoder` without `vocab_size` and `max_text_len`.
         image_size: S, side of the square images in pixels.
-        vocab_size: number of tokens.
-        max_text_len: longest text in tokens: the number of positions of the text encoder.
+        vocab_size, max_text_len: of the text encoder, in tokens.
         hidden_size, num_layers, num_heads, mlp_ratio, drop_rate, image_pooling, init_std: of `CrossModal`.
         image_encoder_weights: file, folder or hub name of public weights of the image encoder, read when training
             begins (a checkpoint has its own); None = random weights. Formats: kovilt/formats/image_encoder.py.

@@ -1,8 +1,7 @@
 """From a model config to a model: sizes that the data decides, checks against the data, the answer vocabulary.
 
-Every model is built in two steps. The caller takes the sizes (vocabulary size, number of answers, ...), the tokenizer
-and the answers from a dataset, a checkpoint or a model folder. `complete_model_config` writes the sizes into the
-config; `build_model` builds the model and hands it the answers.
+The caller takes the sizes (vocabulary size, number of answers, ...), the tokenizer and the answers from a dataset, a
+checkpoint or a model folder; `complete_model_config` writes the sizes into the config, then `build_model` builds it.
 """
 
 from __future__ import annotations
@@ -47,11 +46,7 @@ def complete_model_config(
 
 
 def build_model(model_cfg: Mapping[str, Any], *, answers: Sequence[str] | None = None) -> BaseModel:
-    """Build a model from its completed config and hand it the answer vocabulary.
-
-    Args:
-        model_cfg: what `complete_model_config` returned, or another config without open sizes.
-        answers: the answers in label order. Models that answer nothing ignore them.
+    """Build a model from its completed config and hand it the answers in label order, which other models ignore.
 
     Raises:
         KeyError, TypeError, ValueError: of the registry and the constructors; ValueError also for answers that do not
@@ -69,36 +64,16 @@ def check_sizes(model_cfg: Mapping[str, Any], data_sizes: Mapping[str, Any]) -> 
     Raises:
         KoviltError: the texts, patches or answers of the data do not fit the model.
     """
-    checks = [  # part and key of the model config, its relation to the data, the error
-        (
-            'encoder',
-            'vocab_size',
-            operator.ge,
-            'model.encoder.vocab_size is {}, but the tokenizer has {} tokens; write None to take its size',
-        ),
-        (
-            'encoder',
-            'max_text_len',
-            operator.ge,
-            'model.encoder.max_text_len is {}, but texts are cut to max_text_len={} tokens; give both the same number',
-        ),
-        (
-            'encoder',
-            'patch_size',
-            operator.eq,
-            'model.encoder.patch_size is {}, but Patchify cuts patches of {} pixels; give both the same number',
-        ),
-        (
-            'vqa_head',
-            'num_answers',
-            operator.eq,
-            'model.vqa_head.num_answers is {}, but the training data has {} answers; write None to take its count',
-        ),
+    checks = [  # part and key of the model config, its relation to the data, what the data has
+        ('encoder', 'vocab_size', operator.ge, 'the tokenizer has {} tokens; write None to take its size'),
+        ('encoder', 'max_text_len', operator.ge, 'texts are cut to max_text_len={} tokens; give both the same number'),
+        ('encoder', 'patch_size', operator.eq, 'Patchify cuts patches of {} pixels; give both the same number'),
+        ('vqa_head', 'num_answers', operator.eq, 'the training data has {} answers; write None to take its count'),
     ]
-    for part, key, fits, message in checks:
+    for part, key, fits, found in checks:
         ours, theirs = (model_cfg.get(part) or {}).get(key), data_sizes.get(key)
         if ours is not None and theirs is not None and not fits(ours, theirs):
-            raise KoviltError(message.format(ours, theirs))
+            raise KoviltError(f'model.{part}.{key} is {ours}, but {found.format(theirs)}')
 
 
 def _fill(part: dict[str, Any], sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None, path: str) -> None:

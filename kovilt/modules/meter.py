@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -76,15 +77,11 @@ class CrossModal(nn.Module):
     Shapes: B pairs, I images, L text length, N states of an image, D hidden size.
 
     Args:
-        text_dim: width of the text encoder.
-        image_dim: width of the image encoder.
-        hidden_size: D.
+        text_dim, image_dim: widths of the text encoder and the image encoder.
         num_layers: co-attention layers of each modality.
-        num_heads: attention heads; divides hidden_size.
-        mlp_ratio: width of the MLPs over hidden_size.
         drop_rate: dropout on attention weights, attention output and MLP.
         image_pooling: what feeds the image pooler, the 'first' state (CLS of a ViT) or the 'mean' (Swin has no CLS).
-        init_std: standard deviation of the initial weights.
+        hidden_size (D), num_heads, mlp_ratio, init_std: as of `ViLT`.
     """
 
     def __init__(
@@ -104,21 +101,14 @@ class CrossModal(nn.Module):
         if image_pooling not in ('first', 'mean'):
             raise ValueError(f"image_pooling {image_pooling!r} is neither 'first' nor 'mean'")
         self.image_pooling = image_pooling
-
-        def blocks() -> nn.ModuleList:
-            return nn.ModuleList(
-                CoAttentionBlock(
-                    hidden_size=hidden_size,
-                    num_heads=num_heads,
-                    mlp_size=int(mlp_ratio * hidden_size),
-                    drop_rate=drop_rate,
-                )
-                for _ in range(num_layers)
-            )
-
+        mlp_size = int(mlp_ratio * hidden_size)
+        block = partial(
+            CoAttentionBlock, hidden_size=hidden_size, num_heads=num_heads, mlp_size=mlp_size, drop_rate=drop_rate
+        )
         self.text_proj, self.image_proj = nn.Linear(text_dim, hidden_size), nn.Linear(image_dim, hidden_size)
         self.modality_embed = nn.Embedding(2, hidden_size)
-        self.text_blocks, self.image_blocks = blocks(), blocks()
+        self.text_blocks = nn.ModuleList(block() for _ in range(num_layers))
+        self.image_blocks = nn.ModuleList(block() for _ in range(num_layers))
         self.text_pooler, self.image_pooler = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
         self.apply(lambda module: init_weights(module, init_std))
 

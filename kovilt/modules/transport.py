@@ -19,9 +19,7 @@ def transport_cost(tokens: Tensor, patches: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def ipot(
-    cost: Tensor, token_mask: Tensor, patch_mask: Tensor, *, beta: float, iterations: int, inner_iterations: int = 1
-) -> Tensor:
+def ipot(cost: Tensor, token_mask: Tensor, patch_mask: Tensor, *, beta: float, iterations: int) -> Tensor:
     """Transport plans by the inexact proximal point method (IPOT; Xie et al., UAI 2020, arXiv 1802.04307, algorithm 1).
 
     Every token of a pair has the mass 1 / (its number of tokens), every patch 1 / (its number of patches). The error
@@ -37,8 +35,7 @@ def ipot(
         token_mask: bool (B, L), True = takes part.
         patch_mask: bool (B, P).
         beta: strength of the proximal term, in units of cost.
-        iterations: proximal steps.
-        inner_iterations: Sinkhorn scalings within each proximal step.
+        iterations: proximal steps, each with one Sinkhorn scaling.
 
     Returns:
         Plans (B, L, P), without gradient; 0 wherever a mask is False, and everywhere in a pair without tokens or
@@ -60,10 +57,8 @@ def ipot(
     for iteration in range(1, iterations + 1):
         factor.mul_(kernel)
         before = u
-        for _ in range(inner_iterations):
-            v = patch_mass / (weight[:, None] @ factor).squeeze(1).clamp_(min=tiny)  # (B, P)
-            u = token_mass / (factor @ v[:, :, None]).squeeze(2).clamp_(min=tiny)  # (B, L)
-            weight = u
+        v = patch_mass / (weight[:, None] @ factor).squeeze(1).clamp_(min=tiny)  # (B, P)
+        u = token_mass / (factor @ v[:, :, None]).squeeze(2).clamp_(min=tiny)  # (B, L)
         scale = u / before.clamp(min=tiny)  # of this iteration alone
         weight = u * scale
         if iteration % fold_every == 0 or iteration == iterations:

@@ -63,9 +63,7 @@ class ViLT(nn.Module):
     T tokens of the packed sequence, D hidden size.
 
     Args:
-        hidden_size: D.
-        num_layers: number of blocks.
-        num_heads: attention heads; divides hidden_size.
+        hidden_size, num_layers, num_heads: D, the number of blocks, and of attention heads, which divides D.
         vocab_size: number of WordPiece tokens.
         max_text_len: longest text in tokens, [CLS] and [SEP] included.
         patch_size: side of a patch in pixels.
@@ -74,7 +72,7 @@ class ViLT(nn.Module):
         drop_rate: dropout on embeddings, attention output and MLP; never on attention weights, as in ViLT.
         norm_eps: epsilon of the layer norms of the blocks and of the final one.
         activation: of the MLPs and of the MLM head, 'gelu' (ViLT) or 'relu'.
-        init_std: standard deviation of the initial weights; 0.02 suits width 768, narrower models need more.
+        init_std: standard deviation of the initial weights; 0.02 suits D = 768, narrower models need more.
         pos_init: initial position table of images: 'normal', or 'sincos' for training small models from scratch.
         with_cp: gradient checkpointing: keep the input of each block alone and compute the rest again in the backward
             pass; equal results with less memory and more time.

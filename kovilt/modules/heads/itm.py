@@ -18,9 +18,8 @@ class ITMHead(nn.Module):
     Shapes: B pairs, I images, D hidden size.
 
     Args:
-        hidden_size: D; the model passes it.
+        hidden_size, init_std: width of the pooled state, and of the encoder; the model passes them.
         loss_weight: weight of L2, 1 in the paper.
-        init_std: standard deviation of the initial weights; the model passes it.
     """
 
     def __init__(self, *, hidden_size: int, loss_weight: float, init_std: float) -> None:

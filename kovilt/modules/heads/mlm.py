@@ -26,8 +26,7 @@ class MLMHead(nn.Module):
     Shapes: B captions, L length, W tokens of all captions together, M of them masked, D hidden size.
 
     Args:
-        hidden_size: D; the model passes it.
-        vocab_size: number of tokens; the model passes it.
+        hidden_size, vocab_size, activation, init_std: of the encoder; the model passes them.
         mask_token_id: id of [MASK].
         special_token_ids: ids that never replace a word.
         mask_ratio: share of the words that is selected, 0.15 in the paper.
@@ -36,8 +35,6 @@ class MLMHead(nn.Module):
         content_words: ids of tokens that mark a word as a content word, such as a noun; in a config also the words
             themselves, which `complete_model_config` turns into ids.
         content_ratio: share of the content words that is selected; None = mask_ratio.
-        activation: 'gelu' (ViLT) or 'relu'; the model passes it.
-        init_std: standard deviation of the initial weights; the model passes it.
     """
 
     def __init__(

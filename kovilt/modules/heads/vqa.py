@@ -16,14 +16,13 @@ class VQAHead(nn.Module):
     Shapes: B pairs, C answers, D hidden size.
 
     Args:
-        hidden_size: D; the model passes it.
+        hidden_size, init_std: of the encoder; the model passes them.
         num_answers: C, the size of the answer vocabulary.
         loss: 'cross_entropy' for data sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over
             the answers (ViLT on VQAv2), for data sets with several.
         loss_weight: weight of the loss.
         pooled_size: width of the pooled state; None = hidden_size. The model passes it where the two differ, as for
             METER, which pools text and image separately.
-        init_std: standard deviation of the initial weights; the model passes it.
     """
 
     def __init__(
