@@ -110,8 +110,3 @@ class KoviltModel(BaseModel):
     @abstractmethod
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
         """What the metric takes, of a preprocessed batch."""
-
-
-def to_list(values: Tensor) -> list[Any]:
-    """A tensor as nested lists of Python numbers; bfloat16 and float16 as float32 first."""
-    return (values.float() if torch.is_floating_point(values) else values).tolist()

@@ -1,4 +1,7 @@
-"""METER, the two-stream baseline, for pre-training and VQA (Dou et al., CVPR 2022, arXiv 2111.02387)."""
+"""METER, the two-stream baseline, for pre-training and VQA (Dou et al., CVPR 2022, arXiv 2111.02387).
+
+Shapes: B pairs, I images, S image_size, P patches and N states of an image, L text length, D hidden size.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,6 @@ _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}  # RoBERTa counts positions from i
 @MODELS.register_module()
 class TextEncoder(BaseModule):
     """A BERT or RoBERTa of transformers, without its pooler.
-
-    Shapes: B texts, L text length, D hidden size.
 
     Args:
         vocab_size, max_text_len: as of `METER`, which passes them.
@@ -128,8 +129,6 @@ class METER(BaseModule):
     parameters with VQAv2's answers. At 576 x 576 pixels 57 % of the operations are in the image encoder and 41 % in the
     co-attention.
 
-    Shapes: B pairs, I images, S image_size, L text length, N states of an image, D hidden size.
-
     Args:
         image_encoder: config of a backbone of mmpretrain without `img_size`; its last output is (I, N, D), as of a
             VisionTransformer with out_type='raw', or a map (I, D, rows, columns), as of a SwinTransformer.
@@ -166,9 +165,11 @@ class METER(BaseModule):
         self.activation, self.init_std = 'gelu', init_std  # of the heads
         self.image_encoder = MODELS.build(dict(image_encoder, img_size=image_size))
         self.text_encoder = MODELS.build(dict(text_encoder, vocab_size=vocab_size, max_text_len=max_text_len))
+        # A backbone of several stages lists the widths of all.
+        image_dims = getattr(self.image_encoder, 'num_features', [self.image_encoder.embed_dims])
         self.cross_modal = CrossModal(
             text_dim=self.text_encoder.hidden_size,
-            image_dim=_output_width(self.image_encoder),
+            image_dim=image_dims[-1],
             hidden_size=hidden_size,
             num_layers=num_layers,
             num_heads=num_heads,
@@ -269,11 +270,6 @@ def join_patches(patches: Tensor, *, rows: int, side: int) -> Tensor:
     """Patches of square images of `rows` x `rows` patches, (I * rows^2, 3 * side^2), as pixels (I, 3, S, S)."""
     pixels = patches.view(-1, rows, rows, 3, side, side).permute(0, 3, 1, 4, 2, 5)  # (I, 3, rows, side, rows, side)
     return pixels.reshape(-1, 3, rows * side, rows * side)
-
-
-def _output_width(image_encoder: Any) -> int:
-    """Width of the last output; a backbone of several stages lists the widths of all."""
-    return getattr(image_encoder, 'num_features', [image_encoder.embed_dims])[-1]
 
 
 @MODELS.register_module()

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kovilt.batch import Batch
-from kovilt.models.base import KoviltModel, to_list
+from kovilt.models.base import KoviltModel
 from kovilt.registry import MODELS
 
 
@@ -86,7 +86,7 @@ def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict
     """For each pair of scores (B, C) its best answer, the softmax probability, and the `topk` best of both."""
     best = scores.softmax(dim=1).topk(min(topk, len(answers)), dim=1)
     ranked = []
-    for labels, values in zip(to_list(best.indices), to_list(best.values), strict=True):
+    for labels, values in zip(best.indices.tolist(), best.values.float().tolist(), strict=True):
         listed = [dict(answer=answers[label], score=value) for label, value in zip(labels, values, strict=True)]
         ranked.append(dict(listed[0], topk=listed))
     return ranked

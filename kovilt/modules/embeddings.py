@@ -1,4 +1,8 @@
-"""Token ids and patches become embeddings (eq. 1 and 2)."""
+"""Token ids and patches become embeddings (eq. 1 and 2).
+
+Shapes: W text tokens of all pairs, I images, P patches of an image (differs from image to image), p patch size,
+D hidden size.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,6 @@ class TextEmbedder(nn.Module):
 
     V_type is added by the encoder. As ViLT does, we keep BERT's segment table, of whose two rows row 0 is used, beside
     the modality table of V_type, so that every public ViLT loads.
-
-    Shapes: W text tokens of all pairs together, D hidden size.
     """
 
     def __init__(self, *, hidden_size: int, vocab_size: int, max_text_len: int, drop_rate: float) -> None:
@@ -43,8 +45,6 @@ class PatchEmbedder(nn.Module):
     The patch embedding is one linear layer; there is no convolutional backbone. V_type is added by the encoder. The
     position table is that of a square grid of g = `image_size / patch_size` patches a side; it is interpolated to the
     grid of each image (bilinear, corners aligned, as in ViLT), once for each distinct grid of a batch.
-
-    Shapes: I images, P patches of an image (differs from image to image), p patch size, D hidden size.
     """
 
     def __init__(self, *, hidden_size: int, patch_size: int, image_size: int, drop_rate: float) -> None:

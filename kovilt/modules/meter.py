@@ -1,4 +1,7 @@
-"""METER's fusion of two encoders by co-attention (Dou et al., CVPR 2022, arXiv 2111.02387, section 3.2)."""
+"""METER's fusion of two encoders by co-attention (Dou et al., CVPR 2022, arXiv 2111.02387, section 3.2).
+
+Shapes: B pairs, I images, L text length, N tokens of x or states of an image, M of the context, D hidden size, h heads.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,7 @@ _NORM_EPS = 1e-12  # BERT's
 
 
 class PostNormAttention(nn.Module):
-    """BERT's attention sublayer, LayerNorm(x + MHA(x, context)); `context` is x itself or the other modality.
-
-    Shapes: B pairs, N tokens of x, M tokens of the context, D hidden size, h heads.
-    """
+    """BERT's attention sublayer, LayerNorm(x + MHA(x, context)); `context` is x itself or the other modality."""
 
     def __init__(self, *, hidden_size: int, num_heads: int, drop_rate: float) -> None:
         super().__init__()
@@ -73,8 +73,6 @@ class CrossModal(nn.Module):
 
     In every layer each modality attends to the states of the other after the layer before. METER trains the type
     embeddings at the learning rate of the encoders; here they are new weights like the other parameters.
-
-    Shapes: B pairs, I images, L text length, N states of an image, D hidden size.
 
     Args:
         text_dim, image_dim: widths of the text encoder and the image encoder.

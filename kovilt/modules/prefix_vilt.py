@@ -67,7 +67,7 @@ class PrefixViLT(ViLT):
 
     def embed_images(self, patches: Tensor, grids: Tensor) -> EncodedImages:
         """Take each image of the batch through all blocks, once for all texts and passes."""
-        x = self.embed_patches(patches, grids)
+        x = super().embed_images(patches, grids)
         packing = Packing(
             grids.new_zeros(len(grids)),
             grids.prod(dim=1),

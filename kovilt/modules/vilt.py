@@ -132,9 +132,10 @@ class ViLT(nn.Module):
     def embed_images(self, patches: Tensor, grids: Tensor) -> Any:
         """Compute what depends on the images alone, once for all texts and passes of a batch; `forward` takes it.
 
-        patches float32 (sum of P, 3*p*p) in [-1, 1], on the device; grids int64 (I, 2), on the host.
+        patches float32 (sum of P, 3*p*p) in [-1, 1], on the device; grids int64 (I, 2), on the host. Here Emb_img of
+        the images one after another, (sum of (1 + P), D).
         """
-        return self.embed_patches(patches, grids)
+        return self.image(patches, grids) + self.modality_embed.weight[1]
 
     def forward(
         self,
@@ -205,10 +206,6 @@ class ViLT(nn.Module):
         """Emb_text of padded host ids (B, L), in packed order, (W, D)."""
         ids, positions = packing.pack_text(input_ids), packing.token_position
         return self.text(packing.to_device(ids), packing.to_device(positions)) + self.modality_embed.weight[0]
-
-    def embed_patches(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """Emb_img of the images one after another, (sum of (1 + P), D); arguments as of `embed_images`."""
-        return self.image(patches, grids) + self.modality_embed.weight[1]
 
     def maybe_checkpoint(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """function(*inputs), under gradient checkpointing if `with_cp`."""
