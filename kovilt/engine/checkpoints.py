@@ -17,7 +17,6 @@ from mmengine.utils import apply_to
 from torch import nn
 
 import kovilt
-from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import ENCODER_PREFIX, describe_checkpoint, load_checkpoint_file, load_encoder
 from kovilt.weights.folder import folder_as_checkpoint
 
@@ -38,13 +37,9 @@ def unwrap_model(model: nn.Module) -> Any:
 
 
 def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool, schedules: bool) -> dict[str, Any]:
-    """The current state of a run as a dict of tensors and plain Python values.
+    """The current state of a KoviltRunner as a dict of tensors and plain Python values.
 
-    Args:
-        runner: a KoviltRunner in training.
-        meta: entries of `meta` beside those that are the same for every checkpoint: epoch, iter.
-        optimizer: include the state of the optimizer.
-        schedules: include the state of the learning rate's schedules.
+    `meta` is what to add to the checkpoint's `meta`: epoch and iter. `optimizer` and `schedules` include their states.
     """
     model = unwrap_model(runner.model)
     info = {key: value for key, value in runner.message_hub.runtime_info.items() if key.startswith(RESUMED_INFO)}
@@ -94,14 +89,6 @@ def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: s
 
 def _parts_outside_encoder(state_dict: Mapping[str, Any]) -> list[str]:
     return sorted({name.split('.')[0] for name in state_dict if not name.startswith(ENCODER_PREFIX)})
-
-
-def check_seed(meta: Mapping[str, Any], seed: int, filename: str) -> None:
-    """Raise KoviltError unless a run resumes with its own seed, from which the random numbers of all samples come."""
-    if meta.get('seed', seed) != seed:
-        raise KoviltError(
-            f'{filename}: trained with seed {meta["seed"]}, but this run has {seed}; add --seed {meta["seed"]}'
-        )
 
 
 def to_plain(value: Any) -> Any:

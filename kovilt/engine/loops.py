@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
-from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
@@ -16,8 +16,8 @@ from kovilt.registry import LOOPS
 class StepSampler(Sampler[list[int]]):
     """The batches of the steps `start` to `stop`, epoch after epoch, as one stream.
 
-    A resumed run reaches its step by skipping indices, without loading samples. The workers live from the first step
-    to the last, across epochs. At the start of each epoch `batch_sampler.sampler.set_epoch` is called.
+    A resumed run reaches its step by skipping indices, without loading samples, and the workers of the loader live
+    across epochs. `set_epoch` of the `batch_sampler.sampler` is called at the start of each epoch.
     """
 
     def __init__(self, batch_sampler: BatchSampler, start: int, stop: int) -> None:
@@ -26,18 +26,14 @@ class StepSampler(Sampler[list[int]]):
         self.stop = stop
 
     def __iter__(self) -> Iterator[list[int]]:
+        first_epoch, skipped = divmod(self.start, len(self.batch_sampler))
+        return itertools.islice(self._batches_from(first_epoch), skipped, skipped + len(self))
+
+    def _batches_from(self, first_epoch: int) -> Iterator[list[int]]:
         sampler: Any = self.batch_sampler.sampler  # kovilt's have set_epoch, which torch does not declare
-        step = self.start
-        while step < self.stop:
-            epoch, skip = divmod(step, len(self.batch_sampler))
+        for epoch in itertools.count(first_epoch):
             sampler.set_epoch(epoch)
-            for index, batch in enumerate(self.batch_sampler):
-                if index < skip:
-                    continue
-                yield batch
-                step += 1
-                if step == self.stop:
-                    return
+            yield from self.batch_sampler
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -72,7 +68,6 @@ class StepTrainLoop(IterBasedTrainLoop):
         self.val_begin = val_begin
         self.val_interval = val_interval
         self.stop_training = False  # set by EarlyStoppingHook
-        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, None)
         self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
 
     @property
@@ -94,19 +89,14 @@ class StepTrainLoop(IterBasedTrainLoop):
         for batch in self._remaining_batches():
             self.runner.model.train()
             self.run_iter(batch)
-            if self.runner.val_loop is not None and self._is_evaluated():
+            is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+            if self.runner.val_loop is not None and is_due and self._iter >= self.val_begin:
                 self.runner.val_loop.run()
             if self.stop_training:
                 break
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _is_evaluated(self) -> bool:
-        """Whether an evaluation follows the step that has just been trained."""
-        if self._iter < self.val_begin:
-            return False
-        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
 
     def _remaining_batches(self) -> DataLoader:
         """The configured loader with the batches of the remaining steps."""

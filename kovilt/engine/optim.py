@@ -40,14 +40,15 @@ class ViLTOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         self.wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer'))
-        options = dict(paramwise_cfg or {})
-        self.head_lr_mult: float = options.pop('head_lr_mult', 1.0)
-        prefixes = options.pop('head_prefixes', ())
+        options = paramwise_cfg or {}
+        known = ('head_lr_mult', 'head_prefixes', 'lr_mults')
+        for name in options:
+            if name not in known:
+                raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, known)}')
+        prefixes = options.get('head_prefixes', ())
         self.head_prefixes = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
-        self.lr_mults: dict[str, float] = dict(options.pop('lr_mults', {}))
-        if options:
-            name, known = next(iter(options)), ('head_lr_mult', 'head_prefixes', 'lr_mults')
-            raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, known)}')
+        self.head_lr_mult: float = options.get('head_lr_mult', 1.0)
+        self.lr_mults: dict[str, float] = options.get('lr_mults', {})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
@@ -73,13 +74,13 @@ class ViLTOptimWrapperConstructor:
             part, lr_mult = self._part(name)
             matrices = self._stacked_matrices(name, parameter)
             key = f'{part}.{"no_decay" if name in undecayed else "decay"}{f".muon{matrices}" if matrices else ""}'
-            if key not in groups:
-                groups[key] = {'name': key, 'params': [], 'weight_decay': 0.0 if name in undecayed else weight_decay}
-                if matrices:
-                    groups[key]['matrices'] = matrices
-                if lr is not None:
-                    groups[key]['lr'] = lr * lr_mult
-            groups[key]['params'].append(parameter)
+            group = groups.setdefault(key, {'name': key, 'params': []})
+            group['params'].append(parameter)
+            group['weight_decay'] = 0.0 if name in undecayed else weight_decay
+            if matrices:
+                group['matrices'] = matrices
+            if lr is not None:
+                group['lr'] = lr * lr_mult
         ordered = [groups[key] for key in sorted(groups)]
         for group in ordered:
             count = sum(parameter.numel() for parameter in group['params'])

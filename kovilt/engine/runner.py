@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,12 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
-from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from kovilt.engine.checkpoints import check_seed, make_checkpoint, read_checkpoint, start_from_encoder, unwrap_model
+from kovilt.engine.checkpoints import make_checkpoint, read_checkpoint, start_from_encoder, unwrap_model
 from kovilt.engine.component_check import arguments_of
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import init_cpu_process_group
@@ -37,7 +37,7 @@ from kovilt.models.sizes import build_model, check_sizes, complete_model_config
 from kovilt.registry import DATASETS, MODEL_WRAPPERS, RUNNERS
 
 # MMEngine names a run after the second in which it starts; two runs of one second would share logs and message hub.
-_USED_TIMESTAMPS: set[str] = set()
+_USED_TIMESTAMPS: Counter[str] = Counter()
 
 
 @RUNNERS.register_module()
@@ -65,13 +65,7 @@ class KoviltRunner(Runner):
     _has_loaded: bool
 
     def __init__(self, model: nn.Module | dict[str, Any], work_dir: str, **kwargs: Any) -> None:
-        """Build everything but the loops.
-
-        Args:
-            model: the model, or its config.
-            work_dir: folder of logs and checkpoints.
-            kwargs: all other arguments of MMEngine's Runner.
-        """
+        """Build everything but the loops; all arguments are those of MMEngine's Runner."""
         self.data_sizes: dict[str, Any] = {}
         self.dataset_meta: dict[str, Any] = {}
         self._work_dir_before = WorkDirBefore(work_dir)
@@ -125,11 +119,9 @@ class KoviltRunner(Runner):
         if self.distributed and not torch.cuda.is_available():
             init_cpu_process_group(self._launcher)
         super().setup_env(env_cfg)
-        second, count = self._timestamp, 1
-        while self._timestamp in _USED_TIMESTAMPS:
-            count += 1
-            self._timestamp = f'{second}_{count}'
-        _USED_TIMESTAMPS.add(self._timestamp)
+        _USED_TIMESTAMPS[self._timestamp] += 1
+        if (count := _USED_TIMESTAMPS[self._timestamp]) > 1:
+            self._timestamp += f'_{count}'
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wrap the model with KoviltDistributedDataParallel if there are several processes.
@@ -224,25 +216,20 @@ class KoviltRunner(Runner):
     # Loops
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Build the training loop; `by_epoch=False` means StepTrainLoop instead of MMEngine's IterBasedTrainLoop."""
+        """Build the training loop; `by_epoch=False` means StepTrainLoop."""
         if isinstance(loop, dict) and loop.get('by_epoch') is False:
             loop = {'type': 'StepTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         return super().build_train_loop(loop)
 
     def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Build the validation loop and give its evaluator the answers of the training data."""
-        loop = super().build_val_loop(loop)
-        self._prepare_evaluation(loop.evaluator, loop.dataloader.dataset)
-        return loop
+        return self._prepare_evaluation(super().build_val_loop(loop))
 
     def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Build the test loop and give its evaluator the answers of the training data."""
-        loop = super().build_test_loop(loop)
-        self._prepare_evaluation(loop.evaluator, loop.dataloader.dataset)
-        return loop
+        return self._prepare_evaluation(super().build_test_loop(loop))
 
-    def _prepare_evaluation(self, evaluator: Evaluator, dataset: Any) -> None:
-        """Check that evaluation data fits the model, and give the evaluator the model's answer vocabulary."""
+    def _prepare_evaluation(self, loop: BaseLoop) -> BaseLoop:
+        """Check that the data of a loop fits the model, and give its evaluator the answers of the training data."""
+        dataset = loop.dataloader.dataset
         sizes = read_data_sizes(dataset)
         check_sizes(self.cfg.model, {**sizes, 'num_answers': None})
         if self.data_sizes.get('vocabulary_digest', sizes.get('vocabulary_digest')) != sizes.get('vocabulary_digest'):
@@ -251,7 +238,8 @@ class KoviltRunner(Runner):
                 'the same TokenizeKorean'
             )
         answers = {key: value for key, value in self.dataset_meta.items() if key in ('answers', 'answer_counts')}
-        evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **answers}
+        loop.evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **answers}
+        return loop
 
     # Checkpoints
 
@@ -286,12 +274,7 @@ class KoviltRunner(Runner):
         that starts from a checkpoint of another model (fine-tuning from pre-training), or from a file of weights
         alone, takes the encoder and keeps its new heads; with `load_encoder_only = True` in the config, also if the
         models are the same. A checkpoint of another kind of encoder (`ViLT`, `PrefixViLT`) may start a training, with
-        a warning, but can neither be resumed nor tested.
-
-        Args:
-            filename: checkpoint file or model folder.
-            map_location: device of the tensors.
-            strict, revise_keys: arguments of MMEngine's Runner, not used.
+        a warning, but can neither be resumed nor tested. `strict` and `revise_keys` of MMEngine's Runner are not used.
 
         Raises:
             KoviltError: unreadable file, or it does not fit the model, the data or the run.
@@ -318,7 +301,10 @@ class KoviltRunner(Runner):
         return checkpoint
 
     def _check_same_run(self, meta: Mapping[str, Any], filename: str) -> None:
-        check_seed(meta, self.seed, filename)
+        if meta.get('seed', self.seed) != self.seed:  # the random numbers of all samples come from it
+            raise KoviltError(
+                f'{filename}: trained with seed {meta["seed"]}, but this run has {self.seed}; add --seed {meta["seed"]}'
+            )
         before = meta.get('pairs_per_step', self.pairs_per_step)
         if before != self.pairs_per_step:
             self.logger.warning(

@@ -17,10 +17,9 @@ class WarmupLinearLR(_ParamScheduler):
     """Linear warm-up to the optimizer's learning rate, then linear decay to zero (ViLT, section 4.2).
 
     Of S steps with W steps of warm-up, step s (from 0) is trained with (s + 1) / W of the learning rate while s < W,
-    then with (S - s) / (S - W) of it. So the first step already learns, step W - 1 has the full rate, and the rate
-    would be zero one step after the last. The number of steps comes from the runner as `end`: the schedule fits a run
-    of any length. It counts optimizer steps, so micro-batches do not change it. A run that is resumed with another
-    length continues along the schedule of the new length.
+    then with (S - s) / (S - W) of it; the rate would be zero one step after the last. The runner gives the number of
+    steps as `end`, so the schedule fits a run of any length, which MMEngine's LinearLR does not. A run that is resumed
+    with another length continues along the schedule of the new length.
 
     Args:
         optimizer: the optimizer or its wrapper.

@@ -27,15 +27,7 @@ class EpochTimeHook(Hook):
     `epoch_time`.
     """
 
-    priority = 'NORMAL'
-
-    def __init__(self) -> None:
-        self.in_epoch = False
-        self.start = 0.0  # time.perf_counter() when the clock was started
-        self.seconds = 0.0
-        self.texts = 0
-        self.steps = 0
-        self.peak_memory = 0.0
+    in_epoch = False
 
     def before_train_epoch(self, runner: Runner) -> None:
         self.seconds, self.texts, self.steps, self.peak_memory = 0.0, 0, 0, 0.0
@@ -54,8 +46,7 @@ class EpochTimeHook(Hook):
             self._stop_clock()
 
     def after_val(self, runner: Runner) -> None:
-        if self.in_epoch:
-            self._start_clock()
+        self._start_clock()
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._stop_clock()
@@ -65,16 +56,12 @@ class EpochTimeHook(Hook):
         all_reduce(maxima, op='max')
         all_reduce(texts, op='sum')
         seconds, peak_memory = maxima.tolist()
-        result = {
-            'epoch_seconds': seconds * len(runner.train_dataloader) / max(self.steps, 1),
-            'texts_per_second': texts.item() / max(seconds, 1e-9),
-            'processes': runner.world_size,
-            'peak_memory_mb': peak_memory,
-        }
-        runner.message_hub.update_info('epoch_time', result)
+        epoch_seconds = seconds * len(runner.train_dataloader) / max(self.steps, 1)
+        speed = texts.item() / max(seconds, 1e-9)
+        result = dict(epoch_seconds=epoch_seconds, texts_per_second=speed, processes=runner.world_size)
+        runner.message_hub.update_info('epoch_time', {**result, 'peak_memory_mb': peak_memory})
         runner.logger.info(
-            f'an epoch of training takes {result["epoch_seconds"]:.1f} s, {result["texts_per_second"]:.0f} '
-            f'texts/s on {runner.world_size} process(es)'
+            f'an epoch of training takes {epoch_seconds:.1f} s, {speed:.0f} texts/s on {runner.world_size} process(es)'
         )
 
     def _start_clock(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from kovilt.engine.checkpoints import unwrap_model
 from kovilt.registry import HOOKS
 
 
@@ -19,13 +19,11 @@ class InitCLSFromMaskHook(Hook):
     resumed run and a run from random weights are not changed.
     """
 
-    priority = 'NORMAL'
-
     @torch.no_grad()
     def before_train(self, runner: Runner) -> None:
         if runner.iter or runner.load_from is None:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         tokenizer = runner.train_dataloader.dataset.tokenizer
         word_embeddings = model.encoder.text.word_embed.weight  # (vocabulary, D)
         position_embeddings = model.encoder.text.pos_embed.weight  # (max_text_len, D)

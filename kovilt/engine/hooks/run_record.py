@@ -47,7 +47,6 @@ class RunRecordHook(Hook):
         self.count = 0
 
     def before_train(self, runner: Runner) -> None:
-        self.sums, self.count = {}, 0
         self.path = Path(runner.work_dir, 'metrics.jsonl')
         if is_main_process():
             write_json(Path(runner.work_dir, 'environment.json'), describe_environment(runner))
@@ -58,7 +57,7 @@ class RunRecordHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         for name, value in step_values(runner, outputs).items():
-            self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
+            self.sums[name] = self.sums.get(name, 0) + value.double()
         self.count += 1
         if (runner.iter + 1) % self.interval == 0 or runner.iter + 1 == runner.max_iters:
             self._write_means(runner, runner.iter + 1)
