@@ -60,7 +60,7 @@ def dense(vilt: ViLT, batch: dict, pair: int) -> tuple[torch.Tensor, torch.Tenso
     alone = part(batch, [pair])
     length = int(alone['text_mask'].sum())
     packing = vilt.make_packing(alone['text_mask'], alone['grids'], alone['image_index'], torch.device('cpu'))
-    images = vilt.embed_images(alone['patches'], alone['grids'])
+    images = ViLT.embed_images(vilt, alone['patches'], alone['grids'])
     x = torch.cat([vilt.embed_text(alone['input_ids'], packing), images])[None]
     blocked = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
     blocked[length:, :length] = True  # for torch True = may not be attended to
