@@ -80,11 +80,8 @@ class TextEncoder(BaseModule):
         if self.pretrained is None:
             return
         public = _load_text_model(self.pretrained)
-        found = public.config.model_type
-        if found != self.model_type:
-            raise KoviltError(
-                f'text encoder {self.pretrained}: a {found}, but text_encoder.model_type is {self.model_type}'
-            )
+        if (kind := public.config.model_type) != self.model_type:
+            raise KoviltError(f'text encoder {self.pretrained}: a {kind}, but model_type is {self.model_type}')
         ours, theirs = self.model.state_dict(), public.state_dict()
         for name, value in theirs.items():
             if name not in ours or ours[name].shape != value.shape:
@@ -246,7 +243,7 @@ class METER(BaseModule):
             return METERStates(*self.cross_modal(text, text_mask, images.index_select(0, image_index), output=output))
 
     def pool(self, states: METERStates) -> Tensor:
-        """The pooled states of text and image, (B, 2 D); see `CrossModal.pool`."""
+        """See `CrossModal.pool`."""
         return self.cross_modal.pool(*states)
 
 

@@ -74,10 +74,20 @@ class ViLTForPreTraining(KoviltModel):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         images = self.encoder.embed_images(batch['patches'], batch['grids'])
         losses: dict[str, Tensor] = {}
-        if self.mlm_head:
-            losses |= self._mlm_losses(self.mlm_head, batch, images)
-        if self.itm_head:
-            losses |= self._matching_losses(self.itm_head, batch, images)
+        if self.mlm_head:  # pass (a)
+            input_ids, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+            states = self.encode({**batch, 'input_ids': input_ids}, images, 'text')
+            losses |= self.mlm_head.loss(states.packed, states.pack_text(labels))
+        if self.itm_head:  # pass (b)
+            batch = _every_nth_pair(batch, self.matching_every)
+            image_index, matched = self.itm_head.sample_negatives(
+                batch['image_index'], batch['image_id'], batch['sample_seed']
+            )
+            states = self._encode_for_matching({**batch, 'image_index': image_index}, images)
+            matched = to_device(matched, states.packed.device)
+            losses |= self.itm_head.loss(self.encoder.pool(states), matched)
+            if self.wpa_head:
+                losses |= self.wpa_head.loss(*alignment_inputs(batch, states), matched)
         return losses
 
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
@@ -86,23 +96,6 @@ class ViLTForPreTraining(KoviltModel):
             return []
         values = {name: float(value) for name, value in self.losses(batch).items()}
         return [dict(values, num_pairs=len(batch['input_ids']))]
-
-    def _mlm_losses(self, head: MLMHead, batch: Batch, images: Any) -> dict[str, Tensor]:
-        """Pass (a)."""
-        input_ids, labels = head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
-        states = self.encode({**batch, 'input_ids': input_ids}, images, 'text')
-        return head.loss(states.packed, states.pack_text(labels))
-
-    def _matching_losses(self, head: ITMHead, batch: Batch, images: Any) -> dict[str, Tensor]:
-        """Pass (b)."""
-        batch = _every_nth_pair(batch, self.matching_every)
-        image_index, matched = head.sample_negatives(batch['image_index'], batch['image_id'], batch['sample_seed'])
-        states = self._encode_for_matching({**batch, 'image_index': image_index}, images)
-        matched = to_device(matched, states.packed.device)
-        losses = head.loss(self.encoder.pool(states), matched)
-        if self.wpa_head:
-            losses |= self.wpa_head.loss(*alignment_inputs(batch, states), matched)
-        return losses
 
     def _encode_for_matching(self, batch: Batch, images: Any) -> Any:
         """The states of the text [CLS] and, beside them, those that `wpa_head` aligns."""
@@ -137,6 +130,7 @@ def _every_nth_pair(batch: Batch, n: int) -> Batch:
 
 def alignment_inputs(batch: Batch, states: ViLTStates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tokens (B, L, D), their mask (B, L), patches (B, P, D) and their mask (B, P), as `WPAHead` takes them."""
-    states = states.of_inner_block()
+    if states.inner is not None:
+        states = ViLTStates(states.inner, states.packing, 'all')
     token_mask = to_device(batch['word_ids'] >= 0, states.packed.device)
     return states.text(batch['input_ids'].shape[1]), token_mask, *states.patches()

@@ -31,8 +31,7 @@ def complete_model_config(
     """A copy of a model config that `build_model` can build: with the sizes of the data, and token ids for words.
 
     Args:
-        model_cfg: `model` of a config. None as a value of a key of `FROM_DATA` means "from the data".
-        data_sizes: the values by key, as `read_data_sizes` of kovilt.engine reads them off a dataset.
+        data_sizes: the values for the keys of `FROM_DATA` that are None, from `read_data_sizes` of kovilt.engine.
         tokenizer: turns the words of every `content_words` into token ids; None, as for a model that is not trained,
             leaves the lists empty.
 

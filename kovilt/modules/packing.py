@@ -46,15 +46,13 @@ class PaddedLayout(NamedTuple):
 class Packing:
     """The layout of the packed sequence of B pairs.
 
-    A group of pairs of equal shape is a plain (pairs, length) rectangle, so that attention needs neither padding nor a
-    mask. All sizes are computed on the host from the small tensors `text_lengths`, `patch_counts` and `image_index`;
-    nothing here waits for an accelerator. Indices are on the device, all other tensors on the host.
+    All sizes are computed on the host from the small tensors `text_lengths`, `patch_counts` and `image_index`; nothing
+    here waits for an accelerator. Indices are on the device, all other tensors on the host.
 
     Args:
         text_lengths: int64 (B,): tokens of each text with its [CLS] and [SEP]; 0 for all pairs encodes images alone.
         patch_counts: int64 (I,): patches of each image; 0 = no image was given.
         image_index: int64 (B,): the image of each pair.
-        device: where the index tensors are needed.
         use_buckets: append copies of position 0, which are not used, up to the next `bucket_size`, so that few distinct
             lengths occur (see `needs_shape_buckets`).
 
@@ -125,10 +123,7 @@ class Packing:
         return self._cu_seqlens[output]
 
     def padded_layout(self, output: Output) -> PaddedLayout:
-        """The tokens that are output as one padded rectangle, for devices on which many small groups are slow.
-
-        With `use_buckets` the rectangle is padded to a bucket of lengths.
-        """
+        """The tokens that are output as one padded rectangle; with `use_buckets` its width is a bucket."""
         if output not in self._padded_layouts:
             lengths = self._output_lengths(output)
             longest = int(lengths.max())
@@ -186,12 +181,10 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 def needs_shape_buckets(device: torch.device) -> bool:
     """Whether sequence lengths should be padded to a bucket: under bfloat16 autocast on a CPU.
 
-    There oneDNN compiles a kernel for every new shape of a matrix product. The number of tokens differs from batch to
-    batch, so that compiling would take longer than a step of a small model.
+    There oneDNN compiles a kernel for every new shape of a matrix product, longer than a step of a small model takes.
     """
-    return (
-        device.type == 'cpu' and torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
-    )
+    autocast = device.type == 'cpu' and torch.is_autocast_enabled('cpu')
+    return autocast and torch.get_autocast_dtype('cpu') == torch.bfloat16
 
 
 def bucket_size(length: int, least: int = 32) -> int:

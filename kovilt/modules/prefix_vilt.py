@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kovilt.modules.packing import Output, Packing, needs_shape_buckets, pad_to_bucket
+from kovilt.modules.packing import Output, Packing, pad_to_bucket
 from kovilt.modules.transformer import Block
 from kovilt.modules.vilt import ViLT
 
@@ -68,13 +68,8 @@ class PrefixViLT(ViLT):
     def embed_images(self, patches: Tensor, grids: Tensor) -> EncodedImages:
         """Take each image of the batch through all blocks, once for all texts and passes."""
         x = super().embed_images(patches, grids)
-        packing = Packing(
-            grids.new_zeros(len(grids)),
-            grids.prod(dim=1),
-            torch.arange(len(grids)),
-            x.device,
-            use_buckets=needs_shape_buckets(x.device),
-        )
+        no_text = torch.zeros(len(grids), 0, dtype=torch.bool)
+        packing = self.make_packing(no_text, grids, torch.arange(len(grids)), x.device)
         x = x.index_select(0, packing.gather_index)  # (S, D)
         inputs, keys_values = [], []
         for block in self.blocks[:-1]:

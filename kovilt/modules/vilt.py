@@ -43,10 +43,6 @@ class ViLTStates:
         index, mask = self.packing.patch_index()
         return _gather(self.packed, index), mask
 
-    def of_inner_block(self) -> ViLTStates:
-        """The states after `inner_block`, if it was given, else these."""
-        return self if self.inner is None else ViLTStates(self.inner, self.packing, 'all')
-
 
 def _gather(packed: Tensor, index: Tensor) -> Tensor:
     # As packed[index], whose backward pass would first sort the index.
@@ -151,11 +147,8 @@ class ViLT(nn.Module):
         """Encode B pairs of a text and an image.
 
         Args:
-            input_ids: int64 (B, L), on the host, padded on the right.
-            text_mask: bool (B, L), on the host, True = a token of the text.
+            input_ids, text_mask, grids, image_index: of the batch (kovilt/batch.py), on the host.
             images: what `embed_images` returned.
-            grids: int64 (I, 2), on the host.
-            image_index: int64 (B,), on the host.
             output: which states of the last block to return: of 'all' tokens, of the 'text', or of the text [CLS],
                 'cls'. The values are the same; what is not returned is not computed.
             inner_block: also return the states of all tokens after this block, 1 to num_layers - 1.

@@ -259,7 +259,7 @@ def test_the_text_encoder_takes_public_weights_of_its_own_sizes_only(tmp_path):
     assert all(torch.equal(loaded[name], public.state_dict()[name]) for name in loaded)
     with pytest.raises(KoviltError, match=r'embeddings.word_embeddings.weight is \(50, 16\) there and \(40, 16\) here'):
         start(tmp_path / 'wider')
-    with pytest.raises(KoviltError, match='a bert, but text_encoder.model_type is roberta'):
+    with pytest.raises(KoviltError, match='a bert, but model_type is roberta'):
         start(tmp_path / 'bert', model_type='roberta')
     with pytest.raises(KoviltError, match='neither a folder of transformers nor to be had from the hub'):
         start(tmp_path / 'gone')
