@@ -7,6 +7,7 @@ touches all four sides, so that the box is exact, and the object's color covers 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -14,6 +15,7 @@ from kovilt.rooms.scene import SceneObject
 
 SUPERSAMPLE = 3
 RGB = tuple[int, int, int]
+WHITE: RGB = (255, 255, 255)
 PALE: RGB = (238, 236, 228)
 STEEL: RGB = (158, 162, 168)
 DARK: RGB = (66, 66, 72)
@@ -48,9 +50,9 @@ class Pen:
         self.evening = evening
         brightness = sum(color) / 3
         self.color = color
-        self.light = mix(color, (255, 255, 255), 0.22)
-        self.pale = mix(color, (255, 255, 255), 0.6) if brightness < 240 else (228, 228, 228)
-        self.shade = mix(color, (255, 255, 255), 0.20) if brightness < 60 else mix(color, (0, 0, 0), 0.2)
+        self.light = mix(color, WHITE, 0.22)
+        self.pale = mix(color, WHITE, 0.6) if brightness < 240 else (228, 228, 228)
+        self.shade = mix(color, WHITE, 0.20) if brightness < 60 else mix(color, (0, 0, 0), 0.2)
         self.line = (10, 10, 12) if brightness < 60 else mix(color, (20, 16, 20), 0.45 if brightness > 200 else 0.55)
         self.mark = DARK if brightness > 150 else PALE
         self.stroke = max(SUPERSAMPLE, round(0.016 * (self.width * self.height) ** 0.5))
@@ -60,51 +62,40 @@ class Pen:
         w, h = self.width - 1, self.height - 1
         return [(x * w, y * h) for x, y in zip(xy[::2], xy[1::2], strict=True)]
 
+    def fill_shape(self, shape: str, *geometry: Any, fill: RGB, outline: bool = True) -> None:
+        """Draws a filled shape, named as in ImageDraw, into the image and its silhouette into the mask."""
+        line, stroke = (self.line, self.stroke) if outline else (None, 0)
+        getattr(self.draw, shape)(*geometry, fill, line, stroke)
+        getattr(self.mask_draw, shape)(*geometry, 255)
+
     def box(
         self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 0.0, outline: bool = True
     ) -> None:
         """A rectangle; `radius` of its corners as a share of its shorter side."""
         ends = self.points((x0, y0, x1, y1))
         r = radius * min(ends[1][0] - ends[0][0], ends[1][1] - ends[0][1])
-        self.draw.rounded_rectangle(ends, r, fill, self.line if outline else None, self.stroke if outline else 0)
-        self.mask_draw.rounded_rectangle(ends, r, 255)
+        self.fill_shape('rounded_rectangle', ends, r, fill=fill, outline=outline)
 
     def oval(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, outline: bool = True) -> None:
         """An ellipse."""
-        ends = self.points((x0, y0, x1, y1))
-        self.draw.ellipse(ends, fill, self.line if outline else None, self.stroke if outline else 0)
-        self.mask_draw.ellipse(ends, 255)
+        self.fill_shape('ellipse', self.points((x0, y0, x1, y1)), fill=fill, outline=outline)
 
-    def slice(self, x0: float, y0: float, x1: float, y1: float, start: float, end: float, fill: RGB) -> None:
+    def slice(self, *xy: float, start: float, end: float, fill: RGB) -> None:
         """The part of an oval between two angles, clockwise from three o'clock, in degrees, closed by a chord."""
-        ends = self.points((x0, y0, x1, y1))
-        self.draw.chord(ends, start, end, fill, self.line, self.stroke)
-        self.mask_draw.chord(ends, start, end, 255)
+        self.fill_shape('chord', self.points(xy), start, end, fill=fill)
 
-    def ring(
-        self,
-        x0: float,
-        y0: float,
-        x1: float,
-        y1: float,
-        thickness: float,
-        fill: RGB,
-        start: float = 0,
-        end: float = 360,
-    ) -> None:
+    def shape(self, *xy: float, fill: RGB, outline: bool = True) -> None:
+        """A polygon through x, y, x, y, ..."""
+        self.fill_shape('polygon', self.points(xy), fill=fill, outline=outline)
+
+    def ring(self, *xy: float, thickness: float, fill: RGB, start: float = 0, end: float = 360) -> None:
         """An arc; `thickness` as a share of the canvas's width."""
-        ends, width = self.points((x0, y0, x1, y1)), round(thickness * self.width)
+        ends, width = self.points(xy), round(thickness * self.width)
         self.draw.arc(ends, start, end, self.line, width)
         self.mask_draw.arc(ends, start, end, 255, width)
         inner = self.stroke
         (ax, ay), (bx, by) = ends
         self.draw.arc([(ax + inner, ay + inner), (bx - inner, by - inner)], start, end, fill, max(1, width - 2 * inner))
-
-    def shape(self, *xy: float, fill: RGB, outline: bool = True) -> None:
-        """A polygon through x, y, x, y, ..."""
-        points = self.points(xy)
-        self.draw.polygon(points, fill, self.line if outline else None, self.stroke if outline else 0)
-        self.mask_draw.polygon(points, 255)
 
     def stick(self, *xy: float, fill: RGB, thickness: float) -> None:
         """A line through points; `thickness` as a share of the canvas's width."""
@@ -178,7 +169,7 @@ def draw_television(pen: Pen) -> None:
     pen.box(0.76, 0.88, 0.86, 1, DARK)
     pen.box(0, 0.22, 1, 0.93, pen.color, 0.18)
     pen.box(0.09, 0.32, 0.70, 0.83, SCREEN, 0.22)
-    pen.shape(0.18, 0.38, 0.34, 0.38, 0.22, 0.74, 0.15, 0.74, fill=mix(SCREEN, (255, 255, 255), 0.4), outline=False)
+    pen.shape(0.18, 0.38, 0.34, 0.38, 0.22, 0.74, 0.15, 0.74, fill=mix(SCREEN, WHITE, 0.4), outline=False)
     pen.oval(0.78, 0.33, 0.92, 0.48, pen.mark)
     pen.oval(0.78, 0.52, 0.92, 0.67, pen.mark)
 
@@ -194,7 +185,7 @@ def draw_refrigerator(pen: Pen) -> None:
 
 
 def draw_plant(pen: Pen) -> None:
-    stem, tip = mix(LEAF, (0, 0, 0), 0.3), mix(LEAF, (255, 255, 255), 0.15)
+    stem, tip = mix(LEAF, (0, 0, 0), 0.3), mix(LEAF, WHITE, 0.15)
     pen.shape(0.50, 0.56, 0.28, 0.34, 0.02, 0.06, 0.38, 0.20, fill=LEAF)
     pen.shape(0.50, 0.56, 0.72, 0.34, 0.98, 0.06, 0.62, 0.20, fill=LEAF)
     pen.shape(0.50, 0.56, 0.24, 0.46, 0.00, 0.34, 0.30, 0.32, fill=tip)
@@ -231,10 +222,10 @@ def draw_window(pen: Pen) -> None:
     sky = NIGHT_SKY if pen.evening else DAY_SKY
     pen.box(0.20, 0, 0.80, 0.94, pen.color)
     pen.box(0.28, 0.10, 0.72, 0.84, sky)
-    if pen.evening:
+    if pen.evening:  # the moon
         pen.oval(0.56, 0.16, 0.66, 0.30, (250, 240, 190), outline=False)
     else:
-        pen.oval(0.54, 0.20, 0.68, 0.32, (255, 255, 255), outline=False)
+        pen.oval(0.54, 0.20, 0.68, 0.32, WHITE, outline=False)
     pen.box(0.465, 0.06, 0.535, 0.88, pen.color)
     pen.box(0.24, 0.44, 0.76, 0.53, pen.color)
     for x in (0, 0.78):
@@ -252,11 +243,11 @@ def draw_frame(pen: Pen) -> None:
     pen.box(0.09, 0.23, 0.91, 0.92, pen.color, outline=False)
     pen.box(0.20, 0.32, 0.80, 0.83, MAT)
     pen.shape(0.22, 0.81, 0.40, 0.48, 0.54, 0.70, 0.62, 0.60, 0.78, 0.81, fill=DUSK, outline=False)
-    pen.oval(0.60, 0.38, 0.72, 0.49, mix(MAT, (255, 255, 255), 0.6), outline=False)
+    pen.oval(0.60, 0.38, 0.72, 0.49, mix(MAT, WHITE, 0.6), outline=False)
 
 
 def draw_cat(pen: Pen) -> None:
-    pen.ring(0.56, 0.52, 1.0, 0.98, 0.12, pen.color, 250, 110)
+    pen.ring(0.56, 0.52, 1.0, 0.98, thickness=0.12, fill=pen.color, start=250, end=110)
     pen.oval(0.12, 0.46, 0.78, 1.0, pen.color)
     pen.box(0.22, 0.70, 0.40, 1, pen.color, 0.5)
     pen.box(0.50, 0.70, 0.68, 1, pen.color, 0.5)
@@ -293,9 +284,9 @@ def draw_dog(pen: Pen) -> None:
 
 
 def draw_cup(pen: Pen) -> None:
-    pen.ring(0.52, 0.26, 1.0, 0.78, 0.10, pen.color)
+    pen.ring(0.52, 0.26, 1.0, 0.78, thickness=0.10, fill=pen.color)
     pen.shape(0, 0.12, 0.78, 0.12, 0.70, 0.92, 0.08, 0.92, fill=pen.color)
-    pen.slice(0.08, 0.78, 0.70, 1, 0, 180, pen.color)
+    pen.slice(0.08, 0.78, 0.70, 1, start=0, end=180, fill=pen.color)
     pen.box(0.10, 0.80, 0.68, 0.90, pen.color, outline=False)
     pen.shape(0.10, 0.32, 0.20, 0.32, 0.23, 0.82, 0.15, 0.82, fill=pen.light, outline=False)
     pen.oval(0, 0, 0.78, 0.24, pen.light)
@@ -311,20 +302,19 @@ def draw_ball(pen: Pen) -> None:
 
 
 def draw_umbrella(pen: Pen) -> None:
-    pen.ring(0.47, 0.80, 0.68, 1.0, 0.06, DARK, -10, 190)
+    pen.ring(0.47, 0.80, 0.68, 1.0, thickness=0.06, fill=DARK, start=-10, end=190)
     pen.box(0.47, 0.40, 0.53, 0.92, DARK, outline=False)
     pen.box(0.475, 0, 0.525, 0.1, DARK, outline=False)
-    pen.slice(0, 0.05, 1, 1.13, 180, 360, pen.color)
+    pen.slice(0, 0.05, 1, 1.13, start=180, end=360, fill=pen.color)
     for x in (0, 0.25, 0.5, 0.75):  # the scalloped hem
-        pen.slice(x, 0.47, x + 0.25, 0.71, 0, 180, pen.color)
+        pen.slice(x, 0.47, x + 0.25, 0.71, start=0, end=180, fill=pen.color)
         pen.box(x + 0.01, 0.52, x + 0.24, 0.60, pen.color, outline=False)
-    pen.stick(0.5, 0.06, 0.25, 0.60, fill=pen.line, thickness=0.015)
-    pen.stick(0.5, 0.06, 0.5, 0.60, fill=pen.line, thickness=0.015)
-    pen.stick(0.5, 0.06, 0.75, 0.60, fill=pen.line, thickness=0.015)
+    for x in (0.25, 0.5, 0.75):
+        pen.stick(0.5, 0.06, x, 0.60, fill=pen.line, thickness=0.015)
 
 
 def draw_bag(pen: Pen) -> None:
-    pen.ring(0.26, 0, 0.74, 0.62, 0.08, pen.shade, 180, 360)
+    pen.ring(0.26, 0, 0.74, 0.62, thickness=0.08, fill=pen.shade, start=180, end=360)
     pen.shape(0.10, 0.30, 0.90, 0.30, 1, 1, 0, 1, fill=pen.color)
     pen.shape(0.08, 0.30, 0.92, 0.30, 0.86, 0.58, 0.5, 0.70, 0.14, 0.58, fill=pen.light)
     pen.box(0.42, 0.56, 0.58, 0.74, (232, 200, 110) if pen.color != (252, 218, 30) else STEEL, 0.2)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from kovilt.rooms.particles import Noun
 
 SHORT_SIDE = 256
-# (width : height, weight)
-ASPECTS = (((4, 3), 5), ((3, 2), 3), ((16, 9), 2), ((1, 1), 2), ((3, 4), 2))
+ASPECTS = {(4, 3): 5, (3, 2): 3, (16, 9): 2, (1, 1): 2, (3, 4): 2}  # width : height, and its weight
 SIZES = {'작은': 0.28, '큰': 0.47}  # square root of the box's area, as a share of the image's shorter side
 SIZE_JITTER = 0.04
 MAX_HIDDEN = 0.10  # share of a box that nearer boxes may cover
@@ -25,6 +24,13 @@ SIDE_SLACK = 0.02
 MIN_DISTANCE = 0.10  # of the width: middles closer than this are neither left nor right of each other
 MARGIN = 4  # pixels between an object and the border of the image
 WALL, FLOOR = '벽', '바닥'
+ROOMS = {
+    '침대': '침실',
+    '냉장고': '주방',
+    '소파': '거실',
+    '텔레비전': '거실',
+    '책': '서재',
+}  # by the first kind present
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last two exclusive
 
 
@@ -167,7 +173,7 @@ def seeded_rng(*key: object) -> random.Random:
 def sample_scene(seed: int, split: str, index: int, *, alone: float = 0.0) -> Scene:
     """The scene of image `index` of a split; with probability `alone` it holds a single object."""
     rng = seeded_rng('kovilt rooms scene', seed, split, index)
-    [(across, down)] = rng.choices([aspect for aspect, _ in ASPECTS], [weight for _, weight in ASPECTS])
+    [(across, down)] = rng.choices(list(ASPECTS), list(ASPECTS.values()))
     width = round(SHORT_SIDE * max(1, across / down))
     height = round(SHORT_SIDE * max(1, down / across))
     objects = sample_objects(rng, alone=alone > 0 and rng.random() < alone)
@@ -176,7 +182,8 @@ def sample_scene(seed: int, split: str, index: int, *, alone: float = 0.0) -> Sc
         placed = place_objects(rng, objects, width, height, horizon)
         if placed is not None:
             break
-        large = [i for i, obj in enumerate(objects) if obj.size == '큰' and not supports_another(objects, obj)]
+        holders = {obj.zone for obj in objects}
+        large = [i for i, obj in enumerate(objects) if obj.size == '큰' and obj.kind.name not in holders]
         if large:  # no space: make one object smaller and try again
             i = rng.choice(large)
             objects[i] = replace(objects[i], size='작은')
@@ -207,11 +214,6 @@ def sample_objects(rng: random.Random, *, alone: bool = False) -> list[SceneObje
         objects[i] = replace(objects[i], size='작은', zone=holder.kind.name)
         objects[objects.index(holder)] = replace(holder, size='큰')
     return objects
-
-
-def supports_another(objects: list[SceneObject], obj: SceneObject) -> bool:
-    """Whether another object stands on `obj`."""
-    return any(other.zone == obj.kind.name for other in objects)
 
 
 def place_objects(
@@ -270,16 +272,12 @@ def depth(obj: SceneObject, objects: list[SceneObject]) -> tuple[int, int, bool]
     return 1, (holder or obj).box[3], holder is not None
 
 
-def overlap(a: Box, b: Box) -> int:
-    """Area that two boxes share."""
-    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
 def covered_area(front: SceneObject, back: SceneObject, objects: list[SceneObject]) -> int:
     """Area of `back` that the nearer box `front` covers; what stands on an object does not hide it."""
     if front is back or front.zone == back.kind.name or depth(front, objects) < depth(back, objects):
         return 0
-    return overlap(front.box, back.box)
+    a, b = front.box, back.box
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def hidden_share(obj: SceneObject, objects: list[SceneObject]) -> float:
@@ -296,12 +294,4 @@ def fits(obj: SceneObject, placed: list[SceneObject]) -> bool:
 def room_of(objects: list[SceneObject]) -> Noun:
     """The room that the furniture implies, so that a caption may name it."""
     names = {obj.kind.name for obj in objects}
-    if '침대' in names:
-        return Noun('침실')
-    if '냉장고' in names:
-        return Noun('주방')
-    if names & {'소파', '텔레비전'}:
-        return Noun('거실')
-    if '책' in names:
-        return Noun('서재')
-    return Noun('방')
+    return Noun(next((room for name, room in ROOMS.items() if name in names), '방'))
