@@ -178,15 +178,12 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
 
 
 class AlignmentModel(Protocol):
-    """The parts of `ViLTForPreTraining` that scoring needs."""
+    """The parts of `ViLTForPreTraining` that scoring needs; `align` gives the transport plans (B, L, P) first."""
 
     training: bool
 
-    def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The transport plans (B, L, P) first."""
-
-    def train(self, mode: bool) -> Any:
-        """Switch between training and evaluation."""
+    def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]: ...
+    def train(self, mode: bool) -> Any: ...
 
 
 def score_alignment(

@@ -21,15 +21,11 @@ class PretrainingMetrics(BaseMetric):
     with `captions`, the number of all captions.
 
     Args:
-        prefix: put before each key with a slash; None = no prefix.
-        collect_device, collect_dir: as in MMEngine's BaseMetric.
+        prefix: put before each key with a slash; None = bare keys.
+        others: as in MMEngine's BaseMetric.
     """
 
-    def __init__(
-        self, *, prefix: str | None = None, collect_device: str = 'cpu', collect_dir: str | None = None
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix or 'pretraining', collect_dir=collect_dir)
-        self.prefix = prefix  # BaseMetric warns when it is given none, and bare keys are intended here
+    default_prefix = ''  # bare keys: of a prefix None MMEngine warns
 
     def process(self, data_batch: object, data_samples: Sequence[dict[str, Any]]) -> None:
         self.results.extend(data_samples)

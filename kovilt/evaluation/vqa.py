@@ -68,16 +68,12 @@ class VQAAccuracy(BaseMetric):
     - `majority_accuracy`: accuracy of always predicting the most frequent answer of the training rows.
 
     Args:
-        prefix: put before each key with a slash; None = no prefix.
-        collect_device, collect_dir: as in MMEngine's BaseMetric.
+        prefix: put before each key with a slash; None = bare keys.
+        others: as in MMEngine's BaseMetric.
     """
 
-    def __init__(
-        self, *, prefix: str | None = None, collect_device: str = 'cpu', collect_dir: str | None = None
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix or 'vqa', collect_dir=collect_dir)
-        self.prefix = prefix  # BaseMetric warns when it is given none, and bare keys are intended here
-        self.expected = 0
+    default_prefix = ''  # bare keys: of a prefix None MMEngine warns
+    expected = 0  # questions
 
     def process(self, data_batch: object, data_samples: Sequence[dict[str, Any]]) -> None:
         """Store each prediction as a `ScoredQuestion`."""
@@ -131,41 +127,15 @@ class VQAAccuracy(BaseMetric):
             metrics['majority_accuracy'] = _percent(majority_scores)
         metrics |= {'questions': len(questions), 'broken': int((~intact).sum())}
 
-        metrics |= _group_accuracies('', [question.answer_type for question in questions], scores)
+        types = np.array([question.answer_type for question in questions])
+        metrics |= _group_accuracies('', types, scores)
         lengths = [_band(question.words, LENGTH_EDGES) if question.words else '' for question in questions]
         metrics |= _group_accuracies('_by_length', lengths, scores)
         if majority is not None:
             counts = [vocabulary.get(most_frequent(question.answers), 0) for question in questions]
             metrics |= _group_accuracies('_by_frequency', [_band(count, FREQUENCY_EDGES) for count in counts], scores)
-        self._report(metrics, questions, reachable if vocabulary else None, majority)
+        _log_table(metrics, types, reachable > 0 if vocabulary else None, majority)
         return metrics
-
-    def _report(
-        self,
-        metrics: dict[str, float | int],
-        questions: list[ScoredQuestion],
-        reachable: np.ndarray | None,
-        majority: str | None,
-    ) -> None:
-        """Log a table of the answer types and the figures of the whole."""
-        types = np.array([question.answer_type for question in questions])
-        header = ['answer type', 'questions', 'accuracy'] + ['coverage'] * (reachable is not None)
-        rows = []
-        for name in [*groups_by_size(types), '']:
-            key, own = (f'/{name}', types == name) if name else ('', slice(None))
-            row = [name or 'all', f'{metrics[f"questions{key}"]:,}', f'{metrics[f"accuracy{key}"]:.2f}']
-            rows.append(row + ([] if reachable is None else [f'{_percent(reachable[own] > 0):.2f}']))
-        lines = [
-            'VQA accuracy in percent',
-            format_table(header, rows),
-            f'95 % interval: {metrics["accuracy_low"]:.2f} to {metrics["accuracy_high"]:.2f}; '
-            f'tolerant accuracy: {metrics["tolerant_accuracy"]:.2f}',
-        ]
-        if majority is not None:
-            lines.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
-        if metrics['broken']:
-            lines.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
-        MMLogger.get_current_instance().info('\n'.join(lines))
 
     def _answer_counts(self) -> dict[str, int]:
         """Answer of the vocabulary -> training rows with it, 0 if unknown; empty if the vocabulary is unknown."""
@@ -177,6 +147,29 @@ class VQAAccuracy(BaseMetric):
         return dict(zip(answers, counts, strict=True))
 
 
+def _log_table(
+    metrics: dict[str, float | int], types: np.ndarray, covered: np.ndarray | None, majority: str | None
+) -> None:
+    """Log a table of the answer types and the figures of the whole."""
+    header = ['answer type', 'questions', 'accuracy'] + ['coverage'] * (covered is not None)
+    rows = []
+    for name in [*groups_by_size(types), '']:
+        key, own = (f'/{name}', types == name) if name else ('', slice(None))
+        row = [name or 'all', f'{metrics[f"questions{key}"]:,}', f'{metrics[f"accuracy{key}"]:.2f}']
+        rows.append(row + ([] if covered is None else [f'{_percent(covered[own]):.2f}']))
+    lines = [
+        'VQA accuracy in percent',
+        format_table(header, rows),
+        f'95 % interval: {metrics["accuracy_low"]:.2f} to {metrics["accuracy_high"]:.2f}; '
+        f'tolerant accuracy: {metrics["tolerant_accuracy"]:.2f}',
+    ]
+    if majority is not None:
+        lines.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
+    if metrics['broken']:
+        lines.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
+    MMLogger.get_current_instance().info('\n'.join(lines))
+
+
 def _percent(shares: np.ndarray) -> float:
     return float((100 * shares).mean())
 
@@ -186,7 +179,7 @@ def _best_score(vocabulary: Mapping[str, int], answers: list[str]) -> float:
     return max((answer_score(answer, answers) for answer in set(answers) if answer in vocabulary), default=0.0)
 
 
-def _group_accuracies(suffix: str, groups: list[str], scores: np.ndarray) -> dict[str, float | int]:
+def _group_accuracies(suffix: str, groups: Sequence[str] | np.ndarray, scores: np.ndarray) -> dict[str, float | int]:
     """Accuracy and number of questions of each group; `groups` (N,) holds the group of each question."""
     group_of = np.array(groups)
     metrics: dict[str, float | int] = {}
