@@ -61,7 +61,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'answer.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
     'answer.long': FindingKind('note', 'a sentence hardly ever occurs twice and so is no class'),
     'answer.spelling': FindingKind(
-        'note', 'differs only in blanks, case or final punctuation; they become two classes'
+        'note', 'differs in blanks, case or final punctuation only; they become two classes'
     ),
     'answer.contradictory': FindingKind('warning', 'the same question about the same image; keep one answer'),
     'answer.number': FindingKind('warning', 'answers of some people are missing or repeated'),
@@ -77,9 +77,6 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'tokenizer.unknown': FindingKind('warning', 'train one on these texts: tools/data/train_tokenizer.py'),
     'tokenizer.foreign': FindingKind('error', 'training refuses it; train one: tools/data/train_tokenizer.py'),
 }
-_BY_SEVERITY = sorted(
-    FINDING_KINDS, key=lambda code: SEVERITIES.index(FINDING_KINDS[code].severity)
-)  # stable: the order above within one
 
 
 class Finding(NamedTuple):
@@ -88,14 +85,6 @@ class Finding(NamedTuple):
     code: str
     place: str
     description: str
-
-    @property
-    def severity(self) -> Severity:
-        return FINDING_KINDS[self.code].severity
-
-    @property
-    def remedy(self) -> str:
-        return FINDING_KINDS[self.code].remedy
 
 
 class Findings:
@@ -115,8 +104,10 @@ class Findings:
 
     def __iter__(self) -> Iterator[Finding]:
         """The listed findings, errors first."""
-        for code in _BY_SEVERITY:
-            yield from self._listed.get(code, ())
+        for severity in SEVERITIES:
+            for code, kind in FINDING_KINDS.items():
+                if kind.severity == severity:
+                    yield from self.of(code)
 
     def of(self, code: str) -> list[Finding]:
         """The listed findings of a code."""

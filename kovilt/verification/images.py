@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -33,9 +34,8 @@ class ImageCheck(NamedTuple):
     """The result of checking one image."""
 
     faults: list[tuple[str, str]]  # (code, description)
-    size: int  # bytes of the file
-    digest: str  # of the content where all of it was read, else ''
-    header: tuple[str, str, int, int] | None  # format, mode, width, height; None when the image cannot be opened
+    size: int = 0  # bytes of the file
+    header: tuple[str, str, int, int] | None = None  # format, mode, width, height; None = it cannot be opened
 
 
 def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
@@ -49,12 +49,11 @@ def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
         else:
             file, size = place, place.stat().st_size
     except FileNotFoundError:
-        return ImageCheck([('image.missing', 'no such image')], 0, '', None)
+        return ImageCheck([('image.missing', 'no such image')])
     except (OSError, KoviltError) as error:
-        return ImageCheck([('image.unreadable', str(error).removeprefix(f'{place}: '))], 0, '', None)
-    digest = '' if content is None else _digest(content)
+        return ImageCheck([('image.unreadable', str(error).removeprefix(f'{place}: '))])
     if not size:
-        return ImageCheck([('image.empty', 'a file of 0 bytes')], 0, digest, None)
+        return ImageCheck([('image.empty', 'a file of 0 bytes')])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -62,12 +61,12 @@ def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
                 faults = list(_header_faults(image, place))
                 header = (image.format or '', image.mode, *image.size)
     except Image.DecompressionBombError:
-        return ImageCheck([('image.too_large', f'more than {MAX_PIXELS:,} pixels')], size, digest, None)
+        return ImageCheck([('image.too_large', f'more than {MAX_PIXELS:,} pixels')], size)
     except Exception as error:  # on damaged files Pillow raises anything
-        return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size, digest, None)
+        return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size)
     if deep and content is not None:
         faults += _content_faults(content, place)
-    return ImageCheck(faults, size, digest, header)
+    return ImageCheck(faults, size, header)
 
 
 def check_images(
@@ -83,12 +82,9 @@ def group_equal_content(
     """Groups of two or more images of equal bytes, as indices into `places`; only files of equal size are read."""
     sizes = Counter(check.size for check in checks)
     candidates = [number for number, check in enumerate(checks) if check.size and sizes[check.size] > 1]
-    unread = [number for number in candidates if not checks[number].digest]
-    read = _in_processes(_file_digest, [places[number] for number in unread], workers)
-    digests = dict(zip(unread, read, strict=True))
+    digests = _in_processes(_file_digest, [places[number] for number in candidates], workers)
     groups: dict[str, list[int]] = {}
-    for number in candidates:
-        digest = digests.get(number, checks[number].digest)
+    for number, digest in zip(candidates, digests, strict=True):
         if digest:
             groups.setdefault(digest, []).append(number)
     return [group for group in groups.values() if len(group) > 1]
@@ -134,13 +130,9 @@ def _content_faults(content: bytes, place: ImageLocation) -> Iterator[tuple[str,
 
 def _file_digest(place: ImageLocation) -> str:
     try:
-        return _digest(place.read_bytes())
+        return hashlib.blake2b(place.read_bytes(), digest_size=16).hexdigest()
     except (OSError, KoviltError):
         return ''
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _in_processes(
@@ -151,15 +143,10 @@ def _in_processes(
 ) -> Iterator[T]:
     """`work` of each place, in order, in `workers` processes; a few places are not worth starting them."""
     progress(0, len(places))
-    if workers == 1 or len(places) <= _CHUNK:
-        yield from _count(map(work, places), len(places), progress)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from _count(pool.map(work, places, chunksize=_CHUNK), len(places), progress)
-
-
-def _count(results: Iterator[T], total: int, progress: ReportProgress) -> Iterator[T]:
-    """The results, each reported to `progress`."""
-    for done, result in enumerate(results, 1):
-        yield result
-        progress(done, total)
+    with ExitStack() as stack:
+        results: Iterator[T] = map(work, places)
+        if workers > 1 and len(places) > _CHUNK:
+            results = stack.enter_context(ProcessPoolExecutor(workers)).map(work, places, chunksize=_CHUNK)
+        for done, result in enumerate(results, 1):
+            yield result
+            progress(done, len(places))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from kovilt.verification.images import ImageCheck, ImageLocation, ReportProgress
 from kovilt.verification.rows import SplitRows, add_refusal, read_split
 from kovilt.verification.sources import DataSource
 from kovilt.verification.splits import check_leaks, check_lengths, check_rows, check_val_answers
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 MAX_ANSWERS = 100  # in the histogram of the report
 
@@ -33,14 +30,9 @@ class VerificationReport:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON: `findings` has the first ones of each code, `counts` the number of each."""
-        listed = [{'severity': found.severity, **found._asdict(), 'remedy': found.remedy} for found in self.findings]
-        return {
-            'severities': self.findings.severities(),
-            'counts': dict(self.findings.counts),
-            'splits': self.splits,
-            'images': self.images,
-            'findings': listed,
-        }
+        listed = [{**found._asdict(), **FINDING_KINDS[found.code]._asdict()} for found in self.findings]
+        counts = {'severities': self.findings.severities(), 'counts': dict(self.findings.counts)}
+        return {**counts, 'splits': self.splits, 'images': self.images, 'findings': listed}
 
     def lines(self, max_places: int) -> list[str]:
         """Text for a terminal: the splits, then each code with its first places, errors first."""
@@ -95,10 +87,13 @@ def _check_split(split: SplitRows, findings: Findings) -> dict[str, Any]:
     if not len(split) and not split.refused:
         findings.add('split.empty', source.place, f'{source} has no rows')
     check_rows(split, findings)
-    tokenizer = _load_tokenizer(source, findings)
+    tokenizer = None
+    try:
+        tokenizer = load_tokenizer(source.tokenizer) if source.tokenizer else None
+    except KoviltError as error:
+        add_refusal('tokenizer.refused', error, findings)
     lengths, unknown_share = check_lengths(split, tokenizer, findings)
     answers = split.count_answers()
-    text_length: dict[str, Any] = {'unit': 'characters' if tokenizer is None else 'tokens', **_quantiles(lengths)}
     return {
         'reader': source.reader.__name__,
         'split': source.name,
@@ -106,22 +101,12 @@ def _check_split(split: SplitRows, findings: Findings) -> dict[str, Any]:
         'rows': len(split),
         'images': len(split.first_rows()),
         'rows_per_image': _quantiles(np.bincount(split.images)[np.unique(split.images)]),
-        'text_length': text_length,
+        'text_length': {'unit': 'characters' if tokenizer is None else 'tokens', **_quantiles(lengths)},
         'unknown_token_share': unknown_share,
         'distinct_answers': len(answers),
         'answers': dict(answers.most_common(MAX_ANSWERS)),
         'answer_types': dict(Counter(split.answer_type[row] for row in range(len(split))).most_common()),
     }
-
-
-def _load_tokenizer(source: DataSource, findings: Findings) -> PreTrainedTokenizerFast | None:
-    if source.tokenizer is None:
-        return None
-    try:
-        return load_tokenizer(source.tokenizer)
-    except KoviltError as error:
-        add_refusal('tokenizer.refused', error, findings)
-        return None
 
 
 def _check_images(
@@ -138,9 +123,8 @@ def _check_images(
                 first_use.setdefault(str(place), (place, split.place(row)))
     paths, places = list(first_use), [place for place, _ in first_use.values()]
     checks = list(check_images(places, deep=deep, workers=workers, progress=progress))
-    for path, check in zip(paths, checks, strict=True):
+    for (path, (_, first_row)), check in zip(first_use.items(), checks, strict=True):
         for code, description in check.faults:
-            first_row = first_use[path][1]
             if code == 'image.missing':
                 findings.add(code, first_row, f'{path} is not there')
             else:

@@ -33,18 +33,9 @@ _NAMED: dict[type[PairDataset], re.Pattern[str]] = {
     VQAv2Style: re.compile(r'v2_OpenEnded_mscoco_(train|val)2014_questions\.json'),
 }
 _NOT_FOR_READING = {  # keys of a dataset that do not change which rows are read
-    'type',
-    'image_pipeline',
-    'text_pipeline',
-    'answers',
-    'target',
-    'limit',
-    'keep_record',
-    'cache_images',
-    'token_cache',
-    'max_broken_fraction',
-    'test_mode',
-}
+    'type', 'image_pipeline', 'text_pipeline', 'answers', 'target', 'limit', 'keep_record', 'cache_images',
+    'token_cache', 'max_broken_fraction', 'test_mode',
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,12 +59,10 @@ class DataSource:
 
     @property
     def name(self) -> str:
-        """The name of the split."""
         return self.options.get('split', 'train')
 
     @property
     def place(self) -> str:
-        """The folder of the data."""
         return str(self.options['data_root'])
 
     def __str__(self) -> str:
@@ -125,7 +114,7 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     if not path.is_dir():
         raise KoviltError(f'{root}: neither a config (.py) nor a folder')
     folders = list(list_folders(path))
-    found = {**_plain_tables(folders[0]), **_named_files(folders)}
+    found = _named_files(folders)
     aihub = _aihub_reader(folders)
     if aihub is None and not found and any(_label_files(folders)):
         aihub = AIHubLivingVQA  # all label files are damaged, which the reader will report
@@ -144,14 +133,12 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     ]
 
 
-def _plain_tables(folder: Folder) -> dict[type[PairDataset], set[str]]:
-    tables = filter(None, map(_PLAIN_TABLE.fullmatch, folder.files))
-    splits = {table[1] for table in tables}
-    return {PlainVQA: splits} if splits else {}
-
-
 def _named_files(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
+    """Reader -> splits, by the names of files; tables of one's own lie in the first folder, the root."""
     found: dict[type[PairDataset], set[str]] = {}
+    tables = {table[1] for name in folders[0].files if (table := _PLAIN_TABLE.fullmatch(name))}
+    if tables:
+        found[PlainVQA] = tables
     for folder in folders:
         for name in map(normalize_korean, folder.files):
             for reader, pattern in _NAMED.items():
