@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.engine.config import load_config
-    from kovilt.engine.distributed import end_process, set_local_rank
+    from kovilt.engine.distributed import end_process
     from kovilt.engine.hooks.run_record import describe_environment, to_numbers
     from kovilt.files import write_json
     from kovilt.registry import RUNNERS
@@ -53,7 +53,6 @@ def main(args: argparse.Namespace) -> None:
     make_test_config(config, args.config)
     if args.out:
         config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
-    set_local_rank(args.local_rank)
     runner = RUNNERS.build(config)
     metrics = runner.test()
     if runner.rank == 0:

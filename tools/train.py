@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_environment()
     from kovilt.engine.config import load_config
-    from kovilt.engine.distributed import end_process, set_local_rank
+    from kovilt.engine.distributed import end_process
     from kovilt.engine.optim import mixed_precision
     from kovilt.registry import RUNNERS
 
@@ -78,7 +78,6 @@ def main(args: argparse.Namespace) -> None:
         raise KoviltError(f'{args.config}: it has no train_cfg, so there is nothing to train')
     if args.amp:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
-    set_local_rank(args.local_rank)
     RUNNERS.build(config).train()
     end_process()
 

@@ -34,7 +34,10 @@ class ToolParser(argparse.ArgumentParser):
         )
 
     def add_launcher(self, script: str) -> None:
-        """Add `--launcher` and `--local-rank`, which a launcher of several processes sets; `script` starts it."""
+        """Add `--launcher`, and `--local-rank`, which torch.distributed.launch passes beside LOCAL_RANK: it is ignored.
+
+        `script` starts the launcher.
+        """
         self.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help=f'set by {script}')
         self.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
 

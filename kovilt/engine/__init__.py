@@ -1,14 +1,7 @@
 """What runs a config: config reading and checking, the runner, loops, hooks, optimizer, schedule, log lines."""
 
+from kovilt.engine import hooks
 from kovilt.engine.distributed import KoviltDistributedDataParallel
-from kovilt.engine.hooks import (
-    EpochTimeHook,
-    ExactResumeHook,
-    InitCLSFromMaskHook,
-    PredictionsHook,
-    RunRecordHook,
-    StepInfoHook,
-)
 from kovilt.engine.log_processor import BriefLogProcessor
 from kovilt.engine.loops import StepTrainLoop
 from kovilt.engine.muon import MuonAdamW
@@ -18,17 +11,12 @@ from kovilt.engine.schedule import WarmupLinearLR
 
 __all__ = [
     'BriefLogProcessor',
-    'EpochTimeHook',
-    'ExactResumeHook',
-    'InitCLSFromMaskHook',
     'KoviltDistributedDataParallel',
     'KoviltRunner',
     'MuonAdamW',
-    'PredictionsHook',
-    'RunRecordHook',
-    'StepInfoHook',
     'StepTrainLoop',
     'ViLTOptimWrapper',
     'ViLTOptimWrapperConstructor',
     'WarmupLinearLR',
+    'hooks',
 ]

@@ -19,12 +19,6 @@ from kovilt.models.base import accumulate_step
 from kovilt.registry import MODEL_WRAPPERS
 
 
-def set_local_rank(local_rank: int | None) -> None:
-    """Set LOCAL_RANK for launchers that pass the rank as `--local-rank` and set no environment variable."""
-    if local_rank is not None:
-        os.environ.setdefault('LOCAL_RANK', str(local_rank))
-
-
 def init_cpu_process_group(launcher: str) -> None:
     """Join this process to the others over gloo, with the environment variables of torchrun or Slurm.
 
@@ -67,8 +61,8 @@ def end_process() -> None:
     """End this process with exit code 0 if it is one of several. To be called when all work is done and written.
 
     The model holds the process group, and the group holds threads that release Python objects. If one of them does so
-    while the interpreter shuts down, the process aborts ("terminate called without an active exception") and the
-    launcher reports a failure. So the interpreter is left without a shutdown.
+    while the interpreter shuts down, the process aborts ("terminate called without an active exception"). So the
+    interpreter is left without a shutdown.
     """
     if torch.distributed.is_initialized():
         _leave_process_group()

@@ -6,7 +6,8 @@ import copy
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from kovilt.engine.checkpoints import make_checkpoint, read_checkpoint, start_from_encoder, unwrap_model
-from kovilt.engine.component_check import arguments_of
+from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import init_cpu_process_group
 from kovilt.engine.work_dir import WorkDirBefore, check_writable
@@ -58,7 +59,6 @@ class KoviltRunner(Runner):
     """
 
     # Set by MMEngine's Runner, which has no types.
-    _timestamp: str
     _train_dataloader: Any
     _load_from: str | None
     _resume: bool | str
@@ -70,11 +70,8 @@ class KoviltRunner(Runner):
         self.dataset_meta: dict[str, Any] = {}
         self._work_dir_before = WorkDirBefore(work_dir)
         check_writable(work_dir)
-        try:
+        with self._no_logs_after_bad_input():
             super().__init__(model, work_dir, **kwargs)
-        except KoviltError:
-            self._remove_logs()
-            raise
 
     @property
     def load_from(self) -> str | None:
@@ -92,25 +89,22 @@ class KoviltRunner(Runner):
         return self.cfg.pretty_text
 
     def train(self) -> nn.Module:
-        """Train to the end. A run that bad input stops before its first step leaves no log behind."""
-        try:
+        with self._no_logs_after_bad_input():
             return super().train()
-        except KoviltError:
-            if not isinstance(self._train_loop, dict) and self.iter == 0:
-                self._remove_logs()
-            raise
 
     def test(self) -> dict[str, Any]:
-        """Evaluate and return the metrics. A test that bad input stops leaves no log behind."""
-        try:
+        with self._no_logs_after_bad_input():
             return super().test()
-        except KoviltError:
-            self._remove_logs()
-            raise
 
-    def _remove_logs(self) -> None:
-        if hasattr(self, '_log_dir') and self._rank == 0:
-            self._work_dir_before.restore(self._log_dir)
+    @contextmanager
+    def _no_logs_after_bad_input(self) -> Iterator[None]:
+        """Remove the logs of a test, or of a training before its first step, that a KoviltError stops."""
+        try:
+            yield
+        except KoviltError:
+            if hasattr(self, '_log_dir') and self._rank == 0 and self.iter == 0:
+                self._work_dir_before.restore(self._log_dir)
+            raise
 
     # Processes and devices
 
@@ -170,8 +164,7 @@ class KoviltRunner(Runner):
             dataloader = copy.deepcopy(dataloader)
             dataset = dataloader.get('dataset')
             if isinstance(dataset, dict) and seed is not None:
-                kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
-                if kind is not None and 'seed' in arguments_of(kind)[0]:
+                if 'seed' in arguments_of(find_type(dataset.get('type'), 'dataset', DATASETS))[0]:
                     dataset.setdefault('seed', seed)
             dataloader.setdefault('pin_memory', torch.cuda.is_available())  # batches are copied while the GPU computes
             if not dataloader.get('num_workers', 0):
