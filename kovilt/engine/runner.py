@@ -60,6 +60,7 @@ class KoviltRunner(Runner):
 
     # Set by MMEngine's Runner, which has no types.
     _train_dataloader: Any
+    _train_loop: Any
     _load_from: str | None
     _resume: bool | str
     _has_loaded: bool
@@ -102,7 +103,8 @@ class KoviltRunner(Runner):
         try:
             yield
         except KoviltError:
-            if hasattr(self, '_log_dir') and self._rank == 0 and self.iter == 0:
+            has_begun = isinstance(self._train_loop, BaseLoop) and self._train_loop.iter > 0
+            if hasattr(self, '_log_dir') and self._rank == 0 and not has_begun:
                 self._work_dir_before.restore(self._log_dir)
             raise
 
