@@ -26,11 +26,10 @@ _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}  # RoBERTa counts positions from i
 
 @MODELS.register_module()
 class TextEncoder(BaseModule):
-    """A BERT or RoBERTa of transformers, without its pooler.
+    """A BERT or RoBERTa of transformers (`model_type`), without its pooler.
 
     Args:
         vocab_size, max_text_len: as of `METER`, which passes them.
-        model_type: 'bert' or 'roberta'; Korean models of both types exist.
         drop_rate: dropout on embeddings, attention weights, attention output and MLP.
         pretrained: folder or hub name of public weights of these sizes, read when training begins (a checkpoint has its
             own); None = random weights.
@@ -79,7 +78,16 @@ class TextEncoder(BaseModule):
         """
         if self.pretrained is None:
             return
-        public = _load_text_model(self.pretrained)
+        from transformers import AutoModel
+
+        path = Path(self.pretrained).expanduser()
+        try:
+            public = AutoModel.from_pretrained(str(path) if path.exists() else self.pretrained, add_pooling_layer=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise KoviltError(
+                f'text encoder {self.pretrained}: neither a folder of transformers nor to be had from the hub '
+                f'({first_line(error)}); give the folder of a BERT or RoBERTa, or pretrained=None for random weights'
+            ) from error
         if (kind := public.config.model_type) != self.model_type:
             raise KoviltError(f'text encoder {self.pretrained}: a {kind}, but model_type is {self.model_type}')
         ours, theirs = self.model.state_dict(), public.state_dict()
@@ -103,19 +111,6 @@ class TextEncoder(BaseModule):
         # transformers takes a mask of four axes unchanged; one of two it inspects, for which the host waits.
         mask = text_mask[:, None, None, :]
         return self.model(input_ids=input_ids, attention_mask=mask).last_hidden_state
-
-
-def _load_text_model(name: str) -> Any:
-    from transformers import AutoModel
-
-    path = Path(name).expanduser()
-    try:
-        return AutoModel.from_pretrained(str(path) if path.exists() else name, add_pooling_layer=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise KoviltError(
-            f'text encoder {name}: neither a folder of transformers nor to be had from the hub ({first_line(error)}); '
-            'give the folder of a BERT or RoBERTa, or pretrained=None for random weights'
-        ) from error
 
 
 @MODELS.register_module()
@@ -255,7 +250,7 @@ class METERStates(NamedTuple):
 
     @property
     def packed(self) -> Tensor:
-        """The states of the text tokens, padding included, one after another: (B * L, D)."""
+        """The states of the text, (B * L, D)."""
         return self.text.flatten(0, 1)
 
     def pack_text(self, per_token: Tensor) -> Tensor:

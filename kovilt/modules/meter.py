@@ -119,10 +119,9 @@ class CrossModal(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Fuse text (B, L, text_dim), text_mask bool (B, L), with the image of each text, (B, N, D) of `embed_images`.
 
-        Returns the states of the text (B, L, D), arbitrary where the mask is False, and of the images (B, N, D).
-        `output` names the states of the last layer that are returned: 'all'; those of the 'text', with None for the
-        images; or 'cls', those that `pool` needs: the first text state (B, 1, D) and, with image_pooling 'first', the
-        first image state. The values are the same; what is not returned is not computed.
+        Returns the states of the text (B, L, D), arbitrary where the mask is False, and of the images (B, N, D). With
+        output 'text' the images are None; with 'cls' only what `pool` needs is returned: the first text state (B, 1, D)
+        and, with image_pooling 'first', the first image state. The values are the same.
         """
         x = self.text_proj(text) + self.modality_embed.weight[0]
         layers = list(zip(self.text_blocks, self.image_blocks, strict=True))

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kovilt.modules.packing import Output, Packing, pad_to_bucket
-from kovilt.modules.transformer import Block
 from kovilt.modules.vilt import ViLT
 
 
@@ -78,7 +77,7 @@ class PrefixViLT(ViLT):
             keys_values.append(kv)
             x = self.maybe_checkpoint(block.add_residuals, x, block.attn.attend(q, kv, packing, 'all'))
         inputs.append(x)
-        last = self.blocks[-1]  # text needs its keys and values alone; its output: `_encode_last_block`
+        last = self.blocks[-1]  # text needs its keys and values alone
         keys_values.append(last.attn.project_kv(last.norm1(x)))
         return EncodedImages(keys_values, packing.image_order(), ImageStates(inputs, packing))
 
@@ -112,14 +111,9 @@ class PrefixViLT(ViLT):
             if number == inner_block:
                 inner = pack(x, images.require_states().inputs[number])
                 inner = F.layer_norm(inner, inner.shape[-1:])
-        if output == 'all':
-            x = pack(x, _encode_last_block(self.blocks[-1], images))
+        if output == 'all':  # of the images' states after the last block, to which no text attends
+            states, last = images.require_states(), self.blocks[-1]
+            q = last.attn.project_q(last.norm1(states.inputs[-1]))
+            attended = last.attn.attend(q, images.keys_values[-1], states.packing, 'all')
+            x = pack(x, last.add_residuals(states.inputs[-1], attended))
         return x, inner
-
-
-def _encode_last_block(block: Block, images: EncodedImages) -> Tensor:
-    """The images' states (S, D) after the last block, to which no text token attends: only alignment needs them."""
-    states = images.require_states()
-    x = states.inputs[-1]
-    q = block.attn.project_q(block.norm1(x))
-    return block.add_residuals(x, block.attn.attend(q, images.keys_values[-1], states.packing, 'all'))

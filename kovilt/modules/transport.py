@@ -32,8 +32,7 @@ def ipot(cost: Tensor, token_mask: Tensor, patch_mask: Tensor, *, beta: float, i
 
     Args:
         cost: float32 or float64 (B, L, P), 0 to 2.
-        token_mask: bool (B, L), True = takes part.
-        patch_mask: bool (B, P).
+        token_mask, patch_mask: bool (B, L) and (B, P), True = takes part.
         beta: strength of the proximal term, in units of cost.
         iterations: proximal steps, each with one Sinkhorn scaling.
 

@@ -21,8 +21,7 @@ class VQAHead(nn.Module):
         loss: 'cross_entropy' for data sets with one answer a question (AI-Hub); 'bce', binary cross-entropy summed over
             the answers (ViLT on VQAv2), for data sets with several.
         loss_weight: weight of the loss.
-        pooled_size: width of the pooled state; None = hidden_size. The model passes it where the two differ, as for
-            METER, which pools text and image separately.
+        pooled_size: width of the pooled state where it is not hidden_size, as for METER; the model passes it.
     """
 
     def __init__(
