@@ -243,10 +243,9 @@ class ImageIndex:
         if numbers.setdefault(key, len(self._store)) == len(self._store):
             self._store.append(place, '')
 
-    def __getitem__(self, number: int) -> Path | ZipMember:
-        place = self._store[number]
-        assert place is not None  # `add` takes no absent images
-        return place
+    def __getitem__(self, number: int | None) -> Path | ZipMember | None:
+        """Where an image lies, by the result of `at` or `find`; None for None."""
+        return None if number is None else self._store[number]
 
     def at(self, group: str, category: str, file: str) -> int | None:
         """The number of exactly this image, None if there is none; names must be normalized."""

@@ -16,7 +16,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from kovilt.datasets.columns import Column
-from kovilt.datasets.image_store import ImageStore, ZipMember
+from kovilt.datasets.image_store import Folder, ImageStore, ZipMember, find_file
 from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.rng import hash63
 from kovilt.errors import KoviltError
@@ -80,6 +80,13 @@ class PairReader:
                 except StopIteration:
                     return
                 yield item
+
+    def find_file(self, name: str, folders: list[Folder]) -> Path:
+        """As `image_store.find_file` beneath `data_root`. Raises KoviltError when there is no such file."""
+        path = find_file(self.data_root, name, folders)
+        if path is None:
+            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
+        return path
 
     def leave_out(self, reason: str, source: RowSource, rows: int = 1) -> None:
         """Count rows that the reader itself leaves out of the row that `source` gave last."""

@@ -15,6 +15,7 @@ from kovilt.rooms.scene import SceneObject
 
 SUPERSAMPLE = 3
 RGB = tuple[int, int, int]
+UnitBox = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1
 WHITE: RGB = (255, 255, 255)
 PALE: RGB = (238, 236, 228)
 STEEL: RGB = (158, 162, 168)
@@ -68,17 +69,16 @@ class Pen:
         getattr(self.draw, shape)(*geometry, fill, line, stroke)
         getattr(self.mask_draw, shape)(*geometry, 255)
 
-    def box(
-        self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 0.0, outline: bool = True
-    ) -> None:
-        """A rectangle; `radius` of its corners as a share of its shorter side."""
-        ends = self.points((x0, y0, x1, y1))
-        r = radius * min(ends[1][0] - ends[0][0], ends[1][1] - ends[0][1])
-        self.fill_shape('rounded_rectangle', ends, r, fill=fill, outline=outline)
+    def box(self, *boxes: UnitBox, fill: RGB, radius: float = 0.0, outline: bool = True) -> None:
+        """Rectangles; `radius` of their corners as a share of the shorter side."""
+        for box in boxes:
+            (x0, y0), (x1, y1) = ends = self.points(box)
+            self.fill_shape('rounded_rectangle', ends, radius * min(x1 - x0, y1 - y0), fill=fill, outline=outline)
 
-    def oval(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, outline: bool = True) -> None:
-        """An ellipse."""
-        self.fill_shape('ellipse', self.points((x0, y0, x1, y1)), fill=fill, outline=outline)
+    def oval(self, *boxes: UnitBox, fill: RGB, outline: bool = True) -> None:
+        """Ellipses, each by the box that holds it."""
+        for box in boxes:
+            self.fill_shape('ellipse', self.points(box), fill=fill, outline=outline)
 
     def slice(self, *xy: float, start: float, end: float, fill: RGB) -> None:
         """The part of an oval between two angles, clockwise from three o'clock, in degrees, closed by a chord."""
@@ -106,56 +106,45 @@ class Pen:
 
 def draw_sofa(pen: Pen) -> None:
     for x in (0.10, 0.82):
-        pen.box(x, 0.86, x + 0.08, 1, DARK)
-    pen.box(0.08, 0, 0.92, 0.75, pen.color, 0.25)
+        pen.box((x, 0.86, x + 0.08, 1), fill=DARK)
+    pen.box((0.08, 0, 0.92, 0.75), fill=pen.color, radius=0.25)
     pen.stick(0.5, 0.05, 0.5, 0.5, fill=pen.line, thickness=0.012)
-    pen.box(0.10, 0.64, 0.90, 0.92, pen.shade, 0.1)
-    pen.box(0.14, 0.48, 0.505, 0.70, pen.light, 0.3)
-    pen.box(0.495, 0.48, 0.86, 0.70, pen.light, 0.3)
-    pen.box(0, 0.30, 0.19, 0.92, pen.color, 0.45)
-    pen.box(0.81, 0.30, 1, 0.92, pen.color, 0.45)
+    pen.box((0.10, 0.64, 0.90, 0.92), fill=pen.shade, radius=0.1)
+    pen.box((0.14, 0.48, 0.505, 0.70), (0.495, 0.48, 0.86, 0.70), fill=pen.light, radius=0.3)
+    pen.box((0, 0.30, 0.19, 0.92), (0.81, 0.30, 1, 0.92), fill=pen.color, radius=0.45)
 
 
 def draw_chair(pen: Pen) -> None:
-    pen.box(0.18, 0.55, 0.30, 0.90, pen.shade)
-    pen.box(0.70, 0.55, 0.82, 0.90, pen.shade)
-    pen.box(0.10, 0, 0.90, 0.22, pen.color, 0.4)
-    pen.box(0.10, 0.08, 0.24, 0.56, pen.color)
-    pen.box(0.76, 0.08, 0.90, 0.56, pen.color)
-    pen.box(0.22, 0.28, 0.78, 0.40, pen.color)
-    pen.box(0.12, 0.06, 0.88, 0.20, pen.color, outline=False)
-    pen.box(0.02, 0.62, 0.17, 1, pen.color)
-    pen.box(0.83, 0.62, 0.98, 1, pen.color)
+    pen.box((0.18, 0.55, 0.30, 0.90), (0.70, 0.55, 0.82, 0.90), fill=pen.shade)
+    pen.box((0.10, 0, 0.90, 0.22), fill=pen.color, radius=0.4)
+    pen.box((0.10, 0.08, 0.24, 0.56), (0.76, 0.08, 0.90, 0.56), (0.22, 0.28, 0.78, 0.40), fill=pen.color)
+    pen.box((0.12, 0.06, 0.88, 0.20), fill=pen.color, outline=False)
+    pen.box((0.02, 0.62, 0.17, 1), (0.83, 0.62, 0.98, 1), fill=pen.color)
     pen.shape(0.12, 0.50, 0.88, 0.50, 1, 0.64, 0, 0.64, fill=pen.light)
-    pen.box(0, 0.63, 1, 0.72, pen.color)
+    pen.box((0, 0.63, 1, 0.72), fill=pen.color)
 
 
 def draw_table(pen: Pen) -> None:
-    pen.box(0.20, 0.30, 0.29, 0.84, pen.shade)
-    pen.box(0.71, 0.30, 0.80, 0.84, pen.shade)
-    pen.box(0.07, 0.30, 0.93, 0.46, pen.shade)
-    pen.box(0.05, 0.30, 0.18, 1, pen.color)
-    pen.box(0.82, 0.30, 0.95, 1, pen.color)
+    pen.box((0.20, 0.30, 0.29, 0.84), (0.71, 0.30, 0.80, 0.84), (0.07, 0.30, 0.93, 0.46), fill=pen.shade)
+    pen.box((0.05, 0.30, 0.18, 1), (0.82, 0.30, 0.95, 1), fill=pen.color)
     pen.shape(0.12, 0, 0.88, 0, 1, 0.22, 0, 0.22, fill=pen.light)
-    pen.box(0, 0.20, 1, 0.34, pen.color)
+    pen.box((0, 0.20, 1, 0.34), fill=pen.color)
 
 
 def draw_bed(pen: Pen) -> None:
-    pen.box(0.06, 0.84, 0.14, 1, DARK)
-    pen.box(0.87, 0.84, 0.95, 1, DARK)
-    pen.box(0.05, 0.46, 0.97, 0.74, pen.pale, 0.3)
-    pen.box(0.10, 0.30, 0.32, 0.54, pen.pale, 0.5)
+    pen.box((0.06, 0.84, 0.14, 1), (0.87, 0.84, 0.95, 1), fill=DARK)
+    pen.box((0.05, 0.46, 0.97, 0.74), fill=pen.pale, radius=0.3)
+    pen.box((0.10, 0.30, 0.32, 0.54), fill=pen.pale, radius=0.5)
     pen.shape(0.30, 0.74, 0.33, 0.42, 0.94, 0.42, 0.97, 0.50, 0.97, 0.74, fill=pen.color)
     pen.shape(0.30, 0.74, 0.33, 0.42, 0.45, 0.42, 0.42, 0.74, fill=pen.light)
-    pen.box(0.03, 0.68, 0.98, 0.90, pen.color)
-    pen.box(0, 0, 0.11, 0.97, pen.color, 0.4)
-    pen.box(0.92, 0.34, 1, 0.97, pen.color, 0.4)
+    pen.box((0.03, 0.68, 0.98, 0.90), fill=pen.color)
+    pen.box((0, 0, 0.11, 0.97), (0.92, 0.34, 1, 0.97), fill=pen.color, radius=0.4)
 
 
 def draw_lamp(pen: Pen) -> None:
-    pen.box(0.44, 0.45, 0.56, 0.90, pen.shade)
-    pen.oval(0.18, 0.84, 0.82, 1, pen.color)
-    pen.oval(0.30, 0.50, 0.70, 0.62, (255, 244, 190))
+    pen.box((0.44, 0.45, 0.56, 0.90), fill=pen.shade)
+    pen.oval((0.18, 0.84, 0.82, 1), fill=pen.color)
+    pen.oval((0.30, 0.50, 0.70, 0.62), fill=(255, 244, 190))
     pen.shape(0.26, 0, 0.74, 0, 1, 0.56, 0, 0.56, fill=pen.color)
     pen.shape(0.32, 0.04, 0.44, 0.04, 0.34, 0.52, 0.12, 0.52, fill=pen.light, outline=False)
 
@@ -163,25 +152,20 @@ def draw_lamp(pen: Pen) -> None:
 def draw_television(pen: Pen) -> None:
     pen.stick(0.5, 0.24, 0.24, 0.01, fill=DARK, thickness=0.03)
     pen.stick(0.5, 0.24, 0.76, 0.01, fill=DARK, thickness=0.03)
-    pen.oval(0.20, 0, 0.28, 0.09, DARK, outline=False)
-    pen.oval(0.72, 0, 0.80, 0.09, DARK, outline=False)
-    pen.box(0.14, 0.88, 0.24, 1, DARK)
-    pen.box(0.76, 0.88, 0.86, 1, DARK)
-    pen.box(0, 0.22, 1, 0.93, pen.color, 0.18)
-    pen.box(0.09, 0.32, 0.70, 0.83, SCREEN, 0.22)
+    pen.oval((0.20, 0, 0.28, 0.09), (0.72, 0, 0.80, 0.09), fill=DARK, outline=False)
+    pen.box((0.14, 0.88, 0.24, 1), (0.76, 0.88, 0.86, 1), fill=DARK)
+    pen.box((0, 0.22, 1, 0.93), fill=pen.color, radius=0.18)
+    pen.box((0.09, 0.32, 0.70, 0.83), fill=SCREEN, radius=0.22)
     pen.shape(0.18, 0.38, 0.34, 0.38, 0.22, 0.74, 0.15, 0.74, fill=mix(SCREEN, WHITE, 0.4), outline=False)
-    pen.oval(0.78, 0.33, 0.92, 0.48, pen.mark)
-    pen.oval(0.78, 0.52, 0.92, 0.67, pen.mark)
+    pen.oval((0.78, 0.33, 0.92, 0.48), (0.78, 0.52, 0.92, 0.67), fill=pen.mark)
 
 
 def draw_refrigerator(pen: Pen) -> None:
-    pen.box(0.10, 0.94, 0.26, 1, DARK)
-    pen.box(0.74, 0.94, 0.90, 1, DARK)
-    pen.box(0, 0, 1, 0.97, pen.color, 0.12)
-    pen.box(0.86, 0.04, 0.97, 0.93, pen.shade, 0.3, outline=False)
+    pen.box((0.10, 0.94, 0.26, 1), (0.74, 0.94, 0.90, 1), fill=DARK)
+    pen.box((0, 0, 1, 0.97), fill=pen.color, radius=0.12)
+    pen.box((0.86, 0.04, 0.97, 0.93), fill=pen.shade, radius=0.3, outline=False)
     pen.stick(0.01, 0.36, 0.99, 0.36, fill=pen.line, thickness=0.035)
-    pen.box(0.12, 0.13, 0.22, 0.31, STEEL, 0.5)
-    pen.box(0.12, 0.42, 0.22, 0.68, STEEL, 0.5)
+    pen.box((0.12, 0.13, 0.22, 0.31), (0.12, 0.42, 0.22, 0.68), fill=STEEL, radius=0.5)
 
 
 def draw_plant(pen: Pen) -> None:
@@ -194,70 +178,68 @@ def draw_plant(pen: Pen) -> None:
     pen.stick(0.50, 0.54, 0.50, 0.12, fill=stem, thickness=0.02)
     pen.shape(0.12, 0.56, 0.88, 0.56, 0.74, 1, 0.26, 1, fill=pen.color)
     pen.shape(0.22, 0.64, 0.34, 0.64, 0.38, 0.95, 0.32, 0.95, fill=pen.light, outline=False)
-    pen.box(0.04, 0.48, 0.96, 0.63, pen.color, 0.3)
+    pen.box((0.04, 0.48, 0.96, 0.63), fill=pen.color, radius=0.3)
 
 
 def draw_book(pen: Pen) -> None:
-    pen.box(0, 0.06, 1, 1, pen.shade, 0.06)
-    pen.box(0.12, 0.84, 0.97, 0.96, PALE)
+    pen.box((0, 0.06, 1, 1), fill=pen.shade, radius=0.06)
+    pen.box((0.12, 0.84, 0.97, 0.96), fill=PALE)
     pen.stick(0.14, 0.90, 0.95, 0.90, fill=STEEL, thickness=0.012)
-    pen.box(0, 0, 1, 0.86, pen.color, 0.06)
-    pen.box(0, 0, 0.16, 1, pen.shade, 0.3)
-    pen.box(0.30, 0.14, 0.86, 0.34, pen.mark)
+    pen.box((0, 0, 1, 0.86), fill=pen.color, radius=0.06)
+    pen.box((0, 0, 0.16, 1), fill=pen.shade, radius=0.3)
+    pen.box((0.30, 0.14, 0.86, 0.34), fill=pen.mark)
     pen.stick(0.38, 0.46, 0.78, 0.46, fill=pen.mark, thickness=0.035)
     pen.stick(0.44, 0.56, 0.72, 0.56, fill=pen.mark, thickness=0.035)
 
 
 def draw_clock(pen: Pen) -> None:
-    pen.oval(0, 0, 1, 1, DARK)
-    pen.oval(0.07, 0.07, 0.93, 0.93, pen.color)
+    pen.oval((0, 0, 1, 1), fill=DARK)
+    pen.oval((0.07, 0.07, 0.93, 0.93), fill=pen.color)
     for x, y in ((0.5, 0.16), (0.84, 0.5), (0.5, 0.84), (0.16, 0.5)):
-        pen.oval(x - 0.045, y - 0.045, x + 0.045, y + 0.045, pen.mark, outline=False)
+        pen.oval((x - 0.045, y - 0.045, x + 0.045, y + 0.045), fill=pen.mark, outline=False)
     pen.stick(0.5, 0.5, 0.5, 0.22, fill=pen.mark, thickness=0.05)
     pen.stick(0.5, 0.5, 0.70, 0.60, fill=pen.mark, thickness=0.06)
-    pen.oval(0.45, 0.45, 0.55, 0.55, pen.mark, outline=False)
+    pen.oval((0.45, 0.45, 0.55, 0.55), fill=pen.mark, outline=False)
 
 
 def draw_window(pen: Pen) -> None:
     sky = NIGHT_SKY if pen.evening else DAY_SKY
-    pen.box(0.20, 0, 0.80, 0.94, pen.color)
-    pen.box(0.28, 0.10, 0.72, 0.84, sky)
+    pen.box((0.20, 0, 0.80, 0.94), fill=pen.color)
+    pen.box((0.28, 0.10, 0.72, 0.84), fill=sky)
     if pen.evening:  # the moon
-        pen.oval(0.56, 0.16, 0.66, 0.30, (250, 240, 190), outline=False)
+        pen.oval((0.56, 0.16, 0.66, 0.30), fill=(250, 240, 190), outline=False)
     else:
-        pen.oval(0.54, 0.20, 0.68, 0.32, WHITE, outline=False)
-    pen.box(0.465, 0.06, 0.535, 0.88, pen.color)
-    pen.box(0.24, 0.44, 0.76, 0.53, pen.color)
+        pen.oval((0.54, 0.20, 0.68, 0.32), fill=WHITE, outline=False)
+    pen.box((0.465, 0.06, 0.535, 0.88), (0.24, 0.44, 0.76, 0.53), fill=pen.color)
     for x in (0, 0.78):
-        pen.box(x, 0.03, x + 0.22, 0.91, pen.color)
+        pen.box((x, 0.03, x + 0.22, 0.91), fill=pen.color)
         for y in (0.16, 0.30, 0.44, 0.58, 0.72):
-            pen.box(x + 0.05, y, x + 0.17, y + 0.05, pen.shade, outline=False)
-    pen.box(0.14, 0.90, 0.86, 1, pen.shade)
+            pen.box((x + 0.05, y, x + 0.17, y + 0.05), fill=pen.shade, outline=False)
+    pen.box((0.14, 0.90, 0.86, 1), fill=pen.shade)
 
 
 def draw_frame(pen: Pen) -> None:
     pen.stick(0.14, 0.18, 0.5, 0.02, 0.86, 0.18, fill=DARK, thickness=0.025)
-    pen.oval(0.45, 0, 0.55, 0.09, DARK, outline=False)
-    pen.box(0, 0.15, 1, 1, pen.color)
-    pen.box(0.05, 0.19, 0.95, 0.96, pen.light, outline=False)
-    pen.box(0.09, 0.23, 0.91, 0.92, pen.color, outline=False)
-    pen.box(0.20, 0.32, 0.80, 0.83, MAT)
+    pen.oval((0.45, 0, 0.55, 0.09), fill=DARK, outline=False)
+    pen.box((0, 0.15, 1, 1), fill=pen.color)
+    pen.box((0.05, 0.19, 0.95, 0.96), fill=pen.light, outline=False)
+    pen.box((0.09, 0.23, 0.91, 0.92), fill=pen.color, outline=False)
+    pen.box((0.20, 0.32, 0.80, 0.83), fill=MAT)
     pen.shape(0.22, 0.81, 0.40, 0.48, 0.54, 0.70, 0.62, 0.60, 0.78, 0.81, fill=DUSK, outline=False)
-    pen.oval(0.60, 0.38, 0.72, 0.49, mix(MAT, WHITE, 0.6), outline=False)
+    pen.oval((0.60, 0.38, 0.72, 0.49), fill=mix(MAT, WHITE, 0.6), outline=False)
 
 
 def draw_cat(pen: Pen) -> None:
     pen.ring(0.56, 0.52, 1.0, 0.98, thickness=0.12, fill=pen.color, start=250, end=110)
-    pen.oval(0.12, 0.46, 0.78, 1.0, pen.color)
-    pen.box(0.22, 0.70, 0.40, 1, pen.color, 0.5)
-    pen.box(0.50, 0.70, 0.68, 1, pen.color, 0.5)
+    pen.oval((0.12, 0.46, 0.78, 1.0), fill=pen.color)
+    pen.box((0.22, 0.70, 0.40, 1), (0.50, 0.70, 0.68, 1), fill=pen.color, radius=0.5)
     pen.shape(0.02, 0, 0.36, 0.14, 0.08, 0.34, fill=pen.color)
     pen.shape(0.88, 0, 0.54, 0.14, 0.82, 0.34, fill=pen.color)
     pen.shape(0.08, 0.07, 0.24, 0.14, 0.11, 0.24, fill=(238, 170, 170), outline=False)
     pen.shape(0.82, 0.07, 0.66, 0.14, 0.79, 0.24, fill=(238, 170, 170), outline=False)
-    pen.oval(0, 0.10, 0.90, 0.60, pen.color)
+    pen.oval((0, 0.10, 0.90, 0.60), fill=pen.color)
     for x in (0.20, 0.58):
-        pen.oval(x, 0.26, x + 0.12, 0.40, pen.mark, outline=False)
+        pen.oval((x, 0.26, x + 0.12, 0.40), fill=pen.mark, outline=False)
     pen.shape(0.41, 0.42, 0.49, 0.42, 0.45, 0.47, fill=(238, 150, 150), outline=False)
     for x, end in ((0.34, 0.06), (0.56, 0.84)):
         for y in (0.42, 0.48):
@@ -267,34 +249,34 @@ def draw_cat(pen: Pen) -> None:
 def draw_dog(pen: Pen) -> None:
     pen.stick(0.10, 0.52, 0.03, 0.20, fill=pen.line, thickness=0.10)
     pen.stick(0.10, 0.52, 0.03, 0.22, fill=pen.color, thickness=0.07)
-    pen.box(0, 0.16, 0.07, 0.3, pen.color, 0.5, outline=False)
+    pen.box((0, 0.16, 0.07, 0.3), fill=pen.color, radius=0.5, outline=False)
     for x in (0.20, 0.54):
-        pen.box(x, 0.62, x + 0.11, 0.97, pen.shade, 0.3)
-    pen.box(0.05, 0.42, 0.72, 0.80, pen.color, 0.6)
+        pen.box((x, 0.62, x + 0.11, 0.97), fill=pen.shade, radius=0.3)
+    pen.box((0.05, 0.42, 0.72, 0.80), fill=pen.color, radius=0.6)
     for x in (0.08, 0.60):
-        pen.box(x, 0.62, x + 0.12, 1, pen.color, 0.3)
-    pen.box(0.07, 0.55, 0.70, 0.76, pen.color, 0.6, outline=False)
-    pen.box(0.70, 0.22, 1, 0.45, pen.color, 0.5)
-    pen.box(0.48, 0, 0.86, 0.56, pen.color, 0.45)
-    pen.box(0.74, 0.25, 0.95, 0.42, pen.color, 0.5, outline=False)
-    pen.box(0.91, 0.21, 1, 0.33, DARK, 0.5)
-    pen.oval(0.70, 0.14, 0.78, 0.25, pen.mark, outline=False)
-    pen.box(0.44, 0.04, 0.59, 0.46, pen.shade, 0.5)
-    pen.box(0.50, 0.52, 0.76, 0.58, (206, 60, 60) if pen.color != (214, 28, 36) else STEEL, 0.4)
+        pen.box((x, 0.62, x + 0.12, 1), fill=pen.color, radius=0.3)
+    pen.box((0.07, 0.55, 0.70, 0.76), fill=pen.color, radius=0.6, outline=False)
+    pen.box((0.70, 0.22, 1, 0.45), fill=pen.color, radius=0.5)
+    pen.box((0.48, 0, 0.86, 0.56), fill=pen.color, radius=0.45)
+    pen.box((0.74, 0.25, 0.95, 0.42), fill=pen.color, radius=0.5, outline=False)
+    pen.box((0.91, 0.21, 1, 0.33), fill=DARK, radius=0.5)
+    pen.oval((0.70, 0.14, 0.78, 0.25), fill=pen.mark, outline=False)
+    pen.box((0.44, 0.04, 0.59, 0.46), fill=pen.shade, radius=0.5)
+    pen.box((0.50, 0.52, 0.76, 0.58), fill=(206, 60, 60) if pen.color != (214, 28, 36) else STEEL, radius=0.4)
 
 
 def draw_cup(pen: Pen) -> None:
     pen.ring(0.52, 0.26, 1.0, 0.78, thickness=0.10, fill=pen.color)
     pen.shape(0, 0.12, 0.78, 0.12, 0.70, 0.92, 0.08, 0.92, fill=pen.color)
     pen.slice(0.08, 0.78, 0.70, 1, start=0, end=180, fill=pen.color)
-    pen.box(0.10, 0.80, 0.68, 0.90, pen.color, outline=False)
+    pen.box((0.10, 0.80, 0.68, 0.90), fill=pen.color, outline=False)
     pen.shape(0.10, 0.32, 0.20, 0.32, 0.23, 0.82, 0.15, 0.82, fill=pen.light, outline=False)
-    pen.oval(0, 0, 0.78, 0.24, pen.light)
-    pen.oval(0.08, 0.06, 0.70, 0.20, (92, 66, 52), outline=False)
+    pen.oval((0, 0, 0.78, 0.24), fill=pen.light)
+    pen.oval((0.08, 0.06, 0.70, 0.20), fill=(92, 66, 52), outline=False)
 
 
 def draw_ball(pen: Pen) -> None:
-    pen.oval(0, 0, 1, 1, pen.color)
+    pen.oval((0, 0, 1, 1), fill=pen.color)
     pen.draw.arc(pen.points((-0.62, 0.05, 0.30, 0.95)), -52, 52, pen.mark, 2 * pen.stroke)
     pen.draw.arc(pen.points((0.70, 0.05, 1.62, 0.95)), 128, 232, pen.mark, 2 * pen.stroke)
     pen.stick(0.5, 0.02, 0.5, 0.98, fill=pen.mark, thickness=0.035)
@@ -303,12 +285,11 @@ def draw_ball(pen: Pen) -> None:
 
 def draw_umbrella(pen: Pen) -> None:
     pen.ring(0.47, 0.80, 0.68, 1.0, thickness=0.06, fill=DARK, start=-10, end=190)
-    pen.box(0.47, 0.40, 0.53, 0.92, DARK, outline=False)
-    pen.box(0.475, 0, 0.525, 0.1, DARK, outline=False)
+    pen.box((0.47, 0.40, 0.53, 0.92), (0.475, 0, 0.525, 0.1), fill=DARK, outline=False)
     pen.slice(0, 0.05, 1, 1.13, start=180, end=360, fill=pen.color)
     for x in (0, 0.25, 0.5, 0.75):  # the scalloped hem
         pen.slice(x, 0.47, x + 0.25, 0.71, start=0, end=180, fill=pen.color)
-        pen.box(x + 0.01, 0.52, x + 0.24, 0.60, pen.color, outline=False)
+        pen.box((x + 0.01, 0.52, x + 0.24, 0.60), fill=pen.color, outline=False)
     for x in (0.25, 0.5, 0.75):
         pen.stick(0.5, 0.06, x, 0.60, fill=pen.line, thickness=0.015)
 
@@ -317,7 +298,7 @@ def draw_bag(pen: Pen) -> None:
     pen.ring(0.26, 0, 0.74, 0.62, thickness=0.08, fill=pen.shade, start=180, end=360)
     pen.shape(0.10, 0.30, 0.90, 0.30, 1, 1, 0, 1, fill=pen.color)
     pen.shape(0.08, 0.30, 0.92, 0.30, 0.86, 0.58, 0.5, 0.70, 0.14, 0.58, fill=pen.light)
-    pen.box(0.42, 0.56, 0.58, 0.74, (232, 200, 110) if pen.color != (252, 218, 30) else STEEL, 0.2)
+    pen.box((0.42, 0.56, 0.58, 0.74), fill=(232, 200, 110) if pen.color != (252, 218, 30) else STEEL, radius=0.2)
 
 
 DRAWINGS: dict[str, Callable[[Pen], None]] = {

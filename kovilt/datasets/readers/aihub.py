@@ -121,7 +121,7 @@ def is_label(parts: PathParts) -> bool:
 def json_files(label: FoundFile) -> Iterator[JSONFile]:
     """The label file itself or, if it is a zip, each JSON file in it."""
     if label.path.lower().endswith('.json'):
-        yield JSONFile(label.path, label.parts, functools.partial(_open_file, label.path))
+        yield JSONFile(label.path, label.parts, lambda: open(label.path, 'rb'))
         return
     with open_zip(label.path) as archive:
         for member in archive.infolist():
@@ -130,10 +130,6 @@ def json_files(label: FoundFile) -> Iterator[JSONFile]:
             if suffix.lower() == '.json':
                 opener = functools.partial(_open_member, label.path, member)
                 yield JSONFile(f'{label.path}/{name}', (*label.parts, *stem.split('/')), opener)
-
-
-def _open_file(path: str) -> IO[bytes]:
-    return open(path, 'rb')
 
 
 def _open_member(path: str, member: zipfile.ZipInfo) -> IO[bytes]:

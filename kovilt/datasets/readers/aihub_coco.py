@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.columns import TextColumn
-from kovilt.datasets.image_store import Folder, ImageIndex, find_file, index_by_folder, list_folders
+from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.errors import KoviltError
@@ -16,11 +16,8 @@ from kovilt.registry import DATASETS
 
 _SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014', 'val2014')}
 _KARPATHY = {  # restval: the images of val2014 that are in the training split of Karpathy
-    'train': ('train', 'restval'),
-    'val': ('val',),
-    'test': ('test',),
-    'trainval': ('train', 'restval', 'val'),
-}
+    'train': ('train', 'restval'), 'val': ('val',), 'test': ('test',), 'trainval': ('train', 'restval', 'val'),
+}  # fmt: skip
 
 
 @DATASETS.register_module()
@@ -60,8 +57,8 @@ class AIHubCOCOKorean(PairDataset):
             of = ' with karpathy' if self.karpathy else ''
             raise KoviltError(f'split={self.split!r}: AI-Hub 261{of} has {", ".join(map(repr, splits))}')
         folders = list(list_folders(self.data_root))
-        path = self._find_file(self.ann_file, folders)
-        split_of = _karpathy_splits(self._find_file(self.karpathy, folders)) if self.karpathy else None
+        path = self.find_file(self.ann_file, folders)
+        split_of = _karpathy_splits(self.find_file(self.karpathy, folders)) if self.karpathy else None
         images = index_by_folder(folders)
         for row, source in self.guarded(read_rows(path, None)):
             with self.guard:
@@ -79,20 +76,12 @@ class AIHubCOCOKorean(PairDataset):
                 image = self._register_image(images, folder, file, digits)
                 yield from ({'image': image, 'text': caption, 'source': source} for caption in captions)
 
-    def _find_file(self, name: str, folders: list[Folder]) -> Path:
-        path = find_file(self.data_root, name, folders)
-        if path is None:
-            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
-        return path
-
     def _register_image(self, images: ImageIndex, folder: str, file: str, digits: str) -> int:
         number = images.find([''], folder, file)
         if number is None:
             number = images.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
-        place = None if number is None else images[number]
-        return self.add_image(
-            place, identity=f'coco/{int(digits) if digits.isdigit() else file}', name=f'{folder}/{file}'
-        )
+        identity = f'coco/{int(digits) if digits.isdigit() else file}'
+        return self.add_image(images[number], identity=identity, name=f'{folder}/{file}')
 
 
 def _karpathy_splits(path: Path) -> dict[str, str]:

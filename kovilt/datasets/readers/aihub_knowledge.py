@@ -45,8 +45,7 @@ class AIHubKnowledgeVQA(AIHubQuestions):
         if not isinstance(questions, list):
             raise KoviltError(f"{source.place}: 'questions' is not a list, but {str(questions)[:40]!r}")
         number = images.find(images.groups, '', name)
-        place = None if number is None else images[number]
-        image = self.add_image(place, identity=f'aihub71357/{name}', name=name)
+        image = self.add_image(images[number], identity=f'aihub71357/{name}', name=name)
         for question in questions:
             with self.guard:
                 types = question.get('question_type') if isinstance(question, dict) else None

@@ -78,12 +78,9 @@ class AIHubVisualQA(AIHubQuestions):
                     continue
                 name = listed.get(image_id, f'image_id {image_id}')
                 number = image_files.find([category, *image_files.groups], category, name)
+                place = f'{category}/{name}'
                 yield {
-                    'image': self.add_image(
-                        None if number is None else image_files[number],
-                        identity=f'aihub104/{category}/{name}',
-                        name=f'{category}/{name}',
-                    ),
+                    'image': self.add_image(image_files[number], identity=f'aihub104/{place}', name=place),
                     'question': required(row, 'question', source),
                     'question_id': f'{level}/{question_id}',
                     'answer': answers.get(question_id),

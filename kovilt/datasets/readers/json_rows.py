@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, Any, NoReturn
 
 from kovilt.errors import KoviltError, nearest
 
@@ -18,20 +18,21 @@ _LONGEST_ROW = 1 << 23  # characters; a longer incomplete row is a syntax error
 _BLANKS = re.compile(r'[ \t\n\r]*')
 
 
-class RowSource(Protocol):
+class RowSource:
     """A file that is read row by row and knows the place of the latest row."""
 
-    @property
-    def path(self) -> str | Path:
-        """The file."""
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
 
     @property
     def line(self) -> int:
         """The line in which the latest row begins."""
+        raise NotImplementedError
 
     @property
     def place(self) -> str:
-        """'<file>, line <n>' of the latest row, for messages."""
+        """The file and the line, for messages."""
+        return f'{self.path}, line {self.line}'
 
 
 def required(row: Any, key: str, source: RowSource) -> str:
@@ -68,7 +69,7 @@ def read_rows(
         yield from ((row, source) for found, row in source if found == key)
 
 
-class JSONRows:
+class JSONRows(RowSource):
     """Iterates over the rows of a UTF-8 JSON file as (key, row).
 
     A row is an element of the top-level list (its key is None) or of a list under `key` in the top-level object. Other
@@ -83,7 +84,7 @@ class JSONRows:
     """
 
     def __init__(self, stream: IO[bytes], path: str | Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._text = io.TextIOWrapper(stream, encoding='utf-8-sig')
         self._decode = json.JSONDecoder().raw_decode
         self._buffer, self._at = '', 0  # the text being parsed, and the position of the parser in it
@@ -104,13 +105,7 @@ class JSONRows:
             self._fail('more text after the end of the data', self._at)
 
     @property
-    def place(self) -> str:
-        """'<file>, line <n>' of the latest row."""
-        return f'{self.path}, line {self.line}'
-
-    @property
     def line(self) -> int:
-        """The line in which the latest row begins."""
         at, line = self._counted
         self._counted = self._row_at, line + self._buffer.count('\n', at, self._row_at)
         return self._counted[1]

@@ -55,9 +55,8 @@ class KVQA(QuestionDataset):
                 if whole and (hash63('kvqa', name) % _VAL_ONE_IN == 0) != (self.split == 'val'):
                     continue
                 number = images.find([''], *os.path.split(name))
-                place = None if number is None else images[number]
                 yield {
-                    'image': self.add_image(place, identity=f'kvqa/{name}', name=name),
+                    'image': self.add_image(images[number], identity=f'kvqa/{name}', name=name),
                     'question': required(row, 'question', source),
                     'question_id': os.path.splitext(name)[0],
                     'answers': parse_answers(row.get('answers'), source),

@@ -13,7 +13,7 @@ from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.image_store import Folder, ImageIndex, ZipMember, folder_images, list_folders
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.questions import QuestionDataset
-from kovilt.datasets.readers.json_rows import required
+from kovilt.datasets.readers.json_rows import RowSource, required
 from kovilt.errors import KoviltError, nearest
 from kovilt.registry import DATASETS
 
@@ -45,7 +45,7 @@ class PlainVQA(QuestionDataset):
             with self.guard:
                 yield self._question_row(row, table, images)
 
-    def _question_row(self, row: Any, source: JSONLines | CSVTable, images: ImageIndex) -> dict[str, Any]:
+    def _question_row(self, row: Any, source: Table, images: ImageIndex) -> dict[str, Any]:
         image, question = required(row, 'image', source), required(row, 'question', source)
         if not image:
             raise KoviltError(f"{source.place}: 'image' is empty; every row needs it")
@@ -63,25 +63,20 @@ class PlainVQA(QuestionDataset):
             'source': source,
         }
 
-    def _open_table(self, files: list[str]) -> JSONLines | CSVTable:
-        readers: dict[str, type[JSONLines] | type[CSVTable]] = {
-            f'{self.split}.jsonl': JSONLines,
-            f'{self.split}.csv': CSVTable,
-        }
-        found = [name for name in readers if name in files]
-        if len(found) == 2:
-            raise KoviltError(f'{self.data_root}: both {found[0]} and {found[1]}; keep one of them')
-        if not found:
-            names = ' nor '.join(readers)
-            raise KoviltError(
-                f'{self.data_root}: neither {names}{nearest(next(iter(readers)), files)}. {self.HOW_TO_GET}'
-            )
-        return readers[found[0]](self.data_root / found[0])
+    def _open_table(self, files: list[str]) -> Table:
+        jsonl_name, csv_name = f'{self.split}.jsonl', f'{self.split}.csv'
+        if jsonl_name in files and csv_name in files:
+            raise KoviltError(f'{self.data_root}: both {jsonl_name} and {csv_name}; keep one of them')
+        if jsonl_name in files:
+            return JSONLines(self.data_root / jsonl_name)
+        if csv_name in files:
+            return CSVTable(self.data_root / csv_name)
+        names = f'{jsonl_name} nor {csv_name}{nearest(jsonl_name, files)}'
+        raise KoviltError(f'{self.data_root}: neither {names}. {self.HOW_TO_GET}')
 
     def _register_image(self, images: ImageIndex, image: str) -> int:
         path = posixpath.normpath(image.replace('\\', '/'))  # for tables written on Windows
-        number = images.at('', *map(normalize_korean, posixpath.split(path)))
-        place = None if number is None else images[number]
+        place = images[images.at('', *map(normalize_korean, posixpath.split(path)))]
         if place is None and (self.data_root / path).is_file():
             place = self.data_root / path
         return self.add_image(place, identity=normalize_korean(path), name=path)
@@ -99,19 +94,24 @@ def _index_by_path(folders: list[Folder]) -> ImageIndex:
     return images
 
 
-class JSONLines:
-    """Iterates over the objects of a JSONL file. After an error the next line can be read."""
+class Table(RowSource):
+    """Iterates over the rows of a table. After an error the next row can be read."""
+
+    def __iter__(self) -> Table:
+        return self
+
+    def __next__(self) -> Any:
+        raise NotImplementedError
+
+
+class JSONLines(Table):
+    """The objects of a JSONL file."""
+
+    line = 0
 
     def __init__(self, path: Path) -> None:
-        self.path, self.line = path, 0
+        super().__init__(path)
         self._texts = _read_lines(path)
-
-    @property
-    def place(self) -> str:
-        return f'{self.path}, line {self.line}'
-
-    def __iter__(self) -> JSONLines:
-        return self
 
     def __next__(self) -> Any:
         text = ''
@@ -124,23 +124,16 @@ class JSONLines:
             raise KoviltError(f'{self.place}: not JSON ({error}); write one object in each line') from None
 
 
-class CSVTable:
-    """Iterates over the rows of a CSV file as dicts; the first line names the columns. Continues after an error."""
+class CSVTable(Table):
+    """The rows of a CSV file as dicts; the first line names the columns."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._reader = csv.DictReader(_read_lines(path), strict=True)
 
     @property
     def line(self) -> int:
         return self._reader.line_num
-
-    @property
-    def place(self) -> str:
-        return f'{self.path}, line {self.line}'
-
-    def __iter__(self) -> CSVTable:
-        return self
 
     def __next__(self) -> dict[str, Any]:
         try:

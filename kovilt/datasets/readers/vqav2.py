@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.image_store import Folder, ImageIndex, find_file, index_by_folder, list_folders
+from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
 from kovilt.datasets.questions import QuestionDataset
-from kovilt.datasets.readers.json_rows import JSONRows, read_rows, required
+from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
@@ -64,15 +64,18 @@ class VQAv2Style(QuestionDataset):
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
         images = index_by_folder(folders)
+        question_file, annotation_file = (
+            self.find_file(name.replace('{split}', self.split), folders) for name in (self.questions, self.annotations)
+        )
         questions: dict[str, tuple[str, str]] = {}  # question_id -> image_id, question
-        for row, source in self.guarded(self._read_rows(self.questions, 'questions', folders)):
+        for row, source in self.guarded(read_rows(question_file, 'questions')):
             with self.guard:
                 question_id = required(row, 'question_id', source)
                 if question_id in questions:
                     self.leave_out('question_id seen before', source)
                     continue
                 questions[question_id] = required(row, 'image_id', source), required(row, 'question', source)
-        for row, source in self.guarded(self._read_rows(self.annotations, 'annotations', folders)):
+        for row, source in self.guarded(read_rows(annotation_file, 'annotations')):
             with self.guard:
                 question_id = required(row, 'question_id', source)
                 if question_id not in questions:
@@ -91,16 +94,8 @@ class VQAv2Style(QuestionDataset):
         if questions:
             self.left_out['question without annotation'] += len(questions)
 
-    def _read_rows(self, name: str, key: str, folders: list[Folder]) -> Iterator[tuple[Any, JSONRows]]:
-        name = name.replace('{split}', self.split)
-        path = find_file(self.data_root, name, folders)
-        if path is None:
-            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
-        return read_rows(path, key)
-
     def _register_image(self, images: ImageIndex, image_id: str) -> int:
         names = [name.format(image_id) for name in self.image_names]
         numbers = (images.find([''], '', name) for name in names)
         number = next((number for number in numbers if number is not None), None)
-        place = None if number is None else images[number]
-        return self.add_image(place, identity=f'vqav2/{image_id}', name=' or '.join(names))
+        return self.add_image(images[number], identity=f'vqav2/{image_id}', name=' or '.join(names))
