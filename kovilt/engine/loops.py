@@ -41,17 +41,10 @@ class StepSampler(Sampler[list[int]]):
 
 @LOOPS.register_module()
 class StepTrainLoop(IterBasedTrainLoop):
-    """Trains for `max_iters` optimizer steps, and evaluates every `val_interval` steps and at the end.
+    """Trains for `max_iters` optimizer steps, and evaluates every `val_interval` steps from `val_begin` on.
 
-    MMEngine's own loop restarts its workers at the end of every epoch, and resumes by loading all earlier batches
-    again. `epoch` is the epoch that the current step belongs to.
-
-    Args:
-        runner: the runner of the loop.
-        dataloader: the training data, or its config.
-        max_iters: optimizer steps of the whole run.
-        val_begin: the first step at which an evaluation may take place.
-        val_interval: steps from one evaluation to the next.
+    There is also an evaluation at the end. MMEngine's own loop restarts its workers at the end of every epoch, and
+    resumes by loading all earlier batches again. `epoch` is the epoch that the current step belongs to.
     """
 
     def __init__(

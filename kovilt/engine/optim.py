@@ -45,10 +45,11 @@ class ViLTOptimWrapperConstructor:
         for name in options:
             if name not in known:
                 raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, known)}')
-        prefixes = options.get('head_prefixes', ())
-        self.head_prefixes = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
-        self.head_lr_mult: float = options.get('head_lr_mult', 1.0)
-        self.lr_mults: dict[str, float] = options.get('lr_mults', {})
+        prefixes, head_lr_mult = options.get('head_prefixes', ()), options.get('head_lr_mult', 1.0)
+        prefixes = (prefixes,) if isinstance(prefixes, str) else prefixes
+        # By beginning of a parameter's name: the part of the model, and the factor of its learning rate.
+        self.parts: dict[str, tuple[str, float]] = {prefix: ('head', head_lr_mult) for prefix in prefixes}
+        self.parts |= {prefix: (prefix, lr_mult) for prefix, lr_mult in options.get('lr_mults', {}).items()}
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
@@ -71,7 +72,8 @@ class ViLTOptimWrapperConstructor:
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            part, lr_mult = self._part(name)
+            parts = (part for prefix, part in self.parts.items() if name.startswith(prefix))
+            part, lr_mult = next(parts, ('encoder', 1.0))
             matrices = self._stacked_matrices(name, parameter)
             key = f'{part}.{"no_decay" if name in undecayed else "decay"}{f".muon{matrices}" if matrices else ""}'
             group = groups.setdefault(key, {'name': key, 'params': []})
@@ -93,22 +95,13 @@ class ViLTOptimWrapperConstructor:
 
     def _check_prefixes(self, model: nn.Module) -> None:
         modules = {name for name, _ in model.named_modules() if name.count('.') < 2}
-        for key, prefixes in (('head_prefixes', self.head_prefixes), ('lr_mults', self.lr_mults)):
-            for prefix in prefixes:
-                if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
-                    raise KoviltError(
-                        f'optim_wrapper.paramwise_cfg.{key}: no parameter of {type(model).__name__} starts '
-                        f'with {prefix!r}{nearest(prefix, modules)}'
-                    )
-
-    def _part(self, name: str) -> tuple[str, float]:
-        """The part of the model that a parameter belongs to, and the factor of its learning rate."""
-        if name.startswith(self.head_prefixes):
-            return 'head', self.head_lr_mult
-        for prefix, lr_mult in self.lr_mults.items():
-            if name.startswith(prefix):
-                return prefix, lr_mult
-        return 'encoder', 1.0
+        for prefix, (part, _) in self.parts.items():
+            if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
+                key = 'head_prefixes' if part == 'head' else 'lr_mults'
+                raise KoviltError(
+                    f'optim_wrapper.paramwise_cfg.{key}: no parameter of {type(model).__name__} starts '
+                    f'with {prefix!r}{nearest(prefix, modules)}'
+                )
 
     def _stacked_matrices(self, name: str, parameter: nn.Parameter) -> int:
         """How many matrices MuonAdamW finds in a weight of the encoder's blocks; 0 for other parameters."""

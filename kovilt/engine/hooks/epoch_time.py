@@ -20,11 +20,9 @@ from kovilt.registry import HOOKS
 class EpochTimeHook(Hook):
     """Measures the seconds of an epoch without evaluation and checkpoints, the texts per second and the peak memory.
 
-    Seconds are those of the slowest process; texts per second are of all processes together. `peak_memory_mb` is that
-    of the process with the largest: on a GPU the most that torch allocated during training steps, on a CPU the most
-    that the process, without its workers, has occupied since its start. The seconds of a run counted in steps are
-    scaled to the length of an epoch. The results are logged, and RunRecordHook reads them from the message hub under
-    `epoch_time`.
+    Seconds and `peak_memory_mb` (see `peak_memory_mb()`) are those of the process with the largest; texts per second
+    are of all processes together. The seconds of a run counted in steps are scaled to the length of an epoch. The
+    results are logged, and RunRecordHook reads them from the message hub under `epoch_time`.
     """
 
     in_epoch = False
@@ -76,7 +74,10 @@ class EpochTimeHook(Hook):
 
 
 def peak_memory_mb() -> float:
-    """Peak memory of this process in MiB: allocated on its GPU since the last reset, else occupied since its start."""
+    """Peak memory of this process in MiB: allocated on its GPU since the last reset, else occupied since its start.
+
+    The workers of the data loader are not counted.
+    """
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource
