@@ -4,7 +4,7 @@
 programs and are refused), ViT (HuggingFace's, timm's), and any backbone of mmpretrain under its own names.
 
 MMEngine's `init_cfg=dict(type='Pretrained', ...)` unpickles a file and so runs what the file says; configs that have
-one are refused (kovilt/engine/config_check.py).
+one are refused (kovilt/engine/component_check.py).
 """
 
 from __future__ import annotations
