@@ -22,7 +22,7 @@ from kovilt.models.meter import join_patches
 from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.registry import MODELS, RUNNERS
 from tests.support.tiny_models import ANSWERS, MLM_HEAD
-from tests.support.tiny_rooms import CONFIGS, tiny_rooms
+from tests.support.tiny_rooms import CONFIGS
 
 ENCODER = dict(
     type='METER',
@@ -263,13 +263,6 @@ def test_the_text_encoder_takes_public_weights_of_its_own_sizes_only(tmp_path):
         start(tmp_path / 'bert', model_type='roberta')
     with pytest.raises(KoviltError, match='neither a folder of transformers nor to be had from the hub'):
         start(tmp_path / 'gone')
-
-
-@pytest.fixture(scope='module')
-def rooms(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('KOVILT_ROOMS', '')  # which tiny_rooms sets: restored for the tests that follow
-        yield tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms', images=6, val_images=2)
 
 
 def tiny_run(folder: Path, name: str, side: int, more: str = ''):
