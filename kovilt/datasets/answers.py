@@ -77,8 +77,8 @@ class AnswerVocabulary:
 
         The paper removes the answers that occur 5 times or fewer.
 
-            Raises:
-                KoviltError: no answer is that frequent.
+        Raises:
+            KoviltError: no answer is that frequent.
         """
         frequent = sorted(((-count, answer) for answer, count in counts.items() if count >= min_count))
         if not frequent:
@@ -103,14 +103,9 @@ class AnswerVocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file, atomically."""
-        content = {
-            'normalizer': normalize_korean.__name__,
-            'min_count': self.min_count,
-            'answers': self.answers,
-            'counts': self.counts,
-        }
+        content = {'min_count': self.min_count, 'answers': self.answers, 'counts': self.counts}
         try:
-            write_json(path, content)
+            write_json(path, {'normalizer': normalize_korean.__name__, **content})
         except OSError as error:
             raise KoviltError(f'{path}: the answer vocabulary cannot be written ({error.strerror})') from error
 

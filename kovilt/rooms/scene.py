@@ -226,8 +226,12 @@ def place_objects(
     for i in order:
         for _ in range(40):
             obj = replace(objects[i], box=sample_box(rng, objects[i], placed, width, height, horizon))
-            if inside(obj.box, width, height) and fits(obj, placed):
-                placed.append(obj)
+            x0, y0, x1, y1 = obj.box
+            together = [*placed, obj]
+            if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+                continue
+            if all(hidden_share(each, together) <= MAX_HIDDEN for each in together):
+                placed = together
                 break
         else:
             return None
@@ -259,11 +263,6 @@ def sample_box(
     return x, base - h, x + w, base
 
 
-def inside(box: Box, width: int, height: int) -> bool:
-    """Whether a box lies inside the image."""
-    return box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
-
-
 def depth(obj: SceneObject, objects: list[SceneObject]) -> tuple[int, int, bool]:
     """Sort key, far to near: the wall, then the floor by lower edges; what stands on an object comes right after it."""
     if obj.zone == WALL:
@@ -283,12 +282,6 @@ def covered_area(front: SceneObject, back: SceneObject, objects: list[SceneObjec
 def hidden_share(obj: SceneObject, objects: list[SceneObject]) -> float:
     """Share of a box that nearer boxes cover."""
     return sum(covered_area(other, obj, objects) for other in objects) / obj.area
-
-
-def fits(obj: SceneObject, placed: list[SceneObject]) -> bool:
-    """Whether all objects are visible enough after `obj` is added."""
-    objects = [*placed, obj]
-    return all(hidden_share(each, objects) <= MAX_HIDDEN for each in objects)
 
 
 def room_of(objects: list[SceneObject]) -> Noun:

@@ -83,25 +83,23 @@ def sources_of_config(config: Mapping[str, Any], path: str) -> list[DataSource]:
         reader = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
         if reader is None or not issubclass(reader, PairDataset):
             raise KoviltError(f'{path}: {loader}.dataset.type={dataset["type"]!r} is not a dataset of pairs')
-        source = _source_of_dataset(reader, dataset, training=loader.startswith('train'))
+        training, answers = loader == 'train_dataloader', dataset.get('answers')
+        tokenize: Mapping[str, Any] = next(
+            (step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {}
+        )
+        source = DataSource(
+            reader,
+            {key: value for key, value in dataset.items() if key not in _NOT_FOR_READING},
+            training=training,
+            tokenizer=tokenize.get('tokenizer'),
+            max_text_len=tokenize.get('max_text_len'),
+            min_count=answers.get('min_count', 6) if training and isinstance(answers, dict) else None,
+        )
         if all((source.reader, source.options) != (other.reader, other.options) for other in sources):
             sources.append(source)
     if not sources:
         raise KoviltError(f'{path}: none of its loaders has a dataset; give the config of a training run')
     return sources
-
-
-def _source_of_dataset(reader: type[PairDataset], dataset: Mapping[str, Any], *, training: bool) -> DataSource:
-    tokenize: Mapping[str, Any] = next((step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {})
-    answers = dataset.get('answers')
-    return DataSource(
-        reader,
-        {key: value for key, value in dataset.items() if key not in _NOT_FOR_READING},
-        training=training,
-        tokenizer=tokenize.get('tokenizer'),
-        max_text_len=tokenize.get('max_text_len'),
-        min_count=answers.get('min_count', 6) if training and isinstance(answers, dict) else None,
-    )
 
 
 def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:

@@ -95,10 +95,11 @@ class JSONRows(RowSource):
     def __iter__(self) -> Iterator[tuple[str | None, Any]]:
         opening = self._peek()
         if opening == '[':
-            for row in self._list():
-                yield None, row
+            for _ in self._elements(']'):
+                yield None, self._value()
         elif opening == '{':
-            yield from self._object()
+            for _ in self._elements('}'):
+                yield from self._member()
         else:
             self._fail('expecting a list or an object' if opening else 'the file is empty', self._at)
         if self._peek():
@@ -110,33 +111,28 @@ class JSONRows(RowSource):
         self._counted = self._row_at, line + self._buffer.count('\n', at, self._row_at)
         return self._counted[1]
 
-    def _object(self) -> Iterator[tuple[str, Any]]:
+    def _elements(self, closing: str) -> Iterator[None]:
+        """Step to each element of a list or object, which the caller parses, and behind the closing bracket."""
         self._at += 1
-        if self._peek() == '}':
+        if self._peek() == closing:
             self._at += 1
             return
         while True:
-            if self._peek() != '"':
-                self._fail('expecting a name in double quotes', self._at)
-            key = self._value()
-            self._step(':')
-            if self._peek() == '[':
-                for row in self._list():
-                    yield key, row
-            else:
-                self._value()
-            if self._step(',}') == '}':
+            yield
+            if self._step(f',{closing}') == closing:
                 return
 
-    def _list(self) -> Iterator[Any]:
-        self._at += 1
-        if self._peek() == ']':
-            self._at += 1
+    def _member(self) -> Iterator[tuple[str, Any]]:
+        """Parse a key of the top-level object and its value; give the rows of a list."""
+        if self._peek() != '"':
+            self._fail('expecting a name in double quotes', self._at)
+        key = self._value()
+        self._step(':')
+        if self._peek() != '[':
+            self._value()
             return
-        while True:
-            yield self._value()
-            if self._step(',]') == ']':
-                return
+        for _ in self._elements(']'):
+            yield key, self._value()
 
     def _value(self) -> Any:
         self._peek()
