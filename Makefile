@@ -3,7 +3,7 @@
 # make clean        remove .venv
 #
 # VENV=DIR uses another virtual environment. PYTHON=python3.12 creates it with another Python (3.11 or newer).
-# PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple" installs torch for CPUs.
+# PIP_ARGS="..." passes more options to pip, such as an index that holds builds of torch for CPUs.
 
 VENV ?= .venv
 PYTHON ?= python3
