@@ -49,9 +49,7 @@ def _parse_prediction(line: str, place: str) -> dict[str, Any]:
         prediction = json.loads(line)
     except json.JSONDecodeError as error:
         raise KoviltError(f'{place}: {error.msg}; a prediction is one JSON object a line') from None
-    missing = (
-        [key for key in REQUIRED_KEYS if key not in prediction] if isinstance(prediction, dict) else list(REQUIRED_KEYS)
-    )
+    missing = [key for key in REQUIRED_KEYS if not isinstance(prediction, dict) or key not in prediction]
     if missing:
         raise KoviltError(f'{place}: no {", ".join(missing)}; write the file by tools/test.py --out')
     if prediction['question_id'] in (None, ''):

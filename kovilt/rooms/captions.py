@@ -14,7 +14,7 @@ ENGLISH_NUMERALS = {1: 'one', 2: 'two', 3: 'three', 4: 'four'}
 ENGLISH_SIZES = {'큰': 'large', '작은': 'small'}
 ENGLISH_PLACES = {
     '왼쪽에': 'on the left', '가운데에': 'in the middle', '오른쪽에': 'on the right', '벽에': 'on the wall',
-    '바닥에': 'on the floor',
+    '바닥에': 'on the floor', **{f'{kind.name} 위에': f'on the {kind.english}' for kind in KINDS.values()},
 }  # fmt: skip
 ENGLISH_ROOMS = {'침실': 'bedroom', '주방': 'kitchen', '거실': 'living room', '서재': 'study', '방': 'room'}
 Bilingual = tuple[str, str]  # a phrase or sentence in English and in Korean
@@ -45,11 +45,6 @@ def write_captions(scene: Scene, seed: int, split: str, index: int) -> tuple[lis
 def zone_phrase(obj: SceneObject) -> str:
     """벽에, 바닥에, 탁자 위에"""
     return f'{obj.zone} 위에' if obj.zone in KINDS else f'{obj.zone}에'
-
-
-def translate_place(place: str) -> str:
-    """The English of a side (왼쪽에) or of a `zone_phrase`."""
-    return ENGLISH_PLACES.get(place) or f'on the {KINDS[place.split()[0]].english}'
 
 
 def verb_stem(objects: list[SceneObject]) -> str:
@@ -128,7 +123,7 @@ def caption_places(rng: random.Random, scene: Scene, objects: list[SceneObject])
         place_of = zone_phrase if place == zone_phrase(group[0]) else scene.side
         words, noun = list_objects(scene, group, place_of, size=size)
         places.append((place, noun, verb_stem(group)))
-        english.append(f'{words} {translate_place(place)}')
+        english.append(f'{words} {ENGLISH_PLACES[place]}')
     first, last = join_clauses(places)
     *before, (place, noun, _) = places
     short = ''.join(f'{where} {phrase}, ' for where, phrase, _ in before)

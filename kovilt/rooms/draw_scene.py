@@ -29,7 +29,7 @@ def draw_scene(scene: Scene, seed: int, split: str, index: int) -> tuple[Image.I
     for obj in scene.objects:
         sprite, mask = draw_object(obj, scene.evening)
         if scene.evening:
-            sprite = tint(sprite)
+            sprite = sprite.point([min(255, round(value * share)) for share in EVENING_OBJECTS for value in range(256)])
         if obj.zone != WALL:
             draw_shadow(image, obj)
         image.paste(sprite, obj.box[:2], mask)
@@ -59,11 +59,6 @@ def draw_shadow(image: Image.Image, obj: SceneObject) -> None:
     mask = Image.new('L', (x1 - x0 + 2 * reach, 2 * reach), 0)
     ImageDraw.Draw(mask).ellipse((0, 0, mask.width - 1, mask.height - 1), 70)
     image.paste((40, 34, 30), (x0 - reach, base - reach), mask)
-
-
-def tint(image: Image.Image) -> Image.Image:
-    """The image of an object in the light of the evening."""
-    return image.point([min(255, round(value * share)) for share in EVENING_OBJECTS for value in range(256)])
 
 
 def draw_background(scene: Scene, rng: random.Random) -> Image.Image:

@@ -37,13 +37,6 @@ class FoundFile(NamedTuple):
     parts: PathParts
 
 
-class ImageFiles(NamedTuple):
-    """Folders and zips that may hold images."""
-
-    folders: list[Folder]
-    zips: list[FoundFile]
-
-
 class JSONFile(NamedTuple):
     """A JSON file on disk or in a zip."""
 
@@ -55,15 +48,16 @@ class JSONFile(NamedTuple):
 class AIHubQuestions(QuestionDataset):
     """Base of the readers of AI-Hub question sets: finds their files as downloaded, in folders or zips of any depth.
 
-    The split of a file is given by the last part of its path that contains one of `SPLIT_WORDS`. `_is_label` decides
-    which files hold labels; all other folders and zips may hold images.
+    The split of a file is given by the last part of its path that contains one of `SPLIT_WORDS`. Labels are JSON files,
+    or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or [라벨]...; a
+    reader may add others by `_is_label`. All other folders and zips may hold images.
     """
 
     DATA_SET: ClassVar[str]  # its name in messages: 'AI-Hub 101'
     SPLIT_WORDS: ClassVar[dict[str, str]] = {'train': 'training', 'val': 'validation'}
 
-    def _find_files(self) -> tuple[list[FoundFile], ImageFiles]:
-        """Find the label files and images of the split.
+    def _find_files(self) -> tuple[list[FoundFile], list[Folder], list[FoundFile]]:
+        """Find the label files of the split, and the folders and zips that may hold its images.
 
         Raises:
             KoviltError: an unknown split, an incomplete download, no label file.
@@ -72,7 +66,8 @@ class AIHubQuestions(QuestionDataset):
             raise KoviltError(f'split={self.split!r}: {self.DATA_SET} has {" and ".join(map(repr, self.SPLIT_WORDS))}')
         labels: list[FoundFile] = []
         elsewhere: list[FoundFile] = []  # labels of another split, or of none
-        images = ImageFiles([], [])
+        image_folders: list[Folder] = []
+        zips: list[FoundFile] = []
         for folder in list_folders(self.data_root):
             has_images = False
             for name in folder.files:
@@ -86,20 +81,18 @@ class AIHubQuestions(QuestionDataset):
                 if self._is_label(file.parts, suffix):
                     (labels if split == self.split else elsewhere).append(file)
                 elif suffix == '.zip' and split in (self.split, None):
-                    images.zips.append(file)
+                    zips.append(file)
             if has_images and self._split_of(folder.parts) in (self.split, None):
-                images.folders.append(folder)
+                image_folders.append(folder)
         if not labels:
-            found = (
-                f'; {len(elsewhere)} label files belong to another split or to none, e.g. {elsewhere[0].path}'
-                if elsewhere
-                else ''
-            )
+            found = ''
+            if elsewhere:
+                found = f'; {len(elsewhere)} label files belong to another split or to none, e.g. {elsewhere[0].path}'
             raise KoviltError(
                 f'{self.data_root}: no label file ([라벨]*.zip, or .json beneath 라벨링데이터 or labels) of '
                 f'{self.SPLIT_WORDS[self.split].capitalize()}{found}. {self.HOW_TO_GET}'
             )
-        return labels, images
+        return labels, image_folders, zips
 
     def _is_label(self, parts: PathParts, suffix: str) -> bool:
         """Whether a .json or .zip file holds labels."""
@@ -141,7 +134,7 @@ def remove_number(name: str) -> str:
     return _NUMBERED.sub('', name.strip())
 
 
-def index_by_subset(images: ImageFiles, subsets: set[str]) -> ImageIndex:
+def index_by_subset(folders: list[Folder], zips: list[FoundFile], subsets: set[str]) -> ImageIndex:
     """Index all images; the group of an image is the subset named in its path, or '' if no subset is."""
     index = ImageIndex()
 
@@ -149,12 +142,12 @@ def index_by_subset(images: ImageFiles, subsets: set[str]) -> ImageIndex:
     def group_of(parts: PathParts) -> str:
         return next((name for name in map(remove_number, parts) if name in subsets), '')
 
-    for folder in images.folders:
+    for folder in folders:
         group, category = group_of(folder.parts), folder.parts[-1] if folder.parts else ''
         for name in folder.files:
             if name.lower().endswith(IMAGE_SUFFIXES):
                 index.add(group, category, Path(folder.path, name))
-    for file in images.zips:
+    for file in zips:
         for inside, member in zip_images(file.path):
             index.add(group_of((*file.parts, *inside)), (*file.parts, *inside)[-1], member)
     return index

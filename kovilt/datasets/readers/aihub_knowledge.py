@@ -30,8 +30,8 @@ class AIHubKnowledgeVQA(AIHubQuestions):
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        labels, files = self._find_files()
-        images = index_by_subset(files, set())
+        labels, folders, zips = self._find_files()
+        images = index_by_subset(folders, zips, set())
         for file in (file for label in labels for file in self.guarded(json_files(label))):
             if not _is_question_file(file.parts):
                 continue

@@ -24,11 +24,9 @@ from kovilt.registry import DATASETS
 class AIHubLivingVQA(AIHubQuestions):
     """Reader of AI-Hub 101 as downloaded: extracted folders, zips, or both, at any depth beneath `data_root`.
 
-    The split of a file is given by the last part of its path that contains Training or Validation. Labels are JSON
-    files, or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or
-    [라벨]...; all other folders and zips may hold images. Labels and images of a subset (개인생활환경 이미지 수집, ...)
-    are matched by its name; without a match all images of the split are candidates. Rows and images are joined by
-    `image_id`; an image is found as `<subset>/<category>/<file>` or else as the only `<file>` of the subset.
+    Labels and images of a subset (개인생활환경 이미지 수집, ...) are matched by its name; without a match all images of
+    the split are candidates. Rows and images are joined by `image_id`; an image is found as
+    `<subset>/<category>/<file>` or else as the only `<file>` of the subset.
 
     Source of layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the AI-Hub page, see README.
     """
@@ -40,8 +38,8 @@ class AIHubLivingVQA(AIHubQuestions):
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        labels, files = self._find_files()
-        images = index_by_subset(files, {_subset_of(label.parts) for label in labels})
+        labels, folders, zips = self._find_files()
+        images = index_by_subset(folders, zips, {_subset_of(label.parts) for label in labels})
         for label in labels:
             subset = _subset_of(label.parts)
             groups = [subset, ''] if subset in images.groups else images.groups

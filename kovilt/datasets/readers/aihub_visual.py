@@ -38,14 +38,14 @@ class AIHubVisualQA(AIHubQuestions):
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
-        labels, files = self._find_files()
+        labels, image_folders, zips = self._find_files()
         folders: dict[PathParts, dict[str, JSONFile]] = {}
         for label in labels:
             for file in self.guarded(json_files(label)):
                 *folder, stem = file.parts
                 if stem.lower() in FILES and self._split_of(file.parts) == self.split:
                     folders.setdefault(tuple(folder), {})[stem.lower()] = file
-        images = index_by_subset(files, {_category_of(folder) for folder in folders})
+        images = index_by_subset(image_folders, zips, {_category_of(folder) for folder in folders})
         for folder, found in folders.items():
             with self.guard:
                 for name in FILES:
