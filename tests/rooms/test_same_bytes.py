@@ -12,13 +12,15 @@ import PIL
 import pytest
 
 from kovilt.rooms.captions import write_captions
+from kovilt.rooms.draw_object import DRAWINGS, draw_object
 from kovilt.rooms.draw_scene import draw_scene
 from kovilt.rooms.questions import write_questions
-from kovilt.rooms.scene import sample_scene
+from kovilt.rooms.scene import COLORS, KINDS, SceneObject, sample_scene
 
 TEXTS = '34c4ad34c2ab803cec0aa926d2b74f3b6bbbb32f370343fb467a1d722d16b824'
 PIXELS = 'd784edd3610d2d24567418c31ce8322e82681c9daf4eb43675a9c22152db901d'
-PILLOW = '13'  # major version that drew PIXELS
+OBJECTS = '01f4c77e59fcba31be30b3ab27d02ab73df8f7b265dc47fdeed0722779be04aa'
+PILLOW = '13'  # major version that drew PIXELS and OBJECTS
 
 
 def scenes(count: int):
@@ -42,3 +44,15 @@ def test_pixels_and_boxes_are_the_same():
         digest.update(image.tobytes())
         digest.update(repr(boxes).encode())
     assert digest.hexdigest() == PIXELS
+
+
+@pytest.mark.skipif(PIL.__version__.split('.')[0] != PILLOW, reason=f'the digest is of Pillow {PILLOW}')
+def test_every_object_is_the_same_in_all_sizes():
+    digest = hashlib.sha256()
+    colors = list(COLORS.values())
+    for number, name in enumerate(DRAWINGS):
+        for width, height in ((23, 31), (48, 37), (90, 120), (201, 163)):
+            obj = SceneObject(KINDS[name], colors[number % len(colors)], '큰', box=(0, 0, width, height))
+            for layer in draw_object(obj, evening=number % 2 == 0):
+                digest.update(layer.tobytes())
+    assert digest.hexdigest() == OBJECTS
