@@ -1,7 +1,7 @@
-"""The cost of the way from files to batches: images, whole epochs and texts, against ViLT and HuggingFace.
+"""The cost of the way from files to batches: images and whole epochs, against ViLT and HuggingFace.
 
     python benchmarks/data_path.py
-    python benchmarks/data_path.py --only texts
+    python benchmarks/data_path.py --only epoch
 
 Writes its own data to a temporary folder: JPEGs that cost what photographs cost (100 to 150 KB, sizes of COCO) in
 AI-Hub 101's layout, seven questions an image. All times are processor time, worker processes included; variants take
@@ -12,13 +12,11 @@ ToTensor, Normalize), by HuggingFace's two image processors and by kovilt's tran
 difference of a resized pixel from Pillow's, in grey levels.
 `epoch`: all questions once, in batches made by workers: HuggingFace's processor with its usual collate, which opens an
 image for every question, against kovilt from files and from prepared data.
-`texts`: as many questions as the paper has, tokenized at the first start and mapped into memory at the second.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import sys
 import tempfile
@@ -30,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
 
 from benchmarks.data_path_loaders import (  # noqa: E402
-    MAX_TEXT_LEN,
     huggingface_processors,
     make_loaders,
     open_rgb,
@@ -38,21 +35,15 @@ from benchmarks.data_path_loaders import (  # noqa: E402
 )
 from benchmarks.fixtures import PATCH_SIZE, RESIZE  # noqa: E402
 from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.synthetic_data import (  # noqa: E402
-    QUESTIONS_PER_IMAGE,
-    sample_question,
-    train_tokenizer,
-    write_jpeg_set,
-)
-from benchmarks.timing import describe_machine, processor_clock, ratio, time_in_turn  # noqa: E402
+from benchmarks.synthetic_data import QUESTIONS_PER_IMAGE, train_tokenizer, write_jpeg_set  # noqa: E402
+from benchmarks.timing import describe_machine, ratio, time_in_turn  # noqa: E402
 from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
 from kovilt.errors import KoviltError, run_cli  # noqa: E402
-from tools.recipes import paper  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
 
-SECTIONS = ('images', 'epoch', 'texts')
+SECTIONS = ('images', 'epoch')
 GPU_RATE = 3000  # samples a second that a GPU trains at, of which one core feeds a share
 MAX_GREY_LEVELS = 2  # by which kovilt's pixels may differ from Pillow's
 
@@ -65,13 +56,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--rounds', type=positive, default=5, metavar='N', help='timings of each variant (5)')
     parser.add_argument('--workers', type=at_least(0), default=2, metavar='N', help='of an epoch (2); 0 = this process')
     parser.add_argument('--batch-size', type=positive, default=64, metavar='N', help='questions in a batch (64)')
-    parser.add_argument(
-        '--questions',
-        type=positive,
-        default=paper.TRAINING_QUESTIONS,
-        metavar='N',
-        help=f'questions to tokenize ({paper.TRAINING_QUESTIONS})',
-    )
     return parser.parse_args(argv)
 
 
@@ -88,16 +72,13 @@ def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         train_tokenizer(folder / 'tokenizer')
-        if {'images', 'epoch'} & set(sections):
-            files = write_jpeg_set(folder / 'set', args.images)
-            size = statistics.mean(file.stat().st_size for file in files) / 1000
-            print(f'{len(files)} images, {size:.0f} KB each, {QUESTIONS_PER_IMAGE} questions on each')
+        files = write_jpeg_set(folder / 'set', args.images)
+        size = statistics.mean(file.stat().st_size for file in files) / 1000
+        print(f'{len(files)} images, {size:.0f} KB each, {QUESTIONS_PER_IMAGE} questions on each')
         if 'images' in sections:
             measure_images(files, args.rounds)
         if 'epoch' in sections:
             measure_epochs(folder, args)
-        if 'texts' in sections:
-            measure_texts(folder, args)
 
 
 # Images
@@ -184,36 +165,6 @@ def measure_epochs(folder: Path, args: argparse.Namespace) -> None:
         rows.append([name, f'{rate:,.0f}', f'{ratio(seconds[first], epoch):.1f}', f'{rate / GPU_RATE:.1%}'])
     print(f'\nan epoch in batches of {args.batch_size} questions, {args.workers} workers\n')
     print(markdown_table(['', 'questions/s of a core', f'times {first}', f'of a GPU at {GPU_RATE:,}/s'], rows))
-
-
-# Texts
-
-
-def measure_texts(folder: Path, args: argparse.Namespace) -> None:
-    """Print the processor time of the first start, of the second start, and of all texts in random batches."""
-    import numpy as np
-
-    from kovilt.datasets import TokenizeKorean
-    from kovilt.datasets.collate import pad_texts
-    from kovilt.datasets.columns import TextColumn
-    from kovilt.datasets.token_cache import open_token_cache
-
-    rng = random.Random(0)
-    texts = TextColumn(sample_question(rng) for _ in range(args.questions)).freeze()
-    tokenize = TokenizeKorean(tokenizer=str(folder / 'tokenizer'), max_text_len=MAX_TEXT_LEN)
-    rows, cache = [], None
-    for name in ('first start: tokenized and written', 'second start: compared and mapped'):
-        start = processor_clock()
-        cache = open_token_cache(folder / 'tokens', tokenize, texts, lambda message, level: None)
-        rows.append([name, f'{processor_clock() - start:.1f}'])
-    assert cache is not None
-    order = np.random.default_rng(0).permutation(len(texts))
-    start = processor_clock()
-    for first in range(0, len(order), 256):
-        pad_texts(cache.read(order[first : first + 256]))
-    rows.append(['an epoch: all texts in random batches of 256', f'{processor_clock() - start:.1f}'])
-    size = sum(file.stat().st_size for file in (folder / 'tokens').iterdir()) / 1e6
-    print(f'\n{len(texts):,} questions, {size:,.0f} MB of tokens\n\n{markdown_table(["one core", "s"], rows)}')
 
 
 if __name__ == '__main__':

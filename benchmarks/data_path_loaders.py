@@ -88,7 +88,6 @@ def make_loaders(folder: Path, args: argparse.Namespace) -> dict[str, tuple[Data
         answers=str(folder / 'prepared' / 'answers.json'),
         image_pipeline=[{'type': 'LoadPrepared'}],
         text_pipeline=texts,
-        token_cache=str(folder / 'prepared' / 'tokens'),
     )
     workers: dict[str, Any] = {'num_workers': args.workers, 'persistent_workers': args.workers > 0}
     loaders: dict[str, tuple[DataLoader, int]] = {}

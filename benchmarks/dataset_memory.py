@@ -39,7 +39,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--workers', type=at_least(1), default=2, metavar='N', help='worker processes (2)')
     parser.add_argument('--batches', type=at_least(1), default=300, metavar='N', help='batches to read (300)')
     parser.add_argument('--batch-size', type=at_least(1), default=256, metavar='N', help='questions in a batch (256)')
-    parser.add_argument('--token-cache', action='store_true', help='tokenize all texts when the set is opened')
     return parser.parse_args(argv)
 
 
@@ -72,7 +71,6 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
             {'type': 'Patchify', 'patch_size': 32},
         ],
         text_pipeline=[{'type': 'TokenizeKorean', 'tokenizer': str(tokenizer), 'max_text_len': 40}],
-        token_cache=str(folder / 'tokens') if args.token_cache else None,
     )
     seconds = processor_clock() - start
     peak = highest_resident()

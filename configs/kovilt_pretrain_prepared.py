@@ -10,6 +10,5 @@ _base_ = './kovilt_pretrain_coco.py'
 data_root = '{{$KOVILT_PREPARED_CAPTIONS:data/prepared_captions}}'
 image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
 train_dataloader = dict(dataset=dict(
-    type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline,
-    token_cache=f'{data_root}/tokens'))                                # captions are tokenized once, not every epoch
+    type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline))
 val_dataloader = dict(dataset=dict(type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline))

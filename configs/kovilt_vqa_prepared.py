@@ -11,6 +11,5 @@ data_root = '{{$KOVILT_PREPARED_VQA:data/prepared_vqa}}'
 image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
 train_dataloader = dict(dataset=dict(
     type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline,
-    token_cache=f'{data_root}/tokens',                                 # questions are tokenized once, not every epoch
     answers=f'{data_root}/answers.json'))                              # of the whole set, also with --rows
 val_dataloader = dict(dataset=dict(type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline))

@@ -18,7 +18,6 @@ from kovilt.datasets.pair_reader import PairReader
 from kovilt.datasets.pair_table import PairTable
 from kovilt.datasets.rng import hash63, sampling_keys
 from kovilt.datasets.samplers import split_index
-from kovilt.datasets.token_cache import TokenCache, open_token_cache
 from kovilt.datasets.transforms.patches import NO_IMAGE
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
@@ -51,9 +50,6 @@ class PairDataset(PairReader, Dataset):
             images in use cannot be read. Each process of a distributed run counts what its own workers find.
         cache_images: each worker caches the patches of the images it has read, for small sets that are read often (48
             patches of 16 pixels take 37 KB). Needs an image pipeline without augmentation.
-        token_cache: folder for the tokens of all texts. The first run with these texts and this tokenizer writes them
-            (25 s for a million texts), later ones map the file. Needs TokenizeKorean alone in the text pipeline. None
-            = texts are tokenized whenever they are read.
         test_mode: True = evaluation: a row whose image is broken stays, marked in its record, without patches. False =
             training: such rows are left out of their batch and counted.
 
@@ -75,7 +71,6 @@ class PairDataset(PairReader, Dataset):
         seed: int = 0,
         max_broken_fraction: float = 0.01,
         cache_images: bool = False,
-        token_cache: str | None = None,
         test_mode: bool = False,
     ) -> None:
         super().__init__(data_root=data_root, split=split)
@@ -88,7 +83,6 @@ class PairDataset(PairReader, Dataset):
         if cache_images and augmenting:
             raise KoviltError(f'cache_images: {augmenting} changes the images in every epoch; leave out one of the two')
         self._open_rows(limit)
-        self._tokens = None if token_cache is None else self._open_tokens(token_cache)
 
     # Opening: which rows are used.
 
@@ -158,15 +152,6 @@ class PairDataset(PairReader, Dataset):
                 f'{self.data_root} are unknown to it; take the tokenizer of this corpus '
                 '(tools/data/train_tokenizer.py trains one)'
             )
-
-    def _open_tokens(self, folder: str) -> TokenCache | None:
-        if not self.text_pipeline:
-            return None
-        others = [type(step).__name__ for step in self.text_pipeline if type(step) is not TokenizeKorean]
-        if others or len(self.text_pipeline) > 1:
-            found = others[0] if others else 'a second one'
-            raise KoviltError(f'token_cache: it holds the output of TokenizeKorean, not of {found}; leave out one')
-        return open_token_cache(folder, self.text_pipeline[0], self._columns[self.TEXT], self._log)
 
     # What models, samplers and tools read.
 
@@ -264,30 +249,22 @@ class PairDataset(PairReader, Dataset):
                 images[number] = self._load_image(number, epoch)
             if images[number] is not None or self.test_mode:
                 chosen.append((row, epoch, number))
-        samples = self._load_texts([row for row, _, _ in chosen])
-        for sample, (row, epoch, number) in zip(samples, chosen, strict=True):
-            sample |= self._sample_values(row, epoch, number, images[number])
-            if self.keep_record and images[number] is None:
-                sample['record']['broken'] = True
+        samples = []
+        for row, epoch, number in chosen:
+            sample = {**self._load_text(row), **self._sample_values(row, epoch, number, images[number])}
+            if self.keep_record:
+                sample['record'] = self.record(row)
+                if images[number] is None:
+                    sample['record']['broken'] = True
+            samples.append(sample)
         return samples
 
-    def _load_texts(self, rows: list[int]) -> list[dict[str, Any]]:
-        """`input_ids`, `word_ids`, `pad_id` and, with `keep_record`, `record` of each row."""
-        if self._tokens is not None:
-            texts = self._tokens.read(self.rows[rows])
-            if self.keep_record:
-                texts = [{**text, 'record': self.record(row)} for text, row in zip(texts, rows, strict=True)]
-            return texts
-        texts = []
-        for row in rows:
-            record = self.record(row)
-            results = {**record, 'text': record[self.TEXT]}
-            for step in self.text_pipeline:
-                results = step(results)
-            texts.append({name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')})
-            if self.keep_record:
-                texts[-1]['record'] = record
-        return texts
+    def _load_text(self, row: int) -> dict[str, Any]:
+        """`input_ids`, `word_ids` and `pad_id` of a row."""
+        results: dict[str, Any] = {'text': self._columns[self.TEXT][self.rows[row]]}
+        for step in self.text_pipeline:
+            results = step(results)
+        return {name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')}
 
     def _sample_values(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
         """The values of a sample besides those of its text."""

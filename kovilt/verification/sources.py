@@ -34,7 +34,7 @@ _NAMED: dict[type[PairDataset], re.Pattern[str]] = {
 }
 _NOT_FOR_READING = {  # keys of a dataset that do not change which rows are read
     'type', 'image_pipeline', 'text_pipeline', 'answers', 'target', 'limit', 'keep_record', 'cache_images',
-    'token_cache', 'max_broken_fraction', 'test_mode',
+    'max_broken_fraction', 'test_mode',
 }  # fmt: skip
 
 

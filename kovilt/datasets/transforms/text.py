@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import tokenizers
 from mmcv.transforms import BaseTransform
 
 from kovilt.errors import KoviltError, first_line
@@ -72,12 +71,6 @@ class TokenizeKorean(BaseTransform):
         results['word_ids'] = np.array([-1, *words, -1], dtype=np.int64)
         results['pad_id'] = self._pad_id
         return results
-
-    def identity(self) -> str:
-        """A digest, equal for two transforms that give the same tokens for the same texts."""
-        ids = (self._cls_id, self._sep_id, self._pad_id)
-        settings = (self.tokenizer.backend_tokenizer.to_str(), ids, self.max_text_len, tokenizers.__version__)
-        return hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
 
 
 def load_tokenizer(
