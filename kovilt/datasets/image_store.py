@@ -13,15 +13,15 @@ import re
 import struct
 import zipfile
 import zlib
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from kovilt.datasets.columns import Arrays, CategoryColumn, TextColumn, add_prefix, select_prefix
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.table import CATEGORY, STRING, Table, TableBuilder, take_rows
 from kovilt.errors import KoviltError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
@@ -139,86 +139,76 @@ def _open_container(path: str) -> BinaryIO:
 class ImageStore:
     """The locations of images, by number: a `Path`, a `ZipMember`, or None for an image known to be absent.
 
-    Locations are stored in flat columns (see `columns`).
+    Images are appended first; from `freeze` on they can be read.
+
+    Attributes:
+        table: once frozen, a row for each image: `image_id`; `container`, the folder or zip, '' for an absent image;
+            `name` within it; the other values of a `ZipMember`, with start = -1 for a file.
     """
 
-    _NUMBERS = {'starts': 'q', 'sizes': 'q', 'methods': 'h', 'checksums': 'I'}
+    COLUMNS = {
+        'image_id': pa.int64(),
+        'container': CATEGORY,
+        'name': STRING,
+        'start': pa.int64(),
+        'size': pa.int64(),
+        'method': pa.int16(),
+        'checksum': pa.uint32(),
+    }
 
-    def __init__(self) -> None:
-        self._containers, self._names = CategoryColumn(), TextColumn()
-        # By number, for an image inside a zip as in ZipMember; for a file, `_starts` is -1.
-        self._starts, self._sizes, self._methods, self._checksums = (array(code) for code in self._NUMBERS.values())
+    def __init__(self, table: Table | None = None) -> None:
+        self._builder = TableBuilder(self.COLUMNS)
+        self.table = table or {}
 
-    def append(self, place: Path | ZipMember | None, name: str) -> None:
+    def append(self, place: Path | ZipMember | None, name: str, image_id: int = 0) -> None:
         """Add an image; `name` identifies an absent one, a present one is identified by its path."""
-        container, member = '', None
+        container, start, size, method, checksum = '', -1, 0, 0, 0
         if isinstance(place, ZipMember):
-            container, name, member = place.container, place.name, place
+            container, name, start, size, method, checksum = place
         elif place is not None:
             container, name = os.path.split(place)
-        self._containers.append(container)
-        self._names.append(name)
-        self._starts.append(member.start if member else -1)
-        self._sizes.append(member.size if member else 0)
-        self._methods.append(member.method if member else 0)
-        self._checksums.append(member.checksum if member else 0)
+        values = (image_id, container, name, start, size, method, checksum)
+        self._builder.append(dict(zip(self.COLUMNS, values, strict=True)))
 
     def freeze(self) -> ImageStore:
-        """As `TextColumn.freeze`."""
-        self._containers.freeze()
-        self._names.freeze()
+        """Make the table; nothing can be appended afterwards. Returns itself."""
+        if not self.table:
+            self.table = self._builder.finish()
         return self
 
-    def take(self, numbers: Iterable[int]) -> ImageStore:
-        """Make a frozen store of some of the images, in the order of `numbers`."""
-        taken = ImageStore()
-        for number in numbers:
-            taken.append(self[number], self._names[number])
-        return taken.freeze()
+    def take(self, numbers: np.ndarray) -> ImageStore:
+        """A store of some of the images, int (n,), in this order."""
+        return ImageStore(take_rows(self.table, numbers))
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """As `TextColumn.arrays`."""
-        return {
-            **add_prefix('containers', self._containers.arrays()),
-            **add_prefix('names', self._names.arrays()),
-            **{name: np.asarray(getattr(self, f'_{name}')) for name in self._NUMBERS},
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> ImageStore:
-        """Undo `arrays`."""
-        store = cls()
-        store._containers = CategoryColumn.from_arrays(select_prefix('containers', arrays))
-        store._names = TextColumn.from_arrays(select_prefix('names', arrays))
-        for name, code in cls._NUMBERS.items():
-            setattr(store, f'_{name}', array(code, arrays[name].tobytes()))
-        return store
+    @property
+    def image_ids(self) -> np.ndarray:
+        """int64 (images,): the id of each image: a hash of its source and id in the data set."""
+        return self.table['image_id'].to_numpy()
 
     def is_absent(self, number: int) -> bool:
-        return not self._containers[number]
+        return not self.table['container'][number].as_py()
 
-    def absent(self) -> list[int]:
-        """The numbers of the images of a frozen store that are known to be absent."""
-        values = self._containers.values
-        nowhere = [code for code in range(len(values)) if not values[code]]
-        return np.flatnonzero(np.isin(self._containers.codes, nowhere)).tolist()
+    def absent(self) -> np.ndarray:
+        """int (n,): the numbers of the images that are known to be absent."""
+        containers = self.table['container']
+        is_absent = np.array([not container for container in containers.dictionary.to_pylist()], dtype=bool)
+        return np.flatnonzero(is_absent[containers.indices])
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.table['name']) if self.table else len(self._builder)
 
     def __getitem__(self, number: int) -> Path | ZipMember | None:
-        container, name = self._containers[number], self._names[number]
+        container, name, start = (self.table[column][number].as_py() for column in ('container', 'name', 'start'))
         if not container:
             return None
-        if self._starts[number] < 0:
+        if start < 0:
             return Path(container, name)
-        return ZipMember(
-            container, name, self._starts[number], self._sizes[number], self._methods[number], self._checksums[number]
-        )
+        size, method, checksum = (self.table[column][number].as_py() for column in ('size', 'method', 'checksum'))
+        return ZipMember(container, name, start, size, method, checksum)
 
     def name(self, number: int) -> str:
         """The path of an image, or the name of an absent one."""
-        return os.path.join(self._containers[number], self._names[number])
+        return os.path.join(self.table['container'][number].as_py(), self.table['name'][number].as_py())
 
 
 class ImageIndex:
@@ -244,8 +234,8 @@ class ImageIndex:
             self._store.append(place, '')
 
     def __getitem__(self, number: int | None) -> Path | ZipMember | None:
-        """Where an image lies, by the result of `at` or `find`; None for None."""
-        return None if number is None else self._store[number]
+        """Where an image lies, by the result of `at` or `find`; None for None. Nothing can be added afterwards."""
+        return None if number is None else self._store.freeze()[number]
 
     def at(self, group: str, category: str, file: str) -> int | None:
         """The number of exactly this image, None if there is none; names must be normalized."""

@@ -1,29 +1,30 @@
-"""What every reader of a data set has in common: from the rows of its files to columns and numbered images."""
+"""What every reader of a data set has in common: from the rows of its files to a table and numbered images."""
 
 from __future__ import annotations
 
 import logging
 import os
 from abc import abstractmethod
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from mmengine.logging import print_log
 
-from kovilt.datasets.columns import Column
 from kovilt.datasets.image_store import Folder, ImageStore, ZipMember, find_file
+from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.rng import hash63
+from kovilt.datasets.table import Table, TableBuilder
 from kovilt.errors import KoviltError
 
 
 class PairReader:
-    """Rows of (text, image) in flat columns, as they stand in the files of a data set.
+    """Rows of (text, image) in an Arrow table, as they stand in the files of a data set.
 
     A subclass names its columns and writes `load_data_list`. It is a PairDataset or QuestionDataset, which select the
     rows to use and turn them into samples.
@@ -36,7 +37,7 @@ class PairReader:
         KoviltError: there is no such folder.
     """
 
-    COLUMNS: ClassVar[dict[str, type[Column]]]  # name -> TextColumn, ListColumn, or CategoryColumn if values repeat
+    COLUMNS: ClassVar[dict[str, pa.DataType]]  # name -> STRING, or CATEGORY or CATEGORY_LIST if strings repeat
     TEXT: ClassVar[str]  # the column that the text pipeline reads
     HOW_TO_GET: ClassVar[str] = ''  # part of the message when there is no data
 
@@ -50,10 +51,8 @@ class PairReader:
             raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
         self.left_out: Counter[str] = Counter()  # reason -> rows
         self.image_store = ImageStore()
-        self._columns: dict[str, Any] = {}  # of the types that COLUMNS names
+        self._columns: Table = {}  # of the types that COLUMNS names
         self._stored_images = np.empty(0, dtype=np.int32)  # (stored rows,): the image number of each row
-        self._image_ids = array('q')  # of each image; see `image_ids`
-        self._absent = array('i')  # numbers of the images known to be absent
         self._numbers: dict[int, int] = {}  # image id -> image number
 
     # What a subclass writes, and calls while it does.
@@ -103,32 +102,29 @@ class PairReader:
         image_id = hash63(identity)
         number = self._numbers.setdefault(image_id, len(self.image_store))
         if number == len(self.image_store):
-            self.image_store.append(place, name)
-            self._image_ids.append(image_id)
-            if place is None:
-                self._absent.append(number)
+            self.image_store.append(place, name, image_id)
         return number
 
-    # From files to columns.
+    # From files to a table.
 
     def read_rows(self) -> None:
-        """Read all rows of the split into columns."""
-        self._columns = {name: column() for name, column in self.COLUMNS.items()}
-        images = array('i')
+        """Read all rows of the split into a table."""
+        builder = TableBuilder({**self.COLUMNS, 'image': pa.int32()})
         for row in self.load_data_list():
             values = self.clean_row(row)
             if not values[self.TEXT]:
                 self.left_out[f'empty {self.TEXT}'] += 1
                 continue
-            images.append(self.number_image(row))
-            for name, column in self._columns.items():
-                column.append(values[name])
+            builder.append({**values, 'image': self.number_image(row)})
         self._numbers.clear()
-        self._check_not_empty(images)
-        self.image_store.freeze()
-        for column in self._columns.values():
-            column.freeze()
-        self._stored_images = np.array(images, dtype=np.int32)
+        self._check_not_empty(len(builder))
+        self._set_table(builder.finish(), self.image_store.freeze())
+
+    def _set_table(self, table: Table, images: ImageStore) -> None:
+        """Take the rows of a table, whose column `image` holds the number of each row's image."""
+        self._stored_images = table['image'].to_numpy()
+        self._columns = {name: column for name, column in table.items() if name != 'image'}
+        self.image_store = images
 
     def number_image(self, row: dict[str, Any]) -> int:
         """The number of the image of a row from `load_data_list`; an image given by its path is registered."""
@@ -139,15 +135,15 @@ class PairReader:
 
     def clean_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """The normalized values, by column, of a row from `load_data_list`."""
-        return {name: column.clean(row.get(name)) for name, column in self.COLUMNS.items()}
+        return {name: _clean_value(row.get(name), kind) for name, kind in self.COLUMNS.items()}
 
     @property
     def image_ids(self) -> np.ndarray:
         """int64 (images,): the id of each image, by number: a hash of its source and id in the data set."""
-        return np.asarray(self._image_ids)
+        return self.image_store.image_ids
 
-    def _check_not_empty(self, rows: Sized) -> None:
-        if not len(rows):
+    def _check_not_empty(self, rows: int) -> None:
+        if not rows:
             reasons = self._describe_left_out(': ')
             raise KoviltError(f'{self.data_root}: no rows of split {self.split!r}{reasons}. {self.HOW_TO_GET}')
 
@@ -157,3 +153,17 @@ class PairReader:
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
         print_log(f'{type(self).__name__} {self.split}: {message}', logger='current', level=level)
+
+
+def _clean_value(value: Any, kind: pa.DataType) -> str | list[str]:
+    """Convert a value of a label file, which may be a string, a number or null, to a normalized string.
+
+    A list of such values becomes a list of strings without blank ones.
+    """
+    if pa.types.is_list(kind):
+        return [text for text in (_clean_text(item) for item in value or ()) if text]
+    return _clean_text(value)
+
+
+def _clean_text(value: Any) -> str:
+    return '' if value is None else normalize_korean(str(value))

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from torch.utils.data import Dataset
 
 from kovilt.datasets.broken_images import BrokenImages
-from kovilt.datasets.columns import TextColumn
-from kovilt.datasets.image_store import ZipMember
+from kovilt.datasets.image_store import ImageStore, ZipMember
 from kovilt.datasets.pair_reader import PairReader
-from kovilt.datasets.pair_table import PairTable
-from kovilt.datasets.rng import hash63, sampling_keys
+from kovilt.datasets.rng import hash63, hash_texts, sampling_keys
 from kovilt.datasets.samplers import split_index
+from kovilt.datasets.table import STRING, Table, digest_table, take_rows
 from kovilt.datasets.transforms.patches import NO_IMAGE
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
@@ -88,9 +88,10 @@ class PairDataset(PairReader, Dataset):
 
     def _open_rows(self, limit: int | None) -> None:
         self.read_rows()
+        self._absent = self.image_store.absent()  # int (n,): numbers of the images known to be absent
         self._check_absent()
-        self.rows = self._select_rows()  # int64 (rows,): the position of each row of this dataset in the columns
-        self._check_not_empty(self.rows)
+        self.rows = self._select_rows()  # int64 (rows,): the position of each row of this dataset in the table
+        self._check_not_empty(len(self.rows))
         self.num_images = len(np.unique(self.row_images))
         if limit is not None:
             self._sample_rows(limit)
@@ -114,7 +115,7 @@ class PairDataset(PairReader, Dataset):
         """Select the stored rows to use, sorted by image. Subclasses select further and count what they leave out."""
         rows = np.argsort(self._stored_images, kind='stable')
         if self._held_out:
-            elsewhere = np.isin(self._image_ids, np.fromiter(self._held_out, dtype=np.int64))
+            elsewhere = np.isin(self.image_ids, np.fromiter(self._held_out, dtype=np.int64))
             rows = self._filter_rows(rows, ~elsewhere[self._stored_images[rows]], 'image held out')
         if self.test_mode:
             return rows
@@ -129,7 +130,7 @@ class PairDataset(PairReader, Dataset):
     def _sample_rows(self, limit: int) -> None:
         if not 0 < limit <= len(self.rows):
             raise KoviltError(f'limit={limit}: split {self.split!r} of {self.data_root} has {len(self.rows):,} rows')
-        texts = [column.hashes()[self.rows] for column in self._columns.values() if isinstance(column, TextColumn)]
+        texts = [hash_texts(column)[self.rows] for column in self._columns.values() if column.type == STRING]
         order = np.argsort(sampling_keys(self.seed, self.image_ids[self.row_images], *texts), kind='stable')
         self.use_rows(np.sort(order[:limit]))
 
@@ -143,7 +144,7 @@ class PairDataset(PairReader, Dataset):
         if self.tokenizer is None or not len(self):
             return
         probed = np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)
-        texts = [self._columns[self.TEXT][self.rows[row]] for row in probed]
+        texts = [self._text(row) for row in probed]
         encodings = [self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False) for text in texts]
         unknown = np.concatenate([encoding.ids for encoding in encodings]) == self.tokenizer.unk_token_id
         if unknown.mean() > _MAX_UNKNOWN_FRACTION:
@@ -170,25 +171,23 @@ class PairDataset(PairReader, Dataset):
         """int32 (rows,): the image number of each row."""
         return self._stored_images[self.rows]
 
-    def table(self) -> PairTable:
-        """The rows in use as a table of their own. The images in use are renumbered in the same order."""
+    def table(self) -> tuple[Table, ImageStore]:
+        """The rows in use, with the column `image`, and the images in use, renumbered in the same order."""
         numbers, row_images = np.unique(self.row_images, return_inverse=True)
-        columns = self._columns.items()
-        return PairTable(
-            columns={name: type(column)(column[row] for row in self.rows).freeze() for name, column in columns},
-            row_images=row_images.astype(np.int32),
-            images=self.image_store.take(numbers.tolist()),
-            image_ids=self.image_ids[numbers],
-        )
+        rows = take_rows(self._columns, self.rows)
+        return {**rows, 'image': pa.array(row_images, type=pa.int32())}, self.image_store.take(numbers)
 
     def texts(self) -> Iterator[str]:
         """The normalized text of every row, for example to train a tokenizer."""
-        return (self._columns[self.TEXT][row] for row in self.rows)
+        return map(self._text, range(len(self)))
+
+    def _text(self, row: int) -> str:
+        return self._columns[self.TEXT][self.rows[row]].as_py()
 
     def record(self, row: int) -> dict[str, Any]:
         """The columns of a row, and `row`, `image` (path, or name of an absent image) and `split`."""
         stored = self.rows[row]
-        values = {name: column[stored] for name, column in self._columns.items()}
+        values = {name: column[stored].as_py() for name, column in self._columns.items()}
         image = self.image_store.name(self._stored_images[stored])
         return {'row': int(row), 'image': image, 'split': self.split, **values}
 
@@ -202,10 +201,9 @@ class PairDataset(PairReader, Dataset):
 
     def summary(self) -> dict[str, Any]:
         """A description for the record of a run, with a digest of all texts and of the image of each."""
-        digest = hashlib.blake2b(digest_size=16)
-        digests = [column.digest() for column in self._columns.values()]
-        for part in (*digests, self._stored_images, self._image_ids, self.rows):
-            digest.update(part)
+        digest = hashlib.blake2b(digest_table(self._columns), digest_size=16)
+        for part in (self._stored_images, self.image_ids, self.rows):
+            digest.update(part.data)
         return {
             'data_root': str(self.data_root),
             'split': self.split,
@@ -261,7 +259,7 @@ class PairDataset(PairReader, Dataset):
 
     def _load_text(self, row: int) -> dict[str, Any]:
         """`input_ids`, `word_ids` and `pad_id` of a row."""
-        results: dict[str, Any] = {'text': self._columns[self.TEXT][self.rows[row]]}
+        results: dict[str, Any] = {'text': self._text(row)}
         for step in self.text_pipeline:
             results = step(results)
         return {name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')}
@@ -269,7 +267,7 @@ class PairDataset(PairReader, Dataset):
     def _sample_values(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
         """The values of a sample besides those of its text."""
         return {
-            'image_id': self._image_ids[number],
+            'image_id': int(self.image_ids[number]),
             'image': NO_IMAGE if image is None else image,
             'sample_seed': hash63(self.seed, epoch, row),
         }
@@ -312,7 +310,7 @@ class PairDataset(PairReader, Dataset):
         source = self._image_source(image)
         if source is None:
             return None
-        results = {'img_path': source, 'image_seed': hash63(self.seed, epoch, self._image_ids[image])}
+        results = {'img_path': source, 'image_seed': hash63(self.seed, epoch, int(self.image_ids[image]))}
         for step in self.image_pipeline:
             results = step(results)
         return {'patches': results['patches'], 'grid': results['grid']}

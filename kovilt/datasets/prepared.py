@@ -2,8 +2,9 @@
 
     prepared.json                  what the data was made from; size and SHA-256 of every file, once all are written
     answers.json                   the answer vocabulary of the training split, if it has one
-    <split>/<array>.npy            a PairTable
-    <split>/grids.npy              int32 (images, 2): rows and columns of patches of each image; 0, 0 = not readable
+    <split>/rows.arrow             the reader's columns, and `image`: the number of each row's image
+    <split>/images.arrow           the columns of ImageStore, and `grid`, if images are prepared: its rows and columns
+                                   of patches; 0, 0 = not readable
     <split>/broken.jsonl           the images that could not be read, with the reason
     <split>/shard-00000.patches    a header of 64 bytes, then the patches of `images_per_shard` images, uint8, one image
                                    after the other; the header tells the shards of one split from those of others
@@ -15,24 +16,24 @@ Opening copies nothing: processes and workers share the pages of the files in th
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kovilt.datasets.columns import TextColumn
-from kovilt.datasets.pair_table import PairTable
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.table import STRING, Table, map_table
 from kovilt.datasets.transforms.patches import LoadPrepared
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256, read_json
 from kovilt.registry import DATASETS
 
-FORMAT = 2  # increased when this version cannot use older files; 2: images resized by torch instead of Pillow
-SUMMARY_FILE, ANSWER_FILE, BROKEN_FILE = 'prepared.json', 'answers.json', 'broken.jsonl'
+FORMAT = 3  # increased when this version cannot use older files; 3: rows and images are Arrow tables
+SUMMARY_FILE, ANSWER_FILE = 'prepared.json', 'answers.json'
+ROWS_FILE, IMAGES_FILE, BROKEN_FILE = 'rows.arrow', 'images.arrow', 'broken.jsonl'  # of each split
 HEADER_BYTES = 64
 _REMEDY = 'copy it again, or prepare again: python tools/data/prepare.py CONFIG OUT --overwrite'
 
@@ -181,23 +182,19 @@ class PreparedPairs(PairDataset):
         raise TypeError('prepared rows are mapped, not read')
 
     def read_rows(self) -> None:
-        """Map the arrays of the split."""
+        """Map the tables of the split."""
         summary = read_summary(self.data_root)
         if self.split not in summary['splits']:
             known = ', '.join(map(repr, summary['splits']))
             raise KoviltError(f'split={self.split!r}: {self.data_root} was prepared with {known}')
         split = summary['splits'][self.split]
-        if self.TEXT not in split['columns']:
-            kind = 'PreparedVQA' if QuestionDataset.TEXT in split['columns'] else 'PreparedCaptions'
-            raise KoviltError(f'{self.data_root}: no column {self.TEXT!r}; type={kind!r} reads this data')
         folder, files = self.data_root / self.split, summary['files']
-        own = [name for name in files if name.startswith(f'{self.split}/') and name.endswith('.npy')]
-        _check_sizes(self.data_root, files, own)
-        arrays = {Path(name).stem: _map_array(self.data_root / name) for name in own}
-        table = PairTable.from_arrays(arrays, split['columns'])
-        self._columns, self._stored_images, self.image_store = table.columns, table.row_images, table.images
-        self._image_ids = array('q', table.image_ids.tobytes())
-        self._absent = array('i', table.images.absent())
+        _check_sizes(self.data_root, files, [f'{self.split}/{name}' for name in (ROWS_FILE, IMAGES_FILE)])
+        rows, images = _map_table(folder / ROWS_FILE), _map_table(folder / IMAGES_FILE)
+        if self.TEXT not in rows:
+            kind = 'PreparedVQA' if QuestionDataset.TEXT in rows else 'PreparedCaptions'
+            raise KoviltError(f'{self.data_root}: no column {self.TEXT!r}; type={kind!r} reads this data')
+        self._set_table(rows, ImageStore(images))
         self.left_out.update(split['left_out'])
         self._patches: PreparedPatches | None = None
         if any(isinstance(step, LoadPrepared) for step in self.image_pipeline):
@@ -209,7 +206,8 @@ class PreparedPairs(PairDataset):
             shards = [f'{self.split}/{shard_file(number)}' for number in range(split['shards'])]
             _check_sizes(self.data_root, files, [*shards, f'{self.split}/{BROKEN_FILE}'])
             broken = _read_broken(folder / BROKEN_FILE)
-            self._patches = PreparedPatches(folder, split, arrays['grids'], broken)
+            grids = images['grid'].flatten().to_numpy().reshape(-1, 2)
+            self._patches = PreparedPatches(folder, split, grids, broken)
 
     def _image_source(self, image: int) -> Any:
         if self._patches is None or self.image_store.is_absent(image):
@@ -217,11 +215,11 @@ class PreparedPairs(PairDataset):
         return PreparedImage(self._patches, image, self.image_store.name(image))
 
 
-def _map_array(path: Path) -> np.ndarray:
+def _map_table(path: Path) -> Table:
     try:
-        return np.load(path, mmap_mode='r', allow_pickle=False).view(np.ndarray)
-    except ValueError as error:
-        raise KoviltError(f'{path}: damaged ({error}); {_REMEDY}') from None
+        return map_table(path)
+    except KoviltError as error:
+        raise KoviltError(f'{error}; {_REMEDY}') from error
 
 
 def _read_broken(path: Path) -> dict[int, str]:
@@ -236,7 +234,7 @@ def _read_broken(path: Path) -> dict[int, str]:
 class PreparedCaptions(PreparedPairs):
     """Prepared captions. Arguments as in PairDataset; `data_root` is the prepared folder."""
 
-    COLUMNS = {'text': TextColumn}
+    COLUMNS = {'text': STRING}
     TEXT = 'text'
 
 

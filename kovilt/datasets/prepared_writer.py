@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from kovilt.datasets.pair_table import PairTable
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.prepared import BROKEN_FILE, shard_file, shard_header
+from kovilt.datasets.prepared import BROKEN_FILE, IMAGES_FILE, ROWS_FILE, shard_file, shard_header
+from kovilt.datasets.table import Table, write_table
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_path, file_sha256, read_json, write_json, write_json_lines
+
+_GRID = pa.list_(pa.int32(), 2)
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
 
@@ -50,28 +54,22 @@ class SplitWriter:
         self.images_per_shard, self.with_images, self.workers = images_per_shard, with_images, workers
         self.files: dict[str, dict[str, Any]] = {}
 
-    def write(self, table: PairTable, progress: Progress) -> dict[str, Any]:
+    def write(self, rows: Table, images: ImageStore, progress: Progress) -> dict[str, Any]:
         """Write all files; returns the split's part of `prepared.json`."""
         states = self._write_shards(progress) if self.with_images else []
-        arrays = table.arrays()
-        if states:
-            arrays['grids'] = np.array([grid for state in states for grid in state['grids']], dtype=np.int32)
-        for name, values in arrays.items():
-            path = self.folder / f'{name}.npy'
-            with atomic_path(path) as draft, open(draft, 'wb') as file:
-                np.save(file, values, allow_pickle=False)
-            self.files[path.name] = file_entry(path)
+        grids = [grid for state in states for grid in state['grids']]
+        write_table(self.folder / ROWS_FILE, rows)
+        write_table(self.folder / IMAGES_FILE, images.table | ({'grid': pa.array(grids, type=_GRID)} if states else {}))
         broken = [
             {'number': shard * self.images_per_shard + position, 'image': name, 'reason': reason}
             for shard, state in enumerate(states)
             for position, name, reason in state['broken']
         ]
         write_json_lines(self.folder / BROKEN_FILE, broken)
-        self.files[BROKEN_FILE] = file_entry(self.folder / BROKEN_FILE)
+        self.files |= {name: file_entry(self.folder / name) for name in (ROWS_FILE, IMAGES_FILE, BROKEN_FILE)}
         return {
             'rows': len(self.dataset),
             'images': self.dataset.num_images,
-            'columns': table.column_types(),
             'left_out': dict(self.dataset.left_out),
             'broken': len(broken),
             'identity': self.identity,

@@ -13,11 +13,12 @@ import numpy as np
 import PIL
 import torch
 
-from kovilt.datasets.pair_table import PairTable
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.prepared import ANSWER_FILE, FORMAT, SUMMARY_FILE
 from kovilt.datasets.prepared_writer import Progress, SplitWriter, file_entry
 from kovilt.datasets.rng import sampling_keys
+from kovilt.datasets.table import Table
 from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
 from kovilt.registry import DATASETS
@@ -114,7 +115,7 @@ def prepare(
                 with_images=bool(split.image_pipeline),
                 workers=workers,
             )
-            summary['splits'][name] = writer.write(tables[name], progress(name))
+            summary['splits'][name] = writer.write(*tables[name], progress(name))
             summary['files'] |= {f'{name}/{file}': entry for file, entry in writer.files.items()}
         write_json(out / SUMMARY_FILE, summary)
     except OSError as error:
@@ -253,13 +254,17 @@ def _clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _check_disk_space(out: Path, splits: Mapping[str, OpenSplit], tables: Mapping[str, PairTable]) -> str:
+def _check_disk_space(
+    out: Path, splits: Mapping[str, OpenSplit], tables: Mapping[str, tuple[Table, ImageStore]]
+) -> str:
     """Estimate the disk space and describe it.
 
     Raises:
         KoviltError: the disk has less.
     """
-    needed: float = sum(values.nbytes for table in tables.values() for values in table.arrays().values())
+    needed: float = sum(
+        column.nbytes for rows, images in tables.values() for table in (rows, images.table) for column in table.values()
+    )
     images = 0
     for split in splits.values():
         if split.image_pipeline:

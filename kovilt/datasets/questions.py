@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from kovilt.datasets.answers import AnswerVocabulary, soft_scores
-from kovilt.datasets.columns import CategoryColumn, ListColumn, TextColumn
 from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.rng import hash_texts
+from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError, nearest
 
 
@@ -36,12 +37,12 @@ class QuestionDataset(PairDataset):
     """
 
     COLUMNS = {
-        'question': TextColumn,
-        'question_id': TextColumn,
-        'answer': CategoryColumn,
-        'answer_type': CategoryColumn,
+        'question': STRING,
+        'question_id': STRING,
+        'answer': CATEGORY,
+        'answer_type': CATEGORY,
     }
-    SEVERAL_ANSWERS = {**COLUMNS, 'answers': ListColumn}
+    SEVERAL_ANSWERS = {**COLUMNS, 'answers': CATEGORY_LIST}
     TEXT = 'question'
 
     def __init__(
@@ -68,11 +69,11 @@ class QuestionDataset(PairDataset):
     def _select_rows(self) -> np.ndarray:
         rows = super()._select_rows()
         rows = self._filter_rows(rows, self._is_first(rows), 'question_id seen before')
-        column = self._columns['answer']
-        distinct = [column.values[code] for code in range(len(column.values))]
+        distinct = self._columns['answer'].dictionary.to_pylist()
+        codes = self._columns['answer'].indices.to_numpy()  # int32 (stored rows,): indices in `distinct`
         given = np.array([bool(answer) for answer in distinct])
-        rows = self._filter_rows(rows, given[column.codes[rows]], 'no answer')
-        counts = dict(zip(distinct, np.bincount(column.codes[rows], minlength=len(distinct)).tolist(), strict=True))
+        rows = self._filter_rows(rows, given[codes[rows]], 'no answer')
+        counts = dict(zip(distinct, np.bincount(codes[rows], minlength=len(distinct)).tolist(), strict=True))
         self.answer_vocabulary = vocabulary = self._open_vocabulary(counts)
         if vocabulary is None:
             return rows
@@ -83,11 +84,12 @@ class QuestionDataset(PairDataset):
             f'{counts.get(majority, 0) / max(len(rows), 1):.2%} of them'
         )
         self._answer_labels = vocabulary.classes(distinct)
-        known = self._answer_labels[column.codes] >= 0
-        if several := self._columns.get('answers'):
-            values = several.items.values
-            self._item_labels = vocabulary.classes(values[code] for code in range(len(values)))
-            known |= several.contains_any(self._item_labels >= 0)
+        known = self._answer_labels[codes] >= 0
+        if (several := self._columns.get('answers')) is not None:
+            self._item_labels = vocabulary.classes(several.values.dictionary.to_pylist())
+            known_items = self._item_labels[several.values.indices.to_numpy()] >= 0
+            known_before = np.concatenate([[0], np.cumsum(known_items)])  # (items + 1,): known among the items before
+            known |= np.diff(known_before[several.offsets.to_numpy()]) > 0
         if self.test_mode:
             return rows
         return self._filter_rows(rows, known[rows], 'answer outside the vocabulary')
@@ -97,7 +99,7 @@ class QuestionDataset(PairDataset):
 
         Computed on arrays: a Python set of the ids of 7 million rows would take 650 MB.
         """
-        ids, images = self._columns['question_id'].hashes()[rows], self._stored_images[rows]
+        ids, images = hash_texts(self._columns['question_id'])[rows], self._stored_images[rows]
         order = np.lexsort((ids, images))  # stable: of equal rows the one read first stays first
         ids, images = ids[order], images[order]
         first = np.ones(len(rows), dtype=bool)
@@ -138,16 +140,16 @@ class QuestionDataset(PairDataset):
         if self.answer_vocabulary is not None:
             stored = self.rows[row]
             if self.target == 'hard' and 'answers' not in self._columns:
-                sample['label'] = int(self._answer_labels[self._columns['answer'].codes[stored]])
+                sample['label'] = int(self._answer_labels[self._columns['answer'].indices[stored].as_py()])
             else:
                 sample['label'] = self._label(self.answer_vocabulary, *self._answers_of(stored))
         return sample
 
     def _answers_of(self, stored: int) -> tuple[np.ndarray, np.ndarray]:
         """The distinct answers of a stored row: their labels (k,), -1 = OOV, and how many people gave each (k,)."""
-        codes = self._columns['answers'].codes_of(stored) if 'answers' in self._columns else ()
+        codes = self._columns['answers'][stored].values.indices.to_numpy() if 'answers' in self._columns else ()
         if not len(codes):
-            return self._answer_labels[self._columns['answer'].codes[[stored]]], np.ones(1, dtype=np.int64)
+            return self._answer_labels[[self._columns['answer'].indices[stored].as_py()]], np.ones(1, dtype=np.int64)
         distinct, counts = np.unique(codes, return_counts=True)
         return self._item_labels[distinct], counts
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_HASH_CHUNK = 1 << 16  # texts hashed at a time; a hash term of 8 bytes for each of their bytes is in memory
+_HASH_BASE = 0x9E3779B97F4A7C15  # any odd number with many bits set: 2^64 over the golden ratio
 
 
 def hash63(*parts: str | int) -> int:
@@ -32,3 +39,25 @@ def sampling_keys(seed: int, *parts: np.ndarray) -> np.ndarray:
         keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         keys = keys ^ (keys >> np.uint64(31))
     return keys
+
+
+def hash_texts(texts: pa.LargeStringArray) -> np.ndarray:
+    """uint64 (texts,): equal for equal texts, almost surely not for others; 0 for an empty text.
+
+    A text is hashed as a polynomial of its UTF-8 bytes, all texts at once.
+    """
+    _, offsets, content = texts.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int64)[texts.offset :][: len(texts) + 1]
+    data = np.frombuffer(content or b'', dtype=np.uint8)
+    starts, ends = ends[:-1], ends[1:]
+    powers = np.full(int((ends - starts).max(initial=0)), _HASH_BASE, dtype=np.uint64).cumprod()
+    hashes = np.zeros(len(texts), dtype=np.uint64)
+    for first in range(0, len(texts), _HASH_CHUNK):
+        rows = np.arange(first, min(first + _HASH_CHUNK, len(texts)))
+        rows = rows[ends[rows] > starts[rows]]
+        if len(rows):
+            begin, end = starts[rows[0]], ends[rows[-1]]
+            position = np.arange(begin, end) - np.repeat(starts[rows], ends[rows] - starts[rows])
+            terms = (data[begin:end].astype(np.uint64) + np.uint64(1)) * powers[position]
+            hashes[rows] = np.add.reduceat(terms, starts[rows] - begin)
+    return hashes

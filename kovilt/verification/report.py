@@ -105,7 +105,7 @@ def _check_split(split: SplitRows, findings: Findings) -> dict[str, Any]:
         'unknown_token_share': unknown_share,
         'distinct_answers': len(answers),
         'answers': dict(answers.most_common(MAX_ANSWERS)),
-        'answer_types': dict(Counter(split.answer_type[row] for row in range(len(split))).most_common()),
+        'answer_types': dict(split.count_answer_types().most_common()),
     }
 
 

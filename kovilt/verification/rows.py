@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import types
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from kovilt.datasets.columns import CategoryColumn, ListColumn, TextColumn
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.readers.json_rows import RowSource
+from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING, TableBuilder
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
 from kovilt.verification.sources import DataSource
 from kovilt.verification.texts import answer_faults, text_faults
 
+_COLUMNS = {
+    'text': STRING,
+    'question_id': STRING,
+    'answer': CATEGORY,
+    'answer_type': CATEGORY,
+    'answers': CATEGORY_LIST,
+    'image': pa.int32(),
+    'file': CATEGORY,
+    'line': pa.int64(),
+}
+
 
 class SplitRows:
-    """The rows of a split as flat columns, in the order of reading, normalized.
+    """The rows of a split as columns of Arrow, in the order of reading, normalized.
 
     Attributes:
         text: question or caption.
@@ -37,35 +48,34 @@ class SplitRows:
 
     def __init__(self, source: DataSource) -> None:
         self.source, self.refused = source, 0
-        self.text, self.question_id = TextColumn(), TextColumn()
-        self.answer, self.answer_type, self.answers = CategoryColumn(), CategoryColumn(), ListColumn()
-        self.images, self.identities = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-        self.places = ImageStore()
-        self._files, self._lines, self._image_numbers = CategoryColumn(), array('q'), array('i')
+        self._builder = TableBuilder(_COLUMNS)
 
     def append(self, values: dict[str, Any], image: int, rows: RowSource | None) -> None:
         """Add the row that `rows` read last; `values` holds its columns."""
-        self.text.append(values[self.source.reader.TEXT])
-        for name in ('question_id', 'answer', 'answer_type'):
-            getattr(self, name).append(values.get(name, ''))
-        self.answers.append(values.get('answers', ()))
-        self._image_numbers.append(image)
-        self._files.append(str(rows.path if rows else self.source.place))
-        self._lines.append(rows.line if rows else 0)
+        row = {
+            'text': values[self.source.reader.TEXT],
+            'answers': values.get('answers', ()),
+            'image': image,
+            'file': str(rows.path if rows else self.source.place),
+            'line': rows.line if rows else 0,
+        }
+        self._builder.append(row | {name: values.get(name, '') for name in ('question_id', 'answer', 'answer_type')})
 
-    def freeze(self, places: ImageStore, identities: np.ndarray) -> None:
+    def freeze(self, places: ImageStore) -> None:
         """End reading: nothing can be appended afterwards."""
-        for column in (self.text, self.question_id, self.answer, self.answer_type, self.answers, self._files):
-            column.freeze()
-        self.places, self.identities = places.freeze(), np.array(identities)
-        self.images = np.array(self._image_numbers, dtype=np.int32)
+        table = self._builder.finish()
+        self.text, self.question_id = table['text'], table['question_id']
+        self.answer, self.answer_type, self.answers = table['answer'], table['answer_type'], table['answers']
+        self._files, self._lines, self.images = table['file'], table['line'], table['image'].to_numpy()
+        self.places, self.identities = places.freeze(), places.image_ids
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self.text)
 
     def place(self, row: int) -> str:
         """'<file>, line <n>', or the number of the row where the reader gives no line."""
-        return f'{self._files[row]}, line {self._lines[row]}' if self._lines[row] else f'{self._files[row]}, row {row}'
+        file, line = self._files[row].as_py(), self._lines[row].as_py()
+        return f'{file}, line {line}' if line else f'{file}, row {row}'
 
     def first_rows(self) -> dict[int, int]:
         """Image number -> its first row."""
@@ -74,10 +84,18 @@ class SplitRows:
 
     def count_answers(self) -> Counter[str]:
         """Answer -> number of its rows."""
-        counts = np.bincount(self.answer.codes, minlength=len(self.answer.values)).tolist()
-        rows = Counter({self.answer.values[code]: count for code, count in enumerate(counts)})
+        rows = _count_values(self.answer)
         del rows['']
         return rows
+
+    def count_answer_types(self) -> Counter[str]:
+        """Type of answer -> number of its rows."""
+        return _count_values(self.answer_type)
+
+
+def _count_values(column: pa.DictionaryArray) -> Counter[str]:
+    counts = np.bincount(column.indices, minlength=len(column.dictionary)).tolist()
+    return Counter(dict(zip(column.dictionary.to_pylist(), counts, strict=True)))
 
 
 def read_split(source: DataSource, findings: Findings) -> SplitRows:
@@ -90,10 +108,10 @@ def read_split(source: DataSource, findings: Findings) -> SplitRows:
         )
     except KoviltError as error:
         add_refusal('set.refused', error, findings)
-        split.freeze(ImageStore(), np.empty(0, dtype=np.int64))
+        split.freeze(ImageStore())
     else:
         _read_rows(reader, split, findings)
-        split.freeze(reader.image_store, reader.image_ids)
+        split.freeze(reader.image_store)
     split.refused = _count_refusals(findings) - before
     return split
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 
 from kovilt.datasets.answers import AnswerVocabulary
+from kovilt.datasets.rng import hash_texts
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
 from kovilt.verification.rows import SplitRows
@@ -34,18 +36,18 @@ def check_rows(split: SplitRows, findings: Findings) -> None:
     _check_numbers(split, findings)
     if split.source.training:
         _check_classes(split, findings)
-    if any(split.answer_type[row] for row in range(len(split))):
-        for row in np.flatnonzero([not split.answer_type[row] for row in range(len(split))]).tolist():
+    if any(split.count_answer_types()):
+        for row in np.flatnonzero([not answer_type.as_py() for answer_type in split.answer_type]).tolist():
             findings.add('type.missing', split.place(row), 'no answer_type')
 
 
 def check_val_answers(training: SplitRows, val: SplitRows, findings: Findings) -> None:
     """Find answers of a validation split that no training row has."""
     known = set(training.count_answers())
-    known.update(training.answers.items.values[code] for code in range(len(training.answers.items.values)))
+    known.update(training.answers.values.dictionary.to_pylist())
     first: dict[str, int] = {}
-    for row in range(len(val)):
-        first.setdefault(val.answer[row], row)
+    for row, answer in enumerate(val.answer):
+        first.setdefault(answer.as_py(), row)
     for answer, rows in val.count_answers().items():
         if answer not in known:
             findings.add('answer.only_in_val', val.place(first[answer]), f'{answer!r} ({rows:,} rows)')
@@ -78,14 +80,15 @@ def check_lengths(
         the length of each text, with [CLS] and [SEP] if in tokens, and the share (0 to 1) of [UNK] tokens.
     """
     if tokenizer is None:
-        lengths = [len(split.text[row]) for row in range(len(split))]
+        lengths = pc.utf8_length(split.text).to_pylist()
         for row in np.flatnonzero(np.array(lengths) > LONGEST_TEXT).tolist():
-            findings.add('text.long', split.place(row), f'{lengths[row]} characters: {split.text[row][:40]!r}')
+            start = split.text[row].as_py()[:40]
+            findings.add('text.long', split.place(row), f'{lengths[row]} characters: {start!r}')
         return lengths, None
     lengths, unknown, total = [], 0, 0
     longest = split.source.max_text_len
-    for row in range(len(split)):
-        ids = tokenizer.backend_tokenizer.encode(split.text[row], add_special_tokens=False).ids
+    for row, text in enumerate(split.text):
+        ids = tokenizer.backend_tokenizer.encode(text.as_py(), add_special_tokens=False).ids
         lengths.append(len(ids) + 2)
         unknown, total = unknown + ids.count(tokenizer.unk_token_id), total + len(ids)
         if longest and lengths[-1] > longest:
@@ -98,23 +101,23 @@ def check_lengths(
 
 
 def _check_ids(split: SplitRows, findings: Findings) -> None:
-    ids = split.question_id.hashes()
+    ids = hash_texts(split.question_id)
     for row, earlier in _repeats(ids):
         if not ids[row]:
             continue
         code = 'id.repeated' if split.images[row] == split.images[earlier] else 'id.shared'
-        description = f'question_id {split.question_id[row]!r} as in {split.place(earlier)}'
+        description = f'question_id {split.question_id[row].as_py()!r} as in {split.place(earlier)}'
         findings.add(code, split.place(row), description)
 
 
 def _check_repeats(split: SplitRows, findings: Findings) -> None:
     """Find rows of the same text about the same image, with the same answer or with another."""
-    for row, earlier in _repeats(split.text.hashes(), split.images):
-        text = split.text[row]
-        if split.answer[row] == split.answer[earlier]:
+    for row, earlier in _repeats(hash_texts(split.text), split.images):
+        text, answer, other = split.text[row].as_py(), split.answer[row].as_py(), split.answer[earlier].as_py()
+        if answer == other:
             findings.add('text.repeated', split.place(row), f'{text!r} as in {split.place(earlier)}')
-        elif split.answer[row] and split.answer[earlier]:
-            answers = f'{split.answer[row]!r}, but {split.answer[earlier]!r} in {split.place(earlier)}'
+        elif answer and other:
+            answers = f'{answer!r}, but {other!r} in {split.place(earlier)}'
             findings.add('answer.contradictory', split.place(row), f'{text!r} is answered {answers}')
 
 
@@ -141,8 +144,8 @@ def _check_spellings(split: SplitRows, findings: Findings) -> None:
         groups[spelling_key(answer)].append(answer)
     usual = {rare: group[0] for group in groups.values() for rare in group[1:]}
     seen = set()
-    for row in range(len(split)) if usual else ():
-        answer = split.answer[row]
+    for row, category in enumerate(split.answer if usual else ()):
+        answer = category.as_py()
         if answer in usual and answer not in seen:
             seen.add(answer)
             description = f'{answer!r} ({rows[answer]:,} rows) beside {usual[answer]!r} ({rows[usual[answer]]:,} rows)'
@@ -151,7 +154,7 @@ def _check_spellings(split: SplitRows, findings: Findings) -> None:
 
 def _check_numbers(split: SplitRows, findings: Findings) -> None:
     """Where several people answer each question, find rows with another number of answers than most rows have."""
-    numbers = [len(split.answers[row]) for row in range(len(split))]
+    numbers = pc.list_value_length(split.answers).to_pylist()
     usual = Counter(numbers).most_common(1)[0][0]
     if usual < 2:
         return

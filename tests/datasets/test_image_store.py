@@ -3,9 +3,11 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kovilt.datasets.image_store import ImageIndex, ImageStore, ZipMember, list_folders, zip_images
+from kovilt.datasets.table import map_table, write_table
 from kovilt.errors import KoviltError
 
 
@@ -120,13 +122,15 @@ def test_a_store_gives_back_every_kind_of_place():
     assert [store.name(number) for number in range(3)] == ['/d/음식/a.jpg', '/d/x.zip/음식/b.jpg', '음식/c.jpg']
 
 
-def test_a_store_can_be_rebuilt_from_arrays(tmp_path):
+def test_a_store_can_be_mapped_from_a_file(tmp_path):
     make_zip(tmp_path / 'x.zip', {'음식/a.jpg': b'image'})
     ((_, member),) = zip_images(str(tmp_path / 'x.zip'))
     store = ImageStore()
-    for place, name in ((tmp_path / 'b.jpg', ''), (member, ''), (None, '없음.jpg')):
-        store.append(place, name)
-    store = store.freeze().take([2, 1, 0])
-    again = ImageStore.from_arrays(store.arrays())
+    for number, (place, name) in enumerate(((tmp_path / 'b.jpg', ''), (member, ''), (None, '없음.jpg'))):
+        store.append(place, name, 10 + number)
+    write_table(tmp_path / 'images.arrow', store.freeze().take(np.array([2, 1, 0])).table)
+    again = ImageStore(map_table(tmp_path / 'images.arrow'))
     assert [again[number] for number in range(3)] == [None, member, tmp_path / 'b.jpg']
-    assert again.name(0) == '없음.jpg' and again.absent() == [0] and again.is_absent(0) and not again.is_absent(1)
+    assert again.image_ids.tolist() == [12, 11, 10]
+    assert again.name(0) == '없음.jpg' and again.absent().tolist() == [0]
+    assert again.is_absent(0) and not again.is_absent(1)

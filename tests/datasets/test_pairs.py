@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import pickle
 from pathlib import Path
@@ -13,11 +14,12 @@ from kovilt.datasets import (
     ImageGroupSampler,
     LoadImage,
     PairDataset,
+    PlainVQA,
     collate_pairs,
     train_tokenizer,
 )
-from kovilt.datasets.columns import TextColumn
 from kovilt.datasets.samplers import join_index
+from kovilt.datasets.table import STRING
 from kovilt.errors import KoviltError
 from tests.support.pair_data import IMAGE_PIPELINE, failure
 
@@ -231,7 +233,7 @@ def test_misspelt_arguments_are_named(data):
 class Plain(PairDataset):
     """A data set as a user writes it."""
 
-    COLUMNS = {'text': TextColumn}
+    COLUMNS = {'text': STRING}
     TEXT = 'text'
 
     def load_data_list(self):
@@ -250,6 +252,19 @@ def test_a_custom_dataset_takes_ten_lines(data):
     assert dataset.left_out == {'empty text': 1}
 
 
+def test_values_are_normalized(data):
+    data.write('train.jsonl', json.dumps({'image': 'a.png', 'question': '소파', 'answer': '예'}))
+    dataset = PlainVQA(data_root=str(data.root), image_pipeline=[], text_pipeline=[], test_mode=True)
+    values = dataset.clean_row({'question': ' 두  개 ', 'question_id': 2, 'answers': [' 예', None, '', 2]})
+    assert values == {
+        'question': '두 개',
+        'question_id': '2',
+        'answer': '예',
+        'answer_type': '',
+        'answers': ['예', '2'],
+    }
+
+
 def test_a_row_is_not_stored_as_a_python_object(data):
     labels = data.living(images=1)
     many = [{**labels['question'][0], 'question_id': number} for number in range(20_000)]
@@ -258,7 +273,7 @@ def test_a_row_is_not_stored_as_a_python_object(data):
     )
     dataset = open_(data)
     question = len(labels['question'][0]['question'].encode())
-    numbers = 8 + 8 + 4 + 4 + 4 + 8 + 5  # ends of two texts, three codes, the row, the digits of its id
+    numbers = 8 + 8 + 4 + 4 + 4 + 8 + 5  # ends of two texts, two codes and the image, the row, the digits of its id
     assert len(pickle.dumps(dataset)) < 20_000 * (question + numbers) + 100_000
 
 

@@ -1,9 +1,11 @@
 """Prepared data gives the same batches as the files it was made from, and reports damage in one line."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -129,6 +131,29 @@ def test_images_may_stay_in_their_files(living):
         living.open()
 
 
+def test_other_programs_read_the_rows_and_images(living):
+    """The files are plain Arrow: rows name their image by its number."""
+    living.prepare()
+    _, prepared = living.open()
+    rows, images = (pa.ipc.open_file(living.out / 'train' / f'{name}.arrow').read_all() for name in ('rows', 'images'))
+    assert rows.column_names == ['question', 'question_id', 'answer', 'answer_type', 'image']
+    assert len(rows) == len(prepared)
+    for row, values in enumerate(rows.to_pylist()):
+        image = images.slice(values.pop('image'), 1).to_pylist()[0]
+        record = prepared.record(row)
+        assert values.items() <= record.items()
+        assert os.path.join(image['container'], image['name']) == record['image']
+        assert image['image_id'] == prepared[row]['image_id'] and tuple(image['grid']) == prepared[row]['image']['grid']
+
+
+def test_pandas_reads_the_rows(living):
+    pandas = pytest.importorskip('pandas')
+    living.prepare()
+    _, prepared = living.open()
+    rows = pandas.read_feather(living.out / 'train' / 'rows.arrow')
+    assert list(rows.answer) == [prepared.record(row)['answer'] for row in range(len(prepared))]
+
+
 def test_prepared_data_can_be_prepared_again(living, tmp_path):
     living.prepare()
     _, prepared = living.open()
@@ -199,7 +224,7 @@ def exchange(out: Path) -> Path:
 
 
 def cut_rows_off(out: Path) -> Path:
-    file = out / 'train' / 'row_images.npy'
+    file = out / 'train' / 'rows.arrow'
     file.write_bytes(file.read_bytes()[:-1])
     return file
 
@@ -248,7 +273,10 @@ def test_missing_splits_columns_and_files_are_named(living, tmp_path):
     with pytest.raises(KoviltError, match='not prepared data, it has no prepared.json'):
         PreparedVQA(data_root=str(living.data.root), **living.data.pipelines)
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
-    for change, message in (({'format': 1}, 'format 1, this kovilt reads 2'), ({}, 'preparation is not finished')):
+    for change, message in (
+        ({'format': 2}, 'format 2, this kovilt reads 3; prepare again'),
+        ({}, 'preparation is not finished'),
+    ):
         fresh = {**summary, **change}
         if not change:
             del fresh['files']

@@ -1,6 +1,10 @@
 import numpy as np
+import pyarrow as pa
+import pytest
 
-from kovilt.datasets.rng import hash63, sampling_keys
+from kovilt.datasets import rng
+from kovilt.datasets.rng import hash63, hash_texts, sampling_keys
+from kovilt.datasets.table import STRING
 
 
 def test_the_hash_of_known_parts_never_changes():
@@ -32,3 +36,21 @@ def test_sampling_keys_are_even_and_rarely_equal():
     assert len(np.unique(drawn)) == len(drawn)
     sixteenths = np.bincount((drawn >> np.uint64(60)).astype(int), minlength=16)
     assert (abs(sixteenths - 6250) < 5 * 6250**0.5).all()
+
+
+def test_hashes_of_texts_are_the_same_on_every_machine():
+    texts = pa.array(['고양이', '', 'TV 위에', '예', '예'], type=STRING)
+    yes = 8135295743088217879
+    assert hash_texts(texts).tolist() == [1225201917062037962, 0, 1041968517103409238, yes, yes]
+    assert hash_texts(texts[2:]).tolist() == [1041968517103409238, yes, yes]
+
+
+@pytest.mark.parametrize('at_once', [1, 3, 1 << 16])
+def test_hashes_are_equal_for_equal_texts_alone(monkeypatch, at_once):
+    monkeypatch.setattr(rng, '_HASH_CHUNK', at_once)
+    texts = ['예', '', *map(str, range(2000)), *(f'상_train_동물/{number}' for number in range(100)), '예', '']
+    hashes = hash_texts(pa.array(texts, type=STRING)).tolist()
+    assert len(set(hashes)) == len(set(texts))
+    assert (hashes[0], hashes[1]) == (hashes[-2], 0)
+    assert hash_texts(pa.array(['', ''], type=STRING)).tolist() == [0, 0]
+    assert not len(hash_texts(pa.array([], type=STRING)))

@@ -28,7 +28,7 @@ def test_folders_and_zips_hold_the_same_questions(rooms, split, images):
     assert first == second and len(first) == len(sets[0]) == len(sets[1])
     for each in sets:
         assert each.num_images == images and not each.left_out and not each.broken_images()
-    opened = [{each._image_ids[n]: each._load_image(n, 0)['patches'].tobytes() for n in range(images)} for each in sets]
+    opened = [{each.image_ids[n]: each._load_image(n, 0)['patches'].tobytes() for n in range(images)} for each in sets]
     assert opened[0] == opened[1]
 
 
@@ -39,5 +39,5 @@ def test_splits_share_no_image_and_captions_are_read(rooms):
             data_root=str(rooms / 'folders' / 'captions'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
         )
         assert len(captions) == 5 * images and captions.num_images == images
-        ids.append(set(captions._image_ids))
+        ids.append(set(captions.image_ids.tolist()))
     assert not ids[0] & ids[1]

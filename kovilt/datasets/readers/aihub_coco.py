@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kovilt.datasets.columns import TextColumn
 from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.table import STRING
 from kovilt.errors import KoviltError
 from kovilt.registry import DATASETS
 
@@ -37,7 +37,7 @@ class AIHubCOCOKorean(PairDataset):
     Source of layout and keys: the public reader jp1924/HF_builders, with which five others agree.
     """
 
-    COLUMNS = {'text': TextColumn}
+    COLUMNS = {'text': STRING}
     TEXT = 'text'
     HOW_TO_GET = (
         'Get 한국어 이미지 설명 데이터셋 (dataSetSn=261) from https://aihub.or.kr, and train2014.zip and '
