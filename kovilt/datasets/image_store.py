@@ -167,8 +167,17 @@ class ImageStore:
             container, name, start, size, method, checksum = place
         elif place is not None:
             container, name = os.path.split(place)
-        values = (image_id, container, name, start, size, method, checksum)
-        self._builder.append(dict(zip(self.COLUMNS, values, strict=True)))
+        self._builder.append(
+            {
+                'image_id': image_id,
+                'container': container,
+                'name': name,
+                'start': start,
+                'size': size,
+                'method': method,
+                'checksum': checksum,
+            }
+        )
 
     def freeze(self) -> ImageStore:
         """Make the table; nothing can be appended afterwards. Returns itself."""

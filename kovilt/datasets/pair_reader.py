@@ -19,7 +19,7 @@ from kovilt.datasets.image_store import Folder, ImageStore, ZipMember, find_file
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.rng import hash63
-from kovilt.datasets.table import Table, TableBuilder
+from kovilt.datasets.table import CATEGORY_LIST, Table, TableBuilder
 from kovilt.errors import KoviltError
 
 
@@ -115,7 +115,8 @@ class PairReader:
             if not values[self.TEXT]:
                 self.left_out[f'empty {self.TEXT}'] += 1
                 continue
-            builder.append({**values, 'image': self.number_image(row)})
+            values['image'] = self.number_image(row)
+            builder.append(values)
         self._numbers.clear()
         self._check_not_empty(len(builder))
         self._set_table(builder.finish(), self.image_store.freeze())
@@ -135,7 +136,10 @@ class PairReader:
 
     def clean_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """The normalized values, by column, of a row from `load_data_list`."""
-        return {name: _clean_value(row.get(name), kind) for name, kind in self.COLUMNS.items()}
+        return {
+            name: (_clean_list if kind is CATEGORY_LIST else _clean_text)(row.get(name))
+            for name, kind in self.COLUMNS.items()
+        }
 
     @property
     def image_ids(self) -> np.ndarray:
@@ -155,15 +159,11 @@ class PairReader:
         print_log(f'{type(self).__name__} {self.split}: {message}', logger='current', level=level)
 
 
-def _clean_value(value: Any, kind: pa.DataType) -> str | list[str]:
-    """Convert a value of a label file, which may be a string, a number or null, to a normalized string.
-
-    A list of such values becomes a list of strings without blank ones.
-    """
-    if pa.types.is_list(kind):
-        return [text for text in (_clean_text(item) for item in value or ()) if text]
-    return _clean_text(value)
-
-
 def _clean_text(value: Any) -> str:
+    """Convert a value of a label file, which may be a string, a number or null, to a normalized string."""
     return '' if value is None else normalize_korean(str(value))
+
+
+def _clean_list(values: Iterable[Any] | None) -> list[str]:
+    """Convert a list of such values, or None, to normalized strings; blank ones are dropped."""
+    return [text for text in map(_clean_text, values or ()) if text]

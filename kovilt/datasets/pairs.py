@@ -249,17 +249,17 @@ class PairDataset(PairReader, Dataset):
                 chosen.append((row, epoch, number))
         samples = []
         for row, epoch, number in chosen:
-            sample = {**self._load_text(row), **self._sample_values(row, epoch, number, images[number])}
-            if self.keep_record:
-                sample['record'] = self.record(row)
-                if images[number] is None:
-                    sample['record']['broken'] = True
+            record = self.record(row) if self.keep_record else {}
+            text = record[self.TEXT] if record else self._text(row)
+            sample = {**self._load_text(text), **self._sample_values(row, epoch, number, images[number])}
+            if record:
+                sample['record'] = record if images[number] is not None else {**record, 'broken': True}
             samples.append(sample)
         return samples
 
-    def _load_text(self, row: int) -> dict[str, Any]:
-        """`input_ids`, `word_ids` and `pad_id` of a row."""
-        results: dict[str, Any] = {'text': self._text(row)}
+    def _load_text(self, text: str) -> dict[str, Any]:
+        """The `input_ids`, `word_ids` and `pad_id` of a text."""
+        results: dict[str, Any] = {'text': text}
         for step in self.text_pipeline:
             results = step(results)
         return {name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')}

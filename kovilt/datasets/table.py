@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,47 +24,88 @@ STRING = pa.large_string()
 CATEGORY = pa.dictionary(pa.int32(), pa.large_string())  # strings that repeat, such as answers
 CATEGORY_LIST = pa.list_(CATEGORY)  # lists of such strings, such as the answers of ten people; a list may be empty
 
-_CHUNK_ROWS = 1 << 14  # rows that are Python objects at a time
-
 
 class TableBuilder:
-    """Collects rows into a table.
+    """Collects rows into a table. Values go into the buffers of the table at once, so nothing is copied at the end.
 
     Args:
-        columns: the Arrow type of each column.
+        columns: the Arrow type of each column: STRING, CATEGORY, CATEGORY_LIST or an integer.
     """
 
     def __init__(self, columns: Mapping[str, pa.DataType]) -> None:
-        self._types, self._rows = dict(columns), 0
-        self._values: dict[str, list[Any]] = {name: [] for name in columns}
-        self._chunks: dict[str, list[pa.Array]] = {name: [] for name in columns}
+        self._columns = {name: _column_builder(kind) for name, kind in columns.items()}
+        self._appends = [(name, column.append) for name, column in self._columns.items()]
+        self._rows = 0
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row, a dict with a value for each column."""
-        for name, values in self._values.items():
-            values.append(row[name])
+        for name, append in self._appends:
+            append(row[name])
         self._rows += 1
-        if self._rows % _CHUNK_ROWS == 0:
-            self._convert_values()
 
     def __len__(self) -> int:
         return self._rows
 
     def finish(self) -> Table:
-        """The table of all rows; the builder is empty afterwards."""
-        self._convert_values()
-        self._rows = 0
-        return {name: self._join_chunks(name) for name in self._types}
+        """The table of all rows; nothing can be appended afterwards."""
+        return {name: column.finish() for name, column in self._columns.items()}
 
-    def _convert_values(self) -> None:
-        for name, values in self._values.items():
-            self._chunks[name].append(pa.array(values, type=self._types[name]))
-            values.clear()
 
-    def _join_chunks(self, name: str) -> pa.Array:
-        """One array of all chunks of a column, whose memory is released; categories get common codes."""
-        chunks, self._chunks[name] = self._chunks[name], []
-        return pa.chunked_array(chunks, type=self._types[name]).combine_chunks()
+class _Integers:
+    def __init__(self, kind: pa.DataType) -> None:
+        self._kind, self._values = kind, array(np.dtype(kind.to_pandas_dtype()).char)
+        self.append = self._values.append
+
+    def finish(self) -> pa.Array:
+        return pa.Array.from_buffers(self._kind, len(self._values), [None, pa.py_buffer(self._values)])
+
+
+class _Strings:
+    def __init__(self) -> None:
+        self._content, self._offsets = bytearray(), array('q', [0])
+
+    def append(self, text: str) -> None:
+        self._content += text.encode()
+        self._offsets.append(len(self._content))
+
+    def finish(self) -> pa.LargeStringArray:
+        buffers = pa.py_buffer(self._offsets), pa.py_buffer(self._content)
+        return pa.LargeStringArray.from_buffers(len(self._offsets) - 1, *buffers)
+
+
+class _Categories:
+    def __init__(self) -> None:
+        self._codes = _Integers(pa.int32())
+        self._code_of: dict[str, int] = {}
+
+    def append(self, text: str) -> None:
+        self._codes.append(self._code_of.setdefault(text, len(self._code_of)))
+
+    def finish(self) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(self._codes.finish(), pa.array(self._code_of, type=STRING))
+
+
+class _CategoryLists:
+    def __init__(self) -> None:
+        self._items, self._offsets, self._end = _Categories(), _Integers(pa.int32()), 0
+        self._offsets.append(0)
+
+    def append(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self._items.append(text)
+            self._end += 1
+        self._offsets.append(self._end)
+
+    def finish(self) -> pa.ListArray:
+        return pa.ListArray.from_arrays(self._offsets.finish(), self._items.finish())
+
+
+def _column_builder(kind: pa.DataType) -> Any:
+    if kind == STRING:
+        return _Strings()
+    if kind == CATEGORY:
+        return _Categories()
+    return _CategoryLists() if kind == CATEGORY_LIST else _Integers(kind)
 
 
 def take_rows(table: Table, rows: np.ndarray) -> Table:

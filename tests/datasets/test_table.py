@@ -3,7 +3,6 @@ import pickle
 import numpy as np
 import pytest
 
-from kovilt.datasets import table as table_module
 from kovilt.datasets.table import (
     CATEGORY,
     CATEGORY_LIST,
@@ -33,19 +32,14 @@ def values(table):
     return [column.to_pylist() for column in table.values()]
 
 
-@pytest.fixture(params=[1, 3, 100])
-def chunk_rows(request, monkeypatch):
-    monkeypatch.setattr(table_module, '_CHUNK_ROWS', request.param)
-
-
-def test_a_table_gives_back_its_rows(chunk_rows):
+def test_a_table_gives_back_its_rows():
     table = build()
     assert values(table) == [TEXTS, TEXTS, LISTS]
     assert [column[4].as_py() for column in table.values()] == ['예', '예', ['네', '예']]
     assert values(pickle.loads(pickle.dumps(table))) == [TEXTS, TEXTS, LISTS]
 
 
-def test_a_category_is_stored_once(chunk_rows):
+def test_a_category_is_stored_once():
     table = build()
     assert table['answer'].dictionary.to_pylist() == ['고양이', '', 'TV 위에', '예', '가나다라마바사']
     assert table['answer'].indices.to_pylist() == [0, 1, 2, 3, 3, 1, 4]
@@ -68,13 +62,11 @@ def test_a_damaged_file_is_named(content, tmp_path):
         map_table(tmp_path / 'rows.arrow')
 
 
-def test_the_digest_tells_tables_apart(monkeypatch):
+def test_the_digest_tells_tables_apart():
     regrouped = [['예', '예'], ['네'], *LISTS[2:]]
     others = [(TEXTS[:-1], LISTS[:-1]), (['고양', '이', *TEXTS[2:]], LISTS), (TEXTS[::-1], LISTS), (TEXTS, regrouped)]
     assert len({digest_table(build()), *(digest_table(build(*other)) for other in others)}) == 5
-    expected = digest_table(build())
-    monkeypatch.setattr(table_module, '_CHUNK_ROWS', 2)
-    assert digest_table(build()) == expected
+    assert digest_table(build()) == digest_table(build())
 
 
 def test_rows_are_taken_in_the_order_asked_for():
