@@ -157,8 +157,9 @@ class ImageStore:
     }
 
     def __init__(self, table: Table | None = None) -> None:
-        self._builder = TableBuilder(self.COLUMNS)
         self.table = table or {}
+        if table is None:
+            self._builder = TableBuilder(self.COLUMNS)
 
     def append(self, place: Path | ZipMember | None, name: str, image_id: int = 0) -> None:
         """Add an image; `name` identifies an absent one, a present one is identified by its path."""
@@ -183,11 +184,16 @@ class ImageStore:
         """Make the table; nothing can be appended afterwards. Returns itself."""
         if not self.table:
             self.table = self._builder.finish()
+            del self._builder
         return self
 
     def take(self, numbers: np.ndarray) -> ImageStore:
         """A store of some of the images, int (n,), in this order."""
         return ImageStore(take_rows(self.table, numbers))
+
+    def image_id(self, number: int) -> int:
+        """One of `image_ids`."""
+        return self.table['image_id'][number].as_py()
 
     @property
     def image_ids(self) -> np.ndarray:

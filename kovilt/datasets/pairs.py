@@ -267,7 +267,7 @@ class PairDataset(PairReader, Dataset):
     def _sample_values(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
         """The values of a sample besides those of its text."""
         return {
-            'image_id': int(self.image_ids[number]),
+            'image_id': self.image_store.image_id(number),
             'image': NO_IMAGE if image is None else image,
             'sample_seed': hash63(self.seed, epoch, row),
         }
@@ -310,7 +310,7 @@ class PairDataset(PairReader, Dataset):
         source = self._image_source(image)
         if source is None:
             return None
-        results = {'img_path': source, 'image_seed': hash63(self.seed, epoch, int(self.image_ids[image]))}
+        results = {'img_path': source, 'image_seed': hash63(self.seed, epoch, self.image_store.image_id(image))}
         for step in self.image_pipeline:
             results = step(results)
         return {'patches': results['patches'], 'grid': results['grid']}

@@ -51,6 +51,9 @@ class TableBuilder:
         return {name: column.finish() for name, column in self._columns.items()}
 
 
+# Columns that grow: `append` takes the value of a row, `finish` gives the Arrow array.
+
+
 class _Integers:
     def __init__(self, kind: pa.DataType) -> None:
         self._kind, self._values = kind, array(np.dtype(kind.to_pandas_dtype()).char)
