@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -18,16 +19,16 @@ _LONGEST_ROW = 1 << 23  # characters; a longer incomplete row is a syntax error
 _BLANKS = re.compile(r'[ \t\n\r]*')
 
 
-class RowSource:
+class RowSource(ABC):
     """A file that is read row by row and knows the place of the latest row."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
 
     @property
+    @abstractmethod
     def line(self) -> int:
         """The line in which the latest row begins."""
-        raise NotImplementedError
 
     @property
     def place(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import posixpath
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class PlainVQA(QuestionDataset):
             with self.guard:
                 yield self._question_row(row, table, images)
 
-    def _question_row(self, row: Any, source: Table, images: ImageIndex) -> dict[str, Any]:
+    def _question_row(self, row: Any, source: TableFile, images: ImageIndex) -> dict[str, Any]:
         image, question = required(row, 'image', source), required(row, 'question', source)
         if not image:
             raise KoviltError(f"{source.place}: 'image' is empty; every row needs it")
@@ -63,7 +64,7 @@ class PlainVQA(QuestionDataset):
             'source': source,
         }
 
-    def _open_table(self, files: list[str]) -> Table:
+    def _open_table(self, files: list[str]) -> TableFile:
         jsonl_name, csv_name = f'{self.split}.jsonl', f'{self.split}.csv'
         if jsonl_name in files and csv_name in files:
             raise KoviltError(f'{self.data_root}: both {jsonl_name} and {csv_name}; keep one of them')
@@ -94,17 +95,17 @@ def _index_by_path(folders: list[Folder]) -> ImageIndex:
     return images
 
 
-class Table(RowSource):
+class TableFile(RowSource):
     """Iterates over the rows of a table. After an error the next row can be read."""
 
-    def __iter__(self) -> Table:
+    def __iter__(self) -> TableFile:
         return self
 
-    def __next__(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def __next__(self) -> Any: ...
 
 
-class JSONLines(Table):
+class JSONLines(TableFile):
     """The objects of a JSONL file."""
 
     line = 0
@@ -124,7 +125,7 @@ class JSONLines(Table):
             raise KoviltError(f'{self.place}: not JSON ({error}); write one object in each line') from None
 
 
-class CSVTable(Table):
+class CSVTable(TableFile):
     """The rows of a CSV file as dicts; the first line names the columns."""
 
     def __init__(self, path: Path) -> None:
