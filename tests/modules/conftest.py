@@ -3,28 +3,29 @@
 import pytest
 import torch
 
-from kovilt.modules import ViLT
+from kovilt.modules import PrefixViLT, ViLT
 
 TEXT_LENGTHS = (9, 5, 7, 5, 3, 9)
 GRIDS = ((4, 4), (4, 6), (3, 5))
 IMAGE_INDEX = (0, 0, 1, 1, 2, 2)
+SIZES = dict(
+    hidden_size=32, num_layers=2, num_heads=4, vocab_size=40, max_text_len=12, patch_size=8, image_size=32,
+    mlp_ratio=4.0, drop_rate=0.1,
+)  # fmt: skip
 
 
 @pytest.fixture
 def vilt() -> ViLT:
     torch.manual_seed(0)
-    return ViLT(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        vocab_size=40,
-        max_text_len=12,
-        patch_size=8,
-        image_size=32,
-        mlp_ratio=4.0,
-        drop_rate=0.1,
-        init_std=0.2,
-    ).eval()
+    return ViLT(**SIZES, init_std=0.2).eval()
+
+
+@pytest.fixture
+def prefix_vilt(vilt: ViLT) -> PrefixViLT:
+    """A PrefixViLT with the weights of `vilt`."""
+    encoder = PrefixViLT(**SIZES).eval()
+    encoder.load_state_dict(vilt.state_dict())
+    return encoder
 
 
 @pytest.fixture

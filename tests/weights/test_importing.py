@@ -222,8 +222,8 @@ def test_a_korean_bert_gives_the_tokens_that_the_source_lacks(mlm, vit, bert, im
     kept, fresh = [OTHER_TOKENS.index('책')], [OTHER_TOKENS.index(token) for token in ('화분', '##도', '사과')]
     here, there = ours.encoder.text.word_embed.weight.detach(), same.encoder.text.word_embed.weight.detach()
     assert torch.equal(here[kept], there[[5 + WORDS.index('책')]])
-    centred = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]  # the same up to one factor
-    torch.testing.assert_close(centred[0] / centred[0].norm(), centred[1] / centred[1].norm())
+    centered = [here[fresh] - there.mean(0), theirs[fresh] - theirs.mean(0)]  # the same up to one factor
+    torch.testing.assert_close(centered[0] / centered[0].norm(), centered[1] / centered[1].norm())
 
     ours, report = imported(vit.folder, bert=bert.folder)  # no word embeddings of its own
     torch.testing.assert_close(ours.encoder.text.word_embed.weight, theirs)

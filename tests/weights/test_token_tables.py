@@ -28,8 +28,8 @@ def test_rows_of_further_tables_get_the_mean_and_spread_of_the_first():
     assert counts == [0, 100]
     torch.testing.assert_close(table.mean(dim=0), first.mean(dim=0))
     torch.testing.assert_close((table - table.mean(dim=0)).std(), (first - first.mean(dim=0)).std())
-    centred = [rows - rows.mean(dim=0) for rows in (table, second)]
-    torch.testing.assert_close(centred[0] / centred[0].norm(), centred[1] / centred[1].norm())  # one factor for all
+    centered = [rows - rows.mean(dim=0) for rows in (table, second)]
+    torch.testing.assert_close(centered[0] / centered[0].norm(), centered[1] / centered[1].norm())  # one factor for all
 
 
 def test_a_token_of_several_tables_takes_the_row_of_the_first():
