@@ -1,4 +1,8 @@
-"""Atomic writes, JSON and digests.
+"""Opening files that come from outside, atomic writes, JSON and digests.
+
+Every file that a user names or a downloaded folder holds is opened by `open_file`, or checked by `check_file` where a
+library opens it: only regular files of a size that fits what they hold pass, so that a pipe, a device or a huge file
+neither blocks nor fills the memory.
 
 A file is written under a temporary name in the same folder and renamed when it is complete, so a crash or a full disk
 leaves no half-written file. It gets the permissions of the user's umask, like any other new file.
@@ -6,17 +10,148 @@ leaves no half-written file. It gets the permissions of the user's umask, like a
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
+import io
+import itertools
 import json
 import os
 import shutil
+import stat
+import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kovilt.errors import KoviltError, first_line
+
+FileKind = Literal['config', 'JSON', 'table', 'labels', 'tokenizer', 'weights', 'image', 'zip', 'prepared']
+
+# The bytes that a file may have at most, by what it holds.
+MAX_BYTES: dict[FileKind, int] = {
+    'config': 4 << 20,  # Python source; the largest saved config of MMEngine's users has 0.3 MB
+    'JSON': 64 << 20,  # read whole, and its values take five times as much; id2label of 100,000 answers has 3 MB
+    'table': 2 << 30,  # JSONL and CSV, read by lines; all 7.1 million questions of AI-Hub 101 have 1.4 GB
+    'labels': 2 << 30,  # JSON read by rows; the annotations of VQAv2 have 0.4 GB
+    'tokenizer': 64 << 20,  # tokenizer.json of 250,000 tokens has 17 MB
+    'weights': 16 << 30,  # a checkpoint of 1 billion parameters with the state of AdamW
+    'image': 200 << 20,  # 50 megapixels without compression, 4 bytes a pixel
+    'zip': 1 << 40,  # only its directory is read whole; the largest image zips of AI-Hub have 0.1 TB
+    'prepared': 1 << 40,  # mapped, not read
+}
+_TYPES = {
+    stat.S_IFIFO: 'a pipe',
+    stat.S_IFSOCK: 'a socket',
+    stat.S_IFCHR: 'a device',
+    stat.S_IFBLK: 'a device',
+}
+_MAX_LISTED = 100_000  # files of a folder among which a name of other case is searched
+
+
+def open_file(path: str | os.PathLike[str], kind: FileKind) -> io.BufferedReader:
+    """Open a file from outside for reading bytes. Never blocks, and has no effect on what is not a regular file.
+
+    Raises:
+        KoviltError: no such file (raised from FileNotFoundError), no regular file, not readable, or larger than
+            `MAX_BYTES[kind]`.
+    """
+    check_file(path, kind)
+    try:
+        file = open(path, 'rb', opener=_open_without_waiting)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        _check_status(path, kind, os.fstat(file.fileno()))  # the file may have been exchanged since the first look
+    except KoviltError:
+        file.close()
+        raise
+    return file
+
+
+def check_file(path: str | os.PathLike[str], kind: FileKind) -> None:
+    """The checks of `open_file` on a file that a library will open by its path.
+
+    Raises:
+        KoviltError: as `open_file`.
+    """
+    try:
+        status = os.stat(path)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:  # ValueError: the path holds a NUL or a lone surrogate
+        raise _unreadable(path, error) from error
+    _check_status(path, kind, status)
+
+
+def read_bytes(path: str | os.PathLike[str], kind: FileKind) -> bytes:
+    """The content of a file from outside. Raises KoviltError as `open_file`."""
+    with open_file(path, kind) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            content = file.read(size + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    if len(content) > size:  # written to meanwhile, or a file of /proc, whose size is unknown
+        raise KoviltError(f'{path}: grows while it is read; give a file that is complete')
+    return content
+
+
+def read_text(path: str | os.PathLike[str], kind: FileKind) -> str:
+    """The content of a UTF-8 file from outside, without its byte order mark; KoviltError also if it is not UTF-8."""
+    try:
+        return read_bytes(path, kind).decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise KoviltError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8') from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # O_NONBLOCK: opening a pipe would wait for its writer. Absent on Windows, which has no such files.
+    return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
+
+
+def _check_status(path: str | os.PathLike[str], kind: FileKind, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise KoviltError(f'{path}: is a folder, a file is needed here')
+    if not stat.S_ISREG(status.st_mode):
+        raise KoviltError(f'{path}: no regular file but {_TYPES.get(stat.S_IFMT(status.st_mode), "a special file")}')
+    if status.st_size > MAX_BYTES[kind]:
+        raise KoviltError(
+            f'{path}: {status.st_size:,} bytes, but files of this kind ({kind}) may have {MAX_BYTES[kind]:,}; '
+            'give the right file'
+        )
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> KoviltError:
+    if isinstance(error, FileNotFoundError):
+        if os.path.islink(path):
+            return KoviltError(f'{path}: a link to {os.readlink(path)}, which does not exist')
+        return KoviltError(f'{path}: no such file{_name_on_disk(path)}')
+    reason = error.strerror if isinstance(error, OSError) else error
+    return KoviltError(f'{path}: cannot be read ({reason})')
+
+
+def _name_on_disk(path: str | os.PathLike[str]) -> str:
+    """A hint at a file whose name differs from the missing one's in case or in the composition of Hangul alone."""
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        found = _names_in(folder, os.stat(folder).st_mtime_ns).get(_fold(name))
+    except OSError:
+        return ''
+    return f'; there is {found!r}, whose name differs in upper and lower case or in Unicode form' if found else ''
+
+
+@functools.lru_cache(maxsize=1)  # a table may name thousands of missing files of one folder
+def _names_in(folder: str, changed: int) -> dict[str, str]:
+    """Folded name -> name of the files of a folder; `changed`, its time, tells a changed folder from a cached one."""
+    with os.scandir(folder) as entries:
+        return {_fold(entry.name): entry.name for entry in itertools.islice(entries, _MAX_LISTED)}
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 @contextmanager
@@ -79,20 +214,18 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The object in a JSON file, which may begin with a byte order mark.
 
     Raises:
-        KoviltError: the file is missing, not UTF-8, not JSON, or not an object.
+        KoviltError: as `read_text`; not JSON, or not an object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
-    except FileNotFoundError as error:
-        raise KoviltError(f'{path}: no such file') from error
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path, 'JSON'))
+    except ValueError as error:
         raise KoviltError(f'{path}: cannot be read as JSON ({first_line(error)})') from error
     if not isinstance(content, dict):
         raise KoviltError(f'{path}: holds a JSON {type(content).__name__}, not an object')
     return content
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    with open(path, 'rb') as file:
+def file_sha256(path: str | os.PathLike[str], kind: FileKind) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits. Raises KoviltError as `open_file`."""
+    with open_file(path, kind) as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -83,7 +83,7 @@ def verify_prepared(folder: str | Path) -> tuple[int, int]:
     files = read_summary(folder)['files']
     _check_sizes(folder, files, files)
     for name, file in files.items():
-        if file_sha256(folder / name) != file['sha256']:
+        if file_sha256(folder / name, 'prepared') != file['sha256']:
             raise KoviltError(f'{folder / name}: damaged, its content is not what was prepared; {_REMEDY}')
     return len(files), sum(file['size'] for file in files.values())
 

@@ -109,7 +109,7 @@ class SplitWriter:
 
 def file_entry(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file, as `prepared.json` lists them."""
-    return {'size': path.stat().st_size, 'sha256': file_sha256(path)}
+    return {'size': path.stat().st_size, 'sha256': file_sha256(path, 'prepared')}
 
 
 class _Shard(NamedTuple):

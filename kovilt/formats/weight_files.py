@@ -91,7 +91,7 @@ def read_weight_files(path: Path) -> WeightFiles:
     settings = settings.get('config', settings) if isinstance(settings, Mapping) else None
     if isinstance(settings, Mapping):
         stated |= {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
-    return WeightFiles(path, state, config, stated, processor, tokenizer, file_sha256(file), notes)
+    return WeightFiles(path, state, config, stated, processor, tokenizer, file_sha256(file, 'weights'), notes)
 
 
 def _clean_state(state: Mapping[str, Any], file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:

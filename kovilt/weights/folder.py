@@ -230,7 +230,7 @@ def answers_by_class(labels: Mapping[str, str], expected: int, *, source: str) -
 
 def size_and_digest(file: Path) -> dict[str, int | str]:
     """The entry of a file in kovilt.json."""
-    return {'bytes': file.stat().st_size, 'sha256': file_sha256(file)}
+    return {'bytes': file.stat().st_size, 'sha256': file_sha256(file, 'weights')}
 
 
 def _load_model(path: Path, model_cfg: Mapping[str, Any], answers: Sequence[str]) -> BaseModel:
