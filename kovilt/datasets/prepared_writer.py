@@ -1,4 +1,4 @@
-"""Writing one split of prepared data (see `prepared`): shards of patches in parallel, then the rows."""
+"""Writing one split of prepared data (see `prepared`): first shards of patches, in parallel, then the rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.prepared import BROKEN_FILE, IMAGES_FILE, ROWS_FILE, shard_file, shard_header
+from kovilt.datasets.preparing_task import Task
 from kovilt.datasets.table import Table, write_table
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_path, file_sha256, read_json, write_json, write_json_lines
@@ -27,9 +28,7 @@ Progress = Callable[[int, int], None]  # called with (images done, images in all
 
 
 class SplitWriter:
-    """Writes one split of prepared data; afterwards `files` has the size and SHA-256 of each of its files, by name.
-
-    Shards that an interrupted run has completed are not written again.
+    """Writes one split of prepared data. Several tasks, each with its own SplitWriter, may share the shards.
 
     Args:
         folder: of the split.
@@ -37,37 +36,77 @@ class SplitWriter:
         identity: a digest of the rows, the images and the image pipeline; see `prepared.shard_header`.
         images_per_shard: number of images in each shard but the last.
         with_images: False = rows only.
-        workers: processes that read images.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        dataset: PairDataset,
-        *,
-        identity: str,
-        images_per_shard: int,
-        with_images: bool,
-        workers: int,
+        self, folder: Path, dataset: PairDataset, *, identity: str, images_per_shard: int, with_images: bool
     ) -> None:
-        self.folder, self.dataset, self.identity = folder, dataset, identity
-        self.images_per_shard, self.with_images, self.workers = images_per_shard, with_images, workers
-        self.files: dict[str, dict[str, Any]] = {}
+        self.folder, self.dataset, self.identity, self.images_per_shard = folder, dataset, identity, images_per_shard
+        numbers = np.unique(dataset.row_images).tolist() if with_images else []
+        self._shards = [
+            _Shard(
+                path=folder / shard_file(number),
+                header=shard_header(identity, number),
+                images=numbers[start : start + images_per_shard],
+            )
+            for number, start in enumerate(range(0, len(numbers), images_per_shard))
+        ]
 
-    def write(self, rows: Table, images: ImageStore, progress: Progress) -> dict[str, Any]:
-        """Write all files; returns the split's part of `prepared.json`."""
-        states = self._write_shards(progress) if self.with_images else []
-        grids = [grid for state in states for grid in state['grids']]
+    def write_shards(self, task: Task, workers: int, progress: Progress) -> None:
+        """Write the shards of a task in `workers` processes, but none that an interrupted run has completed.
+
+        A shard with broken images is written again: they may have been repaired since.
+
+        Raises:
+            KoviltError: more images are broken than `max_broken_fraction` of the dataset allows.
+        """
+        missing = []
+        for shard in (shard for number, shard in enumerate(self._shards) if task.owns(number)):
+            for draft in self.folder.glob(f'.{shard.path.name}.*.tmp'):
+                draft.unlink()  # a killed process left it
+            state = _read_state(shard)
+            if state is None or state['broken']:
+                shard.state_path.unlink(missing_ok=True)
+                missing.append(shard)
+        total, done, broken = sum(len(shard.images) for shard in missing), 0, 0
+        for shard, state in zip(missing, _write_in_processes(self.dataset, missing, workers), strict=True):
+            done += len(shard.images)
+            progress(done, total)
+            # Stop early when a disk has failed, rather than record for hours that every image is broken.
+            if state['broken']:
+                broken += len(state['broken'])
+                self.dataset.check_broken(broken, state['broken'][-1][2])
+
+    def read_states(self) -> list[dict[str, Any] | None]:
+        """What `write_tables` needs of each shard, of all tasks; None for a shard that is not complete."""
+        return [_read_state(shard) for shard in self._shards]
+
+    def write_tables(
+        self, states: list[dict[str, Any]], rows: Table, images: ImageStore
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Write the rows once all shards are complete.
+
+        Returns:
+            the split's part of `prepared.json`, and size and SHA-256 of each of its files, by name.
+
+        Raises:
+            KoviltError: too many images are broken, as in `write_shards`.
+        """
+        files, grids, broken, width = {}, [], [], 0
+        for number, (shard, state) in enumerate(zip(self._shards, states, strict=True)):
+            files[shard.path.name] = {'size': state['size'], 'sha256': state['sha256']}
+            grids += state['grids']
+            width = max(width, state['patch_width'])
+            for position, name, reason in state['broken']:
+                image = number * self.images_per_shard + position
+                broken.append({'number': image, 'image': name, 'reason': reason})
+        if broken:
+            self.dataset.check_broken(len(broken), broken[-1]['reason'])
         write_table(self.folder / ROWS_FILE, rows)
         write_table(self.folder / IMAGES_FILE, images.table | ({'grid': pa.array(grids, type=_GRID)} if states else {}))
-        broken = [
-            {'number': shard * self.images_per_shard + position, 'image': name, 'reason': reason}
-            for shard, state in enumerate(states)
-            for position, name, reason in state['broken']
-        ]
         write_json_lines(self.folder / BROKEN_FILE, broken)
-        self.files |= {name: file_entry(self.folder / name) for name in (ROWS_FILE, IMAGES_FILE, BROKEN_FILE)}
-        return {
+        files |= {name: file_entry(self.folder / name) for name in (ROWS_FILE, IMAGES_FILE, BROKEN_FILE)}
+        summary = {
             'rows': len(self.dataset),
             'images': self.dataset.num_images,
             'left_out': dict(self.dataset.left_out),
@@ -75,36 +114,14 @@ class SplitWriter:
             'identity': self.identity,
             'shards': len(states),
             'images_per_shard': self.images_per_shard,
-            'patch_width': max((state['patch_width'] for state in states), default=0),
+            'patch_width': width,
         }
+        return summary, files
 
-    def _write_shards(self, progress: Progress) -> list[dict[str, Any]]:
-        """Write the shards that are missing; returns the states of all, in order."""
-        for draft in self.folder.glob('.*.tmp'):
-            draft.unlink()  # a killed process left it
-        numbers = np.unique(self.dataset.row_images).tolist()
-        shards = [
-            _Shard(
-                path=self.folder / shard_file(number),
-                header=shard_header(self.identity, number),
-                images=numbers[start : start + self.images_per_shard],
-            )
-            for number, start in enumerate(range(0, len(numbers), self.images_per_shard))
-        ]
-        states = {number: state for number, shard in enumerate(shards) if (state := _read_state(shard)) is not None}
-        missing = [number for number in range(len(shards)) if number not in states]
-        total, done = sum(len(shards[number].images) for number in missing), 0
-        written = _write_in_processes(self.dataset, [shards[number] for number in missing], self.workers)
-        for number, state in zip(missing, written, strict=True):
-            states[number] = state
-            done += len(shards[number].images)
-            progress(done, total)
-            # Stop early when a disk has failed, rather than record for hours that every image is broken.
-            if broken := [broken for state in states.values() for broken in state['broken']]:
-                self.dataset.check_broken(len(broken), broken[-1][2])
-        for number, shard in enumerate(shards):
-            self.files[shard.path.name] = {'size': states[number]['size'], 'sha256': states[number]['sha256']}
-        return [states[number] for number in range(len(shards))]
+    def remove_states(self) -> None:
+        """Remove what only an unfinished preparation needs."""
+        for shard in self._shards:
+            shard.state_path.unlink(missing_ok=True)
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -124,10 +141,10 @@ class _Shard(NamedTuple):
 
 
 def _read_state(shard: _Shard) -> dict[str, Any] | None:
-    """The state of a complete shard, else None; also for one with broken images, which may be repaired by now."""
+    """The state of a shard; None when the shard is not complete."""
     try:
         state = read_json(shard.state_path)
-        return state if not state['broken'] and shard.path.stat().st_size == state['size'] else None
+        return state if shard.path.stat().st_size == state['size'] else None
     except (KoviltError, OSError, KeyError):
         return None
 

@@ -1,4 +1,9 @@
-"""Making prepared data (see `prepared`): complete or not at all. A repeated command continues an interrupted one."""
+"""Making prepared data (see `prepared`): complete or not at all. A repeated command continues an interrupted one.
+
+Several tasks, such as the elements of a Slurm array, may prepare one folder. Each reads all rows, writes its own
+shards, and records each complete one in a `.state` file. The task that finds all shards complete writes the tables and
+`prepared.json`. Two tasks that end together may both do so: they write the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.prepared import ANSWER_FILE, FORMAT, SUMMARY_FILE
 from kovilt.datasets.prepared_writer import Progress, SplitWriter, file_entry
+from kovilt.datasets.preparing_task import THE_ONLY_TASK, Task
 from kovilt.datasets.rng import sampling_keys
 from kovilt.datasets.table import Table
 from kovilt.errors import KoviltError
@@ -50,6 +56,20 @@ class OpenSplit(NamedTuple):
         return json.loads(json.dumps(content, default=str))
 
 
+class Preparation(NamedTuple):
+    """What one call of `prepare` achieved.
+
+    Attributes:
+        summary: the content of `prepared.json`; None while shards of other tasks are missing.
+        was_complete: the folder held exactly this data before the call.
+        missing: the number of shards that other tasks have not completed yet.
+    """
+
+    summary: dict[str, Any] | None
+    was_complete: bool = False
+    missing: int = 0
+
+
 def prepare(
     out: str | Path,
     configs: Mapping[str, Mapping[str, Any]],
@@ -59,14 +79,15 @@ def prepare(
     seed: int = 0,
     images: bool = True,
     workers: int = 1,
+    task: Task = THE_ONLY_TASK,
     overwrite: bool = False,
     log: Callable[[str], None] = lambda message: None,
     progress: Callable[[str], Progress] = lambda split: lambda done, total: None,
-) -> dict[str, Any] | None:
+) -> Preparation:
     """Write the rows that the readers of a config give, and their images as patches, into the folder `out`.
 
-    If `out` holds unfinished data of the same command, complete shards stay. The files do not depend on `workers` or
-    on interruptions.
+    If `out` holds unfinished data of the same command, complete shards stay. The files do not depend on `workers`, on
+    the number of tasks or on interruptions.
 
     Args:
         configs: of the datasets 'train' and, if there is one, 'val'.
@@ -74,55 +95,85 @@ def prepare(
         val_rows: take about this many rows out of the training split as split 'val', by whole images. The data set's
             own 'val' then becomes split 'test'.
         images: False = rows only.
-        workers: processes that read images.
-        overwrite: empty `out` first if it holds prepared data.
+        workers: processes of this task that read images.
+        task: the part of the shards that this call writes.
+        overwrite: empty `out` first if it holds prepared data; for a single task.
         log: called with a line about the disk space.
         progress: called with the name of a split; returns a function that is called with (done, total) images.
-
-    Returns:
-        The content of `prepared.json`, None when `out` already holds exactly this.
 
     Raises:
         KoviltError: `out` holds something else, too little disk space, more broken training images than allowed, a
             pipeline that augments; all that the readers raise.
     """
     out = Path(out)
+    if overwrite and task.count > 1:
+        raise KoviltError(f'--overwrite: {task} would remove what the others write; empty {out} first')
     splits = _open_splits(configs, rows=rows, val_rows=val_rows, seed=seed, images=images)
     for split in splits.values():
         _check_pipeline(split)
     descriptions = {name: split.describe() for name, split in splits.items()}
     made_of = {'images_per_shard': IMAGES_PER_SHARD, **descriptions}
-    if _is_complete(out, made_of, overwrite):
-        return None
+    if (complete := _complete_summary(out, made_of, overwrite)) is not None:
+        return Preparation(complete, was_complete=True)
+    writers = {
+        name: SplitWriter(
+            out / name,
+            split.dataset,
+            identity=_split_identity(descriptions[name]),
+            images_per_shard=IMAGES_PER_SHARD,
+            with_images=bool(split.image_pipeline),
+        )
+        for name, split in splits.items()
+    }
     tables = {name: split.dataset.table() for name, split in splits.items()}
-    summary: dict[str, Any] = {'format': FORMAT, 'made_of': made_of}
     try:
         log(_check_disk_space(out, splits, tables))
-        write_json(out / SUMMARY_FILE, summary)
-        made_with = {'kovilt': __version__, 'torch': torch.__version__, 'pillow': PIL.__version__}
-        summary |= {'made_with': made_with, 'splits': {}, 'files': {}}
-        vocabulary = getattr(splits['train'].dataset, 'answer_vocabulary', None)
-        if vocabulary is not None:
-            vocabulary.save(out / ANSWER_FILE)
-            summary['files'][ANSWER_FILE] = file_entry(out / ANSWER_FILE)
-        for name, split in splits.items():
+        if not (out / SUMMARY_FILE).exists():  # or this would replace the complete one of a task that has just ended
+            write_json(out / SUMMARY_FILE, {'format': FORMAT, 'made_of': made_of})
+        for name, writer in writers.items():
             (out / name).mkdir(exist_ok=True)
-            writer = SplitWriter(
-                out / name,
-                split.dataset,
-                identity=_split_identity(descriptions[name]),
-                images_per_shard=IMAGES_PER_SHARD,
-                with_images=bool(split.image_pipeline),
-                workers=workers,
-            )
-            summary['splits'][name] = writer.write(*tables[name], progress(name))
-            summary['files'] |= {f'{name}/{file}': entry for file, entry in writer.files.items()}
-        write_json(out / SUMMARY_FILE, summary)
+            writer.write_shards(task, workers, progress(name))
+        states = {name: writer.read_states() for name, writer in writers.items()}
+        missing = sum(state is None for split_states in states.values() for state in split_states)
+        if missing:  # unless another task has finished all, and removed the states, since this one began
+            summary = _complete_summary(out, made_of, overwrite=False)
+        else:
+            summary = _write_tables(out, made_of, splits, writers, states, tables)
     except OSError as error:
         raise KoviltError(f'{out}: cannot be written ({error.strerror or error})') from error
-    for name in splits:
-        for state in (out / name).glob('*.state'):
-            state.unlink()
+    if summary is None:
+        return Preparation(None, missing=missing)
+    for writer in writers.values():
+        writer.remove_states()
+    return Preparation(summary)
+
+
+def _write_tables(
+    out: Path,
+    made_of: dict[str, Any],
+    splits: Mapping[str, OpenSplit],
+    writers: Mapping[str, SplitWriter],
+    states: Mapping[str, list[Any]],
+    tables: Mapping[str, tuple[Table, ImageStore]],
+) -> dict[str, Any]:
+    """Write all that follows the shards, `prepared.json` last; returns its content."""
+    files = {}
+    vocabulary = getattr(splits['train'].dataset, 'answer_vocabulary', None)
+    if vocabulary is not None:
+        vocabulary.save(out / ANSWER_FILE)
+        files[ANSWER_FILE] = file_entry(out / ANSWER_FILE)
+    summaries = {}
+    for name, writer in writers.items():
+        summaries[name], written = writer.write_tables(states[name], *tables[name])
+        files |= {f'{name}/{file}': entry for file, entry in written.items()}
+    summary = {
+        'format': FORMAT,
+        'made_of': made_of,
+        'made_with': {'kovilt': __version__, 'torch': torch.__version__, 'pillow': PIL.__version__},
+        'splits': summaries,
+        'files': files,
+    }
+    write_json(out / SUMMARY_FILE, summary)
     return summary
 
 
@@ -203,14 +254,15 @@ def _check_pipeline(split: OpenSplit) -> None:
 # Where it is written.
 
 
-def _is_complete(out: Path, made_of: dict[str, Any], overwrite: bool) -> bool:
-    """Whether `out` is complete already; otherwise it is empty or holds a part of the same data.
+def _complete_summary(out: Path, made_of: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The content of `prepared.json` if `out` is complete; None if it is empty or holds a part of the same data.
 
     Raises:
         KoviltError: `out` holds something else.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
+    # A task that has just started may be about to rename its draft of prepared.json.
+    if not out.exists() or (out.is_dir() and all(_is_draft(file) for file in out.iterdir())):
+        return None
     if not out.is_dir():
         raise KoviltError(f'{out} is a file: name a folder')
     try:
@@ -222,14 +274,18 @@ def _is_complete(out: Path, made_of: dict[str, Any], overwrite: bool) -> bool:
         raise KoviltError(f'{out} is not empty and holds no prepared data: name another folder or empty it') from None
     if overwrite:
         _clear(out)
-        return False
+        return None
     if differences:
         more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
         raise KoviltError(
             f'{out} holds other prepared data ({"; ".join(differences[:3])}{more}): name another folder, or give '
             '--overwrite to replace it'
         )
-    return 'files' in found
+    return found if 'files' in found else None
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith(f'.{SUMMARY_FILE}.') and path.suffix == '.tmp'
 
 
 def _differences(found: Any, wanted: Any, path: str = '') -> list[str]:

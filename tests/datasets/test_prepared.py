@@ -46,7 +46,7 @@ class Pair:
 
     def prepare(self, *, val: bool = True, **options) -> dict:
         configs = {'train': self.config(**self.train)} | ({'val': self.config(**VAL)} if val else {})
-        return prepare(self.out, configs, **options)
+        return prepare(self.out, configs, **options).summary
 
     def open(self, **options):
         """Both of them, for training unless `options` change that."""

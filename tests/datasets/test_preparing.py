@@ -1,5 +1,6 @@
 """Preparing continues where it was interrupted, samples rows by their content, and refuses before it writes."""
 
+import multiprocessing
 import shutil
 from collections import namedtuple
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from kovilt.datasets import PreparedVQA, prepare, prepared_writer, preparing
+from kovilt.datasets.preparing import Preparation
+from kovilt.datasets.preparing_task import Task, task_of_environment
 from kovilt.errors import KoviltError
 from tests.support.pair_data import SUBSET
 
@@ -26,7 +29,7 @@ def run(data, tmp_path):
     """Prepares the living set; arguments as of `prepare`, `train` changes its config."""
     data.living(images=10)
 
-    def run(out: str = 'out', train: dict | None = None, **options) -> dict | None:
+    def run(out: str = 'out', train: dict | None = None, **options) -> Preparation:
         config = {'type': 'AIHubLivingVQA', 'data_root': str(data.root), **data.pipelines, 'answers': {'min_count': 1}}
         return prepare(tmp_path / out, {'train': {**config, **(train or {})}}, **options)
 
@@ -63,10 +66,10 @@ def test_an_interrupted_command_continues_to_the_same_bytes(run, tmp_path, monke
     monkeypatch.setattr(
         prepared_writer, '_write_shard', lambda dataset, shard: written.append(shard.path.name) or write(dataset, shard)
     )
-    assert run() is not None
+    assert not run().was_complete
     assert written == ['shard-00001.patches', 'shard-00002.patches']
     assert content(tmp_path / 'out') == content(tmp_path / 'whole')
-    assert run() is None and len(written) == 2
+    assert run().was_complete and len(written) == 2
 
 
 def test_workers_change_no_byte(run, tmp_path):
@@ -128,7 +131,7 @@ def test_the_val_split_has_its_own_images_and_answers_outside_the_vocabulary(run
     for row in labels['question']:
         row['answer'] = f'{row["answer"]} {row["image_id"]}'
     data.write(LABELS, labels)
-    summary = run(val_rows=7)
+    summary = run(val_rows=7).summary
     assert {name: split['rows'] for name, split in summary['splits'].items()} == {'train': 24, 'val': 6}
     train, val = (opened(tmp_path / 'out', data, split) for split in ('train', 'val'))
     assert not {image for image, _ in asked(train)} & {image for image, _ in asked(val)}
@@ -169,7 +172,7 @@ def test_repaired_images_are_read_when_preparing_continues(run, data, tmp_path):
     with pytest.raises(KoviltError, match=r'1 of 10 images of .* cannot be read.*max_broken_fraction=0.01'):
         run()
     file.write_bytes(image)
-    assert run()['splits']['train']['broken'] == 0
+    assert run().summary['splits']['train']['broken'] == 0
 
 
 def test_augmented_images_are_refused(run, data, tmp_path):
@@ -185,3 +188,88 @@ def test_progress_counts_images(run):
     calls = []
     run(progress=lambda split: lambda done, total: calls.append((split, done, total)))
     assert calls == [('train', 4, 10), ('train', 8, 10), ('train', 10, 10)]
+
+
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_tasks_write_together_what_one_writes_alone(run, tmp_path, order):
+    run('alone', val_rows=7)
+    first, last = (run(val_rows=7, task=Task(index, 2)) for index in order)
+    assert first.summary is None and first.missing
+    assert last.summary is not None and not last.was_complete
+    assert content(tmp_path / 'out') == content(tmp_path / 'alone')
+    assert run(val_rows=7, task=Task(1, 2)).was_complete
+
+
+def test_tasks_that_run_at_the_same_time_write_the_same_bytes(run, tmp_path):
+    run('alone')
+    fork = multiprocessing.get_context('fork')
+    processes = [fork.Process(target=run, kwargs={'task': Task(index, 2)}) for index in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert content(tmp_path / 'out') == content(tmp_path / 'alone')
+
+
+def test_a_task_that_ends_with_another_keeps_its_complete_data(run, tmp_path, monkeypatch):
+    """Both have found all shards complete; the other removes the states while this one reads them."""
+    run('alone')
+    run(task=Task(0, 2))
+    read_states = prepared_writer.SplitWriter.read_states
+
+    def other_ends_first(writer):
+        monkeypatch.setattr(prepared_writer.SplitWriter, 'read_states', read_states)
+        run(task=Task(1, 2))
+        return read_states(writer)
+
+    monkeypatch.setattr(prepared_writer.SplitWriter, 'read_states', other_ends_first)
+    assert run(task=Task(1, 2)).summary is not None
+    assert content(tmp_path / 'out') == content(tmp_path / 'alone')
+
+
+def test_a_killed_task_is_repeated_with_any_number_of_tasks(run, tmp_path, monkeypatch):
+    run('alone')
+    run(task=Task(2, 3))
+    (tmp_path / 'out' / 'train' / '.shard-00000.patches.1.tmp').write_bytes(b'half')
+    written = []
+    write = prepared_writer._write_shard
+    monkeypatch.setattr(
+        prepared_writer, '_write_shard', lambda dataset, shard: written.append(shard.path.name) or write(dataset, shard)
+    )
+    assert run().summary is not None and written == ['shard-00000.patches', 'shard-00001.patches']
+    assert content(tmp_path / 'out') == content(tmp_path / 'alone')
+
+
+def test_a_task_does_not_empty_the_folder_of_the_others(run):
+    with pytest.raises(KoviltError, match='--overwrite: task 2 of 2 would remove what the others write'):
+        run(overwrite=True, task=Task(1, 2))
+
+
+@pytest.mark.parametrize(
+    'environment, task',
+    [
+        ('', Task(0, 1)),
+        ('RANK=3 WORLD_SIZE=4', Task(3, 4)),
+        ('SLURM_NTASKS=4 SLURM_PROCID=0', Task(0, 1)),  # a batch script, in which one process runs
+        ('SLURM_NTASKS=4 SLURM_PROCID=2 SLURM_STEP_NUM_TASKS=4', Task(2, 4)),
+        ('SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_STEP=3', Task(2, 3)),
+        ('SLURM_ARRAY_TASK_ID=1 SLURM_ARRAY_TASK_COUNT=2 SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2', Task(3, 4)),
+    ],
+)
+def test_the_environment_names_the_task(environment, task):
+    assert task_of_environment(dict(pair.split('=') for pair in environment.split())) == task
+
+
+@pytest.mark.parametrize(
+    'environment, message',
+    [
+        ({'RANK': 'x', 'WORLD_SIZE': '2'}, "variable RANK='x': not a whole number"),
+        ({'RANK': '2', 'WORLD_SIZE': '2'}, 'RANK=2 does not lie below WORLD_SIZE=2'),
+        ({'RANK': '-1', 'WORLD_SIZE': '2'}, 'RANK=-1 does not lie below'),
+        ({'SLURM_ARRAY_TASK_ID': '5', 'SLURM_ARRAY_TASK_COUNT': '2'}, 'SLURM_ARRAY_TASK_ID=5 does not lie below'),
+    ],
+)
+def test_a_wrong_environment_is_named(environment, message):
+    with pytest.raises(KoviltError, match=message):
+        task_of_environment(environment)

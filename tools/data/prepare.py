@@ -2,6 +2,7 @@
 
 python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared --val-rows 3000 --workers 16
 python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_6pct --rows 80000
+torchrun --nproc-per-node 2 tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared
 python tools/data/prepare.py --verify data/prepared
 python tools/train.py configs/kovilt_vqa_prepared.py
 """
@@ -9,6 +10,7 @@ python tools/train.py configs/kovilt_vqa_prepared.py
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,6 +67,7 @@ def main(args: argparse.Namespace) -> None:
 
     from kovilt.cli.progress import progress_bar
     from kovilt.datasets import prepare
+    from kovilt.datasets.preparing_task import task_of_environment
     from kovilt.engine.config import load_config
 
     config = load_config(args.config, args.cfg_options)
@@ -72,7 +75,8 @@ def main(args: argparse.Namespace) -> None:
     if loaders['train'] is None:
         raise KoviltError(f'{args.config}: it has no train_dataloader, so it names no data to prepare')
     with DefaultScope.overwrite_default_scope(config.default_scope), ExitStack() as bars:
-        summary = prepare(
+        task = task_of_environment(os.environ)
+        preparation = prepare(
             args.out,
             {name: loader.dataset.to_dict() for name, loader in loaders.items() if loader is not None},
             rows=args.rows,
@@ -80,14 +84,21 @@ def main(args: argparse.Namespace) -> None:
             seed=config.get('randomness', {}).get('seed', 0) if args.seed is None else args.seed,
             images=not args.no_images,
             workers=args.workers,
+            task=task,
             overwrite=args.overwrite,
             log=lambda message: print(message, flush=True),
             progress=lambda split: bars.enter_context(progress_bar(f'preparing {split}')),
         )
-    if summary is None:
+    if preparation.was_complete:
         print(f'{args.out}: already there')
         return
-    for name, split in summary['splits'].items():
+    if preparation.summary is None:
+        print(
+            f'{args.out}: {task} has written its shards; {preparation.missing:,} of other tasks are missing. The task that '
+            'ends last completes the data; if none is running, repeat the command'
+        )
+        return
+    for name, split in preparation.summary['splits'].items():
         broken = f', {split["broken"]:,} broken: {args.out / name}/broken.jsonl' if split['broken'] else ''
         print(f'{args.out} {name}: {split["rows"]:,} rows on {split["images"]:,} images{broken}')
 
