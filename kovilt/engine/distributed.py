@@ -42,7 +42,8 @@ def init_cpu_process_group(launcher: str) -> None:
 
 def _set_variables_from_slurm() -> None:
     nodes = os.environ['SLURM_NODELIST']
-    hosts = subprocess.run(['scontrol', 'show', 'hostname', nodes], capture_output=True, text=True, check=True)
+    command = ['scontrol', 'show', 'hostname', nodes]
+    hosts = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S607  # Slurm is on the PATH
     os.environ.setdefault('MASTER_ADDR', hosts.stdout.split()[0])
     os.environ.setdefault('MASTER_PORT', '29500')
     os.environ.update(
