@@ -12,7 +12,10 @@ import re
 from kovilt.datasets.korean import normalize_korean
 
 # Only as whole answers: 네 before a counter is four.
-_YES_NO = {**dict.fromkeys(('예', '네', '응'), '예'), **dict.fromkeys(('아니요', '아니오', '아뇨', '아니'), '아니요')}
+_YES_NO = {
+    **dict.fromkeys(('예', '네', '응', 'yes'), '예'),
+    **dict.fromkeys(('아니요', '아니오', '아뇨', '아니', 'no'), '아니요'),
+}
 
 # Counters of native numerals (두 개), and of Sino-Korean ones of two syllables or more (이십 개).
 NATIVE_COUNTERS = tuple(
@@ -67,12 +70,12 @@ def tolerant_form(answer: str) -> str:
 
     In this order: final punctuation is removed; an answer that is just yes, no or a number (둘) takes one form;
     numerals in words before a counter become digits (두 개, 2개); commas are removed from thousands; blanks beside
-    Hangul are removed. Particles and capitals stay. An answer of punctuation alone stays as it is.
+    Hangul are removed. Particles and capitals stay (but Yes is yes). An answer of punctuation alone stays as it is.
     """
     text = normalize_korean(answer)
     text = _LAST_MARKS.sub('', text) or text
-    if text in _YES_NO:
-        return _YES_NO[text]
+    if text.lower() in _YES_NO:
+        return _YES_NO[text.lower()]
     if text in _NAMES:
         return str(_NAMES[text])
     for pattern, numerals in _COUNTED:

@@ -65,7 +65,8 @@ class VQAAccuracy(BaseMetric):
     - `coverage`: share of the questions for which some answer of the vocabulary has a score above 0;
     - `ceiling`: the best accuracy that this vocabulary can reach, broken images counted as wrong;
     - `answerable_accuracy`: accuracy over the questions of `coverage` alone;
-    - `majority_accuracy`: accuracy of always predicting the most frequent answer of the training rows.
+    - `majority_accuracy`: accuracy of always predicting the most frequent answer of the training rows, broken
+      images counted as wrong.
 
     Args:
         prefix: put before each key with a slash; None = bare keys.
@@ -124,7 +125,7 @@ class VQAAccuracy(BaseMetric):
             }
         if majority is not None:
             majority_scores = np.array([answer_score(majority, question.answers) for question in questions])
-            metrics['majority_accuracy'] = _percent(majority_scores)
+            metrics['majority_accuracy'] = _percent(majority_scores * intact)
         metrics |= {'questions': len(questions), 'broken': int((~intact).sum())}
 
         types = np.array([question.answer_type for question in questions])

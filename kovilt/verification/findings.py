@@ -61,14 +61,18 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'answer.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
     'answer.long': FindingKind('note', 'a sentence hardly ever occurs twice and so is no class'),
     'answer.spelling': FindingKind(
-        'note', 'differs in blanks, case or final punctuation only; they become two classes'
+        'warning', 'one answer to the tolerant score, but a class for each spelling; write them alike'
     ),
+    'answer.case': FindingKind('note', 'differs in capitals or blanks only; they become two classes'),
     'answer.contradictory': FindingKind('warning', 'the same question about the same image; keep one answer'),
     'answer.number': FindingKind('warning', 'answers of some people are missing or repeated'),
     'answer.majority': FindingKind('warning', 'compare an accuracy with that of the majority answer'),
     'answer.rare': FindingKind('warning', 'most training rows are left out; lower answers=dict(min_count=...)'),
     'answer.no_class': FindingKind('error', 'no answer is frequent enough; lower answers=dict(min_count=...)'),
     'answer.only_in_val': FindingKind('note', 'no training row has it: it cannot be predicted'),
+    'answer.unanswerable': FindingKind(
+        'error', 'no model can get them right; take both splits from one set, write answers alike, lower min_count'
+    ),
     # Between the splits.
     'leak.image': FindingKind('error', 'the validation score would count memorized images; keep it in one split'),
     'leak.content': FindingKind('error', 'as leak.image, under another name; keep it in one split'),

@@ -64,9 +64,9 @@ def verify(sources: Sequence[DataSource], *, deep: bool, workers: int, progress:
     figures = [_check_split(split, findings) for split in splits]
     images, equal = _check_images(splits, findings, deep=deep, workers=workers, progress=progress)
     for training in (split for split in splits if split.source.training and len(split)):
-        for val in splits:
+        for val, own in zip(splits, figures, strict=True):
             if not val.source.training and val.source.reader is training.source.reader:
-                check_val_answers(training, val, findings)
+                own['answerable_share'] = check_val_answers(training, val, findings)
                 check_leaks(training, val, equal, findings)
     _check_missing_splits(sources, findings)
     return VerificationReport(findings, figures, images)

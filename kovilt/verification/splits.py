@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from kovilt.datasets.answers import AnswerVocabulary
 from kovilt.datasets.rng import hash_texts
 from kovilt.errors import KoviltError
+from kovilt.evaluation.tolerant import tolerant_form
 from kovilt.verification.findings import Findings
 from kovilt.verification.rows import SplitRows
 from kovilt.verification.texts import LONGEST_TEXT, spelling_key
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 MIN_ROWS = 50  # shares of fewer rows mean nothing
 MAX_MAJORITY_SHARE = 0.5  # of the rows have one answer
 MAX_RARE_SHARE = 0.5  # of the rows have an answer outside the vocabulary
-MAX_UNKNOWN_SHARE = 0.05  # of [UNK] tokens with which training still works well
+MAX_UNANSWERABLE_SHARE = 0.5  # of the validation rows have no answer that training can give
+MAX_UNKNOWN_SHARE = 0.01  # of [UNK] tokens with which training still works well
 REFUSED_UNKNOWN_SHARE = 0.5  # above it `PairDataset` refuses the tokenizer
 
 
@@ -32,25 +34,43 @@ def check_rows(split: SplitRows, findings: Findings) -> None:
     _check_repeats(split, findings)
     if 'answer' not in split.source.reader.COLUMNS or not len(split):
         return
-    _check_spellings(split, findings)
     _check_numbers(split, findings)
     if split.source.training:
+        _check_spellings(split, findings)
         _check_classes(split, findings)
     if any(split.count_answer_types()):
         for row in np.flatnonzero([not answer_type.as_py() for answer_type in split.answer_type]).tolist():
             findings.add('type.missing', split.place(row), 'no answer_type')
 
 
-def check_val_answers(training: SplitRows, val: SplitRows, findings: Findings) -> None:
-    """Find answers of a validation split that no training row has."""
-    known = set(training.count_answers())
-    known.update(training.answers.values.dictionary.to_pylist())
-    first: dict[str, int] = {}
-    for row, answer in enumerate(val.answer):
-        first.setdefault(answer.as_py(), row)
-    for answer, rows in val.count_answers().items():
+def check_val_answers(training: SplitRows, val: SplitRows, findings: Findings) -> float | None:
+    """Find answers of a validation split that no training row has, and whether they are most of its answers.
+
+    Returns:
+        the share (0 to 1) of the rows with an answer that a model trained on `training` can give; None without answers.
+    """
+    given = training.count_answers()
+    known = {*given, *training.answers.values.dictionary.to_pylist()}
+    spelled = {tolerant_form(answer): answer for answer in reversed(list(_by_frequency(given)))}
+    rows, first = val.count_answers(), _first_rows_of_answers(val)
+    for answer in _by_frequency(rows):
         if answer not in known:
-            findings.add('answer.only_in_val', val.place(first[answer]), f'{answer!r} ({rows:,} rows)')
+            usual = spelled.get(tolerant_form(answer))
+            hint = f'; training spells it {usual!r}' if usual else ''
+            findings.add('answer.only_in_val', val.place(first[answer]), f'{answer!r} ({rows[answer]:,} rows){hint}')
+    if not rows:
+        return None
+    classes = _classes(training)
+    can_be_given = _rows_with_any(val, given if classes is None else classes.class_of)
+    share = float(can_be_given[_has_answer(val)].mean())
+    if 1 - share > MAX_UNANSWERABLE_SHARE and (classes is None or len(classes)):
+        left_out = '' if classes is None else f' {classes.min_count} times or more'
+        findings.add(
+            'answer.unanswerable',
+            val.source.place,
+            f'{1 - share:.0%} of the rows of {val.source} have no answer that {training.source} gives{left_out}',
+        )
+    return share
 
 
 def check_leaks(training: SplitRows, val: SplitRows, equal: Sequence[set[str]], findings: Findings) -> None:
@@ -137,19 +157,21 @@ def _repeats(*keys: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _check_spellings(split: SplitRows, findings: Findings) -> None:
-    """Find answers that differ from a more frequent one only in blanks, case or final punctuation."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    rows = split.count_answers()
-    for answer, _ in rows.most_common():
-        groups[spelling_key(answer)].append(answer)
-    usual = {rare: group[0] for group in groups.values() for rare in group[1:]}
-    seen = set()
-    for row, category in enumerate(split.answer if usual else ()):
-        answer = category.as_py()
-        if answer in usual and answer not in seen:
-            seen.add(answer)
-            description = f'{answer!r} ({rows[answer]:,} rows) beside {usual[answer]!r} ({rows[usual[answer]]:,} rows)'
-            findings.add('answer.spelling', split.place(row), description)
+    """Find classes that the tolerant score calls equal, and those that differ in capitals and blanks alone."""
+    rows, first = split.count_answers(), _first_rows_of_answers(split)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for answer in _by_frequency(rows):
+        alike[spelling_key(answer)].append(answer)
+    for similar in (group for group in alike.values() if len(group) > 1):
+        equal: dict[str, list[str]] = defaultdict(list)
+        for answer in similar:
+            equal[tolerant_form(answer)].append(answer)
+        groups = [('answer.spelling', group) for group in equal.values()]
+        groups.append(('answer.case', [group[0] for group in equal.values()]))
+        for code, group in groups:
+            if len(group) > 1:
+                listed = ', '.join(f'{answer!r} ({rows[answer]:,} rows)' for answer in group)
+                findings.add(code, split.place(first[group[1]]), listed)
 
 
 def _check_numbers(split: SplitRows, findings: Findings) -> None:
@@ -170,12 +192,12 @@ def _check_classes(split: SplitRows, findings: Findings) -> None:
     if total >= MIN_ROWS and most > MAX_MAJORITY_SHARE * total:
         description = f'{majority!r} answers {most / total:.0%} of {split.source}'
         findings.add('answer.majority', split.source.place, description)
-    if split.source.min_count is None:
+    vocabulary = _classes(split)
+    if vocabulary is None:
         return
-    try:
-        vocabulary = AnswerVocabulary.build(rows, min_count=split.source.min_count)
-    except KoviltError as error:
-        findings.add('answer.no_class', split.source.place, str(error).partition(';')[0])
+    if not len(vocabulary):
+        description = f'no answer of {split.source} is given at least {vocabulary.min_count} times'
+        findings.add('answer.no_class', split.source.place, description)
         return
     left_out = 1 - vocabulary.coverage(rows)
     if left_out > MAX_RARE_SHARE:
@@ -183,6 +205,42 @@ def _check_classes(split: SplitRows, findings: Findings) -> None:
             f'{left_out:.0%} of the rows of {split.source} have an answer given fewer than {vocabulary.min_count} times'
         )
         findings.add('answer.rare', split.source.place, description)
+
+
+def _classes(training: SplitRows) -> AnswerVocabulary | None:
+    """The answer vocabulary that a training on the split builds; None where its `min_count` is not known."""
+    if training.source.min_count is None:
+        return None
+    try:
+        return AnswerVocabulary.build(training.count_answers(), min_count=training.source.min_count)
+    except KoviltError:  # no answer is frequent enough
+        return AnswerVocabulary([], [], min_count=training.source.min_count)
+
+
+def _by_frequency(rows: Counter[str]) -> Iterator[str]:
+    """The answers, most frequent first."""
+    return (answer for answer, _ in rows.most_common())
+
+
+def _first_rows_of_answers(split: SplitRows) -> dict[str, int]:
+    """Answer -> the first row that has it."""
+    codes, rows = np.unique(split.answer.indices.to_numpy(), return_index=True)
+    return dict(zip(split.answer.dictionary.take(codes).to_pylist(), rows.tolist(), strict=True))
+
+
+def _has_answer(split: SplitRows) -> np.ndarray:
+    """bool (rows,): whether the row has an answer."""
+    return np.array([bool(answer) for answer in split.answer.dictionary.to_pylist()])[split.answer.indices.to_numpy()]
+
+
+def _rows_with_any(split: SplitRows, answers: Container[str]) -> np.ndarray:
+    """bool (rows,): whether the answer of the row, or of one of several people, is among `answers`."""
+    own, of_several = (
+        np.array([answer in answers for answer in column.dictionary.to_pylist()], dtype=bool)[column.indices.to_numpy()]
+        for column in (split.answer, split.answers.values)
+    )
+    own[pc.list_parent_indices(split.answers).to_numpy()[of_several]] = True
+    return own
 
 
 def _first_images(split: SplitRows) -> list[tuple[int, str, int]]:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.evaluation.tolerant import tolerant_form
 
 TextFault = tuple[str, str]  # the last part of its code (`empty`), its description
 
@@ -49,8 +50,9 @@ def answer_faults(raw: str) -> Iterator[TextFault]:
 
 
 def spelling_key(answer: str) -> str:
-    """A key that is equal for spellings that differ only in blanks, case or final punctuation."""
-    return re.sub(r'\s', '', answer).casefold().rstrip('.?!~,') or answer
+    """A key that is equal for answers of one `tolerant_form`, and for those that differ in capitals or blanks too."""
+    form = tolerant_form(answer)
+    return re.sub(r'\s', '', form).casefold().rstrip('.?!~,') or form
 
 
 def _encoding_faults(raw: str) -> Iterator[TextFault]:

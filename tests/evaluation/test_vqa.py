@@ -74,6 +74,13 @@ def test_a_broken_image_is_wrong_even_when_the_guess_is_right():
     assert scores['coverage'] == 100 and scores['ceiling'] == 50
 
 
+@pytest.mark.parametrize('broken', [(True, True), (True, False), (False, False)])
+def test_broken_images_are_wrong_for_the_majority_answer_too(broken):
+    rows = [(row, '네', '네', '', *([True] if is_broken else [])) for row, is_broken in enumerate(broken)]
+    scores = evaluate(rows, meta=dict(answers=['네', '아니요'], answer_counts=[2, 1]))
+    assert scores['majority_accuracy'] == scores['ceiling'] == 50 * broken.count(False)
+
+
 def test_baselines_come_from_training():
     meta = dict(answers=['빨간색', '네', '아니요'], answer_counts=[3, 10, 9])
     rows = [(0, '네', '아니요', ''), (1, '네', '네', ''), (2, '빨간색', '빨간색', ''), (3, '보라색', '네', '')]

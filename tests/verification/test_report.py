@@ -14,7 +14,9 @@ from planted_faults import (
     captions,
     cut_labels,
     image,
+    in_json,
     knowledge,
+    kvqa,
     line,
     living,
     no_val,
@@ -59,7 +61,13 @@ def test_a_planted_fault_is_found_where_it_is_and_nothing_else(data, code, layou
     assert report.findings.exit_code == {'error': 2, 'warning': 1, 'note': 0}[FINDING_KINDS[code].severity]
 
 
-ELSEWHERE = {'split.absent', 'answer.rare', 'answer.no_class', *(c for c in FINDING_KINDS if c.startswith('tokenizer'))}
+ELSEWHERE = {
+    'split.absent',
+    'answer.rare',
+    'answer.no_class',
+    'answer.unanswerable',
+    *(c for c in FINDING_KINDS if c.startswith('tokenizer')),
+}
 
 
 def test_every_code_is_planted_at_least_once():
@@ -83,6 +91,58 @@ def test_answers_too_rare_for_a_class(data, min_count, code):
     assert found(verify_all(sources)) == ([(code, str(data.root))] if code else [])
 
 
+@pytest.mark.parametrize(
+    'unknown, code',
+    [((), None), ((1, 2), None), ((1, 2, 3), 'answer.unanswerable'), ((1, 2, 3, 4), 'answer.unanswerable')],
+)
+def test_most_validation_answers_cannot_be_produced(data, unknown, code):
+    plain(data)
+    for at in unknown:
+        row(at, 'val', answer=f'{at}번 방')(data)
+    report = verify_all(sources_of_folder(str(data.root), None))
+    assert report.splits[1]['answerable_share'] == 1 - len(unknown) / 4
+    assert report.findings.counts['answer.only_in_val'] == len(unknown)
+    assert [place for name, place in found(report) if name == 'answer.unanswerable'] == [str(data.root)] * bool(code)
+    assert report.findings.exit_code == (2 if code else 0)
+
+
+def test_validation_answers_too_rare_in_training_cannot_be_produced(data):
+    plain(data)
+    for at in range(1, 5):
+        row(at, 'val', answer='보라색')(data)
+    row(1, answer='보라색')(data)
+    training, val = sources_of_folder(str(data.root), None)
+    for min_count, share in ((1, 1.0), (2, 0.0)):
+        report = verify_all([dataclasses.replace(training, min_count=min_count), val])
+        assert report.splits[1]['answerable_share'] == share
+        assert report.findings.counts['answer.unanswerable'] == (share == 0)
+
+
+def test_one_answer_of_several_people_is_enough(data):
+    kvqa(data)
+    name = 'KVQA_annotations_val.json'
+    people = [{'answer': answer} for answer in ['초록색'] * 9 + ['예']]
+    in_json(name, lambda rows: rows[0].update(answers=people), name)(data)
+    assert verify_all(sources_of_folder(str(data.root), None)).splits[1]['answerable_share'] == 1
+
+
+def test_an_answer_spelled_otherwise_in_training_is_shown_with_it(data):
+    plain(data)
+    row(2, 'val', answer='네')(data)
+    report = verify_all(sources_of_folder(str(data.root), None))
+    assert [finding.description for finding in report.findings] == ["'네' (1 rows); training spells it '예'"]
+
+
+def test_all_spellings_of_an_answer_are_one_finding_with_their_rows(data):
+    plain(data)
+    for at, text in ((2, '네'), (4, '응'), (6, 'YES'), (3, '아니요'), (5, '아뇨'), (7, '아니오')):
+        row(at, answer=text)(data)
+    report = verify_all(sources_of_folder(str(data.root), None))
+    assert report.findings.counts['answer.spelling'] == 2 and report.findings.exit_code == 1
+    described = {finding.description for finding in report.findings.of('answer.spelling')}
+    assert "'아니요' (1 rows), '아뇨' (1 rows), '아니오' (1 rows)" in described
+
+
 def test_most_rows_without_a_class(data):
     plain(data)
     for at in range(2, 8):
@@ -95,7 +155,14 @@ def test_most_rows_without_a_class(data):
 
 
 @pytest.mark.parametrize(
-    'texts, code', [('소파 위에', None), ('소파 위에 Ω', 'tokenizer.unknown'), ('Ω Ж Ξ', 'tokenizer.foreign')]
+    'texts, code',
+    [
+        ('소파 위에', None),
+        ('소파 위에 ' * 40, None),
+        ('소파 위에 ' * 40 + 'Ω', 'tokenizer.unknown'),  # 1.2 %
+        ('소파 위에 Ω', 'tokenizer.unknown'),
+        ('Ω Ж Ξ', 'tokenizer.foreign'),
+    ],
 )
 def test_tokens_that_a_tokenizer_does_not_know(data, tokenizer, texts, code):
     plain(data)
