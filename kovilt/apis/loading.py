@@ -9,8 +9,8 @@ from typing import Any
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import check_encoder, latest_checkpoint, load_checkpoint_file, load_weights
 from kovilt.formats.plain_config import read_plain_config
-from kovilt.models.sizes import build_model, complete_model_config
-from kovilt.registry import TRANSFORMS
+from kovilt.models.sizes import build_model_or_refuse, complete_model_config
+from kovilt.registry import MODELS, TRANSFORMS, check_stored
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
@@ -102,14 +102,15 @@ def _load_checkpoint(
     if not isinstance(model_cfg, dict) or dataset is None:
         missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare images'
         raise KoviltError(f'{source}: it has no {missing}')
+    if config is None:
+        check_stored(model_cfg, MODELS, f'{source}: model')
+        for key in ('image_pipeline', 'text_pipeline'):
+            check_stored(dataset[key], TRANSFORMS, f'{source}: {key}')
     check_kind(model_cfg.get('type'), kind, path)
     data_sizes, dataset_meta = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = complete_model_config(model_cfg, data_sizes=data_sizes)
-    try:
-        model = build_model(model_cfg, answers=dataset_meta.get('answers', ()))
-    except (KeyError, TypeError, ValueError) as error:
-        remedy = f'; {_PLUGIN}' if isinstance(error, KeyError) else ''
-        raise KoviltError(f'{source}: its model cannot be built ({_first_sentence(error)}){remedy}') from error
+    answers = dataset_meta.get('answers', ())
+    model = build_model_or_refuse(model_cfg, answers=answers, source=source, is_stored=config is None)
     check_encoder(model, checkpoint, path)
     load_weights(model, checkpoint, path)
     lengths = [step['max_text_len'] for step in dataset['text_pipeline'] if 'max_text_len' in step]

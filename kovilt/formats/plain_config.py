@@ -7,6 +7,8 @@ from typing import Any
 
 from kovilt.errors import KoviltError
 
+_MAX_CHARACTERS = 1_000_000
+
 
 def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
     """The values of a config's text as MMEngine dumps it: `name = value` lines of literals and dict(...), nothing else.
@@ -17,18 +19,21 @@ def read_plain_config(text: str, *, source: str) -> dict[str, Any]:
     Raises:
         KoviltError: a line is anything else.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise KoviltError(f'{source}: {len(text):,} characters; a config has at most {_MAX_CHARACTERS:,}')
+    line: int | None = None
+    values = {}
     try:
-        lines = ast.parse(text).body
+        for node in ast.parse(text).body:
+            line = node.lineno
+            if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+                raise KoviltError(f'{source}, line {line}: not a plain "name = value"; name the config file instead')
+            values[node.targets[0].id] = _plain_value(node.value)
     except SyntaxError as error:
         raise KoviltError(f'{source}, line {error.lineno}: {error.msg}') from error
-    values = {}
-    for line in lines:
-        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
-            raise KoviltError(f'{source}, line {line.lineno}: not a plain "name = value"; name the config file instead')
-        try:
-            values[line.targets[0].id] = _plain_value(line.value)
-        except ValueError as error:
-            raise KoviltError(f'{source}, line {line.lineno}: no plain value; name the config file instead') from error
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:  # the last two: of deeply nested brackets
+        where = '' if line is None else f', line {line}'
+        raise KoviltError(f'{source}{where}: no plain value; name the config file instead') from error
     return values
 
 

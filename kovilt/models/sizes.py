@@ -10,14 +10,15 @@ import copy
 import logging
 import operator
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, first_line
 from kovilt.models.vqa import ViLTForVQA
-from kovilt.registry import MODELS
+from kovilt.registry import MODELS, registered_names_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +56,22 @@ def build_model(model_cfg: Mapping[str, Any], *, answers: Sequence[str] | None =
     if answers is not None and isinstance(model, ViLTForVQA):
         model.set_answers(answers)
     return model
+
+
+def build_model_or_refuse(
+    model_cfg: Mapping[str, Any], *, answers: Sequence[str], source: str, is_stored: bool
+) -> BaseModel:
+    """As `build_model`; whatever the constructors raise becomes a KoviltError that names `source`.
+
+    Args:
+        is_stored: the config comes from a model folder or a checkpoint, and `check_stored` has passed it: names that
+            constructors look up keep to the same rule.
+    """
+    try:
+        with registered_names_only() if is_stored else nullcontext():
+            return build_model(model_cfg, answers=answers)
+    except Exception as error:
+        raise KoviltError(f'{source}: its model cannot be built ({first_line(error)})') from error
 
 
 def check_sizes(model_cfg: Mapping[str, Any], data_sizes: Mapping[str, Any]) -> None:

@@ -36,8 +36,9 @@ from kovilt.errors import KoviltError
 from kovilt.files import atomic_folder, file_sha256, read_json, write_json, write_text
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
 from kovilt.formats.tensor_files import load_safetensors, save_safetensors
-from kovilt.models.sizes import build_model
+from kovilt.models.sizes import build_model_or_refuse
 from kovilt.modules import PrefixViLT
+from kovilt.registry import MODELS, TRANSFORMS, check_stored
 from kovilt.weights.card import model_card
 from kovilt.weights.graph_files import Format, Precision, open_graph, write_graph
 from kovilt.weights.huggingface_config import ARCHITECTURES, image_processor_config, vilt_config
@@ -172,6 +173,8 @@ def load_model_folder(
         raise KoviltError(f'{path / _INFO}: format {info.get("format")!r}, this kovilt reads {FORMAT}; update kovilt')
     _check_files(path, info)
     model_cfg = info['model']
+    check_stored(model_cfg, MODELS, f'{path / _INFO}: model')
+    check_stored(info['image_pipeline'], TRANSFORMS, f'{path / _INFO}: image_pipeline')
     check_kind(model_cfg['type'], kind, path)
     if 'graph' in info and not graphs:
         raise KoviltError(f'{path}: holds a graph, weights are needed here; name the model that it was exported from')
@@ -235,10 +238,7 @@ def size_and_digest(file: Path) -> dict[str, int | str]:
 
 def _load_model(path: Path, model_cfg: Mapping[str, Any], answers: Sequence[str]) -> BaseModel:
     """The model of `model_cfg` with the weights of the folder, in evaluation mode."""
-    try:
-        model = build_model(model_cfg, answers=answers)
-    except (KeyError, TypeError, ValueError) as error:
-        raise KoviltError(f'{path / _INFO}: its model cannot be built ({error})') from error
+    model = build_model_or_refuse(model_cfg, answers=answers, source=str(path / _INFO), is_stored=True)
 
     weights = path / _weights_file(model)
     state = load_safetensors(weights)

@@ -81,7 +81,7 @@ def test_a_checkpoint_that_lacks_something_is_refused_by_name(tmp_path):
         load_trained(tiny_checkpoint(tmp_path / 'c', cfg='model = dict(type="ViLTForVQA")'))
     with pytest.raises(KoviltError, match='0 answers, but 5 in the answer head'):
         load_trained(tiny_checkpoint(tmp_path / 'd', dataset_meta={}))
-    with pytest.raises(KoviltError, match='cannot be built .NoSuchModel is not .* name the config that does') as caught:
+    with pytest.raises(KoviltError, match="'NoSuchModel', no model that .* name the config that does") as caught:
         text = Config(
             dict(model=dict(type='NoSuchModel'), val_dataloader=dict(dataset=dict(image_pipeline=[], text_pipeline=[])))
         )
