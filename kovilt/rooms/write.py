@@ -8,16 +8,15 @@ import io
 import json
 import os
 import shutil
-import signal
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_folder, read_json, write_json
+from kovilt.processes import map_in_processes
 from kovilt.rooms.captions import write_captions
 from kovilt.rooms.draw_scene import draw_scene
 from kovilt.rooms.questions import write_questions
@@ -165,7 +164,8 @@ def write_rooms(root: Path, wanted: dict[str, Any], workers: int, progress: Call
     jobs = [('train', i) for i in range(wanted['images'])] + [('val', i) for i in range(wanted['val_images'])]
     entries: list[ImageEntry] = []
     with open_text(root / 'boxes.jsonl') as boxes_file, open_text(root / 'captions' / CAPTION_FILE) as caption_file:
-        for entry, captions, boxes in run_jobs(functools.partial(draw_image, root, wanted), jobs, workers):
+        draw = functools.partial(draw_image, root, wanted)
+        for entry, captions, boxes in map_in_processes(draw, jobs, workers=workers, chunk_size=CHUNK):
             boxes_file.write(boxes + '\n')
             caption_file.write((',\n' if entries else '[\n') + captions)
             entries.append(entry)
@@ -183,21 +183,6 @@ def write_rooms(root: Path, wanted: dict[str, Any], workers: int, progress: Call
         'answer_types': dict(sorted(answer_types.items())),
     }
     write_json(root / SUMMARY_FILE, summary)
-
-
-def run_jobs(draw: Callable[[Job], Drawn], jobs: list[Job], workers: int) -> Iterator[Drawn]:
-    """What `draw` returns for each job, in their order."""
-    if workers == 1:
-        yield from map(draw, jobs)
-        return
-    # Workers ignore Ctrl-C, so that the main process alone reports it: no traceback from each worker.
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    )
-    try:
-        yield from pool.map(draw, jobs, chunksize=CHUNK)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def open_text(path: Path) -> TextIO:

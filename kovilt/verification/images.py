@@ -8,16 +8,15 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
 from kovilt.datasets.image_store import ZipMember
 from kovilt.datasets.transforms.load_image import MAX_PIXELS, LoadImage
 from kovilt.errors import KoviltError
+from kovilt.processes import map_in_processes
 
 ImageLocation = Path | ZipMember
 ReportProgress = Callable[[int, int], None]  # (images done, all images)
@@ -27,7 +26,6 @@ THIN_RATIO = 20  # longer side to shorter side; beyond it ResizeViLT no longer k
 _USUAL_MODES = ('RGB', 'L', 'P')
 _SUFFIXES = {'jpg': 'jpeg', 'jpe': 'jpeg', 'jfif': 'jpeg', 'tif': 'tiff', 'mpo': 'jpeg'}
 _CHUNK = 64  # images that a process checks at a time
-T = TypeVar('T')
 
 
 class ImageCheck(NamedTuple):
@@ -73,7 +71,11 @@ def check_images(
     places: Sequence[ImageLocation], *, deep: bool, workers: int, progress: ReportProgress
 ) -> Iterator[ImageCheck]:
     """Check images in `workers` processes (1: in this one); the results come in the order of `places`."""
-    return _in_processes(functools.partial(check_image, deep=deep), places, workers, progress)
+    work = functools.partial(check_image, deep=deep)
+    progress(0, len(places))
+    for done, check in enumerate(map_in_processes(work, places, workers=workers, chunk_size=_CHUNK), 1):
+        yield check
+        progress(done, len(places))
 
 
 def group_equal_content(
@@ -82,7 +84,8 @@ def group_equal_content(
     """Groups of two or more images of equal bytes, as indices into `places`; only files of equal size are read."""
     sizes = Counter(check.size for check in checks)
     candidates = [number for number, check in enumerate(checks) if check.size and sizes[check.size] > 1]
-    digests = _in_processes(_file_digest, [places[number] for number in candidates], workers)
+    files = [places[number] for number in candidates]
+    digests = map_in_processes(_file_digest, files, workers=workers, chunk_size=_CHUNK)
     groups: dict[str, list[int]] = {}
     for number, digest in zip(candidates, digests, strict=True):
         if digest:
@@ -133,20 +136,3 @@ def _file_digest(place: ImageLocation) -> str:
         return hashlib.blake2b(place.read_bytes(), digest_size=16).hexdigest()
     except (OSError, KoviltError):
         return ''
-
-
-def _in_processes(
-    work: Callable[[ImageLocation], T],
-    places: Sequence[ImageLocation],
-    workers: int,
-    progress: ReportProgress = lambda done, total: None,
-) -> Iterator[T]:
-    """`work` of each place, in order, in `workers` processes; a few places are not worth starting them."""
-    progress(0, len(places))
-    with ExitStack() as stack:
-        results: Iterator[T] = map(work, places)
-        if workers > 1 and len(places) > _CHUNK:
-            results = stack.enter_context(ProcessPoolExecutor(workers)).map(work, places, chunksize=_CHUNK)
-        for done, result in enumerate(results, 1):
-            yield result
-            progress(done, len(places))
