@@ -18,6 +18,7 @@ from kovilt.datasets.pair_reader import PairReader
 from kovilt.datasets.rng import hash63, hash_texts, sampling_keys
 from kovilt.datasets.samplers import split_index
 from kovilt.datasets.table import STRING, Table, digest_table, take_rows
+from kovilt.datasets.tokenizer_check import check_fits
 from kovilt.datasets.transforms.patches import NO_IMAGE
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _PROBED_TEXTS = 500  # texts whose fraction of unknown tokens is measured when a dataset is opened
-_MAX_UNKNOWN_FRACTION = 0.5  # above it the tokenizer does not fit these texts
 
 
 class PairDataset(PairReader, Dataset):
@@ -140,19 +140,9 @@ class PairDataset(PairReader, Dataset):
         self.num_images = len(np.unique(self.row_images))
 
     def _check_tokenizer(self) -> None:
-        """A tokenizer may know Hangul and still not these texts, such as one trained on another small corpus."""
-        if self.tokenizer is None or not len(self):
-            return
-        probed = np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)
-        texts = [self._text(row) for row in probed]
-        encodings = [self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        unknown = np.concatenate([encoding.ids for encoding in encodings]) == self.tokenizer.unk_token_id
-        if unknown.mean() > _MAX_UNKNOWN_FRACTION:
-            raise KoviltError(
-                f'tokenizer {self.tokenizer.name_or_path}: {unknown.mean():.0%} of the tokens of the texts in '
-                f'{self.data_root} are unknown to it; take the tokenizer of this corpus '
-                '(tools/data/train_tokenizer.py trains one)'
-            )
+        if self.tokenizer is not None and len(self):
+            probed = np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)
+            check_fits(self.tokenizer, [self._text(row) for row in probed], self.data_root)
 
     # What models, samplers and tools read.
 

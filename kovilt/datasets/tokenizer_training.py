@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from kovilt.datasets.tokenizer_check import check_fits, check_korean
 from kovilt.errors import KoviltError
 
 SPECIAL_TOKENS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+_CHECKED_TEXTS = 500
 
 
 def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, min_frequency: int = 2) -> int:
@@ -27,7 +29,8 @@ def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, m
         The size of the vocabulary.
 
     Raises:
-        KoviltError: no text, or `out` cannot be written.
+        KoviltError: no text, a tokenizer that nothing would load, such as one of English texts, or `out` cannot be
+            written.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import BertTokenizerFast  # type: ignore[attr-defined]
@@ -63,6 +66,13 @@ def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, m
     trained = BertTokenizerFast(
         vocab={token: number for number, token in enumerate(tokens)}, do_lower_case=False, strip_accents=False
     )
+    trained.name_or_path = str(out)
+    try:
+        check_korean(trained)
+        check_fits(trained, texts[:: -(-len(texts) // _CHECKED_TEXTS)], 'this corpus')
+    except KoviltError as error:
+        reason = str(error).partition(';')[0]
+        raise KoviltError(f'{reason}, so nothing would load it; it is not written; train on Korean text') from error
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent) as draft:

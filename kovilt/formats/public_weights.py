@@ -112,6 +112,9 @@ def read_bert(path: str | Path) -> tuple[dict[str, Tensor], Path]:
     layout = find_layout(files.state, _LAYOUTS, source=str(path), models=_MODELS)
     if layout is not _BERT:
         raise KoviltError(f'{path}: no BERT, but a {layout.name}; give it as the source')
+    # The word embeddings of an Electra, a RoBERTa and others have the same name.
+    if (model_type := files.config.get('model_type', 'bert')) != 'bert':
+        raise KoviltError(f'{path}: its config.json states the model_type {model_type}; give the folder of a BERT')
     if files.tokenizer is None:
         raise KoviltError(f'{path}: no tokenizer in it (tokenizer.json or vocab.txt); give the folder of a BERT')
     state = {key.removeprefix('bert.'): tensor for key, tensor in files.state.items()}

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from kovilt.datasets.answers import AnswerVocabulary
 from kovilt.datasets.rng import hash_texts
+from kovilt.datasets.tokenizer_check import REFUSED_UNKNOWN_SHARE, count_unknown
 from kovilt.errors import KoviltError
 from kovilt.evaluation.tolerant import tolerant_form
 from kovilt.verification.findings import Findings
@@ -25,7 +26,6 @@ MAX_MAJORITY_SHARE = 0.5  # of the rows have one answer
 MAX_RARE_SHARE = 0.5  # of the rows have an answer outside the vocabulary
 MAX_UNANSWERABLE_SHARE = 0.5  # of the validation rows have no answer that training can give
 MAX_UNKNOWN_SHARE = 0.01  # of [UNK] tokens with which training still works well
-REFUSED_UNKNOWN_SHARE = 0.5  # above it `PairDataset` refuses the tokenizer
 
 
 def check_rows(split: SplitRows, findings: Findings) -> None:
@@ -108,15 +108,15 @@ def check_lengths(
     lengths, unknown, total = [], 0, 0
     longest = split.source.max_text_len
     for row, text in enumerate(split.text):
-        ids = tokenizer.backend_tokenizer.encode(text.as_py(), add_special_tokens=False).ids
-        lengths.append(len(ids) + 2)
-        unknown, total = unknown + ids.count(tokenizer.unk_token_id), total + len(ids)
+        unknown_tokens, tokens = count_unknown(tokenizer, text.as_py())
+        lengths.append(tokens + 2)
+        unknown, total = unknown + unknown_tokens, total + tokens
         if longest and lengths[-1] > longest:
             findings.add('text.long', split.place(row), f'{lengths[-1]} tokens, max_text_len is {longest}')
     share = unknown / max(total, 1)
     if share > MAX_UNKNOWN_SHARE:
         code = 'tokenizer.foreign' if share > REFUSED_UNKNOWN_SHARE else 'tokenizer.unknown'
-        findings.add(code, tokenizer.name_or_path, f'{share:.1%} of the tokens of {split.source} are [UNK]')
+        findings.add(code, tokenizer.name_or_path, f'{share:.1%} of the tokens of {split.source} are unknown')
     return lengths, share
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_korean
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
 from kovilt.registry import TRANSFORMS
@@ -20,18 +21,7 @@ from kovilt.registry import TRANSFORMS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_SPECIAL = ('cls_token', 'sep_token', 'pad_token', 'mask_token', 'unk_token')
-_COMMON = (  # every general Korean vocabulary covers nearly all of these
-    '고양이가 의자 위에 앉아 있습니다',
-    '이 사람은 무엇을 하고 있나요',
-    '사진에 자동차가 몇 대 있어요',
-    '하늘은 무슨 색입니까',
-    '빨간 옷을 입은 아이가 공을 던진다',
-    '오늘 날씨가 좋아서 우리는 밖에서 밥을 먹었다',
-)
-_MAX_UNKNOWN_FRACTION = 0.25  # of the tokens of _COMMON
-_MIN_HANGUL_FRACTION = 0.1  # of the vocabulary: it is Korean, though perhaps trained on one small corpus
-_HANGUL_WORD = re.compile('[가-힣]+')
+_WORD = re.compile('[가-힣]+')
 _WORD = re.compile(r'\S+')
 _CHARACTERS_PER_TOKEN = 32  # a text is cut to this many per token of max_text_len; real tokens have fewer than ten
 _HUB_TIMEOUT = 5  # seconds
@@ -104,7 +94,7 @@ def load_tokenizer(
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.name_or_path = str(name_or_path)
     if korean:
-        _check_hangul(tokenizer)
+        check_korean(tokenizer)
     return tokenizer
 
 
@@ -120,12 +110,14 @@ def _from_files(path: Path, for_saving: bool) -> PreTrainedTokenizerFast:
             raise KoviltError(f'tokenizer {path}: the folder holds neither tokenizer.json nor vocab.txt')
         path = path / 'vocab.txt'
     if path.suffix == '.json':
-        special = {name: f'[{name[:3].upper()}]' for name in _SPECIAL} | {'mask_token': '[MASK]'}
+        special = {name: f'[{name[:3].upper()}]' for name in SPECIAL_TOKENS} | {'mask_token': '[MASK]'}
         return PreTrainedTokenizerFast(tokenizer_file=str(path), **special)
     from transformers import BertTokenizerFast  # type: ignore[attr-defined]  # imported here: it takes 0.3 s
 
-    if path.name == 'vocab.txt' and (path.parent / 'tokenizer_config.json').exists():
-        return BertTokenizerFast.from_pretrained(str(path.parent))
+    if path.name == 'vocab.txt':
+        check_class(path.parent, {'type': 'WordPiece'})
+        if (path.parent / 'tokenizer_config.json').exists():
+            return BertTokenizerFast.from_pretrained(str(path.parent))
     # `vocab`, not `vocab_file`: transformers 5 silently ignores the latter and has a vocabulary of five tokens.
     return BertTokenizerFast(vocab=str(path), do_lower_case=False, strip_accents=False)
 
@@ -134,6 +126,7 @@ def _from_folder(path: Path) -> PreTrainedTokenizerFast:
     """Load as AutoTokenizer does, but a BERT tokenizer without the half second that AutoTokenizer takes to find it."""
     from transformers import BertTokenizerFast, PreTrainedConfig  # type: ignore[attr-defined]
 
+    check_class(path, _json_value(path / 'tokenizer.json', 'model'))
     if _json_value(path / 'tokenizer_config.json', 'tokenizer_class') in ('BertTokenizer', 'BertTokenizerFast'):
         return BertTokenizerFast.from_pretrained(str(path))
     from transformers import AutoTokenizer
@@ -145,6 +138,9 @@ def _from_folder(path: Path) -> PreTrainedTokenizerFast:
 
 def _fast(tokenizer: Any) -> PreTrainedTokenizerFast:
     """What AutoTokenizer gives is declared as one of several classes; TokenizeKorean needs a fast one."""
+    if not hasattr(tokenizer, 'backend_tokenizer'):
+        kind = type(tokenizer).__name__
+        raise KoviltError(f'tokenizer {tokenizer.name_or_path}: a {kind}, which is not a fast one; take another')
     return cast('PreTrainedTokenizerFast', tokenizer)
 
 
@@ -181,41 +177,6 @@ def _from_hub(name: str) -> PreTrainedTokenizerFast:
             'give a local folder'
         ) from error
     return _fast(AutoTokenizer.from_pretrained(name))
-
-
-def _check_hangul(tokenizer: PreTrainedTokenizerFast) -> None:
-    name, vocabulary, encode = tokenizer.name_or_path, tokenizer.get_vocab(), tokenizer.backend_tokenizer.encode
-    missing = [
-        token for token in _SPECIAL if getattr(tokenizer, token) is None or getattr(tokenizer, token) not in vocabulary
-    ]
-    if missing:
-        raise KoviltError(
-            f'tokenizer {name}: has no {", ".join(missing)}; kovilt needs a BERT-like WordPiece tokenizer'
-        )
-    if len(vocabulary) <= len(tokenizer.all_special_tokens):
-        raise KoviltError(
-            f'tokenizer {name}: holds only its {len(vocabulary)} special tokens; its vocabulary file was not found'
-        )
-
-    def unknown_fraction(texts: list[str]) -> float:
-        ids = [token_id for text in texts for token_id in encode(text, add_special_tokens=False).ids]
-        return ids.count(tokenizer.unk_token_id) / max(len(ids), 1)
-
-    unknown = unknown_fraction(list(_COMMON))
-    words = [token for token in vocabulary if _HANGUL_WORD.fullmatch(token)]
-    korean = sum(bool(_HANGUL_WORD.search(token)) for token in vocabulary) >= _MIN_HANGUL_FRACTION * len(vocabulary)
-    if unknown <= _MAX_UNKNOWN_FRACTION or korean and unknown_fraction(words[:1000]) <= _MAX_UNKNOWN_FRACTION:
-        return
-    normalizer = tokenizer.backend_tokenizer.normalizer
-    if words and normalizer is not None and normalizer.normalize_str('고양이') != '고양이':
-        raise KoviltError(
-            f'tokenizer {name}: it decomposes Hangul (lower-casing strips accents, which splits 고양이 into '
-            f'letters) and {unknown:.0%} '
-            'of common Korean becomes [UNK]; set "strip_accents": false in its tokenizer_config.json'
-        )
-    raise KoviltError(
-        f'tokenizer {name}: {unknown:.0%} of common Korean becomes [UNK]; take a tokenizer with a Korean vocabulary'
-    )
 
 
 def tokenizer_sizes(tokenizer: Any) -> dict[str, Any]:
