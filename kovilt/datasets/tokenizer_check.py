@@ -167,9 +167,7 @@ def _check_hangul(tokenizer: PreTrainedTokenizerFast, vocabulary: dict[str, int]
                     f'letters) and {common:.0%} of common Korean becomes [UNK]; set "strip_accents": false in its '
                     'tokenizer_config.json'
                 )
-            raise KoviltError(
-                f'tokenizer {name}: {common:.0%} of common Korean is unknown to it ([UNK] or no token at all); {remedy}'
-            )
+            raise KoviltError(f'tokenizer {name}: {common:.0%} of common Korean becomes [UNK] or vanishes; {remedy}')
     for syllable in _RARE:
         if not backend.encode(syllable, add_special_tokens=False).ids:
             raise KoviltError(

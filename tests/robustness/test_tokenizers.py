@@ -113,7 +113,7 @@ TAKEN = {
 REFUSED = {
     'BPE without [UNK], of English': (
         lambda out: tokenizer_json(out, bpe(['the cat sat on the mat'] * 9)),
-        '100% of common Korean is unknown to it',
+        '100% of common Korean becomes .UNK.',
     ),
     'BPE without [UNK], of Korean': (lambda out: tokenizer_json(out, bpe()), 'vanishes instead of becoming .UNK.'),
     'a normalizer that removes Hangul': (
@@ -128,13 +128,13 @@ REFUSED = {
         lambda out: tokenizer_json(
             out, with_step(wordpiece(), pre_tokenizer=pre_tokenizers.Split(Regex('[가-힣]+'), 'removed'))
         ),
-        '100% of common Korean is unknown to it',
+        '100% of common Korean becomes .UNK.',
     ),
     'an unknown token that has no id': (
         lambda out: tokenizer_json(out, wordpiece('[NONE]')), 'fails on Korean text .*Missing .UNK.',
     ),
     'syllables without ##': (lambda out: vocab_txt(out, [chr(code) for code in range(0xAC00, 0xD7A4)]),
-                             '% of common Korean is unknown'),
+                             '% of common Korean becomes .UNK.'),
     'a token twice': (lambda out: vocab_txt(out, [*WORDPIECE, '고양이가']), 'repeats tokens or skips ids'),
     'vocab.txt of an XLNet': (
         lambda out: vocab_txt(out, WORDPIECE, tokenizer_config=dict(tokenizer_class='XLNetTokenizer')),
@@ -162,7 +162,7 @@ REFUSED = {
     ),
     'BPE of words called one of bytes': (
         lambda out: tokenizer_json(out, bpe(unk_token='[UNK]'), tokenizer_class='GPT2Tokenizer'),
-        '100% of common Korean is unknown to it',
+        '100% of common Korean becomes .UNK.',
     ),
 }  # fmt: skip
 
@@ -203,7 +203,7 @@ def test_training_import_and_verification_refuse_what_loading_refuses(data, tmp_
     assert not (tmp_path / 'out').exists()
     sources = sources_of_folder(str(data.root), tokenizer)
     found = verify(sources, deep=False, workers=1, progress=lambda done, total: None).findings.of('tokenizer.refused')
-    assert found and '% of common Korean is unknown' in found[0].description
+    assert found and '% of common Korean becomes [UNK]' in found[0].description
 
 
 def test_texts_that_a_tokenizer_drops_do_not_fit_it(data, tmp_path):
