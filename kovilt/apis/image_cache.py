@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from kovilt.errors import KoviltError
+from kovilt.files import file_sha256
 from kovilt.modules.prefix_vilt import EncodedImages
 
 CachedImage = dict[str, Any]  # the keys of `get`
@@ -58,7 +59,6 @@ def _file_digest(image: Any) -> Hashable | None:
     if not isinstance(image, (str, os.PathLike)):
         return None
     try:
-        with open(image, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').digest()
-    except (OSError, ValueError):
+        return file_sha256(image, 'image')
+    except KoviltError:
         return None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import Image
 
+from kovilt.datasets.image_formats import exif_orientation, open_image
 from kovilt.datasets.image_store import ZipMember
-from kovilt.datasets.transforms.load_image import MAX_PIXELS, LoadImage
+from kovilt.datasets.transforms.load_image import LoadImage
 from kovilt.errors import KoviltError
+from kovilt.files import open_file, read_bytes
 from kovilt.processes import map_in_processes
 
 ImageLocation = Path | ZipMember
@@ -25,6 +25,7 @@ TINY_SIDE = 32  # pixels; one patch of the paper's model
 THIN_RATIO = 20  # longer side to shorter side; beyond it ResizeViLT no longer keeps the ratio
 _USUAL_MODES = ('RGB', 'L', 'P')
 _SUFFIXES = {'jpg': 'jpeg', 'jpe': 'jpeg', 'jfif': 'jpeg', 'tif': 'tiff', 'mpo': 'jpeg'}
+_HEADER = 128 << 10  # bytes of a file; most headers are shorter
 _CHUNK = 64  # images that a process checks at a time
 
 
@@ -38,31 +39,30 @@ class ImageCheck(NamedTuple):
 
 def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
     """Check an image by its header; `deep` decodes it as training does."""
-    content: bytes | None = None
     try:
-        if deep or isinstance(place, ZipMember):
-            content = place.read_bytes()
-            file: Path | io.BytesIO = io.BytesIO(content)
-            size = len(content)
-        else:
-            file, size = place, place.stat().st_size
-    except FileNotFoundError:
-        return ImageCheck([('image.missing', 'no such image')])
+        content = place.read_bytes() if isinstance(place, ZipMember) else _read_file(place, None if deep else _HEADER)
+        size = len(content) if isinstance(place, ZipMember) else place.stat().st_size
     except (OSError, KoviltError) as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return ImageCheck([('image.missing', str(error).removeprefix(f'{place}: '))])
         return ImageCheck([('image.unreadable', str(error).removeprefix(f'{place}: '))])
     if not size:
         return ImageCheck([('image.empty', 'a file of 0 bytes')])
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                faults = list(_header_faults(image, place))
-                header = (image.format or '', image.mode, *image.size)
-    except Image.DecompressionBombError:
-        return ImageCheck([('image.too_large', f'more than {MAX_PIXELS:,} pixels')], size)
+        try:
+            image = open_image(content)
+        except Exception:  # a header may be longer, and that of a TIFF may lie at the end
+            if len(content) == size or isinstance(place, ZipMember):
+                raise
+            image = open_image(_read_file(place, None))
+    except KoviltError as error:
+        code = 'image.too_large' if 'megapixels' in str(error) else 'image.unreadable'
+        return ImageCheck([(code, str(error).partition(';')[0])], size)
     except Exception as error:  # on damaged files Pillow raises anything
         return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size)
-    if deep and content is not None:
+    faults = list(_header_faults(image, place))
+    header = (image.format or '', image.mode, *image.size)
+    if deep:
         faults += _content_faults(content, place)
     return ImageCheck(faults, size, header)
 
@@ -96,8 +96,6 @@ def group_equal_content(
 def _header_faults(image: Image.Image, place: ImageLocation) -> Iterator[tuple[str, str]]:
     width, height = image.size
     suffix = Path(place.name).suffix[1:].lower()
-    if width * height > MAX_PIXELS:
-        yield 'image.too_large', f'{width} x {height} pixels'
     if min(width, height) < TINY_SIDE:
         yield 'image.tiny', f'{width} x {height} pixels'
     if max(width, height) > THIN_RATIO * min(width, height):
@@ -107,18 +105,11 @@ def _header_faults(image: Image.Image, place: ImageLocation) -> Iterator[tuple[s
     # MPO: photos of phones, whose further frames are a depth map and a preview
     if image.format != 'MPO' and getattr(image, 'is_animated', False):
         yield 'image.animated', 'more than one frame'
-    if _orientation(image) != 1:
-        yield 'image.turned', f'EXIF orientation {_orientation(image)}'
+    if (orientation := exif_orientation(image)) != 1:
+        yield 'image.turned', f'EXIF orientation {orientation}'
     name = (image.format or '').lower()
     if _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(name, name):
         yield 'image.suffix', f'a {image.format} named .{suffix}'
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged EXIF block does not damage the pixels
-        return 1
 
 
 def _content_faults(content: bytes, place: ImageLocation) -> Iterator[tuple[str, str]]:
@@ -131,8 +122,14 @@ def _content_faults(content: bytes, place: ImageLocation) -> Iterator[tuple[str,
         yield 'image.blank', f'all pixels are {tuple(pixels[0, 0].tolist())}'
 
 
+def _read_file(place: Path, size: int | None) -> bytes:
+    with open_file(place, 'image') as file:
+        return file.read(size)
+
+
 def _file_digest(place: ImageLocation) -> str:
     try:
-        return hashlib.blake2b(place.read_bytes(), digest_size=16).hexdigest()
+        content = read_bytes(place, 'image') if isinstance(place, Path) else place.read_bytes()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
     except (OSError, KoviltError):
         return ''

@@ -276,7 +276,7 @@ def bad_files(folder):
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda folder: folder / 'none.jpg', 'image 1: .*none.jpg: no such image'),
+        (lambda folder: folder / 'none.jpg', 'image 1: .*none.jpg: no such file'),
         (lambda folder: folder / 'cut.jpg', 'image 1: .*cut.jpg: not a readable image'),
         (lambda folder: folder / 'text.jpg', 'image 1: .*text.jpg: not a readable image'),
         (lambda folder: folder, 'image 1: '),

@@ -59,7 +59,7 @@ def test_an_exported_folder_gives_the_same_answers_as_text(files, tmp_path, call
     ('arguments', 'message'),
     [
         (('none', 'room.png', '의자?'), 'error: none: no such model folder or checkpoint'),
-        (('MODEL', 'none.jpg', '의자?'), 'error: image 0: none.jpg: no such image'),
+        (('MODEL', 'none.jpg', '의자?'), 'error: image 0: none.jpg: no such file'),
         (('MODEL', 'IMAGE', ' '), 'error: question 0: it is empty; give text'),
         (('MODEL', 'IMAGE', '의자?', '--topk', '0'), 'error: topk=0'),
         (('MODEL', 'IMAGE', '의자?', '--config', 'none.py'), 'error: none.py: no such config file'),

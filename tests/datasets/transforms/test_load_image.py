@@ -5,7 +5,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from kovilt.datasets import LoadImage
-from kovilt.datasets.transforms import load_image
 from kovilt.errors import KoviltError
 
 
@@ -149,9 +148,9 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
     text = tmp_path / '고양이.jpg'
     text.write_text('no image')
     for path, message in (
-        (tmp_path / 'b.jpg', 'no such image'),
+        (tmp_path / 'b.jpg', 'no such file'),
         (text, 'not a readable image'),
-        (tmp_path, 'cannot be read'),
+        (tmp_path, 'is a folder'),
     ):
         with pytest.raises(KoviltError, match=message) as error:
             LoadImage()({'img_path': path})
@@ -170,7 +169,6 @@ def test_truncated_files_are_refused(kind):
             load(content[:length])
 
 
-@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
 def test_damage_anywhere_is_an_image_or_a_named_error():
     rng = np.random.default_rng(0)
     contents = [encoded(Image.fromarray(noise(24, 16)), kind) for kind in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')]
@@ -182,12 +180,3 @@ def test_damage_anywhere_is_an_image_or_a_named_error():
             assert load(bytes(content)).shape[2] == 3
         except KoviltError as error:
             assert '\n' not in str(error)
-
-
-@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_huge_images_are_refused_before_they_are_decoded(monkeypatch):
-    with pytest.raises(KoviltError, match='more than 178,956,970 pixels'):
-        load(encoded(Image.new('1', (20_000, 10_000))))
-    monkeypatch.setattr(load_image, 'MAX_PIXELS', 99)
-    with pytest.raises(KoviltError, match='more than 99 pixels'):
-        LoadImage()({'img': noise(10, 10)})
