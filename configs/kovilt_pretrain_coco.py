@@ -8,10 +8,12 @@ Time: about 24.6 million pairs; on 8 GPUs of 200 useful TFLOP/s each about 2 hou
 Command: bash tools/dist_train.sh configs/kovilt_pretrain_coco.py 8 --amp
     To start from a ViT's weights: --load-from FILE, which tools/weights/import_weights.py writes.
 """
+import os
+
 _base_ = ['./_base_/runtime.py', './_base_/models/vilt_base.py']
 
 # Data
-data_root = '{{$KOVILT_AIHUB_261:data/aihub_261}}'
+data_root = os.environ.get('KOVILT_AIHUB_261', 'data/aihub_261')
 train_dataloader = dict(
     batch_size=512, num_workers=8, persistent_workers=True,            # 8 processes x 512 = 4096, ViLT's batch
     dataset=dict(type='AIHubCOCOKorean', data_root=data_root),

@@ -6,8 +6,10 @@ Expected: as kovilt_pretrain_coco.py.
 Time: as kovilt_pretrain_coco.py, less the time for reading, decoding and resizing images.
 Command: bash tools/dist_train.sh configs/kovilt_pretrain_prepared.py 8 --amp
 """
+import os
+
 _base_ = './kovilt_pretrain_coco.py'
-data_root = '{{$KOVILT_PREPARED_CAPTIONS:data/prepared_captions}}'
+data_root = os.environ.get('KOVILT_PREPARED_CAPTIONS', 'data/prepared_captions')
 image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
 train_dataloader = dict(dataset=dict(
     type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline))

@@ -6,10 +6,12 @@ Expected: about 78.6 % (paper, DEV of 3,000 questions); without pre-training the
 Time: the paper took 2 hours an epoch.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_aihub.py 8 --amp
 """
+import os
+
 _base_ = ['./_base_/runtime.py', './_base_/models/vilt_base.py']
 
 # Data
-data_root = '{{$KOVILT_AIHUB_101:data/aihub_101}}'
+data_root = os.environ.get('KOVILT_AIHUB_101', 'data/aihub_101')
 train_dataloader = dict(
     batch_size=32, num_workers=4, persistent_workers=True,             # 8 processes x 32 = 256
     dataset=dict(

@@ -6,7 +6,9 @@ Expected: not measured; more than majority_accuracy, which always gives the most
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_aihub_knowledge.py 8 --amp
 """
+import os
+
 _base_ = './kovilt_vqa_aihub.py'
-data_root = '{{$KOVILT_AIHUB_71357:data/aihub_71357}}'
+data_root = os.environ.get('KOVILT_AIHUB_71357', 'data/aihub_71357')
 train_dataloader = dict(dataset=dict(type='AIHubKnowledgeVQA', data_root=data_root))
 val_dataloader = dict(dataset=dict(type='AIHubKnowledgeVQA', data_root=data_root))

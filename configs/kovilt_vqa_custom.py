@@ -6,8 +6,10 @@ Expected: more than majority_accuracy, which always gives the most frequent answ
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
 Command: KOVILT_CUSTOM=FOLDER python tools/train.py configs/kovilt_vqa_custom.py --load-from PRETRAINED
 """
+import os
+
 _base_ = './kovilt_vqa_aihub.py'
-data_root = '{{$KOVILT_CUSTOM:data/custom}}'
+data_root = os.environ.get('KOVILT_CUSTOM', 'data/custom')
 train_dataloader = dict(dataset=dict(
     type='PlainVQA', data_root=data_root,
     answers=dict(min_count=1)))                                        # keeps every question; raise it for many answers

@@ -6,8 +6,10 @@ Expected: not measured; KVQA's own baseline (BAN) reaches 30.94 % of its ten-ans
 Time: 10 epochs of at most 100,445 questions, half an epoch of kovilt_vqa_aihub.py: about an hour at the paper's speed.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_kvqa.py 8 --amp
 """
+import os
+
 _base_ = './kovilt_vqa_aihub.py'
-data_root = '{{$KOVILT_KVQA:data/kvqa}}'
+data_root = os.environ.get('KOVILT_KVQA', 'data/kvqa')
 model = dict(vqa_head=dict(loss='bce'))
 train_dataloader = dict(dataset=dict(
     type='KVQA', data_root=data_root, target='soft',

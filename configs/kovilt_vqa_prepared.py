@@ -6,8 +6,10 @@ Expected: as the config that the data was prepared with; for AI-Hub 101 about 78
 Time: as that config, less the time for reading, decoding and resizing images.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_prepared.py 8 --amp
 """
+import os
+
 _base_ = './kovilt_vqa_aihub.py'
-data_root = '{{$KOVILT_PREPARED_VQA:data/prepared_vqa}}'
+data_root = os.environ.get('KOVILT_PREPARED_VQA', 'data/prepared_vqa')
 image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
 train_dataloader = dict(dataset=dict(
     type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline,

@@ -6,8 +6,10 @@ Expected: not measured; more than majority_accuracy, which always gives the most
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
 Command: bash tools/dist_train.sh configs/kovilt_vqa_vqav2.py 8 --amp
 """
+import os
+
 _base_ = './kovilt_vqa_aihub.py'
-data_root = '{{$KOVILT_VQAV2:data/vqav2_ko}}'
+data_root = os.environ.get('KOVILT_VQAV2', 'data/vqav2_ko')
 model = dict(vqa_head=dict(loss='bce'))
 train_dataloader = dict(dataset=dict(
     type='VQAv2Style', data_root=data_root, target='soft',

@@ -7,10 +7,12 @@ Time: about 24.6 million pairs, each with two passes; METER's own 100,000 steps 
     days on 8 A100 (METER's issue 16).
 Command: bash tools/dist_train.sh configs/meter_pretrain_coco.py 8 --amp
 """
+import os
+
 _base_ = ['./_base_/runtime.py', './_base_/models/meter_base.py']
 
 # Data, at 288 pixels as METER's best model (its default is 224)
-data_root = '{{$KOVILT_AIHUB_261:data/aihub_261}}'
+data_root = os.environ.get('KOVILT_AIHUB_261', 'data/aihub_261')
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='CropSquare', side=288),

@@ -8,10 +8,12 @@ Expected: 85.24 % (paper). By arithmetic a pair costs 10 to 14 times as much as 
 Time: the paper took 24 hours an epoch.
 Command: bash tools/dist_train.sh configs/meter_vqa_aihub.py 8 --amp
 """
+import os
+
 _base_ = ['./_base_/runtime.py', './_base_/models/meter_base.py']
 
 # Data
-data_root = '{{$KOVILT_AIHUB_101:data/aihub_101}}'
+data_root = os.environ.get('KOVILT_AIHUB_101', 'data/aihub_101')
 train_dataloader = dict(
     batch_size=64, num_workers=4, persistent_workers=True,             # 8 processes x 64 = METER's 512
     dataset=dict(

@@ -36,13 +36,14 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.logging import MMLogger
 
     from kovilt.engine.config import load_config
+    from kovilt.engine.config_files import escape_braces
     from kovilt.engine.config_options import flatten_config
     from kovilt.engine.config_origins import ConfigOrigins
 
     MMLogger.get_current_instance().setLevel('WARNING')  # it logs to stdout, which holds the config
     config = load_config(args.config, args.cfg_options)
     if args.key is None and not args.origins:
-        print(config.pretty_text)
+        print(escape_braces(config.pretty_text))
         return
     values = {'.'.join(keys): (keys, value) for keys, value in flatten_config(config.to_dict())}
     chosen = [key for key in values if args.key is None or f'{key}.'.startswith(f'{args.key}.')]

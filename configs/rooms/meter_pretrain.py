@@ -6,10 +6,12 @@ Time: not measured; each pair takes two passes, in rooms/meter_vqa.py one.
 Command: python tools/train.py configs/rooms/meter_pretrain.py --amp
     Then: python tools/train.py configs/rooms/meter_vqa.py --amp --load-from work_dirs/meter_pretrain/iter_2000.pth
 """
+import os
+
 _base_ = ['../_base_/runtime.py', '../_base_/models/meter_rooms.py']
 
 # Data
-data_root = '{{$KOVILT_ROOMS:data/rooms}}/captions'
+data_root = os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/captions'
 train_dataloader = dict(batch_size=64, dataset=dict(type='AIHubCOCOKorean', data_root=data_root))
 val_dataloader = dict(
     batch_size=128,

@@ -5,10 +5,12 @@ Expected: 34.4 % after 1,500 steps on 10,000 images, 4.8 points below rooms/vqa_
 Time: about a quarter of an hour on two CPU cores.
 Command: python tools/train.py configs/rooms/meter_vqa.py --amp
 """
+import os
+
 _base_ = ['../_base_/runtime.py', '../_base_/models/meter_rooms.py']
 
 # Data
-data_root = '{{$KOVILT_ROOMS:data/rooms}}/vqa'
+data_root = os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/vqa'
 train_dataloader = dict(
     batch_size=64,
     dataset=dict(type='AIHubLivingVQA', data_root=data_root, answers=dict(min_count=6)))

@@ -7,10 +7,12 @@ Expected: from that start, on 16,000 images, 74.3 % of the masked words and 86.8
 Time: about a quarter of an hour on two CPU cores.
 Command: python tools/train.py configs/rooms/pretrain.py --amp
 """
+import os
+
 _base_ = ['../_base_/runtime.py', '../_base_/models/vilt_rooms.py']
 
 # Data
-data_root = '{{$KOVILT_ROOMS:data/rooms}}/captions'
+data_root = os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/captions'
 train_dataloader = dict(batch_size=64, dataset=dict(type='AIHubCOCOKorean', data_root=data_root))
 val_dataloader = dict(
     batch_size=128,

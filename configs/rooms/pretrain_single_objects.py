@@ -7,8 +7,10 @@ Expected: on 8,000 images 90.9 % of the masked words after 2,000 steps (docs/ben
 Time: about a quarter of an hour on two CPU cores.
 Command: python tools/train.py configs/rooms/pretrain_single_objects.py --amp
 """
+import os
+
 _base_ = './pretrain.py'
 model = dict(
     matching_every=16,                                     # captions of single objects differ little: less to match
     wpa_head=dict(loss_weight=0.1))                        # 4 pairs of 64 at full weight are noise: docs/benchmarks.md
-train_dataloader = dict(dataset=dict(data_root='{{$KOVILT_ROOMS_ALONE:data/rooms_alone}}/captions'))
+train_dataloader = dict(dataset=dict(data_root=os.environ.get('KOVILT_ROOMS_ALONE', 'data/rooms_alone') + '/captions'))

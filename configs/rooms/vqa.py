@@ -7,10 +7,12 @@ Expected: from the encoder in kovilt/assets/rooms_encoder, on 10,000 images, 68.
 Time: about 10 minutes on two CPU cores.
 Command: python tools/train.py configs/rooms/vqa.py --amp
 """
+import os
+
 _base_ = ['../_base_/runtime.py', '../_base_/models/vilt_rooms.py']
 
 # Data
-data_root = '{{$KOVILT_ROOMS:data/rooms}}/vqa'
+data_root = os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/vqa'
 train_dataloader = dict(
     batch_size=64,
     dataset=dict(type='AIHubLivingVQA', data_root=data_root, answers=dict(min_count=6)))

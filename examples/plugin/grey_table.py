@@ -2,9 +2,11 @@
 
 Command: MY_DATA=data/mine PYTHONPATH=examples/plugin python tools/train.py examples/plugin/grey_table.py
 """
+import os
+
 _base_ = '../../configs/rooms/vqa.py'
 custom_imports = dict(imports=['my_parts'], allow_failed_imports=False)
-data_root = '{{$MY_DATA:data/mine}}'
+data_root = os.environ.get('MY_DATA', 'data/mine')
 pipeline = [dict(type='LoadImage'), dict(type='Grey'), dict(type='ResizeViLT', short=128, long=213),
             dict(type='Patchify')]
 train_dataloader = dict(dataset=dict(type='CSVQuestions', data_root=data_root, image_pipeline=pipeline))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from kovilt.engine.config_check import top_level_keys
 from kovilt.errors import KoviltError, nearest
 
+_NOT_PASTED = '\'"\\\n\r{}'
+
 
 def parse_config_files(path: Path) -> dict[Path, ast.Module]:
     """Parse a config file and all files it inherits from, itself first, without bases of other packages (`mmdet::`).
 
     Raises:
-        KoviltError: a base does not exist, a file is not UTF-8 text or not Python.
+        KoviltError: a base does not exist, a file is not UTF-8 text or not Python, or a text that MMEngine would paste
+            into it is more than a text.
     """
     files: dict[Path, ast.Module] = {}
     waiting = [(path.resolve(), path)]
@@ -25,13 +30,40 @@ def parse_config_files(path: Path) -> dict[Path, ast.Module]:
         if not file.is_file():
             raise KoviltError(f'{user}: it inherits from {file}, which does not exist')
         try:
-            files[file] = ast.parse(file.read_text(encoding='utf-8'))
+            text = file.read_text(encoding='utf-8')
+            files[file] = ast.parse(text)
         except SyntaxError as error:
             raise KoviltError(f'{file}:{error.lineno}: {error.msg}') from error
         except UnicodeDecodeError as error:
             raise KoviltError(f'{file}: not UTF-8 text ({error.reason} at byte {error.start})') from error
+        _check_pastes(file, text)
         waiting += [(base, file) for base in base_files(file, files[file])]
     return files
+
+
+def _check_pastes(file: Path, text: str) -> None:
+    """KoviltError if MMEngine would paste something into the program of a config that could change the program.
+
+    MMEngine replaces `{{$NAME:default}}` by the environment variable and `{{ fileDirname }}` by a part of the file's
+    path before Python reads the file, so a quote in the value would end the quotes around it.
+    """
+    pasted = {f'${name}': os.environ.get(name, '') for name in re.findall(r'\{\{[\'"]?\s*\$(\w+)', text)}
+    if re.search(r'\{\{\s*file', text):
+        pasted['the path of the file'] = str(file)
+    for name, value in pasted.items():
+        if found := next((character for character in value if character in _NOT_PASTED), None):
+            raise KoviltError(
+                f'{file}: MMEngine pastes {name} into it as program text, and its value has a {found!r}; write '
+                "os.environ.get('NAME', 'default') in the config, which reads it as it is, or choose another value"
+            )
+
+
+def escape_braces(text: str) -> str:
+    """The text of a config that was dumped, in which MMEngine finds no {{ }} to replace when it is read again.
+
+    Braces occur in texts alone, since a dict is no item of a set or key of a dict.
+    """
+    return text.replace('{{', r'{\x7b')
 
 
 def base_files(file: Path, tree: ast.Module) -> list[Path]:

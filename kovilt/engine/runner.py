@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from kovilt.engine.checkpoints import make_checkpoint, read_checkpoint, start_from_encoder, unwrap_model
 from kovilt.engine.component_check import arguments_of, find_type
+from kovilt.engine.config_files import escape_braces
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import init_cpu_process_group
 from kovilt.engine.work_dir import WorkDirBefore, check_writable
@@ -87,7 +88,13 @@ class KoviltRunner(Runner):
     @functools.cached_property
     def config_text(self) -> str:
         """The config as a file, for checkpoints; formatting it takes longer than writing a small checkpoint."""
-        return self.cfg.pretty_text
+        return escape_braces(self.cfg.pretty_text)
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config into the work folder, from where it can be trained again."""
+        file = Path(self.work_dir, Path(self.cfg.filename or f'{self.timestamp}.py').name)
+        file.write_text(escape_braces(self.cfg.pretty_text), encoding='utf-8')
 
     def train(self) -> nn.Module:
         with self._no_logs_after_bad_input():

@@ -3,8 +3,10 @@
 KOVILT_CLIP and KOVILT_TOKENIZER name the weights that the image and the text encoder start from, each a folder or a
 name on the HuggingFace hub. The tokenizer is that of the text encoder.
 """
+import os
+
 image_size = 576                                                       # pixels of both sides, METER's for VQA
-bert = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'
+bert = os.environ.get('KOVILT_TOKENIZER', 'kykim/bert-kor-base')
 
 model = dict(
     encoder=dict(
@@ -14,7 +16,7 @@ model = dict(
             arch=dict(embed_dims=768, num_layers=11, num_heads=12, feedforward_channels=3072),   # CLIP's less the last
             pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5),                                   # CLIP's
             layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU'))),                         # CLIP's
-        image_encoder_weights='{{$KOVILT_CLIP:openai/clip-vit-base-patch16}}',
+        image_encoder_weights=os.environ.get('KOVILT_CLIP', 'openai/clip-vit-base-patch16'),
         text_encoder=dict(
             type='TextEncoder', pretrained=bert, model_type='bert', hidden_size=768, num_layers=12, num_heads=12,
             drop_rate=0.1),                                            # BERT's

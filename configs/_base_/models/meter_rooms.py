@@ -2,6 +2,8 @@
 
 KOVILT_ROOMS names another folder of Rooms, in which the tokenizer lies.
 """
+import os
+
 image_size = 96      # pixels of both sides
 max_text_len = 40    # tokens
 
@@ -28,7 +30,9 @@ image_pipeline = [
     dict(type='CropSquare', side=image_size),
     dict(type='Patchify')]
 text_pipeline = [
-    dict(type='TokenizeKorean', tokenizer='{{$KOVILT_ROOMS:data/rooms}}/tokenizer', max_text_len=max_text_len)]
+    dict(
+        type='TokenizeKorean', tokenizer=os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/tokenizer',
+        max_text_len=max_text_len)]
 train_dataloader = dict(
     num_workers=0,                                                     # cached images need no workers
     dataset=dict(split='train', cache_images=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),

@@ -2,7 +2,9 @@
 
 KOVILT_TOKENIZER names another tokenizer: a folder, a vocab.txt or a name on the HuggingFace hub.
 """
-tokenizer = '{{$KOVILT_TOKENIZER:kykim/bert-kor-base}}'                # the paper's Korean WordPiece (LMkor)
+import os
+
+tokenizer = os.environ.get('KOVILT_TOKENIZER', 'kykim/bert-kor-base')   # the paper's Korean WordPiece (LMkor)
 image_size = 384                                                       # pixels of the shorter side (ViLT 4.1)
 max_text_len = 40                                                      # tokens (ViLT 4.1)
 

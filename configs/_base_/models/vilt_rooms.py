@@ -2,6 +2,8 @@
 
 KOVILT_ROOMS names another folder of Rooms, in which the tokenizer lies.
 """
+import os
+
 image_size = 96      # pixels of the shorter side
 max_text_len = 40    # tokens
 
@@ -20,7 +22,9 @@ image_pipeline = [
     dict(type='ResizeViLT', short=image_size, long=int(1333 / 800 * image_size)),            # ViLT's rule: 159 pixels
     dict(type='Patchify')]
 text_pipeline = [
-    dict(type='TokenizeKorean', tokenizer='{{$KOVILT_ROOMS:data/rooms}}/tokenizer', max_text_len=max_text_len)]
+    dict(
+        type='TokenizeKorean', tokenizer=os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/tokenizer',
+        max_text_len=max_text_len)]
 train_dataloader = dict(
     num_workers=0,                                                     # cached images need no workers
     dataset=dict(split='train', cache_images=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
