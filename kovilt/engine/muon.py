@@ -32,6 +32,10 @@ class MuonAdamW(Optimizer):
     float32 where bfloat16 is slow, and one optimizer holds all parameters. Matrices of one shape are computed in one
     batch. In bfloat16 on a CPU a step takes the time of torch's (docs/benchmarks.md, Mixed precision on a CPU).
 
+    Attributes:
+        found_inf: float (), on the device of the parameters: 1 = the next step changes nothing, as with torch's fused
+            AdamW; None = every step counts.
+
     Args:
         params: parameter groups.
         lr: learning rate.
@@ -40,6 +44,8 @@ class MuonAdamW(Optimizer):
         momentum: of Muon, in Nesterov's form.
         precision: of Muon's matrix products; `--amp` sets it.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -84,6 +90,8 @@ class MuonAdamW(Optimizer):
                 if not state:
                     state['momentum'] = torch.zeros_like(parameter)
                 momentum = state['momentum']
+                if self.found_inf is not None:
+                    gradient = torch.where(self.found_inf.bool(), momentum, gradient)
                 momentum.lerp_(gradient, 1 - group['momentum'])
                 direction = gradient.lerp(momentum, group['momentum'])
                 directions.append(direction.unflatten(0, (group['matrices'], -1)))  # (matrices, rows, columns)
@@ -91,7 +99,11 @@ class MuonAdamW(Optimizer):
             updates = orthogonalize(stacked).to(pairs[0][0].dtype)
             scale = 0.2 * max(updates.shape[1:]) ** 0.5  # entries of about 0.2, as those of AdamW
             for (parameter, _), update in zip(pairs, updates.split(group['matrices']), strict=True):
-                parameter.mul_(1 - group['lr'] * group['weight_decay'])
+                decay = group['lr'] * group['weight_decay']
+                if self.found_inf is not None:
+                    keep = 1 - self.found_inf
+                    update, decay = update * keep, decay * keep
+                parameter.mul_(1 - decay)
                 parameter.add_(update.flatten(0, 1), alpha=-group['lr'] * scale)
 
     def _adamw_step(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
@@ -118,6 +130,7 @@ class MuonAdamW(Optimizer):
             lr=group['lr'],
             weight_decay=group['weight_decay'],
             eps=group['eps'],
+            found_inf=self.found_inf,
         )
 
 

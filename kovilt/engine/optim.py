@@ -1,4 +1,4 @@
-"""Parameter groups of the optimizer, and mixed precision on any device."""
+"""Parameter groups of the optimizer, mixed precision on any device, and no update from a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
-from torch import nn
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kovilt.errors import KoviltError, nearest
@@ -120,13 +121,42 @@ def _undecayed_parameters(model: nn.Module) -> set[str]:
     }
 
 
-@OPTIM_WRAPPERS.register_module()
-class ViLTOptimWrapper(OptimWrapper):
-    """MMEngine's OptimWrapper, but it never makes the host wait for the device, and computes in bfloat16 when asked.
+class FiniteLossMixin(OptimWrapper):
+    """Observes the losses of a step.
 
+    Attributes:
+        finite: bool (), on the device: whether the last step was finite, on all processes. Steps that are not finite
+            change no parameter. None before the first step.
+        grad_norm: the norm of the last step's gradients before clipping, on the device; None if it was not computed.
+    """
+
+    finite: Tensor | None = None
+    grad_norm: Tensor | None = None
+    _loss: Tensor | None = None  # of the micro-batches since the last step
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        value = loss.detach()
+        self._loss = value if self._loss is None else self._loss + value
+        super().backward(loss, **kwargs)
+
+    def _is_finite(self, *values: Tensor) -> Tensor:
+        """Whether the loss and `values` are finite on all processes: bool (), on the device of the loss."""
+        assert self._loss is not None
+        finite = torch.isfinite(torch.stack([value.float() for value in (self._loss, *values)])).all()
+        self._loss = None
+        finite = finite.int()
+        all_reduce(finite, op='min')  # nothing is sent if there is one process
+        return finite.bool()
+
+
+@OPTIM_WRAPPERS.register_module()
+class ViLTOptimWrapper(FiniteLossMixin):
+    """MMEngine's OptimWrapper for long runs: it skips a step that is not finite, and computes in bfloat16 when asked.
+
+    The host never waits for a CUDA device: fused Adam and AdamW and MuonAdamW skip the step on the device, as they do
+    for torch's GradScaler. For other optimizers the host looks at the device before every step.
     bfloat16 has the range of float32 and needs no loss scaling. (MMEngine's AmpOptimWrapper refuses CPUs, and its
-    scaler waits for the device at every step. float16, which needs a scaler, uses it.) The norm of the gradients
-    before clipping is in `grad_norm`, as a tensor.
+    scaler waits for the device at every step. float16, which needs a scaler, uses it.)
 
     Args:
         optimizer: a torch optimizer.
@@ -142,17 +172,43 @@ class ViLTOptimWrapper(OptimWrapper):
     ) -> None:
         super().__init__(optimizer, clip_grad=clip_grad)
         self.precision = precision
-        self.grad_norm: torch.Tensor | None = None
+        self._skips_on_device = optimizer.defaults.get('fused') is True or hasattr(optimizer, 'found_inf')
 
-    def _clip_grad(self) -> None:
+    def step(self, **kwargs: Any) -> None:
+        """Clip the gradients and update the parameters, unless the loss or the gradients are not finite."""
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
-        self.grad_norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+        clips_norm = self.clip_grad_kwargs and self.clip_func is nn.utils.clip_grad_norm_
+        if clips_norm:
+            norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        self.grad_norm, self.finite = norm, self._is_finite(norm)
+        if self._skips_on_device and self.finite.is_cuda:
+            self.optimizer.found_inf = (~self.finite).float()  # torch's optimizers read it
+        elif not self.finite:
+            return
+        if self.clip_grad_kwargs and not clips_norm:
+            self.clip_func(parameters, **self.clip_grad_kwargs)
+        self.optimizer.step(**kwargs)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=self.precision == 'bfloat16'):
             yield
+
+
+@OPTIM_WRAPPERS.register_module()
+class ViLTAmpOptimWrapper(FiniteLossMixin, AmpOptimWrapper):
+    """MMEngine's AmpOptimWrapper for float16. A loss that is not finite is reported by `finite`.
+
+    Gradients that overflow are no fault in float16: the scaler skips such a step and lowers its scale.
+    """
+
+    def step(self, **kwargs: Any) -> None:
+        """Update the parameters by the scaler, which skips the step if a gradient is not finite."""
+        self.finite = self._is_finite()
+        super().step(**kwargs)
 
 
 def has_fast_bfloat16() -> bool:
@@ -191,4 +247,4 @@ def mixed_precision(optim_wrapper: dict[str, Any], dtype: str = 'auto') -> dict[
         return {**others, 'optimizer': optimizer, 'type': 'ViLTOptimWrapper', 'precision': 'bfloat16'}
     if not has_gpu:
         raise KoviltError('--amp float16 needs a CUDA device; on a CPU use --amp bfloat16')
-    return {**others, 'type': 'AmpOptimWrapper', 'dtype': 'float16', 'loss_scale': 'dynamic'}
+    return {**others, 'type': 'ViLTAmpOptimWrapper', 'dtype': 'float16', 'loss_scale': 'dynamic'}

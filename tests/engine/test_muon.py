@@ -118,3 +118,25 @@ def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_
     step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, after[name])
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_step_that_is_not_finite_can_be_skipped_without_asking_the_device(fused):
+    """As torch's fused AdamW: `found_inf` = 1 leaves parameters and states as they are, 0 changes nothing else."""
+    gradients = torch.randn(4, 4, 4)
+    results = []
+    for bad in (None, 1):  # the second run has a bad step in the middle
+        weight = torch.ones(4, 4).requires_grad_()
+        if fused:
+            optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
+        else:
+            optimizer = MuonAdamW([dict(params=[weight], matrices=1)], lr=0.1, weight_decay=0.1)
+        steps = [(gradient, 0.0) for gradient in gradients]
+        if bad is not None:
+            steps.insert(2, (torch.full((4, 4), float('nan')), 1.0))
+        for gradient, found_inf in steps:
+            weight.grad = gradient.clone()
+            optimizer.found_inf = None if bad is None else torch.tensor(found_inf)
+            optimizer.step()
+        results.append(weight.detach())
+    assert results[0].isfinite().all() and torch.equal(*results)

@@ -122,6 +122,33 @@ def test_amp_chooses_by_the_device(monkeypatch):
         mixed_precision(plain, 'float16')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 0))
-    assert mixed_precision(plain)['type'] == 'AmpOptimWrapper' and 'precision' not in mixed_precision(plain)
+    assert mixed_precision(plain)['type'] == 'ViLTAmpOptimWrapper' and 'precision' not in mixed_precision(plain)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (9, 0))
     assert mixed_precision(plain)['precision'] == 'bfloat16'
+
+
+@pytest.mark.parametrize('clip_grad', [None, dict(max_norm=1.0), dict(type='value', clip_value=1.0)])
+@pytest.mark.parametrize('optimizer', [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize('bad', ['loss', 'gradient', None])
+def test_a_step_that_is_not_finite_changes_no_parameter(clip_grad, optimizer, bad):
+    layer = torch.nn.Linear(4, 4)
+    optim = ViLTOptimWrapper(optimizer(layer.parameters(), lr=0.1), clip_grad=clip_grad and dict(clip_grad))
+    before = layer.weight.detach().clone()
+    if bad == 'gradient':
+        layer.weight.register_hook(lambda gradient: gradient * float('inf'))
+    optim.update_params(layer(torch.ones(2, 4)).sum() + (float('inf') if bad == 'loss' else 0.0))
+    assert bool(optim.finite) is (bad is None)
+    assert torch.equal(layer.weight, before) is (bad is not None)
+
+
+def test_one_bad_micro_batch_is_noticed():
+    layer = torch.nn.Linear(4, 4)
+    optim = ViLTOptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1))
+    for offset in (float('nan'), 0.0):
+        optim.backward(layer(torch.ones(2, 4)).sum() + offset)
+    optim.step()
+    assert not optim.finite
+    optim.zero_grad()
+    optim.backward(layer(torch.ones(2, 4)).sum())
+    optim.step()
+    assert optim.finite
