@@ -7,10 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 
 class KoviltError(Exception):
     """Bad input from a user. The message is one line that names the file, key or value, and the remedy."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RunFault(KoviltError):
+    """A fault of a run that was well begun. The message also says what is safe and how to continue."""
+
+    exit_code = 1
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
@@ -46,13 +55,14 @@ def user_error(error: BaseException) -> KoviltError | None:
             message = str(cause).strip()
             if message.startswith('Caught KoviltError in '):
                 message = message.splitlines()[-1].split('KoviltError: ', 1)[-1]
-            return KoviltError(message)
+            return type(cause)(message)
         cause = cause.__cause__
     return None
 
 
 def run_cli(main: Callable[[], int | None], *, debug: bool = False) -> int:
-    """Run the `main` of a command-line tool and return its exit code: 0, 2 for bad input, 130 when interrupted.
+    """Run the `main` of a command-line tool and return its exit code: 0, 2 for bad input, 1 for a RunFault, 130
+    when interrupted.
 
     Bad input is printed as `error: <message>` on stderr, or raised with its traceback if `debug` is set. Other
     exceptions are raised: they are bugs, not a user's mistakes.
@@ -70,4 +80,4 @@ def run_cli(main: Callable[[], int | None], *, debug: bool = False) -> int:
         if debug or found is None:
             raise
         print(f'error: {found}', file=sys.stderr)
-        return 2
+        return found.exit_code

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from kovilt.batch import Batch
 from kovilt.datasets.broken_images import BrokenImages
 from kovilt.datasets.image_store import ImageStore, ZipMember
 from kovilt.datasets.pair_reader import PairReader
@@ -180,6 +181,13 @@ class PairDataset(PairReader, Dataset):
         values = {name: column[stored].as_py() for name, column in self._columns.items()}
         image = self.image_store.name(self._stored_images[stored])
         return {'row': int(row), 'image': image, 'split': self.split, **values}
+
+    def find_records(self, batch: Batch, epoch: int) -> list[dict[str, Any]]:
+        """The records of the pairs of a training batch that these rows gave; the batch holds their seeds alone."""
+        seeds = set(batch['sample_seed'].tolist())
+        images = np.flatnonzero(np.isin(self.image_ids, batch['image_id'].numpy()))
+        rows = np.flatnonzero(np.isin(self.row_images, images)).tolist()
+        return [self.record(row) for row in rows if hash63(self.seed, epoch, row) in seeds]
 
     def image_place(self, row: int) -> Path | ZipMember | None:
         """Where the image of a row lies; None when it is absent."""

@@ -3,7 +3,7 @@
 from kovilt.engine import hooks
 from kovilt.engine.distributed import KoviltDistributedDataParallel
 from kovilt.engine.log_processor import BriefLogProcessor
-from kovilt.engine.loops import StepTrainLoop
+from kovilt.engine.loops import EpochTrainLoop, StepTrainLoop
 from kovilt.engine.muon import MuonAdamW
 from kovilt.engine.optim import ViLTOptimWrapper, ViLTOptimWrapperConstructor
 from kovilt.engine.runner import KoviltRunner
@@ -14,6 +14,7 @@ __all__ = [
     'KoviltDistributedDataParallel',
     'KoviltRunner',
     'MuonAdamW',
+    'EpochTrainLoop',
     'StepTrainLoop',
     'ViLTOptimWrapper',
     'ViLTOptimWrapperConstructor',

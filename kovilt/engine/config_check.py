@@ -86,7 +86,7 @@ def check_config(config: Mapping[str, Any]) -> None:
             check_is_dict(value, key)
             if 'type' not in value and 'by_epoch' not in value:
                 raise KoviltError("train_cfg: missing key 'by_epoch' or 'type'")
-            check_component(value, key, reg.LOOPS, 'EpochBasedTrainLoop' if value.get('by_epoch') else 'StepTrainLoop')
+            check_component(value, key, reg.LOOPS, 'EpochTrainLoop' if value.get('by_epoch') else 'StepTrainLoop')
         elif key == 'optim_wrapper':
             _check_optim_wrapper(value, key)
         elif key == 'default_hooks':
@@ -137,7 +137,7 @@ def _check_checkpoint_unit(config: Mapping[str, Any]) -> None:
     loop, hook = config.get('train_cfg'), (config.get('default_hooks') or {}).get('checkpoint')
     if not loop or not hook:
         return
-    run_by_epoch = bool(loop.get('by_epoch', loop.get('type') == 'EpochBasedTrainLoop'))
+    run_by_epoch = bool(loop.get('by_epoch', loop.get('type') in ('EpochTrainLoop', 'EpochBasedTrainLoop')))
     hook_by_epoch = hook.get('by_epoch', True)
     if run_by_epoch != hook_by_epoch:
         raise KoviltError(

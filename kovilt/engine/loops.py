@@ -1,12 +1,13 @@
-"""Training counted in steps: it stops and resumes at any step without reading a batch twice."""
+"""The training loops: counted in steps or in epochs. Both can go back to the latest checkpoint."""
 
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
@@ -39,12 +40,41 @@ class StepSampler(Sampler[list[int]]):
         return self.stop - self.start
 
 
+class RollBack(Exception):
+    """Raised by a hook: go back to the latest checkpoint and repeat the steps since."""
+
+
+class _RollBackMixin(BaseLoop):
+    """A training loop that goes back to the latest checkpoint when a hook raises `RollBack`."""
+
+    def run(self) -> nn.Module:
+        """Train from the current step to the last, and return the model."""
+        while True:
+            try:
+                return self.run_once()
+            except RollBack:
+                self.runner.roll_back()
+
+    @abstractmethod
+    def run_once(self) -> nn.Module:
+        """As `run`, up to a `RollBack`."""
+
+
 @LOOPS.register_module()
-class StepTrainLoop(IterBasedTrainLoop):
+class EpochTrainLoop(_RollBackMixin, EpochBasedTrainLoop):
+    """MMEngine's EpochBasedTrainLoop that can go back to a checkpoint."""
+
+    def run_once(self) -> nn.Module:
+        return EpochBasedTrainLoop.run(self)
+
+
+@LOOPS.register_module()
+class StepTrainLoop(_RollBackMixin, IterBasedTrainLoop):
     """Trains for `max_iters` optimizer steps, and evaluates every `val_interval` steps from `val_begin` on.
 
-    There is also an evaluation at the end. MMEngine's own loop restarts its workers at the end of every epoch, and
-    resumes by loading all earlier batches again. `epoch` is the epoch that the current step belongs to.
+    It stops and resumes at any step without reading a batch twice, and evaluates at the end. MMEngine's own loop
+    restarts its workers at the end of every epoch, and resumes by loading all earlier batches again. `epoch` is the
+    epoch that the current step belongs to.
     """
 
     def __init__(
@@ -75,8 +105,7 @@ class StepTrainLoop(IterBasedTrainLoop):
     def _max_epochs(self) -> int:
         return -(-self._max_iters // len(self.dataloader))
 
-    def run(self) -> nn.Module:
-        """Train from the current step to the last, and return the model."""
+    def run_once(self) -> nn.Module:
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')  # MMEngine's hooks see the whole training as one epoch
         for batch in self._remaining_batches():

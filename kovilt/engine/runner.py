@@ -25,7 +25,7 @@ from kovilt.engine.config_files import escape_braces
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import init_cpu_process_group
 from kovilt.engine.work_dir import WorkDirBefore, check_writable
-from kovilt.errors import KoviltError, config_errors, nearest
+from kovilt.errors import KoviltError, RunFault, config_errors, nearest
 from kovilt.formats.checkpoint import (
     check_encoder,
     check_vocabulary,
@@ -218,9 +218,10 @@ class KoviltRunner(Runner):
     # Loops
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Build the training loop; `by_epoch=False` means StepTrainLoop."""
-        if isinstance(loop, dict) and loop.get('by_epoch') is False:
-            loop = {'type': 'StepTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
+        """Build the training loop; `by_epoch` in place of `type` means EpochTrainLoop or StepTrainLoop."""
+        if isinstance(loop, dict) and 'by_epoch' in loop:
+            name = 'EpochTrainLoop' if loop['by_epoch'] else 'StepTrainLoop'
+            loop = {'type': name, **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         return super().build_train_loop(loop)
 
     def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
@@ -262,6 +263,19 @@ class KoviltRunner(Runner):
             else:
                 self._resume, self._load_from = True, str(latest[0])
         super().load_or_resume()
+
+    def roll_back(self) -> None:
+        """Load the latest checkpoint of this run, from which the training loop then continues.
+
+        Raises:
+            RunFault: there is none yet.
+        """
+        latest = [latest_checkpoint(self.work_dir)]
+        broadcast_object_list(latest)
+        if latest[0] is None:
+            raise RunFault(f'{self.work_dir}: there is no checkpoint yet to go back to; start the run again')
+        self._resume = True
+        self.resume(str(latest[0]))
 
     def load_checkpoint(
         self,

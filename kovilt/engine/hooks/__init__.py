@@ -1,8 +1,9 @@
-"""Hooks of a run: exact resuming, the time of an epoch, the record in the work folder, predictions of a test."""
+"""Hooks of a run: exact resuming, bad losses, the time of an epoch, the record in the work folder, predictions."""
 
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
 from kovilt.engine.hooks.init_cls_from_mask import InitCLSFromMaskHook
+from kovilt.engine.hooks.nonfinite import NonFiniteHook
 from kovilt.engine.hooks.predictions import PredictionsHook
 from kovilt.engine.hooks.run_record import RunRecordHook
 from kovilt.engine.hooks.step_info import StepInfoHook
@@ -11,6 +12,7 @@ __all__ = [
     'EpochTimeHook',
     'ExactResumeHook',
     'InitCLSFromMaskHook',
+    'NonFiniteHook',
     'PredictionsHook',
     'RunRecordHook',
     'StepInfoHook',
