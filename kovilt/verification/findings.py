@@ -43,6 +43,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'text.mojibake': FindingKind('warning', 'Hangul decoded with a wrong encoding; export the file again as UTF-8'),
     'text.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
     'text.markup': FindingKind('warning', 'strip tags and entities'),
+    'text.jamo': FindingKind('warning', 'letters that form no syllable become [UNK]; correct the text'),
     'text.no_hangul': FindingKind('warning', 'is this the Korean translation?'),
     'text.long': FindingKind('note', 'tokens beyond the length are cut off'),
     'text.short': FindingKind('note', 'hardly a question or a caption'),
@@ -59,6 +60,8 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'answer.placeholder': FindingKind('warning', 'the text of an empty table cell would become a class'),
     'answer.mojibake': FindingKind('warning', 'Hangul decoded with a wrong encoding; export the file again as UTF-8'),
     'answer.replaced': FindingKind('warning', 'characters were lost in an earlier conversion; export the file again'),
+    'answer.markup': FindingKind('warning', 'strip tags and entities'),
+    'answer.jamo': FindingKind('warning', 'letters that form no syllable; the answer becomes a class of its own'),
     'answer.long': FindingKind('note', 'a sentence hardly ever occurs twice and so is no class'),
     'answer.spelling': FindingKind(
         'warning', 'one answer to the tolerant score, but a class for each spelling; write them alike'

@@ -6,15 +6,17 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.korean import find_loose_jamo, normalize_korean
 from kovilt.evaluation.tolerant import tolerant_form
 
 TextFault = tuple[str, str]  # the last part of its code (`empty`), its description
 
 LONGEST_TEXT = 200  # characters; used where no tokenizer counts tokens
 LONGEST_ANSWER = 30  # characters; the answers of AI-Hub 104 have 4.6 on average
-_HANGUL = re.compile('[가-힣ㄱ-ㅎㅏ-ㅣ\u1100-\u11ff]')
-_MARKUP = re.compile(r'<\s*/?\s*(?:br|p|div|span|b|i|img|a|td|tr)\b[^>]*>|&(?:[a-z]{2,6}|#\d+);', re.IGNORECASE)
+_HANGUL = re.compile('[가-힣ㄱ-ㅎㅏ-ㅣ\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]')
+_MARKUP = re.compile(
+    r'<\s*/?\s*(?:br|p|div|span|b|i|img|a|td|tr)\b[^>]*>|&(?:[a-z]\w{1,30}|#x?[\da-f]+);', re.IGNORECASE
+)
 _HANGUL_PAIR = re.compile('[가-힣]{2}')
 _PLACEHOLDERS = {'null', 'none', 'nan', 'n/a', 'na', '#n/a', 'undefined', '-', '?', '없음(null)'}
 
@@ -31,8 +33,6 @@ def text_faults(raw: str) -> Iterator[TextFault]:
         yield 'decomposed', f'decomposed Hangul in {_shorten(text)}'
     if _has_invisible(raw) and not is_mojibake:
         yield 'invisible', f'invisible characters in {_shorten(text)}'
-    if found := _MARKUP.search(text):
-        yield 'markup', f'{found[0]!r} in {_shorten(text)}'
     if not _HANGUL.search(text) and not is_mojibake:
         yield 'no_hangul', f'no Hangul in {_shorten(text)}'
     if len(text) < 2:
@@ -56,9 +56,15 @@ def spelling_key(answer: str) -> str:
 
 
 def _encoding_faults(raw: str) -> Iterator[TextFault]:
+    """What a conversion left behind: of files, of syllables or of web pages."""
     text = normalize_korean(raw)
     if '\ufffd' in text:
         yield 'replaced', f'U+FFFD in {_shorten(text)}'
+    if jamo := find_loose_jamo(text):
+        codes = ' '.join(f'U+{ord(character):04X}' for character in jamo)
+        yield 'jamo', f'{codes} in {_shorten(text)}'
+    if found := _MARKUP.search(text):
+        yield 'markup', f'{found[0]!r} in {_shorten(text)}'
     intended = _decode_again(raw)
     if intended is not None:
         yield 'mojibake', f'{_shorten(text)}; intended is {_shorten(intended)}'
