@@ -82,7 +82,9 @@ class TextEncoder(BaseModule):
 
         path = Path(self.pretrained).expanduser()
         try:
-            public = AutoModel.from_pretrained(str(path) if path.exists() else self.pretrained, add_pooling_layer=False)
+            public = AutoModel.from_pretrained(
+                str(path) if path.exists() else self.pretrained, add_pooling_layer=False, trust_remote_code=False
+            )
         except (OSError, ValueError, TypeError) as error:
             raise KoviltError(
                 f'text encoder {self.pretrained}: neither a folder of transformers nor to be had from the hub '

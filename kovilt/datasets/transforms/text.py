@@ -16,15 +16,16 @@ from mmcv.transforms import BaseTransform
 from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_korean
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
+from kovilt.formats.tokenizer_json import check_tokenizer_files
 from kovilt.registry import TRANSFORMS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_WORD = re.compile('[가-힣]+')
 _WORD = re.compile(r'\S+')
 _CHARACTERS_PER_TOKEN = 32  # a text is cut to this many per token of max_text_len; real tokens have fewer than ten
 _HUB_TIMEOUT = 5  # seconds
+_HUB_FILES = ['*.json', '*.txt', '*.model']  # of a tokenizer, without code and weights
 
 
 @TRANSFORMS.register_module()
@@ -85,7 +86,9 @@ def load_tokenizer(
         tokenizer = _from_files(path, for_saving) if path.exists() else _from_hub(str(name_or_path))
     except KoviltError:
         raise
-    except Exception as error:  # tokenizers raises bare Exception for a damaged file
+    except BaseException as error:  # tokenizers raises bare Exception for a damaged file
+        if not isinstance(error, Exception) and type(error).__name__ != 'PanicException':  # of its Rust code
+            raise
         raise KoviltError(
             f'tokenizer {name_or_path}: cannot be loaded ({first_line(error)}); give a folder with '
             'tokenizer.json or vocab.txt'
@@ -101,6 +104,7 @@ def load_tokenizer(
 def _from_files(path: Path, for_saving: bool) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
+    check_tokenizer_files(path)
     if path.is_dir():
         if (path / 'tokenizer.json').exists():
             # In a model folder tokenizer.json is complete; elsewhere tokenizer_config.json may override it.
@@ -133,7 +137,8 @@ def _from_folder(path: Path) -> PreTrainedTokenizerFast:
 
     # For a model type that only kovilt has, transformers would warn; the tokenizer does not depend on it.
     is_kovilt = str(_json_value(path / 'config.json', 'model_type')).startswith('kovilt')
-    return _fast(AutoTokenizer.from_pretrained(str(path), config=PreTrainedConfig() if is_kovilt else None))
+    config = PreTrainedConfig() if is_kovilt else None
+    return _fast(AutoTokenizer.from_pretrained(str(path), config=config, trust_remote_code=False))
 
 
 def _fast(tokenizer: Any) -> PreTrainedTokenizerFast:
@@ -156,19 +161,18 @@ def _from_hub(name: str) -> PreTrainedTokenizerFast:
     """Load from the hub's cache, else from the hub, with one request first: transformers would retry for minutes."""
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-    from transformers import AutoTokenizer
 
     if name.startswith(('.', '/', '~')) or name.count('/') > 1 or name.endswith(('.txt', '.json')):
         raise KoviltError(f'tokenizer {name}: no such file or folder')
     try:
-        huggingface_hub.hf_hub_download(name, 'tokenizer_config.json', local_files_only=True)
-        return _fast(AutoTokenizer.from_pretrained(name, local_files_only=True))
+        return _from_hub_cache(name)
     except LocalEntryNotFoundError:
         pass  # not in the cache
     except HFValidationError:
         raise KoviltError(f'tokenizer {name}: neither a local file or folder nor a name on the hub') from None
     try:
         huggingface_hub.HfApi().model_info(name, timeout=_HUB_TIMEOUT)
+        huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES)
     except RepositoryNotFoundError:
         raise KoviltError(f'tokenizer {name}: neither a local file or folder nor a name on the hub') from None
     except Exception as error:  # whatever the hub's HTTP library raises
@@ -176,7 +180,15 @@ def _from_hub(name: str) -> PreTrainedTokenizerFast:
             f'tokenizer {name}: not found locally, and the hub cannot be reached ({first_line(error)}); '
             'give a local folder'
         ) from error
-    return _fast(AutoTokenizer.from_pretrained(name))
+    return _from_hub_cache(name)
+
+
+def _from_hub_cache(name: str) -> PreTrainedTokenizerFast:
+    from huggingface_hub import hf_hub_download
+    from transformers import AutoTokenizer
+
+    check_tokenizer_files(Path(hf_hub_download(name, 'tokenizer_config.json', local_files_only=True)).parent)
+    return _fast(AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False))
 
 
 def tokenizer_sizes(tokenizer: Any) -> dict[str, Any]:
