@@ -15,7 +15,6 @@ import functools
 import hashlib
 import io
 import itertools
-import json
 import os
 import shutil
 import stat
@@ -26,7 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from kovilt.errors import KoviltError, first_line
+from kovilt.errors import KoviltError
+from kovilt.json_text import MAX_VALUE, NUL_BYTE, dump_json, encoding_error, parse_json
 
 FileKind = Literal['config', 'JSON', 'table', 'labels', 'tokenizer', 'weights', 'image', 'zip', 'prepared']
 
@@ -104,7 +104,30 @@ def read_text(path: str | os.PathLike[str], kind: FileKind) -> str:
     try:
         return read_bytes(path, kind).decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise KoviltError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8') from error
+        raise encoding_error(str(path), error) from error
+
+
+def read_lines(path: str | os.PathLike[str], kind: FileKind) -> Iterator[str]:
+    """The lines of a UTF-8 file from outside, without a byte order mark; only one is in memory at a time.
+
+    Raises:
+        KoviltError: as `open_file`; a line that is not UTF-8, holds a NUL or is longer than MAX_VALUE bytes.
+    """
+    number = 0
+    with open_file(path, kind) as file:
+        try:
+            while line := file.readline(MAX_VALUE + 1):
+                number += 1
+                if len(line) > MAX_VALUE:
+                    raise KoviltError(f'{path}, line {number}: longer than {MAX_VALUE:,} bytes; is it the right file?')
+                text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
+                if '\0' in text:
+                    raise KoviltError(f'{path}, line {number}: {NUL_BYTE}')
+                yield text
+        except UnicodeDecodeError as error:
+            raise encoding_error(f'{path}, line {number}', error) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -200,29 +223,40 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write an indented JSON file atomically, with Hangul unescaped."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + '\n')
+    write_text(path, dump_json(value, indent=2) + '\n')
 
 
 def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSONL file atomically, one object a line."""
     with atomic_path(path) as draft, open(draft, 'w', encoding='utf-8') as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + '\n')
+            file.write(dump_json(row) + '\n')
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The object in a JSON file, which may begin with a byte order mark.
 
     Raises:
-        KoviltError: as `read_text`; not JSON, or not an object.
+        KoviltError: as `read_text`; not JSON that `json_text` accepts, or not an object.
     """
-    try:
-        content = json.loads(read_text(path, 'JSON'))
-    except ValueError as error:
-        raise KoviltError(f'{path}: cannot be read as JSON ({first_line(error)})') from error
+    content = parse_json(read_text(path, 'JSON'), path)
     if not isinstance(content, dict):
         raise KoviltError(f'{path}: holds a JSON {type(content).__name__}, not an object')
     return content
+
+
+def read_json_lines(path: str | os.PathLike[str], kind: FileKind) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file, one at a time, each with the number of its line; blank lines are skipped.
+
+    Raises:
+        KoviltError: as `read_lines` and `read_json`, with file and line.
+    """
+    for number, line in enumerate(read_lines(path, kind), 1):
+        if line.strip():
+            value = parse_json(line, path, line=number, remedy='write one object in each line')
+            if not isinstance(value, dict):
+                raise KoviltError(f'{path}, line {number}: expecting an object, found {line.strip()[:40]!r}')
+            yield number, value
 
 
 def file_sha256(path: str | os.PathLike[str], kind: FileKind) -> str:

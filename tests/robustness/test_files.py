@@ -116,4 +116,4 @@ def test_text_without_its_mark(tmp_path):
     (tmp_path / 'a').write_bytes('\ufeff소파'.encode())
     assert read_text(tmp_path / 'a', 'table') == '소파'
     (tmp_path / 'a').write_bytes('소파'.encode('cp949'))
-    assert 'not UTF-8 text (invalid start byte at byte 0)' in refusal(read_text, tmp_path / 'a', 'table')
+    assert 'not UTF-8 text but CP949' in refusal(read_text, tmp_path / 'a', 'table')

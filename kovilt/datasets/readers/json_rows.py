@@ -1,10 +1,13 @@
-"""Reads JSON files that are too large for memory, one row at a time."""
+"""Reads JSON files that are too large for memory, one row at a time.
+
+`ijson` cannot do this: its errors name neither line nor column, the last of two equal keys wins, and a number of 5,000
+digits ends the process with a segmentation fault in its C backend.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -13,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from kovilt.errors import KoviltError, nearest
+from kovilt.json_text import MAX_VALUE, RefusedJSON, decode_value, describe_error, encoding_error, skip_blanks
 
 _CHUNK = 1 << 20  # characters read at a time
-_LONGEST_ROW = 1 << 23  # characters; a longer incomplete row is a syntax error
-_BLANKS = re.compile(r'[ \t\n\r]*')
+_LONGEST_TOKEN = 20  # characters; an error so close to the end of the buffer may be a token that continues behind it
 
 
 class RowSource(ABC):
@@ -31,9 +34,14 @@ class RowSource(ABC):
         """The line in which the latest row begins."""
 
     @property
+    def column(self) -> int:
+        """The column in which it begins, 0 = it is the first of its line. A file may have all rows in one line."""
+        return 0
+
+    @property
     def place(self) -> str:
-        """The file and the line, for messages."""
-        return f'{self.path}, line {self.line}'
+        """The file, the line and, if the row is not the first of its line, the column, for messages."""
+        return f'{self.path}, line {self.line}' + (f', column {self.column}' if self.column else '')
 
 
 def required(row: Any, key: str, source: RowSource) -> str:
@@ -74,24 +82,26 @@ class JSONRows(RowSource):
     """Iterates over the rows of a UTF-8 JSON file as (key, row).
 
     A row is an element of the top-level list (its key is None) or of a list under `key` in the top-level object. Other
-    values of the top-level object are skipped. About a megabyte of the file is in memory at a time.
+    values of the top-level object are skipped. About a megabyte of the file is in memory at a time, so that it may have
+    any size, in any number of lines; one row has at most MAX_VALUE characters.
 
     Args:
         stream: the file, opened in binary mode; a byte-order mark is accepted.
         path: the name of the file in messages.
 
     Raises:
-        KoviltError: the file cannot be read, is not UTF-8 or not JSON, with the line where reading stopped.
+        KoviltError: the file cannot be read, is not UTF-8 or not JSON that `json_text` accepts, with the line and
+            column where reading stopped.
     """
 
     def __init__(self, stream: IO[bytes], path: str | Path) -> None:
         super().__init__(path)
         self._text = io.TextIOWrapper(stream, encoding='utf-8-sig')
-        self._decode = json.JSONDecoder().raw_decode
         self._buffer, self._at = '', 0  # the text being parsed, and the position of the parser in it
         self._row_at = 0  # where the latest row begins in the buffer
-        self._line, self._column = 1, 1  # of the first character of the buffer in the file
-        self._counted = 0, 1  # a position in the buffer and its line, so that no line is counted twice
+        # A position in the buffer, its line, and where that line begins (before 0: in text that was dropped). It moves
+        # forward only, so that no character is searched twice.
+        self._known = 0, 1, 0
 
     def __iter__(self) -> Iterator[tuple[str | None, Any]]:
         opening = self._peek()
@@ -102,15 +112,19 @@ class JSONRows(RowSource):
             for _ in self._elements('}'):
                 yield from self._member()
         else:
-            self._fail('expecting a list or an object' if opening else 'the file is empty', self._at)
+            self._fail('expecting a list or an object', self._at)
         if self._peek():
             self._fail('more text after the end of the data', self._at)
 
     @property
     def line(self) -> int:
-        at, line = self._counted
-        self._counted = self._row_at, line + self._buffer.count('\n', at, self._row_at)
-        return self._counted[1]
+        return self._position(self._row_at)[0]
+
+    @property
+    def column(self) -> int:
+        _, column = self._position(self._row_at)
+        begin = self._row_at + 1 - column
+        return column if begin < 0 or self._buffer[begin : self._row_at].strip() else 0
 
     def _elements(self, closing: str) -> Iterator[None]:
         """Step to each element of a list or object, which the caller parses, and behind the closing bracket."""
@@ -118,9 +132,10 @@ class JSONRows(RowSource):
         if self._peek() == closing:
             self._at += 1
             return
+        expected = f',{closing}'
         while True:
             yield
-            if self._step(f',{closing}') == closing:
+            if self._step(expected) == closing:
                 return
 
     def _member(self) -> Iterator[tuple[str, Any]]:
@@ -139,13 +154,15 @@ class JSONRows(RowSource):
         self._peek()
         while True:
             try:
-                value, end = self._decode(self._buffer, self._at)
+                value, end = decode_value(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                place = error.pos - self._at
-                if len(self._buffer) - self._at > _LONGEST_ROW or not self._read_on():
-                    self._fail(error.msg, self._at + place)
-            except RecursionError:
-                self._fail('nested too deeply', self._at)
+                place, kind = error.pos - self._at, type(error)
+                is_cut_off = len(self._buffer) - error.pos < _LONGEST_TOKEN or error.msg.startswith('Unterminated')
+                if is_cut_off and len(self._buffer) - self._at > MAX_VALUE:
+                    reason = f'the row that begins here has more than {MAX_VALUE:,} characters; is it the right file?'
+                    self._fail(reason, self._at, RefusedJSON)
+                if kind is RefusedJSON or not is_cut_off or not self._read_on():
+                    self._fail(error.msg, self._at + place, kind)
             else:
                 if end > len(self._buffer) - 3 and self._read_on():
                     continue  # a number may continue in the next chunk: 12|3, 1.5|e-3, 1.5e-|3
@@ -155,9 +172,7 @@ class JSONRows(RowSource):
     def _peek(self) -> str:
         """The next character that is not white space, '' at the end of the file."""
         while True:
-            blanks = _BLANKS.match(self._buffer, self._at)
-            assert blanks is not None  # the pattern matches the empty string
-            self._at = blanks.end()
+            self._at = skip_blanks(self._buffer, self._at)
             if self._at < len(self._buffer):
                 return self._buffer[self._at]
             if not self._read_on():
@@ -177,10 +192,7 @@ class JSONRows(RowSource):
             chunk = self._text.read(_CHUNK)
         except UnicodeDecodeError as error:
             line, _ = self._position(len(self._buffer))
-            raise KoviltError(
-                f'{self.path}: not UTF-8 text ({error.reason}) after line {line}; extract or download the file again, '
-                'or save it as UTF-8'
-            ) from None
+            raise encoding_error(f'{self.path}, after line {line}', error) from None
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # the last three: a damaged zip
             line, _ = self._position(len(self._buffer))
             raise KoviltError(
@@ -188,20 +200,21 @@ class JSONRows(RowSource):
             ) from None
         if not chunk:
             return False
-        self._line, self._column = self._position(self._at)
+        self._position(self._at)
+        at, line, begin = self._known
+        self._known = at - self._at, line, begin - self._at
         self._buffer, self._at = self._buffer[self._at :] + chunk, 0
-        self._counted = 0, self._line
         return True
 
     def _position(self, at: int) -> tuple[int, int]:
         """Line and column in the file of a position in the buffer."""
-        lines = self._buffer.count('\n', 0, at)
-        return self._line + lines, at - self._buffer.rfind('\n', 0, at) if lines else self._column + at
+        known, line, begin = self._known
+        if newlines := self._buffer.count('\n', known, at):
+            line, begin = line + newlines, self._buffer.rfind('\n', known, at) + 1
+        self._known = max(known, at), line, begin
+        return line, at - begin + 1
 
-    def _fail(self, reason: str, at: int) -> NoReturn:
+    def _fail(self, reason: str, at: int, kind: type[json.JSONDecodeError] = json.JSONDecodeError) -> NoReturn:
         line, column = self._position(at)
-        ended = ' (the file ends here)' if not self._buffer[at:].strip() else ''
-        raise KoviltError(
-            f'{self.path}, line {line}, column {column}: {reason}{ended}; the file is malformed or cut off, extract or '
-            'download it again'
-        ) from None
+        description = describe_error(kind(reason, self._buffer, at))
+        raise KoviltError(f'{self.path}, line {line}, column {column}: {description}') from None

@@ -91,9 +91,15 @@ def test_images_without_questions_and_questions_without_answers(data):
     'text, message',
     [
         ('{"annotations": [{"IMAGE_NAME": ', 'malformed or cut off'),
-        ('{"annotations": [{"IMAGE_ID": 1}]}', "line 1: no 'IMAGE_NAME' in this row"),
-        ('{"annotations": [{"IMAGE_NAME": "a.png", "questions": {"q": 1}}]}', "line 1: 'questions' is not a list"),
-        ('{"annotations": [{"IMAGE_NAME": "a.png", "questions": [1]}]}', "line 1: expecting an object, found '1'"),
+        ('{"annotations": [{"IMAGE_ID": 1}]}', r"line 1, column \d+: no 'IMAGE_NAME' in this row"),
+        (
+            '{"annotations": [{"IMAGE_NAME": "a.png", "questions": {"q": 1}}]}',
+            r"line 1, column \d+: 'questions' is not a list",
+        ),
+        (
+            '{"annotations": [{"IMAGE_NAME": "a.png", "questions": [1]}]}',
+            r"line 1, column \d+: expecting an object, found '1'",
+        ),
         ('{"data": []}', "no rows of split 'train'.*dataSetSn=71357"),
     ],
 )

@@ -143,11 +143,12 @@ def test_absent_images_stop_training(data):
     'name, text, message',
     [
         ('images', '{"images": [', r'images.json, line 1, column 13: .*malformed or cut off'),
-        ('images', '{"images": [{"image_id": 1}]}', r"images.json, line 1: no 'image' in this row"),
-        ('question', '{"questions": [{"question_id": 1}]}', r"question.json, line 1: no 'image_id' in this row"),
+        ('images', '{"images": [{"image_id": 1}]}', r"images.json, line 1, column \d+: no 'image' in this row"),
+        ('question', '{"questions": [{"question_id": 1}]}',
+         r"question.json, line 1, column \d+: no 'image_id' in this row"),
         ('annotation', '{"annotations":\n[{"question": 1}]}',
-         r"annotation.json, line 2: no 'question_id' in this row \(did you mean 'question'\?\)"),
-        ('annotation', '{"annotations": [1]}', 'annotation.json, line 1: expecting an object'),
+         r"annotation.json, line 2, column \d+: no 'question_id' in this row \(did you mean 'question'\?\)"),
+        ('annotation', '{"annotations": [1]}', r'annotation.json, line 1, column \d+: expecting an object'),
     ],
 )  # fmt: skip
 def test_malformed_labels_are_reported_with_their_place(data, name, text, message):

@@ -124,10 +124,12 @@ def test_unmatched_rows_are_counted(data):
     'name, content, message',
     [
         (QUESTIONS, '{"questions": [{]}', r'questions.json, line 1, column \d+: .*malformed or cut off'),
-        (QUESTIONS, '{"questions": [{"question_id": 1000}]}', r"questions.json, line 1: no 'image_id' in this row"),
+        (QUESTIONS, '{"questions": [{"question_id": 1000}]}',
+         r"questions.json, line 1, column \d+: no 'image_id' in this row"),
         (ANNOTATIONS, '{"annotations": [{"questionid": 1}]}',
-         r"line 1: no 'question_id' in this row \(did you mean 'questionid'\?\)"),
-        (ANNOTATIONS, '{"annotations": [{"question_id": 1000, "answers": 3}]}', "line 1: 'answers' is not a list"),
+         r"line 1, column \d+: no 'question_id' in this row \(did you mean 'questionid'\?\)"),
+        (ANNOTATIONS, '{"annotations": [{"question_id": 1000, "answers": 3}]}',
+         r"line 1, column \d+: 'answers' is not a list"),
         (ANNOTATIONS, '{"questions": []}', r"no rows of split 'train': left out: question without annotation"),
     ],
 )  # fmt: skip
