@@ -22,6 +22,10 @@ class RunFault(KoviltError):
     exit_code = 1
 
 
+class BadValueError(KoviltError, ValueError):
+    """A value that an argument does not take. For users of the Python API it is also a ValueError."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The text " (did you mean 'x'?)" for the candidate most similar to `name`; empty when none is similar."""
     by_lower = {str(candidate).lower(): str(candidate) for candidate in candidates}
@@ -36,11 +40,14 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def config_errors(place: str) -> Iterator[None]:
-    """Turn a TypeError or ValueError of a constructor into a KoviltError that names `place`, a part of the config."""
+    """Turn what a constructor raises at wrong arguments into a KoviltError that names `place`, a part of the config.
+
+    MMEngine's constructors check by assertions and look names up, torch's compute with what they are given.
+    """
     try:
         yield
-    except (TypeError, ValueError) as error:
-        raise KoviltError(f'{place}: {" ".join(str(error).split())}') from error
+    except (TypeError, ValueError, AssertionError, LookupError, ArithmeticError, AttributeError) as error:
+        raise KoviltError(f'{place}: {" ".join(str(error).split()) or type(error).__name__}') from error
 
 
 def user_error(error: BaseException) -> KoviltError | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
+from kovilt.ranges import Count, check_arguments
 
 
 def parse_answers(value: Any, source: RowSource) -> list[Any]:
@@ -53,6 +54,12 @@ def soft_scores(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     return vqa_score(counts, int(np.sum(counts))).astype(np.float32)
 
 
+class AnswerOptions(TypedDict, total=False):
+    """How an answer vocabulary is built; see `AnswerVocabulary.build`."""
+
+    min_count: Count
+
+
 class AnswerVocabulary:
     """The answers that a model can predict: those of the training split that are frequent enough.
 
@@ -72,7 +79,8 @@ class AnswerVocabulary:
         self.class_of = {answer: number for number, answer in enumerate(answers)}
 
     @classmethod
-    def build(cls, counts: Mapping[str, int], *, min_count: int = 6) -> AnswerVocabulary:
+    @check_arguments
+    def build(cls, counts: Mapping[str, int], *, min_count: Count = 6) -> AnswerVocabulary:
         """Build the vocabulary of the answers that occur at least `min_count` times.
 
         The paper removes the answers that occur 5 times or fewer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import mmengine.registry
 import numpy as np
@@ -10,19 +10,23 @@ import torch
 from torch import Tensor
 
 from kovilt.batch import Batch
+from kovilt.ranges import Range, check_value
 from kovilt.registry import FUNCTIONS
+
+MicroBatches = Annotated[int, Range(ge=1, le=10_000)]
 
 
 # MMEngine's Runner asks the root registry for a collate function by its bare name and never looks into children.
 @mmengine.registry.FUNCTIONS.register_module(name='PairCollate')
 @FUNCTIONS.register_module(name='PairCollate')
-def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: int = 1) -> list[Batch]:
+def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: MicroBatches = 1) -> list[Batch]:
     """Divide the samples into `micro_batches` parts of nearly equal size and pack each into a `Batch`.
 
     The batches of the list make one optimizer step. The list is never empty: without any sample (all images of the
     batch are broken) it holds one batch of no pairs and no images, so that every process still takes its step. A part
     without samples is left out.
     """
+    check_value('micro_batches', micro_batches, MicroBatches)
     parts = [len(samples) * i // micro_batches for i in range(micro_batches + 1)]
     batches = [pack(samples[a:b]) for a, b in zip(parts, parts[1:], strict=False) if b > a]
     return batches or [pack([])]

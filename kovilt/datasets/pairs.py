@@ -23,6 +23,7 @@ from kovilt.datasets.tokenizer_check import check_fits
 from kovilt.datasets.transforms.patches import NO_IMAGE
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
+from kovilt.ranges import Count, Seed, Share, check_arguments
 from kovilt.registry import TRANSFORMS
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class PairDataset(PairReader, Dataset):
             tokenizer that does not fit the texts.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
@@ -66,11 +68,11 @@ class PairDataset(PairReader, Dataset):
         split: str = 'train',
         image_pipeline: list[dict],
         text_pipeline: list[dict],
-        limit: int | None = None,
+        limit: Count | None = None,
         held_out: Collection[int] = (),
         keep_record: bool = False,
-        seed: int = 0,
-        max_broken_fraction: float = 0.01,
+        seed: Seed = 0,
+        max_broken_fraction: Share = 0.01,
         cache_images: bool = False,
         test_mode: bool = False,
     ) -> None:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kovilt.datasets.answers import AnswerVocabulary, soft_scores
+from kovilt.datasets.answers import AnswerOptions, AnswerVocabulary, soft_scores
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.rng import hash_texts
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
-from kovilt.errors import KoviltError, nearest
+from kovilt.errors import KoviltError
+from kovilt.ranges import check_arguments
 
 
 class QuestionDataset(PairDataset):
@@ -45,15 +46,14 @@ class QuestionDataset(PairDataset):
     SEVERAL_ANSWERS = {**COLUMNS, 'answers': CATEGORY_LIST}
     TEXT = 'question'
 
+    @check_arguments
     def __init__(
         self,
         *,
-        answers: Mapping[str, Any] | str | Path | None = None,
+        answers: AnswerOptions | str | Path | None = None,
         target: Literal['hard', 'soft'] = 'hard',
         **others: Any,
     ) -> None:
-        if target not in ('hard', 'soft'):
-            raise KoviltError(f"target={target!r}: a label is 'hard' or 'soft'")
         self._answers, self.target = answers, target
         self.answer_vocabulary: AnswerVocabulary | None = None
         super().__init__(**others)
@@ -116,9 +116,6 @@ class QuestionDataset(PairDataset):
                 f'answers={dict(self._answers)}: an answer vocabulary is built from training rows; for an evaluation '
                 'split give None, or the path of a saved vocabulary'
             )
-        for key in self._answers:
-            if key != 'min_count':
-                raise KoviltError(f'unknown key {key!r} in answers{nearest(key, ["min_count"])}')
         return AnswerVocabulary.build(counts, **self._answers)
 
     @property

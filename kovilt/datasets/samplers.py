@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from kovilt.ranges import Count, Seed, check_arguments
 from kovilt.registry import DATA_SAMPLERS
 
 _EPOCH = 1 << 40  # an index is row + epoch * _EPOCH, so that workers know the epoch of each row
@@ -49,11 +50,10 @@ class ImageGroupSampler(Sampler):
             first rows of all images, then the second rows, and so on.
     """
 
+    @check_arguments
     def __init__(
-        self, dataset: HasRowImages, *, shuffle: bool, seed: int | None = None, texts_per_image: int | None = None
+        self, dataset: HasRowImages, *, shuffle: bool, seed: Seed | None = None, texts_per_image: Count | None = None
     ) -> None:
-        if texts_per_image is not None and texts_per_image < 1:
-            raise ValueError(f'texts_per_image={texts_per_image} is not positive')
         self.images = dataset.row_images
         self.shuffle, self.texts_per_image = shuffle, texts_per_image
         self.seed = sync_random_seed() if seed is None else seed
@@ -103,11 +103,10 @@ class GlobalBatchSampler(Sampler):
         round_up: fill up the last batch; None = if the sampler shuffles.
     """
 
+    @check_arguments
     def __init__(
-        self, sampler: ImageGroupSampler, batch_size: int, drop_last: bool = False, round_up: bool | None = None
+        self, sampler: ImageGroupSampler, batch_size: Count, drop_last: bool = False, round_up: bool | None = None
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size} is not positive')
         self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
         self.round_up = sampler.shuffle if round_up is None else round_up
         self.rank, self.world_size = get_dist_info()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from mmengine.registry import Registry
+from mmengine.runner import Priority
 
 from kovilt import registry as reg
+from kovilt.engine.foreign_ranges import OF_REGISTRY, hint_of
 from kovilt.errors import KoviltError, nearest
 from kovilt.models.sizes import FROM_DATA
+from kovilt.ranges import Range, check_value
 
 # Components inside another one are looked up in its registry, but for those under these arguments.
 REGISTRY_OF_ARGUMENT = {
@@ -35,11 +36,11 @@ REGISTRY_OF_ARGUMENT = {
 }
 
 # Keys that MMEngine reads itself before it calls the constructor.
-KEYS_BESIDE_ARGUMENTS = {
-    reg.HOOKS: ('priority',),
-    reg.LOOPS: ('by_epoch',),
-    reg.PARAM_SCHEDULERS: ('convert_to_iter_based',),
-    reg.OPTIM_WRAPPERS: ('constructor', 'paramwise_cfg'),
+KEYS_BESIDE_ARGUMENTS: dict[Registry, dict[str, Any]] = {
+    reg.HOOKS: {'priority': Literal[tuple(level.name for level in Priority)] | Annotated[int, Range(ge=0, le=100)]},
+    reg.LOOPS: {'by_epoch': bool},
+    reg.PARAM_SCHEDULERS: {'convert_to_iter_based': bool},
+    reg.OPTIM_WRAPPERS: {'constructor': Any, 'paramwise_cfg': dict | None},
 }
 
 # The registries whose components are refused when an argument without a default is missing, with the arguments that
@@ -77,14 +78,19 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
             'model.encoder.image_encoder_weights and model.encoder.text_encoder.pretrained, a whole model load_from'
         )
     arguments, is_open = arguments_of(part)
-    beside = KEYS_BESIDE_ARGUMENTS.get(registry, ())
+    beside = KEYS_BESIDE_ARGUMENTS.get(registry, {})
     names = [*arguments, *beside]
     if name == 'EMAHook':  # passes its **kwargs to the averaged model
         average = find_type(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
         names += arguments_of(average)[0]
+        arguments = {**arguments_of(average)[0], **arguments}
+        arguments.pop('model')  # EMAHook gives it
     is_open = is_open and name not in ('EMAHook', 'CheckpointHook')  # CheckpointHook's go to a remote storage
     for key, value in node.items():
-        if key in ('type', '_scope_', *beside):
+        if key in ('type', '_scope_'):
+            continue
+        if key in beside:
+            check_value(f'{path}.{key}', value.upper() if isinstance(value, str) else value, beside[key])
             continue
         if key not in names:
             guess = nearest(key, names)
@@ -92,7 +98,7 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
                 raise KoviltError(f'unknown key {key!r} in {path} ({name}){guess or _list_choices(names)}')
             continue
         if key in arguments and not (value is None and key in FROM_DATA):  # None: the data gives the size
-            check_value(value, arguments[key].annotation, f'{path}.{key}')
+            check_value(f'{path}.{key}', value, hint_of(part, registry, arguments[key]))
         _check_inner_components(value, f'{path}.{key}', REGISTRY_OF_ARGUMENT.get(key, registry))
     if registry in ADDED_BY_FRAMEWORK:
         for key, argument in arguments.items():
@@ -106,6 +112,8 @@ def _check_inner_components(node: Any, path: str, registry: Registry) -> None:
         check_component(node, path, registry)
     elif isinstance(node, (Mapping, list, tuple)):
         for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+            if isinstance(node, Mapping) and key in OF_REGISTRY.get(registry, {}):  # of a dict inside a component
+                check_value(f'{path}.{key}', value, OF_REGISTRY[registry][key])
             _check_inner_components(value, f'{path}.{key}', registry)
 
 
@@ -167,31 +175,6 @@ def check_is_dict(node: Any, path: str) -> None:
     """Raise KoviltError unless `node` is a dict."""
     if not isinstance(node, Mapping):
         raise KoviltError(f'{path} is {node!r}; it must be a dict')
-
-
-def check_value(value: Any, hint: Any, path: str) -> None:
-    """Raise KoviltError if a value contradicts an annotation of int, float, bool, str, None and Literal.
-
-    An annotation with any other type in it accepts every value.
-    """
-    alternatives = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
-    literals = [kind for kind in alternatives if typing.get_origin(kind) is Literal]
-    kinds = [kind for kind in alternatives if kind in (int, float, bool, str, type(None))]
-    choices = [choice for literal in literals for choice in typing.get_args(literal)]
-    if len(literals) + len(kinds) < len(alternatives) or value in choices or any(_is_a(value, kind) for kind in kinds):
-        return
-    if choices and set(kinds) <= {type(None)}:
-        expected = f'one of {", ".join(map(repr, choices))}{nearest(str(value), map(str, choices))}'
-        raise KoviltError(f'{path} is {value!r}; it must be {expected}')
-    expected = ' or '.join(sorted('None' if kind is type(None) else kind.__name__ for kind in kinds))
-    raise KoviltError(f'{path} is {value!r}, a {type(value).__name__}; it must be {expected}')
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    """`isinstance`, but an int is also a float, and a bool is no number."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def _list_choices(names: Iterable[str]) -> str:

@@ -48,7 +48,10 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     config.setdefault('default_scope', 'kovilt')
     config.setdefault('runner_type', 'KoviltRunner')
     _fill_patch_size(config)
-    check_config(config)
+    try:
+        check_config(config)
+    except KoviltError as error:
+        raise KoviltError(f'{path}: {error}') from error
     return config
 
 

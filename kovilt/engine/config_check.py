@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
+import torch
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -17,10 +20,12 @@ from kovilt.engine.component_check import (
     check_component,
     check_is_dict,
     check_keys,
-    check_value,
     find_type,
 )
-from kovilt.errors import KoviltError, nearest
+from kovilt.engine.foreign_ranges import DATALOADER, hint_of, is_foreign
+from kovilt.engine.monitor_check import check_monitors, hooks_of
+from kovilt.errors import KoviltError, config_errors, nearest
+from kovilt.ranges import Count, Index, Seed, check_value
 
 # Top-level keys that are no argument of MMEngine's Runner but read by it; the last one is read by KoviltRunner.
 KEYS_BESIDE_RUNNER = (
@@ -33,11 +38,63 @@ KEYS_BESIDE_RUNNER = (
     'load_encoder_only',
 )
 
-# Top-level keys with a dict of fixed keys.
-FIXED_KEYS = {
-    'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
-    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
-    'auto_scale_lr': ('enable', 'base_batch_size'),
+
+class Randomness(TypedDict, total=False):
+    """Arguments of MMEngine's `set_random_seed`."""
+
+    seed: Seed | None
+    diff_rank_seed: bool
+    deterministic: bool
+
+
+class Multiprocessing(TypedDict, total=False):
+    """How workers of the data loader start."""
+
+    mp_start_method: Literal['fork', 'spawn', 'forkserver']
+    opencv_num_threads: Index
+
+
+class Environment(TypedDict, total=False):
+    """What MMEngine sets up before it builds anything."""
+
+    cudnn_benchmark: bool
+    mp_cfg: Multiprocessing
+    dist_cfg: dict
+    resource_limit: Count
+
+
+class ScaledLearningRate(TypedDict, total=False):
+    """The batch size that the learning rate is meant for."""
+
+    enable: bool
+    base_batch_size: Count
+
+
+class Imports(TypedDict, total=False):
+    """Modules that register components."""
+
+    imports: str | list[str]
+    allow_failed_imports: bool
+
+
+# Top-level keys that hold no component, and what they may be.
+PLAIN_KEYS: dict[str, Any] = {
+    'randomness': Randomness,
+    'env_cfg': Environment,
+    'auto_scale_lr': ScaledLearningRate,
+    'custom_imports': Imports,
+    'custom_hooks': list,
+    'compile': bool | dict,
+    'find_unused_parameters': bool,
+    'load_encoder_only': bool,
+    'default_scope': str,
+    'runner_type': str,
+    'work_dir': Path,
+    'load_from': Path,
+    'resume': bool | Literal['auto'],
+    'launcher': Literal['none', 'pytorch', 'slurm', 'mpi'],
+    'log_level': Literal['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'] | Index,
+    'experiment_name': str,
 }
 
 # Top-level keys with a component, `dict(type=...)`, or a list of them: the registry, and the type if none is given.
@@ -73,6 +130,9 @@ def check_config(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if value is None:
             continue
+        _check_plain(value, key)
+        if key in PLAIN_KEYS:
+            check_value(key, value, PLAIN_KEYS[key])
         if key in LISTS and isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 check_component(item, f'{key}.{i}', COMPONENTS[key][0])
@@ -91,11 +151,33 @@ def check_config(config: Mapping[str, Any]) -> None:
             _check_optim_wrapper(value, key)
         elif key == 'default_hooks':
             _check_default_hooks(value, key)
-        elif key in FIXED_KEYS:
-            check_keys(value, key, FIXED_KEYS[key])
     if 'model' not in config:
         raise KoviltError("the config has no 'model'")
+    _check_loss_weights(config['model'])
     _check_checkpoint_unit(config)
+    _check_schedules(config)
+    check_monitors(config)
+
+
+def _check_plain(node: Any, path: str) -> None:
+    """Refuse numbers that no run can use, and those of NumPy or torch, which checkpoints and logs cannot write."""
+    if isinstance(node, (Mapping, list, tuple)):
+        for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+            _check_plain(value, f'{path}.{key}')
+    elif hasattr(node, 'dtype') and hasattr(node, 'tolist'):
+        raise KoviltError(f'{path} is a {type(node).__name__}; write a number or a list of Python')
+    elif isinstance(node, float) and math.isnan(node):
+        raise KoviltError(f'{path} is {node}, which is no number')
+
+
+def _check_loss_weights(model: Any) -> None:
+    weights = {
+        f'model.{name}.loss_weight': head['loss_weight']
+        for name, head in (model.items() if isinstance(model, Mapping) else ())
+        if isinstance(head, Mapping) and 'loss_weight' in head
+    }
+    if weights and not any(weights.values()):
+        raise KoviltError(f'{" and ".join(weights)}: 0, so nothing is trained; give one a weight above 0')
 
 
 def _check_dataloader(node: Any, path: str) -> None:
@@ -106,19 +188,19 @@ def _check_dataloader(node: Any, path: str) -> None:
     for key, value in node.items():
         if key in REGISTRY_OF_ARGUMENT:
             check_component(value, f'{path}.{key}', REGISTRY_OF_ARGUMENT[key])
-        elif key in ('batch_size', 'num_workers'):
-            least = 1 if key == 'batch_size' else 0
-            check_value(value, int, f'{path}.{key}')
-            if value < least:
-                raise KoviltError(f'{path}.{key} is {value}; it must be at least {least}')
+        elif key in DATALOADER:
+            check_value(f'{path}.{key}', value, DATALOADER[key])
 
 
 def _check_optim_wrapper(node: Any, path: str) -> None:
     check_is_dict(node, path)
     if 'optimizer' not in node:
         raise KoviltError(f"{path}: missing key 'optimizer'")
-    if node.get('constructor') is not None:
-        find_type(node['constructor'], f'{path}.constructor', reg.OPTIM_WRAPPER_CONSTRUCTORS)
+    name = node.get('constructor') or 'DefaultOptimWrapperConstructor'
+    constructor = find_type(name, f'{path}.constructor', reg.OPTIM_WRAPPER_CONSTRUCTORS)
+    if (argument := arguments_of(constructor)[0].get('paramwise_cfg')) is not None:
+        hint = hint_of(constructor, reg.OPTIM_WRAPPER_CONSTRUCTORS, argument)
+        check_value(f'{path}.paramwise_cfg', node.get('paramwise_cfg'), hint)
     check_component(node['optimizer'], f'{path}.optimizer', reg.OPTIMIZERS)
     check_component(node, path, reg.OPTIM_WRAPPERS, 'OptimWrapper')
 
@@ -130,6 +212,26 @@ def _check_default_hooks(node: Any, path: str) -> None:
             raise KoviltError(f"{path}.{name}: missing key 'type'{nearest(name, DEFAULT_HOOKS)}")
         if hook is not None:
             check_component(hook, f'{path}.{name}', reg.HOOKS)
+
+
+def _check_schedules(config: Mapping[str, Any]) -> None:
+    """Build MMEngine's hooks, torch's optimizer and the schedules once, so that their own checks come first."""
+    for path, hook in hooks_of(config):
+        if is_foreign(find_type(hook['type'], path, reg.HOOKS)):
+            with config_errors(path):
+                reg.HOOKS.build({key: value for key, value in hook.items() if key != 'priority'})
+    wrapper, schedules = config.get('optim_wrapper'), config.get('param_scheduler')
+    if not wrapper:
+        return
+    parameter = torch.nn.Parameter(torch.zeros(1, 1))
+    with config_errors('optim_wrapper.optimizer'):
+        optimizer = reg.OPTIMIZERS.build({**wrapper['optimizer'], 'params': [{'params': [parameter]}]})
+    for number, schedule in enumerate(schedules if isinstance(schedules, (list, tuple)) else [schedules]):
+        path = f'param_scheduler.{number}' if isinstance(schedules, (list, tuple)) else 'param_scheduler'
+        if schedule is not None and is_foreign(find_type(schedule['type'], path, reg.PARAM_SCHEDULERS)):
+            arguments = {key: value for key, value in schedule.items() if key != 'convert_to_iter_based'}
+            with config_errors(path):
+                reg.PARAM_SCHEDULERS.build({'end': 1_000, **arguments, 'optimizer': optimizer})
 
 
 def _check_checkpoint_unit(config: Mapping[str, Any]) -> None:

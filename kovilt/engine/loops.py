@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, R
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from kovilt.ranges import Count, Index, check_arguments
 from kovilt.registry import LOOPS
 
 
@@ -77,13 +78,14 @@ class StepTrainLoop(_RollBackMixin, IterBasedTrainLoop):
     epoch that the current step belongs to.
     """
 
+    @check_arguments
     def __init__(
         self,
         runner: Runner,
         dataloader: DataLoader | dict[str, Any],
-        max_iters: int,
-        val_begin: int = 1,
-        val_interval: int = 1000,
+        max_iters: Count,
+        val_begin: Index = 1,
+        val_interval: Count = 1000,
     ) -> None:
         BaseLoop.__init__(self, runner, dataloader)  # IterBasedTrainLoop would start the workers here
         self._max_iters = max_iters

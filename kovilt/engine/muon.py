@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from kovilt.ranges import NotNegative, Positive, Rate, check_arguments
 from kovilt.registry import OPTIMIZERS
 
 
@@ -47,18 +48,17 @@ class MuonAdamW(Optimizer):
 
     found_inf: Tensor | None = None
 
+    @check_arguments
     def __init__(
         self,
         params: Iterable[dict[str, Any]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.98),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-        momentum: float = 0.95,
+        lr: Positive = 1e-3,
+        betas: tuple[Rate, Rate] = (0.9, 0.98),
+        eps: Positive = 1e-8,
+        weight_decay: NotNegative = 0.01,
+        momentum: Rate = 0.95,
         precision: Literal['float32', 'bfloat16'] = 'float32',
     ) -> None:
-        if precision not in ('float32', 'bfloat16'):
-            raise ValueError(f"precision {precision!r} is neither 'float32' nor 'bfloat16'")
         self.product_dtype: torch.dtype = getattr(torch, precision)
         defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum=momentum, matrices=0)
         super().__init__(params, defaults)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from mmengine.dist import all_reduce
@@ -14,9 +14,29 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kovilt.errors import KoviltError, nearest
+from kovilt.ranges import Positive, Range, check_arguments
 from kovilt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+
+
+class ParameterGroups(TypedDict, total=False):
+    """`paramwise_cfg` of `ViLTOptimWrapperConstructor`."""
+
+    head_prefixes: str | Sequence[str]
+    head_lr_mult: Positive
+    lr_mults: dict[str, Positive]
+
+
+class ClipGrad(TypedDict, total=False):
+    """`clip_grad` of a wrapper: arguments of torch's clip_grad_norm_ or, with type='value', clip_grad_value_."""
+
+    type: Literal['norm', 'value']
+    max_norm: Positive
+    norm_type: Annotated[float, Range(gt=0, infinite=True)]
+    error_if_nonfinite: bool
+    clip_value: Positive
+    foreach: bool | None
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -38,14 +58,11 @@ class ViLTOptimWrapperConstructor:
               co-attention).
     """
 
-    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
+    @check_arguments
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: ParameterGroups | None = None) -> None:
         self.wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer'))
-        options = paramwise_cfg or {}
-        known = ('head_lr_mult', 'head_prefixes', 'lr_mults')
-        for name in options:
-            if name not in known:
-                raise KoviltError(f'optim_wrapper.paramwise_cfg: unknown key {name!r}{nearest(name, known)}')
+        options: ParameterGroups = paramwise_cfg or {}
         prefixes, head_lr_mult = options.get('head_prefixes', ()), options.get('head_lr_mult', 1.0)
         prefixes = (prefixes,) if isinstance(prefixes, str) else prefixes
         # By beginning of a parameter's name: the part of the model, and the factor of its learning rate.
@@ -164,10 +181,11 @@ class ViLTOptimWrapper(FiniteLossMixin):
         precision: of the forward pass; parameters and optimizer states stay in float32.
     """
 
+    @check_arguments
     def __init__(
         self,
         optimizer: Optimizer,
-        clip_grad: dict[str, Any] | None = None,
+        clip_grad: ClipGrad | None = None,
         precision: Literal['float32', 'bfloat16'] = 'float32',
     ) -> None:
         super().__init__(optimizer, clip_grad=clip_grad)

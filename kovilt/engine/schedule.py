@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch.optim import Optimizer
 
 from kovilt.errors import KoviltError
+from kovilt.ranges import Count, Index, NotNegative, check_arguments
 from kovilt.registry import PARAM_SCHEDULERS
 
 
@@ -27,22 +28,19 @@ class WarmupLinearLR(_ParamScheduler):
         begin, end, last_step, by_epoch, verbose: see MMEngine's `_ParamScheduler`.
     """
 
+    @check_arguments
     def __init__(
         self,
         optimizer: Optimizer | OptimWrapper,
-        warmup: float = 0.1,
-        begin: int = 0,
-        end: int = INF,
-        last_step: int = -1,
+        warmup: NotNegative = 0.1,
+        begin: Index = 0,
+        end: Count = INF,
+        last_step: Literal[-1] | Index = -1,
         by_epoch: bool = False,
         verbose: bool = False,
     ) -> None:
         if by_epoch or end == INF:
             raise KoviltError('param_scheduler: WarmupLinearLR counts steps; write by_epoch=False beside its type')
-        if warmup < 0:
-            raise KoviltError(
-                f'param_scheduler: warmup is {warmup}; give a share of the run (0.1) or a number of steps'
-            )
         self.total = end - begin
         self.warmup = min(round(warmup * self.total) if warmup < 1 else int(warmup), self.total)
         super().__init__(optimizer, 'lr', begin=begin, end=end, last_step=last_step, by_epoch=False, verbose=verbose)

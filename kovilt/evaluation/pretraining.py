@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
@@ -26,6 +26,16 @@ class PretrainingMetrics(BaseMetric):
     """
 
     default_prefix = ''  # bare keys: of a prefix None MMEngine warns
+
+    @staticmethod
+    def metric_names(model: Mapping[str, Any]) -> list[str]:
+        """What the evaluation of a config's `model` gives: the values of its heads."""
+        values = {
+            'mlm_head': ['mlm_loss', 'mlm_accuracy'],
+            'itm_head': ['itm_loss', 'itm_accuracy'],
+            'wpa_head': ['wpa_loss', 'wpa_matched_distance', 'wpa_mismatched_distance'],
+        }
+        return [name for head, names in values.items() if model.get(head) for name in names] + ['captions']
 
     def process(self, data_batch: object, data_samples: Sequence[dict[str, Any]]) -> None:
         self.results.extend(data_samples)

@@ -74,6 +74,17 @@ class VQAAccuracy(BaseMetric):
     """
 
     default_prefix = ''  # bare keys: of a prefix None MMEngine warns
+
+    @staticmethod
+    def metric_names(model: Mapping[str, Any]) -> list[str]:
+        """What the evaluation of a config's `model` gives, with `*` for the answer types of the data."""
+        lengths = dict.fromkeys(_band(words, LENGTH_EDGES) for words in range(1, LENGTH_EDGES[-1] + 1))
+        frequencies = dict.fromkeys(_band(rows, FREQUENCY_EDGES) for rows in (0, *FREQUENCY_EDGES))
+        groups = ['/*', *(f'_by_length/{band}' for band in lengths), *(f'_by_frequency/{band}' for band in frequencies)]
+        whole = ['accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'coverage', 'ceiling']
+        whole += ['answerable_accuracy', 'majority_accuracy', 'questions', 'broken']
+        return whole + [f'{name}{group}' for group in groups for name in ('accuracy', 'questions')]
+
     expected = 0  # questions
 
     def process(self, data_batch: object, data_samples: Sequence[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from kovilt.models.vqa import ViLTForVQA
 from kovilt.modules.attention import fast_attention
 from kovilt.modules.meter import CrossModal
 from kovilt.modules.packing import Output, to_device
+from kovilt.ranges import Layers, MLPRatio, Positive, Rate, Size, VocabSize, check_arguments
 from kovilt.registry import MODELS
 
 _UNUSED_POSITIONS = {'bert': 0, 'roberta': 2}  # RoBERTa counts positions from its padding id 1 on
@@ -35,24 +36,23 @@ class TextEncoder(BaseModule):
             own); None = random weights.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
-        vocab_size: int,
-        max_text_len: int,
+        vocab_size: VocabSize,
+        max_text_len: Size,
         model_type: Literal['bert', 'roberta'],
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        drop_rate: float,
+        hidden_size: Size,
+        num_layers: Layers,
+        num_heads: Size,
+        drop_rate: Rate,
         pretrained: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         from transformers import AutoConfig, AutoModel
 
-        if model_type not in _UNUSED_POSITIONS:
-            raise ValueError(f'model_type {model_type!r} is neither bert nor roberta')
         self.model_type, self.max_text_len, self.pretrained = model_type, max_text_len, pretrained
         self.hidden_size = hidden_size
         roberta = dict(type_vocab_size=1, layer_norm_eps=1e-5) if model_type == 'roberta' else {}
@@ -134,21 +134,22 @@ class METER(BaseModule):
             begins (a checkpoint has its own); None = random weights. Formats: kovilt/formats/image_encoder.py.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
         image_encoder: dict[str, Any],
         text_encoder: dict[str, Any],
-        image_size: int,
-        vocab_size: int,
-        max_text_len: int,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        mlp_ratio: float,
-        drop_rate: float,
+        image_size: Size,
+        vocab_size: VocabSize,
+        max_text_len: Size,
+        hidden_size: Size,
+        num_layers: Layers,
+        num_heads: Size,
+        mlp_ratio: MLPRatio,
+        drop_rate: Rate,
         image_pooling: Literal['first', 'mean'] = 'first',
-        init_std: float = 0.02,
+        init_std: Positive = 0.02,
         image_encoder_weights: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:

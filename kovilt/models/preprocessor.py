@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from kovilt.batch import Batch
+from kovilt.ranges import Positive, check_arguments
 from kovilt.registry import MODELS
 
 
@@ -46,7 +45,8 @@ class METERPreprocessor(ViLTPreprocessor):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    @check_arguments
+    def __init__(self, *, mean: tuple[float, float, float], std: tuple[Positive, Positive, Positive]) -> None:
         super().__init__()
         # For pixels of -1..1, as the patches have been scaled to.
         self.register_buffer('mean', 2 * torch.tensor(mean)[:, None] - 1, persistent=False)

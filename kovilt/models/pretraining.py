@@ -14,6 +14,7 @@ from kovilt.modules.heads.mlm import MLMHead
 from kovilt.modules.heads.wpa import WPAHead
 from kovilt.modules.packing import to_device
 from kovilt.modules.vilt import ViLTStates
+from kovilt.ranges import Count, check_arguments
 from kovilt.registry import MODELS
 
 
@@ -36,6 +37,7 @@ class ViLTForPreTraining(KoviltModel):
             image from MLM sooner than from ITM, so their time is better spent on pass (a).
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
@@ -43,7 +45,7 @@ class ViLTForPreTraining(KoviltModel):
         mlm_head: dict[str, Any] | None,
         itm_head: dict[str, Any] | None,
         wpa_head: dict[str, Any] | None,
-        matching_every: int = 1,
+        matching_every: Count = 1,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -53,8 +55,6 @@ class ViLTForPreTraining(KoviltModel):
         block = (wpa_head or {}).get('block')
         if block is not None and not 0 < block < encoder['num_layers']:
             raise ValueError(f'wpa_head.block {block} is not between 1 and num_layers - 1')
-        if matching_every < 1:
-            raise ValueError(f'matching_every {matching_every} is less than 1')
         self.matching_every = matching_every
         self.mlm_head: MLMHead | None = None
         self.itm_head: ITMHead | None = None

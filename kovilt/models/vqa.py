@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kovilt.batch import Batch
 from kovilt.models.base import KoviltModel
+from kovilt.ranges import Count, check_arguments
 from kovilt.registry import MODELS
 
 
@@ -29,13 +30,14 @@ class ViLTForVQA(KoviltModel):
 
     loss_names = ('vqa_loss', 'vqa_accuracy')
 
+    @check_arguments
     def __init__(
         self,
         *,
         encoder: dict[str, Any],
         vqa_head: dict[str, Any],
         data_preprocessor: dict[str, Any] | None = None,
-        topk: int = 5,
+        topk: Count = 5,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(encoder, data_preprocessor, init_cfg)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kovilt.modules.initialization import init_weights
 from kovilt.modules.packing import Output
 from kovilt.modules.transformer import MLP
+from kovilt.ranges import Layers, MLPRatio, Positive, Rate, Size, check_arguments
 
 _NORM_EPS = 1e-12  # BERT's
 
@@ -82,22 +83,21 @@ class CrossModal(nn.Module):
         hidden_size (D), num_heads, mlp_ratio, init_std: as of `ViLT`.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
-        text_dim: int,
-        image_dim: int,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        mlp_ratio: float,
-        drop_rate: float,
+        text_dim: Size,
+        image_dim: Size,
+        hidden_size: Size,
+        num_layers: Layers,
+        num_heads: Size,
+        mlp_ratio: MLPRatio,
+        drop_rate: Rate,
         image_pooling: Literal['first', 'mean'],
-        init_std: float,
+        init_std: Positive,
     ) -> None:
         super().__init__()
-        if image_pooling not in ('first', 'mean'):
-            raise ValueError(f"image_pooling {image_pooling!r} is neither 'first' nor 'mean'")
         self.image_pooling = image_pooling
         mlp_size = int(mlp_ratio * hidden_size)
         block = partial(

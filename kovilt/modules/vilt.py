@@ -15,6 +15,7 @@ from kovilt.modules.embeddings import PatchEmbedder, TextEmbedder
 from kovilt.modules.initialization import init_weights, sincos_positions
 from kovilt.modules.packing import Output, Packing, needs_shape_buckets
 from kovilt.modules.transformer import Activation, Block
+from kovilt.ranges import Layers, MLPRatio, Positive, Rate, Size, VocabSize, check_arguments
 
 
 @dataclass(frozen=True)
@@ -76,21 +77,22 @@ class ViLT(nn.Module):
 
     blocks: Sequence[Block]
 
+    @check_arguments
     def __init__(
         self,
         *,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        vocab_size: int,
-        max_text_len: int,
-        patch_size: int,
-        image_size: int,
-        mlp_ratio: float,
-        drop_rate: float,
-        norm_eps: float = 1e-6,
+        hidden_size: Size,
+        num_layers: Layers,
+        num_heads: Size,
+        vocab_size: VocabSize,
+        max_text_len: Size,
+        patch_size: Size,
+        image_size: Size,
+        mlp_ratio: MLPRatio,
+        drop_rate: Rate,
+        norm_eps: Positive = 1e-6,
         activation: Activation = 'gelu',
-        init_std: float = 0.02,
+        init_std: Positive = 0.02,
         pos_init: Literal['normal', 'sincos'] = 'normal',
         with_cp: bool = False,
     ) -> None:

@@ -131,8 +131,8 @@ def test_limit_samples_rows_by_seed(data):
         found = [dataset.record(row)['question_id'] for row in range(12)]
         assert ids.setdefault(seed, found) == found
     assert ids[0] != ids[1]
-    for limit in (0, 31):
-        with pytest.raises(KoviltError, match=f"limit={limit}: split 'train' of .* has 30 rows"):
+    for limit, message in ((0, 'limit is 0; it must be at least 1'), (31, "limit=31: split 'train' of .* has 30 rows")):
+        with pytest.raises(KoviltError, match=message):
             open_(data, limit=limit)
 
 

@@ -39,7 +39,7 @@ def test_the_threshold_is_a_parameter(data, labels):
     assert open_(data, answers={'min_count': 3}).metainfo['answers'] == ['예', '2', '빨간색', '보라색']
     with pytest.raises(KoviltError, match='answer vocabulary is empty: none of 5 answers occurs min_count=9 times'):
         open_(data, answers={'min_count': 9})
-    with pytest.raises(KoviltError, match=r"unknown key 'mincount' in answers \(did you mean 'min_count'\?\)"):
+    with pytest.raises(KoviltError, match=r"unknown key 'mincount' in QuestionDataset.answers \(did you mean 'min_count'\?\)"):
         open_(data, answers={'mincount': 9})
 
 
@@ -92,7 +92,7 @@ def test_a_single_answer_has_score_1(data, labels):
     for row in range(len(dataset)):
         expected = np.eye(3, dtype=np.float32)[dataset.metainfo['answers'].index(dataset.record(row)['answer'])]
         np.testing.assert_array_equal(dataset[row]['label'], expected)
-    with pytest.raises(KoviltError, match="target='smooth': a label is 'hard' or 'soft'"):
+    with pytest.raises(KoviltError, match="target is 'smooth'; it must be one of 'hard', 'soft'"):
         open_(data, target='smooth')
 
 

@@ -108,7 +108,7 @@ def test_an_incomplete_batch_can_be_dropped(monkeypatch):
 
 
 def test_impossible_numbers_are_refused():
-    with pytest.raises(ValueError, match='texts_per_image=0'):
+    with pytest.raises(ValueError, match='texts_per_image is 0; it must be at least 1'):
         ImageGroupSampler(dataset(), shuffle=True, seed=0, texts_per_image=0)
-    with pytest.raises(ValueError, match='batch_size=0'):
+    with pytest.raises(ValueError, match='batch_size is 0; it must be at least 1'):
         GlobalBatchSampler(ImageGroupSampler(dataset(), shuffle=True, seed=0), 0)

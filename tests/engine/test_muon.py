@@ -84,7 +84,7 @@ def test_products_in_bfloat16_point_the_same_way():
         MuonAdamW([dict(params=[parameter], matrices=1)], lr=0.1, weight_decay=0.0, precision=precision).step()
         steps.append((parameter.detach() - weight).flatten())
     assert torch.cosine_similarity(*steps, dim=0) > 0.999 and not torch.equal(*steps)
-    with pytest.raises(ValueError, match="'float16' is neither"):
+    with pytest.raises(ValueError, match="precision is 'float16'; it must be one of 'float32', 'bfloat16'"):
         MuonAdamW([weight], precision='float16')
 
 

@@ -301,7 +301,7 @@ def test_the_configs_pre_train_and_answer_with_tiny_models(rooms, tmp_path):
         side=48,  # larger images than those of its pre-training
         more=f"""load_from = {str(work / 'iter_2.pth')!r}
 train_dataloader['dataset']['answers'] = dict(min_count=1)
-optim_wrapper = dict(optimizer=dict(lr=0.0))""",
+optim_wrapper = dict(optimizer=dict(lr=1e-30))""",
     )
     second.train()
     theirs, ours = first.model.state_dict(), second.model.state_dict()

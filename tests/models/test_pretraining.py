@@ -100,7 +100,7 @@ def test_matching_may_take_every_nth_pair_alone():
     [(image_index, image_id, sample_seed)] = calls
     assert torch.equal(image_index, batch['image_index'][::4]) and torch.equal(sample_seed, batch['sample_seed'][::4])
     assert torch.equal(image_id, batch['image_id'])  # negatives still come from the whole batch
-    with pytest.raises(ValueError, match='matching_every 0 is less than 1'):
+    with pytest.raises(ValueError, match='matching_every is 0; it must be at least 1'):
         MODELS.build(dict(tiny_config('ViLTForPreTraining'), matching_every=0))
 
 

@@ -114,5 +114,5 @@ def test_only_training_drops(fusion, pairs):
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match='hidden_size 16 is not a multiple of num_heads 3'):
         CrossModal(**SIZES | dict(num_heads=3), image_pooling='first')
-    with pytest.raises(ValueError, match="image_pooling 'cls' is neither 'first' nor 'mean'"):
+    with pytest.raises(ValueError, match="image_pooling is 'cls'; it must be one of 'first', 'mean'"):
         CrossModal(**SIZES, image_pooling='cls')

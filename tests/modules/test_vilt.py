@@ -236,7 +236,7 @@ def test_a_text_that_is_too_long_is_refused_with_its_length(vilt, batch):
     [
         (dict(hidden_size=30), 'hidden_size 30 is not a multiple of num_heads 4'),
         (dict(image_size=33), 'image_size 33 is not a multiple of patch_size 8'),
-        (dict(activation='tanh'), "activation 'tanh'"),
+        (dict(activation='tanh'), "activation is 'tanh'; it must be one of"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(sizes, message):

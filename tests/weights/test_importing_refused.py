@@ -81,7 +81,7 @@ def set_number(value):
         (without(), dict(num_hidden_layers=1), 'its settings state num_layers 1, its tensors have 2'),
         (without(), dict(vocab_size=26), 'its settings state vocab_size 26, its tensors have 25'),
         (without(), dict(num_attention_heads=3), '3 heads do not divide hidden_size 16'),
-        (without(), dict(hidden_act='gelu_new'), "activation 'gelu_new' is neither"),
+        (without(), dict(hidden_act='gelu_new'), "activation is 'gelu_new'"),
         (without(), dict(id2label={'0': '네', '1': '아니요'}), 'id2label has 2 answers, the answer head 5'),
         (without(), dict(id2label={str(i): f'LABEL_{i}' for i in range(5)}), 'does not state its 5 answers'),
         (without(), dict(id2label={str(i): '네' for i in range(5)}), "'네' stands for two classes"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from kovilt.ranges import Size, check_arguments
 from kovilt.registry import TRANSFORMS
 
 NO_IMAGE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
@@ -26,7 +27,8 @@ class Patchify(BaseTransform):
             of `model.encoder`.
     """
 
-    def __init__(self, *, patch_size: int) -> None:
+    @check_arguments
+    def __init__(self, *, patch_size: Size) -> None:
         self.patch_size = patch_size
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageEnhance, ImageOps
 
+from kovilt.ranges import Range, check_arguments
 from kovilt.registry import TRANSFORMS
 
 
@@ -31,9 +32,10 @@ class RandAugment(BaseTransform):
 
     augments = True  # its images cannot be cached or prepared
 
-    def __init__(self, *, num_ops: int, magnitude: float) -> None:
-        if not 0 <= magnitude <= 30:
-            raise ValueError(f'magnitude {magnitude} is not between 0 and 30')
+    @check_arguments
+    def __init__(
+        self, *, num_ops: Annotated[int, Range(ge=0, le=100)], magnitude: Annotated[float, Range(ge=0, le=30)]
+    ) -> None:
         self.num_ops, self.magnitude = num_ops, magnitude
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

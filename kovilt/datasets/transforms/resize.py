@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 
+from kovilt.ranges import Size, check_arguments
 from kovilt.registry import TRANSFORMS
 
 
@@ -29,8 +30,9 @@ class ResizeViLT(BaseTransform):
         divisor: pixels; the patch size. A config may leave it out: it takes that of `model.encoder`.
     """
 
-    def __init__(self, *, short: int, long: int, divisor: int) -> None:
-        if not 0 < divisor <= short <= long:
+    @check_arguments
+    def __init__(self, *, short: Size, long: Size, divisor: Size) -> None:
+        if not divisor <= short <= long:
             raise ValueError(f'expecting divisor {divisor} <= short {short} <= long {long}')
         self.short, self.long, self.divisor = short, long, divisor
 
@@ -66,9 +68,8 @@ class CropSquare(BaseTransform):
         side: pixels; METER fine-tunes on VQA with 576.
     """
 
-    def __init__(self, *, side: int) -> None:
-        if side < 1:
-            raise ValueError(f'side {side} is less than 1')
+    @check_arguments
+    def __init__(self, *, side: Size) -> None:
         self.side = side
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

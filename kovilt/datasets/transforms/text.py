@@ -8,7 +8,7 @@ import os
 import re
 from bisect import bisect_right
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -17,6 +17,7 @@ from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_k
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
 from kovilt.formats.tokenizer_json import check_tokenizer_files
+from kovilt.ranges import Range, check_arguments
 from kovilt.registry import TRANSFORMS
 
 if TYPE_CHECKING:
@@ -44,9 +45,13 @@ class TokenizeKorean(BaseTransform):
         max_text_len: tokens, including [CLS] and [SEP].
     """
 
-    def __init__(self, *, tokenizer: str, max_text_len: int) -> None:
-        if max_text_len < 3:
-            raise ValueError(f'max_text_len={max_text_len} leaves no token between [CLS] and [SEP]')
+    @check_arguments
+    def __init__(
+        self,
+        *,
+        tokenizer: str,
+        max_text_len: Annotated[int, Range(ge=3, le=100_000)],  # [CLS], a token, [SEP]
+    ) -> None:
         self.tokenizer, self.max_text_len = load_tokenizer(tokenizer, for_saving=False), max_text_len
         self._cls_id, self._sep_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         self._pad_id = self.tokenizer.pad_token_id

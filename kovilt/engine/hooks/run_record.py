@@ -20,6 +20,7 @@ from mmengine.utils import get_git_hash
 import kovilt
 from kovilt.engine.hooks.step_info import step_values
 from kovilt.files import write_json, write_text
+from kovilt.ranges import Count, check_arguments
 from kovilt.registry import HOOKS
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'transformers', 'tokenizers', 'numpy', 'pillow')
@@ -40,7 +41,8 @@ class RunRecordHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: int = 50) -> None:
+    @check_arguments
+    def __init__(self, interval: Count = 50) -> None:
         self.interval = interval
         self.path: Path | None = None  # metrics.jsonl; None before a training
         self.sums: dict[str, torch.Tensor] = {}  # since the last "train" line

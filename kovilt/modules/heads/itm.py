@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kovilt.modules.initialization import init_weights
 from kovilt.modules.rng import uniform
+from kovilt.ranges import NotNegative, Positive, Size, check_arguments
 
 _STREAM_EXCHANGE, _STREAM_NEGATIVE = 4, 5  # of a sample's random numbers
 
@@ -22,7 +23,8 @@ class ITMHead(nn.Module):
         loss_weight: weight of L2, 1 in the paper.
     """
 
-    def __init__(self, *, hidden_size: int, loss_weight: float, init_std: float) -> None:
+    @check_arguments
+    def __init__(self, *, hidden_size: Size, loss_weight: NotNegative, init_std: Positive) -> None:
         super().__init__()
         self.loss_weight = loss_weight
         self.fc = nn.Linear(hidden_size, 2)

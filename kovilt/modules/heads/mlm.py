@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from kovilt.modules.initialization import init_weights
 from kovilt.modules.packing import needs_shape_buckets, pad_to_bucket, to_device
 from kovilt.modules.rng import uniform
 from kovilt.modules.transformer import Activation, activation_function
+from kovilt.ranges import Index, NotNegative, Positive, Range, Size, VocabSize, check_arguments
 
 IGNORE_INDEX = -100  # label of a token that is not predicted; torch's default
 _STREAM_SELECT, _STREAM_REPLACE, _STREAM_TOKEN = 1, 2, 3  # of a sample's random numbers
@@ -37,28 +39,26 @@ class MLMHead(nn.Module):
         content_ratio: share of the content words that is selected; None = mask_ratio.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
-        hidden_size: int,
-        vocab_size: int,
-        mask_token_id: int,
+        hidden_size: Size,
+        vocab_size: VocabSize,
+        mask_token_id: Index,
         special_token_ids: Sequence[int],
-        mask_ratio: float,
+        mask_ratio: Annotated[float, Range(gt=0, lt=1)],
         whole_word: bool,
-        loss_weight: float,
-        content_words: Sequence[int] = (),
-        content_ratio: float | None = None,
+        loss_weight: NotNegative,
+        content_words: Sequence[int | str] = (),
+        content_ratio: Annotated[float, Range(gt=0, le=1)] | None = None,
         activation: Activation,
-        init_std: float,
+        init_std: Positive,
     ) -> None:
         super().__init__()
-        if not 0 < mask_ratio < 1:
-            raise ValueError(f'mask_ratio {mask_ratio} is not between 0 and 1')
         content_ratio = mask_ratio if content_ratio is None else content_ratio
-        if not 0 < content_ratio <= 1:
-            raise ValueError(f'content_ratio {content_ratio} is not above 0 and at most 1')
-        self.content_words, self.content_ratio = torch.tensor(sorted(content_words), dtype=torch.int64), content_ratio
+        self.content_words = torch.tensor(sorted(map(int, content_words)), dtype=torch.int64)
+        self.content_ratio = content_ratio
         self.vocab_size, self.mask_token_id = vocab_size, mask_token_id
         self.special_token_ids = sorted(set(special_token_ids))
         self.mask_ratio, self.whole_word, self.loss_weight = mask_ratio, whole_word, loss_weight

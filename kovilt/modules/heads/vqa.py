@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kovilt.modules.initialization import init_weights
+from kovilt.ranges import NotNegative, Positive, Size, VocabSize, check_arguments
 
 
 class VQAHead(nn.Module):
@@ -24,19 +25,18 @@ class VQAHead(nn.Module):
         pooled_size: width of the pooled state where it is not hidden_size, as for METER; the model passes it.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
-        hidden_size: int,
-        num_answers: int,
+        hidden_size: Size,
+        num_answers: VocabSize,
         loss: Literal['cross_entropy', 'bce'],
-        loss_weight: float = 1.0,
-        pooled_size: int | None = None,
-        init_std: float,
+        loss_weight: NotNegative = 1.0,
+        pooled_size: Size | None = None,
+        init_std: Positive,
     ) -> None:
         super().__init__()
-        if loss not in ('cross_entropy', 'bce'):
-            raise ValueError(f"loss {loss!r} is neither 'cross_entropy' nor 'bce'")
         self.num_answers, self.loss_type, self.loss_weight = num_answers, loss, loss_weight
         self.fc1 = nn.Linear(pooled_size or hidden_size, 2 * hidden_size)
         self.norm = nn.LayerNorm(2 * hidden_size)

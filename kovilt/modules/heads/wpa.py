@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kovilt.modules.transport import ipot, transport_cost, transport_distance
+from kovilt.ranges import Layers, NotNegative, Positive, Range, check_arguments
 
 
 class WPAHead(nn.Module):
@@ -31,19 +32,18 @@ class WPAHead(nn.Module):
             a second matching objective; an earlier block then aligns tokens with patches.
     """
 
+    @check_arguments
     def __init__(
         self,
         *,
-        loss_weight: float,
+        loss_weight: NotNegative,
         mismatched: Literal['ignore', 'push'],
-        beta: float,
-        iterations: int,
+        beta: Positive,
+        iterations: Annotated[int, Range(ge=1, le=10_000)],
         mean_center: bool = False,
-        block: int | None = None,
+        block: Layers | None = None,
     ) -> None:
         super().__init__()
-        if mismatched not in ('ignore', 'push'):
-            raise ValueError(f"mismatched {mismatched!r} is neither 'ignore' nor 'push'")
         self.loss_weight, self.mismatched, self.beta, self.iterations = loss_weight, mismatched, beta, iterations
         self.mean_center, self.block = mean_center, block
 

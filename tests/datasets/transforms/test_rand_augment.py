@@ -42,5 +42,5 @@ def test_a_shift_is_thirty_pixels_either_way_and_never_a_flip():
 
 
 def test_magnitudes_beyond_the_scale_are_refused():
-    with pytest.raises(ValueError, match='magnitude 31'):
+    with pytest.raises(ValueError, match='magnitude is 31; it must be at least 0 and at most 30'):
         RandAugment(num_ops=2, magnitude=31)

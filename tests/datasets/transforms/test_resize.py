@@ -100,5 +100,5 @@ def test_the_middle_square_is_the_one_that_meter_crops(size):
 
 
 def test_a_square_has_a_side():
-    with pytest.raises(ValueError, match='side 0 is less than 1'):
+    with pytest.raises(ValueError, match='side is 0; it must be at least 1'):
         CropSquare(side=0)

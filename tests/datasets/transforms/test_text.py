@@ -103,7 +103,7 @@ def test_a_copy_in_another_process_tokenizes_alike(tokenize):
 
 
 def test_a_length_without_a_token_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='max_text_len=2'):
+    with pytest.raises(ValueError, match='max_text_len is 2; it must be at least 3'):
         TokenizeKorean(tokenizer=str(folder(tmp_path)), max_text_len=2)
 
 

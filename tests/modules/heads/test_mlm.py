@@ -69,7 +69,7 @@ def test_content_words_are_masked_more_often_and_whole():
     assert abs(masked[:, first][carries].float().mean() - 0.8) < 0.01
     assert abs(masked[:, first][~carries].float().mean() - 0.1) < 0.005
     assert torch.equal(masked[:, first], masked[:, 2:82:2])
-    with pytest.raises(ValueError, match='content_ratio 1.5'):
+    with pytest.raises(ValueError, match='content_ratio is 1.5; it must be above 0 and at most 1'):
         make_head(content_ratio=1.5)
 
 
@@ -111,5 +111,5 @@ def test_padding_to_a_bucket_does_not_count():
 
 
 def test_a_share_outside_zero_and_one_is_refused():
-    with pytest.raises(ValueError, match='mask_ratio 1.5'):
+    with pytest.raises(ValueError, match='mask_ratio is 1.5; it must be above 0 and below 1'):
         make_head(mask_ratio=1.5)
