@@ -18,10 +18,10 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 6
 
 quickstart: $(VENV)/.installed
-	@$(bin)/python tools/quickstart.py --scale $(SCALE)
+	@$(bin)/kovilt quickstart --scale $(SCALE)
 
 rooms: $(VENV)/.installed
-	@$(bin)/python tools/quickstart.py --recipe rooms --scale $(SCALE)
+	@$(bin)/kovilt quickstart --recipe rooms --scale $(SCALE)
 
 # Each worker gets one thread, because the models of the tests are so small that threads only wait for each other.
 test: lint

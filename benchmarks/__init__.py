@@ -1,6 +1,6 @@
 """Scripts that measure kovilt's speed, memory and agreement with other implementations; not installed with kovilt.
 
-Every script runs from a checkout, with or without kovilt installed: `python benchmarks/int8.py`. Its docstring, which
+Every script runs in a checkout, with or without kovilt installed: `python -m benchmarks.int8`. Its docstring, which
 `--help` prints, states what is measured, in which unit, and how to read the result. docs/benchmarks.md has the results.
 
 Shared by the scripts: `timing`, `memory`, `flops`, `report` (tables), `fixtures` (models and batches) and

@@ -1,7 +1,7 @@
 """kovilt against transformers' ViltForQuestionAnswering: the same weights and the same batches, in turn.
 
-    python benchmarks/against_hf.py                                   # CPU, float32, one thread
-    python benchmarks/against_hf.py --device cuda --out against_hf.json
+    python -m benchmarks.against_hf                                   # CPU, float32, one thread
+    python -m benchmarks.against_hf --device cuda --out against_hf.json
 
 Base size, no dropout. Images have COCO's usual sizes under ViLT's resizing (about 200 patches on average) and random
 pixels, questions are 5 to 20 random tokens. Both models get the same numbers; for transformers they are padded to the
@@ -26,17 +26,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks import against_hf_speed as speed  # noqa: E402
-from benchmarks import against_hf_training as training  # noqa: E402
-from benchmarks.against_hf_models import HEAD_SIZE, BothModels, ModelSize  # noqa: E402
-from benchmarks.fixtures import FIRST_TOKEN  # noqa: E402
-from benchmarks.report import Report  # noqa: E402
-from benchmarks.timing import is_cuda, prepare_device  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
-from kovilt.files import write_json  # noqa: E402
+from benchmarks import against_hf_speed as speed
+from benchmarks import against_hf_training as training
+from benchmarks.against_hf_models import HEAD_SIZE, BothModels, ModelSize
+from benchmarks.fixtures import FIRST_TOKEN
+from benchmarks.report import Report
+from benchmarks.timing import is_cuda, prepare_device
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, run_cli
+from kovilt.files import write_json
 
 SECTION_NAMES = ('evaluation', 'training', 'options', 'memory', 'waits', 'runner', 'alignment')
 SECTIONS = {  # those that run where --sections names none
@@ -48,7 +46,7 @@ BATCHES = {'cpu': ((1, 8, 16), (8,)), 'cuda': ((64, 256), (64, 256))}  # evaluat
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     size = ModelSize()
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument(

@@ -1,7 +1,7 @@
 """The cost of the way from files to batches: images and whole epochs, against ViLT and HuggingFace.
 
-    python benchmarks/data_path.py
-    python benchmarks/data_path.py --only epoch
+    python -m benchmarks.data_path
+    python -m benchmarks.data_path --only epoch
 
 Writes its own data to a temporary folder: JPEGs that cost what photographs cost (100 to 150 KB, sizes of COCO) in
 AI-Hub 101's layout, seven questions an image. All times are processor time, worker processes included; variants take
@@ -25,20 +25,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.data_path_loaders import (  # noqa: E402
+from benchmarks.data_path_loaders import (
     huggingface_processors,
     make_loaders,
     open_rgb,
     run_epochs,
 )
-from benchmarks.fixtures import PATCH_SIZE, RESIZE  # noqa: E402
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.synthetic_data import QUESTIONS_PER_IMAGE, train_tokenizer, write_jpeg_set  # noqa: E402
-from benchmarks.timing import describe_machine, ratio, time_in_turn  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from benchmarks.fixtures import PATCH_SIZE, RESIZE
+from benchmarks.report import markdown_table
+from benchmarks.synthetic_data import QUESTIONS_PER_IMAGE, train_tokenizer, write_jpeg_set
+from benchmarks.timing import describe_machine, ratio, time_in_turn
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, run_cli
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +47,7 @@ MAX_GREY_LEVELS = 2  # by which kovilt's pixels may differ from Pillow's
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     positive = at_least(1)
     parser.add_argument('--only', choices=SECTIONS, action='append', help='measure this section alone; may be repeated')
     parser.add_argument('--images', type=positive, default=120, metavar='N', help='images of the set (120)')

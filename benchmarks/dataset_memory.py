@@ -1,7 +1,7 @@
 """The memory of a data set of AI-Hub 101's size: of the main process that opens it, and of the loader's workers.
 
-    python benchmarks/dataset_memory.py --rows 1646080 --workers 2
-    python benchmarks/dataset_memory.py --rows 7119756 --workers 2     # all of AI-Hub 101
+    python -m benchmarks.dataset_memory --rows 1646080 --workers 2
+    python -m benchmarks.dataset_memory --rows 7119756 --workers 2     # all of AI-Hub 101
 
 Writes a set with tiny images in a zip to a temporary folder, opens it, and reads batches from worker processes. Memory
 is resident memory in MB: `private` pages belong to one process, `shared` ones are counted in every process that maps
@@ -17,18 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.memory import MB, highest_resident, process_memory  # noqa: E402
-from benchmarks.synthetic_data import train_tokenizer, write_zip_set  # noqa: E402
-from benchmarks.timing import processor_clock, wall_clock  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
-from tools.recipes import paper  # noqa: E402
+from benchmarks.memory import MB, highest_resident, process_memory
+from benchmarks.synthetic_data import train_tokenizer, write_zip_set
+from benchmarks.timing import processor_clock, wall_clock
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
+from reproduction import paper
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument(
         '--rows',
         type=at_least(1),

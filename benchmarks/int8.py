@@ -1,8 +1,8 @@
 """int8 on a CPU: how fast it answers, against float32 and against transformers, and what it does to the accuracy.
 
-    python benchmarks/int8.py                                        # speed, base size, one thread
-    python benchmarks/int8.py --graphs                               # with onnxruntime's graphs as well
-    python benchmarks/int8.py --model work_dirs/rooms/model --config configs/rooms/vqa.py    # accuracy
+    python -m benchmarks.int8                                        # speed, base size, one thread
+    python -m benchmarks.int8 --graphs                               # with onnxruntime's graphs as well
+    python -m benchmarks.int8 --model work_dirs/rooms/model --config configs/rooms/vqa.py    # accuracy
 
 Speed: all variants have the same weights and answer the same batches in turn; transformers'
 ViltForQuestionAnswering gets them padded to the largest of the batch, as its processor does. Times are processor time;
@@ -22,9 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.fixtures import (  # noqa: E402
+from benchmarks.fixtures import (
     base_model,
     make_batch,
     sample_grids,
@@ -32,10 +30,10 @@ from benchmarks.fixtures import (  # noqa: E402
     save_folder,
     transformers_inputs,
 )
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.timing import prepare_device, ratio, time_in_turn  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from benchmarks.report import markdown_table
+from benchmarks.timing import prepare_device, ratio, time_in_turn
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, run_cli
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +46,7 @@ KOVILT, KOVILT_INT8, TRANSFORMERS = 'kovilt, float32', 'kovilt, int8', 'transfor
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     positive = at_least(1)
     parser.add_argument('--batches', type=positive, nargs='+', default=[1, 8, 16], metavar='N', help='pairs (1 8 16)')
     parser.add_argument('--rounds', type=positive, default=5, metavar='N', help='timings of each variant (5)')
@@ -170,7 +168,7 @@ def measure_accuracy(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace, folder: str, precision: Precision) -> dict[str, dict[str, Any]]:
-    """The predictions of a model folder for the config's validation data, by question, as tools/test.py writes them."""
+    """The predictions of a model folder for the config's validation data, by question, as `kovilt test` writes them."""
     import torch
     from mmengine.registry import DefaultScope
 

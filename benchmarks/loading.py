@@ -1,7 +1,7 @@
 """How fast the training batches of a config are made, in one process, epoch after epoch.
 
-    python benchmarks/loading.py configs/kovilt_vqa_aihub.py
-    python benchmarks/loading.py configs/kovilt_vqa_prepared.py
+    python -m benchmarks.loading configs/kovilt_vqa_aihub.py
+    python -m benchmarks.loading configs/kovilt_vqa_prepared.py
 
 Rates are per second of processor time: what one core delivers.
 """
@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.timing import processor_clock  # noqa: E402
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from benchmarks.timing import processor_clock
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import run_cli
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='a training config whose data is there')
     parser.add_argument(
         '--seconds', type=float, default=20, metavar='S', help='processor time to make batches for (20)'

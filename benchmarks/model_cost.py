@@ -1,7 +1,7 @@
 """The cost of models on their own data: parameters, multiply-adds of a question, training steps in turn on one machine.
 
-    python benchmarks/model_cost.py --model METER configs/rooms/meter_vqa.py --model ViLT configs/rooms/vqa.py
-    python benchmarks/model_cost.py --model ViLT configs/kovilt_vqa_aihub.py train_dataloader.batch_size=64
+    python -m benchmarks.model_cost --model METER configs/rooms/meter_vqa.py --model ViLT configs/rooms/vqa.py
+    python -m benchmarks.model_cost --model ViLT configs/kovilt_vqa_aihub.py train_dataloader.batch_size=64
 
 A step is what training does with a batch, mixed precision included (--amp): to the device, forward, backward,
 optimizer; in wall time. Batches are read beforehand, so that neither the disk nor other processes that read count. The
@@ -18,20 +18,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.flops import forward_flops, without_numbers  # noqa: E402
-from benchmarks.timing import cpu_name, describe_machine, device_clock, is_cuda, time_in_turn, wall_clock  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
-from kovilt.files import write_json  # noqa: E402
+from benchmarks.flops import forward_flops, without_numbers
+from benchmarks.timing import cpu_name, describe_machine, device_clock, is_cuda, time_in_turn, wall_clock
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
+from kovilt.files import write_json
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument(
         '--model',
         nargs='+',
@@ -40,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=('NAME', 'CONFIG'),
         help='a name, a training config and KEY=VALUE options for it; repeat for other models',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision, as in tools/train.py')
+    parser.add_argument('--amp', action='store_true', help='mixed precision, as in `kovilt train`')
     parser.add_argument('--batches', type=at_least(1), default=8, metavar='N', help='batches of a round (8)')
     parser.add_argument('--rounds', type=at_least(1), default=6, metavar='N', help='timed rounds (6), after one more')
     parser.add_argument('--out', type=Path, metavar='FILE', help='also write the results as JSON')

@@ -26,28 +26,28 @@ parity() {
 }
 
 against_hf() {
-    run "${LIMIT:-170}" against_hf python3 benchmarks/against_hf.py --device cuda --out "$out/against_hf.json" \
+    run "${LIMIT:-170}" against_hf python3 -m benchmarks.against_hf --device cuda --out "$out/against_hf.json" \
         ${short:+--rounds 2 --batches 8 --train-batches 8 --layers 2}
 }
 
 meter() {
-    run "${LIMIT:-120}" meter python3 benchmarks/vilt_against_meter.py --out "$out/meter.json" \
+    run "${LIMIT:-120}" meter python3 -m benchmarks.vilt_against_meter --out "$out/meter.json" \
         ${short:+--rounds 1 --batch 8 --sides 384}
 }
 
 prefix() {
-    run "${LIMIT:-60}" prefix python3 benchmarks/prefix.py --device cuda ${short:+--rounds 1 --texts 14}
+    run "${LIMIT:-60}" prefix python3 -m benchmarks.prefix --device cuda ${short:+--rounds 1 --texts 14}
 }
 
 scaling() {
-    run "${LIMIT:-60}" scaling python3 benchmarks/scaling.py --device cuda --plot "$out/scaling.png" \
+    run "${LIMIT:-60}" scaling python3 -m benchmarks.scaling --device cuda --plot "$out/scaling.png" \
         ${short:+--rounds 1 --pairs 2 --only batch prefix}
 }
 
 reproduce() { # the most important tables come first; steps that do not finish in time are missing from the last ones
     local tables
     for tables in ${TABLES:-table2 table3 ablations}; do
-        run "${LIMIT:-200}" "reproduce_$tables" python3 tools/reproduce.py "$tables" --seeds 3 --jobs "${JOBS:-12}" \
+        run "${LIMIT:-200}" "reproduce_$tables" python3 -m reproduction "$tables" --seeds 3 --jobs "${JOBS:-12}" \
             --work-dir "$out/reproduce" ${short:+--scale tiny}
     done
 }
@@ -55,11 +55,11 @@ reproduce() { # the most important tables come first; steps that do not finish i
 base() { # training at base size on Rooms through the Runner, with reading of data
     local data=$out/rooms images=${IMAGES:-20000} batch=256
     [ -n "$short" ] && images=200 batch=8
-    run 200 base_data python3 tools/data/make_rooms.py "$data" --images "$images" --val-images 200 --workers "$(nproc)"
-    run 60 base_tokenizer python3 tools/data/train_tokenizer.py "$data/tokenizer" --vocab-size 1000 --captions "$data/captions" \
+    run 200 base_data python3 -m kovilt rooms "$data" --images "$images" --val-images 200 --workers "$(nproc)"
+    run 60 base_tokenizer python3 -m kovilt tokenizer "$data/tokenizer" --vocab-size 1000 --captions "$data/captions" \
         --questions "$data/vqa"
     export KOVILT_AIHUB_101=$data/vqa KOVILT_TOKENIZER=$data/tokenizer
-    run "${LIMIT:-200}" base python3 tools/train.py configs/kovilt_vqa_aihub_scratch.py --amp --work-dir "$out/base" \
+    run "${LIMIT:-200}" base python3 -m kovilt train kovilt_vqa_aihub_scratch --amp --work-dir "$out/base" \
         --cfg-options train_cfg.max_epochs=1 train_dataloader.batch_size="$batch" \
         train_dataloader.num_workers="$(nproc)"
     tail -n 3 "$out/base/metrics.jsonl"

@@ -1,6 +1,6 @@
 """One optimizer step of MuonAdamW, of torch.optim.Muon with AdamW for the rest, and of AdamW alone, in turn.
 
-    python benchmarks/optimizer_step.py configs/rooms/vqa.py
+    python -m benchmarks.optimizer_step configs/rooms/vqa.py
 
 Median milliseconds, of processor time on a CPU. Gradients are random; forward and backward pass are not part of the
 times. torch's Muon takes one matrix after the other, always in bfloat16, and the stacked queries, keys and values as
@@ -13,22 +13,19 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.fixtures import FIRST_TOKEN  # noqa: E402
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.timing import device_clock, prepare_device, ratio, time_in_turn  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from benchmarks.fixtures import FIRST_TOKEN
+from benchmarks.report import markdown_table
+from benchmarks.timing import device_clock, prepare_device, ratio, time_in_turn
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
 
 OURS = 'MuonAdamW, float32'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='a training config; its model is built with 1,000 tokens and 30 answers')
     parser.add_argument('--device', default='cpu', help='cpu or cuda (cpu)')
     parser.add_argument('--rounds', type=at_least(1), default=20, metavar='N', help='steps of each optimizer (20)')

@@ -1,7 +1,7 @@
 """Several questions about one image: PrefixViLT against the joint ViLT at base size, in training and in answering.
 
-    python benchmarks/prefix.py                      # one image a step, one thread, processor time
-    python benchmarks/prefix.py --device cuda        # bfloat16, 448 questions a step, wall time
+    python -m benchmarks.prefix                      # one image a step, one thread, processor time
+    python -m benchmarks.prefix --device cuda        # bfloat16, 448 questions a step, wall time
 
 Both encoders have the same weights and get the same batches, in turn. A ratio is the median over the rounds of each
 round's own ratio; above 1 PrefixViLT is faster. Beside it stands the ratio of the FLOPs (benchmarks/flops.py). Training
@@ -21,9 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.fixtures import (  # noqa: E402
+from benchmarks.fixtures import (
     base_model,
     make_batch,
     sample_grids,
@@ -31,12 +29,12 @@ from benchmarks.fixtures import (  # noqa: E402
     save_folder,
     with_encoder,
 )
-from benchmarks.flops import forward_flops  # noqa: E402
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.synthetic_data import write_jpeg  # noqa: E402
-from benchmarks.timing import autocast, device_clock, is_cuda, prepare_device, ratio, time_in_turn  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from benchmarks.flops import forward_flops
+from benchmarks.report import markdown_table
+from benchmarks.synthetic_data import write_jpeg
+from benchmarks.timing import autocast, device_clock, is_cuda, prepare_device, ratio, time_in_turn
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
@@ -47,7 +45,7 @@ FIRST, SECOND = '소파는 무슨 색이에요?', '의자가 몇 개 있어요?'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     positive = at_least(1)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (cpu)')
     parser.add_argument(

@@ -1,7 +1,7 @@
 """How the cost grows: time and peak memory by batch, image, text, questions an image, and rows of data.
 
-    python benchmarks/scaling.py                     # one thread, processor time
-    python benchmarks/scaling.py --device cuda       # bfloat16, larger batches, without rows of data
+    python -m benchmarks.scaling                     # one thread, processor time
+    python -m benchmarks.scaling --device cuda       # bfloat16, larger batches, without rows of data
 
 A step is forward and backward of the base-size model. Beside the measurement stands the expected law, a fixed cost plus
 a price per amount, fitted to all sweeps of an encoder at once. The amounts are: for time the FLOPs
@@ -21,16 +21,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.fixtures import base_model, make_batch, with_encoder  # noqa: E402
-from benchmarks.flops import forward_flops  # noqa: E402
-from benchmarks.memory import MB, peak_memory, peak_memory_in_fork  # noqa: E402
-from benchmarks.scaling_laws import Law, Point, Sweep, plot_sweeps  # noqa: E402
-from benchmarks.synthetic_data import write_zip_set  # noqa: E402
-from benchmarks.timing import autocast, device_clock, is_cuda, prepare_device, time_in_turn  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from benchmarks.fixtures import base_model, make_batch, with_encoder
+from benchmarks.flops import forward_flops
+from benchmarks.memory import MB, peak_memory, peak_memory_in_fork
+from benchmarks.scaling_laws import Law, Point, Sweep, plot_sweeps
+from benchmarks.synthetic_data import write_zip_set
+from benchmarks.timing import autocast, device_clock, is_cuda, prepare_device, time_in_turn
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
@@ -59,7 +57,7 @@ KEYS_VALUES_BYTES = {False: 2 * 4, True: 2 * 2}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (cpu)')
     parser.add_argument('--only', nargs='+', choices=LABELS, help='these sweeps alone (all; on cuda all but rows)')
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""Start-up time: `--help` of the tools and a first answer; wall seconds.
+"""Start-up time: `kovilt --help` and a first answer; wall seconds.
 
-    python benchmarks/startup.py
-    python benchmarks/startup.py --model work_dirs/quickstart/model --image room.jpg
+    python -m benchmarks.startup
+    python -m benchmarks.startup --model work_dirs/quickstart/model --image room.jpg
 
 Every command runs in a process of its own, all in turn; an untimed round comes first, since it may have to compile and
 to read from disk. Beside each command stands its time less that of `import torch`: the median over the rounds of each
@@ -18,25 +18,23 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.fixtures import ROOT  # noqa: E402
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.timing import cpu_name, time_in_turn, wall_clock  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from benchmarks.fixtures import ROOT
+from benchmarks.report import markdown_table
+from benchmarks.timing import cpu_name, time_in_turn, wall_clock
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, run_cli
 
 TORCH = 'import torch'
 COMMANDS = {  # arguments of Python in the repository
     TORCH: ['-c', 'import torch'],
-    'train.py --help': ['tools/train.py', '--help'],
-    'test.py --help': ['tools/test.py', '--help'],
-    'predict.py --help': ['tools/predict.py', '--help'],
+    'kovilt --help': ['-m', 'kovilt', '--help'],
+    'kovilt train --help': ['-m', 'kovilt', 'train', '--help'],
+    'kovilt predict --help': ['-m', 'kovilt', 'predict', '--help'],
 }
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('--rounds', type=at_least(1), default=5, metavar='N', help='timings of each command (5)')
     parser.add_argument('--model', metavar='FOLDER', help='also time the first answer of this model folder')
     parser.add_argument('--image', metavar='FILE', help='with --model: the image')
@@ -50,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     commands = dict(COMMANDS)
     if args.model:
         folder, image = (str(Path(path).resolve()) for path in (args.model, args.image))
-        commands['a first answer'] = ['tools/predict.py', folder, image, args.question, '--device', 'cpu']
+        commands['a first answer'] = ['-m', 'kovilt', 'predict', folder, image, args.question, '--device', 'cpu']
     print(f'{cpu_name()}, Python {sys.version.split()[0]}, torch {version("torch")}; {args.rounds} rounds\n')
     seconds = time_in_turn(
         {name: run_command(name, command) for name, command in commands.items()}, rounds=args.rounds, clock=wall_clock

@@ -1,6 +1,6 @@
 """A training step in float32 and in bfloat16 (`--amp`), in turn on the same batches: median wall time and ratio.
 
-    python benchmarks/training_step.py configs/rooms/pretrain.py
+    python -m benchmarks.training_step configs/rooms/pretrain.py
 
 Images are noise and texts random, in the shapes of Rooms (squares for METER), so no data is needed. Every batch has its
 own lengths. A ratio above 1 means that bfloat16 is faster.
@@ -13,15 +13,12 @@ import itertools
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.fixtures import FIRST_TOKEN, make_batch, sample_grids, sample_lengths  # noqa: E402
-from benchmarks.timing import describe_machine, ratio, time_in_turn, wall_clock  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from benchmarks.fixtures import FIRST_TOKEN, make_batch, sample_grids, sample_lengths
+from benchmarks.timing import describe_machine, ratio, time_in_turn, wall_clock
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +35,7 @@ WARM_UPS = 3  # steps
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='a training config')
     parser.add_argument('--texts', type=at_least(2), default=64, metavar='N', help='pairs of a batch (64)')
     parser.add_argument('--steps', type=at_least(1), default=20, metavar='N', help='timed steps in each precision (20)')

@@ -1,6 +1,6 @@
 """Transport plans of the published loop, of kovilt and of an exact solver: their errors and their times.
 
-    python benchmarks/transport.py
+    python -m benchmarks.transport
 
 Pairs have 144 to 240 patches and 5 to 20 tokens, padded to 40 tokens for the published loop, as there. The directions
 of `isotropic` states are independent; `anisotropic` states share a direction, as the states of deep layers do. The
@@ -15,15 +15,12 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.timing import describe_machine, ratio, time_in_turn, wall_clock  # noqa: E402
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from benchmarks.report import markdown_table
+from benchmarks.timing import describe_machine, ratio, time_in_turn, wall_clock
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import run_cli
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +42,7 @@ PUBLISHED, EXACT = 'published', 'exact (ot.emd)'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('--pairs', type=at_least(1), default=64, metavar='N', help='pairs of a batch (64)')
     parser.add_argument('--width', type=at_least(1), default=768, metavar='N', help='hidden size (768)')
     parser.add_argument('--rounds', type=at_least(1), default=20, metavar='N', help='timings of each plan (20)')

@@ -1,7 +1,7 @@
 """How many times as fast as METER ViLT trains: whole training steps of both, in turn, on batches of real shapes.
 
-    python benchmarks/vilt_against_meter.py --out ratio.json            # on a GPU, in bfloat16
-    python benchmarks/vilt_against_meter.py --device cpu --questions 1  # one thread, in float32
+    python -m benchmarks.vilt_against_meter --out ratio.json            # on a GPU, in bfloat16
+    python -m benchmarks.vilt_against_meter --device cpu --questions 1  # one thread, in float32
 
 The models are built from configs/kovilt_vqa_aihub.py and configs/meter_vqa_aihub.py with random weights; a step is
 forward, backward and fused AdamW. Images have the shapes of photographs (ViLT) or are squares (METER), questions have
@@ -23,23 +23,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installation
-
-from benchmarks.flops import forward_flops  # noqa: E402
-from benchmarks.memory import peak_memory  # noqa: E402
-from benchmarks.report import markdown_table  # noqa: E402
-from benchmarks.timing import count_host_waits, device_clock, is_cuda, prepare_device, time_in_turn  # noqa: E402
-from benchmarks.timing import ratio as timing_ratio  # noqa: E402
-from benchmarks.vilt_against_meter_trainer import (  # noqa: E402
+from benchmarks.flops import forward_flops
+from benchmarks.memory import peak_memory
+from benchmarks.report import markdown_table
+from benchmarks.timing import count_host_waits, device_clock, is_cuda, prepare_device, time_in_turn
+from benchmarks.timing import ratio as timing_ratio
+from benchmarks.vilt_against_meter_trainer import (
     SCALES,
     Trainer,
     count_attention_kernels,
     find_fastest_batch,
 )
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
-from kovilt.files import write_json  # noqa: E402
-from tools.recipes import paper  # noqa: E402
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, run_cli
+from kovilt.files import write_json
+from reproduction import paper
 
 PAPER_HOURS = {
     'ViLT': paper.EPOCH_HOURS['scratch'],
@@ -48,7 +46,7 @@ PAPER_HOURS = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__)
     positive = at_least(1)
     parser.add_argument(
         '--sides', type=positive, nargs='+', metavar='N', help="METER's images, in pixels (288 384 576)"

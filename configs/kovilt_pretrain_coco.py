@@ -5,8 +5,8 @@ Data: AI-Hub 261, MS COCO images with five Korean captions each (about 600,000 p
 Expected: mlm_accuracy and itm_accuracy rise, wpa_matched_distance falls below wpa_mismatched_distance. The paper gives
     no numbers.
 Time: about 24.6 million pairs; on 8 GPUs of 200 useful TFLOP/s each about 2 hours for the arithmetic alone.
-Command: bash tools/dist_train.sh configs/kovilt_pretrain_coco.py 8 --amp
-    To start from a ViT's weights: --load-from FILE, which tools/weights/import_weights.py writes.
+Command: bash tools/dist_train.sh kovilt_pretrain_coco 8 --amp
+    To start from a ViT's weights: --load-from FILE, which kovilt import writes.
 """
 import os
 

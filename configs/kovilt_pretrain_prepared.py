@@ -1,10 +1,10 @@
 """Pre-training on prepared captions: the steps of kovilt_pretrain_coco.py without decoding an image in any epoch.
 
-Data: made by python tools/data/prepare.py configs/kovilt_pretrain_coco.py data/prepared_captions
+Data: made by kovilt prepare kovilt_pretrain_coco data/prepared_captions
     KOVILT_PREPARED_CAPTIONS names another folder.
 Expected: as kovilt_pretrain_coco.py.
 Time: as kovilt_pretrain_coco.py, less the time for reading, decoding and resizing images.
-Command: bash tools/dist_train.sh configs/kovilt_pretrain_prepared.py 8 --amp
+Command: bash tools/dist_train.sh kovilt_pretrain_prepared 8 --amp
 """
 import os
 

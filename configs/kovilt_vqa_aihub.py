@@ -4,7 +4,7 @@ Data: AI-Hub 101, 생활 및 거주환경 기반 VQA (1,646,080 training questio
     KOVILT_AIHUB_101 names; the checkpoint of kovilt_pretrain_coco.py.
 Expected: about 78.6 % (paper, DEV of 3,000 questions); without pre-training the paper reached 79.46 %.
 Time: the paper took 2 hours an epoch.
-Command: bash tools/dist_train.sh configs/kovilt_vqa_aihub.py 8 --amp
+Command: bash tools/dist_train.sh kovilt_vqa_aihub 8 --amp
 """
 import os
 

@@ -4,7 +4,7 @@ Data: AI-Hub 71357 in data/aihub_71357 or in the folder that KOVILT_AIHUB_71357 
     kovilt_pretrain_coco.py.
 Expected: not measured; more than majority_accuracy, which always gives the most frequent answer.
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
-Command: bash tools/dist_train.sh configs/kovilt_vqa_aihub_knowledge.py 8 --amp
+Command: bash tools/dist_train.sh kovilt_vqa_aihub_knowledge 8 --amp
 """
 import os
 

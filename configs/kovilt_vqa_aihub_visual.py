@@ -4,7 +4,7 @@ Data: AI-Hub 104 in data/aihub_104 or in the folder that KOVILT_AIHUB_104 names;
     kovilt_pretrain_coco.py.
 Expected: not measured; more than majority_accuracy, which always gives the most frequent answer.
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
-Command: bash tools/dist_train.sh configs/kovilt_vqa_aihub_visual.py 8 --amp
+Command: bash tools/dist_train.sh kovilt_vqa_aihub_visual 8 --amp
 """
 import os
 

@@ -4,7 +4,7 @@ Data: data/custom or the folder that KOVILT_CUSTOM names. A line is
     {"image": "a.jpg", "question": "...", "answer": "..."}; docs/data.md has the details.
 Expected: more than majority_accuracy, which always gives the most frequent answer; at most `ceiling`.
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
-Command: KOVILT_CUSTOM=FOLDER python tools/train.py configs/kovilt_vqa_custom.py --load-from PRETRAINED
+Command: KOVILT_CUSTOM=FOLDER kovilt train kovilt_vqa_custom --load-from PRETRAINED
 """
 import os
 

@@ -4,7 +4,7 @@ Data: KVQA (100,445 images, one question each) in data/kvqa or in the folder tha
     kovilt_pretrain_coco.py. The 16 % of the questions that the image cannot answer take part like all others.
 Expected: not measured; KVQA's own baseline (BAN) reaches 30.94 % of its ten-answer score on val.
 Time: 10 epochs of at most 100,445 questions, half an epoch of kovilt_vqa_aihub.py: about an hour at the paper's speed.
-Command: bash tools/dist_train.sh configs/kovilt_vqa_kvqa.py 8 --amp
+Command: bash tools/dist_train.sh kovilt_vqa_kvqa 8 --amp
 """
 import os
 

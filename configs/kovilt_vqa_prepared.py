@@ -1,10 +1,10 @@
 """Fine-tuning on prepared questions: the steps of kovilt_vqa_aihub.py without decoding an image in any epoch.
 
-Data: made by python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_vqa   (or another VQA config)
+Data: made by kovilt prepare kovilt_vqa_aihub data/prepared_vqa   (or another VQA config)
     KOVILT_PREPARED_VQA names another folder. Prepared with --val-rows 3000, its split test is the set's own val.
 Expected: as the config that the data was prepared with; for AI-Hub 101 about 78.6 % (paper).
 Time: as that config, less the time for reading, decoding and resizing images.
-Command: bash tools/dist_train.sh configs/kovilt_vqa_prepared.py 8 --amp
+Command: bash tools/dist_train.sh kovilt_vqa_prepared 8 --amp
 """
 import os
 

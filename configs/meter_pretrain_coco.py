@@ -5,7 +5,7 @@ Data: AI-Hub 261, as kovilt_pretrain_coco.py; CLIP for the image encoder and a B
 Expected: mlm_accuracy and itm_accuracy rise; no METER in Korean has been published.
 Time: about 24.6 million pairs, each with two passes; METER's own 100,000 steps of 4,096 pairs took its authors about 8
     days on 8 A100 (METER's issue 16).
-Command: bash tools/dist_train.sh configs/meter_pretrain_coco.py 8 --amp
+Command: bash tools/dist_train.sh meter_pretrain_coco 8 --amp
 """
 import os
 

@@ -6,7 +6,7 @@ Data: AI-Hub 101, as kovilt_vqa_aihub.py; CLIP for the image encoder and a BERT 
 Expected: 85.24 % (paper). By arithmetic a pair costs 10 to 14 times as much as ViLT's at METER's own 576 pixels, 4 to 6
     times as much at 384; benchmarks/vilt_against_meter.py measures it.
 Time: the paper took 24 hours an epoch.
-Command: bash tools/dist_train.sh configs/meter_vqa_aihub.py 8 --amp
+Command: bash tools/dist_train.sh meter_vqa_aihub 8 --amp
 """
 import os
 

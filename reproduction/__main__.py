@@ -1,13 +1,12 @@
-#!/usr/bin/env python
 """The paper's tables: runs the trainings that are missing and writes the tables (docs/reproduction.md).
 
-    python tools/reproduce.py table2 table3 --jobs 2         # small models on Rooms
-    python tools/reproduce.py all --seeds 3 --jobs 12        # on one GPU
-    python tools/reproduce.py all --data aihub --scale base  # the paper's models on data/aihub_101 and data/aihub_261
-    python tools/reproduce.py all --no-run                   # the tables of what is finished
+    python -m reproduction table2 table3 --jobs 2         # small models on Rooms
+    python -m reproduction all --seeds 3 --jobs 12        # on one GPU
+    python -m reproduction all --data aihub --scale base  # the paper's models on data/aihub_101 and data/aihub_261
+    python -m reproduction all --no-run                   # the tables of what is finished
 
 Tables: table1 (data), table2 (accuracy and time of METER and ViLT), table3 (a small part of the data, by epoch),
-ablations. Each step is one of kovilt's own tools. Started again, finished steps are skipped and an interrupted one
+ablations. Each step is one of kovilt's verbs. Started again, finished steps are skipped and an interrupted one
 resumes. WORK_DIR gets tables.md, results.json, curves.png and a CSV file of each table.
 """
 
@@ -22,17 +21,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # also without installation
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, nearest, run_cli
+from kovilt.recipes.commands import SHIPPED_ENCODER
+from reproduction.scales import SCALES, TABLES, ReproductionScale
 
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
-from tools.recipes.commands import SHIPPED_ENCODER  # noqa: E402
-from tools.recipes.reproduction_scales import SCALES, TABLES, ReproductionScale  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+    parser = CommandParser(__doc__, prog='python -m reproduction')
     parser.add_argument('tables', nargs='+', metavar='TABLE', help=f'{", ".join(TABLES)} or all')
     parser.add_argument('--data', choices=('rooms', 'aihub'), default='rooms', help='(default: rooms, synthetic data)')
     parser.add_argument('--scale', choices=('small', 'base', 'tiny'), help='(default: small; for aihub base)')
@@ -56,7 +54,7 @@ def selected_tables(args: argparse.Namespace) -> list[str]:
     if args.data == 'aihub' and 'ablations' in args.tables:
         raise KoviltError(
             'ablations: alignment is scored against boxes, which only Rooms has; use --data rooms, or train '
-            'configs/ablations with tools/train.py'
+            'configs/ablations with kovilt train'
         )
     available = TABLES if args.data == 'rooms' else [table for table in TABLES if table != 'ablations']
     return [table for table in available if table in args.tables or 'all' in args.tables]
@@ -74,7 +72,7 @@ def introduction(args: argparse.Namespace, scale: ReproductionScale, results: Ma
     unit = 'steps of 64 questions' if scale.is_small else 'epochs'
     return (
         f'# Tables: {args.data}, scale {args.scale}, {args.seeds} seed(s)\n\n'
-        f'`python tools/reproduce.py {" ".join(args.tables)} --data {args.data} --scale {args.scale} --seeds '
+        f'`python -m reproduction {" ".join(args.tables)} --data {args.data} --scale {args.scale} --seeds '
         f'{args.seeds} --jobs {args.jobs}` on {where}. Table 2 trains for {scale.full:,} {unit}, table 3 for '
         f'{scale.subset_epochs} epochs of {scale.subset_questions:,} questions; pre-trained ViLT starts from '
         f'{args.encoder or shipped}.\n'
@@ -86,18 +84,18 @@ def main(args: argparse.Namespace) -> None:
     tables = selected_tables(args)
     if (args.data, args.scale) not in SCALES:
         raise KoviltError(f'--data {args.data} has no --scale {args.scale}; use --scale base')
-    os.chdir(ROOT)  # the configs and the work folder are here
+    os.chdir(ROOT)  # the benchmarks and the work folder are here
     if args.encoder and not (Path(args.encoder) / 'kovilt.json').is_file():
-        raise KoviltError(f'--encoder {args.encoder}: no model folder; tools/weights/export.py writes one')
+        raise KoviltError(f'--encoder {args.encoder}: no model folder; kovilt export writes one')
     default = 'reproduce' if (args.data, args.scale) == ('rooms', 'small') else f'reproduce_{args.data}_{args.scale}'
     work_dir = args.work_dir or Path('work_dirs', default)
     if args.no_run and not (work_dir / 'settings.json').is_file():
         raise KoviltError(f'{work_dir}: nothing was run there; leave out --no-run')
 
     from kovilt.files import write_json
-    from tools.recipes.reproduction import plan_tables
-    from tools.recipes.reproduction_run import check_settings, check_user_data, run_reproduction
-    from tools.recipes.steps import finished_steps
+    from kovilt.recipes.steps import finished_steps
+    from reproduction.plan import plan_tables
+    from reproduction.run import check_settings, check_user_data, run_reproduction
 
     scale = SCALES[args.data, args.scale]
     options: dict[str, Any] = {
@@ -114,7 +112,7 @@ def main(args: argparse.Namespace) -> None:
     check_settings(work_dir, json.loads(json.dumps(settings)))  # as they are read from the file
     failure = None if args.no_run else run_reproduction(plan, args.jobs)
 
-    from tools.recipes.reproduction_results import collect_results, describe_data, write_tables
+    from reproduction.results import collect_results, describe_data, write_tables
 
     if 'table1' in tables and not args.no_run and not failure and not (work_dir / 'table1.json').is_file():
         write_json(work_dir / 'table1.json', describe_data(plan))

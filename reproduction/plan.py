@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.recipes import commands
-from tools.recipes.commands import PRETRAINING_LOSSES, SHIPPED_ENCODER, VQA_SCALARS
-from tools.recipes.reproduction_scales import (
+from kovilt.recipes import commands
+from kovilt.recipes.commands import PRETRAINING_LOSSES, SHIPPED_ENCODER, VQA_SCALARS
+from kovilt.recipes.steps import Step
+from reproduction.scales import (
     FINE_TUNING_VARIANTS,
     PRETRAINING_VARIANTS,
     SMALL_PRETRAINING_VARIANTS,
     TABLES,
     ReproductionScale,
 )
-from tools.recipes.steps import Step
 
 
 def plan_tables(
@@ -173,7 +173,7 @@ class Reproduction:
         return self._start_from(name, data)
 
     def _add_cost(self, data: Sequence[str]) -> None:
-        command = ['benchmarks/model_cost.py', '--amp', '--out', f'{self.work_dir}/cost/cost.json']
+        command = ['-m', 'benchmarks.model_cost', '--amp', '--out', f'{self.work_dir}/cost/cost.json']
         command += ['--rounds', f'{self.scale.cost_rounds}', '--batches', f'{self.scale.cost_batches}']
         for name, kind in (('METER', 'meter'), ('ViLT', 'scratch')):
             command += ['--model', name, getattr(self.configs, kind), *self.config_options(kind)]

@@ -18,9 +18,9 @@ from kovilt.evaluation.comparison import compare_predictions, pool_predictions, 
 from kovilt.files import read_json, write_json, write_text
 from kovilt.registry import DATASETS
 from kovilt.visualization import Curve, Panel, draw_curves, read_metrics
-from tools.recipes.paper_tables import MODELS, paper_tables, runs_of_kind
-from tools.recipes.reproduction import Reproduction
-from tools.recipes.reproduction_scales import ALIGNMENT_BASELINES, FINE_TUNING_VARIANTS
+from reproduction.plan import Reproduction
+from reproduction.scales import ALIGNMENT_BASELINES, FINE_TUNING_VARIANTS
+from reproduction.tables import MODELS, paper_tables, runs_of_kind
 
 
 def describe_data(plan: Reproduction) -> dict[str, Any]:

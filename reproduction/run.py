@@ -12,9 +12,9 @@ from typing import Any
 from kovilt.cli.arguments import available_cpus
 from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
-from tools.recipes.progress import format_duration
-from tools.recipes.reproduction import Reproduction
-from tools.recipes.steps import run_steps
+from kovilt.recipes.progress import format_duration
+from kovilt.recipes.steps import run_steps
+from reproduction.plan import Reproduction
 
 
 def check_settings(work_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -22,19 +22,19 @@ class ModelConfigs:
 
 
 SMALL = ModelConfigs(
-    meter='configs/rooms/meter_vqa.py',
-    scratch='configs/rooms/vqa_scratch.py',
-    pretrained='configs/rooms/vqa.py',
-    question_only='configs/rooms/question_only.py',
-    pretrain='configs/rooms/pretrain.py',
-    single_objects='configs/rooms/pretrain_single_objects.py',
+    meter='rooms/meter_vqa',
+    scratch='rooms/vqa_scratch',
+    pretrained='rooms/vqa',
+    question_only='rooms/question_only',
+    pretrain='rooms/pretrain',
+    single_objects='rooms/pretrain_single_objects',
 )
 BASE = ModelConfigs(
-    meter='configs/meter_vqa_aihub.py',
-    scratch='configs/kovilt_vqa_aihub_scratch.py',
-    pretrained='configs/kovilt_vqa_aihub.py',
-    question_only='configs/ablations/vqa_question_only.py',
-    pretrain='configs/kovilt_pretrain_coco.py',
+    meter='meter_vqa_aihub',
+    scratch='kovilt_vqa_aihub_scratch',
+    pretrained='kovilt_vqa_aihub',
+    question_only='ablations/vqa_question_only',
+    pretrain='kovilt_pretrain_coco',
 )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.recipes import paper
+from reproduction import paper
 
 MODELS = {'meter': 'METER', 'scratch': 'ViLT, no pre-training', 'pretrained': 'ViLT, pre-trained'}
 MISSING = '–'

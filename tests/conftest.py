@@ -1,14 +1,11 @@
 """Tests reach no network and compute with one thread each: their models are so small that threads only wait."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -39,18 +36,16 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    """Runs a tool in this process, which has everything imported; returns exit code, stdout, stderr."""
+def call(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Runs a verb of the command `kovilt` in this process, which has everything imported.
 
-    from kovilt.errors import run_cli
+    Returns exit code, stdout, stderr.
+    """
+    from kovilt.cli.main import main
 
-    def call(tool: str, *arguments: object) -> tuple[int, str, str]:
-        spec = importlib.util.spec_from_file_location('tool', ROOT / tool)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+    def call(*arguments: object) -> tuple[int, str, str]:
         try:
-            code = run_cli(lambda: module.main(module.parse_args()))
+            code = main([*map(str, arguments)])
         except SystemExit as ended:  # a wrong argument
             code = ended.code
         return code, *capsys.readouterr()

@@ -63,10 +63,9 @@ def write_table(path: Path, images: list[Path]) -> None:
 @pytest.fixture
 def checkout(tmp_path, rooms, monkeypatch):
     """A folder like a checkout, in which Rooms stands for AI-Hub 101 and 261, which have the same layouts."""
-    for name in ('tools', 'kovilt'):
-        (tmp_path / name).symlink_to(ROOT / name)
     for name in ('configs', 'examples'):
         shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / 'kovilt').symlink_to(ROOT / 'kovilt')
     for name in [name for name in os.environ if name.startswith('KOVILT_')]:
         monkeypatch.delenv(name)
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
@@ -84,30 +83,30 @@ def checkout(tmp_path, rooms, monkeypatch):
 
 def smaller(line: str) -> str:
     """A documented command as one process that takes seconds."""
-    line = re.sub(r'bash tools/dist_(train|test)\.sh (.*?) 8\b', r'python tools/\1.py \2', line)
-    line = re.sub(r'bash tools/slurm_train\.sh \S+ \S+ (\S+) (\S+)', r'python tools/train.py \1 --work-dir \2', line)
+    line = re.sub(r'bash tools/dist_(train|test)\.sh (.*?) 8\b', r'kovilt \1 \2', line)
+    line = re.sub(r'bash tools/slurm_train\.sh \S+ \S+ (\S+) (\S+)', r'kovilt train \1 --work-dir \2', line)
     line = line.replace('--images 2000', '--images 24').replace('--workers 16', '--workers 1')
     line = line.replace('iter_2000', 'iter_2').replace('epoch_10', 'epoch_1')
-    if 'tools/train.py' in line or 'tools/test.py' in line:
-        line += ' --cfg-options ' + ' '.join(SMALL_MODEL if 'configs/kovilt_' in line else FEW_STEPS)
+    if re.search(r'\bkovilt (train|test) ', line):
+        line += ' --cfg-options ' + ' '.join(SMALL_MODEL if re.search(r' kovilt_(vqa|pretrain)', line) else FEW_STEPS)
     return line
 
 
 def run_line(line: str, monkeypatch) -> int:
-    """The exit code of `NAME=VALUE ... python TOOL ...`."""
+    """The exit code of `NAME=VALUE ... kovilt VERB ...`."""
     with monkeypatch.context() as patch:
         while assignment := re.match(r'(\w+)=(\S+) ', line):
             patch.setenv(*assignment.groups())
             line = line[assignment.end() :]
         if 'examples/plugin' in os.environ.get('PYTHONPATH', ''):
             patch.syspath_prepend('examples/plugin')
-        return run(smaller(line), patch)
+        return run(smaller(line))
 
 
 @pytest.mark.parametrize('name', ['training', 'data', 'plugins'])
 def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
     text = (ROOT / 'docs' / f'{name}.md').read_text('utf-8')
-    if 'make_rooms.py' not in text:
+    if 'kovilt rooms' not in text:
         shutil.copytree(rooms, 'data/rooms')
     for language, block in blocks(text):
         if path := re.match(r'# (\S+\.py)\n', block):
@@ -116,7 +115,7 @@ def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
             exec(block, {})
         for line in block.splitlines() if language == 'bash' else ():
             code, error = run_line(line, monkeypatch), capsys.readouterr().err
-            if any(f'{data}.py' in line for data in NOT_THERE):
+            if any(data in line for data in NOT_THERE):
                 assert code == 2 and re.match('error: .*data/', error), line
             else:
-                assert code in ((0, 1) if 'verify.py' in line else (0,)), f'{line}\n{error}'
+                assert code in ((0, 1) if 'kovilt verify' in line else (0,)), f'{line}\n{error}'

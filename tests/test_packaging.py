@@ -27,8 +27,8 @@ def needs(name: str) -> dict[str, Requirement]:
 OWN = {
     'kovilt',
     'tests',
-    'tools',
     'benchmarks',
+    'reproduction',
     'configs',
     *(path.stem for path in (ROOT / 'tests/support').glob('*.py')),
 }
@@ -49,8 +49,8 @@ def imported(folder: str) -> dict[str, str]:
     return found
 
 
-def test_what_kovilt_and_its_tools_import_is_declared():
-    undeclared = {**imported('kovilt'), **imported('tools')}.keys() - needs('runtime').keys()
+def test_what_kovilt_imports_is_declared():
+    undeclared = imported('kovilt').keys() - needs('runtime').keys()
     assert undeclared <= needs('optional').keys(), {name: imported('kovilt').get(name) for name in undeclared}
 
 

@@ -2,13 +2,13 @@
 
 import os
 import re
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from kovilt.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = {
@@ -32,8 +32,8 @@ def commands(text: str) -> list[str]:
 COMMANDS = commands(READMES['en'])
 BY_CI = [line for line in COMMANDS if line.startswith('make ')]
 ON_ROOMS = [line for line in COMMANDS if 'rooms' in line and line not in BY_CI]
-ASKING = [line for line in COMMANDS if 'predict.py' in line]
-FULL_SIZE = [line for line in COMMANDS if 'configs/kovilt_' in line]
+ASKING = [line for line in COMMANDS if line.startswith('kovilt predict')]
+FULL_SIZE = [line for line in COMMANDS if re.search(r' kovilt_(vqa|pretrain)', line)]
 
 
 def test_both_languages_show_the_same_commands_code_tables_and_images():
@@ -70,9 +70,7 @@ def test_links_and_tools_of_a_page_exist(page):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A folder in which the README's commands run as in a checkout, with data and work folders of its own."""
-    for name in ('tools', 'configs', 'kovilt'):
-        (tmp_path / name).symlink_to(ROOT / name)
+    """A folder in which the README's commands run, with data and work folders of its own."""
     Image.new('RGB', (320, 240), 'tan').save(tmp_path / 'room.jpg')
     for name in [name for name in os.environ if name.startswith('KOVILT_')]:
         monkeypatch.delenv(name)
@@ -80,31 +78,28 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(line: str, monkeypatch) -> int:
-    """The exit code of `python TOOL ...`, run in this process as its own main program: torch is imported once."""
-    python, tool, *arguments = shlex.split(line)
-    assert python == 'python'
-    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(tool, run_name='__main__')
-    return end.value.code
+def run(line: str) -> int:
+    """The exit code of `kovilt VERB ...`, run in this process: torch is imported once."""
+    command, *arguments = shlex.split(line)
+    assert command == 'kovilt'
+    return main(arguments)
 
 
 def smaller(line: str) -> str:
     """The command at a size of seconds."""
     line = line.replace('--images 2000', '--images 24').replace('iter_2000', 'iter_2')
     line = line.replace('work_dirs/quickstart/model', 'work_dirs/vqa/iter_2.pth')
-    if 'train.py' in line:
+    if line.startswith('kovilt train'):
         line += ' --cfg-options train_cfg.max_iters=2 train_cfg.val_interval=2'
     return line
 
 
-def test_the_commands_from_drawing_rooms_to_an_answer(checkout, monkeypatch, capsys):
+def test_the_commands_from_drawing_rooms_to_an_answer(checkout, capsys):
     for line in ON_ROOMS:
-        assert run(smaller(line), monkeypatch) == 0, line
+        assert run(smaller(line)) == 0, line
     capsys.readouterr()
     (asking,) = ASKING
-    assert run(smaller(asking), monkeypatch) == 0
+    assert run(smaller(asking)) == 0
     assert len(re.findall(r'^  \S+ +\d+\.\d+ %$', capsys.readouterr().out, re.M)) == 5
     (code,) = blocks(READMES['en'], 'python')
     exec(smaller(code), {})
@@ -112,9 +107,9 @@ def test_the_commands_from_drawing_rooms_to_an_answer(checkout, monkeypatch, cap
 
 
 @pytest.mark.parametrize('line', FULL_SIZE)
-def test_a_full_size_command_without_its_files_says_what_is_missing(line, checkout, monkeypatch, capsys):
-    """What dist_train.sh adds to train.py is tested in tests/tools/test_dist.py."""
-    assert run(re.sub(r'^bash tools/dist_train.sh (\S+) 8', r'python tools/train.py \1', line), monkeypatch) == 2
+def test_a_full_size_command_without_its_files_says_what_is_missing(line, checkout, capsys):
+    """What dist_train.sh adds is tested in tests/tools/test_dist.py."""
+    assert run(re.sub(r'^bash tools/dist_train.sh (\S+) 8', r'kovilt train \1', line)) == 2
     (error,) = re.findall(r'^error: (.*)$', capsys.readouterr().err, re.M)
     assert 'aihub.or.kr' in error or 'epoch_10.pth: no such' in error
     assert not (checkout / 'work_dirs').exists()

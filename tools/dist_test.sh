@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate on N processes of this machine:   bash tools/dist_test.sh CONFIG CHECKPOINT N [options of tools/test.py]
+# Evaluate on N processes of this machine:   bash tools/dist_test.sh CONFIG CHECKPOINT N [options of kovilt test]
 # Several machines: the same command on each, with NNODES (how many), NODE_RANK (0, 1, ...), MASTER_ADDR and PORT (of node 0).
 # PYTHON=... names the interpreter. With GPUs a process takes one each (NCCL); without, they compute on the CPU (gloo).
 set -euo pipefail
@@ -14,4 +14,4 @@ shift 3
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$N" \
     --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
-    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"
+    --module kovilt test "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on N processes of this machine:   bash tools/dist_train.sh CONFIG N [options of tools/train.py]
+# Train on N processes of this machine:   bash tools/dist_train.sh CONFIG N [options of kovilt train]
 # Several machines: the same command on each, with NNODES (how many), NODE_RANK (0, 1, ...), MASTER_ADDR and PORT (of node 0).
 # PYTHON=... names the interpreter. With GPUs a process takes one each (NCCL); without, they compute on the CPU (gloo).
 set -euo pipefail
@@ -13,4 +13,4 @@ shift 2
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$N" \
     --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
-    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"
+    --module kovilt train "$CONFIG" --launcher pytorch "$@"

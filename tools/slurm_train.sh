@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train through Slurm:   GPUS=16 bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of tools/train.py]
+# Train through Slurm:   GPUS=16 bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of kovilt train]
 # From the environment: GPUS (16; all processes), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (more options of srun), PORT,
 # PYTHON. GPUS_PER_NODE=0 asks for no GPU; the processes, GPUS in all, then compute on CPUs.
 set -euo pipefail
@@ -23,4 +23,4 @@ fi
 export MASTER_PORT="${PORT:-29500}"
 exec srun -p "$PARTITION" --job-name="$JOB_NAME" --ntasks="$GPUS" "${PLACE[@]}" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${MORE[@]+"${MORE[@]}"} \
-    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$CONFIG" --work-dir "$WORK_DIR" --launcher slurm "$@"
+    "${PYTHON:-python}" -u -m kovilt train "$CONFIG" --work-dir "$WORK_DIR" --launcher slurm "$@"

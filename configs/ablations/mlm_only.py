@@ -3,7 +3,7 @@
 Data: as kovilt_pretrain_coco.py.
 Expected: on Rooms, accuracy after fine-tuning changes by -0.20 points (-1.53 to +0.95) (docs/reproduction.md).
 Time: shorter than kovilt_pretrain_coco.py, which takes two passes a batch where this takes one.
-Command: bash tools/dist_train.sh configs/ablations/mlm_only.py 8 --amp
+Command: bash tools/dist_train.sh ablations/mlm_only 8 --amp
 """
 _base_ = '../kovilt_pretrain_coco.py'
 model = dict(itm_head=None, wpa_head=None)

@@ -3,7 +3,7 @@
 Data: as kovilt_pretrain_coco.py.
 Expected: on Rooms, accuracy after fine-tuning changes by -0.60 points (-2.08 to +0.75) (docs/reproduction.md).
 Time: as kovilt_pretrain_coco.py.
-Command: bash tools/dist_train.sh configs/ablations/no_wpa.py 8 --amp
+Command: bash tools/dist_train.sh ablations/no_wpa 8 --amp
 """
 _base_ = '../kovilt_pretrain_coco.py'
 model = dict(wpa_head=None)

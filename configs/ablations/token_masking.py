@@ -3,7 +3,7 @@
 Data: as kovilt_pretrain_coco.py.
 Expected: not measured; mlm_accuracy is higher, since the rest of a word gives its masked token away.
 Time: as kovilt_pretrain_coco.py.
-Command: bash tools/dist_train.sh configs/ablations/token_masking.py 8 --amp
+Command: bash tools/dist_train.sh ablations/token_masking 8 --amp
 """
 _base_ = '../kovilt_pretrain_coco.py'
 model = dict(mlm_head=dict(whole_word=False))

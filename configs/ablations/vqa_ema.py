@@ -3,7 +3,7 @@
 Data: as kovilt_vqa_aihub.py.
 Expected: not measured.
 Time: as kovilt_vqa_aihub.py.
-Command: bash tools/dist_train.sh configs/ablations/vqa_ema.py 8 --amp
+Command: bash tools/dist_train.sh ablations/vqa_ema 8 --amp
 """
 _base_ = '../kovilt_vqa_aihub.py'
 default_hooks = dict(ema=dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4))

@@ -3,7 +3,7 @@
 Data: as kovilt_vqa_aihub.py.
 Expected: on Rooms, 1.0 instead of 3.0 changes accuracy by +1.19 points (+0.39 to +2.00) (docs/reproduction.md).
 Time: as kovilt_vqa_aihub.py.
-Command: bash tools/dist_train.sh configs/ablations/vqa_head_lr_1.py 8 --amp
+Command: bash tools/dist_train.sh ablations/vqa_head_lr_1 8 --amp
 """
 _base_ = '../kovilt_vqa_aihub.py'
 optim_wrapper = dict(paramwise_cfg=dict(head_lr_mult=1.0))

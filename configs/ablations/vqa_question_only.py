@@ -3,7 +3,7 @@
 Data: as kovilt_vqa_aihub.py.
 Expected: not measured; between majority_accuracy and the accuracy of kovilt_vqa_aihub_scratch.py.
 Time: shorter than kovilt_vqa_aihub.py: only the tokens of the question are encoded.
-Command: bash tools/dist_train.sh configs/ablations/vqa_question_only.py 8 --amp
+Command: bash tools/dist_train.sh ablations/vqa_question_only 8 --amp
 """
 _base_ = '../kovilt_vqa_aihub.py'
 load_from = None

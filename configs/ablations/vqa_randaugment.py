@@ -3,7 +3,7 @@
 Data: as kovilt_vqa_aihub.py.
 Expected: not measured.
 Time: as kovilt_vqa_aihub.py, or longer where the loader is the bottleneck.
-Command: bash tools/dist_train.sh configs/ablations/vqa_randaugment.py 8 --amp
+Command: bash tools/dist_train.sh ablations/vqa_randaugment 8 --amp
 """
 _base_ = '../kovilt_vqa_aihub.py'
 train_dataloader = dict(dataset=dict(image_pipeline=[

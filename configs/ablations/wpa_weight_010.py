@@ -3,7 +3,7 @@
 Data: as kovilt_pretrain_coco.py.
 Expected: not measured.
 Time: as kovilt_pretrain_coco.py.
-Command: bash tools/dist_train.sh configs/ablations/wpa_weight_010.py 8 --amp
+Command: bash tools/dist_train.sh ablations/wpa_weight_010 8 --amp
 """
 _base_ = '../kovilt_pretrain_coco.py'
 model = dict(wpa_head=dict(loss_weight=0.1))

@@ -1,10 +1,10 @@
 """Pre-training of a small METER on Rooms captions, from random weights.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
+Data: kovilt rooms data/rooms --images 2000
 Expected: not measured; mlm_accuracy and itm_accuracy rise.
 Time: not measured; each pair takes two passes, in rooms/meter_vqa.py one.
-Command: python tools/train.py configs/rooms/meter_pretrain.py --amp
-    Then: python tools/train.py configs/rooms/meter_vqa.py --amp --load-from work_dirs/meter_pretrain/iter_2000.pth
+Command: kovilt train rooms/meter_pretrain --amp
+    Then: kovilt train rooms/meter_vqa --amp --load-from work_dirs/meter_pretrain/iter_2000.pth
 """
 import os
 

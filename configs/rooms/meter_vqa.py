@@ -1,9 +1,9 @@
 """A small METER on Rooms questions from random weights, to compare with rooms/vqa_scratch.py.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
+Data: kovilt rooms data/rooms --images 2000
 Expected: 34.4 % after 1,500 steps on 10,000 images, 4.8 points below rooms/vqa_scratch.py (docs/reproduction.md).
 Time: about a quarter of an hour on two CPU cores.
-Command: python tools/train.py configs/rooms/meter_vqa.py --amp
+Command: kovilt train rooms/meter_vqa --amp
 """
 import os
 

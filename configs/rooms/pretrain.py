@@ -1,11 +1,11 @@
 """Pre-training on Rooms captions, with the paper's three objectives at a small size.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
+Data: kovilt rooms data/rooms --images 2000
     KOVILT_ROOMS names another folder. Start from rooms/pretrain_single_objects.py with --load-from to save most steps.
 Expected: from that start, on 16,000 images, 74.3 % of the masked words and 86.8 % of the pairs after 2,000 steps
     (docs/benchmarks.md).
 Time: about a quarter of an hour on two CPU cores.
-Command: python tools/train.py configs/rooms/pretrain.py --amp
+Command: kovilt train rooms/pretrain --amp
 """
 import os
 

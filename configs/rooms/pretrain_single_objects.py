@@ -1,11 +1,11 @@
 """First stage of pre-training: learn the names of objects from images that show one object each.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
-      python tools/data/make_rooms.py data/rooms_alone --images 2000 --alone 1 --seed 1
+Data: kovilt rooms data/rooms --images 2000
+      kovilt rooms data/rooms_alone --images 2000 --alone 1 --seed 1
     KOVILT_ROOMS (tokenizer, validation) and KOVILT_ROOMS_ALONE (training) name other folders.
 Expected: on 8,000 images 90.9 % of the masked words after 2,000 steps (docs/benchmarks.md).
 Time: about a quarter of an hour on two CPU cores.
-Command: python tools/train.py configs/rooms/pretrain_single_objects.py --amp
+Command: kovilt train rooms/pretrain_single_objects --amp
 """
 import os
 

@@ -1,10 +1,10 @@
 """Rooms questions without their images, from random weights: what language alone can answer.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
+Data: kovilt rooms data/rooms --images 2000
 Expected: 31.1 % after 1,500 steps on 10,000 images; the most frequent answer alone reaches 12.5 %
     (docs/reproduction.md).
 Time: about 4 minutes on two CPU cores.
-Command: python tools/train.py configs/rooms/question_only.py --amp
+Command: kovilt train rooms/question_only --amp
 """
 _base_ = './vqa.py'
 load_from = None

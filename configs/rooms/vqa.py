@@ -1,11 +1,11 @@
 """Fine-tuning on Rooms questions from the encoder of rooms/pretrain_uniform_masking.py.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
+Data: kovilt rooms data/rooms --images 2000
     KOVILT_ROOMS names another folder; the checkpoint of rooms/pretrain_uniform_masking.py.
 Expected: from the encoder in kovilt/assets/rooms_encoder, on 10,000 images, 68.1 % after 1,500 steps
     (docs/reproduction.md).
 Time: about 10 minutes on two CPU cores.
-Command: python tools/train.py configs/rooms/vqa.py --amp
+Command: kovilt train rooms/vqa --amp
 """
 import os
 

@@ -1,9 +1,9 @@
 """Fine-tuning on Rooms questions from random weights, to see what pre-training contributes.
 
-Data: python tools/data/make_rooms.py data/rooms --images 2000
+Data: kovilt rooms data/rooms --images 2000
 Expected: 39.2 % after 1,500 steps on 10,000 images, 28.9 points below rooms/vqa.py (docs/reproduction.md).
 Time: about 10 minutes on two CPU cores.
-Command: python tools/train.py configs/rooms/vqa_scratch.py --amp
+Command: kovilt train rooms/vqa_scratch --amp
 """
 _base_ = './vqa.py'
 load_from = None

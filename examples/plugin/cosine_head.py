@@ -1,6 +1,6 @@
 """Rooms questions with an answer head of your own, from random weights.
 
-Command: PYTHONPATH=examples/plugin python tools/train.py examples/plugin/cosine_head.py
+Command: PYTHONPATH=examples/plugin kovilt train examples/plugin/cosine_head.py
 """
 _base_ = '../../configs/rooms/vqa.py'
 custom_imports = dict(imports=['my_parts'], allow_failed_imports=False)

@@ -1,6 +1,6 @@
 """Questions from a CSV table and grey images, by a dataset and a transform of your own, from random weights.
 
-Command: MY_DATA=data/mine PYTHONPATH=examples/plugin python tools/train.py examples/plugin/grey_table.py
+Command: MY_DATA=data/mine PYTHONPATH=examples/plugin kovilt train examples/plugin/grey_table.py
 """
 import os
 

@@ -1,1 +1,1 @@
-"""What the command-line tools share: the argument parser, progress bars, the check of the installed packages."""
+"""The command `kovilt`: a module a verb, and what they share: arguments, progress, the check of the environment."""

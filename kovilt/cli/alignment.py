@@ -1,7 +1,6 @@
-#!/usr/bin/env python
 """Score the word-patch alignment of a pre-trained model against the boxes of Rooms.
 
-    python tools/analysis/alignment.py work_dirs/pretrain/iter_2000.pth data/rooms --out work_dirs/alignment
+    kovilt alignment work_dirs/pretrain/iter_2000.pth data/rooms --out work_dirs/alignment
 
 OUT/alignment.json holds the share of object words whose patch of most transported mass lies in a box of their object,
 in percent, beside the shares of a random patch and of the patches of the other object words of the image.
@@ -11,15 +10,12 @@ OUT/example.png shows the transport plan of one caption.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
@@ -27,16 +23,14 @@ if TYPE_CHECKING:
     from kovilt.models import ViLTForPreTraining
 
 
-def parse_args() -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('model', help='a checkpoint (.pth) or model folder of pre-training')
-    parser.add_argument('rooms', type=Path, help='folder written by tools/data/make_rooms.py')
+    parser.add_argument('rooms', type=Path, help='folder written by `kovilt rooms`')
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
     parser.add_argument('--limit', type=at_least(1), metavar='N', help='score N sampled captions (default: all)')
     parser.add_argument(
         '--batch-size', type=at_least(1), default=64, metavar='B', help='captions a batch (default: 64)'
     )
-    return parser.parse_args()
 
 
 def collate(dataset: AIHubCOCOKorean, rows: list[int]) -> list[Batch]:
@@ -71,18 +65,17 @@ def draw_example(model: ViLTForPreTraining, dataset: AIHubCOCOKorean, boxes: Pat
     mass = [plan[word_ids == number].sum(0).reshape(grid) for number in range(len(words))]
     image = Image.open(record['image'])
     named = dict(find_object_words(record['text'], names))
-    shares = [images[Path(record['image']).name].get(named.get(number), ()) for number in range(len(words))]
+    boxes_of = images[Path(record['image']).name]
+    shares = [boxes_of.get(named[number], ()) if number in named else () for number in range(len(words))]
     sides = (image.width, image.height) * 2
     found = [[[share * side for share, side in zip(box, sides, strict=True)] for box in group] for group in shares]
     draw_alignment(image, words, mass, out, boxes=found)
 
 
-def main(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     boxes = args.rooms / 'boxes.jsonl'
     if not boxes.is_file():
-        raise KoviltError(
-            f'{boxes}: no such file; draw Rooms: python tools/data/make_rooms.py {args.rooms} --images 2000'
-        )
+        raise KoviltError(f'{boxes}: no such file; draw Rooms: kovilt rooms {args.rooms} --images 2000')
     from kovilt.apis import load_trained
     from kovilt.datasets import AIHubCOCOKorean
     from kovilt.evaluation.alignment import score_alignment
@@ -108,8 +101,3 @@ def main(args: argparse.Namespace) -> None:
         f'{score["alignment_accuracy"]:.1f} % of {score["words"]:,} object words are aligned with their object '
         f'(95 %: {low:.1f} to {high:.1f}); random patches: {score["alignment_random"]:.1f} %{others}'
     )
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

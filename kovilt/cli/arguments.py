@@ -1,4 +1,4 @@
-"""The argument parser of kovilt's tools and benchmarks. It imports argparse alone, so that `--help` is instant."""
+"""The argument parser of kovilt's verbs and benchmarks. It imports argparse alone, so that `--help` is instant."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-class ToolParser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser with the option `--debug` that reports a wrong argument in one line, `error: ...`, exit code 2.
 
+    The `add_...` methods add what several verbs share.
+
     Args:
-        description: the text above the options in `--help`; its line breaks stay. Usually the tool's docstring.
+        description: the text above the options in `--help`; its line breaks stay. Usually the module's docstring.
+        prog: the command as a user types it; by default the name of the program.
     """
 
-    def __init__(self, description: str | None) -> None:
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    def __init__(self, description: str | None, prog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f'error: {message}\n')
+
+    def add_config(self, help: str = 'a file or a name of a config of kovilt (rooms/vqa)', nargs: str = '') -> None:
+        """Add the argument CONFIG, which `load_config` takes; nargs: '?' where it may be left out."""
+        self.add_argument('config', metavar='CONFIG', nargs=nargs or None, help=help)
 
     def add_cfg_options(self, example: str = 'train_dataloader.batch_size=64') -> None:
         """Add `--cfg-options`, which overrides values of a config."""
@@ -40,6 +47,16 @@ class ToolParser(argparse.ArgumentParser):
         """
         self.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help=f'set by {script}')
         self.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+
+    def add_checkpoint_parts(self) -> None:
+        """Add `--config` and `--tokenizer` of a checkpoint."""
+        self.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
+        self.add_argument('--tokenizer', help='folder or file of the tokenizer, if it is not where the config says')
+
+    def add_workers(self, task: str) -> None:
+        """Add `--workers`; the task is what the processes do."""
+        help = f'processes that {task} (default: one per CPU)'
+        self.add_argument('--workers', type=at_least(1), default=available_cpus(), metavar='W', help=help)
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

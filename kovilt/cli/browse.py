@@ -1,8 +1,7 @@
-#!/usr/bin/env python
 """Shows samples as training receives them: images before and after the transforms, masked tokens, negatives, labels.
 
-    python tools/data/browse.py configs/rooms/pretrain.py
-    python tools/data/browse.py configs/kovilt_vqa_aihub.py --split val --count 40 --shuffle
+    kovilt browse rooms/pretrain
+    kovilt browse kovilt_vqa_aihub --split val --count 40 --shuffle
 
 Writes sheet_1.png, ... and an index.html with the sheets and all texts. Sheets need a font with Hangul, the page does
 not.
@@ -11,14 +10,11 @@ not.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser, at_least  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
@@ -29,9 +25,8 @@ CARDS_PER_SHEET = 8
 LEGEND = 'orange: masked; blue: replaced by a random token; green: predicted but unchanged; red: [UNK]'
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
-    parser.add_argument('config', help='a training config')
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_config()
     parser.add_argument('--out', type=Path, metavar='FOLDER', help='(default: work_dirs/browse/<name of the config>)')
     parser.add_argument(
         '--split', choices=('train', 'val', 'test'), default='train', help='whose data loader (default: train)'
@@ -40,7 +35,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of all random numbers (default: 0)')
     parser.add_argument('--shuffle', action='store_true', help='show random samples instead of the first ones')
     parser.add_cfg_options()
-    return parser.parse_args(argv)
 
 
 def open_batch(config: Any, args: argparse.Namespace) -> tuple[PairDataset, Batch]:
@@ -55,9 +49,7 @@ def open_batch(config: Any, args: argparse.Namespace) -> tuple[PairDataset, Batc
     rows = ImageGroupSampler(dataset, shuffle=args.shuffle, seed=args.seed, texts_per_image=1).order()[: args.count]
     (batch,) = collate_pairs(dataset.__getitems__(rows.tolist()))
     if not len(batch['input_ids']):
-        raise KoviltError(
-            f'{dataset.data_root}: none of the {len(rows)} images can be read; tools/data/verify.py tells why'
-        )
+        raise KoviltError(f'{dataset.data_root}: none of the {len(rows)} images can be read; kovilt verify tells why')
     return dataset, batch
 
 
@@ -103,7 +95,7 @@ def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[SampleCa
     """One card for each pair of the batch."""
     from kovilt.engine.data_sizes import read_data_sizes
     from kovilt.models.sizes import complete_model_config
-    from kovilt.visualization import SampleCard, CardImage
+    from kovilt.visualization import CardImage, SampleCard
 
     model = config.model.to_dict()
     if model.get('mlm_head'):
@@ -196,6 +188,7 @@ def card_tokens(
     """The tokens of the words of a text, without [CLS], [SEP] and [PAD]."""
     from kovilt.visualization import CardToken
 
+    assert dataset.tokenizer is not None  # the batch holds tokens
     tokens, unknown_id = dataset.tokenizer.convert_ids_to_tokens(ids), dataset.tokenizer.unk_token_id
     return [
         CardToken(
@@ -239,10 +232,7 @@ def label_of(answer: str, answers: list[str]) -> int:
     return answers.index(answer) if answer in answers else -1
 
 
-def main(args: argparse.Namespace) -> None:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+def run(args: argparse.Namespace) -> None:
     from kovilt.engine.config import load_config
     from kovilt.visualization import MISSING_FONT_HINT, draw_cards, korean_font, write_report
 
@@ -250,7 +240,7 @@ def main(args: argparse.Namespace) -> None:
     dataset, batch = open_batch(config, args)
     cards = make_cards(config, dataset, batch)
     out = args.out or Path('work_dirs', 'browse', Path(args.config).stem)
-    sheets = {}
+    sheets: dict[str, Path] = {}
     for start in range(0, len(cards), CARDS_PER_SHEET):
         some = cards[start : start + CARDS_PER_SHEET]
         sheets[f'Samples {start + 1} to {start + len(some)}'] = draw_cards(some, out / f'sheet_{len(sheets) + 1}.png')
@@ -268,14 +258,9 @@ def main(args: argparse.Namespace) -> None:
         lead=f'{len(cards)} of {len(dataset):,} samples of {dataset.data_root}. {LEGEND}.',
         tables={'Texts; masked and unknown tokens stand in brackets': (header, rows)},
         images=sheets,
-        footer=f'python tools/data/browse.py {args.config} --split {args.split} --seed {args.seed}',
+        footer=f'kovilt browse {args.config} --split {args.split} --seed {args.seed}',
     )
     if korean_font() is None:
         print(MISSING_FONT_HINT)
     for path in (page, *sheets.values()):
         print(path)
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

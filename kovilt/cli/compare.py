@@ -1,9 +1,8 @@
-#!/usr/bin/env python
 """Compare two models by their predictions on the same questions.
 
-    python tools/test.py CONFIG CHECKPOINT_A --out A.jsonl
-    python tools/test.py CONFIG CHECKPOINT_B --out B.jsonl
-    python tools/analysis/compare.py A.jsonl B.jsonl
+    kovilt test CONFIG CHECKPOINT_A --out A.jsonl
+    kovilt test CONFIG CHECKPOINT_B --out B.jsonl
+    kovilt compare A.jsonl B.jsonl
 
 Prints the accuracies of both, as a whole and by answer type, the difference B - A with its 95 % interval (paired
 bootstrap of images) and the p of McNemar's exact test. docs/evaluation.md explains how they are computed.
@@ -12,22 +11,17 @@ bootstrap of images) and the p of McNemar's exact test. docs/evaluation.md expla
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError
 
 
-def parse_args() -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('a', metavar='A.jsonl', help='predictions of one model')
     parser.add_argument('b', metavar='B.jsonl', help='predictions of the other')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison as JSON too')
-    return parser.parse_args()
 
 
 def format_comparison(found: dict[str, Any]) -> str:
@@ -57,7 +51,7 @@ def format_comparison(found: dict[str, Any]) -> str:
     )
 
 
-def main(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kovilt.evaluation.comparison import compare_predictions, read_predictions
     from kovilt.files import write_json
 
@@ -68,8 +62,3 @@ def main(args: argparse.Namespace) -> None:
         except OSError as error:
             raise KoviltError(f'--json {args.json}: cannot be written ({error.strerror})') from error
     print(f'A: {args.a}\nB: {args.b}\n\n{format_comparison(found)}')
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

@@ -1,9 +1,8 @@
-#!/usr/bin/env python
 """Print a config as a run reads it, and the file in which each value was set.
 
-    python tools/print_config.py configs/rooms/vqa.py
-    python tools/print_config.py configs/rooms/vqa_scratch.py optim_wrapper
-    python tools/print_config.py configs/rooms/vqa.py --origins --cfg-options train_cfg.max_iters=100
+    kovilt config rooms/vqa
+    kovilt config rooms/vqa_scratch optim_wrapper
+    kovilt config rooms/vqa --origins --cfg-options train_cfg.max_iters=100
 
 The first command prints a config file without bases. The others print one value a line with its full key, which
 --cfg-options takes.
@@ -12,27 +11,19 @@ The first command prints a config file without bases. The others print one value
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import KoviltError, nearest, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError, nearest
 
 
-def parse_args() -> argparse.Namespace:
-    parser = ToolParser(__doc__)
-    parser.add_argument(
-        'config', type=Path, help='a config file: an entry, an ablation, one that a run saved, your own'
-    )
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_config()
     parser.add_argument('key', nargs='?', metavar='KEY', help='print this part only, with origins: model.encoder')
     parser.add_argument('--origins', action='store_true', help='print the file of each value')
     parser.add_cfg_options()
-    return parser.parse_args()
 
 
-def main(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from mmengine.logging import MMLogger
 
     from kovilt.engine.config import load_config
@@ -55,8 +46,3 @@ def main(args: argparse.Namespace) -> None:
     width = min(72, max(len(line) for line, _ in lines))
     for line, origin in lines:
         print(f'{line:<{width}}  # {origin}')
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

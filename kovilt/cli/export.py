@@ -1,32 +1,24 @@
-#!/usr/bin/env python
 """Write a trained model as a folder: in HuggingFace's layout, which transformers loads, or as a graph for deployment.
 
-    python tools/weights/export.py work_dirs/vqa/epoch_10.pth models/kovilt-vqa
-    python tools/weights/export.py models/kovilt-vqa models/kovilt-vqa-onnx --format onnx
-    python tools/weights/export.py models/kovilt-vqa models/kovilt-vqa-int8 --format onnx --dtype int8
+    kovilt export work_dirs/vqa/epoch_10.pth models/kovilt-vqa
+    kovilt export models/kovilt-vqa models/kovilt-vqa-onnx --format onnx
+    kovilt export models/kovilt-vqa models/kovilt-vqa-int8 --format onnx --dtype int8
 
-predict.py and VQAInferencer load all of them. A graph is written only if its scores are those of the model (in int8:
-close to them).
+`kovilt predict` and VQAInferencer load all of them. A graph is written only if its scores are those of the model (in
+int8: close to them).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
 
 
-def parse_args() -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('checkpoint', help='training checkpoint (.pth), work folder of a training run, or model folder')
     parser.add_argument('out', help='folder to make')
-    parser.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
-    parser.add_argument('--tokenizer', help='folder or file of the tokenizer, if it is not where the config says')
+    parser.add_checkpoint_parts()
     parser.add_argument(
         '--format',
         choices=('hf', 'onnx', 'pt2'),
@@ -40,13 +32,9 @@ def parse_args() -> argparse.Namespace:
         help='of the weights: float16 (hf) takes half the space, int8 (onnx) a quarter and less time (float32)',
     )
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
-    return parser.parse_args()
 
 
-def main(args: argparse.Namespace) -> None:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+def run(args: argparse.Namespace) -> None:
     from kovilt.apis import export_checkpoint
     from kovilt.files import read_json
 
@@ -66,8 +54,3 @@ def main(args: argparse.Namespace) -> None:
             f'largest difference to torch {graph["largest_difference"]:.1e} on {graph["inputs"]} batches; '
             f'one pair takes {graph["milliseconds"]} ms, in torch {graph["milliseconds_torch"]} ms'
         )
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

@@ -1,24 +1,17 @@
-#!/usr/bin/env python
 """Import public weights, of a ViLT or of a ViT as the start of one, as a model folder of kovilt.
 
-python tools/weights/import_weights.py vilt-b32-mlm models/vilt --tokenizer bert-kor-base --bert bert-kor-base
-python tools/train.py configs/kovilt_pretrain_coco.py --load-from models/vilt
+kovilt import vilt-b32-mlm models/vilt --tokenizer bert-kor-base --bert bert-kor-base
+kovilt train kovilt_pretrain_coco --load-from models/vilt
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
 
 
-def parse_args() -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         'source', help='HuggingFace folder, or file: ViLT (HuggingFace, original code), ViT (HuggingFace, timm)'
     )
@@ -42,20 +35,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--force', action='store_true', help='import also less than 95 %% of the encoder')
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
-    return parser.parse_args()
 
 
-def main(args: argparse.Namespace) -> None:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+def run(args: argparse.Namespace) -> None:
     from kovilt.weights import import_weights
 
     arguments = {name: value for name, value in vars(args).items() if name != 'debug'}
     print(import_weights(**arguments))
     print(f'written to {args.out}')
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

@@ -1,29 +1,25 @@
 """Prepares the data of a config for long runs: images resized and cut into patches, so that no epoch decodes them.
 
-python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared --val-rows 3000 --workers 16
-python tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared_6pct --rows 80000
-torchrun --nproc-per-node 2 tools/data/prepare.py configs/kovilt_vqa_aihub.py data/prepared
-python tools/data/prepare.py --verify data/prepared
-python tools/train.py configs/kovilt_vqa_prepared.py
+kovilt prepare kovilt_vqa_aihub data/prepared --val-rows 3000 --workers 16
+kovilt prepare kovilt_vqa_aihub data/prepared_6pct --rows 80000
+torchrun --nproc-per-node 2 -m kovilt prepare kovilt_vqa_aihub data/prepared
+kovilt prepare --verify data/prepared
+kovilt train kovilt_vqa_prepared
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser, at_least, available_cpus  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
-    parser.add_argument('config', nargs='?', metavar='CONFIG', help='names the data and the image pipeline')
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_config('a config, which names the data and the image pipeline', nargs='?')
     parser.add_argument('out', nargs='?', type=Path, metavar='OUT', help='folder to write')
     parser.add_argument(
         '--rows', type=at_least(1), metavar='N', help='number of training rows, sampled by the seed (default: all)'
@@ -37,26 +33,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, metavar='S', help="seed of sampling (default: the config's)")
     parser.add_argument('--no-images', action='store_true', help='rows only; images stay where they are')
-    parser.add_argument(
-        '--workers',
-        type=at_least(1),
-        default=available_cpus(),
-        metavar='W',
-        help='processes that read images (default: one per CPU)',
-    )
+    parser.add_workers('read images')
     parser.add_argument('--overwrite', action='store_true', help='replace the prepared data in OUT')
     parser.add_argument('--verify', type=Path, metavar='OUT', help='compare all files in OUT with their checksums')
     parser.add_cfg_options('train_dataloader.dataset.split=trainval')
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
     if (args.verify is None) == (args.out is None):
-        parser.error('give CONFIG and OUT, or --verify OUT')
-    return args
-
-
-def main(args: argparse.Namespace) -> None:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+        raise KoviltError('give CONFIG and OUT, or --verify OUT')
     if args.verify is not None:
         from kovilt.datasets import verify_prepared
 
@@ -101,8 +86,3 @@ def main(args: argparse.Namespace) -> None:
     for name, split in preparation.summary['splits'].items():
         broken = f', {split["broken"]:,} broken: {args.out / name}/broken.jsonl' if split['broken'] else ''
         print(f'{args.out} {name}: {split["rows"]:,} rows on {split["images"]:,} images{broken}')
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

@@ -1,21 +1,17 @@
-#!/usr/bin/env python
 """Evaluate a checkpoint: accuracy with its interval, by groups, and beside the majority answer (docs/evaluation.md).
 
-python tools/test.py configs/rooms/vqa.py work_dirs/vqa/iter_2000.pth --out predictions.jsonl
-bash tools/dist_test.sh configs/kovilt_vqa_aihub.py CHECKPOINT 8
+kovilt test rooms/vqa work_dirs/vqa/iter_2000.pth --out predictions.jsonl
+bash tools/dist_test.sh kovilt_vqa_aihub CHECKPOINT 8
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -24,9 +20,8 @@ TRAINING_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_schedu
 TEST_HOOKS = ('runtime_info', 'timer', 'logger')
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(description=__doc__)
-    parser.add_argument('config', help='the config that the checkpoint was trained with')
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_config('the config that the checkpoint was trained with: a file or a name (rooms/vqa)')
     parser.add_argument('checkpoint', help='a .pth file or a model folder')
     parser.add_argument('--out', metavar='FILE', help='write every prediction, one JSON object a line')
     parser.add_argument(
@@ -34,13 +29,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_cfg_options('val_dataloader.batch_size=64')
     parser.add_launcher('tools/dist_test.sh')
-    return parser.parse_args(argv)
 
 
-def main(args: argparse.Namespace) -> None:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+def run(args: argparse.Namespace) -> None:
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process
     from kovilt.engine.hooks.run_record import describe_environment, to_numbers
@@ -84,8 +75,3 @@ def make_test_config(config: Config, path: str) -> None:
         config.pop(key, None)
     config.default_hooks = {name: hook for name, hook in config.get('default_hooks', {}).items() if name in TEST_HOOKS}
     config.default_hooks.update(checkpoint=None, param_scheduler=None, sampler_seed=None)  # MMEngine would add them
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

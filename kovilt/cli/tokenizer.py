@@ -1,25 +1,21 @@
 """Trains a Korean WordPiece tokenizer on the training texts of data sets, or on plain text.
 
-python tools/data/train_tokenizer.py data/rooms/tokenizer --vocab-size 1000 \
+kovilt tokenizer data/rooms/tokenizer --vocab-size 1000 \
     --captions data/rooms/captions --questions data/rooms/vqa
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
     parser.add_argument('--vocab-size', type=int, required=True, metavar='N', help='maximum number of tokens')
     parser.add_argument(
@@ -28,10 +24,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--captions', action='append', default=[], metavar='ROOT', help='data_root of AI-Hub 261')
     parser.add_argument('--questions', action='append', default=[], metavar='ROOT', help='data_root of AI-Hub 101')
     parser.add_argument('--text', action='append', default=[], metavar='FILE', help='UTF-8 text, one sentence a line')
-    args = parser.parse_args(argv)
-    if not (args.captions or args.questions or args.text):
-        parser.error('nothing to train on: give --captions, --questions or --text')
-    return args
 
 
 def read_texts(args: argparse.Namespace) -> Iterator[str]:
@@ -53,13 +45,10 @@ def read_texts(args: argparse.Namespace) -> Iterator[str]:
             raise KoviltError(f'{file}: not UTF-8 text ({error.reason}); save it as UTF-8') from error
 
 
-def main(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    if not (args.captions or args.questions or args.text):
+        raise KoviltError('nothing to train on: give --captions, --questions or --text')
     from kovilt.datasets import train_tokenizer
 
     size = train_tokenizer(read_texts(args), args.out, vocab_size=args.vocab_size, min_frequency=args.min_frequency)
     print(f'{args.out}: {size:,} tokens')
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

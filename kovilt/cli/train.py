@@ -1,27 +1,22 @@
-#!/usr/bin/env python
 """Train a config: pre-training or fine-tuning, on one process or several.
 
-python tools/train.py configs/rooms/vqa.py
-python tools/train.py configs/rooms/vqa.py --resume --cfg-options train_dataloader.batch_size=64
-bash tools/dist_train.sh configs/kovilt_pretrain_coco.py 8
+kovilt train rooms/vqa
+kovilt train rooms/vqa --resume --cfg-options train_dataloader.batch_size=64
+bash tools/dist_train.sh kovilt_pretrain_coco 8
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(description=__doc__)
-    parser.add_argument('config', help='a file of configs/, your own, or the one that a run saved in its work folder')
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_config("a file or a name of kovilt's configs (rooms/vqa); also the file that a run saved")
     parser.add_argument(
         '--work-dir', help='folder of checkpoints and records (default: that of the config, else work_dirs/<its name>)'
     )
@@ -48,16 +43,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='seed of the run (default: that of the config, 0)')
     parser.add_cfg_options('model.encoder.drop_rate=0.0')
     parser.add_launcher('tools/dist_train.sh')
-    args = parser.parse_args(argv)
-    if args.resume not in (None, 'auto') and args.load_from:
-        parser.error('--resume CHECKPOINT names the weights already; leave out --load-from')
-    return args
 
 
-def main(args: argparse.Namespace) -> None:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+def run(args: argparse.Namespace) -> None:
+    checkpoint = None if args.resume == 'auto' else args.resume
+    if checkpoint and args.load_from:
+        raise KoviltError('--resume CHECKPOINT names the weights already; leave out --load-from')
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process
     from kovilt.engine.optim import mixed_precision
@@ -67,9 +58,9 @@ def main(args: argparse.Namespace) -> None:
     if args.work_dir:
         overrides['work_dir'] = args.work_dir
     if args.resume:
-        overrides['resume'] = 'auto' if args.resume == 'auto' else True
-    if args.load_from or args.resume not in (None, 'auto'):
-        overrides['load_from'] = args.load_from or args.resume
+        overrides['resume'] = True if checkpoint else 'auto'
+    if args.load_from or checkpoint:
+        overrides['load_from'] = args.load_from or checkpoint
     if args.seed is not None:
         args.cfg_options.append(f'randomness.seed={args.seed}')
     config = load_config(args.config, args.cfg_options, overrides)
@@ -80,8 +71,3 @@ def main(args: argparse.Namespace) -> None:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
     RUNNERS.build(config).train()
     end_process()
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

@@ -1,8 +1,7 @@
-#!/usr/bin/env python
 """Find the faults of a data set before training does: images, texts, answers, ids, splits, leakage.
 
-    python tools/data/verify.py configs/kovilt_vqa_aihub.py --json report.json
-    python tools/data/verify.py data/custom --deep
+    kovilt verify kovilt_vqa_aihub --json report.json
+    kovilt verify data/custom --deep
 
 Exit code: 0 no findings or only notes, 1 warnings, 2 errors, which stop training or falsify its scores (also 2 when
 there is nothing to verify).
@@ -11,45 +10,32 @@ there is nothing to verify).
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also without installation
-
-from kovilt.cli.arguments import ToolParser, at_least, available_cpus  # noqa: E402
-from kovilt.errors import KoviltError, run_cli  # noqa: E402
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(__doc__)
+def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         'data', metavar='CONFIG_OR_FOLDER', help='a training config, or a folder with a data set that kovilt reads'
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write findings, counts and histograms')
     parser.add_argument('--deep', action='store_true', help='decode every image, instead of reading its header')
     parser.add_argument('--tokenizer', help='for a folder: count tokens too (a config names its own tokenizer)')
-    parser.add_argument(
-        '--workers',
-        type=at_least(1),
-        default=available_cpus(),
-        metavar='W',
-        help='processes that check images (default: one per CPU)',
-    )
+    parser.add_workers('check images')
     parser.add_argument('--list', type=int, default=5, metavar='N', help='places shown of each code (default: 5)')
     parser.add_cfg_options('train_dataloader.dataset.data_root=data/aihub')
-    return parser.parse_args(argv)
 
 
-def main(args: argparse.Namespace) -> int:
-    from kovilt.cli.environment import check_environment
-
-    check_environment()
+def run(args: argparse.Namespace) -> int:
     from kovilt.cli.progress import progress_bar
     from kovilt.engine.config import load_config
+    from kovilt.engine.config_names import config_names
     from kovilt.files import write_json
     from kovilt.verification import sources_of_config, sources_of_folder, verify
 
-    if args.data.endswith('.py'):
+    if args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).is_dir()):
         sources = sources_of_config(load_config(args.data, args.cfg_options).to_dict(), args.data)
     else:
         sources = sources_of_folder(args.data, args.tokenizer)
@@ -63,8 +49,3 @@ def main(args: argparse.Namespace) -> int:
             raise KoviltError(f'{args.json}: the report cannot be written ({error.strerror})') from error
         print(args.json)
     return report.findings.exit_code
-
-
-if __name__ == '__main__':
-    arguments = parse_args()
-    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))

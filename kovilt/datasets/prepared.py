@@ -10,7 +10,7 @@
                                    after the other; the header tells the shards of one split from those of others
 
 Opening copies nothing: processes and workers share the pages of the files in the system's cache.
-`tools/data/prepare.py` writes prepared data (see `preparing`).
+`kovilt prepare` writes prepared data (see `preparing`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FORMAT = 3  # increased when this version cannot use older files; 3: rows and im
 SUMMARY_FILE, ANSWER_FILE = 'prepared.json', 'answers.json'
 ROWS_FILE, IMAGES_FILE, BROKEN_FILE = 'rows.arrow', 'images.arrow', 'broken.jsonl'  # of each split
 HEADER_BYTES = 64
-_REMEDY = 'copy it again, or prepare again: python tools/data/prepare.py CONFIG OUT --overwrite'
+_REMEDY = 'copy it again, or prepare again: kovilt prepare CONFIG OUT --overwrite'
 
 
 def shard_file(number: int) -> str:
@@ -55,9 +55,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / SUMMARY_FILE
     if not path.exists():
-        raise KoviltError(
-            f'{folder}: not prepared data, it has no {SUMMARY_FILE}; python tools/data/prepare.py CONFIG OUT makes it'
-        )
+        raise KoviltError(f'{folder}: not prepared data, it has no {SUMMARY_FILE}; kovilt prepare CONFIG OUT makes it')
     try:
         summary = read_json(path)
     except KoviltError as error:
@@ -169,14 +167,14 @@ class PreparedImage(NamedTuple):
 
 
 class PreparedPairs(PairDataset):
-    """The rows that tools/data/prepare.py read with any reader, in the same order, so that batches are the same.
+    """The rows that kovilt prepare read with any reader, in the same order, so that batches are the same.
 
     If the image pipeline starts with LoadPrepared, images come from the shards; if it starts with LoadImage, they are
     read from where they lay when the data was prepared. Opening checks the sizes of files and the headers of shards;
     `verify_prepared` checks the contents.
     """
 
-    HOW_TO_GET = 'python tools/data/prepare.py CONFIG OUT makes prepared data'
+    HOW_TO_GET = 'kovilt prepare CONFIG OUT makes prepared data'
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:
         raise TypeError('prepared rows are mapped, not read')

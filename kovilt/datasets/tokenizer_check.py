@@ -142,7 +142,7 @@ def check_fits(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], place: 
     if unknown > REFUSED_UNKNOWN_SHARE:
         raise KoviltError(
             f'tokenizer {tokenizer.name_or_path}: {unknown:.0%} of the tokens of the texts in {place} are unknown to '
-            'it; take the tokenizer of this corpus (tools/data/train_tokenizer.py trains one)'
+            'it; take the tokenizer of this corpus (kovilt tokenizer trains one)'
         )
 
 

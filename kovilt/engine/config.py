@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from kovilt.engine.config_check import check_config, top_level_keys
 from kovilt.engine.config_files import check_top_level_names, parse_config_files
+from kovilt.engine.config_names import find_config
 from kovilt.engine.config_options import flatten_config, parse_option
 from kovilt.errors import KoviltError, first_line, nearest
 
@@ -24,19 +25,14 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     their work when the files are read. What a run dumps into its work folder is therefore a config again.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of one of kovilt's.
         options: `a.b=value` texts, as `--cfg-options` takes them.
         overrides: top-level keys and their values; they win over `options`.
 
     Raises:
         KoviltError: a missing or broken file, a key that nothing reads, an unknown type, a value of the wrong type.
     """
-    path = Path(path)
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path('configs')
-        raise KoviltError(f'{path}: no such config file{nearest(path.name, (p.name for p in folder.glob("*.py")))}')
-    if path.suffix != '.py':
-        raise KoviltError(f'{path}: not a config file, which ends in .py')
+    path = find_config(path)
     files = parse_config_files(path)
     config = _read(path, files)
     check_top_level_names(files)

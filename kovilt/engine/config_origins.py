@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.config.utils import RemoveAssignFromAST
 
 from kovilt.engine.config_files import base_files, parse_config_files
+from kovilt.engine.config_names import find_config
 from kovilt.engine.config_options import Keys, flatten_config, parse_option
 
 COMMAND_LINE = 'command line'
@@ -22,11 +23,12 @@ class ConfigOrigins:
     """The origins of the values of one config: a value comes from the file nearest to the entry that writes it.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of one of kovilt's.
         options: `a.b=value` texts, as `--cfg-options` takes them.
     """
 
-    def __init__(self, path: Path, options: Iterable[str] = ()) -> None:
+    def __init__(self, path: str | Path, options: Iterable[str] = ()) -> None:
+        path = find_config(path)
         self.entry = path.resolve()
         trees = parse_config_files(path)
         self.bases = {file: base_files(file, tree) for file, tree in trees.items()}

@@ -158,7 +158,7 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
     """
     path = Path(path)
     if not path.is_file():
-        raise KoviltError(f'{path}: no boxes file; tools/data/make_rooms.py writes one as boxes.jsonl')
+        raise KoviltError(f'{path}: no boxes file; kovilt rooms writes one as boxes.jsonl')
     images: dict[str, dict[str, np.ndarray]] = {}
     names: set[str] = set()
     with path.open(encoding='utf-8') as lines:

@@ -18,7 +18,7 @@ Predictions = dict[str, dict[str, Any]]  # by question id, in the order of the f
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Read the predictions that `tools/test.py --out` wrote.
+    """Read the predictions that `kovilt test --out` wrote.
 
     Raises:
         KoviltError: a missing or malformed file, a line that lacks a key, a question id that occurs twice.
@@ -40,7 +40,7 @@ def read_predictions(path: str | Path) -> Predictions:
     except UnicodeDecodeError as error:
         raise KoviltError(f'{path}: not UTF-8 text ({error.reason})') from error
     if not found:
-        raise KoviltError(f'{path}: holds no prediction; tools/test.py --out writes them')
+        raise KoviltError(f'{path}: holds no prediction; kovilt test --out writes them')
     return found
 
 
@@ -51,7 +51,7 @@ def _parse_prediction(line: str, place: str) -> dict[str, Any]:
         raise KoviltError(f'{place}: {error.msg}; a prediction is one JSON object a line') from None
     missing = [key for key in REQUIRED_KEYS if not isinstance(prediction, dict) or key not in prediction]
     if missing:
-        raise KoviltError(f'{place}: no {", ".join(missing)}; write the file by tools/test.py --out')
+        raise KoviltError(f'{place}: no {", ".join(missing)}; write the file by kovilt test --out')
     if prediction['question_id'] in (None, ''):
         raise KoviltError(f'{place}: no question id, so it cannot be matched with the other file')
     return prediction

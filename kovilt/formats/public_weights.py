@@ -76,7 +76,7 @@ def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> Pu
     if layout is _BERT:
         raise KoviltError(f'{source}: a BERT has no part for images; give it by --bert, beside a ViLT or ViT')
     if layout is _KOVILT:
-        raise KoviltError(f'{source}: weights of kovilt; tools/weights/export.py makes a model folder of a checkpoint')
+        raise KoviltError(f'{source}: weights of kovilt; kovilt export makes a model folder of a checkpoint')
     dropped = layout.find_dropped(files.state)
     first = files.state.get('classifier.0.weight')
     if first is not None and first.ndim == 2 and first.shape[0] == first.shape[1]:  # an answer head is (2D, D)

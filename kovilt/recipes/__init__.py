@@ -1,1 +1,1 @@
-"""The steps and results of `tools/quickstart.py` and `tools/reproduce.py`, and what runs the steps."""
+"""Commands of kovilt as resumable steps, and the steps and results of `kovilt quickstart`."""

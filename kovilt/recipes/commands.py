@@ -1,17 +1,21 @@
-"""The command lines of kovilt's tools, as lists of what follows `python`."""
+"""The command lines of kovilt's verbs, as lists of what follows `python`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-SHIPPED_ENCODER = 'kovilt/assets/rooms_encoder'  # a pre-trained model folder; its README tells how it was made
+SHIPPED_ENCODER = str(Path(__file__).parents[1] / 'assets' / 'rooms_encoder')  # a model folder; its README tells more
 PRETRAINING_LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 VQA_SCALARS = ('vqa_loss', 'vqa_accuracy')
 
 
+def kovilt(verb: str, *arguments: object) -> list[str]:
+    return ['-m', 'kovilt', verb, *map(str, arguments)]
+
+
 def make_rooms(folder: Path | str, images: int, val_images: int) -> list[str]:
-    return ['tools/data/make_rooms.py', f'{folder}', '--images', f'{images}', '--val-images', f'{val_images}']
+    return kovilt('rooms', folder, '--images', images, '--val-images', val_images)
 
 
 def make_single_objects(folder: Path | str, images: int) -> list[str]:
@@ -21,7 +25,7 @@ def make_single_objects(folder: Path | str, images: int) -> list[str]:
 
 def train_tokenizer(folder: Path | str, data: Path | str) -> list[str]:
     corpus = ['--captions', f'{data}/captions', '--questions', f'{data}/vqa']
-    return ['tools/data/train_tokenizer.py', f'{folder}', '--vocab-size', '1000', *corpus]
+    return kovilt('tokenizer', folder, '--vocab-size', 1000, *corpus)
 
 
 def train(
@@ -29,17 +33,9 @@ def train(
 ) -> list[str]:
     """A training that resumes when it is started again."""
     start = ['--load-from', load_from] if load_from else []
-    return [
-        'tools/train.py',
-        config,
-        '--work-dir',
-        f'{work_dir}',
-        '--amp',
-        '--resume',
-        *start,
-        '--cfg-options',
-        *options,
-    ]
+    if seed is not None:
+        start += ['--seed', f'{seed}']
+    return kovilt('train', config, '--work-dir', work_dir, '--amp', '--resume', *start, '--cfg-options', *options)
 
 
 def length_options(steps: int, val_interval: int, log_interval: int) -> list[str]:
@@ -57,21 +53,13 @@ def tokenizer_options(tokenizer: str, *loaders: str) -> list[str]:
 
 def test(config: str, checkpoint: str, work_dir: Path | str, options: Sequence[str] = ()) -> list[str]:
     """An evaluation that writes metrics.json and predictions.jsonl."""
-    command = [
-        'tools/test.py',
-        config,
-        checkpoint,
-        '--work-dir',
-        f'{work_dir}',
-        '--out',
-        f'{work_dir}/predictions.jsonl',
-    ]
+    command = kovilt('test', config, checkpoint, '--work-dir', work_dir, '--out', f'{work_dir}/predictions.jsonl')
     return [*command, '--cfg-options', *options] if options else command
 
 
 def score_alignment(model: str, rooms: Path | str, out: Path | str) -> list[str]:
-    return ['tools/analysis/alignment.py', model, f'{rooms}', '--out', f'{out}']
+    return kovilt('alignment', model, rooms, '--out', out)
 
 
 def export(checkpoint: str, out: Path | str) -> list[str]:
-    return ['tools/weights/export.py', checkpoint, f'{out}', '--overwrite']
+    return kovilt('export', checkpoint, out, '--overwrite')

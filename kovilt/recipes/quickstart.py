@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.recipes import commands
-from tools.recipes.commands import PRETRAINING_LOSSES, SHIPPED_ENCODER, VQA_SCALARS
-from tools.recipes.steps import Step
+from kovilt.recipes import commands
+from kovilt.recipes.commands import PRETRAINING_LOSSES, SHIPPED_ENCODER, VQA_SCALARS
+from kovilt.recipes.steps import Step
 
 # Seconds on 2 cores: to start a tool, to draw an image, for an optimizer step, to evaluate a question or a caption.
 START, IMAGE, PRETRAIN_STEP, VQA_STEP, QUESTION_ONLY_STEP, TEXT = 8, 0.005, 0.25, 0.16, 0.04, 0.002
@@ -127,19 +127,19 @@ class _StepMaker:
     def _train(
         self, name: str, title: str, steps: int, step_seconds: float, watch: Sequence[str], load_from: str = ''
     ) -> Step:
-        """Train configs/rooms/<name>.py."""
+        """Train rooms/<name>."""
         folder, val_interval = self.work_dir / name, self.size.val_interval
         options = commands.length_options(steps, min(val_interval, steps), max(1, min(50, steps // 50)))
         options += commands.tokenizer_options(self.tokenizer, 'train', 'val')
         evaluations = -(-steps // val_interval)
         seconds = START + steps * step_seconds + evaluations * self.evaluation_seconds
-        command = commands.train(f'configs/rooms/{name}.py', folder, options, load_from=load_from)
+        command = commands.train(f'rooms/{name}', folder, options, load_from=load_from)
         return Step(name, title, command, folder, seconds, watch)
 
     def test(self, model: str) -> Step:
         folder = self.work_dir / 'vqa_test'
         options = commands.tokenizer_options(self.tokenizer, 'val')
-        command = commands.test('configs/rooms/vqa.py', model, folder, options)
+        command = commands.test('rooms/vqa', model, folder, options)
         return Step('vqa_test', 'evaluate · 평가', command, folder, START + self.evaluation_seconds)
 
     def score_alignment(self, encoder: str) -> Step:

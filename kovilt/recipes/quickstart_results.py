@@ -19,6 +19,8 @@ from PIL import Image
 from kovilt.errors import KoviltError
 from kovilt.evaluation.table import format_table
 from kovilt.files import read_json
+from kovilt.recipes import commands
+from kovilt.recipes.commands import PRETRAINING_LOSSES
 from kovilt.visualization import (
     AnsweredQuestion,
     Curve,
@@ -29,7 +31,6 @@ from kovilt.visualization import (
     read_metrics,
     write_report,
 )
-from tools.recipes.commands import PRETRAINING_LOSSES
 
 
 @dataclass(frozen=True)
@@ -140,21 +141,21 @@ def sample_predictions(predictions: Sequence[dict[str, Any]], count: int) -> lis
     in_turn = [row for rows in by_type.values() for row in rows]
     in_turn.sort(key=lambda row: by_type[row['answer_type']].index(row))
     seen: set[str] = set()
-    first_of_image, others = [], []
+    parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])  # the first of an image, and the others
     for row in in_turn:
-        (others if row['image'] in seen else first_of_image).append(row)
+        parts[row['image'] in seen].append(row)
         seen.add(row['image'])
-    return (first_of_image + others)[:count]
+    return [*parts[0], *parts[1]][:count]
 
 
 def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask the exported model one question with `tools/predict.py`; prints the command and its output."""
+    """Ask the exported model one question with `kovilt predict`; prints the command and its output."""
     image = os.path.relpath(prediction['image'])
-    command = ['tools/predict.py', model, image, prediction['question'], '--topk', '3']
-    print('$ ' + shlex.join(['python', *command]), flush=True)
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    arguments = ['predict', model, image, prediction['question'], '--topk', '3']
+    print('$ ' + shlex.join(['kovilt', *arguments]), flush=True)
+    done = subprocess.run([sys.executable, *commands.kovilt(*arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise KoviltError(f'tools/predict.py ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
+        raise KoviltError(f'kovilt predict ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}')
     print(f'{done.stdout.rstrip()}\n  (정답: {prediction["ground_truth"]})\n')
     return {
         'image': image,

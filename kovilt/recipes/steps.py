@@ -1,7 +1,7 @@
 """Runs commands as resumable steps, several at once, each with a log of its own.
 
-A step is one command of kovilt's own tools, as a user would type it. `<work_dir>/steps/<name>.json` records its state:
-a finished step is skipped; an interrupted one runs again in the folder that it left, where the tools resume; one whose
+A step is one command, as a user would type it. `<work_dir>/steps/<name>.json` records its state:
+a finished step is skipped; an interrupted one runs again in the folder that it left, where it resumes; one whose
 command, or that of a step it depends on, has changed runs again in an empty folder.
 """
 
@@ -24,8 +24,8 @@ from typing import Any, TextIO
 
 from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
+from kovilt.recipes.progress import StepProgress, StepsDisplay, format_duration
 from kovilt.version import __version__
-from tools.recipes.progress import StepProgress, StepsDisplay, format_duration
 
 # By default glibc returns large blocks to the kernel and gets them again, zeroed, at each optimizer step. That takes a
 # tenth of a small model's time.
@@ -128,7 +128,8 @@ def _dependencies(steps: Sequence[Step]) -> dict[str, set[str]]:
 
 def _longest_chains(steps: Sequence[Step]) -> dict[str, float]:
     """For each step the seconds of the longest chain of dependent steps that begins with it."""
-    needed, chains = _dependencies(steps), {}
+    needed = _dependencies(steps)
+    chains: dict[str, float] = {}
     for step in reversed(steps):
         chains[step.name] = step.seconds + max(
             (seconds for name, seconds in chains.items() if step.name in needed[name]), default=0.0

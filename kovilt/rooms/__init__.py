@@ -1,6 +1,6 @@
 """Rooms, the embedded data: drawn household scenes with Korean captions and questions, in the layouts of AI-Hub.
 
-`python tools/data/make_rooms.py OUT --images N --seed S` writes
+`kovilt rooms OUT --images N --seed S` writes
 
     OUT/vqa/{Training,Validation}/images/<subset>/<room>/<32 hex>.jpg     AI-Hub 101, folders
     OUT/vqa/{Training,Validation}/labels/[라벨]<subset>/<subset>.json     {"images": [...], "question": [...]}

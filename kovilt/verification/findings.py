@@ -81,8 +81,8 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'leak.content': FindingKind('error', 'as leak.image, under another name; keep it in one split'),
     # Tokenizer.
     'tokenizer.refused': FindingKind('error', ''),
-    'tokenizer.unknown': FindingKind('warning', 'train one on these texts: tools/data/train_tokenizer.py'),
-    'tokenizer.foreign': FindingKind('error', 'training refuses it; train one: tools/data/train_tokenizer.py'),
+    'tokenizer.unknown': FindingKind('warning', 'train one on these texts: kovilt tokenizer'),
+    'tokenizer.foreign': FindingKind('error', 'training refuses it; train one: kovilt tokenizer'),
 }
 
 

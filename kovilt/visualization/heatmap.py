@@ -19,7 +19,7 @@ WIDTH, CAPTION_HEIGHT = 260, 32  # pixels
 def draw_alignment(
     image: Image.Image,
     words: Sequence[str],
-    plan: np.ndarray,
+    plan: np.ndarray | Sequence[np.ndarray],
     out: str | Path,
     *,
     boxes: Sequence[Sequence[Sequence[float]]] | None = None,

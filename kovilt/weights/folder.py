@@ -167,7 +167,7 @@ def load_model_folder(
     path = Path(path).expanduser()
     if not (path / _INFO).is_file():
         why = 'no such folder' if not path.is_dir() else f'no model folder: it has no {_INFO}'
-        raise KoviltError(f'{path}: {why}; tools/weights/export.py makes one from a checkpoint')
+        raise KoviltError(f'{path}: {why}; kovilt export makes one from a checkpoint')
     info = read_json(path / _INFO)
     if info.get('format') != FORMAT:
         raise KoviltError(f'{path / _INFO}: format {info.get("format")!r}, this kovilt reads {FORMAT}; update kovilt')

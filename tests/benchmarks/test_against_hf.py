@@ -9,12 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.against_hf_models import BothModels, ModelSize, batch_flops, make_both_batches
 
-TOOL = 'benchmarks/against_hf.py'
 SMALL = '--width 64 --layers 2 --vocabulary 50 --answers 9 --rounds 1 --batches 2 3 --train-batches 2'.split()
 
 
-def test_every_number_of_both_models_is_written(call, tmp_path):
-    code, out, err = call(TOOL, *SMALL, '--out', tmp_path / 'numbers.json')
+def test_every_number_of_both_models_is_written(call_benchmark, tmp_path):
+    code, out, err = call_benchmark('against_hf', *SMALL, '--out', tmp_path / 'numbers.json')
     assert code == 0, out + err
     numbers = json.loads((tmp_path / 'numbers.json').read_text())
     assert numbers['failed'] == []
@@ -25,23 +24,23 @@ def test_every_number_of_both_models_is_written(call, tmp_path):
         assert section == 'training' or all(row['scores differ by'] < 1e-5 for row in ours)
 
 
-def test_runner_and_alignment_run_on_any_device_and_host_waits_on_a_gpu_only(call):
-    code, out, _ = call(TOOL, *SMALL, '--sections', 'runner', 'alignment')
+def test_runner_and_alignment_run_on_any_device_and_host_waits_on_a_gpu_only(call_benchmark):
+    code, out, _ = call_benchmark('against_hf', *SMALL, '--sections', 'runner', 'alignment')
     assert code == 0 and '12 steps of 2 pairs under KoviltRunner' in out and '| small beta | 2 | no |' in out
-    code, _, err = call(TOOL, *SMALL, '--sections', 'waits')
+    code, _, err = call_benchmark('against_hf', *SMALL, '--sections', 'waits')
     assert code == 2 and '--sections waits: it measures a GPU' in err
-    code, _, err = call(TOOL, *SMALL, '--sections', 'speed')
+    code, _, err = call_benchmark('against_hf', *SMALL, '--sections', 'speed')
     assert code == 2 and 'choose among evaluation, training' in err
 
 
-def test_a_failing_section_leaves_the_others(call, monkeypatch):
+def test_a_failing_section_leaves_the_others(call_benchmark, monkeypatch):
     def fail(self, batch):
         raise RuntimeError('out of luck')
 
-    code, out, _ = call(TOOL, *SMALL, '--limit', 0)
+    code, out, _ = call_benchmark('against_hf', *SMALL, '--limit', 0)
     assert code == 1 and out.count('not started') == 2
     monkeypatch.setattr('kovilt.models.vqa.ViLTForVQA.scores', fail)
-    code, out, _ = call(TOOL, *SMALL, '--sections', 'evaluation', 'runner')
+    code, out, _ = call_benchmark('against_hf', *SMALL, '--sections', 'evaluation', 'runner')
     assert code == 1 and 'out of luck' in out and 'failed: evaluation\n' in out
     assert re.search(r'12 steps of 2 pairs', out)
 

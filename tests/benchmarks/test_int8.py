@@ -25,9 +25,9 @@ def test_each_way_of_answering_has_its_rows(monkeypatch, capsys):
 def test_accuracy_is_that_of_the_validation_data(rooms, tmp_path, call, capsys):
     config, out = tiny_config(tmp_path / 'tiny.py', steps=1), tmp_path / 'predictions.jsonl'
     wide = 'model.encoder.init_std=0.4'  # answers depend on images and questions
-    assert call('tools/train.py', config, '--work-dir', tmp_path / 'work', '--seed', 0, '--cfg-options', wide)[0] == 0
-    assert call('tools/weights/export.py', tmp_path / 'work', tmp_path / 'model')[0] == 0
-    assert call('tools/test.py', config, tmp_path / 'model', '--out', out)[0] == 0
+    assert call('train', config, '--work-dir', tmp_path / 'work', '--seed', 0, '--cfg-options', wide)[0] == 0
+    assert call('export', tmp_path / 'work', tmp_path / 'model')[0] == 0
+    assert call('test', config, tmp_path / 'model', '--out', out)[0] == 0
     int8.main(int8.parse_args(['--model', str(tmp_path / 'model'), '--config', str(config)]))
     lines = capsys.readouterr().out.splitlines()
     right = [line.count('"correct": true') for line in out.read_text(encoding='utf-8').splitlines()]

@@ -1,4 +1,4 @@
-"""benchmarks/model_cost.py on a tiny model."""
+"""benchmarks.model_cost on a tiny model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tiny_rooms import tiny_config
 from kovilt.engine.config import load_config
 
 
-def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path, call):
+def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path, call_benchmark):
     config = tiny_config(tmp_path / 'tiny.py', steps=1)
     words = ['--batches', 2, '--rounds', 3, '--out', tmp_path / 'cost.json']
-    code, out, error = call(
-        'benchmarks/model_cost.py',
+    code, out, error = call_benchmark(
+        'model_cost',
         '--model',
         'small',
         config,
@@ -36,6 +36,6 @@ def test_it_counts_what_a_question_costs_and_times_steps_in_turn(rooms, tmp_path
     assert 12 * 22 * d**2 + 2 * 22**2 * d <= block <= 12 * 53 * d**2 + 2 * 53**2 * d
 
 
-def test_a_config_that_does_not_exist_is_one_line(call):
-    code, _, error = call('benchmarks/model_cost.py', '--model', 'A', 'no.py', '--rounds', 2)
+def test_a_config_that_does_not_exist_is_one_line(call_benchmark):
+    code, _, error = call_benchmark('model_cost', '--model', 'A', 'no.py', '--rounds', 2)
     assert code == 2 and error.startswith('error: no.py: no such config file')

@@ -10,44 +10,43 @@ import pytest
 from benchmarks.fixtures import ROOT
 
 SCRIPTS = sorted(
-    file.name for file in (ROOT / 'benchmarks').glob('*.py') if "if __name__ == '__main__':" in file.read_text('utf-8')
+    file.stem for file in (ROOT / 'benchmarks').glob('*.py') if "if __name__ == '__main__':" in file.read_text('utf-8')
 )
 HEAVY = ('torch', 'transformers', 'mmengine', 'matplotlib')
 RUN = f"""
 import runpy, sys
-sys.argv, sys.path[0] = sys.argv[1:], sys.argv[1].rpartition('/')[0]
 try:
-    runpy.run_path(sys.argv[0], run_name='__main__')
+    runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)
 finally:
     assert not [name for name in {HEAVY} if name in sys.modules]
 """
 
 
-def run(script, *arguments, cwd):
+def run(script, *arguments):
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
-    command = [sys.executable, '-c', RUN, str(ROOT / 'benchmarks' / script), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    command = [sys.executable, '-c', RUN, f'benchmarks.{script}', *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_help_needs_neither_torch_nor_an_installation(script, tmp_path):
-    done = run(script, '--help', cwd=tmp_path)
+def test_help_needs_neither_torch_nor_an_installation(script):
+    done = run(script, '--help')
     assert done.returncode == 0, done.stderr
-    assert f'python benchmarks/{script}' in done.stdout  # the command stands in the docstring
+    assert f'python -m benchmarks.{script}' in done.stdout  # the command stands in the docstring
 
 
-def test_a_wrong_number_is_one_line(tmp_path):
-    done = run('int8.py', '--rounds', '0', cwd=tmp_path)
+def test_a_wrong_number_is_one_line():
+    done = run('int8', '--rounds', '0')
     assert done.returncode == 2 and done.stderr == 'error: argument --rounds: must be at least 1, not 0\n'
 
 
 def test_on_gpu_calls_scripts_with_options_that_they_have():
     text = (ROOT / 'benchmarks' / 'on_gpu.sh').read_text('utf-8').replace('\\\n', ' ')
-    calls = re.findall(r'python3 ((?:benchmarks|tools)/\S+\.py)(.*)', text)
+    calls = re.findall(r'python3 -m (kovilt \S+|benchmarks\.\w+|reproduction)(.*)', text)
     assert len(calls) >= 7
     for script, arguments in calls:
-        command = [sys.executable, str(ROOT / script), '--help']
-        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command = [sys.executable, '-m', *script.split(), '--help']
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for option in re.findall(r'(?<= )--[a-z-]+', arguments.replace(':+', ' ')):
             assert f'{option} ' in shown, f'{script} {option}'
 

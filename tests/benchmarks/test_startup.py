@@ -1,40 +1,9 @@
-"""--help of the tools needs no torch, and the benchmark of start-up times processes."""
-
-import json
-import subprocess
-import sys
+"""The benchmark of start-up times processes."""
 
 import pytest
 
 from benchmarks import startup
 from kovilt.errors import KoviltError
-
-HEAVY = ('torch', 'transformers', 'mmcv', 'mmpretrain', 'matplotlib', 'ot')
-RUN_ALL = f"""
-import contextlib, io, json, runpy, sys
-for name, arguments in json.loads(sys.argv[1]).items():
-    sys.argv, out, err = arguments, io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            runpy.run_path(arguments[0], run_name='__main__')
-        except SystemExit as end:
-            code = end.code
-    loaded = [module for module in {HEAVY} if module in sys.modules]
-    print(json.dumps([name, code, out.getvalue(), err.getvalue(), loaded]))
-"""
-
-
-def test_help_needs_no_torch():
-    commands = {name: command for name, command in startup.COMMANDS.items() if name.endswith('--help')}
-    done = subprocess.run(
-        [sys.executable, '-c', RUN_ALL, json.dumps(commands)], cwd=startup.ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [name for name, *_ in found] == list(commands) and len(commands) == 3
-    for name, code, out, err, loaded in found:
-        assert code == 0 and out.startswith('usage'), (name, err)
-        assert not loaded, name
 
 
 def test_beside_each_command_stands_its_time_less_that_of_torch_in_the_same_round(monkeypatch, capsys):

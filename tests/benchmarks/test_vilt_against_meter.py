@@ -13,7 +13,7 @@ from benchmarks import vilt_against_meter_trainer as training
 from benchmarks.vilt_against_meter import Row, ratio
 from benchmarks.vilt_against_meter_trainer import Trainer, find_fastest_batch
 from kovilt.errors import KoviltError, run_cli
-from tools.recipes import paper
+from reproduction import paper
 
 
 @pytest.fixture

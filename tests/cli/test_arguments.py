@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-from kovilt.cli.arguments import ToolParser, at_least, available_cpus
+from kovilt.cli.arguments import CommandParser, at_least, available_cpus
 
 
 @pytest.fixture
 def parser():
-    parser = ToolParser('Does something.\n\npython tool.py --jobs 2')
+    parser = CommandParser('Does something.\n\npython tool.py --jobs 2')
     parser.add_argument('--jobs', type=at_least(1), default=1)
     parser.add_cfg_options()
     return parser

@@ -4,14 +4,12 @@ import re
 import pytest
 from tiny_rooms import tiny_config
 
-from kovilt.errors import run_cli
+from kovilt.cli.main import main
 from tests.support.pair_data import Data
-from tools.data import browse
 
 
 def run(*arguments) -> int:
-    parsed = browse.parse_args([*map(str, arguments)])
-    return run_cli(lambda: browse.main(parsed))
+    return main(['browse', *map(str, arguments)])
 
 
 def cells(page: str) -> list[dict[str, str]]:

@@ -1,16 +1,12 @@
 """Two prediction files are joined by question, compared, and refused when they do not belong together."""
 
 import json
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from kovilt.errors import run_cli
+from kovilt.cli.main import main
 from kovilt.evaluation.comparison import compare_predictions
-from tools.analysis import compare
 
 
 def rows(right, *, tolerant=None):
@@ -34,10 +30,8 @@ def write(path: Path, predictions: list) -> Path:
     return path
 
 
-def run(monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, arguments)])
-    parsed = compare.parse_args()
-    return run_cli(lambda: compare.main(parsed))
+def run(*arguments) -> int:
+    return main(['compare', *map(str, arguments)])
 
 
 RIGHT_A, RIGHT_B = [True, False, False, True] * 10, [True, True, False, False, True, True, True, False] * 5
@@ -46,7 +40,7 @@ RIGHT_A, RIGHT_B = [True, False, False, True] * 10, [True, True, False, False, T
 def test_what_is_printed_and_written(tmp_path, monkeypatch, capsys):
     a = write(tmp_path / 'a.jsonl', rows(RIGHT_A, tolerant=[True] * 40))
     b = write(tmp_path / 'b.jsonl', rows(RIGHT_B)[::-1])  # the order of lines means nothing
-    assert run(monkeypatch, a, b, '--json', tmp_path / 'out.json') == 0
+    assert run(a, b, '--json', tmp_path / 'out.json') == 0
     found = json.loads((tmp_path / 'out.json').read_text(encoding='utf-8'))
     assert (found['questions'], found['images']) == (40, 10)
     assert found['accuracy'] == [50, 62.5] and found['difference'] == 12.5
@@ -107,19 +101,12 @@ def test_files_that_do_not_belong_together_are_one_line_and_code_2(other, messag
         write(b, other)
     elif other is not None:
         b.write_bytes(other if isinstance(other, bytes) else other.encode())
-    assert run(monkeypatch, a, b) == 2
+    assert run(a, b) == 2
     said = capsys.readouterr().err
     assert message.format(a=a) in said and said.count('\n') == 1
 
 
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, capsys):
     a = write(tmp_path / 'a.jsonl', rows([True, False]))
-    assert run(monkeypatch, a, a, '--json', a / 'out.json') == 2
+    assert run(a, a, '--json', a / 'out.json') == 2
     assert 'out.json: cannot be written' in capsys.readouterr().err
-
-
-def test_help_is_instant():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, compare.__file__, '--help'], check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7  # of the processor, however busy

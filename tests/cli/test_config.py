@@ -1,4 +1,4 @@
-"""tools/print_config.py prints a resolved config, or values with the file that set them."""
+"""`kovilt config` prints a resolved config, or values with the file that set them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def origins(out: str) -> dict[str, str]:
 
 
 def test_what_it_prints_is_the_config(call):
-    code, out, _ = call('tools/print_config.py', ABLATION)
+    code, out, _ = call('config', ABLATION)
     assert code == 0
     assert Config.fromstring(out, '.py').to_dict() == load_config(ABLATION).to_dict()
 
 
 def test_a_key_shows_its_values_and_their_files(call):
-    code, out, _ = call('tools/print_config.py', ABLATION, 'model')
+    code, out, _ = call('config', ABLATION, 'model')
     found = origins(out)
     assert code == 0
     assert found['model.mlm_head.mask_ratio = 0.3'] == ABLATION
@@ -42,7 +42,7 @@ def test_a_key_shows_its_values_and_their_files(call):
 
 def test_origins_of_the_whole_config_with_options(call):
     options = ('--cfg-options', 'train_cfg.max_iters=7', 'train_dataloader.dataset.image_pipeline.0={"type":"NoImage"}')
-    code, out, _ = call('tools/print_config.py', 'configs/rooms/vqa.py', '--origins', *options)
+    code, out, _ = call('config', 'configs/rooms/vqa.py', '--origins', *options)
     found = origins(out)
     assert code == 0
     assert found['train_cfg.max_iters = 7'] == 'command line'
@@ -53,7 +53,7 @@ def test_origins_of_the_whole_config_with_options(call):
 
 
 def test_a_single_value(call):
-    code, out, _ = call('tools/print_config.py', 'configs/rooms/vqa_scratch.py', 'optim_wrapper.optimizer.lr')
+    code, out, _ = call('config', 'configs/rooms/vqa_scratch.py', 'optim_wrapper.optimizer.lr')
     assert code == 0
     [(setting, origin)] = origins(out).items()
     assert setting == 'optim_wrapper.optimizer.lr = 0.002' and origin == 'configs/rooms/vqa_scratch.py'
@@ -63,7 +63,7 @@ def test_a_saved_config(call, tmp_path, capsys):
     saved = tmp_path / 'saved.py'
     load_config('configs/rooms/vqa.py').dump(saved)
     capsys.readouterr()  # MMEngine logs the environment variables that it reads
-    code, out, _ = call('tools/print_config.py', saved, 'model.encoder')
+    code, out, _ = call('config', saved, 'model.encoder')
     assert code == 0
     assert set(origins(out).values()) == {str(saved)}
 
@@ -78,5 +78,5 @@ def test_a_saved_config(call, tmp_path, capsys):
     ],
 )
 def test_an_unknown_key_is_an_error_that_names_the_nearest(call, key, message):
-    code, out, error = call('tools/print_config.py', 'configs/rooms/vqa.py', key)
+    code, out, error = call('config', 'configs/rooms/vqa.py', key)
     assert (code, out) == (2, '') and message in error and error.count('\n') == 1

@@ -38,10 +38,10 @@ def test_transformers_alone_gives_every_answer_of_a_trained_model(rooms, tmp_pat
     config, work = tiny_config(tmp_path / 'tiny.py', steps=3), tmp_path / 'work'
     # With so large initial weights, images and questions get different answers, which three steps would not teach.
     wide = 'model.encoder.init_std=0.4'
-    assert call('tools/train.py', config, '--work-dir', work, '--seed', 0, '--cfg-options', wide)[0] == 0
+    assert call('train', config, '--work-dir', work, '--seed', 0, '--cfg-options', wide)[0] == 0
     out = work / 'test' / 'predictions.jsonl'
-    assert call('tools/test.py', config, work / 'iter_3.pth', '--out', out)[0] == 0
-    assert call('tools/weights/export.py', work, tmp_path / 'model')[0] == 0
+    assert call('test', config, work / 'iter_3.pth', '--out', out)[0] == 0
+    assert call('export', work, tmp_path / 'model')[0] == 0
     done = subprocess.run(
         [sys.executable, '-c', PLAIN, rooms / 'vqa', tmp_path / 'model'], cwd=tmp_path, capture_output=True, text=True
     )
@@ -59,9 +59,9 @@ def test_a_graph_is_exported_with_its_comparison_and_answers_like_the_model(tmp_
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / 'room.png')
     model, graph, question = tiny_checkpoint(tmp_path), tmp_path / 'graph', (tmp_path / 'room.png', '의자가 있어요 ?')
-    code, out, _ = call('tools/weights/export.py', model, graph, '--format', 'pt2')
+    code, out, _ = call('export', model, graph, '--format', 'pt2')
     assert code == 0
     assert re.search(r'difference to torch \S+e-\d+ on 8 batches; one pair takes [\d.]+ ms, in torch [\d.]+ ms', out)
-    assert call('tools/predict.py', graph, *question, '--trust') == call('tools/predict.py', model, *question)
-    code, out, error = call('tools/predict.py', graph, *question)
+    assert call('predict', graph, *question, '--trust') == call('predict', model, *question)
+    code, out, error = call('predict', graph, *question)
     assert (code, out) == (2, '') and 'is a program' in error and error.count('\n') == 1

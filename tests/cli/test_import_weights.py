@@ -1,33 +1,11 @@
 """The command line imports, reports and refuses as `import_weights` does."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from tiny_models import MAX_TEXT_LEN, WORDS, tiny_tokenizer
 from transformers import ViltConfig, ViltModel
 
-from kovilt.errors import run_cli
 from kovilt.weights import load_model_folder
-
-TOOL = Path(__file__).parents[2] / 'tools/weights/import_weights.py'
-SPEC = importlib.util.spec_from_file_location('import_weights_tool', TOOL)
-tool = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tool)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs the tool in this process; returns exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['import_weights.py', *map(str, arguments)])
-        code = run_cli(lambda: tool.main(tool.parse_args()))
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +29,7 @@ def vilt(tmp_path_factory):
 
 
 def test_it_writes_a_folder_and_reports_what_became_of_every_tensor(vilt, tmp_path, call):
-    code, out, error = call(vilt, tmp_path / 'model', '--image-size', 64)
+    code, out, error = call('import', vilt, tmp_path / 'model', '--image-size', 64)
     assert code == 0, error
     lines = [line.split()[0] for line in out.splitlines()]
     assert lines == ['imported', 'kept', 'resized', 'new', 'coverage', 'written']
@@ -72,7 +50,7 @@ def test_it_writes_a_folder_and_reports_what_became_of_every_tensor(vilt, tmp_pa
 )
 def test_bad_input_is_one_line_and_code_2(vilt, tmp_path, call, arguments, message):
     places = {'VILT': str(vilt), 'OUT': str(tmp_path / 'model')}
-    code, out, error = call(*(places.get(argument, argument) for argument in arguments))
+    code, out, error = call('import', *(places.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '') and error.count('\n') == 1
     assert error.startswith(message.replace('VILT', str(vilt)))
     assert not (tmp_path / 'model').exists()

@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +11,11 @@ from tiny_models import tiny_checkpoint
 
 from kovilt.apis import VQAInferencer, export_checkpoint
 
-TOOLS = Path(__file__).parents[2] / 'tools'
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?']
 
 
-def start(*arguments, tool='predict.py', python=()):
-    command = [sys.executable, *python, TOOLS / tool, *map(str, arguments)]
+def start(*arguments, python=()):
+    command = [sys.executable, *python, '-m', 'kovilt', 'predict', *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -45,9 +42,9 @@ def test_json_is_what_the_api_returns_and_nothing_else_is_imported(files, tmp_pa
 
 def test_an_exported_folder_gives_the_same_answers_as_text(files, tmp_path, call):
     model, image = files
-    code, out, _ = call('tools/weights/export.py', model, tmp_path / 'model')
+    code, out, _ = call('export', model, tmp_path / 'model')
     assert code == 0 and str(tmp_path / 'model') in out
-    code, out, _ = call('tools/predict.py', tmp_path / 'model', image, *QUESTIONS, '--topk', 2)
+    code, out, _ = call('predict', tmp_path / 'model', image, *QUESTIONS, '--topk', 2)
     assert code == 0
     lines = out.splitlines()
     assert [lines[0], lines[3]] == QUESTIONS and len(lines) == 6
@@ -67,19 +64,6 @@ def test_an_exported_folder_gives_the_same_answers_as_text(files, tmp_path, call
 )
 def test_bad_input_is_one_line_and_exit_code_2(files, call, arguments, message):
     known = {'MODEL': files[0], 'IMAGE': files[1]}
-    code, out, error = call('tools/predict.py', *(known.get(argument, argument) for argument in arguments))
+    code, out, error = call('predict', *(known.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '')
     assert error.startswith(message) and error.count('\n') == 1
-
-
-@pytest.mark.parametrize(
-    'tool', ['predict.py', 'weights/export.py', 'weights/import_weights.py', 'analysis/alignment.py']
-)
-def test_help_is_instant(tool):
-    times = []
-    for _ in range(4):  # the first start writes compiled files
-        begin = time.perf_counter()
-        done = start('--help', tool=tool)
-        times.append(time.perf_counter() - begin)
-        assert done.returncode == 0 and 'usage' in done.stdout
-    assert min(times) < 0.7

@@ -1,18 +1,12 @@
-import resource
-import subprocess
-import sys
-
 import pytest
 
+from kovilt.cli.main import main
 from kovilt.datasets import load_tokenizer
-from kovilt.errors import run_cli
 from tests.support.pair_data import Data
-from tools.data import train_tokenizer
 
 
 def run(*arguments) -> int:
-    parsed = train_tokenizer.parse_args([*map(str, arguments)])
-    return run_cli(lambda: train_tokenizer.main(parsed))
+    return main(['tokenizer', *map(str, arguments)])
 
 
 def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsys):
@@ -47,10 +41,3 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, 
     shown = capsys.readouterr().err
     assert code == 2 and shown.startswith(message) and len(shown.splitlines()) == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_help_is_instant():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, train_tokenizer.__file__, '--help'], check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7  # of the processor, however busy

@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py as a user meets them."""
+"""`kovilt train` and `kovilt test` as a user meets them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,10 @@ from tiny_rooms import CONFIGS, tiny_config
 
 from kovilt.engine.config import load_config
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
-
-def run(tool: str, *arguments, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, TOOLS / tool, *map(str, arguments)], capture_output=True, text=True, **options
-    )
-
-
-@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_help_answers_at_once(tool):
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        answer = run(tool, '--help')
-        seconds.append(time.perf_counter() - start)
-        assert answer.returncode == 0 and '--cfg-options' in answer.stdout
-    assert min(seconds) < 0.7
+def run(*arguments) -> subprocess.CompletedProcess:
+    """A process of its own, as the records of a run tell about the process."""
+    return subprocess.run([sys.executable, '-m', 'kovilt', *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +25,7 @@ def trained(rooms, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('trained')
     config = tiny_config(folder / 'tiny.py', steps=3, save_every=2)
     answer = run(
-        'train.py',
+        'train',
         config,
         '--amp',
         '--seed',
@@ -70,7 +55,7 @@ def test_a_run_leaves_its_record(trained):
 
 def test_a_resumed_run_goes_on(trained):
     answer = run(
-        'train.py',
+        'train',
         trained / 'tiny.py',
         '--seed',
         7,
@@ -91,7 +76,7 @@ def test_a_resumed_run_goes_on(trained):
 WRONG = {
     'misspelt option': (['{vqa}', '--cfg-options', 'model.encoder.hiden_size=3'], "did you mean 'hidden_size'"),
     'misspelt config': (['{vqa}x'], 'no such config file'),
-    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], 'make_rooms.py'),
+    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], 'kovilt rooms'),
     'missing checkpoint': (['{tiny}', '--load-from', 'none.pth'], 'none.pth: no such checkpoint file'),
     'work-dir beneath a file': (['{tiny}', '--work-dir', '{tiny}/work'], 'cannot write there'),
     'nothing to train': (['{runtime}'], 'the config has no .model.'),
@@ -105,7 +90,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
     places = {'vqa': CONFIGS / 'rooms' / 'vqa.py', 'tiny': tiny, 'runtime': CONFIGS / '_base_' / 'runtime.py'}
     if '--work-dir' not in arguments:
         arguments = [arguments[0], '--work-dir', str(tmp_path / 'work'), *arguments[1:]]
-    code, _, error = call('tools/train.py', *(argument.format(**places) for argument in arguments))
+    code, _, error = call('train', *(argument.format(**places) for argument in arguments))
     assert code == 2
     assert error.startswith('error: ') and error.count('\n') == 1 and re.search(message, error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['tiny.py']
@@ -115,7 +100,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, rooms, tmp_path, call):
 def test_full_size_data_that_is_absent_says_where_to_get_it(config, number, rooms, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
-    code, _, error = call('tools/train.py', CONFIGS / config)
+    code, _, error = call('train', CONFIGS / config)
     assert code == 2 and error.count('\n') == 1
     assert 'aihub.or.kr' in error and f'dataSetSn={number}' in error
     assert not list(tmp_path.glob('work_dirs/*'))
@@ -136,7 +121,7 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
     monkeypatch.setenv('KOVILT_CUSTOM', str(tmp_path / 'mine'))
     entry, work = CONFIGS / 'kovilt_vqa_custom.py', tmp_path / 'work'
-    code, _, error = call('tools/train.py', entry, '--work-dir', work)
+    code, _, error = call('train', entry, '--work-dir', work)
     assert code == 2 and error.count('\n') == 1 and 'no such folder. Put train.jsonl and val.jsonl' in error
 
     (tmp_path / 'mine').mkdir()
@@ -145,7 +130,7 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
     rows = [{**row, 'answer': answer} for answer in ('빨간색', '파란색')]
     for name in ('train.jsonl', 'val.jsonl'):
         (tmp_path / 'mine' / name).write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
-    assert call('tools/train.py', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
+    assert call('train', entry, '--work-dir', work, '--cfg-options', *SMALL)[0] == 0
     lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
     (evaluated,) = [line for line in lines if line['mode'] == 'val']
     assert evaluated['questions'] == 2 and evaluated['coverage'] == 100
@@ -153,12 +138,12 @@ def test_a_folder_of_ones_own_trains_without_code(rooms, tmp_path, call, monkeyp
 
 def test_testing_names_what_it_cannot_do(trained, tmp_path, call):
     tiny, checkpoint = trained / 'tiny.py', trained / 'work' / 'iter_3.pth'
-    code, _, error = call('tools/test.py', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
+    code, _, error = call('test', tiny, 'none.pth', '--work-dir', tmp_path / 'work')
     assert code == 2 and error == 'error: none.pth: no such checkpoint file\n'
-    code, _, error = call('tools/test.py', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
+    code, _, error = call('test', tiny, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path)
     assert code == 2 and 'this is a folder' in error
     code, _, error = call(
-        'tools/test.py',
+        'test',
         tiny,
         checkpoint,
         '--work-dir',
@@ -168,6 +153,6 @@ def test_testing_names_what_it_cannot_do(trained, tmp_path, call):
     )
     assert code == 2 and 'not a checkpoint of this ViLTForVQA' in error
     pretrain = tiny_config(tmp_path / 'pretrain.py', task='pretrain', steps=1)
-    code, _, error = call('tools/test.py', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
+    code, _, error = call('test', pretrain, checkpoint, '--work-dir', tmp_path / 'work')
     assert code == 2 and 'not a checkpoint of this ViLTForPreTraining; it is ViLTForVQA' in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ['pretrain.py']

@@ -1,21 +1,14 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from tiny_rooms import tiny_config
 
-from kovilt.errors import run_cli
+from kovilt.cli.main import main
 from tests.support.pair_data import Data
-from tools.data import verify
-
-TOOL = Path(__file__).parents[2] / 'tools/data/verify.py'
 
 
 def run(*arguments) -> int:
-    parsed = verify.parse_args([*map(str, arguments), '--workers', '1'])
-    return run_cli(lambda: verify.main(parsed))
+    return main(['verify', *map(str, arguments), '--workers', '1'])
 
 
 @pytest.fixture
@@ -96,8 +89,3 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, argumen
     assert run(*arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.count('\n') == 1 and not list(tmp_path.iterdir())
-
-
-def test_help_tells_the_exit_codes():
-    done = subprocess.run([sys.executable, str(TOOL), '--help'], check=True, capture_output=True, text=True)
-    assert '1 warnings, 2 errors' in done.stdout

@@ -39,20 +39,20 @@ def test_a_saved_full_size_config_is_the_same_and_its_model_is_built(entry, tmp_
 def test_a_saved_config_trains_tests_and_answers(entry, rooms, tmp_path, call, monkeypatch):
     monkeypatch.setenv('KOVILT_ROOMS_ALONE', str(rooms))
     folders = [tmp_path / name for name in ('first', 'again', 'test')]
-    code, _, error = call('tools/train.py', CONFIGS / entry, '--work-dir', folders[0], '--cfg-options', *ONE_STEP)
+    code, _, error = call('train', CONFIGS / entry, '--work-dir', folders[0], '--cfg-options', *ONE_STEP)
     assert code == 0, error
     saved = folders[0] / entry.name
-    code, _, error = call('tools/train.py', saved, '--work-dir', folders[1])
+    code, _, error = call('train', saved, '--work-dir', folders[1])
     assert code == 0, error
     first, again = (torch.load(folder / 'iter_1.pth', weights_only=True)['state_dict'] for folder in folders[:2])
     assert all(torch.equal(first[name], again[name]) for name in first)
 
-    code, _, error = call('tools/test.py', saved, folders[0] / 'iter_1.pth', '--work-dir', folders[2])
+    code, _, error = call('test', saved, folders[0] / 'iter_1.pth', '--work-dir', folders[2])
     assert code == 0, error
     metrics = json.loads((folders[2] / 'metrics.json').read_text(encoding='utf-8'))['metrics']
     assert metrics
     load_config(folders[2] / entry.name)
     if 'accuracy' in metrics:
         image = next((rooms / 'vqa').rglob('*.jpg'))
-        code, out, error = call('tools/predict.py', folders[0], image, '소파는 무슨 색이에요?', '--config', saved)
+        code, out, error = call('predict', folders[0], image, '소파는 무슨 색이에요?', '--config', saved)
         assert code == 0 and out.startswith('소파는'), error

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kovilt.errors import KoviltError
-from tools.recipes import progress
-from tools.recipes.progress import StepProgress, StepsDisplay, format_duration
-from tools.recipes.steps import Step, finished_steps, run_steps
+from kovilt.recipes import progress
+from kovilt.recipes.progress import StepProgress, StepsDisplay, format_duration
+from kovilt.recipes.steps import Step, finished_steps, run_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT_RUNS = 'import pathlib, sys; open(pathlib.Path(sys.argv[1]) / "runs", "a").write("x")'
@@ -203,7 +203,7 @@ def test_format_duration():
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_a_signal_ends_the_running_step(tmp_path, jobs):
     program = (
-        'import signal, sys; from pathlib import Path; from tools.recipes.steps import Step, run_steps\n'
+        'import signal, sys; from pathlib import Path; from kovilt.recipes.steps import Step, run_steps\n'
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); work = Path(sys.argv[1])\n'
         'code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"\n'
         'step = Step("sleep", "sleep", ["-c", code, str(work / "sleep")], work / "sleep", 60)\n'

@@ -1,4 +1,4 @@
-"""tools/reproduce.py: its steps, the tables of finished trainings, and one table from beginning to end."""
+"""`python -m reproduction`: its steps, the tables of finished trainings, and one table from beginning to end."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from kovilt.cli.main import VERBS
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError, run_cli
 from kovilt.evaluation.comparison import compare_predictions, pool_predictions, read_predictions
-from tools import reproduce
-from tools.recipes.paper_tables import first_epoch_at, paper_tables
-from tools.recipes.reproduction import Reproduction, plan_tables
-from tools.recipes.reproduction_results import collect_results, write_tables
-from tools.recipes.reproduction_run import check_settings
-from tools.recipes.reproduction_scales import SCALES, TABLES
-from tools.recipes.steps import Step
+from kovilt.recipes.steps import Step
+from reproduction import __main__ as reproduction
+from reproduction.plan import Reproduction, plan_tables
+from reproduction.results import collect_results, write_tables
+from reproduction.run import check_settings
+from reproduction.scales import SCALES, TABLES
+from reproduction.tables import first_epoch_at, paper_tables
 
-ROOT = Path(reproduce.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def tables_of(data: str) -> tuple[str, ...]:
@@ -42,7 +43,9 @@ def test_every_step_is_a_tool_that_depends_on_earlier_steps(data, scale, tmp_pat
     names = [step.name for step in steps]
     assert len(set(names)) == len({step.folder for step in steps}) == len(steps)
     for place, step in enumerate(steps):
-        assert (ROOT / step.command[0]).is_file() and step.folder.parent == tmp_path
+        is_verb = step.command[:2] == ['-m', 'kovilt'] and step.command[2] in VERBS
+        assert is_verb or step.command[:2] == ['-m', 'benchmarks.model_cost']
+        assert step.folder.parent == tmp_path
         assert set(step.after) <= set(names[:place])
         folders = {other.name: str(other.folder) for other in steps if other is not step}
         used = {name for name, folder in folders.items() if any(word.startswith(f'{folder}/') for word in step.command)}
@@ -55,9 +58,16 @@ def test_the_options_of_every_training_exist(data, scale, tmp_path, monkeypatch)
     steps = [step for step in steps_of(data, scale, tmp_path) if '--cfg-options' in step.command]
     asked = {tuple(step.command[step.command.index('--cfg-options') + 1 :]): step for step in steps}  # each once
     for options, step in asked.items():
-        config = load_config(step.command[1], options)
-        if step.command[0] == 'tools/train.py':
+        config = load_config(step.command[3], options)
+        if step.command[2] == 'train':
             assert config.train_cfg.get('max_iters', 0) >= config.train_cfg.get('val_interval', 0) >= 0
+
+
+def test_every_training_gets_its_seed(tmp_path):
+    plan = plan_of('rooms', 'small', tmp_path, seeds=3)
+    for name, training in plan.trainings.items():
+        command = list(plan.steps[name].command)
+        assert command[command.index('--seed') + 1] == str(training.seed), name
 
 
 def test_a_checkpoint_that_is_read_is_the_last_one_that_is_written(tmp_path):
@@ -87,7 +97,7 @@ def test_compared_trainings_differ_in_one_setting(tmp_path):
         if '--load-from' in command:
             begin = command.index('--load-from')
             del command[begin : begin + 2]
-        return command[2:]  # without the tool and the config
+        return command[4:]  # without the verb and the config
 
     assert without_load_from('subset_pretrained_0') == without_load_from('subset_scratch_0')
     lengths = {tuple(word for word in steps[f'{model}_0'] if 'train_cfg' in word) for model in ('meter', 'scratch')}
@@ -234,9 +244,9 @@ def call(monkeypatch, capsys):
         monkeypatch.setenv(name, '')
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, 'argv', ['reproduce.py', *map(str, arguments)])
+        monkeypatch.setattr(sys, 'argv', ['reproduction', *map(str, arguments)])
         try:
-            code = run_cli(lambda: reproduce.main(reproduce.parse_args()))
+            code = run_cli(lambda: reproduction.main(reproduction.parse_args()))
         except SystemExit as ended:  # a wrong argument
             code = ended.code
         return code, *capsys.readouterr()
@@ -248,7 +258,7 @@ WRONG = {
     'unknown table': (['tabel2'], "tabel2: no such table .did you mean 'table2'"),
     'no such scale': (['table1', '--data', 'aihub', '--scale', 'small'], '--scale base'),
     'no seeds': (['table1', '--seeds', '0'], '--seeds: must be at least 1'),
-    'no encoder': (['table1', '--encoder', 'configs'], 'no model folder; tools/weights/export.py'),
+    'no encoder': (['table1', '--encoder', 'configs'], 'no model folder; kovilt export'),
     'no boxes': (['ablations', '--data', 'aihub'], 'only Rooms has'),
     'no data': (['table1', '--data', 'aihub'], 'nowhere: no such folder'),
     'nothing run': (['table1', '--no-run'], 'nothing was run there'),
@@ -268,7 +278,7 @@ def test_bad_input_is_one_line(name, tmp_path, call, monkeypatch):
 
 
 def test_help_imports_nothing_heavy():
-    code = 'import sys; from tools import reproduce; print([m for m in ("torch", "numpy") if m in sys.modules])'
+    code = 'import sys; import reproduction.__main__; print([m for m in ("torch", "numpy") if m in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == '[]'
 

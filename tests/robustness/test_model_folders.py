@@ -192,10 +192,10 @@ def test_the_tools_refuse_a_folder_that_names_a_program(folder, rooms, tmp_path,
     config = rooms_config(tmp_path / 'config.py', steps=1)
     image = next((rooms / 'vqa').rglob('*.jpg'))
     for tool, *arguments in (
-        ('tools/predict.py', folder, image, '소파가 있어요?'),
-        ('tools/weights/export.py', folder, tmp_path / 'out'),
-        ('tools/test.py', config, folder, '--work-dir', tmp_path / 'test'),
-        ('tools/train.py', config, '--load-from', folder, '--work-dir', tmp_path / 'train'),
+        ('kovilt predict', folder, image, '소파가 있어요?'),
+        ('kovilt export', folder, tmp_path / 'out'),
+        ('kovilt test', config, folder, '--work-dir', tmp_path / 'test'),
+        ('kovilt train', config, '--load-from', folder, '--work-dir', tmp_path / 'train'),
     ):
         code, _, err = call(tool, *arguments)
         assert code == 2, (tool, err)

@@ -42,7 +42,7 @@ class AIHubCOCOKorean(PairDataset):
     HOW_TO_GET = (
         'Get 한국어 이미지 설명 데이터셋 (dataSetSn=261) from https://aihub.or.kr, and train2014.zip and '
         'val2014.zip from https://cocodataset.org/#download, and put MSCOCO_train_val_Korean.json, train2014/ and '
-        'val2014/ beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
+        'val2014/ beneath data_root; or draw the embedded data: kovilt rooms OUT'
     )
 
     def __init__(

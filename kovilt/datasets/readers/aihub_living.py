@@ -34,7 +34,7 @@ class AIHubLivingVQA(AIHubQuestions):
     DATA_SET = 'AI-Hub 101'
     HOW_TO_GET = (
         'Get 생활 및 거주환경 기반 VQA (dataSetSn=101) from https://aihub.or.kr, Training and Validation, and put the '
-        'zips or their content beneath data_root; or draw the embedded data: python tools/data/make_rooms.py OUT'
+        'zips or their content beneath data_root; or draw the embedded data: kovilt rooms OUT'
     )
 
     def load_data_list(self) -> Iterator[dict[str, Any]]:

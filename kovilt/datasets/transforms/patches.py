@@ -63,7 +63,7 @@ class JoinPatches(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadPrepared(BaseTransform):
-    """Read the `patches` and `grid` of an image that tools/data/prepare.py wrote; for the Prepared... datasets."""
+    """Read the `patches` and `grid` of an image that kovilt prepare wrote; for the Prepared... datasets."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         place = results['img_path']

@@ -1,0 +1,75 @@
+"""The command `kovilt`: finds the verb, parses its arguments and runs it.
+
+A verb is a module of this package: its docstring is the text of `--help`, `add_arguments(parser)` adds its arguments,
+and `run(args)` does the work and returns the exit code (None: 0). A verb is imported when it is used and imports torch,
+MMEngine and the like in `run`, so that help and wrong arguments are answered at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from kovilt.errors import nearest, run_cli
+from kovilt.version import __version__
+
+VERBS = {
+    'quickstart': 'try everything: draw data, pre-train, fine-tune, evaluate, ask (ten minutes on two cores)',
+    'train': 'pre-train or fine-tune a config, on one process or several',
+    'test': 'evaluate a checkpoint: accuracy with its interval, by groups, beside the majority answer',
+    'predict': 'answer questions about an image',
+    'verify': 'find the faults of a data set before training does',
+    'browse': 'show samples as training receives them',
+    'prepare': 'resize the images of a data set once, for long runs',
+    'tokenizer': 'train a Korean WordPiece tokenizer',
+    'rooms': 'draw Rooms, the synthetic data',
+    'config': 'print a config as a run reads it, with the origin of each value',
+    'export': 'write a trained model as a folder for transformers, onnxruntime or torch.export',
+    'import': 'make a model folder of public weights',
+    'compare': 'compare two models by their predictions on the same questions',
+    'alignment': 'score word-patch alignment against the boxes of Rooms',
+}
+MODULES = {'import': 'import_weights'}  # a module cannot be called by a keyword of Python
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line without the word `kovilt` (default: that of the process) and return its exit code.
+
+    Raises:
+        SystemExit: after `--help` or a wrong argument, as argparse does.
+    """
+    from kovilt.cli.arguments import CommandParser
+
+    verb, *arguments = list(sys.argv[1:] if argv is None else argv) or ['--help']
+    if verb in ('-h', '--help', 'help'):
+        print(overview())
+        return 0
+    if verb == '--version':
+        print(f'kovilt {__version__}')
+        return 0
+    if verb not in VERBS:
+        print(f'error: kovilt {verb}: no such verb{nearest(verb, VERBS)}; kovilt --help lists them', file=sys.stderr)
+        return 2
+    module = import_module(f'kovilt.cli.{MODULES.get(verb, verb)}')
+    parser = CommandParser(module.__doc__, prog=f'kovilt {verb}')
+    module.add_arguments(parser)
+    args = parser.parse_args(arguments)
+
+    def run() -> int | None:
+        if verb != 'doctor':  # which reports what is wrong instead of stopping at it
+            from kovilt.cli.environment import check_environment
+
+            check_environment()
+        return module.run(args)
+
+    return run_cli(run, debug=args.debug)
+
+
+def overview() -> str:
+    """The text of `kovilt --help`."""
+    verbs = '\n'.join(f'  {verb:<12}{text}' for verb, text in VERBS.items())
+    return (
+        'usage: kovilt VERB [arguments]\n\nKorean visual question answering with Ko-ViLT.\n\nverbs:\n'
+        f'{verbs}\n\nkovilt VERB --help   the arguments of a verb, with examples\nkovilt --version     the version'
+    )
