@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> None:
         return
     if preparation.summary is None:
         print(
-            f'{args.out}: {task} has written its shards; {preparation.missing:,} of other tasks are missing. The task that '
-            'ends last completes the data; if none is running, repeat the command'
+            f'{args.out}: {task} has written its shards; {preparation.missing:,} of other tasks are missing. The task '
+            'that ends last completes the data; if none is running, repeat the command'
         )
         return
     for name, split in preparation.summary['splits'].items():

@@ -42,7 +42,6 @@ def find_config(name: str | Path) -> Path:
     if stem in names:
         return names[stem]
     entries = [entry for entry in names if not entry.startswith('_base_/')]
-    hint = nearest(path.name, (file.name for file in path.parent.glob('*.py'))) or nearest(
-        stem.removeprefix('configs/'), entries
-    )
+    beside = [file.name for file in path.parent.glob('*.py')]
+    hint = nearest(path.name, beside) or nearest(stem.removeprefix('configs/'), entries)
     raise KoviltError(f'{name}: no such config file{hint or f"; those of kovilt are in {config_folder()}"}')
