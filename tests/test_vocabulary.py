@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ('kovilt', 'tools', 'benchmarks', 'configs', 'tests', 'examples')
+FOLDERS = ('kovilt', 'tools', 'reproduction', 'benchmarks', 'configs', 'tests', 'examples')
 CODE, PROSE = ('code', 'path'), ('comment', 'string')
 
 
