@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kovilt.errors import KoviltError
@@ -33,13 +34,27 @@ def map_in_processes(work: Callable[[S], T], items: Sequence[S], *, workers: int
     if workers == 1 or chunks < 2:
         yield from map(work, items)
         return
-    pool = ProcessPoolExecutor(min(workers, chunks), initializer=_start_worker, initargs=(work,))
+    with _without_threads_of_opencv():
+        pool = ProcessPoolExecutor(min(workers, chunks), initializer=_start_worker, initargs=(work,))
+        results = pool.map(_do_work, items, chunksize=chunk_size)  # forks
     try:
-        yield from pool.map(_do_work, items, chunksize=chunk_size)
+        yield from results
     except BrokenProcessPool:
         raise KoviltError('a worker process was killed, perhaps for lack of memory; use fewer workers') from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_threads_of_opencv() -> Iterator[None]:
+    """Ends the threads of OpenCV before a fork, which they do not survive: a worker would wait for them forever."""
+    cv2 = sys.modules.get('cv2')
+    threads = cv2.getNumThreads() if cv2 else 1
+    if cv2:
+        cv2.setNumThreads(1)
+    yield
+    if cv2:
+        cv2.setNumThreads(threads)
 
 
 _WORK: list[Callable[[Any], Any]] = []  # in a worker: its function
@@ -47,11 +62,8 @@ _WORK: list[Callable[[Any], Any]] = []  # in a worker: its function
 
 def _start_worker(work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C, with one message
-    # The threads of OpenMP and OpenCV do not survive a fork: a worker would wait for them forever.
     if torch := sys.modules.get('torch'):
-        torch.set_num_threads(1)
-    if cv2 := sys.modules.get('cv2'):
-        cv2.setNumThreads(1)
+        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork: a worker would wait for them forever
     _WORK.append(work)
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from kovilt.errors import KoviltError
@@ -32,6 +34,10 @@ def die(number: int) -> int:
     if number == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def blur(side: int) -> float:
+    return float(cv2.GaussianBlur(np.full((side, side), 0.5, np.float32), (31, 31), 0).sum() / side**2)
 
 
 def refuse(number: int) -> int:
@@ -72,3 +78,14 @@ def test_an_error_of_the_work_reaches_the_caller():
 def test_a_killed_process_is_an_error_with_its_remedy():
     with pytest.raises(KoviltError, match='lack of memory; use fewer workers'):
         list(map_in_processes(die, range(10), workers=2))
+
+
+def test_a_worker_does_not_wait_for_threads_of_opencv_that_a_fork_lost():
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        assert blur(2000) == pytest.approx(0.5)  # starts the threads
+        assert list(map_in_processes(blur, [1000, 1000], workers=2)) == pytest.approx([0.5, 0.5])
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(threads)
