@@ -7,67 +7,18 @@ some zips and file systems hold decomposed Hangul.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from kovilt.datasets.folders import Folder, find_file, list_folders  # noqa: F401 - until readers import them
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.table import CATEGORY, STRING, Table, TableBuilder, take_rows
 from kovilt.datasets.zip_files import ZipMember, zip_members
-from kovilt.errors import KoviltError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
-_PART = re.compile(r'(?P<whole>.+\.(?:zip|json))\.part\d*', re.IGNORECASE)
-
-
-class Folder(NamedTuple):
-    """A listed folder: its path, the normalized names of the folders from the root to it, and its file names."""
-
-    path: str
-    parts: tuple[str, ...]
-    files: list[str]
-
-
-def list_folders(root: Path) -> Iterator[Folder]:
-    """List `root` and every folder below it in a fixed order; links are followed, but no folder is listed twice.
-
-    Raises:
-        KoviltError: a download that is still split into parts (`X.zip.part0`, `X.zip.part1`, ...).
-    """
-    seen = set()
-    for path, folders, files in os.walk(root, followlinks=True):
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
-        files.sort()
-        for name in files:
-            part = _PART.fullmatch(name)
-            if part and part['whole'] not in files:
-                whole = os.path.join(path, part['whole'])
-                raise KoviltError(
-                    f'{os.path.join(path, name)}: a part of a download; join the parts first: '
-                    f"ls -v '{whole}'.part* | xargs -d '\\n' cat > '{whole}'"
-                )
-        relative = os.path.relpath(path, root)
-        parts = () if relative == os.curdir else tuple(normalize_korean(part) for part in relative.split(os.sep))
-        yield Folder(path, parts, files)
-
-
-def find_file(root: Path, name: str, folders: Iterable[Folder]) -> Path | None:
-    """Find a file by its path (absolute or relative to `root`), or else the first file of that name in the folders."""
-    path = root / os.path.expanduser(name)
-    if path.is_file():
-        return path
-    wanted = normalize_korean(name)
-    found = (Path(folder.path, file) for folder in folders for file in folder.files if normalize_korean(file) == wanted)
-    return next(found, None)
 
 
 class ImageStore:

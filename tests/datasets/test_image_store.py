@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageIndex, ImageStore, list_folders
+from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageIndex, ImageStore
 from kovilt.datasets.table import map_table, write_table
 from kovilt.datasets.zip_files import ZipMember, zip_members
 from kovilt.errors import KoviltError
@@ -59,36 +59,6 @@ def test_a_zip_cut_off_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(KoviltError, match=r'x\.zip: not a zip that can be read'):
         list(zip_images(str(path)))
-
-
-def test_parts_of_a_download_are_refused_until_joined(tmp_path):
-    for number in (0, 1):
-        (tmp_path / f'[라벨]음식.zip.part{number}').write_bytes(b'x')
-    with pytest.raises(KoviltError, match=r"part0: a part of a download; join .*'.*\[라벨\]음식\.zip'"):
-        list(list_folders(tmp_path))
-    (tmp_path / '[라벨]음식.zip').write_bytes(b'xx')
-    assert len(list(list_folders(tmp_path))) == 1
-
-
-def test_the_advised_command_joins_parts_in_natural_order(tmp_path):
-    for number in (0, 1, 2, 10):
-        (tmp_path / f'a b.zip.part{number}').write_text(f'{number};')
-    with pytest.raises(KoviltError) as error:
-        list(list_folders(tmp_path))
-    command = str(error.value).partition('first: ')[2]
-    assert os.system(command) == 0
-    assert (tmp_path / 'a b.zip').read_text() == '0;1;2;10;'
-
-
-def test_links_are_followed_and_circles_end(tmp_path):
-    (tmp_path / 'data' / 'inside').mkdir(parents=True)
-    (tmp_path / 'elsewhere').mkdir()
-    (tmp_path / 'elsewhere' / 'a.jpg').write_bytes(b'x')
-    (tmp_path / 'data' / 'linked').symlink_to(tmp_path / 'elsewhere')
-    (tmp_path / 'data' / 'inside' / 'circle').symlink_to(tmp_path / 'data')
-    folders = list(list_folders(tmp_path / 'data'))
-    assert [folder.parts for folder in folders] == [(), ('inside',), ('linked',)]
-    assert folders[-1].files == ['a.jpg']
 
 
 def test_images_are_found_by_category_or_else_by_name():
