@@ -23,6 +23,10 @@ class RunFault(KoviltError):
     exit_code = 1
 
 
+class KoviltWarning(UserWarning):
+    """What a user should know about input that is used all the same. One line that names the file, key or value."""
+
+
 class BadValueError(KoviltError, ValueError):
     """A value that an argument does not take. For users of the Python API it is also a ValueError."""
 
