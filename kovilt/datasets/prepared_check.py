@@ -19,7 +19,7 @@ from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING, Table
 from kovilt.errors import KoviltError
 
-REMEDY = 'copy it again, or prepare again: python tools/data/prepare.py CONFIG OUT --overwrite'
+REMEDY = 'copy it again, or prepare again: kovilt prepare CONFIG OUT --overwrite'
 GRID = pa.list_(pa.int32(), 2)
 _ROW_COLUMNS = {
     'text': STRING,
