@@ -245,15 +245,20 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def read_json_lines(path: str | os.PathLike[str], kind: FileKind) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: str | os.PathLike[str], kind: FileKind, *, cut_off: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSONL file, one at a time, each with the number of its line; blank lines are skipped.
+
+    Args:
+        cut_off: ignore a last line without an end, which a killed run leaves.
 
     Raises:
         KoviltError: as `read_lines` and `read_json`, with file and line.
     """
     for number, line in enumerate(read_lines(path, kind), 1):
-        if line.strip():
-            value = parse_json(line, path, line=number, remedy='write one object in each line')
+        if line.strip() and (line.endswith('\n') or not cut_off):
+            value = parse_json(line.rstrip(), path, line=number, remedy='write one object in each line')
             if not isinstance(value, dict):
                 raise KoviltError(f'{path}, line {number}: expecting an object, found {line.strip()[:40]!r}')
             yield number, value

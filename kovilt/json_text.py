@@ -2,7 +2,7 @@
 
 Python's parser takes NaN, makes 1e999 infinite, keeps the last of several equal keys, and lets pass numbers of any
 length, deep nesting and half characters that no file can hold. Here these are refused, with line and column. The C code
-of `json` parses; a slow second look at the text only finds the place of what was wrong with the values.
+of `json` parses; a slow second pass over the text only finds the place of what was wrong with the values.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def describe_error(error: json.JSONDecodeError, remedy: str = _REMEDY) -> str:
         return NUL_BYTE
     if not error.doc.strip():
         return 'the file is empty; extract or download it again'
-    ended = '' if error.doc[error.pos :].strip() else ' (the file ends here)'
+    ended = '' if error.doc[error.pos :].strip() else ' (the text ends here)'
     return f'{error.msg[0].lower()}{error.msg[1:]}{ended}; {remedy}'
 
 

@@ -128,11 +128,11 @@ class AnswerVocabulary:
             raise KoviltError(f'{path}: no such answer vocabulary; answers=dict(min_count=6) builds one')
         content = read_json(path)
         try:
-            vocabulary = cls(
-                [normalize_korean(answer) for answer in content['answers']],
-                [int(count) for count in content['counts']],
-                min_count=int(content['min_count']),
-            )
+            numbers = [*content['counts'], content['min_count']]
+            if any(type(number) is not int or number < 0 for number in numbers):
+                raise ValueError('counts and min_count are whole numbers')
+            answers = [normalize_korean(answer) for answer in content['answers']]
+            vocabulary = cls(answers, numbers[:-1], min_count=numbers[-1])
         except (KeyError, TypeError, ValueError) as error:
             raise KoviltError(f'{path}: not an answer vocabulary ({type(error).__name__}: {error})') from None
         if not len(vocabulary):

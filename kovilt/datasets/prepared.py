@@ -15,7 +15,6 @@ Opening copies nothing: processes and workers share the pages of the files in th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from kovilt.datasets.questions import QuestionDataset
 from kovilt.datasets.table import STRING, Table, map_table
 from kovilt.datasets.transforms.patches import LoadPrepared
 from kovilt.errors import KoviltError
-from kovilt.files import file_sha256, read_json
+from kovilt.files import file_sha256, read_json, read_json_lines
 from kovilt.registry import DATASETS
 
 FORMAT = 3  # increased when this version cannot use older files; 3: rows and images are Arrow tables
@@ -222,9 +221,8 @@ def _map_table(path: Path) -> Table:
 
 def _read_broken(path: Path) -> dict[int, str]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
-        return {row['number']: row['reason'] for row in rows}
-    except (ValueError, KeyError, TypeError):
+        return {row['number']: row['reason'] for _, row in read_json_lines(path, 'table')}
+    except (KoviltError, KeyError, TypeError):
         raise KoviltError(f'{path}: damaged; {_REMEDY}') from None
 
 

@@ -9,7 +9,6 @@ swapped one.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from kovilt.batch import Batch
 from kovilt.errors import KoviltError
 from kovilt.evaluation.scoring import bootstrap_interval
+from kovilt.files import read_json_lines
 
 # What may follow a noun in its eojeol: the plural, particles (several, as in -에서는), the copula, punctuation.
 _SUFFIX = re.compile(
@@ -156,24 +156,23 @@ def read_boxes(path: str | Path) -> tuple[dict[str, dict[str, np.ndarray]], set[
     Raises:
         KoviltError: a missing or malformed file.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise KoviltError(f'{path}: no boxes file; kovilt rooms writes one as boxes.jsonl')
     images: dict[str, dict[str, np.ndarray]] = {}
     names: set[str] = set()
-    with path.open(encoding='utf-8') as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                image = json.loads(line)
-                sides = np.array([image['width'], image['height']] * 2, float)
-                boxes: dict[str, list] = {}
-                for item in image['objects']:
-                    boxes.setdefault(item['name'], []).append(item['box'])
-                shares = {name: np.array(found, float).reshape(-1, 4) / sides for name, found in boxes.items()}
-                images |= {Path(image[key]).name: shares for key in ('file', 'coco_file') if key in image}
-            except (ValueError, KeyError, TypeError) as error:
-                raise KoviltError(f'{path}, line {number}: not an image with its boxes ({error!r})') from error
-            names |= shares.keys()
+    for number, image in read_json_lines(path, 'table'):
+        try:
+            sides = np.array([image['width'], image['height']] * 2, float)
+            boxes: dict[str, list] = {}
+            for item in image['objects']:
+                boxes.setdefault(item['name'], []).append(item['box'])
+            shares = {name: np.array(found, float) / sides for name, found in boxes.items()}
+            if not (sides > 0).all() or any(found.shape[1:] != (4,) for found in shares.values()):
+                raise ValueError('sides above 0 and boxes of four numbers are needed')
+            images |= {Path(image[key]).name: shares for key in ('file', 'coco_file') if key in image}
+        except (ValueError, KeyError, TypeError) as error:
+            raise KoviltError(f'{path}, line {number}: not an image with its boxes ({error!r})') from error
+        names |= shares.keys()
     return images, names
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.evaluation.scoring import bootstrap_interval, groups_by_size, mcnemar_p
+from kovilt.files import read_json_lines
 
 REQUIRED_KEYS = ('question_id', 'image', 'ground_truth', 'answer_type', 'correct', 'tolerant_correct')
 
@@ -21,40 +22,36 @@ def read_predictions(path: str | Path) -> Predictions:
     """Read the predictions that `kovilt test --out` wrote.
 
     Raises:
-        KoviltError: a missing or malformed file, a line that lacks a key, a question id that occurs twice.
+        KoviltError: a missing or malformed file, a line that lacks a key or has a value of another type, a question id
+            that occurs twice.
     """
     found: Predictions = {}
-    try:
-        with open(path, encoding='utf-8') as lines:
-            for number, line in enumerate(lines, 1):
-                prediction = _parse_prediction(line, f'{path}, line {number}')
-                name = str(prediction['question_id'])
-                if name in found:
-                    raise KoviltError(
-                        f'{path}, line {number}: question id {name} occurs a second time; predictions are compared by '
-                        'their ids'
-                    )
-                found[name] = prediction
-    except OSError as error:
-        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
-    except UnicodeDecodeError as error:
-        raise KoviltError(f'{path}: not UTF-8 text ({error.reason})') from error
+    for number, line in read_json_lines(path, 'table'):
+        place = f'{path}, line {number}'
+        prediction = _check_prediction(line, place)
+        name = prediction['question_id']
+        if name in found:
+            raise KoviltError(f'{place}: question id {name} occurs a second time; files are compared by their ids')
+        found[name] = prediction
     if not found:
         raise KoviltError(f'{path}: holds no prediction; kovilt test --out writes them')
     return found
 
 
-def _parse_prediction(line: str, place: str) -> dict[str, Any]:
-    try:
-        prediction = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise KoviltError(f'{place}: {error.msg}; a prediction is one JSON object a line') from None
-    missing = [key for key in REQUIRED_KEYS if not isinstance(prediction, dict) or key not in prediction]
-    if missing:
+def _check_prediction(line: dict[str, Any], place: str) -> dict[str, Any]:
+    """The line with texts as text and scores as numbers from 0 to 1."""
+    if missing := [key for key in REQUIRED_KEYS if key not in line]:
         raise KoviltError(f'{place}: no {", ".join(missing)}; write the file by kovilt test --out')
-    if prediction['question_id'] in (None, ''):
+    texts = {key: text_of(line[key], key, place) for key in ('question_id', 'image', 'ground_truth', 'answer_type')}
+    if not texts['question_id']:
         raise KoviltError(f'{place}: no question id, so it cannot be matched with the other file')
-    return prediction
+    for key in ('correct', 'tolerant_correct'):
+        if not isinstance(line[key], bool | int | float) or not 0 <= line[key] <= 1:
+            raise KoviltError(f'{place}: {key!r} is {str(line[key])[:40]!r}, not true, false or a score from 0 to 1')
+    answers = line.get('answers') or []
+    if not isinstance(answers, list):
+        raise KoviltError(f"{place}: 'answers' is {str(answers)[:40]!r}, not a list")
+    return {**line, **texts, 'answers': [text_of(answer, 'answers', place) for answer in answers]}
 
 
 def pool_predictions(runs: Mapping[Any, Predictions]) -> Predictions:
@@ -85,7 +82,7 @@ def compare_predictions(
     _check_same_questions(a, b, names)
     score_a, score_b = _column(a.values(), 'correct'), _column((b[name] for name in a), 'correct')
     images = np.array([prediction['image'] or name for name, prediction in a.items()])
-    types = np.array([prediction['answer_type'] or '' for prediction in a.values()])
+    types = np.array([prediction['answer_type'] for prediction in a.values()])
 
     def compare_part(own: np.ndarray | slice) -> dict[str, Any]:
         gain = 100 * (score_b[own] - score_a[own])

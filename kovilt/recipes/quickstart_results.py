@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shlex
@@ -18,7 +17,7 @@ from PIL import Image
 
 from kovilt.errors import KoviltError
 from kovilt.evaluation.table import format_table
-from kovilt.files import read_json
+from kovilt.files import read_json, read_json_lines
 from kovilt.recipes import commands
 from kovilt.recipes.commands import PRETRAINING_LOSSES
 from kovilt.visualization import (
@@ -123,8 +122,8 @@ def draw_training_curves(work_dir: Path, majority_accuracy: float) -> None:
 
 def draw_predictions(work_dir: Path) -> list[dict[str, Any]]:
     """Write contact_sheet.png with 12 predictions sampled at random, and return them."""
-    lines = (work_dir / 'vqa_test' / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
-    predictions = sample_predictions([json.loads(line) for line in lines], 12)
+    lines = read_json_lines(work_dir / 'vqa_test' / 'predictions.jsonl', 'table')
+    predictions = sample_predictions([line for _, line in lines], 12)
     questions = [
         AnsweredQuestion(Image.open(row['image']), row['question'], row['answer'], row['ground_truth'], row['score'])
         for row in predictions

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kovilt.errors import KoviltError
+from kovilt.files import read_json_lines
 
 COLOURS = ('#1f77b4', '#d95f02', '#1b9e77', '#7570b3', '#666666', '#e7298a')
 
@@ -35,28 +36,25 @@ class Panel:
 def read_metrics(work_dir: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     """The metrics in a run's `metrics.jsonl`, as 'train/<name>' or 'val/<name>' -> (optimizer steps, values).
 
-    A half-written last line, which a killed run leaves, is ignored.
+    A half-written last line, which a killed run leaves, is ignored. A metric that was NaN or infinite is NaN.
 
     Raises:
-        KoviltError: no such file, or a line that is not JSON.
+        KoviltError: no such file, or a line that is not a record of metrics.
     """
     file = Path(work_dir) / 'metrics.jsonl'
     if not file.is_file():
         raise KoviltError(f'{file}: no such file; is {work_dir} the work folder of a training run?')
     found: dict[str, tuple[list[int], list[float]]] = {}
-    lines = file.read_text(encoding='utf-8').splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise KoviltError(f'{file}, line {number}: not JSON ({error.msg}); remove the line') from error
+    for number, row in read_json_lines(file, 'table', cut_off=True):
+        if not isinstance(row.get('step'), int) or 'mode' not in row:
+            raise KoviltError(f'{file}, line {number}: no record of metrics with a mode and a step; remove the line')
+        if row['mode'] not in ('train', 'val'):
+            continue
         for name, value in row.items():
-            if row['mode'] in ('train', 'val') and name not in ('mode', 'step', 'epoch', 'time'):
+            if name not in ('mode', 'step', 'epoch', 'time') and isinstance(value, int | float | None):
                 steps, values = found.setdefault(f'{row["mode"]}/{name}', ([], []))
                 steps.append(row['step'])
-                values.append(value)
+                values.append(math.nan if value is None else value)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import logging
 import timeit
 import warnings
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from kovilt.batch import Batch
 from kovilt.errors import KoviltError, first_line
+from kovilt.json_text import parse_json
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.graph import GraphVQA, Grid, Inputs, PaddedVQA
@@ -262,7 +262,11 @@ def _is_plain(archive: zipfile.ZipFile, record: str) -> bool:
             return False
         return True
     if name.endswith('_config.json'):
-        return not any(entry['use_pickle'] for entry in json.loads(archive.read(record))['config'].values())
+        try:
+            entries = parse_json(archive.read(record).decode(), record)['config'].values()
+            return all(entry['use_pickle'] is False for entry in entries)
+        except (KoviltError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+            return False
     return not ('aotinductor' in folder or name.startswith(('custom_obj', 'opaque_obj')) or name.endswith('.pt'))
 
 

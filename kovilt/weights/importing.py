@@ -5,7 +5,6 @@ docs/weights.md says which tensors go where, and what happens to those that are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ import torch
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
-from kovilt.errors import KoviltError, config_errors, first_line
+from kovilt.errors import KoviltError, config_errors
+from kovilt.files import read_text
 from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
 from kovilt.formats.public_weights import TOKEN_TABLES, WORD_EMBEDDINGS, PublicWeights, read_bert, read_public_weights
 from kovilt.formats.report import ImportReport, shorten_list
+from kovilt.json_text import parse_json
 from kovilt.models.sizes import build_model
 from kovilt.weights.fitting import MAX_NAMES, fill_model, make_report
 from kovilt.weights.folder import answers_by_class, save_model_folder
@@ -152,10 +153,7 @@ def _read_answers(weights: PublicWeights, file: str | Path | None, source: str) 
 
 def _read_labels(file: Path) -> dict[str, str]:
     """Answers by class from JSON: a list, {class: answer}, {answer: class}, or a file that `AnswerVocabulary` saved."""
-    try:
-        content = json.loads(file.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError) as error:
-        raise KoviltError(f'{file}: cannot be read as JSON ({first_line(error)})') from error
+    content = parse_json(read_text(file, 'JSON'), file)
     if isinstance(content, dict) and isinstance(content.get('answers'), list):
         content = content['answers']
     if isinstance(content, list):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kovilt.cli.main import main
-from kovilt.evaluation.comparison import compare_predictions
+from kovilt.evaluation.comparison import compare_predictions, read_predictions
 
 
 def rows(right, *, tolerant=None):
@@ -88,11 +88,20 @@ def changed(number, **values):
         ),
         (changed(3, answers=['네', '예']), 'b.jsonl: the answers of question 3'),
         ([{'question_id': 1}], 'b.jsonl, line 1: no image, ground_truth,'),
-        ([7], 'b.jsonl, line 1: no question_id, image'),
+        ([7], 'b.jsonl, line 1: expecting an object'),
+        (changed(3, question_id=['3']), "b.jsonl, line 4: 'question_id' is a list"),
+        (changed(3, ground_truth={'a': 1}), "b.jsonl, line 4: 'ground_truth' is an object"),
+        (changed(3, answer_type=True), "b.jsonl, line 4: 'answer_type' is a truth value"),
+        (changed(3, correct='yes'), "b.jsonl, line 4: 'correct' is 'yes', not true, false or a score from 0 to 1"),
+        (changed(3, tolerant_correct=1.5), "b.jsonl, line 4: 'tolerant_correct' is '1.5'"),
+        (changed(3, correct=None), "b.jsonl, line 4: 'correct' is 'None'"),
+        (changed(3, correct=float('nan')), 'b.jsonl, line 4, column 93: NaN is not a number of JSON'),
+        (changed(3, answers='네'), "b.jsonl, line 4: 'answers' is '네', not a list"),
+        (changed(3, answers=[['네']]), "b.jsonl, line 4: 'answers' is a list"),
         ([], 'b.jsonl: holds no prediction'),
-        ('{"question_id": ', 'b.jsonl, line 1: Expecting value'),
-        (b'\xff\xfe', 'b.jsonl: not UTF-8 text'),
-        (None, 'b.jsonl: cannot be read (No such file'),
+        ('{"question_id": ', 'b.jsonl, line 1, column 17: expecting value'),
+        (b'\xff\xfe', 'b.jsonl, line 1: not UTF-8 text but UTF-16'),
+        (None, 'b.jsonl: no such file'),
     ],
 )
 def test_files_that_do_not_belong_together_are_one_line_and_code_2(other, message, tmp_path, monkeypatch, capsys):
@@ -104,6 +113,13 @@ def test_files_that_do_not_belong_together_are_one_line_and_code_2(other, messag
     assert run(a, b) == 2
     said = capsys.readouterr().err
     assert message.format(a=a) in said and said.count('\n') == 1
+
+
+def test_numbers_are_read_as_text(tmp_path):
+    a = write(tmp_path / 'a.jsonl', rows([True] * 6))
+    numbers = [row | {'question_id': float(row['question_id'])} for row in rows([True] * 6)]
+    found = compare_predictions(read_predictions(a), read_predictions(write(tmp_path / 'b.jsonl', numbers)))
+    assert found['questions'] == 6 and found['difference'] == 0
 
 
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def test_saving_and_loading_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     'content, message',
     [
-        ('{"answers": ["예"], ', 'answers.json: cannot be read as JSON .*line 1 column 20'),
+        ('{"answers": ["예"], ', 'answers.json, line 1, column 20: expecting'),
         ('[]', 'a JSON list, not an object'),
         ('{"answers": ["예"], "counts": [1, 2], "min_count": 6}', 'not an answer vocabulary'),
         ('{"answers": ["예", " 예"], "counts": [1, 2], "min_count": 6}', r'2 answers \(1 distinct\)'),

@@ -50,7 +50,7 @@ REFUSED = {
 MALFORMED = {
     '': 'the file is empty',
     ' \n': 'the file is empty',
-    '[1, 2': '(the file ends here)',
+    '[1, 2': '(the text ends here)',
     '["a\0b"]': 'a NUL byte, as in UTF-16',
     '["a\tb"]': 'invalid control character',
     "{'a': 1}": 'line 1, column 2',

@@ -285,5 +285,5 @@ def test_answers_come_from_a_file(vqa, imported, tmp_path, form):
         (tmp_path / 'answers.json').write_text(json.dumps(wrong), encoding='utf-8')
         with pytest.raises(KoviltError, match=message):
             imported(vqa.folder, answers=tmp_path / 'answers.json')
-    with pytest.raises(KoviltError, match='none.json: cannot be read as JSON'):
+    with pytest.raises(KoviltError, match='none.json: no such file'):
         imported(vqa.folder, answers=tmp_path / 'none.json')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -19,7 +18,8 @@ from mmengine.utils import get_git_hash
 
 import kovilt
 from kovilt.engine.hooks.step_info import step_values
-from kovilt.files import write_json, write_text
+from kovilt.files import read_json_lines, write_json, write_json_lines
+from kovilt.json_text import dump_json
 from kovilt.ranges import Count, check_arguments
 from kovilt.registry import HOOKS
 
@@ -91,7 +91,7 @@ class RunRecordHook(Hook):
     def _append(self, line: dict[str, Any]) -> None:
         if is_main_process() and self.path is not None:
             with open(self.path, 'a', encoding='utf-8') as file:
-                file.write(json.dumps({**line, 'time': round(time.time(), 1)}, ensure_ascii=False) + '\n')
+                file.write(dump_json({**line, 'time': round(time.time(), 1)}) + '\n')
 
     @staticmethod
     def _write_data(runner: Runner) -> None:
@@ -104,9 +104,8 @@ class RunRecordHook(Hook):
 
 def truncate_record(path: Path, step: int) -> None:
     """Remove the lines of a `metrics.jsonl` after `step`, which a resumed run repeats; at step 0 remove all of them."""
-    lines = path.read_text(encoding='utf-8').splitlines() if step and path.is_file() else []
-    complete = [line for line in lines if line.endswith('}')]  # a crash may have cut off the last one
-    write_text(path, ''.join(f'{line}\n' for line in complete if json.loads(line)['step'] <= step))
+    records = read_json_lines(path, 'table', cut_off=True) if step and path.is_file() else ()
+    write_json_lines(path, [record for _, record in records if record.get('step', 0) <= step])
 
 
 def describe_data(dataset: Any) -> dict[str, Any]:
