@@ -99,7 +99,7 @@ def changed(number, **values):
         (changed(3, answers='네'), "b.jsonl, line 4: 'answers' is '네', not a list"),
         (changed(3, answers=[['네']]), "b.jsonl, line 4: 'answers' is a list"),
         ([], 'b.jsonl: holds no prediction'),
-        ('{"question_id": ', 'b.jsonl, line 1, column 17: expecting value'),
+        ('{"question_id": ', 'b.jsonl, line 1, column 16: expecting value'),
         (b'\xff\xfe', 'b.jsonl, line 1: not UTF-8 text but UTF-16'),
         (None, 'b.jsonl: no such file'),
     ],
