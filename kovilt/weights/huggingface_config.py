@@ -65,6 +65,7 @@ def image_processor_config(image_pipeline: Sequence[Mapping[str, Any]]) -> dict[
     return {
         'image_processor_type': 'ViltImageProcessor',
         'processor_class': 'ViltProcessor',
+        'do_convert_rgb': True,  # grey, palette and transparent images, as LoadImage converts them
         'do_resize': True,
         'size': {'shortest_edge': resize['short']},
         'size_divisor': resize['divisor'],
