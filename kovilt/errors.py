@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,13 +23,38 @@ class RunFault(KoviltError):
     exit_code = 1
 
 
+class KoviltWarning(UserWarning):
+    """What a user should know about input that is used all the same. One line that names the file, key or value."""
+
+
 class BadValueError(KoviltError, ValueError):
     """A value that an argument does not take. For users of the Python API it is also a ValueError."""
 
 
+_SPLITS = {
+    'train': 'train',
+    'training': 'train',
+    'val': 'val',
+    'valid': 'val',
+    'validation': 'val',
+    'dev': 'dev',
+    'test': 'test',
+}
+
+
+def _split_words(name: str) -> set[str]:
+    return {_SPLITS[word] for word in re.findall('[a-z]+', str(name).lower()) if word in _SPLITS}
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The text " (did you mean 'x'?)" for the candidate most similar to `name`; empty when none is similar."""
+    """The text " (did you mean 'x'?)" for the candidate most similar to `name`; empty when none is similar.
+
+    A candidate of another split is never proposed: who misses train.jsonl does not mean val.jsonl.
+    """
+    split = _split_words(name)
     by_lower = {str(candidate).lower(): str(candidate) for candidate in candidates}
+    if split:
+        by_lower = {lower: candidate for lower, candidate in by_lower.items() if _split_words(lower) in (split, set())}
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return f' (did you mean {by_lower[matches[0]]!r}?)' if matches else ''
 

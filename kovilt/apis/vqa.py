@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,9 +14,11 @@ from PIL import Image
 
 from kovilt.apis.image_cache import EncodedImageCache
 from kovilt.apis.loading import build_pipelines, load_trained
-from kovilt.datasets.korean import normalize_korean
+from kovilt.apis.questions import clean_question, question_warnings
+from kovilt.datasets.korean import find_loose_jamo
+from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.datasets.transforms.load_image import image_size
-from kovilt.errors import KoviltError, first_line
+from kovilt.errors import KoviltError, KoviltWarning, first_line
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix_vilt import EncodedImages, PrefixViLT
 from kovilt.modules.vilt import ViLT
@@ -25,7 +28,6 @@ from kovilt.weights import GraphVQA
 Precision = Literal['float32', 'int8']
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
-MAX_CHARACTERS = 1000  # of a question; far beyond the 40 tokens that a model reads, so it is a mistake of the caller
 MIN_SIDE = 8  # pixels of an image
 
 
@@ -69,14 +71,14 @@ class VQAInferencer:
         image_cache_size: int = 16,
         precision: Precision = 'float32',
     ) -> None:
-        if batch_size < 1:
-            raise KoviltError(f'batch_size={batch_size}: give at least 1')
+        _check_count('batch_size', batch_size)
         if precision not in get_args(Precision):
             raise KoviltError(f'precision={precision!r}: give one of {", ".join(get_args(Precision))}')
         if precision == 'int8':
             if not str(device or 'cpu').startswith('cpu'):
                 raise KoviltError(f'precision int8 is for CPUs; leave out the device {device}, or the precision')
             device = 'cpu'
+        _check_device(device)
         self.batch_size = batch_size
         kind = ('ViLTForVQA', 'METERForVQA')
         trained = load_trained(model, config=config, tokenizer=tokenizer, kind=kind, graphs=True, trust=trust)
@@ -93,6 +95,9 @@ class VQAInferencer:
         caches = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
         self._image_cache = EncodedImageCache(image_cache_size) if caches else None
         self._collate: Any = FUNCTIONS.get('PairCollate')
+        if loose := [answer for answer in self.model.answers if find_loose_jamo(answer)]:
+            message = f'{model}: {len(loose)} answers hold letters that form no syllable, such as {loose[0]!r}'
+            warnings.warn(message, KoviltWarning, stacklevel=2)
 
     @property
     def answers(self) -> list[str]:
@@ -100,7 +105,7 @@ class VQAInferencer:
         return list(self.model.answers)
 
     def __call__(
-        self, images: ImageLike | Sequence[ImageLike], questions: str | Sequence[str], topk: int = 5
+        self, images: ImageLike | Iterable[ImageLike], questions: str | Iterable[str], topk: int = 5
     ) -> list[dict[str, Any]]:
         """Answer each pair of an image and a question, in their order.
 
@@ -111,19 +116,27 @@ class VQAInferencer:
             topk: how many answers to list, best first; fewer if the model has fewer.
 
         Returns:
-            For each pair dict(answer=..., score=..., topk=[dict(answer=..., score=...), ...]); a score is the softmax
-            probability of the answer among all answers of the model.
+            For each pair dict(answer=..., score=..., topk=[dict(answer=..., score=...), ...], unknown_token_share=...);
+            a score is the softmax probability of the answer among all answers of the model, and unknown_token_share (0
+            to 1) the share of the question's tokens that the model does not know, None if it has no tokenizer.
+
+        Warns:
+            KoviltWarning: a question that is cut, has no Hangul, or has more than 30 % unknown tokens.
 
         Raises:
             KoviltError: an image or question that cannot be used, by its number in the list; counts that do not match.
         """
-        if isinstance(topk, bool) or not isinstance(topk, int) or topk < 1:
-            raise KoviltError(f'topk={topk!r}: give at least 1')
-        images = [images] if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)) else list(images)
-        questions = [questions] if isinstance(questions, str) else list(questions)
+        _check_count('topk', topk)
+        images = _listed(images, (str, os.PathLike, Image.Image, np.ndarray), 'images')
+        questions = _listed(questions, (str,), 'questions')
         first: dict[Any, int] = {}  # number of each distinct image
         numbers = [first.setdefault(_identity(n, image), n) for n, image in enumerate(images)]
-        texts = [self._read_question(n, question) for n, question in enumerate(questions)]
+        cleaned = [clean_question(question, f'question {n}') for n, question in enumerate(questions)]
+        read: dict[str, dict[str, Any]] = {}  # each distinct question is read once
+        for number, text in enumerate(cleaned):
+            if text not in read:
+                read[text] = self._read_question(number, text)
+        texts = [read[text] for text in cleaned]
         if len(images) != len(questions) and 1 not in (len(images), len(questions)):
             raise KoviltError(
                 f'{len(images)} images and {len(questions)} questions: give as many of each, or one of either'
@@ -140,7 +153,7 @@ class VQAInferencer:
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
             prepared = {n: prepared.get(n) or self._prepare_image(n, images[n]) for n in needed}
             samples = [
-                dict(texts[text], image=prepared[number], image_id=number, sample_seed=0)
+                dict(texts[text]['tokens'], image=prepared[number], image_id=number, sample_seed=0)
                 for number, text in (pairs[i] for i in chosen)
             ]
             (batch,) = self._collate(samples)
@@ -150,26 +163,23 @@ class VQAInferencer:
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
                 results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}
+                results[i]['unknown_token_share'] = texts[pairs[i][1]]['unknown_token_share']
         return results
 
-    def _read_question(self, number: int, question: str) -> dict[str, Any]:
-        """The tokens of a question: input_ids, word_ids, pad_id."""
-        if not isinstance(question, str):
-            raise KoviltError(f'question {number}: {question!r} is a {type(question).__name__}; give text')
-        text = normalize_korean(question)
-        if not text:
-            raise KoviltError(f'question {number}: it is empty; give text')
-        if len(text) > MAX_CHARACTERS:
-            raise KoviltError(
-                f'question {number}: {len(text):,} characters ({text[:20]}...); give at most {MAX_CHARACTERS:,}'
-            )
+    def _read_question(self, number: int, text: str) -> dict[str, Any]:
+        """The `tokens` of a cleaned question (input_ids, word_ids, pad_id) and its `unknown_token_share`."""
         results: dict[str, Any] = {'text': text}
         for transform in self._text_transforms:
             results = transform(results)
-        num_read, num_words = int(results['word_ids'].max()) + 1, len(text.split())
-        if num_read < num_words:
-            warnings.warn(f'question {number}: only its first {num_read} of {num_words} words are read', stacklevel=3)
-        return {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
+        tokenizer = next((step.tokenizer for step in self._text_transforms if hasattr(step, 'tokenizer')), None)
+        share = None
+        if tokenizer is not None:
+            counts = count_tokens(tokenizer, [text])
+            share = counts.unknown_share
+            for message in question_warnings(text, counts, num_read=int((results['word_ids'] >= 0).sum())):
+                warnings.warn(f'question {number}: {message}', KoviltWarning, stacklevel=3)
+        tokens = {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
+        return {'tokens': tokens, 'unknown_token_share': share}
 
     def _prepare_image(self, number: int, image: ImageLike) -> dict[str, Any]:
         """The patches and the grid of an image; for a `PrefixViLT` its grid and the encoded image."""
@@ -222,9 +232,39 @@ def _quantise(model: Any, source: str | os.PathLike[str]) -> None:
 
 def _identity(number: int, image: ImageLike) -> Any:
     """A key that is equal for two images only if they are the same file or object."""
-    if isinstance(image, (str, os.PathLike)):
-        return os.path.abspath(image)
+    if isinstance(image, (str, os.PathLike)) and isinstance(path := os.fspath(image), str):
+        if '\0' in path:
+            raise KoviltError(f'image {number}: {path!r} is no path; give one without NUL')
+        return os.path.abspath(path)
     if isinstance(image, (Image.Image, np.ndarray)):
         return id(image)
     kind = type(image).__name__
     raise KoviltError(f'image {number}: a {kind}; give a path, a PIL image or a uint8 array (H, W, 3)')
+
+
+def _listed(values: Any, single: tuple[type, ...], name: str) -> list[Any]:
+    """The values as a list: one alone is a list of one. KoviltError for what holds none, such as None or bytes."""
+    if isinstance(values, single):
+        return [values]
+    if isinstance(values, (bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
+        raise KoviltError(f'{name}: {reprlib.repr(values)} is a {type(values).__name__}; give one or a list')
+    return list(values)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise KoviltError(f'{name}={value!r}: give a whole number of at least 1')
+
+
+def _check_device(device: Any) -> None:
+    """KoviltError unless `device` is None or a device that this machine has."""
+    wanted = "give 'cpu', or 'cuda' where torch finds a GPU, or leave it out"
+    if device is None:
+        return
+    try:
+        found = torch.device('' if isinstance(device, bool) else device)
+    except (RuntimeError, TypeError) as error:
+        raise KoviltError(f'device {device}: no such device; {wanted}') from error
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == 'meta' or found.type == 'cuda' and (found.index or 0) >= count:
+        raise KoviltError(f'device {device}: torch finds {count} GPUs here; {wanted}')

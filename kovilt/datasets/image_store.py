@@ -1,139 +1,24 @@
 """Finding image files in folders and zips, and reading them by number.
 
 Folders and zips are listed once; only workers read the images. Names are compared after `normalize_korean`, because
-some zips and file systems hold decomposed Hangul. An image inside a zip is stored as its offset and size, so that a
-worker reads it without loading the zip's directory, which takes 150 MB for 200,000 images.
+some zips and file systems hold decomposed Hangul.
 """
 
 from __future__ import annotations
 
-import functools
 import os
-import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from kovilt.datasets.folders import Folder, find_file, list_folders  # noqa: F401 - until readers import them
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.table import CATEGORY, STRING, Table, TableBuilder, take_rows
-from kovilt.errors import KoviltError
+from kovilt.datasets.zip_files import ZipMember, zip_members
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
-_PART = re.compile(r'(?P<whole>.+\.(?:zip|json))\.part\d*', re.IGNORECASE)
-
-
-class Folder(NamedTuple):
-    """A listed folder: its path, the normalized names of the folders from the root to it, and its file names."""
-
-    path: str
-    parts: tuple[str, ...]
-    files: list[str]
-
-
-def list_folders(root: Path) -> Iterator[Folder]:
-    """List `root` and every folder below it in a fixed order; links are followed, but no folder is listed twice.
-
-    Raises:
-        KoviltError: a download that is still split into parts (`X.zip.part0`, `X.zip.part1`, ...).
-    """
-    seen = set()
-    for path, folders, files in os.walk(root, followlinks=True):
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
-        files.sort()
-        for name in files:
-            part = _PART.fullmatch(name)
-            if part and part['whole'] not in files:
-                whole = os.path.join(path, part['whole'])
-                raise KoviltError(
-                    f'{os.path.join(path, name)}: a part of a download; join the parts first: '
-                    f"ls -v '{whole}'.part* | xargs -d '\\n' cat > '{whole}'"
-                )
-        relative = os.path.relpath(path, root)
-        parts = () if relative == os.curdir else tuple(normalize_korean(part) for part in relative.split(os.sep))
-        yield Folder(path, parts, files)
-
-
-def find_file(root: Path, name: str, folders: Iterable[Folder]) -> Path | None:
-    """Find a file by its path (absolute or relative to `root`), or else the first file of that name in the folders."""
-    path = root / os.path.expanduser(name)
-    if path.is_file():
-        return path
-    wanted = normalize_korean(name)
-    found = (Path(folder.path, file) for folder in folders for file in folder.files if normalize_korean(file) == wanted)
-    return next(found, None)
-
-
-def open_zip(path: str) -> zipfile.ZipFile:
-    """Open a zip file. Raises KoviltError when it is not a complete zip."""
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise KoviltError(f'{path}: not a complete zip file ({error}); download it again') from None
-
-
-def member_parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
-    """The normalized parts of a member's path, with Hangul decoded correctly.
-
-    Korean Windows writes names in CP949 (other systems in UTF-8) without setting the UTF-8 flag, and Python then
-    decodes them as CP437.
-    """
-    name = member.filename
-    if not member.flag_bits & 0x800 and not name.isascii():
-        for encoding in ('utf-8', 'cp949'):
-            try:
-                name = name.encode('cp437').decode(encoding)
-                break
-            except UnicodeError:
-                continue
-    return tuple(normalize_korean(part) for part in name.split('/') if part)
-
-
-class ZipMember(NamedTuple):
-    """An image inside a zip. Like a Path it has `read_bytes`, `name` and a string form."""
-
-    container: str
-    name: str
-    start: int  # offset in bytes of the member's header in the zip
-    size: int  # bytes in the zip, compressed
-    method: int  # compression: 0 stored, 8 deflated
-    checksum: int  # CRC-32 of the content
-
-    def __str__(self) -> str:
-        return f'{self.container}/{self.name}'
-
-    def read_bytes(self) -> bytes:
-        """Read the image file. Raises KoviltError when the zip has changed or is damaged, OSError when it is gone."""
-        file = _open_container(self.container).fileno()
-        header = os.pread(file, 30, self.start)
-        if len(header) < 30 or header[:4] != b'PK\x03\x04':
-            raise KoviltError(f'{self}: not found where the zip listed it; the zip has changed or is damaged')
-        name_size, extra_size = struct.unpack('<HH', header[26:30])
-        data = os.pread(file, self.size, self.start + 30 + name_size + extra_size)
-        if self.method == zipfile.ZIP_DEFLATED:
-            try:
-                data = zlib.decompress(data, wbits=-15)
-            except zlib.error as error:
-                raise KoviltError(f'{self}: damaged in the zip ({error}); download the zip again') from None
-        if zlib.crc32(data) != self.checksum:
-            raise KoviltError(f'{self}: damaged in the zip (wrong checksum); download the zip again')
-        return data
-
-
-@functools.lru_cache(maxsize=64)
-def _open_container(path: str) -> BinaryIO:
-    """Open a zip once per process. A handle inherited from the parent process is safe: pread uses no file position."""
-    return open(path, 'rb')  # noqa: SIM115 - the cache keeps it open
 
 
 class ImageStore:
@@ -152,6 +37,7 @@ class ImageStore:
         'name': STRING,
         'start': pa.int64(),
         'size': pa.int64(),
+        'content_size': pa.int64(),
         'method': pa.int16(),
         'checksum': pa.uint32(),
     }
@@ -163,22 +49,10 @@ class ImageStore:
 
     def append(self, place: Path | ZipMember | None, name: str, image_id: int = 0) -> None:
         """Add an image; `name` identifies an absent one, a present one is identified by its path."""
-        container, start, size, method, checksum = '', -1, 0, 0, 0
-        if isinstance(place, ZipMember):
-            container, name, start, size, method, checksum = place
-        elif place is not None:
-            container, name = os.path.split(place)
-        self._builder.append(
-            {
-                'image_id': image_id,
-                'container': container,
-                'name': name,
-                'start': start,
-                'size': size,
-                'method': method,
-                'checksum': checksum,
-            }
-        )
+        if not isinstance(place, ZipMember):
+            container, name = ('', name) if place is None else os.path.split(place)
+            place = ZipMember(container, name, start=-1, size=0, content_size=0, method=0, checksum=0)
+        self._builder.append({'image_id': image_id, **place._asdict()})
 
     def freeze(self) -> ImageStore:
         """Make the table; nothing can be appended afterwards. Returns itself."""
@@ -213,13 +87,10 @@ class ImageStore:
         return len(self.table['name']) if self.table else len(self._builder)
 
     def __getitem__(self, number: int) -> Path | ZipMember | None:
-        container, name, start = (self.table[column][number].as_py() for column in ('container', 'name', 'start'))
-        if not container:
+        place = ZipMember(**{column: self.table[column][number].as_py() for column in ZipMember._fields})
+        if not place.container:
             return None
-        if start < 0:
-            return Path(container, name)
-        size, method, checksum = (self.table[column][number].as_py() for column in ('size', 'method', 'checksum'))
-        return ZipMember(container, name, start, size, method, checksum)
+        return place if place.start >= 0 else Path(place.container, place.name)
 
     def name(self, number: int) -> str:
         """The path of an image, or the name of an absent one."""
@@ -278,35 +149,6 @@ class ImageIndex:
         return self._by_file[group]
 
 
-def zip_images(path: str) -> Iterator[tuple[tuple[str, ...], ZipMember]]:
-    """List the images of a zip as (normalized folders inside the zip, member).
-
-    Raises:
-        KoviltError: the zip is damaged, or an image is encrypted or compressed by another method than deflate.
-    """
-    with open_zip(path) as archive:
-        for member in archive.infolist():
-            if not member.filename.lower().endswith(IMAGE_SUFFIXES):
-                continue
-            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise KoviltError(
-                    f'{path}: {member.filename} is encrypted or compressed in an unsupported way; '
-                    'extract the zip to a folder'
-                )
-            *folders, name = member_parts(member)
-            yield (
-                tuple(folders),
-                ZipMember(
-                    path,
-                    '/'.join((*folders, name)),
-                    member.header_offset,
-                    member.compress_size,
-                    member.compress_type,
-                    member.CRC,
-                ),
-            )
-
-
 def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipMember]]:
     """List the images in a folder and in its zips, each with the names of its folders; a zip counts as a folder."""
     for name in folder.files:
@@ -314,7 +156,7 @@ def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipM
         if suffix.lower() in IMAGE_SUFFIXES:
             yield folder.parts, Path(folder.path, name)
         elif suffix.lower() == '.zip':
-            for inside, member in zip_images(os.path.join(folder.path, name)):
+            for inside, member in zip_members(os.path.join(folder.path, name), IMAGE_SUFFIXES, 'image'):
                 yield (*folder.parts, normalize_korean(stem), *inside), member
 
 

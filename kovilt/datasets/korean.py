@@ -14,6 +14,9 @@ _INVISIBLE = re.compile(
     '\U000e0000-\U000e0fff\ud800-\udfff]'
 )
 _PLAIN = re.compile('[가-힣ㄱ-ㅎㅏ-ㅣ -~]*')  # composed and visible; nearly every text
+HANGUL = re.compile(
+    '[가-힣ㄱ-ㅣ\uffa1-\uffdc\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]'
+)  # syllables and letters of any kind
 _LOOSE_JAMO = re.compile('[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]+')
 _FILLERS = ('\u3164', '\uffa0')  # Hangul fillers are drawn as blanks and used as blanks
 
@@ -40,3 +43,8 @@ def find_loose_jamo(text: str) -> str:
     """
     found = _LOOSE_JAMO.search(text)
     return found[0] if found else ''
+
+
+def show_codes(characters: str) -> str:
+    """The code points of characters that a font may not draw, such as 'U+1112 U+119E'."""
+    return ' '.join(f'U+{ord(character):04X}' for character in characters)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from kovilt.errors import KoviltError, first_line
-from kovilt.files import atomic_path
+from kovilt.files import atomic_path, check_file
 
 Table = dict[str, pa.Array]
 
@@ -142,11 +142,26 @@ def write_table(path: str | os.PathLike[str], table: Table) -> None:
 def map_table(path: str | os.PathLike[str]) -> Table:
     """Map a file of `write_table` into memory: nothing is copied, and processes share its pages.
 
+    Offsets, indices and texts of all columns are checked, which reads the file once.
+
     Raises:
         KoviltError: the file is missing or damaged.
     """
+    check_file(path, 'prepared')
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    except (OSError, ValueError, IndexError) as error:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        if file.num_record_batches != 1:
+            raise ValueError(f'{file.num_record_batches} batches, not 1')
+        batch = file.get_batch(0)
+        batch.validate(full=True)
+        table = dict(zip(batch.schema.names, batch.columns, strict=True))
+        if len(table) != len(batch.columns) or any(map(_has_nulls, batch.columns)):
+            raise ValueError('two columns of one name, or values that are missing')
+    except (OSError, ValueError, LookupError, MemoryError, pa.ArrowException) as error:
         raise KoviltError(f'{path}: not a readable Arrow file ({first_line(error)})') from error
-    return dict(zip(batch.schema.names, batch.columns, strict=True))
+    return table
+
+
+def _has_nulls(column: pa.Array) -> bool:
+    inner = column.values if pa.types.is_list(column.type) else getattr(column, 'dictionary', None)
+    return bool(column.null_count) or inner is not None and _has_nulls(inner)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
@@ -38,26 +38,34 @@ _HANGUL_WORD = re.compile('[가-힣]+')
 _WORD_MARKS = re.compile('^▁|</w>$')  # of SentencePiece and BPE, at the edges of words
 
 
-def count_unknown(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, int]:
-    """The unknown tokens of a text and all of its tokens; a visible character without any token counts as one unknown.
+class TokenCounts(NamedTuple):
+    """The tokens of a text.
 
-    Special tokens that the text spells out are text.
+    given: what the tokenizer gives.
+    unknown: the `[UNK]` among them.
+    lost: visible characters without any token. Each counts as an unknown token.
     """
-    backend = tokenizer.backend_tokenizer
+
+    given: int
+    unknown: int
+    lost: int
+
+    @property
+    def unknown_share(self) -> float:
+        """The share (0 to 1) of unknown tokens."""
+        return (self.unknown + self.lost) / max(self.given + self.lost, 1)
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> TokenCounts:
+    """Count the tokens of some texts, without special tokens. Special tokens that a text spells out are text."""
+    backend, given, unknown, lost = tokenizer.backend_tokenizer, 0, 0, 0
     backend.encode_special_tokens = True
-    encoding = backend.encode(text, add_special_tokens=False)
-    covered = {place for start, end in encoding.offsets for place in range(start, end)}
-    lost = sum(place not in covered and not character.isspace() for place, character in enumerate(text))
-    return encoding.ids.count(tokenizer.unk_token_id) + lost, len(encoding.ids) + lost
-
-
-def unknown_token_share(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> float:
-    """The share (0 to 1) of the tokens of some texts that are unknown, see `count_unknown`."""
-    unknown, total = 0, 0
     for text in texts:
-        more_unknown, more = count_unknown(tokenizer, text)
-        unknown, total = unknown + more_unknown, total + more
-    return unknown / max(total, 1)
+        encoding = backend.encode(text, add_special_tokens=False)
+        covered = {place for start, end in encoding.offsets for place in range(start, end)}
+        lost += sum(place not in covered and not character.isspace() for place, character in enumerate(text))
+        given, unknown = given + len(encoding.ids), unknown + encoding.ids.count(tokenizer.unk_token_id)
+    return TokenCounts(given, unknown, lost)
 
 
 def check_class(folder: Path, model: Any) -> None:
@@ -138,7 +146,7 @@ def check_fits(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], place: 
 
     A tokenizer may know Korean and still not these texts, such as one trained on another small corpus.
     """
-    unknown = unknown_token_share(tokenizer, texts)
+    unknown = count_tokens(tokenizer, texts).unknown_share
     if unknown > REFUSED_UNKNOWN_SHARE:
         raise KoviltError(
             f'tokenizer {tokenizer.name_or_path}: {unknown:.0%} of the tokens of the texts in {place} are unknown to '
@@ -156,11 +164,11 @@ def _check_hangul(tokenizer: PreTrainedTokenizerFast, vocabulary: dict[str, int]
     syllables = set(''.join(_COMMON)) - {' '}
     if len({normalize(syllable) for syllable in syllables}) < len(syllables):
         raise KoviltError(f'tokenizer {name}: its normalizer removes or replaces Hangul; {remedy}')
-    common = unknown_token_share(tokenizer, _COMMON)
+    common = count_tokens(tokenizer, _COMMON).unknown_share
     if common > _MAX_UNKNOWN_COMMON:
         hangul = sum(bool(_HANGUL.search(token)) for token in vocabulary)
         words = _compose_words(vocabulary) if hangul >= _MIN_HANGUL_SHARE * len(vocabulary) else []
-        if not words or unknown_token_share(tokenizer, words) > _MAX_UNKNOWN_COMMON:
+        if not words or count_tokens(tokenizer, words).unknown_share > _MAX_UNKNOWN_COMMON:
             if hangul and normalize('고양이') != '고양이':
                 raise KoviltError(
                     f'tokenizer {name}: it decomposes Hangul (lower-casing strips accents, which splits 고양이 into '

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from kovilt.datasets.answers import AnswerVocabulary
 from kovilt.datasets.rng import hash_texts
-from kovilt.datasets.tokenizer_check import REFUSED_UNKNOWN_SHARE, count_unknown
+from kovilt.datasets.tokenizer_check import REFUSED_UNKNOWN_SHARE, TokenCounts, count_tokens
 from kovilt.errors import KoviltError
 from kovilt.evaluation.tolerant import tolerant_form
 from kovilt.verification.findings import Findings
@@ -105,15 +105,15 @@ def check_lengths(
             start = split.text[row].as_py()[:40]
             findings.add('text.long', split.place(row), f'{lengths[row]} characters: {start!r}')
         return lengths, None
-    lengths, unknown, total = [], 0, 0
+    lengths, total = [], TokenCounts(0, 0, 0)
     longest = split.source.max_text_len
     for row, text in enumerate(split.text):
-        unknown_tokens, tokens = count_unknown(tokenizer, text.as_py())
-        lengths.append(tokens + 2)
-        unknown, total = unknown + unknown_tokens, total + tokens
+        counts = count_tokens(tokenizer, [text.as_py()])
+        lengths.append(counts.given + 2)
+        total = TokenCounts(*map(sum, zip(total, counts, strict=True)))
         if longest and lengths[-1] > longest:
             findings.add('text.long', split.place(row), f'{lengths[-1]} tokens, max_text_len is {longest}')
-    share = unknown / max(total, 1)
+    share = total.unknown_share
     if share > MAX_UNKNOWN_SHARE:
         code = 'tokenizer.foreign' if share > REFUSED_UNKNOWN_SHARE else 'tokenizer.unknown'
         findings.add(code, tokenizer.name_or_path, f'{share:.1%} of the tokens of {split.source} are unknown')

@@ -6,14 +6,13 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from kovilt.datasets.korean import find_loose_jamo, normalize_korean
+from kovilt.datasets.korean import HANGUL, find_loose_jamo, normalize_korean, show_codes
 from kovilt.evaluation.tolerant import tolerant_form
 
 TextFault = tuple[str, str]  # the last part of its code (`empty`), its description
 
 LONGEST_TEXT = 200  # characters; used where no tokenizer counts tokens
 LONGEST_ANSWER = 30  # characters; the answers of AI-Hub 104 have 4.6 on average
-_HANGUL = re.compile('[가-힣ㄱ-ㅎㅏ-ㅣ\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]')
 _MARKUP = re.compile(
     r'<\s*/?\s*(?:br|p|div|span|b|i|img|a|td|tr)\b[^>]*>|&(?:[a-z]\w{1,30}|#x?[\da-f]+);', re.IGNORECASE
 )
@@ -33,7 +32,7 @@ def text_faults(raw: str) -> Iterator[TextFault]:
         yield 'decomposed', f'decomposed Hangul in {_shorten(text)}'
     if _has_invisible(raw) and not is_mojibake:
         yield 'invisible', f'invisible characters in {_shorten(text)}'
-    if not _HANGUL.search(text) and not is_mojibake:
+    if not HANGUL.search(text) and not is_mojibake:
         yield 'no_hangul', f'no Hangul in {_shorten(text)}'
     if len(text) < 2:
         yield 'short', f'only {_shorten(text)}'
@@ -61,8 +60,7 @@ def _encoding_faults(raw: str) -> Iterator[TextFault]:
     if '\ufffd' in text:
         yield 'replaced', f'U+FFFD in {_shorten(text)}'
     if jamo := find_loose_jamo(text):
-        codes = ' '.join(f'U+{ord(character):04X}' for character in jamo)
-        yield 'jamo', f'{codes} in {_shorten(text)}'
+        yield 'jamo', f'{show_codes(jamo)} in {_shorten(text)}'
     if found := _MARKUP.search(text):
         yield 'markup', f'{found[0]!r} in {_shorten(text)}'
     intended = _decode_again(raw)
@@ -72,7 +70,7 @@ def _encoding_faults(raw: str) -> Iterator[TextFault]:
 
 def _decode_again(text: str) -> str | None:
     """The Hangul of a text whose bytes were decoded as Latin-1 or Windows-1252; None for any other text."""
-    if text.isascii() or _HANGUL.search(text):
+    if text.isascii() or HANGUL.search(text):
         return None
     for wrong in ('latin-1', 'cp1252'):
         for right in ('utf-8', 'cp949'):

@@ -51,7 +51,7 @@ def close(ours, theirs):
 
 def test_a_result_is_plain_and_its_scores_are_probabilities(inferencer):
     (result,) = inferencer(image(0), QUESTIONS[0])
-    assert result.keys() == {'answer', 'score', 'topk'}
+    assert result.keys() == {'answer', 'score', 'topk', 'unknown_token_share'}
     scores = [row['score'] for row in result['topk']]
     assert {row['answer'] for row in result['topk']} == set(ANSWERS)
     assert all(type(score) is float for score in scores) and scores == sorted(scores, reverse=True)
@@ -242,7 +242,7 @@ def test_a_question_is_normalised_as_in_training(inferencer):
 
 
 def test_a_question_that_is_cut_gives_a_warning(inferencer):
-    with pytest.warns(UserWarning, match='question 0: only its first 10 of 30 words are read'):
+    with pytest.warns(UserWarning, match='question 0: only its first 10 of 30 tokens are read'):
         inferencer(image(0), '책 ' * 30)
     with warnings.catch_warnings():
         warnings.simplefilter('error')

@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import ElectraConfig, ElectraModel, ViltForMaskedLM
 
 from kovilt.datasets import PlainVQA, load_tokenizer, train_tokenizer
-from kovilt.datasets.tokenizer_check import count_unknown, unknown_token_share
+from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.errors import KoviltError
 from kovilt.formats.public_weights import read_bert
 from kovilt.verification import sources_of_folder, verify
@@ -170,8 +170,9 @@ REFUSED = {
 @pytest.mark.parametrize('make', TAKEN.values(), ids=TAKEN)
 def test_a_tokenizer_that_keeps_hangul_is_taken(tmp_path, make):
     tokenizer = load_tokenizer(make(tmp_path / 'tokenizer'))
-    assert unknown_token_share(tokenizer, TEXTS) == 0
-    assert count_unknown(tokenizer, '의자 뷁')[1] > count_unknown(tokenizer, '의자')[1]
+    counts = count_tokens(tokenizer, TEXTS)
+    assert counts.given and counts.unknown_share == 0
+    assert count_tokens(tokenizer, ['의자 뷁']).given > count_tokens(tokenizer, ['의자']).given
 
 
 @pytest.mark.parametrize('make, message', REFUSED.values(), ids=REFUSED)

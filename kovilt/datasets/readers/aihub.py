@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, ClassVar, NamedTuple
@@ -15,13 +14,12 @@ from kovilt.datasets.image_store import (
     Folder,
     ImageIndex,
     list_folders,
-    member_parts,
-    open_zip,
-    zip_images,
 )
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.zip_files import zip_members
 from kovilt.errors import KoviltError
+from kovilt.files import open_file
 
 LABEL_PREFIX = '[라벨]'
 LABEL_FOLDERS = ('라벨링데이터', 'label', 'labels')
@@ -114,19 +112,11 @@ def is_label(parts: PathParts) -> bool:
 def json_files(label: FoundFile) -> Iterator[JSONFile]:
     """The label file itself or, if it is a zip, each JSON file in it."""
     if label.path.lower().endswith('.json'):
-        yield JSONFile(label.path, label.parts, lambda: open(label.path, 'rb'))
+        yield JSONFile(label.path, label.parts, lambda: open_file(label.path, 'labels'))
         return
-    with open_zip(label.path) as archive:
-        for member in archive.infolist():
-            name = '/'.join(member_parts(member))
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() == '.json':
-                opener = functools.partial(_open_member, label.path, member)
-                yield JSONFile(f'{label.path}/{name}', (*label.parts, *stem.split('/')), opener)
-
-
-def _open_member(path: str, member: zipfile.ZipInfo) -> IO[bytes]:
-    return open_zip(path).open(member)  # the stream keeps its archive open until it is deleted
+    for folders, member in zip_members(label.path, ['.json'], 'labels'):
+        stem, _ = os.path.splitext(os.path.basename(member.name))
+        yield JSONFile(str(member), (*label.parts, *folders, stem), member.open)
 
 
 def remove_number(name: str) -> str:
@@ -148,6 +138,6 @@ def index_by_subset(folders: list[Folder], zips: list[FoundFile], subsets: set[s
             if name.lower().endswith(IMAGE_SUFFIXES):
                 index.add(group, category, Path(folder.path, name))
     for file in zips:
-        for inside, member in zip_images(file.path):
+        for inside, member in zip_members(file.path, IMAGE_SUFFIXES, 'image'):
             index.add(group_of((*file.parts, *inside)), (*file.parts, *inside)[-1], member)
     return index

@@ -1,0 +1,55 @@
+"""Checks a question before it is answered, and says what a model cannot read of it."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import unicodedata
+from collections.abc import Iterator
+
+from kovilt.datasets.korean import HANGUL, find_loose_jamo, normalize_korean, show_codes
+from kovilt.datasets.tokenizer_check import TokenCounts
+from kovilt.errors import KoviltError
+
+MAX_CHARACTERS = 10_000  # far beyond the 40 tokens that a model reads, so more is a mistake of the caller
+MAX_UNKNOWN_SHARE = 0.3  # of the tokens of a question
+_SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+def clean_question(question: object, place: str) -> str:
+    """The normalized text of a question; `place`, such as 'question 0', is named in errors.
+
+    Raises:
+        KoviltError: no text, text that no file could hold, text without a word, or too long a text.
+    """
+    if not isinstance(question, str):
+        raise KoviltError(f'{place}: {reprlib.repr(question)} is a {type(question).__name__}; give text')
+    if '\0' in question:
+        raise KoviltError(f'{place}: it holds the character NUL, as binary data does; give text')
+    if half := _SURROGATE.search(question):
+        raise KoviltError(f'{place}: it holds {show_codes(half[0])}, half a character; give it in valid UTF-8')
+    text = normalize_korean(question)
+    if not text:
+        raise KoviltError(f'{place}: it is empty; give text')
+    if len(text) > MAX_CHARACTERS:
+        raise KoviltError(f'{place}: {len(text):,} characters ({text[:20]}...); give at most {MAX_CHARACTERS:,}')
+    if not any(character.isalnum() or _is_drawing(character) for character in text):
+        raise KoviltError(f'{place}: {text[:20]!r} is punctuation only; give a question in words')
+    return text
+
+
+def question_warnings(text: str, counts: TokenCounts, num_read: int) -> Iterator[str]:
+    """What a model cannot read of a normalized text, of whose tokens it reads the first `num_read`."""
+    if num_read < counts.given:
+        yield f'only its first {num_read} of {counts.given} tokens are read'
+    if jamo := find_loose_jamo(text):
+        yield f'{show_codes(jamo)} forms no syllable, as if a letter was lost; write whole syllables'
+    if not HANGUL.search(text):
+        yield 'no Hangul in it; the model has learned Korean questions'
+    if counts.unknown_share > MAX_UNKNOWN_SHARE:
+        yield f'{counts.unknown_share:.0%} of its tokens are unknown to the model, so the answer is a guess'
+
+
+def _is_drawing(character: str) -> bool:
+    """Whether a character is a symbol such as an emoji, which may stand for a word; U+FFFD stands for a lost one."""
+    return unicodedata.category(character) == 'So' and character != '\ufffd'
