@@ -21,7 +21,11 @@ def add_arguments(parser: CommandParser) -> None:
         'data', metavar='CONFIG_OR_FOLDER', help='a training config, or a folder with a data set that kovilt reads'
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write findings, counts and histograms')
-    parser.add_argument('--deep', action='store_true', help='decode every image, instead of reading its header')
+    parser.add_argument(
+        '--deep',
+        action='store_true',
+        help='decode every image, also of 10,000 and more, of which else the headers are read',
+    )
     parser.add_argument('--tokenizer', help='for a folder: count tokens too (a config names its own tokenizer)')
     parser.add_workers('check images')
     parser.add_argument('--list', type=int, default=5, metavar='N', help='places shown of each code (default: 5)')
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         sources = sources_of_folder(args.data, args.tokenizer)
     with progress_bar('checking') as progress:
-        report = verify(sources, deep=args.deep, workers=args.workers, progress=progress)
+        report = verify(sources, deep=args.deep or None, workers=args.workers, progress=progress)
     print('\n'.join(report.lines(args.list)))
     if args.json:
         try:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from kovilt.datasets.image_store import ZipMember
+
 Severity = Literal['error', 'warning', 'note']
+ImageLocation = Path | ZipMember
+_LINE = re.compile(r', (?:line|row|record|character) \d.*$', re.DOTALL)  # of a place in a file
 SEVERITIES: tuple[Severity, ...] = ('error', 'warning', 'note')
 
 
@@ -78,6 +85,9 @@ FINDING_KINDS: dict[str, FindingKind] = {
     ),
     # Between the splits.
     'leak.image': FindingKind('error', 'the validation score would count memorized images; keep it in one split'),
+    'leak.copy': FindingKind(
+        'warning', 'as leak.image, encoded again, rescaled or cropped; keep one of them, in one split'
+    ),
     'leak.content': FindingKind('error', 'as leak.image, under another name; keep it in one split'),
     # Tokenizer.
     'tokenizer.refused': FindingKind('error', ''),
@@ -86,28 +96,58 @@ FINDING_KINDS: dict[str, FindingKind] = {
 }
 
 
-class Finding(NamedTuple):
-    """A fault: its code in FINDING_KINDS, its place (file and line, or the path of an image) and its description."""
+@dataclass
+class Finding:
+    """A fault.
+
+    Attributes:
+        code: one of FINDING_KINDS.
+        places: where it is (file and line, or the path of an image): of rows of one file with the same fault the
+            first ones.
+        description: what is wrong there.
+        times: how often, in different rows of the file for instance.
+        images: the images that it is about, where they may be worth a look.
+    """
 
     code: str
-    place: str
+    places: list[str]
     description: str
+    images: tuple[ImageLocation, ...] = ()
+    times: int = 1
+
+    @property
+    def place(self) -> str:
+        return self.places[0]
+
+    def __str__(self) -> str:
+        return f'{self.place}: {self.description}' + (f' ({self.times:,} times)' if self.times > 1 else '')
 
 
 class Findings:
-    """Counts all findings and lists the first `max_listed` of each code, so that a broken set fits in memory."""
+    """Counts all findings and lists the first `max_listed` of each code, so that a broken set fits in memory.
+
+    Rows of one file with the same fault, such as a wrong header, are one finding.
+    """
 
     def __init__(self, max_listed: int = 1000) -> None:
         self.max_listed = max_listed
         self.counts: Counter[str] = Counter()
-        self._listed: dict[str, list[Finding]] = {}
+        self.times: Counter[str] = Counter()  # code -> rows with it, of which some may share a finding
+        self._listed: dict[str, dict[tuple[str, str], Finding]] = {}  # code -> (file, description) -> finding
 
-    def add(self, code: str, place: object, description: str) -> None:
+    def add(self, code: str, place: object, description: str, images: tuple[ImageLocation, ...] = ()) -> None:
         """Count a finding, and list it unless `max_listed` of its code are."""
+        self.times[code] += 1
+        listed = self._listed.setdefault(code, {})
+        key = _LINE.sub('', str(place)), description
+        if key in listed:
+            listed[key].times += 1
+            if len(listed[key].places) < self.max_listed:
+                listed[key].places.append(str(place))
+            return
         self.counts[code] += 1
-        listed = self._listed.setdefault(code, [])
         if len(listed) < self.max_listed:
-            listed.append(Finding(code, str(place), description))
+            listed[key] = Finding(code, [str(place)], description, images)
 
     def __iter__(self) -> Iterator[Finding]:
         """The listed findings, errors first."""
@@ -118,7 +158,7 @@ class Findings:
 
     def of(self, code: str) -> list[Finding]:
         """The listed findings of a code."""
-        return self._listed.get(code, [])
+        return list(self._listed.get(code, {}).values())
 
     def severities(self) -> dict[Severity, int]:
         """The number of findings of each severity, listed or not."""

@@ -17,8 +17,9 @@ from kovilt.datasets.transforms.load_image import LoadImage
 from kovilt.errors import KoviltError
 from kovilt.files import open_file, read_bytes
 from kovilt.processes import map_in_processes
+from kovilt.verification.copies import fingerprint
+from kovilt.verification.findings import ImageLocation
 
-ImageLocation = Path | ZipMember
 ReportProgress = Callable[[int, int], None]  # (images done, all images)
 
 TINY_SIDE = 32  # pixels; one patch of the paper's model
@@ -35,6 +36,7 @@ class ImageCheck(NamedTuple):
     faults: list[tuple[str, str]]  # (code, description)
     size: int = 0  # bytes of the file
     header: tuple[str, str, int, int] | None = None  # format, mode, width, height; None = it cannot be opened
+    fingerprint: bytes | None = None  # of a decoded image, see `copies`
 
 
 def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
@@ -62,9 +64,16 @@ def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
         return ImageCheck([('image.unreadable', ' '.join(str(error).split()))], size)
     faults = list(_header_faults(image, place))
     header = (image.format or '', image.mode, *image.size)
-    if deep:
-        faults += _content_faults(content, place)
-    return ImageCheck(faults, size, header)
+    if not deep:
+        return ImageCheck(faults, size, header)
+    try:
+        pixels = LoadImage().transform({'img_bytes': content, 'img_path': place})['img']
+    except KoviltError as error:
+        faults.append(('image.broken', str(error).removeprefix(f'{place}: ').partition(';')[0]))
+        return ImageCheck(faults, size, header)
+    if (pixels == pixels[0, 0]).all():
+        faults.append(('image.blank', f'all pixels are {tuple(pixels[0, 0].tolist())}'))
+    return ImageCheck(faults, size, header, fingerprint(pixels))
 
 
 def check_images(
@@ -110,16 +119,6 @@ def _header_faults(image: Image.Image, place: ImageLocation) -> Iterator[tuple[s
     name = (image.format or '').lower()
     if _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(name, name):
         yield 'image.suffix', f'a {image.format} named .{suffix}'
-
-
-def _content_faults(content: bytes, place: ImageLocation) -> Iterator[tuple[str, str]]:
-    try:
-        pixels = LoadImage().transform({'img_bytes': content, 'img_path': place})['img']
-    except KoviltError as error:
-        yield 'image.broken', str(error).removeprefix(f'{place}: ').partition(';')[0]
-        return
-    if (pixels == pixels[0, 0]).all():
-        yield 'image.blank', f'all pixels are {tuple(pixels[0, 0].tolist())}'
 
 
 def _read_file(place: Path, size: int | None) -> bytes:

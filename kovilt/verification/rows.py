@@ -117,7 +117,7 @@ def read_split(source: DataSource, findings: Findings) -> SplitRows:
 
 
 def _count_refusals(findings: Findings) -> int:
-    return findings.counts['set.refused'] + findings.counts['labels.refused']
+    return findings.times['set.refused'] + findings.times['labels.refused']
 
 
 def _read_rows(reader: PairDataset, split: SplitRows, findings: Findings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from kovilt.datasets.rng import hash_texts
 from kovilt.datasets.tokenizer_check import REFUSED_UNKNOWN_SHARE, TokenCounts, count_tokens
 from kovilt.errors import KoviltError
 from kovilt.evaluation.tolerant import tolerant_form
+from kovilt.verification.checked_images import CheckedImages
 from kovilt.verification.findings import Findings
 from kovilt.verification.rows import SplitRows
 from kovilt.verification.texts import LONGEST_TEXT, spelling_key
@@ -73,22 +74,25 @@ def check_val_answers(training: SplitRows, val: SplitRows, findings: Findings) -
     return share
 
 
-def check_leaks(training: SplitRows, val: SplitRows, equal: Sequence[set[str]], findings: Findings) -> None:
-    """Find images that are in both splits by identity, path or content; `equal` has sets of paths of equal content."""
+def check_leaks(training: SplitRows, val: SplitRows, images: CheckedImages, findings: Findings) -> None:
+    """Find images that are in both splits by identity, path or content, or as a copy."""
     ours = _first_images(training)
     paths = {path: row for row, path, _ in ours}
     identities = {identity: row for row, _, identity in ours}
-    group_of = {path: group for group in equal for path in group}
+    suspects = {}
     for row, path, identity in _first_images(val):
         where = identities.get(identity, paths.get(path))
+        equal = next((other for other in images.equal_to(path) if other in paths), None)
         if where is not None:
             findings.add('leak.image', val.place(row), f'{path} is also in training: {training.place(where)}')
-            continue
-        for other in sorted(group_of.get(path, ())):
-            if other in paths:
-                description = f'{path} has the content of {other}, {training.place(paths[other])}'
-                findings.add('leak.content', val.place(row), description)
-                break
+        elif equal is not None:
+            description = f'{path} has the content of {equal}, {training.place(paths[equal])}'
+            findings.add('leak.content', val.place(row), description)
+        else:
+            suspects[path] = row
+    for path, original in images.find_copies(suspects, paths).items():
+        description = f'{path} is a copy of {original}, {training.place(paths[original])}'
+        findings.add('leak.copy', val.place(suspects[path]), description, images.locations(path, original))
 
 
 def check_lengths(

@@ -55,6 +55,8 @@ def test_the_report_is_written(custom, tmp_path, capsys):
             'place': f'{custom.root}/train.jsonl, line 1',
             'description': 'gone.png is not there',
             'remedy': 'put the image there or remove its rows',
+            'times': 1,
+            'other_places': [],
         }
     ]
     said = capsys.readouterr()

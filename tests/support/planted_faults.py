@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from tests.support.pair_data import SUBSET, Data
 
@@ -287,6 +287,26 @@ def both(first: Plant, second: Plant) -> Plant:
     return plant
 
 
+def scene() -> Image.Image:
+    """An image with shapes, which survive encoding, as noise does not."""
+    pixels = np.linspace(60, 180, 240 * 320 * 3).reshape(240, 320, 3).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    for at, color in enumerate(('red', 'navy', 'gold', 'green', 'white', 'black')):
+        draw.ellipse((10 + 50 * at, 20 + 31 * (at % 4), 50 + 55 * at, 90 + 27 * at), fill=color)
+    return image
+
+
+def copy_in_val(change: Callable[[Image.Image], Image.Image]) -> Plant:
+    def plant(data: Data) -> str:
+        scene().save(data.root / 'images/1.png')
+        change(scene()).save(data.root / 'images/copy.jpg', quality=60)
+        row(2, 'val', image='images/copy.jpg')(data)
+        return row(1, 'val', image='images/copy.jpg')(data)
+
+    return plant
+
+
 def question(text: str) -> Plant:
     return row(question=text)
 
@@ -415,6 +435,11 @@ PLANTS: list[tuple[str, str, Callable[[Data], None], Plant]] = [  # what, its co
     ('an answer that training never saw', 'answer.only_in_val', plain, row(split='val', answer='보라색')),
     # Splits.
     ('an image of training in val', 'leak.image', plain, row(split='val', image='images/1.png')),
+    ('a training image that was encoded again in val', 'leak.copy', plain, copy_in_val(lambda scene: scene)),
+    ('a training image at half its size in val', 'leak.copy', plain,
+     copy_in_val(lambda scene: scene.resize((160, 120)))),
+    ('a training image without its margin in val', 'leak.copy', plain,
+     copy_in_val(lambda scene: scene.crop((4, 3, 316, 237)))),
     ('a copy of a training image in val', 'leak.content', plain,
      both(lambda data: shutil.copy(data.root / 'images/1.png', data.root / 'images/copy.png'),
           row(split='val', image='images/copy.png'))),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+from PIL import Image, ImageFile
 from planted_faults import (
     LAYOUTS,
     PLANTS,
@@ -20,6 +21,7 @@ from planted_faults import (
     line,
     living,
     no_val,
+    noise,
     plain,
     question,
     row,
@@ -29,10 +31,19 @@ from planted_faults import (
 )
 
 from kovilt.errors import KoviltError
-from kovilt.verification import FINDING_KINDS, DataSource, VerificationReport, sources_of_folder, verify
+from kovilt.verification import (
+    FINDING_KINDS,
+    DataSource,
+    Findings,
+    VerificationReport,
+    checked_images,
+    sources_of_folder,
+    verify,
+)
+from kovilt.verification.images import check_image
 
 
-def verify_all(sources: list[DataSource], *, deep: bool = True, workers: int = 1) -> VerificationReport:
+def verify_all(sources: list[DataSource], *, deep: bool | None = True, workers: int = 1) -> VerificationReport:
     return verify(sources, deep=deep, workers=workers, progress=lambda done, total: None)
 
 
@@ -210,11 +221,28 @@ def test_a_broken_label_file_does_not_hide_the_next(data):
     assert report.findings.counts == {'labels.refused': 2} and report.splits[0]['rows'] > 3
 
 
-def test_headers_alone_pass_over_content(data):
+def test_few_images_are_decoded_and_of_many_the_headers_are_read(data, monkeypatch):
     plain(data)
     image(save_cut, 'cut.jpg')(data)
     sources = sources_of_folder(str(data.root), None)
-    assert not found(verify_all(sources, deep=False)) and found(verify_all(sources))
+    for deep, decoded_below, decoded in ((None, 7, True), (None, 6, False), (False, 7, False), (True, 6, True)):
+        monkeypatch.setattr(checked_images, 'DECODED_BELOW', decoded_below)
+        report = verify_all(sources, deep=deep)
+        assert report.images['decoded'] == decoded and bool(found(report)) == decoded
+        assert ('6 images, all decoded' if decoded else '6 images, headers only: --deep') in report.lines(5)[2]
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'gif', 'bmp', 'tif'])
+def test_reading_a_header_decodes_nothing(tmp_path, monkeypatch, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    place = tmp_path / f'turned.{suffix}'
+    noise().save(place, **({} if suffix in ('gif', 'bmp') else {'exif': exif}))
+    expected = check_image(place, deep=True)
+    monkeypatch.setattr(ImageFile.ImageFile, 'load', lambda self: pytest.fail('the image is decoded'))
+    check = check_image(place, deep=False)
+    assert check == expected._replace(fingerprint=None)
+    assert [code for code, _ in check.faults] == ([] if suffix in ('gif', 'bmp') else ['image.turned'])
 
 
 def test_processes_find_the_same_in_the_same_order(data):
@@ -237,6 +265,37 @@ def test_a_fault_everywhere_is_counted_and_listed_once(data):
     lines = report.lines(3)
     assert any('text.no_hangul  8' in text for text in lines) and '  and 5 more' in lines
     assert sum('no Hangul in' in text for text in lines) == 3 and lines[-1].strip() == '0 errors, 8 warnings, 0 notes'
+
+
+def test_a_fault_that_all_rows_of_a_file_share_is_one_finding(data):
+    plain(data)
+    rows = [{'file': f'images/{n % 4}.png', 'question': f'{n}번', 'answer': '예'} for n in range(3000)]
+    write_rows(data, 'train.csv', rows)
+    (data.root / 'train.jsonl').unlink()
+    report = verify_all(sources_of_folder(str(data.root), None))
+    assert report.findings.severities()['error'] == 1 and report.findings.exit_code == 2
+
+
+def test_equal_faults_of_a_file_are_one_finding_with_all_places(data):
+    plain(data)
+    places = [row(at, answer='')(data) for at in (3, 5, 8)] + [row(2, 'val', answer='')(data)]
+    report = verify_all(sources_of_folder(str(data.root), None))
+    assert report.findings.counts == {'answer.empty': 2} and report.findings.times == {'answer.empty': 4}
+    assert [finding.places for finding in report.findings] == [places[:3], places[3:]]
+    assert f'  {places[0]}: there is no answer (3 times)' in report.lines(5)
+    assert 'answer.empty  2, 4 times' in '\n'.join(report.lines(5))
+    assert [found['times'] for found in report.as_json()['findings']] == [3, 1]
+    assert report.as_json()['findings'][0]['other_places'] == places[1:3]
+
+
+def test_findings_of_a_broken_set_fit_in_memory():
+    findings = Findings(max_listed=3)
+    for number in range(10):
+        findings.add('text.short', f'a.csv, line {number}', f'only {number}')
+        findings.add('text.empty', f'a.csv, line {number}', 'there is no text')
+    assert findings.counts == {'text.short': 10, 'text.empty': 1}
+    assert findings.times == {'text.short': 10, 'text.empty': 10}
+    assert len(findings.of('text.short')) == 3 and len(findings.of('text.empty')[0].places) == 3
 
 
 def test_the_report_as_json(data):
