@@ -70,7 +70,7 @@ def make_loaders(folder: Path, args: argparse.Namespace) -> dict[str, tuple[Data
     """The data loaders by name, with how many epochs to time, so that the start of workers hardly counts."""
     from torch.utils.data import DataLoader
 
-    from kovilt.datasets import AIHubLivingVQA, PreparedVQA, load_tokenizer, prepare
+    from kovilt.datasets import QuestionDataset, load_tokenizer, prepare
 
     tokenizer = str(folder / 'tokenizer')
     texts = [{'type': 'TokenizeKorean', 'tokenizer': tokenizer, 'max_text_len': MAX_TEXT_LEN}]
@@ -79,12 +79,15 @@ def make_loaders(folder: Path, args: argparse.Namespace) -> dict[str, tuple[Data
         {'type': 'ResizeViLT', **RESIZE},
         {'type': 'Patchify', 'patch_size': PATCH_SIZE},
     ]
-    files: dict[str, Any] = {'data_root': str(folder / 'set'), 'image_pipeline': pipeline}
-    answers = {'min_count': 1}
-    prepare(folder / 'prepared', {'train': {'type': 'AIHubLivingVQA', 'answers': answers, **files}})
-    from_files = AIHubLivingVQA(answers=answers, text_pipeline=texts, **files)
-    from_prepared = PreparedVQA(
-        data_root=str(folder / 'prepared'),
+    files: dict[str, Any] = {
+        'reader': {'type': 'AIHubLivingReader', 'data_root': str(folder / 'set'), 'split': 'train'},
+        'image_pipeline': pipeline,
+        'answers': {'min_count': 1},
+    }
+    prepare(folder / 'prepared', {'train': {'type': 'QuestionDataset', **files}})
+    from_files = QuestionDataset(text_pipeline=texts, **files)
+    from_prepared = QuestionDataset(
+        reader={'type': 'PreparedReader', 'data_root': str(folder / 'prepared'), 'split': 'train'},
         answers=str(folder / 'prepared' / 'answers.json'),
         image_pipeline=[{'type': 'LoadPrepared'}],
         text_pipeline=texts,

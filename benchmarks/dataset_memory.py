@@ -54,14 +54,14 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     """Open the set, read batches, and print the memory at each stage."""
     from torch.utils.data import DataLoader
 
-    from kovilt.datasets import AIHubLivingVQA, GlobalBatchSampler, ImageGroupSampler, collate_pairs
+    from kovilt.datasets import AIHubLivingReader, GlobalBatchSampler, ImageGroupSampler, QuestionDataset, collate_pairs
 
     tokenizer = train_tokenizer(folder / 'tokenizer')
     before = highest_resident()
     print(f'before opening (Python, torch, transformers): {before / MB:,.0f} MB')
     start = processor_clock()
-    dataset = AIHubLivingVQA(
-        data_root=str(folder),
+    dataset = QuestionDataset(
+        reader=AIHubLivingReader(data_root=str(folder), split='train'),
         answers={'min_count': 6},
         image_pipeline=[
             {'type': 'LoadImage'},

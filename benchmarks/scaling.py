@@ -173,7 +173,7 @@ def data_points(folder: Path) -> list[Point]:
     """Opening data sets in AI-Hub 101's layout."""
     from mmengine.logging import MMLogger
 
-    from kovilt.datasets import AIHubLivingVQA
+    from kovilt.datasets import AIHubLivingReader, QuestionDataset
 
     MMLogger.get_current_instance().setLevel('WARNING')  # no summary of each set
     points = []
@@ -181,7 +181,12 @@ def data_points(folder: Path) -> list[Point]:
         write_zip_set(folder / str(rows), rows)
 
         def run(root: str = str(folder / str(rows))) -> object:
-            return AIHubLivingVQA(data_root=root, answers={'min_count': 6}, image_pipeline=[], text_pipeline=[])
+            return QuestionDataset(
+                reader=AIHubLivingReader(data_root=root, split='train'),
+                answers={'min_count': 6},
+                image_pipeline=[],
+                text_pipeline=[],
+            )
 
         points.append(Point(rows, rows, rows, run))
     return points

@@ -14,13 +14,14 @@ _base_ = ['./_base_/runtime.py', './_base_/models/vilt_base.py']
 
 # Data
 data_root = os.environ.get('KOVILT_AIHUB_261', 'data/aihub_261')
+reader = dict(type='AIHubCOCOKoreanReader', data_root=data_root)
 train_dataloader = dict(
     batch_size=512, num_workers=8, persistent_workers=True,            # 8 processes x 512 = 4096, ViLT's batch
-    dataset=dict(type='AIHubCOCOKorean', data_root=data_root),
+    dataset=dict(type='PairDataset', reader=reader),
     collate_fn=dict(micro_batches=8))                                  # 64 pairs in memory at a time
 val_dataloader = dict(
     batch_size=64, num_workers=4,
-    dataset=dict(type='AIHubCOCOKorean', data_root=data_root),
+    dataset=dict(type='PairDataset', reader=reader),
     sampler=dict(texts_per_image=1))
 val_evaluator = dict(type='PretrainingMetrics')
 

@@ -10,7 +10,8 @@ import os
 
 _base_ = './kovilt_pretrain_coco.py'
 data_root = os.environ.get('KOVILT_PREPARED_CAPTIONS', 'data/prepared_captions')
+reader = dict(type='PreparedReader', data_root=data_root)
 image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
 train_dataloader = dict(dataset=dict(
-    type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline))
-val_dataloader = dict(dataset=dict(type='PreparedCaptions', data_root=data_root, image_pipeline=image_pipeline))
+    reader=reader, image_pipeline=image_pipeline))
+val_dataloader = dict(dataset=dict(reader=reader, image_pipeline=image_pipeline))

@@ -12,14 +12,15 @@ _base_ = ['./_base_/runtime.py', './_base_/models/vilt_base.py']
 
 # Data
 data_root = os.environ.get('KOVILT_AIHUB_101', 'data/aihub_101')
+reader = dict(type='AIHubLivingReader', data_root=data_root)
 train_dataloader = dict(
     batch_size=32, num_workers=4, persistent_workers=True,             # 8 processes x 32 = 256
     dataset=dict(
-        type='AIHubLivingVQA', data_root=data_root,
+        type='QuestionDataset', reader=reader,
         answers=dict(min_count=6)))                                    # the paper removes those seen 5 times or fewer
 val_dataloader = dict(
     batch_size=128, num_workers=4,
-    dataset=dict(type='AIHubLivingVQA', data_root=data_root, keep_record=True))
+    dataset=dict(type='QuestionDataset', reader=reader, keep_record=True))
 val_evaluator = dict(type='VQAAccuracy')
 
 # Objective: answers as classes

@@ -10,5 +10,6 @@ import os
 
 _base_ = './kovilt_vqa_aihub.py'
 data_root = os.environ.get('KOVILT_AIHUB_104', 'data/aihub_104')
-train_dataloader = dict(dataset=dict(type='AIHubVisualQA', data_root=data_root))
-val_dataloader = dict(dataset=dict(type='AIHubVisualQA', data_root=data_root))
+reader = dict(type='AIHubVisualReader', data_root=data_root)
+train_dataloader = dict(dataset=dict(reader=reader))
+val_dataloader = dict(dataset=dict(reader=reader))

@@ -10,8 +10,9 @@ import os
 
 _base_ = './kovilt_vqa_aihub.py'
 data_root = os.environ.get('KOVILT_CUSTOM', 'data/custom')
+reader = dict(type='PlainReader', data_root=data_root)
 train_dataloader = dict(dataset=dict(
-    type='PlainVQA', data_root=data_root,
+    reader=reader,
     answers=dict(min_count=1)))                                        # keeps every question; raise it for many answers
-val_dataloader = dict(dataset=dict(type='PlainVQA', data_root=data_root))
+val_dataloader = dict(dataset=dict(reader=reader))
 load_from = None                                                       # random weights without --load-from

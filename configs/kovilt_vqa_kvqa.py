@@ -10,8 +10,9 @@ import os
 
 _base_ = './kovilt_vqa_aihub.py'
 data_root = os.environ.get('KOVILT_KVQA', 'data/kvqa')
+reader = dict(type='KVQAReader', data_root=data_root)
 model = dict(vqa_head=dict(loss='bce'))
 train_dataloader = dict(dataset=dict(
-    type='KVQA', data_root=data_root, target='soft',
+    reader=reader, target='soft',
     answers=dict(min_count=3)))                                        # as KVQA's baseline: answers of 3 images or more
-val_dataloader = dict(dataset=dict(type='KVQA', data_root=data_root))
+val_dataloader = dict(dataset=dict(reader=reader))

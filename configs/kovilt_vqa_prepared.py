@@ -10,8 +10,9 @@ import os
 
 _base_ = './kovilt_vqa_aihub.py'
 data_root = os.environ.get('KOVILT_PREPARED_VQA', 'data/prepared_vqa')
+reader = dict(type='PreparedReader', data_root=data_root)
 image_pipeline = [dict(type='LoadPrepared')]                           # these images are resized and cut into patches
 train_dataloader = dict(dataset=dict(
-    type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline,
+    reader=reader, image_pipeline=image_pipeline,
     answers=f'{data_root}/answers.json'))                              # of the whole set, also with --rows
-val_dataloader = dict(dataset=dict(type='PreparedVQA', data_root=data_root, image_pipeline=image_pipeline))
+val_dataloader = dict(dataset=dict(reader=reader, image_pipeline=image_pipeline))

@@ -10,8 +10,9 @@ import os
 
 _base_ = './kovilt_vqa_aihub.py'
 data_root = os.environ.get('KOVILT_VQAV2', 'data/vqav2_ko')
+reader = dict(type='VQAv2Reader', data_root=data_root)
 model = dict(vqa_head=dict(loss='bce'))
 train_dataloader = dict(dataset=dict(
-    type='VQAv2Style', data_root=data_root, target='soft',
+    reader=reader, target='soft',
     answers=dict(min_count=9)))                                        # ViLT: 3,129 answers
-val_dataloader = dict(dataset=dict(type='VQAv2Style', data_root=data_root))
+val_dataloader = dict(dataset=dict(reader=reader))

@@ -13,17 +13,18 @@ _base_ = ['./_base_/runtime.py', './_base_/models/meter_base.py']
 
 # Data, at 288 pixels as METER's best model (its default is 224)
 data_root = os.environ.get('KOVILT_AIHUB_261', 'data/aihub_261')
+reader = dict(type='AIHubCOCOKoreanReader', data_root=data_root)
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='CropSquare', side=288),
     dict(type='Patchify')]
 train_dataloader = dict(
     batch_size=512, num_workers=8, persistent_workers=True,            # 8 processes x 512 = METER's 4,096
-    dataset=dict(type='AIHubCOCOKorean', data_root=data_root, image_pipeline=image_pipeline),
+    dataset=dict(type='PairDataset', reader=reader, image_pipeline=image_pipeline),
     collate_fn=dict(micro_batches=16))                                 # 325 tokens an image: 32 pairs in memory
 val_dataloader = dict(
     batch_size=64, num_workers=4,
-    dataset=dict(type='AIHubCOCOKorean', data_root=data_root, image_pipeline=image_pipeline),
+    dataset=dict(type='PairDataset', reader=reader, image_pipeline=image_pipeline),
     sampler=dict(texts_per_image=1))
 val_evaluator = dict(type='PretrainingMetrics')
 

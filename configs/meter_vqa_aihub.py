@@ -14,15 +14,16 @@ _base_ = ['./_base_/runtime.py', './_base_/models/meter_base.py']
 
 # Data
 data_root = os.environ.get('KOVILT_AIHUB_101', 'data/aihub_101')
+reader = dict(type='AIHubLivingReader', data_root=data_root)
 train_dataloader = dict(
     batch_size=64, num_workers=4, persistent_workers=True,             # 8 processes x 64 = METER's 512
     dataset=dict(
-        type='AIHubLivingVQA', data_root=data_root,
+        type='QuestionDataset', reader=reader,
         answers=dict(min_count=6)),                                    # the paper removes those seen 5 times or fewer
     collate_fn=dict(micro_batches=8))                                  # 1,297 tokens an image: 8 pairs in memory
 val_dataloader = dict(
     batch_size=32, num_workers=4,
-    dataset=dict(type='AIHubLivingVQA', data_root=data_root, keep_record=True))
+    dataset=dict(type='QuestionDataset', reader=reader, keep_record=True))
 val_evaluator = dict(type='VQAAccuracy')
 
 # Objective: answers as classes

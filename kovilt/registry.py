@@ -1,4 +1,4 @@
-"""kovilt's registries: under the scope `kovilt`, one child of each of MMEngine's 23 root registries.
+"""kovilt's registries: under the scope `kovilt`, one child of each of MMEngine's 23 root registries, and READERS.
 
 A registry imports its package when it is first searched, so a config needs no `custom_imports` for kovilt's own
 classes. Also the roots to which kovilt adds nothing have a child: with `default_scope='kovilt'` MMEngine warns about
@@ -32,6 +32,7 @@ def _child(root: Registry, *packages: str) -> Registry:
 # Models, data and metrics.
 MODELS = _child(_roots.MODELS, 'kovilt.models')
 DATASETS = _child(_roots.DATASETS, 'kovilt.datasets')
+READERS = Registry('reader', scope='kovilt', locations=['kovilt.datasets'])  # MMEngine has no root for these
 DATA_SAMPLERS = _child(_roots.DATA_SAMPLERS, 'kovilt.datasets')
 TRANSFORMS = _child(_roots.TRANSFORMS, 'kovilt.datasets')
 FUNCTIONS = _child(_roots.FUNCTIONS, 'kovilt.datasets')

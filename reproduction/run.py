@@ -46,7 +46,7 @@ def check_user_data(plan: Reproduction) -> None:
     from kovilt.engine.config import load_config
 
     for path in [plan.configs.scratch] + ([plan.configs.pretrain] if 'pretrain_0' in plan.steps else []):
-        root = load_config(path).train_dataloader.dataset.data_root
+        root = load_config(path).train_dataloader.dataset.reader.data_root
         if not Path(root).expanduser().is_dir():
             raise KoviltError(f'{root}: no such folder, which {path} reads; docs/data.md tells what belongs there')
 

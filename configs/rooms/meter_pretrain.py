@@ -12,10 +12,11 @@ _base_ = ['../_base_/runtime.py', '../_base_/models/meter_rooms.py']
 
 # Data
 data_root = os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/captions'
-train_dataloader = dict(batch_size=64, dataset=dict(type='AIHubCOCOKorean', data_root=data_root))
+reader = dict(type='AIHubCOCOKoreanReader', data_root=data_root)
+train_dataloader = dict(batch_size=64, dataset=dict(type='PairDataset', reader=reader))
 val_dataloader = dict(
     batch_size=128,
-    dataset=dict(type='AIHubCOCOKorean', data_root=data_root),
+    dataset=dict(type='PairDataset', reader=reader),
     sampler=dict(texts_per_image=1))
 val_evaluator = dict(type='PretrainingMetrics')
 

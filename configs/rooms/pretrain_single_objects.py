@@ -13,4 +13,5 @@ _base_ = './pretrain.py'
 model = dict(
     matching_every=16,                                     # captions of single objects differ little: less to match
     wpa_head=dict(loss_weight=0.1))                        # 4 pairs of 64 at full weight are noise: docs/benchmarks.md
-train_dataloader = dict(dataset=dict(data_root=os.environ.get('KOVILT_ROOMS_ALONE', 'data/rooms_alone') + '/captions'))
+train_dataloader = dict(dataset=dict(reader=dict(
+    data_root=os.environ.get('KOVILT_ROOMS_ALONE', 'data/rooms_alone') + '/captions')))

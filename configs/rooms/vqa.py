@@ -13,10 +13,11 @@ _base_ = ['../_base_/runtime.py', '../_base_/models/vilt_rooms.py']
 
 # Data
 data_root = os.environ.get('KOVILT_ROOMS', 'data/rooms') + '/vqa'
+reader = dict(type='AIHubLivingReader', data_root=data_root)
 train_dataloader = dict(
     batch_size=64,
-    dataset=dict(type='AIHubLivingVQA', data_root=data_root, answers=dict(min_count=6)))
-val_dataloader = dict(batch_size=256, dataset=dict(type='AIHubLivingVQA', data_root=data_root, keep_record=True))
+    dataset=dict(type='QuestionDataset', reader=reader, answers=dict(min_count=6)))
+val_dataloader = dict(batch_size=256, dataset=dict(type='QuestionDataset', reader=reader, keep_record=True))
 val_evaluator = dict(type='VQAAccuracy')
 
 # Objective: answers as classes

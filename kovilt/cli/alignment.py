@@ -19,7 +19,7 @@ from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
-    from kovilt.datasets import AIHubCOCOKorean
+    from kovilt.datasets import PairDataset
     from kovilt.models import ViLTForPreTraining
 
 
@@ -33,14 +33,14 @@ def add_arguments(parser: CommandParser) -> None:
     )
 
 
-def collate(dataset: AIHubCOCOKorean, rows: list[int]) -> list[Batch]:
+def collate(dataset: PairDataset, rows: list[int]) -> list[Batch]:
     """The batch of some rows as the data loader gives it: a list of one micro-batch."""
     from kovilt.registry import FUNCTIONS
 
     return FUNCTIONS.get('PairCollate')(dataset.__getitems__(rows))
 
 
-def batches(dataset: AIHubCOCOKorean, size: int) -> Iterator[list[Batch]]:
+def batches(dataset: PairDataset, size: int) -> Iterator[list[Batch]]:
     """All rows in order, `size` at a time."""
     for start in range(0, len(dataset), size):
         rows = list(range(start, min(start + size, len(dataset))))
@@ -48,7 +48,7 @@ def batches(dataset: AIHubCOCOKorean, size: int) -> Iterator[list[Batch]]:
         yield collate(dataset, rows)
 
 
-def draw_example(model: ViLTForPreTraining, dataset: AIHubCOCOKorean, boxes: Path, out: Path) -> None:
+def draw_example(model: ViLTForPreTraining, dataset: PairDataset, boxes: Path, out: Path) -> None:
     """Draw the caption that names most objects, of the first 50: a panel a word, with the boxes of its object."""
     from PIL import Image
 
@@ -77,14 +77,13 @@ def run(args: argparse.Namespace) -> None:
     if not boxes.is_file():
         raise KoviltError(f'{boxes}: no such file; draw Rooms: kovilt rooms {args.rooms} --images 2000')
     from kovilt.apis import load_trained
-    from kovilt.datasets import AIHubCOCOKorean
+    from kovilt.datasets import AIHubCOCOKoreanReader, PairDataset
     from kovilt.evaluation.alignment import score_alignment
     from kovilt.files import write_json
 
     trained = load_trained(args.model, kind='ViLTForPreTraining')
-    dataset = AIHubCOCOKorean(
-        data_root=str(args.rooms / 'captions'),
-        split='val',
+    dataset = PairDataset(
+        reader=AIHubCOCOKoreanReader(data_root=str(args.rooms / 'captions'), split='val'),
         image_pipeline=trained.image_pipeline,
         text_pipeline=trained.text_pipeline,
         limit=args.limit,

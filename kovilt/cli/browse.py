@@ -84,10 +84,10 @@ def training_answers(config: Any, dataset: PairDataset) -> list[str] | None:
     """The answers of the training split, which are the labels of all splits; None for captions."""
     from kovilt.registry import DATASETS
 
-    if 'answer' not in dataset.COLUMNS:
+    if 'answer' not in dataset.row_set.table:
         return None
     if 'answers' not in dataset.metainfo and config.get('train_dataloader'):
-        dataset = DATASETS.build({**config.train_dataloader.dataset, 'image_pipeline': [], 'text_pipeline': []})
+        dataset = DATASETS.build(config.train_dataloader.dataset)
     return dataset.metainfo.get('answers')
 
 
@@ -128,7 +128,7 @@ def original_image(dataset: PairDataset, record: dict[str, Any]) -> CardImage:
     from kovilt.datasets import LoadImage
     from kovilt.visualization import CardImage
 
-    place = dataset.image_place(record['row'])
+    place = dataset.image_store[dataset.row_images[record['row']]]
     if place is None:
         return CardImage(None, 'absent')
     try:
@@ -164,7 +164,7 @@ def text_lines(dataset: PairDataset, batch: Batch, pair: int, masked: tuple[Any,
     from kovilt.visualization import CardLine
 
     ids, words = batch['input_ids'][pair].tolist(), batch['word_ids'][pair].tolist()
-    lines = [CardLine(dataset.TEXT, batch['records'][pair][dataset.TEXT])]
+    lines = [CardLine(dataset.reader.TEXT, batch['records'][pair][dataset.reader.TEXT])]
     if dataset.tokenizer is None:
         return lines
     if masked is None:

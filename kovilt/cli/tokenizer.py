@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
@@ -28,13 +27,12 @@ def add_arguments(parser: CommandParser) -> None:
 
 def read_texts(args: argparse.Namespace) -> Iterator[str]:
     """The training texts; the images that they are about may be absent."""
-    from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA, normalize_korean
+    from kovilt.datasets import AIHubCOCOKoreanReader, AIHubLivingReader, normalize_korean
 
-    texts_only: dict[str, Any] = dict(image_pipeline=[], text_pipeline=[], max_broken_fraction=1.0, test_mode=True)
     for root in args.captions:
-        yield from AIHubCOCOKorean(data_root=root, **texts_only).texts()
+        yield from AIHubCOCOKoreanReader(data_root=root, split='train').read_rows().texts()
     for root in args.questions:
-        yield from AIHubLivingVQA(data_root=root, **texts_only).texts()
+        yield from AIHubLivingReader(data_root=root, split='train').read_rows().texts()
     for file in args.text:
         try:
             with open(file, encoding='utf-8-sig') as lines:

@@ -4,16 +4,18 @@ from kovilt.datasets.answers import AnswerVocabulary, soft_scores, vqa_score
 from kovilt.datasets.collate import collate_pairs
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.prepared import PreparedCaptions, PreparedVQA, verify_prepared
+from kovilt.datasets.prepared import PreparedReader, verify_prepared
 from kovilt.datasets.preparing import prepare
 from kovilt.datasets.questions import QuestionDataset
-from kovilt.datasets.readers.aihub_coco import AIHubCOCOKorean
-from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeVQA
-from kovilt.datasets.readers.aihub_living import AIHubLivingVQA
-from kovilt.datasets.readers.aihub_visual import AIHubVisualQA
-from kovilt.datasets.readers.kvqa import KVQA
-from kovilt.datasets.readers.plain import PlainVQA
-from kovilt.datasets.readers.vqav2 import VQAv2Style
+from kovilt.datasets.readers.aihub_coco import AIHubCOCOKoreanReader
+from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeReader
+from kovilt.datasets.readers.aihub_living import AIHubLivingReader
+from kovilt.datasets.readers.aihub_visual import AIHubVisualReader
+from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
+from kovilt.datasets.readers.kvqa import KVQAReader
+from kovilt.datasets.readers.plain import PlainReader
+from kovilt.datasets.readers.vqav2 import VQAv2Reader
+from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.samplers import GlobalBatchSampler, ImageGroupSampler
 from kovilt.datasets.tokenizer_training import train_tokenizer
 from kovilt.datasets.transforms import (
@@ -30,29 +32,34 @@ from kovilt.datasets.transforms import (
 )
 
 __all__ = [
-    'AIHubCOCOKorean',
-    'AIHubKnowledgeVQA',
-    'AIHubLivingVQA',
-    'AIHubVisualQA',
+    'CaptionReader',
+    'QuestionReader',
+    'Reader',
+    'FoundImage',
+    'ReadReport',
+    'RowSet',
+    'AIHubCOCOKoreanReader',
+    'AIHubKnowledgeReader',
+    'AIHubLivingReader',
+    'AIHubVisualReader',
     'AnswerVocabulary',
     'CropSquare',
     'GlobalBatchSampler',
     'ImageGroupSampler',
     'JoinPatches',
-    'KVQA',
+    'KVQAReader',
     'LoadImage',
     'LoadPrepared',
     'NoImage',
     'PairDataset',
     'Patchify',
-    'PlainVQA',
-    'PreparedCaptions',
-    'PreparedVQA',
+    'PlainReader',
+    'PreparedReader',
     'QuestionDataset',
     'RandAugment',
     'ResizeViLT',
     'TokenizeKorean',
-    'VQAv2Style',
+    'VQAv2Reader',
     'collate_pairs',
     'load_tokenizer',
     'normalize_korean',

@@ -28,7 +28,8 @@ class ImageStore:
 
     Attributes:
         table: once frozen, a row for each image: `image_id`; `container`, the folder or zip, '' for an absent image;
-            `name` within it; the other values of a `ZipMember`, with start = -1 for a file.
+            `name` within it; the other values of a `ZipMember`, with start = -1 for a file and -2 for an image that
+            is absent even from the labels.
     """
 
     COLUMNS = {
@@ -47,11 +48,11 @@ class ImageStore:
         if table is None:
             self._builder = TableBuilder(self.COLUMNS)
 
-    def append(self, place: Path | ZipMember | None, name: str, image_id: int = 0) -> None:
+    def append(self, place: Path | ZipMember | None, name: str, image_id: int = 0, *, listed: bool = True) -> None:
         """Add an image; `name` identifies an absent one, a present one is identified by its path."""
         if not isinstance(place, ZipMember):
             container, name = ('', name) if place is None else os.path.split(place)
-            place = ZipMember(container, name, start=-1, size=0, content_size=0, method=0, checksum=0)
+            place = ZipMember(container, name, start=-1 if listed else -2, size=0, content_size=0, method=0, checksum=0)
         self._builder.append({'image_id': image_id, **place._asdict()})
 
     def freeze(self) -> ImageStore:
@@ -82,6 +83,17 @@ class ImageStore:
         containers = self.table['container']
         is_absent = np.array([not container for container in containers.dictionary.to_pylist()], dtype=bool)
         return np.flatnonzero(is_absent[containers.indices])
+
+    def unlisted(self) -> np.ndarray:
+        """int (n,): the numbers of those absent images that not even the labels list."""
+        return np.flatnonzero(self.table['start'].to_numpy() == -2)
+
+    def check_prepared(self) -> None:
+        """Raise KoviltError unless LoadPrepared can read these images."""
+        raise KoviltError(
+            'image_pipeline: LoadPrepared reads prepared images, and these are files; instead of it give LoadImage, '
+            'ResizeViLT and Patchify, or prepare them: python tools/data/prepare.py CONFIG OUT'
+        )
 
     def __len__(self) -> int:
         return len(self.table['name']) if self.table else len(self._builder)

@@ -1,30 +1,33 @@
-"""The base of all data sets of pairs: selects rows, reads images, and makes samples."""
+"""Data sets of pairs: they select rows that a reader gives, read images, and make samples."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from kovilt.batch import Batch
 from kovilt.datasets.broken_images import BrokenImages
-from kovilt.datasets.image_store import ImageStore, ZipMember
-from kovilt.datasets.pair_reader import PairReader
+from kovilt.datasets.image_store import ImageStore
+from kovilt.datasets.readers.base import Reader
 from kovilt.datasets.rng import hash63, hash_texts, sampling_keys
+from kovilt.datasets.rows import RowSet, describe_left_out
 from kovilt.datasets.samplers import split_index
+from kovilt.datasets.shared_array import share
 from kovilt.datasets.table import STRING, Table, digest_table, take_rows
 from kovilt.datasets.tokenizer_check import check_fits
-from kovilt.datasets.transforms.patches import NO_IMAGE
+from kovilt.datasets.transforms.patches import NO_IMAGE, LoadPrepared
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
 from kovilt.ranges import Count, Seed, Share, check_arguments
-from kovilt.registry import TRANSFORMS
+from kovilt.registry import DATASETS, READERS, TRANSFORMS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -32,14 +35,14 @@ if TYPE_CHECKING:
 _PROBED_TEXTS = 500  # texts whose fraction of unknown tokens is measured when a dataset is opened
 
 
-class PairDataset(PairReader, Dataset):
+@DATASETS.register_module()
+class PairDataset(Dataset):
     """Pairs of a text and an image. Images are read when their rows are asked for, once per call.
 
     Row numbers are positions in this dataset; the rows of one image are neighbors.
 
     Args:
-        data_root: folder with the files as the user has them.
-        split: 'train' or 'val'; a reader may have others.
+        reader: the config of a reader, which names the files; or a reader, or the rows that one has read.
         image_pipeline: transforms that run once per distinct image. They turn `img_path` into `patches` and `grid`,
             and take random numbers from `image_seed`.
         text_pipeline: transforms that run once per row. They turn `text` into `input_ids`, `word_ids` and `pad_id`.
@@ -64,8 +67,7 @@ class PairDataset(PairReader, Dataset):
     def __init__(
         self,
         *,
-        data_root: str,
-        split: str = 'train',
+        reader: Mapping[str, Any] | Reader | RowSet,
         image_pipeline: list[dict],
         text_pipeline: list[dict],
         limit: Count | None = None,
@@ -76,8 +78,9 @@ class PairDataset(PairReader, Dataset):
         cache_images: bool = False,
         test_mode: bool = False,
     ) -> None:
-        super().__init__(data_root=data_root, split=split)
-        self.seed, self._held_out = seed, held_out
+        if isinstance(reader, Mapping):
+            reader = READERS.build(dict(reader))  # before the tokenizer: missing data are told first
+        self.seed = seed
         self.keep_record, self.max_broken_fraction, self.test_mode = keep_record, max_broken_fraction, test_mode
         self.image_pipeline = [TRANSFORMS.build(step) for step in image_pipeline]
         self.text_pipeline = [TRANSFORMS.build(step) for step in text_pipeline]
@@ -85,67 +88,84 @@ class PairDataset(PairReader, Dataset):
         augmenting = next((type(step).__name__ for step in self.image_pipeline if getattr(step, 'augments', False)), '')
         if cache_images and augmenting:
             raise KoviltError(f'cache_images: {augmenting} changes the images in every epoch; leave out one of the two')
-        self._open_rows(limit)
-
-    # Opening: which rows are used.
-
-    def _open_rows(self, limit: int | None) -> None:
-        self.read_rows()
-        self._absent = self.image_store.absent()  # int (n,): numbers of the images known to be absent
-        self._check_absent()
-        self.rows = self._select_rows()  # int64 (rows,): the position of each row of this dataset in the table
-        self._check_not_empty(len(self.rows))
-        self.num_images = len(np.unique(self.row_images))
+        self.row_set = reader.read_rows() if isinstance(reader, Reader) else reader
+        self.reader, self.image_store = self.row_set.reader, self.row_set.images
+        self.data_root, self.split = self.reader.data_root, self.reader.split
+        self.left_out: Counter[str] = Counter(self.row_set.left_out)  # reason -> rows
+        if any(isinstance(step, LoadPrepared) for step in self.image_pipeline):
+            self.image_store.check_prepared()
+        self._absent = self._find_absent()  # int (n,): numbers of the images known to be absent
+        self.rows = share(self._select_rows(held_out))  # int32 (rows,): the position of each row in the table
+        self.row_set.check_not_empty(len(self.rows), self.left_out)
+        self.num_images = _count_groups(self.row_images)
         if limit is not None:
             self._sample_rows(limit)
         self.broken = BrokenImages(len(self.image_store))
         self._check_tokenizer()
-        left_out = self._describe_left_out('; ')
+        left_out = describe_left_out(self.left_out, '; ')
         self._log(f'{len(self):,} rows on {self.num_images:,} images from {self.data_root}{left_out}')
 
-    def _check_absent(self) -> None:
-        absent, total = len(self._absent), len(self.image_store)
-        if not absent or not self.image_pipeline:
-            return
-        names = ', '.join(self.image_store.name(number) for number in self._absent[:5])
-        found = f'{absent:,} of {total:,} images are absent, e.g. {names}'
-        if absent == total or not self.test_mode and absent > self.max_broken_fraction * total:
-            allowed = '' if absent == total else f' (max_broken_fraction={self.max_broken_fraction:g} allows fewer)'
-            raise KoviltError(f'{self.data_root}: {found}{allowed}. {self.HOW_TO_GET}')
-        self._log(found, logging.WARNING)
+    # Opening: which rows are used.
 
-    def _select_rows(self) -> np.ndarray:
-        """Select the stored rows to use, sorted by image. Subclasses select further and count what they leave out."""
-        rows = np.argsort(self._stored_images, kind='stable')
-        if self._held_out:
-            elsewhere = np.isin(self.image_ids, np.fromiter(self._held_out, dtype=np.int64))
-            rows = self._filter_rows(rows, ~elsewhere[self._stored_images[rows]], 'image held out')
-        if self.test_mode:
-            return rows
-        return self._filter_rows(rows, ~np.isin(self._stored_images[rows], self._absent), 'image absent')
+    def _find_absent(self) -> np.ndarray:
+        """The absent images; in training only those that the labels list, as rows of others are left out anyway.
+
+        Raises:
+            KoviltError: too many are absent.
+        """
+        absent, total = self.image_store.absent(), len(self.image_store)
+        if not self.test_mode:
+            unlisted = self.image_store.unlisted()
+            absent, total = np.setdiff1d(absent, unlisted), total - len(unlisted)
+        if not len(absent) or not self.image_pipeline:
+            return absent
+        names = ', '.join(self.image_store.name(number) for number in absent[:5])
+        found = f'{len(absent):,} of {total:,} images are absent, e.g. {names}'
+        if len(absent) == total or not self.test_mode and len(absent) > self.max_broken_fraction * total:
+            allowed = f' (max_broken_fraction={self.max_broken_fraction:g} allows fewer)' if len(absent) < total else ''
+            raise KoviltError(f'{self.data_root}: {found}{allowed}. {self.reader.HOW_TO_GET}')
+        self._log(found, logging.WARNING)
+        return absent
+
+    def _select_rows(self, held_out: Collection[int]) -> np.ndarray:
+        """Select the rows to use, ascending. Subclasses select further and count what they leave out."""
+        images = self.row_set.row_images
+        rows = np.arange(len(images), dtype=np.int32)
+        for numbers, reason in (
+            (np.flatnonzero(np.isin(self.image_ids, np.fromiter(held_out, dtype=np.int64))), 'image held out'),
+            ([] if self.test_mode else self.image_store.unlisted(), 'image not listed in the labels'),
+            ([] if self.test_mode else self._absent, 'image absent'),
+        ):
+            if len(numbers):
+                unwanted = np.zeros(len(self.image_store), dtype=bool)
+                unwanted[numbers] = True
+                rows = self._filter_rows(rows, ~unwanted[images[rows]], reason)
+        return rows
 
     def _filter_rows(self, rows: np.ndarray, wanted: np.ndarray, reason: str) -> np.ndarray:
         """Select the wanted rows; count the others under a reason."""
-        if not wanted.all():
-            self.left_out[reason] += int((~wanted).sum())
+        if wanted.all():
+            return rows
+        self.left_out[reason] += int((~wanted).sum())
         return rows[wanted]
 
     def _sample_rows(self, limit: int) -> None:
         if not 0 < limit <= len(self.rows):
             raise KoviltError(f'limit={limit}: split {self.split!r} of {self.data_root} has {len(self.rows):,} rows')
-        texts = [hash_texts(column)[self.rows] for column in self._columns.values() if column.type == STRING]
+        texts = [hash_texts(column)[self.rows] for column in self.row_set.columns.values() if column.type == STRING]
         order = np.argsort(sampling_keys(self.seed, self.image_ids[self.row_images], *texts), kind='stable')
         self.use_rows(np.sort(order[:limit]))
 
     def use_rows(self, wanted: np.ndarray) -> None:
         """Use only some of the rows: `wanted` is bool (rows,), or row numbers in ascending order."""
-        self.rows = self.rows[wanted]
-        self.num_images = len(np.unique(self.row_images))
+        self.rows = share(self.rows[wanted])
+        self.num_images = _count_groups(self.row_images)
 
     def _check_tokenizer(self) -> None:
         if self.tokenizer is not None and len(self):
-            probed = np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)
-            check_fits(self.tokenizer, [self._text(row) for row in probed], self.data_root)
+            probed = self.rows[np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)]
+            texts = self.row_set.table[self.reader.TEXT]
+            check_fits(self.tokenizer, [texts[row].as_py() for row in probed], self.data_root)
 
     # What models, samplers and tools read.
 
@@ -161,27 +181,24 @@ class PairDataset(PairReader, Dataset):
 
     @property
     def row_images(self) -> np.ndarray:
-        """int32 (rows,): the image number of each row."""
-        return self._stored_images[self.rows]
+        """int32 (rows,), ascending: the image number of each row."""
+        return self.row_set.row_images[self.rows]
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """int64 (images,): the id of each image, by number: a hash of its source and id in the data set."""
+        return self.image_store.image_ids
 
     def table(self) -> tuple[Table, ImageStore]:
         """The rows in use, with the column `image`, and the images in use, renumbered in the same order."""
         numbers, row_images = np.unique(self.row_images, return_inverse=True)
-        rows = take_rows(self._columns, self.rows)
+        rows = take_rows(self.row_set.columns, self.rows)
         return {**rows, 'image': pa.array(row_images, type=pa.int32())}, self.image_store.take(numbers)
-
-    def texts(self) -> Iterator[str]:
-        """The normalized text of every row, for example to train a tokenizer."""
-        return map(self._text, range(len(self)))
-
-    def _text(self, row: int) -> str:
-        return self._columns[self.TEXT][self.rows[row]].as_py()
 
     def record(self, row: int) -> dict[str, Any]:
         """The columns of a row, and `row`, `image` (path, or name of an absent image) and `split`."""
-        stored = self.rows[row]
-        values = {name: column[stored].as_py() for name, column in self._columns.items()}
-        image = self.image_store.name(self._stored_images[stored])
+        values = {name: column[self.rows[row]].as_py() for name, column in self.row_set.table.items()}
+        image = self.image_store.name(values.pop('image'))
         return {'row': int(row), 'image': image, 'split': self.split, **values}
 
     def find_records(self, batch: Batch, epoch: int) -> list[dict[str, Any]]:
@@ -191,20 +208,17 @@ class PairDataset(PairReader, Dataset):
         rows = np.flatnonzero(np.isin(self.row_images, images)).tolist()
         return [self.record(row) for row in rows if hash63(self.seed, epoch, row) in seeds]
 
-    def image_place(self, row: int) -> Path | ZipMember | None:
-        """Where the image of a row lies; None when it is absent."""
-        return self.image_store[self._stored_images[self.rows[row]]]
-
     def broken_images(self) -> list[str]:
         """The images that are absent, or that a worker of this process could not read so far."""
         return sorted(self.image_store.name(number) for number in {*self._absent, *self.broken.numbers()})
 
     def summary(self) -> dict[str, Any]:
         """A description for the record of a run, with a digest of all texts and of the image of each."""
-        digest = hashlib.blake2b(digest_table(self._columns), digest_size=16)
-        for part in (self._stored_images, self.image_ids, self.rows):
+        digest = hashlib.blake2b(digest_table(self.row_set.table), digest_size=16)
+        for part in (self.image_ids, self.rows):
             digest.update(part.data)
         return {
+            'reader': type(self.reader).__name__,
             'data_root': str(self.data_root),
             'split': self.split,
             'images': self.num_images,
@@ -242,7 +256,7 @@ class PairDataset(PairReader, Dataset):
         images: dict[int, dict[str, Any] | None] = {}
         chosen = []
         for epoch, row in map(split_index, indices):
-            number = int(self._stored_images[self.rows[row]])
+            number = self.row_set.table['image'][self.rows[row]].as_py()
             if number not in images:
                 images[number] = self._load_image(number, epoch)
             if images[number] is not None or self.test_mode:
@@ -250,23 +264,18 @@ class PairDataset(PairReader, Dataset):
         samples = []
         for row, epoch, number in chosen:
             record = self.record(row) if self.keep_record else {}
-            text = record[self.TEXT] if record else self._text(row)
-            sample = {**self._load_text(text), **self._sample_values(row, epoch, number, images[number])}
+            sample = self._make_sample(row, epoch, number, images[number])
             if record:
                 sample['record'] = record if images[number] is not None else {**record, 'broken': True}
             samples.append(sample)
         return samples
 
-    def _load_text(self, text: str) -> dict[str, Any]:
-        """The `input_ids`, `word_ids` and `pad_id` of a text."""
-        results: dict[str, Any] = {'text': text}
+    def _make_sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
+        results: dict[str, Any] = {'text': self.row_set.table[self.reader.TEXT][self.rows[row]].as_py()}
         for step in self.text_pipeline:
             results = step(results)
-        return {name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')}
-
-    def _sample_values(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
-        """The values of a sample besides those of its text."""
         return {
+            **{name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')},
             'image_id': self.image_store.image_id(number),
             'image': NO_IMAGE if image is None else image,
             'sample_seed': hash63(self.seed, epoch, row),
@@ -289,10 +298,6 @@ class PairDataset(PairReader, Dataset):
             self._image_cache[number] = image
         return image
 
-    def _image_source(self, image: int) -> Any:
-        """What the image pipeline reads as `img_path` for an image, given by its number; None when it is absent."""
-        return self.image_store[image]
-
     def check_broken(self, count: int, last: str) -> None:
         """Raise KoviltError when training must not continue with this many broken images; `last` is the last error."""
         if not self.test_mode and count > self.max_broken_fraction * self.num_images:
@@ -307,10 +312,18 @@ class PairDataset(PairReader, Dataset):
         Raises:
             KoviltError: the image is broken.
         """
-        source = self._image_source(image)
+        source = self.image_store[image]
         if source is None:
             return None
         results = {'img_path': source, 'image_seed': hash63(self.seed, epoch, self.image_store.image_id(image))}
         for step in self.image_pipeline:
             results = step(results)
         return {'patches': results['patches'], 'grid': results['grid']}
+
+    def _log(self, message: str, level: int = logging.INFO) -> None:
+        print_log(f'{type(self.reader).__name__} {self.split}: {message}', logger='current', level=level)
+
+
+def _count_groups(values: np.ndarray) -> int:
+    """The number of distinct values among ascending ones."""
+    return int(np.count_nonzero(np.diff(values))) + bool(len(values))

@@ -15,20 +15,21 @@ Opening copies nothing: processes and workers share the pages of the files in th
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kovilt.datasets.image_store import ImageStore
-from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.questions import QuestionDataset
-from kovilt.datasets.table import STRING, Table, map_table
-from kovilt.datasets.transforms.patches import LoadPrepared
+from kovilt.datasets.image_store import ImageStore, ZipMember
+from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
+from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
+from kovilt.datasets.table import Table, map_table
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256, read_json, read_json_lines
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 FORMAT = 3  # increased when this version cannot use older files; 3: rows and images are Arrow tables
 SUMMARY_FILE, ANSWER_FILE = 'prepared.json', 'answers.json'
@@ -104,9 +105,6 @@ class PreparedPatches:
         split: the split's part of `prepared.json`.
         grids: int32 (images, 2).
         broken: image number -> why it could not be read.
-
-    Raises:
-        KoviltError: a shard belongs to another split.
     """
 
     def __init__(self, folder: Path, split: dict[str, Any], grids: np.ndarray, broken: dict[int, str]) -> None:
@@ -117,11 +115,6 @@ class PreparedPatches:
         first = np.arange(len(starts)) // self._per_shard * self._per_shard  # the first image of each image's shard
         self._starts = starts - starts[first]  # int64 (images,): number of patches before the image in its shard
         self._shards: dict[int, np.ndarray] = {}
-        for number in range(split['shards']):
-            path = folder / shard_file(number)
-            with open(path, 'rb') as file:
-                if file.read(HEADER_BYTES) != shard_header(split['identity'], number):
-                    raise KoviltError(f'{path}: not a shard of these images; {_REMEDY}')
 
     def read(self, number: int) -> tuple[np.ndarray, tuple[int, int]]:
         """Patches uint8 (P, 3*p*p), a view of the mapped file, and the grid of an image.
@@ -146,40 +139,95 @@ class PreparedPatches:
             self._shards[number] = content.view(np.ndarray).reshape(-1, self._width)
         return self._shards[number]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_shards': {}}  # pickling a mapped file would copy all its bytes
-
 
 class PreparedImage(NamedTuple):
-    """An image of a prepared split, for LoadPrepared; its string form is the path of the original image."""
+    """An image of a prepared split. LoadPrepared reads its patches, LoadImage the original file if it is still there.
 
-    patches: PreparedPatches
+    Like a Path it has `read_bytes`, `name` and a string form: those of the original.
+    """
+
+    original: Path | ZipMember
+    images: PreparedImages
     number: int
-    name: str
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.original)
+
+    @property
+    def name(self) -> str:
+        return self.original.name
+
+    def read_bytes(self) -> bytes:
+        return self.original.read_bytes()
 
     def read_patches(self) -> tuple[np.ndarray, tuple[int, int]]:
         """As `PreparedPatches.read`."""
-        return self.patches.read(self.number)
+        return self.images.patches.read(self.number)
 
 
-class PreparedPairs(PairDataset):
-    """The rows that kovilt prepare read with any reader, in the same order, so that batches are the same.
+class PreparedImages(ImageStore):
+    """The images of a prepared split.
+
+    Args:
+        folder: of the split.
+        table: of its images.
+        split: the split's part of `prepared.json`.
+        files: all files of `prepared.json`.
+    """
+
+    def __init__(self, folder: Path, table: Table, split: dict[str, Any], files: dict[str, dict[str, Any]]) -> None:
+        super().__init__(table)
+        self._folder, self._split, self._files = folder, split, files
+
+    def __getitem__(self, number: int) -> Any:
+        original = self.original(number)
+        return original if original is None or not self._split['shards'] else PreparedImage(original, self, number)
+
+    def original(self, number: int) -> Path | ZipMember | None:
+        """Where an image lay when the data was prepared."""
+        return super().__getitem__(number)
+
+    @functools.cached_property
+    def patches(self) -> PreparedPatches:
+        """The patches of the images."""
+        grids = self.table['grid'].flatten().to_numpy().reshape(-1, 2)
+        return PreparedPatches(self._folder, self._split, grids, _read_broken(self._folder / BROKEN_FILE))
+
+    def check_prepared(self) -> None:
+        """Raise KoviltError when there are no patches, or their files have other sizes or headers."""
+        if not self._split['shards']:
+            raise KoviltError(
+                f'{self._folder.parent}: prepared with --no-images; instead of LoadPrepared give LoadImage, '
+                'ResizeViLT and Patchify, or prepare it again'
+            )
+        shards = [shard_file(number) for number in range(self._split['shards'])]
+        names = [f'{self._folder.name}/{name}' for name in (*shards, BROKEN_FILE)]
+        _check_sizes(self._folder.parent, self._files, names)
+        for number, shard in enumerate(shards):
+            with open(self._folder / shard, 'rb') as file:
+                if file.read(HEADER_BYTES) != shard_header(self._split['identity'], number):
+                    raise KoviltError(f'{self._folder / shard}: not a shard of these images; {_REMEDY}')
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != 'patches'}  # a worker maps them itself
+
+
+@READERS.register_module()
+class PreparedReader(Reader):
+    """Maps the rows that kovilt prepare read with any reader, in the same order, so that batches are the same.
 
     If the image pipeline starts with LoadPrepared, images come from the shards; if it starts with LoadImage, they are
     read from where they lay when the data was prepared. Opening checks the sizes of files and the headers of shards;
     `verify_prepared` checks the contents.
+
+    For questions, the dataset's `answers` should be the path of the folder's answers.json: a vocabulary built from
+    these rows would only count the prepared ones.
     """
 
+    COLUMNS, TEXT = QuestionReader.COLUMNS, QuestionReader.TEXT  # until the rows are mapped
     HOW_TO_GET = 'kovilt prepare CONFIG OUT makes prepared data'
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
-        raise TypeError('prepared rows are mapped, not read')
-
-    def read_rows(self) -> None:
-        """Map the tables of the split."""
+    def read_rows(self) -> RowSet:
         summary = read_summary(self.data_root)
         if self.split not in summary['splits']:
             known = ', '.join(map(repr, summary['splits']))
@@ -188,28 +236,17 @@ class PreparedPairs(PairDataset):
         folder, files = self.data_root / self.split, summary['files']
         _check_sizes(self.data_root, files, [f'{self.split}/{name}' for name in (ROWS_FILE, IMAGES_FILE)])
         rows, images = _map_table(folder / ROWS_FILE), _map_table(folder / IMAGES_FILE)
-        if self.TEXT not in rows:
-            kind = 'PreparedVQA' if QuestionDataset.TEXT in rows else 'PreparedCaptions'
-            raise KoviltError(f'{self.data_root}: no column {self.TEXT!r}; type={kind!r} reads this data')
-        self._set_table(rows, ImageStore(images))
-        self.left_out.update(split['left_out'])
-        self._patches: PreparedPatches | None = None
-        if any(isinstance(step, LoadPrepared) for step in self.image_pipeline):
-            if not split['shards']:
-                raise KoviltError(
-                    f'{self.data_root}: prepared with --no-images; instead of LoadPrepared give LoadImage, '
-                    'ResizeViLT and Patchify, or prepare it again'
-                )
-            shards = [f'{self.split}/{shard_file(number)}' for number in range(split['shards'])]
-            _check_sizes(self.data_root, files, [*shards, f'{self.split}/{BROKEN_FILE}'])
-            broken = _read_broken(folder / BROKEN_FILE)
-            grids = images['grid'].flatten().to_numpy().reshape(-1, 2)
-            self._patches = PreparedPatches(folder, split, grids, broken)
+        kind = QuestionReader if QuestionReader.TEXT in rows else CaptionReader
+        self.TEXT, self.COLUMNS = kind.TEXT, {name: rows[name].type for name in rows if name != 'image'}
+        return RowSet(self, rows, PreparedImages(folder, images, split, files), Counter(split['left_out']))
 
-    def _image_source(self, image: int) -> Any:
-        if self._patches is None or self.image_store.is_absent(image):
-            return super()._image_source(image)
-        return PreparedImage(self._patches, image, self.image_store.name(image))
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
+        rows = self.read_rows()
+        assert isinstance(rows.images, PreparedImages)
+        for row, number in enumerate(rows.row_images.tolist()):
+            images = rows.images
+            image = FoundImage(images.original(number), str(images.image_id(number)), images.name(number))
+            yield {**{name: column[row].as_py() for name, column in rows.columns.items()}, 'image': image}
 
 
 def _map_table(path: Path) -> Table:
@@ -224,20 +261,3 @@ def _read_broken(path: Path) -> dict[int, str]:
         return {row['number']: row['reason'] for _, row in read_json_lines(path, 'table')}
     except (KoviltError, KeyError, TypeError):
         raise KoviltError(f'{path}: damaged; {_REMEDY}') from None
-
-
-@DATASETS.register_module()
-class PreparedCaptions(PreparedPairs):
-    """Prepared captions. Arguments as in PairDataset; `data_root` is the prepared folder."""
-
-    COLUMNS = {'text': STRING}
-    TEXT = 'text'
-
-
-@DATASETS.register_module()
-class PreparedVQA(PreparedPairs, QuestionDataset):
-    """Prepared questions. Arguments as in QuestionDataset; `data_root` is the prepared folder.
-
-    `answers` should be the path of the folder's answers.json: a vocabulary built here would only count the prepared
-    rows.
-    """

@@ -37,17 +37,17 @@ _UNUSED_ARGUMENTS = ('text_pipeline', 'keep_record', 'cache_images')  # they do 
 
 
 class OpenSplit(NamedTuple):
-    """What becomes one split: the rows of `dataset`; `reader` holds the arguments that decide which rows these are."""
+    """What becomes one split: the rows of `dataset`; `arguments` are those that decide which rows these are."""
 
     dataset: PairDataset
-    reader: dict[str, Any]
+    arguments: dict[str, Any]
     image_pipeline: list[dict[str, Any]]  # empty: no images are prepared
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the content of the split's files, as plain JSON values."""
         summary = self.dataset.summary()
         content = {
-            'reader': self.reader,
+            'dataset': self.arguments,
             'image_pipeline': self.image_pipeline,
             'rows': len(self.dataset),
             'images': summary['images'],
@@ -195,16 +195,16 @@ def _open_splits(
         dataset = DATASETS.build({**used, 'text_pipeline': []})
         if not isinstance(dataset, PairDataset):
             raise KoviltError(f'{config["type"]}: prepare takes single data sets of pairs, and this is none')
-        reader = {key: value for key, value in used.items() if key not in ('image_pipeline', 'held_out')}
-        reader['data_root'] = dataset.data_root
-        return OpenSplit(dataset, reader, list(config['image_pipeline']) if images else [])
+        arguments = {key: value for key, value in used.items() if key not in ('image_pipeline', 'held_out')}
+        arguments['reader'] = {**used['reader'], 'data_root': dataset.data_root}
+        return OpenSplit(dataset, arguments, list(config['image_pipeline']) if images else [])
 
     train = dict(configs['train'], **({} if rows is None else {'limit': rows}))
     splits = {}
     if val_rows:
         source = open_split({key: value for key, value in train.items() if key not in ('answers', 'limit')})
         train['held_out'] = _hold_out_rows(source.dataset, val_rows, seed)
-        splits['val'] = source._replace(reader={**source.reader, 'val_rows': val_rows})
+        splits['val'] = source._replace(arguments={**source.arguments, 'val_rows': val_rows})
     splits['train'] = open_split(train)
     if 'val' in configs:
         splits['test' if val_rows else 'val'] = open_split(configs['val'])

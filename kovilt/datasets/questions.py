@@ -1,9 +1,8 @@
-"""The base of all data sets of questions: answers, and the labels that the training answers define."""
+"""Data sets of questions: pairs with answers, and the labels that the training answers define."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +10,14 @@ import numpy as np
 
 from kovilt.datasets.answers import AnswerOptions, AnswerVocabulary, soft_scores
 from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.rng import hash_texts
-from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError
 from kovilt.ranges import check_arguments
+from kovilt.registry import DATASETS
 
 
+@DATASETS.register_module()
 class QuestionDataset(PairDataset):
-    """Questions about images. `load_data_list` gives question, answer, answer_type, question_id.
-
-    A data set in which several people answer each question sets `COLUMNS = QuestionDataset.SEVERAL_ANSWERS` and gives
-    `answers`, a list; where the reader gives no `answer`, it is the most frequent of them. Of several rows with the
-    same question_id and image only the first is used.
+    """Questions about images, with the label of each answer.
 
     Args:
         answers: the answer vocabulary. dict(min_count=6) builds it from the answers of this split, which must be the
@@ -37,15 +32,6 @@ class QuestionDataset(PairDataset):
         KoviltError: an empty answer vocabulary; others as in PairDataset.
     """
 
-    COLUMNS = {
-        'question': STRING,
-        'question_id': STRING,
-        'answer': CATEGORY,
-        'answer_type': CATEGORY,
-    }
-    SEVERAL_ANSWERS = {**COLUMNS, 'answers': CATEGORY_LIST}
-    TEXT = 'question'
-
     @check_arguments
     def __init__(
         self,
@@ -58,19 +44,13 @@ class QuestionDataset(PairDataset):
         self.answer_vocabulary: AnswerVocabulary | None = None
         super().__init__(**others)
 
-    def clean_row(self, row: dict[str, Any]) -> dict[str, Any]:
-        values = super().clean_row(row)
-        if answers := values.get('answers'):
-            # of equally frequent answers the first
-            values['answer'] = values['answer'] or Counter(answers).most_common(1)[0][0]
-            values['answers'] = answers if len(answers) > 1 else []
-        return values
-
-    def _select_rows(self) -> np.ndarray:
-        rows = super()._select_rows()
-        rows = self._filter_rows(rows, self._is_first(rows), 'question_id seen before')
-        distinct = self._columns['answer'].dictionary.to_pylist()
-        codes = self._columns['answer'].indices.to_numpy()  # int32 (stored rows,): indices in `distinct`
+    def _select_rows(self, held_out: Collection[int]) -> np.ndarray:
+        table, rows = self.row_set.table, super()._select_rows(held_out)
+        if 'answer' not in table:
+            name = type(self.reader).__name__
+            raise KoviltError(f"{name} gives captions, which have no answers; type='PairDataset' serves them")
+        distinct = table['answer'].dictionary.to_pylist()
+        codes = table['answer'].indices.to_numpy()  # int32 (stored rows,): indices in `distinct`
         given = np.array([bool(answer) for answer in distinct])
         rows = self._filter_rows(rows, given[codes[rows]], 'no answer')
         counts = dict(zip(distinct, np.bincount(codes[rows], minlength=len(distinct)).tolist(), strict=True))
@@ -85,7 +65,7 @@ class QuestionDataset(PairDataset):
         )
         self._answer_labels = vocabulary.classes(distinct)
         known = self._answer_labels[codes] >= 0
-        if (several := self._columns.get('answers')) is not None:
+        if (several := table.get('answers')) is not None:
             self._item_labels = vocabulary.classes(several.values.dictionary.to_pylist())
             known_items = self._item_labels[several.values.indices.to_numpy()] >= 0
             known_before = np.concatenate([[0], np.cumsum(known_items)])  # (items + 1,): known among the items before
@@ -93,18 +73,6 @@ class QuestionDataset(PairDataset):
         if self.test_mode:
             return rows
         return self._filter_rows(rows, known[rows], 'answer outside the vocabulary')
-
-    def _is_first(self, rows: np.ndarray) -> np.ndarray:
-        """bool (rows,): False where an earlier row has the same question_id and image. Rows without an id are all True.
-
-        Computed on arrays: a Python set of the ids of 7 million rows would take 650 MB.
-        """
-        ids, images = hash_texts(self._columns['question_id'])[rows], self._stored_images[rows]
-        order = np.lexsort((ids, images))  # stable: of equal rows the one read first stays first
-        ids, images = ids[order], images[order]
-        first = np.ones(len(rows), dtype=bool)
-        first[order[1:]] = (ids[1:] == 0) | (ids[1:] != ids[:-1]) | (images[1:] != images[:-1])
-        return first
 
     def _open_vocabulary(self, counts: dict[str, int]) -> AnswerVocabulary | None:
         if self._answers is None:
@@ -132,26 +100,18 @@ class QuestionDataset(PairDataset):
             del record['answers']
         return record
 
-    def _sample_values(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
-        sample = super()._sample_values(row, epoch, number, image)
+    def _make_sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
+        sample = super()._make_sample(row, epoch, number, image)
         if self.answer_vocabulary is not None:
-            stored = self.rows[row]
-            if self.target == 'hard' and 'answers' not in self._columns:
-                sample['label'] = int(self._answer_labels[self._columns['answer'].indices[stored].as_py()])
-            else:
-                sample['label'] = self._label(self.answer_vocabulary, *self._answers_of(stored))
+            sample['label'] = self._label(self.answer_vocabulary, self.rows[row])
         return sample
 
-    def _answers_of(self, stored: int) -> tuple[np.ndarray, np.ndarray]:
-        """The distinct answers of a stored row: their labels (k,), -1 = OOV, and how many people gave each (k,)."""
-        codes = self._columns['answers'][stored].values.indices.to_numpy() if 'answers' in self._columns else ()
-        if not len(codes):
-            return self._answer_labels[[self._columns['answer'].indices[stored].as_py()]], np.ones(1, dtype=np.int64)
-        distinct, counts = np.unique(codes, return_counts=True)
-        return self._item_labels[distinct], counts
-
-    def _label(self, vocabulary: AnswerVocabulary, labels: np.ndarray, counts: np.ndarray) -> int | np.ndarray:
-        """The label of a row with these answers; see `_answers_of`."""
+    def _label(self, vocabulary: AnswerVocabulary, stored: int) -> int | np.ndarray:
+        """The label of a row of the table."""
+        table = self.row_set.table
+        if self.target == 'hard' and 'answers' not in table:
+            return int(self._answer_labels[table['answer'].indices[stored].as_py()])
+        labels, counts = self._answers_of(stored)
         known = labels >= 0
         if self.target == 'soft':
             label = np.zeros(len(vocabulary), dtype=np.float32)
@@ -159,3 +119,12 @@ class QuestionDataset(PairDataset):
             return label
         best = labels[known & (counts == counts[known].max(initial=0))]
         return int(best.min()) if len(best) else -1  # of equally frequent ones the one more frequent in training
+
+    def _answers_of(self, stored: int) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct answers of a row of the table: labels (k,), -1 = OOV, and how many people gave each."""
+        table = self.row_set.table
+        codes = table['answers'][stored].values.indices.to_numpy() if 'answers' in table else ()
+        if not len(codes):
+            return self._answer_labels[[table['answer'].indices[stored].as_py()]], np.ones(1, dtype=np.int64)
+        distinct, counts = np.unique(codes, return_counts=True)
+        return self._item_labels[distinct], counts

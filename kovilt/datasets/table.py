@@ -139,7 +139,22 @@ def write_table(path: str | os.PathLike[str], table: Table) -> None:
         file.write_batch(batch)
 
 
-def map_table(path: str | os.PathLike[str]) -> Table:
+class MappedTable(dict[str, pa.Array]):
+    """A table in a mapped file. Pickling it sends the path alone: the other process maps the file again."""
+
+    def __init__(self, path: str) -> None:
+        file = pa.ipc.open_file(pa.memory_map(path))
+        if file.num_record_batches != 1:
+            raise ValueError(f'{file.num_record_batches} batches, not 1')
+        self.batch = file.get_batch(0)
+        super().__init__(zip(self.batch.schema.names, self.batch.columns, strict=True))
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return MappedTable, (self._path,)
+
+
+def map_table(path: str | os.PathLike[str]) -> MappedTable:
     """Map a file of `write_table` into memory: nothing is copied, and processes share its pages.
 
     Offsets, indices and texts of all columns are checked, which reads the file once.
@@ -149,13 +164,9 @@ def map_table(path: str | os.PathLike[str]) -> Table:
     """
     check_file(path, 'prepared')
     try:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        if file.num_record_batches != 1:
-            raise ValueError(f'{file.num_record_batches} batches, not 1')
-        batch = file.get_batch(0)
-        batch.validate(full=True)
-        table = dict(zip(batch.schema.names, batch.columns, strict=True))
-        if len(table) != len(batch.columns) or any(map(_has_nulls, batch.columns)):
+        table = MappedTable(os.path.abspath(path))
+        table.batch.validate(full=True)
+        if len(table) != len(table.batch.columns) or any(map(_has_nulls, table.values())):
             raise ValueError('two columns of one name, or values that are missing')
     except (OSError, ValueError, LookupError, MemoryError, pa.ArrowException) as error:
         raise KoviltError(f'{path}: not a readable Arrow file ({first_line(error)})') from error

@@ -21,6 +21,7 @@ from kovilt.ranges import Range, check_value
 REGISTRY_OF_ARGUMENT = {
     'dataset': reg.DATASETS,
     'datasets': reg.DATASETS,
+    'reader': reg.READERS,
     'image_pipeline': reg.TRANSFORMS,
     'text_pipeline': reg.TRANSFORMS,
     'pipeline': reg.TRANSFORMS,
@@ -47,6 +48,7 @@ KEYS_BESIDE_ARGUMENTS: dict[Registry, dict[str, Any]] = {
 # the framework adds itself.
 ADDED_BY_FRAMEWORK: dict[Registry, tuple[str, ...]] = {
     reg.DATASETS: (),
+    reg.READERS: (),
     reg.TRANSFORMS: (),
     reg.HOOKS: (),
     reg.METRICS: (),
@@ -129,9 +131,10 @@ def find_type(kind: Any, path: str, registry: Registry) -> Callable[..., Any]:
         found = None
     if found is None:
         names = {**registry.module_dict, **registry.root.module_dict}
-        raise KoviltError(
-            f'{path}: no {registry.name} is called {kind!r}{nearest(kind, names) or _list_choices(names)}'
-        )
+        hint = nearest(kind, names) or _list_choices(names)
+        if registry is reg.DATASETS and (reader := nearest(kind, reg.READERS.module_dict)):
+            hint = f'; a QuestionDataset or PairDataset with reader=dict(type=...) reads files{reader}'
+        raise KoviltError(f'{path}: no {registry.name} is called {kind!r}{hint}')
     return found
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import types
+import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from kovilt.datasets.image_store import ImageStore
-from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.readers.base import Reader
 from kovilt.datasets.readers.json_rows import RowSource
-from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING, TableBuilder
+from kovilt.datasets.rows import FoundImage, ReadReport, RowCollector, clean_row
+from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
 from kovilt.verification.sources import DataSource
@@ -26,7 +26,6 @@ _COLUMNS = {
     'answer': CATEGORY,
     'answer_type': CATEGORY,
     'answers': CATEGORY_LIST,
-    'image': pa.int32(),
     'file': CATEGORY,
     'line': pa.int64(),
 }
@@ -48,26 +47,26 @@ class SplitRows:
 
     def __init__(self, source: DataSource) -> None:
         self.source, self.refused = source, 0
-        self._builder = TableBuilder(_COLUMNS)
+        self._collector = RowCollector(_COLUMNS, Path(os.path.abspath(os.path.expanduser(source.place))))
 
-    def append(self, values: dict[str, Any], image: int, rows: RowSource | None) -> None:
+    def append(self, text: str, values: dict[str, Any], image: FoundImage | str, rows: RowSource | None) -> None:
         """Add the row that `rows` read last; `values` holds its columns."""
         row = {
-            'text': values[self.source.reader.TEXT],
+            'text': text,
             'answers': values.get('answers', ()),
-            'image': image,
             'file': str(rows.path if rows else self.source.place),
             'line': rows.line if rows else 0,
+            **{name: values.get(name, '') for name in ('question_id', 'answer', 'answer_type')},
         }
-        self._builder.append(row | {name: values.get(name, '') for name in ('question_id', 'answer', 'answer_type')})
+        self._collector.append(row, image)
 
-    def freeze(self, places: ImageStore) -> None:
+    def freeze(self) -> None:
         """End reading: nothing can be appended afterwards."""
-        table = self._builder.finish()
+        table, self.places = self._collector.finish()
         self.text, self.question_id = table['text'], table['question_id']
         self.answer, self.answer_type, self.answers = table['answer'], table['answer_type'], table['answers']
         self._files, self._lines, self.images = table['file'], table['line'], table['image'].to_numpy()
-        self.places, self.identities = places.freeze(), places.image_ids
+        self.identities = self.places.image_ids
 
     def __len__(self) -> int:
         return len(self.text)
@@ -103,15 +102,10 @@ def read_split(source: DataSource, findings: Findings) -> SplitRows:
     split = SplitRows(source)
     before = _count_refusals(findings)
     try:
-        reader = _tolerant_reader(source.reader, findings)(
-            **source.options, image_pipeline=[], text_pipeline=[], test_mode=True
-        )
-    except KoviltError as error:
+        _read_rows(source.reader(**source.options), split, findings)
+    except KoviltError as error:  # behind which the reader cannot continue
         add_refusal('set.refused', error, findings)
-        split.freeze(ImageStore())
-    else:
-        _read_rows(reader, split, findings)
-        split.freeze(reader.image_store)
+    split.freeze()
     split.refused = _count_refusals(findings) - before
     return split
 
@@ -120,23 +114,30 @@ def _count_refusals(findings: Findings) -> int:
     return findings.times['set.refused'] + findings.times['labels.refused']
 
 
-def _read_rows(reader: PairDataset, split: SplitRows, findings: Findings) -> None:
-    for row in _tolerant_rows(reader, findings):
-        values, rows = reader.clean_row(row), row.get('source')
-        for code, description in _row_faults(row, values, reader):
+def _read_rows(reader: Reader, split: SplitRows, findings: Findings) -> None:
+    for record in reader.records(_FindingsReport(split.source, findings)):
+        values, rows = clean_row(reader.COLUMNS, record), record.get('source')
+        for code, description in _row_faults(record, values, reader):
             findings.add(code, rows.place if rows else split.source.place, description)
-        if values[reader.TEXT]:
-            split.append(values, reader.number_image(row), rows)
-    for reason, count in reader.left_out.items():
-        findings.add('row.left_out', split.source.place, f'{reason} ({count:,} rows)')
+        if text := values[reader.TEXT]:
+            split.append(text, values, record['image'], rows)
 
 
-def _tolerant_rows(reader: PairDataset, findings: Findings) -> Iterator[dict[str, Any]]:
-    """The rows of a reader up to an error after which it cannot continue, which is recorded."""
-    try:
-        yield from reader.load_data_list()
-    except KoviltError as error:
-        add_refusal('set.refused', error, findings)
+class _FindingsReport(ReadReport):
+    """Records everything in the findings, so that the reader continues."""
+
+    def __init__(self, source: DataSource, findings: Findings) -> None:
+        super().__init__()
+        self._source, self._findings = source, findings
+
+    def leave_out(self, reason: str, source: RowSource | None, rows: int = 1) -> None:
+        if source is None:
+            self._findings.add('row.left_out', self._source.place, f'{reason} ({rows:,} rows)')
+        else:
+            self._findings.add('row.left_out', source.place, reason)
+
+    def refuse(self, error: KoviltError) -> None:
+        add_refusal('labels.refused', error, self._findings)
 
 
 def add_refusal(code: str, error: KoviltError, findings: Findings) -> None:
@@ -145,7 +146,7 @@ def add_refusal(code: str, error: KoviltError, findings: Findings) -> None:
     findings.add(code, place, description or place)
 
 
-def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: PairDataset) -> Iterator[tuple[str, str]]:
+def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: Reader) -> Iterator[tuple[str, str]]:
     raw = row.get(reader.TEXT)
     yield from ((f'text.{name}', description) for name, description in text_faults('' if raw is None else str(raw)))
     if 'answer' not in reader.COLUMNS:
@@ -157,33 +158,3 @@ def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: PairDataset
             yield from ((f'answer.{name}', description) for name, description in answer_faults(str(answer)))
     if not values['question_id']:
         yield 'id.empty', 'the question_id is blank'
-
-
-def _tolerant_reader(reader: type[PairDataset], findings: Findings) -> type[PairDataset]:
-    """A subclass of a reader that reads nothing when it is built, and continues after an error, which it records."""
-
-    class TolerantReader(reader):  # type: ignore[valid-type, misc]  # mypy allows no variable as a base class
-        guard = _RecordRefusals(findings)
-
-        def _open_rows(self, limit: int | None) -> None:
-            """Rows are read one by one, by `_tolerant_rows`."""
-
-        def leave_out(self, reason: str, source: RowSource, rows: int = 1) -> None:
-            findings.add('row.left_out', source.place, reason)
-
-    return TolerantReader
-
-
-class _RecordRefusals(AbstractContextManager):
-    """Adds a KoviltError to the findings and suppresses it; stateless, so that uses of it may be nested."""
-
-    def __init__(self, findings: Findings) -> None:
-        self.findings = findings
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> bool:
-        if isinstance(error, KoviltError):
-            add_refusal('labels.refused', error, self.findings)
-            return True
-        return False

@@ -11,31 +11,27 @@ from typing import Any
 
 from kovilt.datasets.image_store import Folder, list_folders
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.readers.aihub import FoundFile, JSONFile, is_label, json_files
-from kovilt.datasets.readers.aihub_coco import AIHubCOCOKorean
-from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeVQA
-from kovilt.datasets.readers.aihub_living import AIHubLivingVQA
+from kovilt.datasets.readers.aihub_coco import AIHubCOCOKoreanReader
+from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeReader
+from kovilt.datasets.readers.aihub_living import AIHubLivingReader
 from kovilt.datasets.readers.aihub_visual import FILES as VISUAL_FILES
-from kovilt.datasets.readers.aihub_visual import AIHubVisualQA
+from kovilt.datasets.readers.aihub_visual import AIHubVisualReader
+from kovilt.datasets.readers.base import Reader
 from kovilt.datasets.readers.json_rows import JSONRows
-from kovilt.datasets.readers.kvqa import KVQA
-from kovilt.datasets.readers.plain import PlainVQA
-from kovilt.datasets.readers.vqav2 import VQAv2Style
+from kovilt.datasets.readers.kvqa import KVQAReader
+from kovilt.datasets.readers.plain import PlainReader
+from kovilt.datasets.readers.vqav2 import VQAv2Reader
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 _PLAIN_TABLE = re.compile(r'(train|val|dev|test)\.(?:jsonl|csv)')
-_NAMED: dict[type[PairDataset], re.Pattern[str]] = {
+_NAMED: dict[type[Reader], re.Pattern[str]] = {
     # files that only one data set has; their name gives the split, or the file holds both train and val
-    AIHubCOCOKorean: re.compile(r'MSCOCO_train_val_Korean\.json'),
-    KVQA: re.compile(r'(?i:kvqa)_annotations(?:_(train|val|test))?\.json'),
-    VQAv2Style: re.compile(r'v2_OpenEnded_mscoco_(train|val)2014_questions\.json'),
+    AIHubCOCOKoreanReader: re.compile(r'MSCOCO_train_val_Korean\.json'),
+    KVQAReader: re.compile(r'(?i:kvqa)_annotations(?:_(train|val|test))?\.json'),
+    VQAv2Reader: re.compile(r'v2_OpenEnded_mscoco_(train|val)2014_questions\.json'),
 }
-_NOT_FOR_READING = {  # keys of a dataset that do not change which rows are read
-    'type', 'image_pipeline', 'text_pipeline', 'answers', 'target', 'limit', 'keep_record', 'cache_images',
-    'max_broken_fraction', 'test_mode',
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,14 +39,14 @@ class DataSource:
     """A split to verify.
 
     Args:
-        reader: the dataset class.
-        options: its arguments, without pipelines.
+        reader: the class of its reader.
+        options: the arguments of the reader.
         training: whether it is a training split; the others are validation splits of those with the same reader.
         tokenizer, max_text_len: of the text pipeline of the config.
         min_count: of the answer vocabulary of the config.
     """
 
-    reader: type[PairDataset]
+    reader: type[Reader]
     options: dict[str, Any]
     training: bool
     tokenizer: str | None = None
@@ -59,7 +55,7 @@ class DataSource:
 
     @property
     def name(self) -> str:
-        return self.options.get('split', 'train')
+        return self.options['split']
 
     @property
     def place(self) -> str:
@@ -80,16 +76,18 @@ def sources_of_config(config: Mapping[str, Any], path: str) -> list[DataSource]:
         dataset = (config.get(loader) or {}).get('dataset')
         if dataset is None:
             continue
-        reader = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
-        if reader is None or not issubclass(reader, PairDataset):
-            raise KoviltError(f'{path}: {loader}.dataset.type={dataset["type"]!r} is not a dataset of pairs')
+        options = dict(dataset.get('reader') or {})
+        kind = options.pop('type', None)
+        reader = READERS.get(kind) if isinstance(kind, str) else kind
+        if reader is None:
+            raise KoviltError(f'{path}: {loader}.dataset.reader.type={kind!r} is no reader; verification reads rows')
         training, answers = loader == 'train_dataloader', dataset.get('answers')
         tokenize: Mapping[str, Any] = next(
             (step for step in dataset.get('text_pipeline', ()) if 'tokenizer' in step), {}
         )
         source = DataSource(
             reader,
-            {key: value for key, value in dataset.items() if key not in _NOT_FOR_READING},
+            options,
             training=training,
             tokenizer=tokenize.get('tokenizer'),
             max_text_len=tokenize.get('max_text_len'),
@@ -115,7 +113,7 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     found = _named_files(folders)
     aihub = _aihub_reader(folders)
     if aihub is None and not found and any(_label_files(folders)):
-        aihub = AIHubLivingVQA  # all label files are damaged, which the reader will report
+        aihub = AIHubLivingReader  # all label files are damaged, which the reader will report
     if aihub:
         found[aihub] = {'train', 'val'}
     if not found:
@@ -131,12 +129,12 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     ]
 
 
-def _named_files(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
+def _named_files(folders: list[Folder]) -> dict[type[Reader], set[str]]:
     """Reader -> splits, by the names of files; tables of one's own lie in the first folder, the root."""
-    found: dict[type[PairDataset], set[str]] = {}
+    found: dict[type[Reader], set[str]] = {}
     tables = {table[1] for name in folders[0].files if (table := _PLAIN_TABLE.fullmatch(name))}
     if tables:
-        found[PlainVQA] = tables
+        found[PlainReader] = tables
     for folder in folders:
         for name in map(normalize_korean, folder.files):
             for reader, pattern in _NAMED.items():
@@ -146,7 +144,7 @@ def _named_files(folders: list[Folder]) -> dict[type[PairDataset], set[str]]:
     return found
 
 
-def _aihub_reader(folders: list[Folder]) -> type[PairDataset] | None:
+def _aihub_reader(folders: list[Folder]) -> type[Reader] | None:
     """The reader of the AI-Hub question set in the folders, by its first readable label file; None = no such set."""
     for label in _label_files(folders):
         try:
@@ -170,11 +168,11 @@ def _label_files(folders: list[Folder]) -> Iterator[FoundFile]:
                 yield file
 
 
-def _reader_of_label(file: JSONFile) -> type[PairDataset] | None:
+def _reader_of_label(file: JSONFile) -> type[Reader] | None:
     if file.parts[-1].lower() in VISUAL_FILES:
-        return AIHubVisualQA
+        return AIHubVisualReader
     with file.open() as stream:
         key, row = next(iter(JSONRows(stream, file.path)), (None, None))
     if key == 'annotations' and isinstance(row, dict) and 'IMAGE_NAME' in row:
-        return AIHubKnowledgeVQA
-    return AIHubLivingVQA if key in ('images', 'question') and is_label(file.parts) else None
+        return AIHubKnowledgeReader
+    return AIHubLivingReader if key in ('images', 'question') and is_label(file.parts) else None

@@ -69,7 +69,10 @@ def test_several_answers_and_soft_labels(rooms, tmp_path):
     data.write('train.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
     data.write('val.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
     config = tiny_config(tmp_path / 'vqa.py', steps=1)
-    options = [f'train_dataloader.dataset.data_root={data.root}', 'train_dataloader.dataset.type=PlainVQA']
+    options = [
+        f'train_dataloader.dataset.reader.data_root={data.root}',
+        'train_dataloader.dataset.reader.type=PlainReader',
+    ]
     options += ['train_dataloader.dataset.target=soft', 'train_dataloader.dataset.answers.min_count=1']
     options += ['train_dataloader.dataset.cache_images=False']
     assert run(config, '--out', tmp_path / 'out', '--cfg-options', *options) == 0

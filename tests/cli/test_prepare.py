@@ -14,8 +14,8 @@ PREPARED = """
 _base_ = {base!r}
 images = [dict(type='LoadPrepared')]
 train_dataloader = dict(dataset=dict(
-    type='PreparedVQA', data_root={out!r}, image_pipeline=images, answers={out!r} + '/answers.json'))
-val_dataloader = dict(dataset=dict(type='PreparedVQA', data_root={out!r}, image_pipeline=images))
+    reader=dict(type='PreparedReader', data_root={out!r}), image_pipeline=images, answers={out!r} + '/answers.json'))
+val_dataloader = dict(dataset=dict(reader=dict(type='PreparedReader', data_root={out!r}), image_pipeline=images))
 """
 
 

@@ -46,7 +46,7 @@ def test_a_run_leaves_its_record(trained):
     environment = json.loads((work / 'environment.json').read_text(encoding='utf-8'))
     assert environment['seed'] == 7 and environment['packages']['torch'] and '--amp' in environment['command']
     data = json.loads((work / 'data.json').read_text(encoding='utf-8'))
-    assert data['train']['type'] == 'AIHubLivingVQA' and data['train']['rows'] > data['val']['rows'] > 0
+    assert data['train']['reader'] == 'AIHubLivingReader' and data['train']['rows'] > data['val']['rows'] > 0
     lines = [json.loads(line) for line in (work / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
     assert [line['mode'] for line in lines] == ['train'] * 3 + ['val', 'epoch']
     assert {'loss', 'vqa_loss', 'vqa_accuracy', 'grad_norm', 'lr/encoder.decay', 'lr/head.no_decay'} <= lines[0].keys()
@@ -76,7 +76,11 @@ def test_a_resumed_run_goes_on(trained):
 WRONG = {
     'misspelt option': (['{vqa}', '--cfg-options', 'model.encoder.hiden_size=3'], "did you mean 'hidden_size'"),
     'misspelt config': (['{vqa}x'], 'no such config file'),
+<<<<<<< HEAD:tests/cli/test_train.py
     'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], 'kovilt rooms'),
+=======
+    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.reader.data_root=/nowhere'], 'make_rooms.py'),
+>>>>>>> 2558ce1 (Readers yield rows, datasets serve them: PairDataset takes a reader, and whoever wants rows builds no dataset):tests/tools/test_train.py
     'missing checkpoint': (['{tiny}', '--load-from', 'none.pth'], 'none.pth: no such checkpoint file'),
     'work-dir beneath a file': (['{tiny}', '--work-dir', '{tiny}/work'], 'cannot write there'),
     'nothing to train': (['{runtime}'], 'the config has no .model.'),

@@ -60,7 +60,7 @@ def test_the_report_is_written(custom, tmp_path, capsys):
         }
     ]
     said = capsys.readouterr()
-    assert 'PlainVQA train: 2 rows on 2 images' in said.out and 'checking 2/2' in said.err
+    assert 'PlainReader train: 2 rows on 2 images' in said.out and 'checking 2/2' in said.err
 
 
 @pytest.mark.parametrize('task', ['vqa', 'pretrain'])
@@ -77,7 +77,7 @@ def test_the_data_of_a_config_with_its_tokenizer(rooms, tmp_path, capsys, task):
 
 def test_a_config_whose_data_is_not_there_is_an_error_with_the_way_to_get_it(rooms, tmp_path, capsys):
     config = tiny_config(tmp_path / 'config.py', steps=1)
-    gone = f'train_dataloader.dataset.data_root={tmp_path}/gone'
+    gone = f'train_dataloader.dataset.reader.data_root={tmp_path}/gone'
     assert run(config, '--cfg-options', gone) == 2
     assert 'set.refused' in (said := capsys.readouterr().out) and 'aihub.or.kr' in said
 

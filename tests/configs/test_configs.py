@@ -78,9 +78,10 @@ def test_an_entry_loads_and_its_model_is_built(entry):
 def test_an_entry_trains_and_validates_on_the_splits_of_one_data_set(entry):
     config = load_config(CONFIGS / entry)
     train, val = config.train_dataloader.dataset, config.val_dataloader.dataset
-    assert train.type == val.type
-    assert train.data_root == val.data_root or entry.name == 'pretrain_single_objects.py'
-    assert (train.split, train.get('test_mode', False), val.split, val.test_mode) == ('train', False, 'val', True)
+    assert (train.type, train.reader.type) == (val.type, val.reader.type)
+    assert train.reader.data_root == val.reader.data_root or entry.name == 'pretrain_single_objects.py'
+    assert (train.reader.split, val.reader.split) == ('train', 'val')
+    assert (train.get('test_mode', False), val.test_mode) == (False, True)
 
 
 @pytest.mark.parametrize('entry', [*ENTRIES, '../examples/plugin/cosine_head.py', '../examples/plugin/grey_table.py'])

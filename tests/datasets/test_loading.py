@@ -24,7 +24,12 @@ def config(data, kind: str, root: str, **more) -> dict:
     return {
         'batch_size': 4,
         'num_workers': 0,
-        'dataset': {'type': kind, 'data_root': root, **data.pipelines, **more.pop('dataset', {})},
+        'dataset': {
+            'type': 'PairDataset' if kind == 'AIHubCOCOKoreanReader' else 'QuestionDataset',
+            'reader': {'type': kind, 'data_root': root, 'split': 'train'},
+            **data.pipelines,
+            **more.pop('dataset', {}),
+        },
         'sampler': {'type': 'ImageGroupSampler', 'shuffle': True, 'texts_per_image': 2},
         'batch_sampler': {'type': 'GlobalBatchSampler'},
         'collate_fn': {'type': 'PairCollate', 'micro_batches': 2},
@@ -34,7 +39,7 @@ def config(data, kind: str, root: str, **more) -> dict:
 
 def test_a_config_becomes_batches(data, scope):
     data.living()
-    cfg = config(data, 'AIHubLivingVQA', str(data.root), dataset={'answers': {'min_count': 4}})
+    cfg = config(data, 'AIHubLivingReader', str(data.root), dataset={'answers': {'min_count': 4}})
     batches = list(Runner.build_dataloader(cfg, seed=3))
     assert [[len(part['label']) for part in parts] for parts in batches] == [[2, 2]] * 3
     again = Runner.build_dataloader(cfg, seed=3)
@@ -45,7 +50,7 @@ def test_a_config_becomes_batches(data, scope):
 
 def test_pretraining_and_question_only(data, scope):
     data.captions()
-    cfg = config(data, 'AIHubCOCOKorean', str(data.root), dataset={'image_pipeline': [{'type': 'NoImage'}]})
+    cfg = config(data, 'AIHubCOCOKoreanReader', str(data.root), dataset={'image_pipeline': [{'type': 'NoImage'}]})
     for parts in Runner.build_dataloader(cfg, seed=0):
         for batch in parts:
             assert batch['patches'].shape == (0, 0) and (batch['grids'] == 0).all() and 'label' not in batch
@@ -55,7 +60,7 @@ def test_a_spawned_worker_gives_the_same_batches(data, scope):
     """Spawned workers get everything by pickling; this is also what Windows and macOS do."""
     data.living()
     data.zip('Training/개인생활환경 이미지 수집.zip', 'Training/images')
-    cfg = config(data, 'AIHubLivingVQA', str(data.root), dataset={'answers': {'min_count': 4}})
+    cfg = config(data, 'AIHubLivingReader', str(data.root), dataset={'answers': {'min_count': 4}})
     here = list(Runner.build_dataloader(cfg, seed=3))
     there = list(Runner.build_dataloader({**cfg, 'num_workers': 1, 'multiprocessing_context': 'spawn'}, seed=3))
     for one, two in zip(here, there, strict=True):
@@ -66,7 +71,7 @@ def test_a_spawned_worker_gives_the_same_batches(data, scope):
 @pytest.mark.parametrize('workers', [0, 1])
 def test_bad_input_in_a_worker_is_reported_in_one_line(data, scope, workers):
     data.living()
-    cfg = config(data, 'AIHubLivingVQA', str(data.root), num_workers=workers)
+    cfg = config(data, 'AIHubLivingReader', str(data.root), num_workers=workers)
     loader = Runner.build_dataloader(cfg, seed=0)
     for path in data.root.rglob('*.jpg'):
         path.write_text('no image')

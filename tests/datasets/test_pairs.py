@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import pickle
 from pathlib import Path
@@ -9,23 +8,24 @@ import torch
 from torch.utils.data import DataLoader
 
 from kovilt.datasets import (
-    AIHubLivingVQA,
+    AIHubLivingReader,
+    CaptionReader,
     GlobalBatchSampler,
     ImageGroupSampler,
     LoadImage,
-    PairDataset,
-    PlainVQA,
+    QuestionDataset,
+    QuestionReader,
     collate_pairs,
     train_tokenizer,
 )
+from kovilt.datasets.rows import clean_row
 from kovilt.datasets.samplers import join_index
-from kovilt.datasets.table import STRING
 from kovilt.errors import KoviltError
 from tests.support.pair_data import IMAGE_PIPELINE, failure
 
 
-def open_(data, **options) -> AIHubLivingVQA:
-    return AIHubLivingVQA(data_root=str(data.root), **{**data.pipelines, **options})
+def open_(data, **options) -> QuestionDataset:
+    return data.open(AIHubLivingReader, **options)
 
 
 def loader(dataset, batch_size=5, shuffle=True, epoch=0, **options) -> DataLoader:
@@ -226,36 +226,33 @@ def test_the_digest_depends_on_the_content(data):
 
 
 def test_misspelt_arguments_are_named(data):
+    data.living()
     with pytest.raises(TypeError, match='keep_records'):
         open_(data, keep_records=True)
 
 
-class Plain(PairDataset):
-    """A data set as a user writes it."""
+class TabReader(CaptionReader):
+    """A reader as a user writes it."""
 
-    COLUMNS = {'text': STRING}
-    TEXT = 'text'
-
-    def load_data_list(self):
+    def records(self, report):
         for number, line in enumerate(self.data_root.joinpath('rows.tsv').read_text('utf-8').splitlines()):
             image, text = line.split('\t')
             yield {'image': image, 'text': text, 'number': number}
 
 
-def test_a_custom_dataset_takes_ten_lines(data):
+def test_a_custom_reader_takes_ten_lines(data):
     data.image('a.png')
     data.image('b/c.png')
     data.write('rows.tsv', 'b/c.png\t방 안에\na.png\t빨간색  의자가\nb/c.png\t있다.\na.png\t\n')
-    dataset = Plain(data_root=str(data.root), **data.pipelines)
-    assert list(dataset.texts()) == ['방 안에', '있다.', '빨간색 의자가']
+    dataset = data.open(TabReader)
+    assert list(dataset.row_set.texts()) == ['방 안에', '있다.', '빨간색 의자가']
     assert [len(batch['image_id']) for (batch,) in loader(dataset, batch_size=3)] == [2]
     assert dataset.left_out == {'empty text': 1}
 
 
-def test_values_are_normalized(data):
-    data.write('train.jsonl', json.dumps({'image': 'a.png', 'question': '소파', 'answer': '예'}))
-    dataset = PlainVQA(data_root=str(data.root), image_pipeline=[], text_pipeline=[], test_mode=True)
-    values = dataset.clean_row({'question': ' 두  개 ', 'question_id': 2, 'answers': [' 예', None, '', 2]})
+def test_values_are_normalized():
+    record = {'question': ' 두  개 ', 'question_id': 2, 'answers': [' 예', None, '', 2]}
+    values = clean_row(QuestionReader.SEVERAL_ANSWERS, record)
     assert values == {
         'question': '두 개',
         'question_id': '2',

@@ -11,13 +11,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from kovilt.datasets import (
-    AIHubCOCOKorean,
-    AIHubLivingVQA,
+    AIHubCOCOKoreanReader,
+    AIHubLivingReader,
     GlobalBatchSampler,
     ImageGroupSampler,
-    PlainVQA,
-    PreparedCaptions,
-    PreparedVQA,
+    PairDataset,
+    PlainReader,
+    PreparedReader,
+    QuestionDataset,
     collate_pairs,
     prepare,
     preparing,
@@ -38,11 +39,16 @@ def small_shards(monkeypatch):
 class Pair:
     """A data set as files and as prepared data, opened with the same options."""
 
-    def __init__(self, data, out: Path, reader: type, prepared: type, **train) -> None:
-        self.data, self.out, self.reader, self.prepared, self.train = data, out, reader, prepared, train
+    def __init__(self, data, out: Path, reader: type, kind: type = QuestionDataset, **train) -> None:
+        self.data, self.out, self.reader, self.kind, self.train = data, out, reader, kind, train
 
     def config(self, **options) -> dict:
-        return {'type': self.reader.__name__, 'data_root': str(self.data.root), **self.data.pipelines, **options}
+        reader = {
+            'type': self.reader.__name__,
+            'data_root': str(self.data.root),
+            'split': options.pop('split', 'train'),
+        }
+        return {'type': self.kind.__name__, 'reader': reader, **self.data.pipelines, **options}
 
     def prepare(self, *, val: bool = True, **options) -> dict:
         configs = {'train': self.config(**self.train)} | ({'val': self.config(**VAL)} if val else {})
@@ -50,18 +56,19 @@ class Pair:
 
     def open(self, **options):
         """Both of them, for training unless `options` change that."""
-        options = options or self.train
+        options = dict(options or self.train)
+        split = options.pop('split', 'train')
         answers = {'answers': str(self.out / 'answers.json')} if 'answers' in options else {}
-        files = self.reader(data_root=str(self.data.root), **{**self.data.pipelines, **options})
+        files = self.data.open(self.reader, split, **options)
         ours = {**self.data.pipelines, 'image_pipeline': LOAD, **options, **answers}
-        return files, self.prepared(data_root=str(self.out), **ours)
+        return files, self.kind(reader=PreparedReader(data_root=str(self.out), split=split), **ours)
 
 
 @pytest.fixture
 def living(data, tmp_path) -> Pair:
     data.living(images=10)
     data.living(images=3, split='Validation')
-    return Pair(data, tmp_path / 'out', AIHubLivingVQA, PreparedVQA, answers={'min_count': 4})
+    return Pair(data, tmp_path / 'out', AIHubLivingReader, answers={'min_count': 4})
 
 
 def loader(dataset, *, epoch: int = 0, shuffle: bool = True, **options) -> DataLoader:
@@ -104,7 +111,7 @@ def test_captions_and_zips(data, tmp_path):
     data.captions(train=6, val=2)
     for folder in ('train2014', 'val2014'):
         data.zip(f'{folder}.zip', folder)
-    pair = Pair(data, tmp_path / 'out', AIHubCOCOKorean, PreparedCaptions)
+    pair = Pair(data, tmp_path / 'out', AIHubCOCOKoreanReader, PairDataset)
     pair.prepare()
     assert_same(*pair.open())
     assert_same(*pair.open(**VAL), shuffle=False)
@@ -115,7 +122,7 @@ def test_the_answers_of_several_people(data, tmp_path):
     rows = [{'image': 'a.png', 'question': f'소파 {n}', 'answers': given} for n, given in enumerate(answers)]
     data.image('a.png')
     data.write('train.jsonl', '\n'.join(json.dumps(row) for row in rows))
-    pair = Pair(data, tmp_path / 'out', PlainVQA, PreparedVQA, answers={'min_count': 1}, target='soft')
+    pair = Pair(data, tmp_path / 'out', PlainReader, answers={'min_count': 1}, target='soft')
     pair.prepare(val=False)
     files, prepared = pair.open()
     assert_same(files, prepared)
@@ -157,7 +164,8 @@ def test_pandas_reads_the_rows(living):
 def test_prepared_data_can_be_prepared_again(living, tmp_path):
     living.prepare()
     _, prepared = living.open()
-    config = {**living.config(**living.train), 'type': 'PreparedVQA', 'data_root': str(living.out)}
+    config = living.config(**living.train)
+    config['reader'] = {'type': 'PreparedReader', 'data_root': str(living.out), 'split': 'train'}
     config |= {'image_pipeline': LOAD, 'answers': str(living.out / 'answers.json'), 'limit': len(prepared)}
     prepare(tmp_path / 'again', {'train': config})
     living.out = tmp_path / 'again'
@@ -196,7 +204,7 @@ def test_mapped_files_are_not_pickled_for_spawned_workers(living):
     files, prepared = living.open()
     assert_same(files, prepared)
     copy = pickle.loads(pickle.dumps(prepared))
-    assert not copy._patches._shards and prepared._patches._shards
+    assert len(pickle.dumps(prepared.row_set)) < 3000 and 'patches' not in vars(copy.image_store)
     assert_same(files, copy)
 
 
@@ -270,10 +278,8 @@ def test_missing_splits_columns_and_files_are_named(living, tmp_path):
     living.prepare(val=False)
     with pytest.raises(KoviltError, match="split='val': .* was prepared with 'train'"):
         living.open(**VAL)
-    with pytest.raises(KoviltError, match="no column 'text'; type='PreparedVQA' reads this data"):
-        PreparedCaptions(data_root=str(living.out), **living.data.pipelines)
     with pytest.raises(KoviltError, match='not prepared data, it has no prepared.json'):
-        PreparedVQA(data_root=str(living.data.root), **living.data.pipelines)
+        PreparedReader(data_root=str(living.data.root), split='train').read_rows()
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
     for change, message in (
         ({'format': 2}, 'format 2, this kovilt reads 3; prepare again'),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from kovilt.datasets import PreparedVQA, prepare, prepared_writer, preparing
+from kovilt.datasets import PreparedReader, QuestionDataset, prepare, prepared_writer, preparing
 from kovilt.datasets.preparing import Preparation
 from kovilt.datasets.preparing_task import Task, task_of_environment
 from kovilt.errors import KoviltError
@@ -30,7 +30,8 @@ def run(data, tmp_path):
     data.living(images=10)
 
     def run(out: str = 'out', train: dict | None = None, **options) -> Preparation:
-        config = {'type': 'AIHubLivingVQA', 'data_root': str(data.root), **data.pipelines, 'answers': {'min_count': 1}}
+        reader = {'type': 'AIHubLivingReader', 'data_root': str(data.root), 'split': 'train'}
+        config = {'type': 'QuestionDataset', 'reader': reader, **data.pipelines, 'answers': {'min_count': 1}}
         return prepare(tmp_path / out, {'train': {**config, **(train or {})}}, **options)
 
     return run
@@ -40,9 +41,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob('*') if file.is_file()}
 
 
-def opened(folder: Path, data, split: str = 'train') -> PreparedVQA:
+def opened(folder: Path, data, split: str = 'train') -> QuestionDataset:
     pipelines = {**data.pipelines, 'image_pipeline': [{'type': 'LoadPrepared'}]}
-    return PreparedVQA(data_root=str(folder), split=split, **pipelines)
+    return QuestionDataset(reader=PreparedReader(data_root=str(folder), split=split), **pipelines)
 
 
 def asked(dataset) -> list[tuple[str, str]]:
@@ -92,9 +93,9 @@ def test_a_worker_has_one_thread():
 def test_other_arguments_are_refused_and_both_are_named(run, tmp_path, data):
     run(rows=12)
     before = content(tmp_path / 'out')
-    with pytest.raises(KoviltError, match=r'holds other prepared data \(train.reader.limit 12, not 15; .*--overwrite'):
+    with pytest.raises(KoviltError, match=r'holds other prepared data \(train.dataset.limit 12, not 15; .*--overwrite'):
         run(rows=15)
-    with pytest.raises(KoviltError, match='train.reader.limit 12, not null'):
+    with pytest.raises(KoviltError, match='train.dataset.limit 12, not null'):
         run()
     assert content(tmp_path / 'out') == before
     (tmp_path / 'out' / 'mine.txt').write_text('stays')

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from kovilt.datasets import AIHubLivingVQA, PlainVQA
+from kovilt.datasets import AIHubLivingReader, PlainReader, QuestionDataset
 from kovilt.errors import KoviltError
 from tests.support.pair_data import SUBSET
 
 
-def open_(data, **options) -> AIHubLivingVQA:
-    return AIHubLivingVQA(data_root=str(data.root), **{**data.pipelines, **options})
+def open_(data, **options) -> QuestionDataset:
+    return data.open(AIHubLivingReader, **options)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_threshold_is_a_parameter(data, labels):
 
 def test_coverage_and_majority_are_logged(data, labels, monkeypatch):
     messages = []
-    monkeypatch.setattr(AIHubLivingVQA, '_log', lambda self, message, level=0: messages.append(message))
+    monkeypatch.setattr(QuestionDataset, '_log', lambda self, message, level=0: messages.append(message))
     open_(data, answers={'min_count': 6})
     assert messages[0] == (
         "3 answers seen at least 6 times cover 83.33% of the rows; the most frequent, '예', is 33.33% of them"
@@ -127,8 +127,8 @@ def people(data):
     data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
     data.write('val.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
 
-    def open_plain(split='train', **options) -> PlainVQA:
-        return PlainVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+    def open_plain(split='train', **options) -> QuestionDataset:
+        return data.open(PlainReader, split, **options)
 
     return open_plain
 

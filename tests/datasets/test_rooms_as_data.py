@@ -2,7 +2,7 @@
 
 import pytest
 
-from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA
+from kovilt.datasets import AIHubCOCOKoreanReader, AIHubLivingReader, QuestionDataset
 from kovilt.rooms import make_rooms
 from tests.support.pair_data import IMAGE_PIPELINE
 
@@ -18,8 +18,10 @@ def rooms(tmp_path_factory):
 @pytest.mark.parametrize('split, images', [('train', 5), ('val', 2)])
 def test_folders_and_zips_hold_the_same_questions(rooms, split, images):
     sets = [
-        AIHubLivingVQA(
-            data_root=str(rooms / name / 'vqa'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
+        QuestionDataset(
+            reader=AIHubLivingReader(data_root=str(rooms / name / 'vqa'), split=split),
+            image_pipeline=IMAGE_PIPELINE,
+            text_pipeline=[],
         )
         for name in ('folders', 'zips')
     ]
@@ -35,9 +37,7 @@ def test_folders_and_zips_hold_the_same_questions(rooms, split, images):
 def test_splits_share_no_image_and_captions_are_read(rooms):
     ids = []
     for split, images in (('train', 5), ('val', 2)):
-        captions = AIHubCOCOKorean(
-            data_root=str(rooms / 'folders' / 'captions'), split=split, image_pipeline=IMAGE_PIPELINE, text_pipeline=[]
-        )
-        assert len(captions) == 5 * images and captions.num_images == images
-        ids.append(set(captions.image_ids.tolist()))
+        captions = AIHubCOCOKoreanReader(data_root=str(rooms / 'folders' / 'captions'), split=split).read_rows()
+        assert len(captions) == 5 * images and len(captions.images) == images
+        ids.append(set(captions.images.image_ids.tolist()))
     assert not ids[0] & ids[1]

@@ -91,7 +91,15 @@ def test_a_wrong_option_is_named_with_the_nearest_right_one(option, message):
         ("custom_imports = dict(imports=['no_such_package'])", 'custom_imports: .*no_such_package'),
         ("train_cfg = dict(max_iters='many')", "train_cfg.max_iters is 'many', a str; it must be int"),
         ("default_hooks = dict(ema=dict(type='EMAHook', momentun=0.1))", "did you mean 'momentum'"),
-        ("val_dataloader = dict(dataset=dict(_delete_=True, type='AIHubLivingVQA'))", "missing key 'data_root' in val"),
+        (
+            "val_dataloader = dict(dataset=dict(reader=dict(_delete_=True, type='AIHubLivingReader')))",
+            "missing key 'data_root' in val_dataloader.dataset.reader",
+        ),
+        ("val_dataloader = dict(dataset=dict(reader=dict(splt='val')))", "unknown key 'splt' .*'split'"),
+        (
+            "val_dataloader = dict(dataset=dict(type='AIHubLivingVQA'))",
+            "called 'AIHubLivingVQA'; a QuestionDataset or PairDataset with reader=.* mean 'AIHubLivingReader'",
+        ),
         ('train_dataloader = dict(_delete_=True, batch_size=1)', "train_dataloader: missing key 'dataset'"),
         ("model = dict(encoder=dict(type='mmpretrain.VisionTransformr'))", 'no model is called .mmpretrain.Vis'),
     ],

@@ -233,7 +233,7 @@ def test_broken_images_are_listed_in_the_record(build, rooms, tmp_path):
     shutil.copytree(rooms, broken)
     image = sorted((broken / 'vqa' / 'Training').rglob('*.jpg'))[0]
     image.write_bytes(image.read_bytes()[:300])
-    root = f'train_dataloader.dataset.data_root={broken}/vqa'
+    root = f'train_dataloader.dataset.reader.data_root={broken}/vqa'
     build(tmp_path / 'work', epochs=1, options=(root, 'train_dataloader.dataset.max_broken_fraction=0.2')).train()
     data = json.loads((tmp_path / 'work' / 'data.json').read_text(encoding='utf-8'))
     assert [Path(name).name for name in data['train']['broken_images']] == [image.name]

@@ -1,4 +1,4 @@
-"""The worked example of docs/plugins.md: a head, a dataset and a transform from a package outside kovilt."""
+"""The worked example of docs/plugins.md: a head, a reader and a transform from a package outside kovilt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_config_trains_the_head_of_a_plugin(rooms, on_path, tmp_path):
     assert len((PLUGIN / 'cosine_head.py').read_text(encoding='utf-8').splitlines()) <= 10
 
 
-def test_a_config_trains_on_the_dataset_and_transform_of_a_plugin(rooms, on_path, tmp_path, monkeypatch):
+def test_a_config_trains_on_the_reader_and_transform_of_a_plugin(rooms, on_path, tmp_path, monkeypatch):
     for split, folder in (('train', 'train2014'), ('val', 'val2014')):
         images = sorted((rooms / 'captions' / folder).iterdir())
         with open(tmp_path / f'{split}.csv', 'w', encoding='utf-8', newline='') as file:

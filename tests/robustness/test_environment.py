@@ -110,8 +110,8 @@ def test_a_path_that_is_pasted_is_refused_likewise(tmp_path):
 @pytest.mark.parametrize('value', HOSTILE, ids=repr)
 def test_an_option_of_the_command_line_is_a_value(value, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    entry, option = CONFIGS / 'rooms/vqa.py', 'val_dataloader.dataset.data_root'
+    entry, option = CONFIGS / 'rooms/vqa.py', 'val_dataloader.dataset.reader.data_root'
     for text in (value, repr(value)):
         config = load_config(entry, [f'{option}={text}'])
-        assert config.val_dataloader.dataset.data_root in (value, value.strip())
+        assert config.val_dataloader.dataset.reader.data_root in (value, value.strip())
     assert not list(tmp_path.iterdir())

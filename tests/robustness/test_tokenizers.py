@@ -11,7 +11,7 @@ from public_models import VILT, randomised, saved
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import ElectraConfig, ElectraModel, ViltForMaskedLM
 
-from kovilt.datasets import PlainVQA, load_tokenizer, train_tokenizer
+from kovilt.datasets import PlainReader, load_tokenizer, train_tokenizer
 from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.errors import KoviltError
 from kovilt.formats.public_weights import read_bert
@@ -196,7 +196,7 @@ def test_training_import_and_verification_refuse_what_loading_refuses(data, tmp_
     tokenizer = str(make(tmp_path / 'tokenizer'))
     pipeline = [dict(type='TokenizeKorean', tokenizer=tokenizer, max_text_len=12)]
     with pytest.raises(KoviltError, match=message):
-        PlainVQA(data_root=str(data.root), image_pipeline=[], text_pipeline=pipeline)
+        data.open(PlainReader, image_pipeline=[], text_pipeline=pipeline)
     with pytest.raises(KoviltError, match=message):
         import_weights(
             saved(randomised(ViltForMaskedLM(VILT)), tmp_path / 'vilt'), tmp_path / 'out', tokenizer=tokenizer
@@ -216,7 +216,7 @@ def test_texts_that_a_tokenizer_drops_do_not_fit_it(data, tmp_path):
     dropping = tokenizer_json(tmp_path / 'tokenizer', tokenizer, **generic)
     pipeline = [dict(type='TokenizeKorean', tokenizer=str(dropping), max_text_len=12)]
     with pytest.raises(KoviltError, match='6.% of the tokens of the texts in .*data are unknown to it'):
-        PlainVQA(data_root=str(data.root), image_pipeline=[], text_pipeline=pipeline)
+        data.open(PlainReader, image_pipeline=[], text_pipeline=pipeline)
 
 
 def test_an_electra_is_no_bert(tmp_path):

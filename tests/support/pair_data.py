@@ -6,10 +6,12 @@ import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from kovilt.datasets import CaptionReader, PairDataset, QuestionDataset, Reader
 from kovilt.errors import KoviltError, user_error
 
 SUBSET = '개인생활환경 이미지 수집'
@@ -52,6 +54,15 @@ class Data:
             'image_pipeline': IMAGE_PIPELINE,
             'text_pipeline': [{'type': 'TokenizeKorean', 'tokenizer': str(tokenizer), 'max_text_len': 12}],
         }
+
+    def open(
+        self, reader: type[Reader], split: str = 'train', *, files: dict[str, Any] | None = None, **options: Any
+    ) -> PairDataset:
+        """Open the dataset of a reader; `files` are arguments of the reader, `options` of the dataset."""
+        kind = PairDataset if issubclass(reader, CaptionReader) else QuestionDataset
+        return kind(
+            reader=reader(data_root=str(self.root), split=split, **(files or {})), **{**self.pipelines, **options}
+        )
 
     def image(self, path: str, size: tuple[int, int] = (48, 32), seed: int = 0) -> Path:
         """An image of noise that differs by seed, below the root."""

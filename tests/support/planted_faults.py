@@ -101,15 +101,15 @@ def captions(data: Data) -> None:
 
 
 LAYOUTS = {
-    plain: 'PlainVQA',
-    plain_csv: 'PlainVQA',
-    zipped: 'PlainVQA',
-    living: 'AIHubLivingVQA',
-    visual: 'AIHubVisualQA',
-    knowledge: 'AIHubKnowledgeVQA',
-    kvqa: 'KVQA',
-    vqav2: 'VQAv2Style',
-    captions: 'AIHubCOCOKorean',
+    plain: 'PlainReader',
+    plain_csv: 'PlainReader',
+    zipped: 'PlainReader',
+    living: 'AIHubLivingReader',
+    visual: 'AIHubVisualReader',
+    knowledge: 'AIHubKnowledgeReader',
+    kvqa: 'KVQAReader',
+    vqav2: 'VQAv2Reader',
+    captions: 'AIHubCOCOKoreanReader',
 }
 
 

@@ -136,7 +136,8 @@ def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(out / 'tokenizer'), max_text_len=MAX_TEXT_LEN)]
     config = tiny_config(kind)
     config['encoder']['vocab_size'] = None  # taken from the data, as in configs
-    dataset = dict(type='AIHubLivingVQA', data_root='gone', image_pipeline=IMAGE_PIPELINE, text_pipeline=text_pipeline)
+    reader = dict(type='AIHubLivingReader', data_root='gone', split='val')
+    dataset = dict(type='QuestionDataset', reader=reader, image_pipeline=IMAGE_PIPELINE, text_pipeline=text_pipeline)
     sizes, known = tokenizer_sizes(tokenizer), {}
     if kind == 'ViLTForVQA':
         config['vqa_head']['num_answers'] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kovilt.datasets import AIHubCOCOKorean, AIHubLivingVQA, train_tokenizer
+from kovilt.datasets import AIHubCOCOKoreanReader, AIHubLivingReader, train_tokenizer
 from kovilt.rooms import make_rooms
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -38,8 +38,8 @@ def tiny_rooms(root: Path, images: int = 12, val_images: int = 4) -> Path:
     """Generate Rooms with a tokenizer in the folder that configs of this process and its children read."""
     make_rooms(root, images=images, val_images=val_images, seed=0)
     texts: list[str] = []
-    for reader, folder in ((AIHubLivingVQA, 'vqa'), (AIHubCOCOKorean, 'captions')):
-        texts += reader(data_root=str(root / folder), split='train', image_pipeline=[], text_pipeline=[]).texts()
+    for reader, folder in ((AIHubLivingReader, 'vqa'), (AIHubCOCOKoreanReader, 'captions')):
+        texts += reader(data_root=str(root / folder), split='train').read_rows().texts()
     train_tokenizer(texts, root / 'tokenizer', vocab_size=300)
     os.environ['KOVILT_ROOMS'] = str(root)
     return root

@@ -322,7 +322,9 @@ def test_a_folder_with_two_sets(data):
     living(data)
     captions(data)
     readers = [(source.reader.__name__, source.name) for source in sources_of_folder(str(data.root), None)]
-    assert readers == [(name, split) for name in ('AIHubCOCOKorean', 'AIHubLivingVQA') for split in ('train', 'val')]
+    assert readers == [
+        (name, split) for name in ('AIHubCOCOKoreanReader', 'AIHubLivingReader') for split in ('train', 'val')
+    ]
 
 
 @pytest.mark.parametrize('files, message', [({}, 'no data set that kovilt knows'), (None, 'neither a config')])

@@ -34,12 +34,12 @@ image_pipeline = [
     dict(type='Patchify')]
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=bert, max_text_len=50)]                   # METER's
 train_dataloader = dict(
-    dataset=dict(split='train', image_pipeline=image_pipeline, text_pipeline=text_pipeline),
+    dataset=dict(reader=dict(split='train'), image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='ImageGroupSampler', shuffle=True),
     batch_sampler=dict(type='GlobalBatchSampler'),
     collate_fn=dict(type='PairCollate'))
 val_dataloader = dict(
-    dataset=dict(split='val', test_mode=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
+    dataset=dict(reader=dict(split='val'), test_mode=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='ImageGroupSampler', shuffle=False),
     batch_sampler=dict(type='GlobalBatchSampler'),
     collate_fn=dict(type='PairCollate'))

@@ -35,13 +35,14 @@ text_pipeline = [
         max_text_len=max_text_len)]
 train_dataloader = dict(
     num_workers=0,                                                     # cached images need no workers
-    dataset=dict(split='train', cache_images=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
+    dataset=dict(
+        reader=dict(split='train'), cache_images=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='ImageGroupSampler', shuffle=True, texts_per_image=1),
     batch_sampler=dict(type='GlobalBatchSampler'),
     collate_fn=dict(type='PairCollate', micro_batches=1))
 val_dataloader = dict(
     num_workers=1,
-    dataset=dict(split='val', test_mode=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
+    dataset=dict(reader=dict(split='val'), test_mode=True, image_pipeline=image_pipeline, text_pipeline=text_pipeline),
     sampler=dict(type='ImageGroupSampler', shuffle=False),
     batch_sampler=dict(type='GlobalBatchSampler'),
     collate_fn=dict(type='PairCollate'))

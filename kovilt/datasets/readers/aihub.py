@@ -16,7 +16,7 @@ from kovilt.datasets.image_store import (
     list_folders,
 )
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.readers.base import QuestionReader
 from kovilt.datasets.zip_files import zip_members
 from kovilt.errors import KoviltError
 from kovilt.files import open_file
@@ -43,7 +43,7 @@ class JSONFile(NamedTuple):
     open: Callable[[], IO[bytes]]
 
 
-class AIHubQuestions(QuestionDataset):
+class AIHubReader(QuestionReader):
     """Base of the readers of AI-Hub question sets: finds their files as downloaded, in folders or zips of any depth.
 
     The split of a file is given by the last part of its path that contains one of `SPLIT_WORDS`. Labels are JSON files,

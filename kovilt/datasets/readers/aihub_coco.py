@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
-from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.readers.base import CaptionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
-from kovilt.datasets.table import STRING
+from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 _SPLITS = {'train': ('train2014',), 'val': ('val2014',), 'trainval': ('train2014', 'val2014')}
 _KARPATHY = {  # restval: the images of val2014 that are in the training split of Karpathy
@@ -20,8 +20,8 @@ _KARPATHY = {  # restval: the images of val2014 that are in the training split o
 }  # fmt: skip
 
 
-@DATASETS.register_module()
-class AIHubCOCOKorean(PairDataset):
+@READERS.register_module()
+class AIHubCOCOKoreanReader(CaptionReader):
     """Reader of AI-Hub 261: one row a Korean caption; a record of the file has about five captions of one image.
 
     The images are those of COCO 2014, in folders or zips `train2014` and `val2014` beneath `data_root`. In place of a
@@ -32,13 +32,11 @@ class AIHubCOCOKorean(PairDataset):
         karpathy: Karpathy's `dataset_coco.json`, found in the same way; its splits then replace those by folder.
         split: 'train' (the records whose `file_path` lies in train2014), 'val' (val2014) or 'trainval'; with `karpathy`
             'train' (its train and restval), 'val', 'test' or 'trainval'.
-        others: as in PairDataset.
+        others: as in Reader.
 
     Source of layout and keys: the public reader jp1924/HF_builders, with which five others agree.
     """
 
-    COLUMNS = {'text': STRING}
-    TEXT = 'text'
     HOW_TO_GET = (
         'Get 한국어 이미지 설명 데이터셋 (dataSetSn=261) from https://aihub.or.kr, and train2014.zip and '
         'val2014.zip from https://cocodataset.org/#download, and put MSCOCO_train_val_Korean.json, train2014/ and '
@@ -51,7 +49,7 @@ class AIHubCOCOKorean(PairDataset):
         self.ann_file, self.karpathy = ann_file, karpathy
         super().__init__(**others)
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         splits = _SPLITS if self.karpathy is None else _KARPATHY
         if self.split not in splits:
             of = ' with karpathy' if self.karpathy else ''
@@ -60,28 +58,30 @@ class AIHubCOCOKorean(PairDataset):
         path = self.find_file(self.ann_file, folders)
         split_of = _karpathy_splits(self.find_file(self.karpathy, folders)) if self.karpathy else None
         images = index_by_folder(folders)
-        for row, source in self.guarded(read_rows(path, None)):
-            with self.guard:
-                if not isinstance(row, dict) or not row.get('file_path'):
-                    raise KoviltError(f"{source.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
-                folder, file = os.path.split(str(row['file_path']))
-                folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
-                captions = row.get('caption_ko') or []
-                captions = [captions] if isinstance(captions, str) else captions
-                split = folder if split_of is None else split_of.get(digits)
-                if split is None:
-                    self.leave_out('id not in the Karpathy split', source, len(captions))
-                if split not in splits[self.split]:
-                    continue
-                image = self._register_image(images, folder, file, digits)
-                yield from ({'image': image, 'text': caption, 'source': source} for caption in captions)
+        for row, source in refusing(read_rows(path, None), report):
+            if not isinstance(row, dict) or not row.get('file_path'):
+                error = f"{source.place}: no 'file_path' in this row; is this the file of AI-Hub 261?"
+                report.refuse(KoviltError(error))
+                continue
+            folder, file = os.path.split(str(row['file_path']))
+            folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
+            captions = row.get('caption_ko') or []
+            captions = [captions] if isinstance(captions, str) else captions
+            split = folder if split_of is None else split_of.get(digits)
+            if split is None:
+                report.leave_out('id not in the Karpathy split', source, len(captions))
+            if split not in splits[self.split]:
+                continue
+            image = _find_image(images, folder, file, digits)
+            yield from ({'image': image, 'text': caption, 'source': source} for caption in captions)
 
-    def _register_image(self, images: ImageIndex, folder: str, file: str, digits: str) -> int:
-        number = images.find([''], folder, file)
-        if number is None:
-            number = images.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
-        identity = f'coco/{int(digits) if digits.isdigit() else file}'
-        return self.add_image(images[number], identity=identity, name=f'{folder}/{file}')
+
+def _find_image(images: ImageIndex, folder: str, file: str, digits: str) -> FoundImage:
+    number = images.find([''], folder, file)
+    if number is None:
+        number = images.find([''], folder.replace('2014', '2017'), f'{digits}.jpg')
+    identity = f'coco/{int(digits) if digits.isdigit() else file}'
+    return FoundImage(images[number], identity, f'{folder}/{file}')
 
 
 def _karpathy_splits(path: Path) -> dict[str, str]:

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from kovilt.datasets.image_store import ImageIndex
-from kovilt.datasets.readers.aihub import AIHubQuestions, PathParts, index_by_subset, is_label, json_files
+from kovilt.datasets.readers.aihub import AIHubReader, PathParts, index_by_subset, is_label, json_files
+from kovilt.datasets.readers.base import refusing
 from kovilt.datasets.readers.json_rows import RowSource, read_rows, required
+from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 
-@DATASETS.register_module()
-class AIHubKnowledgeVQA(AIHubQuestions):
+@READERS.register_module()
+class AIHubKnowledgeReader(AIHubReader):
     """Reader of AI-Hub 71357 as downloaded: extracted folders, zips, or both, at any depth beneath `data_root`.
 
     Labels are the JSON files with VQA in their path (the set has others), extracted or in zips beneath 라벨링데이터.
@@ -29,37 +31,47 @@ class AIHubKnowledgeVQA(AIHubQuestions):
         'put the zips or their content beneath data_root'
     )
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         labels, folders, zips = self._find_files()
         images = index_by_subset(folders, zips, set())
-        for file in (file for label in labels for file in self.guarded(json_files(label))):
+        for file in (file for label in labels for file in refusing(json_files(label), report)):
             if not _is_question_file(file.parts):
                 continue
-            for row, source in self.guarded(read_rows(file.path, 'annotations', open_file=file.open)):
-                with self.guard:
-                    yield from self._read_questions(row, source, images)
-
-    def _read_questions(self, row: Any, source: RowSource, images: ImageIndex) -> Iterator[dict[str, Any]]:
-        """The questions about one image."""
-        name, questions = required(row, 'IMAGE_NAME', source), row.get('questions') or []
-        if not isinstance(questions, list):
-            raise KoviltError(f"{source.place}: 'questions' is not a list, but {str(questions)[:40]!r}")
-        number = images.find(images.groups, '', name)
-        image = self.add_image(images[number], identity=f'aihub71357/{name}', name=name)
-        for question in questions:
-            with self.guard:
-                types = question.get('question_type') if isinstance(question, dict) else None
-                yield {
-                    'image': image,
-                    'question': required(question, 'question_ko', source),
-                    'question_id': required(question, 'question_id', source),
-                    'answer': question.get('answer_ko'),
-                    'answer_type': ', '.join(map(str, types)) if isinstance(types, list) else types,
-                    'source': source,
-                }
+            for row, source in refusing(read_rows(file.path, 'annotations', open_file=file.open), report):
+                try:
+                    image, questions = _read_image(row, source, images)
+                except KoviltError as error:
+                    report.refuse(error)
+                    continue
+                for question in questions:
+                    try:
+                        record = _read_question(question, source)
+                    except KoviltError as error:
+                        report.refuse(error)
+                        continue
+                    yield {**record, 'image': image, 'source': source}
 
     def _is_label(self, parts: PathParts, suffix: str) -> bool:
         return is_label(parts) or suffix == '.json' and _is_question_file(parts)
+
+
+def _read_image(row: Any, source: RowSource, images: ImageIndex) -> tuple[FoundImage, list[Any]]:
+    """An image and the questions about it."""
+    name, questions = required(row, 'IMAGE_NAME', source), row.get('questions') or []
+    if not isinstance(questions, list):
+        raise KoviltError(f"{source.place}: 'questions' is not a list, but {str(questions)[:40]!r}")
+    number = images.find(images.groups, '', name)
+    return FoundImage(images[number], f'aihub71357/{name}', name), questions
+
+
+def _read_question(question: Any, source: RowSource) -> dict[str, Any]:
+    types = question.get('question_type') if isinstance(question, dict) else None
+    return {
+        'question': required(question, 'question_ko', source),
+        'question_id': required(question, 'question_id', source),
+        'answer': question.get('answer_ko'),
+        'answer_type': ', '.join(map(str, types)) if isinstance(types, list) else types,
+    }
 
 
 def _is_question_file(parts: PathParts) -> bool:

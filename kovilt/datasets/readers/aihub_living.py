@@ -9,19 +9,22 @@ from kovilt.datasets.image_store import ImageIndex
 from kovilt.datasets.readers.aihub import (
     LABEL_FOLDERS,
     LABEL_PREFIX,
-    AIHubQuestions,
+    AIHubReader,
     JSONFile,
     PathParts,
     index_by_subset,
     json_files,
     remove_number,
 )
+from kovilt.datasets.readers.base import refusing
 from kovilt.datasets.readers.json_rows import JSONRows, read_rows, required
-from kovilt.registry import DATASETS
+from kovilt.datasets.rows import FoundImage, ReadReport
+from kovilt.errors import KoviltError
+from kovilt.registry import READERS
 
 
-@DATASETS.register_module()
-class AIHubLivingVQA(AIHubQuestions):
+@READERS.register_module()
+class AIHubLivingReader(AIHubReader):
     """Reader of AI-Hub 101 as downloaded: extracted folders, zips, or both, at any depth beneath `data_root`.
 
     Labels and images of a subset (개인생활환경 이미지 수집, ...) are matched by its name; without a match all images of
@@ -37,39 +40,46 @@ class AIHubLivingVQA(AIHubQuestions):
         'zips or their content beneath data_root; or draw the embedded data: kovilt rooms OUT'
     )
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         labels, folders, zips = self._find_files()
         images = index_by_subset(folders, zips, {_subset_of(label.parts) for label in labels})
         for label in labels:
             subset = _subset_of(label.parts)
             groups = [subset, ''] if subset in images.groups else images.groups
-            for file in self.guarded(json_files(label)):
-                with self.guard:
-                    yield from self._read_questions(file, subset, images, _list_images(file, images, groups))
+            for file in refusing(json_files(label), report):
+                try:
+                    listed = _list_images(file, images, groups)
+                except KoviltError as error:
+                    report.refuse(error)
+                else:
+                    yield from _read_questions(file, subset, images, listed, report)
 
-    def _read_questions(
-        self, file: JSONFile, subset: str, images: ImageIndex, listed: dict[str, int | str]
-    ) -> Iterator[dict[str, Any]]:
-        """The rows of one label file."""
-        last = image = None  # questions about one image are usually neighbours; a dict of all images would take 130 MB
-        for row, source in self.guarded(read_rows(file.path, 'question', open_file=file.open)):
-            with self.guard:
-                image_id, question_id = required(row, 'image_id', source), required(row, 'question_id', source)
-                if image_id not in listed and not self.test_mode:
-                    self.leave_out('image_id not among the images of its file', source)
-                    continue
-                if image_id != last:
-                    found = listed.get(image_id, f'image_id {image_id}')
-                    place, name = (images[found], '') if isinstance(found, int) else (None, found)
-                    last, image = image_id, self.add_image(place, identity=f'aihub101/{subset}/{image_id}', name=name)
-                yield {
-                    'image': image,
-                    'question': required(row, 'question', source),
-                    'question_id': question_id,
-                    'answer': row.get('answer'),
-                    'answer_type': row.get('answer_type'),
-                    'source': source,
-                }
+
+def _read_questions(
+    file: JSONFile, subset: str, images: ImageIndex, listed: dict[str, int | str], report: ReadReport
+) -> Iterator[dict[str, Any]]:
+    """The rows of one label file."""
+    last = image = None  # questions about one image are usually neighbors; a dict of all images would take 130 MB
+    for row, source in refusing(read_rows(file.path, 'question', open_file=file.open), report):
+        try:
+            image_id = required(row, 'image_id', source)
+            record = {
+                'question_id': required(row, 'question_id', source),
+                'question': required(row, 'question', source),
+                'answer': row.get('answer'),
+                'answer_type': row.get('answer_type'),
+                'source': source,
+            }
+        except KoviltError as error:
+            report.refuse(error)
+            continue
+        if image_id != last:
+            found = listed.get(image_id, f'image_id {image_id}')
+            place, name = (images[found], '') if isinstance(found, int) else (None, found)
+            last = image_id
+            image = FoundImage(place, f'aihub101/{subset}/{image_id}', name, listed=image_id in listed)
+        record['image'] = image
+        yield record
 
 
 def _list_images(file: JSONFile, images: ImageIndex, groups: list[str]) -> dict[str, int | str]:

@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from kovilt.datasets.image_store import ImageIndex
-from kovilt.datasets.readers.aihub import AIHubQuestions, JSONFile, PathParts, index_by_subset, is_label, json_files
+from kovilt.datasets.readers.aihub import AIHubReader, JSONFile, PathParts, index_by_subset, is_label, json_files
+from kovilt.datasets.readers.base import refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 FILES = ('annotation', 'images', 'question')
 _LEVEL = re.compile(r'[상중하]_(?:train|valid\w*?)_(.+)', re.IGNORECASE)  # difficulty, split, category
 
 
-@DATASETS.register_module()
-class AIHubVisualQA(AIHubQuestions):
+@READERS.register_module()
+class AIHubVisualReader(AIHubReader):
     """Reader of AI-Hub 104 as downloaded: extracted folders, zips, or both, at any depth beneath `data_root`.
 
     Labels are the files annotation.json, images.json and question.json of each folder `<level>_train_<category>` or
@@ -37,55 +39,70 @@ class AIHubVisualQA(AIHubQuestions):
         'zips or their content beneath data_root'
     )
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         labels, image_folders, zips = self._find_files()
         folders: dict[PathParts, dict[str, JSONFile]] = {}
         for label in labels:
-            for file in self.guarded(json_files(label)):
+            for file in refusing(json_files(label), report):
                 *folder, stem = file.parts
                 if stem.lower() in FILES and self._split_of(file.parts) == self.split:
                     folders.setdefault(tuple(folder), {})[stem.lower()] = file
         images = index_by_subset(image_folders, zips, {_category_of(folder) for folder in folders})
-        for folder, found in folders.items():
-            with self.guard:
-                for name in FILES:
-                    if name not in found:
-                        place = os.path.dirname(next(iter(found.values())).path)
-                        beside = ', '.join(found)
-                        raise KoviltError(f'{place}: no {name}.json beside {beside}.json; extract the zip again')
-                yield from self._read_questions(folder, found, images)
+        for place, found in folders.items():
+            try:
+                listed, answers = _read_images_and_answers(found)
+            except KoviltError as error:
+                report.refuse(error)
+            else:
+                yield from _read_questions(place, found['question'], listed, answers, images, report)
 
     def _is_label(self, parts: PathParts, suffix: str) -> bool:
         return is_label(parts) or suffix == '.json' and parts[-1].lower() in FILES
 
-    def _read_questions(
-        self, folder: PathParts, files: dict[str, JSONFile], image_files: ImageIndex
-    ) -> Iterator[dict[str, Any]]:
-        """The rows of one category and level."""
-        annotation, images, question = (files[name] for name in FILES)
-        listed: dict[str, str] = {}  # image_id -> file name
-        for row, source in read_rows(images.path, 'images', open_file=images.open):
-            listed.setdefault(required(row, 'image_id', source), required(row, 'image', source))
-        answers: dict[str, Any] = {}  # by question_id
-        for row, source in read_rows(annotation.path, 'annotations', open_file=annotation.open):
-            answers.setdefault(required(row, 'question_id', source), row.get('multiple_choice_answer'))
-        category, level = _category_of(folder), '/'.join(folder[-1:])
-        for row, source in self.guarded(read_rows(question.path, 'questions', open_file=question.open)):
-            with self.guard:
-                image_id, question_id = required(row, 'image_id', source), required(row, 'question_id', source)
-                if image_id not in listed and not self.test_mode:
-                    self.leave_out('image_id not among the images of its folder', source)
-                    continue
-                name = listed.get(image_id, f'image_id {image_id}')
-                number = image_files.find([category, *image_files.groups], category, name)
-                place = f'{category}/{name}'
-                yield {
-                    'image': self.add_image(image_files[number], identity=f'aihub104/{place}', name=place),
-                    'question': required(row, 'question', source),
-                    'question_id': f'{level}/{question_id}',
-                    'answer': answers.get(question_id),
-                    'source': source,
-                }
+
+def _read_images_and_answers(files: dict[str, JSONFile]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The file names by image_id, and the answers by question_id, of one category and level."""
+    for name in FILES:
+        if name not in files:
+            place, beside = os.path.dirname(next(iter(files.values())).path), ', '.join(files)
+            raise KoviltError(f'{place}: no {name}.json beside {beside}.json; extract the zip again')
+    annotation, images = files['annotation'], files['images']
+    listed: dict[str, str] = {}
+    for row, source in read_rows(images.path, 'images', open_file=images.open):
+        listed.setdefault(required(row, 'image_id', source), required(row, 'image', source))
+    answers: dict[str, Any] = {}
+    for row, source in read_rows(annotation.path, 'annotations', open_file=annotation.open):
+        answers.setdefault(required(row, 'question_id', source), row.get('multiple_choice_answer'))
+    return listed, answers
+
+
+def _read_questions(
+    folder: PathParts,
+    file: JSONFile,
+    listed: dict[str, str],
+    answers: dict[str, Any],
+    images: ImageIndex,
+    report: ReadReport,
+) -> Iterator[dict[str, Any]]:
+    """The rows of one category and level."""
+    category, level = _category_of(folder), '/'.join(folder[-1:])
+    for row, source in refusing(read_rows(file.path, 'questions', open_file=file.open), report):
+        try:
+            image_id, question_id = required(row, 'image_id', source), required(row, 'question_id', source)
+            question = required(row, 'question', source)
+        except KoviltError as error:
+            report.refuse(error)
+            continue
+        name = listed.get(image_id, f'image_id {image_id}')
+        number = images.find([category, *images.groups], category, name)
+        place = f'{category}/{name}'
+        yield {
+            'image': FoundImage(images[number], f'aihub104/{place}', place, listed=image_id in listed),
+            'question': question,
+            'question_id': f'{level}/{question_id}',
+            'answer': answers.get(question_id),
+            'source': source,
+        }
 
 
 def _category_of(folder: PathParts) -> str:

@@ -8,18 +8,19 @@ from typing import Any
 
 from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.image_store import find_file, index_by_folder, list_folders
-from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.datasets.rng import hash63
+from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 _WHOLE = 'kvqa_annotations.json'  # the file of the HuggingFace hub has no splits: one image in ten is put into 'val'
 _VAL_ONE_IN = 10
 
 
-@DATASETS.register_module()
-class KVQA(QuestionDataset):
+@READERS.register_module()
+class KVQAReader(QuestionReader):
     """Reader of KVQA: one question an image, asked by blind people or in the same style, with ten answers.
 
     Reads `KVQA_annotations_<split>.json` or, without it, `kvqa_annotations.json`, which holds both splits: a hash of
@@ -33,13 +34,13 @@ class KVQA(QuestionDataset):
     Source of layout and keys: SKTBrain/KVQA, whose licence allows research and education only.
     """
 
-    COLUMNS = QuestionDataset.SEVERAL_ANSWERS
+    COLUMNS = QuestionReader.SEVERAL_ANSWERS
     HOW_TO_GET = (
         'Get KVQA from https://github.com/SKTBrain/KVQA or https://huggingface.co/datasets/skt/KVQA, and put the '
         'annotations and the images, extracted from their tar.gz, beneath data_root'
     )
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
         own = f'KVQA_annotations_{self.split}.json'
         path = find_file(self.data_root, own, folders)
@@ -49,17 +50,21 @@ class KVQA(QuestionDataset):
         if path is None:
             raise KoviltError(f'{self.data_root}: neither {own} nor {_WHOLE} (train and val). {self.HOW_TO_GET}')
         images = index_by_folder(folders)
-        for row, source in self.guarded(read_rows(path, None)):
-            with self.guard:
+        for row, source in refusing(read_rows(path, None), report):
+            try:
                 name = required(row, 'image', source)
                 if whole and (hash63('kvqa', name) % _VAL_ONE_IN == 0) != (self.split == 'val'):
                     continue
                 number = images.find([''], *os.path.split(name))
-                yield {
-                    'image': self.add_image(images[number], identity=f'kvqa/{name}', name=name),
+                record = {
+                    'image': FoundImage(images[number], f'kvqa/{name}', name),
                     'question': required(row, 'question', source),
                     'question_id': os.path.splitext(name)[0],
                     'answers': parse_answers(row.get('answers'), source),
                     'answer_type': row.get('answer_type'),
                     'source': source,
                 }
+            except KoviltError as error:
+                report.refuse(error)
+                continue
+            yield record

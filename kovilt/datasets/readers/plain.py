@@ -13,16 +13,17 @@ from typing import Any
 from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.image_store import Folder, ImageIndex, ZipMember, folder_images, list_folders
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import RowSource, required
+from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError, nearest
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 _ANSWER_SEPARATOR = '|'  # in a cell of a CSV file
 
 
-@DATASETS.register_module()
-class PlainVQA(QuestionDataset):
+@READERS.register_module()
+class PlainReader(QuestionReader):
     """Reader of `<split>.jsonl` or `<split>.csv` in `data_root`, one question a row.
 
     A row has `image`, `question` and `answer`, or `answers` where several people answered (JSONL: a list of strings, or
@@ -33,20 +34,24 @@ class PlainVQA(QuestionDataset):
     Layout and keys: kovilt's own, see docs/data.md.
     """
 
-    COLUMNS = QuestionDataset.SEVERAL_ANSWERS
+    COLUMNS = QuestionReader.SEVERAL_ANSWERS
     HOW_TO_GET = (
         'Put train.jsonl and val.jsonl (or .csv) there, a row being {"image": "a.jpg", "question": "...", '
         '"answer": "..."}, and the images beneath, in folders or zips'
     )
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
         table, images = self._open_table(folders[0].files), _index_by_path(folders)
-        for row in self.guarded(table):
-            with self.guard:
-                yield self._question_row(row, table, images)
+        for row in refusing(table, report):
+            try:
+                record = self._question_record(row, table, images)
+            except KoviltError as error:
+                report.refuse(error)
+            else:
+                yield record
 
-    def _question_row(self, row: Any, source: TableFile, images: ImageIndex) -> dict[str, Any]:
+    def _question_record(self, row: Any, source: TableFile, images: ImageIndex) -> dict[str, Any]:
         image, question = required(row, 'image', source), required(row, 'question', source)
         if not image:
             raise KoviltError(f"{source.place}: 'image' is empty; every row needs it")
@@ -55,7 +60,7 @@ class PlainVQA(QuestionDataset):
         if isinstance(row.get('answer'), (list, dict)):
             raise KoviltError(f"{source.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
         return {
-            'image': self._register_image(images, image),
+            'image': self._find_image(images, image),
             'question': question,
             'question_id': source.line if row.get('question_id') in (None, '') else row['question_id'],
             'answer': row.get('answer'),
@@ -75,12 +80,12 @@ class PlainVQA(QuestionDataset):
         names = f'{jsonl_name} nor {csv_name}{nearest(jsonl_name, files)}'
         raise KoviltError(f'{self.data_root}: neither {names}. {self.HOW_TO_GET}')
 
-    def _register_image(self, images: ImageIndex, image: str) -> int:
+    def _find_image(self, images: ImageIndex, image: str) -> FoundImage:
         path = posixpath.normpath(image.replace('\\', '/'))  # for tables written on Windows
         place = images[images.at('', *map(normalize_korean, posixpath.split(path)))]
         if place is None and (self.data_root / path).is_file():
             place = self.data_root / path
-        return self.add_image(place, identity=normalize_korean(path), name=path)
+        return FoundImage(place, normalize_korean(path), path)
 
 
 def _index_by_path(folders: list[Folder]) -> ImageIndex:

@@ -7,10 +7,11 @@ from typing import Any
 
 from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
-from kovilt.datasets.questions import QuestionDataset
+from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 _COCO_NAMES = (
     'COCO_train2014_{:0>12}.jpg',
@@ -20,8 +21,8 @@ _COCO_NAMES = (
 )
 
 
-@DATASETS.register_module()
-class VQAv2Style(QuestionDataset):
+@READERS.register_module()
+class VQAv2Reader(QuestionReader):
     """Reader of the VQAv2 format: questions and annotations are joined by `question_id`, never by order.
 
     A question has ten answers, or one.
@@ -33,12 +34,12 @@ class VQAv2Style(QuestionDataset):
             answer_type); as `questions`.
         image_names: possible file names of an image, with `{}` for the image_id; the first one that exists anywhere
             beneath `data_root`, in folders or zips, is taken. The default has the names of COCO.
-        others: as in QuestionDataset.
+        others: as in Reader.
 
     Source of layout and keys: the download page of visualqa.org.
     """
 
-    COLUMNS = QuestionDataset.SEVERAL_ANSWERS
+    COLUMNS = QuestionReader.SEVERAL_ANSWERS
     HOW_TO_GET = (
         'Put the files of questions and annotations and the images (of COCO: https://cocodataset.org/#download) '
         'beneath data_root, and name the files: questions=..., annotations=...'
@@ -61,29 +62,31 @@ class VQAv2Style(QuestionDataset):
                 raise KoviltError(f'image_names: {name!r}; {{}} in it stands for the image_id, e.g. {{}}.jpg') from None
         super().__init__(**others)
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         folders = list(list_folders(self.data_root))
         images = index_by_folder(folders)
         question_file, annotation_file = (
             self.find_file(name.replace('{split}', self.split), folders) for name in (self.questions, self.annotations)
         )
         questions: dict[str, tuple[str, str]] = {}  # question_id -> image_id, question
-        for row, source in self.guarded(read_rows(question_file, 'questions')):
-            with self.guard:
+        for row, source in refusing(read_rows(question_file, 'questions'), report):
+            try:
                 question_id = required(row, 'question_id', source)
                 if question_id in questions:
-                    self.leave_out('question_id seen before', source)
+                    report.leave_out('question_id seen before', source)
                     continue
                 questions[question_id] = required(row, 'image_id', source), required(row, 'question', source)
-        for row, source in self.guarded(read_rows(annotation_file, 'annotations')):
-            with self.guard:
+            except KoviltError as error:
+                report.refuse(error)
+        for row, source in refusing(read_rows(annotation_file, 'annotations'), report):
+            try:
                 question_id = required(row, 'question_id', source)
                 if question_id not in questions:
-                    self.leave_out('question_id not among the questions, or seen before', source)
+                    report.leave_out('question_id not among the questions, or seen before', source)
                     continue
                 image_id, question = questions.pop(question_id)
-                yield {
-                    'image': self._register_image(images, image_id),
+                record = {
+                    'image': self._find_image(images, image_id),
                     'question': question,
                     'question_id': question_id,
                     'answer': row.get('multiple_choice_answer'),
@@ -91,11 +94,15 @@ class VQAv2Style(QuestionDataset):
                     'answer_type': row.get('answer_type'),
                     'source': source,
                 }
+            except KoviltError as error:
+                report.refuse(error)
+                continue
+            yield record
         if questions:
-            self.left_out['question without annotation'] += len(questions)
+            report.leave_out('question without annotation', None, len(questions))
 
-    def _register_image(self, images: ImageIndex, image_id: str) -> int:
+    def _find_image(self, images: ImageIndex, image_id: str) -> FoundImage:
         names = [name.format(image_id) for name in self.image_names]
         numbers = (images.find([''], '', name) for name in names)
         number = next((number for number in numbers if number is not None), None)
-        return self.add_image(images[number], identity=f'vqav2/{image_id}', name=' or '.join(names))
+        return FoundImage(images[number], f'vqav2/{image_id}', ' or '.join(names))

@@ -63,12 +63,12 @@ class JoinPatches(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadPrepared(BaseTransform):
-    """Read the `patches` and `grid` of an image that kovilt prepare wrote; for the Prepared... datasets."""
+    """Read the `patches` and `grid` of an image that kovilt prepare wrote; for a PreparedReader."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         place = results['img_path']
         if not hasattr(place, 'read_patches'):
-            raise ValueError(f'{place}: not a prepared image; LoadPrepared works with PreparedVQA and PreparedCaptions')
+            raise ValueError(f'{place}: not a prepared image; LoadPrepared works with a PreparedReader')
         results['patches'], results['grid'] = place.read_patches()
         return results
 

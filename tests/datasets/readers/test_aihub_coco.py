@@ -1,18 +1,22 @@
 import pytest
 
-from kovilt.datasets import AIHubCOCOKorean
+from kovilt.datasets import AIHubCOCOKoreanReader, PairDataset
 from kovilt.errors import KoviltError
 
 
-def open_(data, split='train', **options) -> AIHubCOCOKorean:
-    return AIHubCOCOKorean(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+def open_(data, split='train', **files) -> PairDataset:
+    return data.open(AIHubCOCOKoreanReader, split, files=files)
+
+
+def texts(dataset) -> list[str]:
+    return [dataset.record(row)['text'] for row in range(len(dataset))]
 
 
 def test_one_row_per_caption_by_split(data):
     rows = data.captions()
     for split, numbers in (('train', [0, 1, 2]), ('val', [3]), ('trainval', [0, 1, 2, 3])):
         dataset = open_(data, split)
-        assert list(dataset.texts()) == [caption for number in numbers for caption in rows[number]['caption_ko']]
+        assert texts(dataset) == [caption for number in numbers for caption in rows[number]['caption_ko']]
         assert dataset.row_images.tolist() == [place for place in range(len(numbers)) for _ in range(2)]
     assert dataset.record(7) == {
         'row': 7,
@@ -71,7 +75,7 @@ def test_captions_may_be_absent_empty_or_a_plain_string(data):
     del rows[3]['caption_ko']
     data.write('MSCOCO_train_val_Korean.json', rows)
     dataset = open_(data)
-    assert list(dataset.texts())[:2] == ['고양이가 있다.'] * 2
+    assert texts(dataset)[:2] == ['고양이가 있다.'] * 2
     assert len(dataset) == 4 and dataset.num_images == 3
     assert dataset.left_out == {'empty text': 2}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from kovilt.datasets import AIHubKnowledgeVQA
+from kovilt.datasets import AIHubKnowledgeReader, QuestionDataset
 from kovilt.errors import KoviltError
 
 TRAINING = '외부 지식 기반 멀티모달 질의응답/01.데이터/1.Training'
@@ -34,8 +34,8 @@ def write_set(data, path: str = LABELS) -> dict:
     return labels
 
 
-def open_(data, split='train', **options) -> AIHubKnowledgeVQA:
-    return AIHubKnowledgeVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+def open_(data, split='train', **options) -> QuestionDataset:
+    return data.open(AIHubKnowledgeReader, split, **options)
 
 
 def check(dataset) -> None:

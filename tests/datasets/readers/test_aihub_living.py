@@ -3,13 +3,13 @@ import zipfile
 
 import pytest
 
-from kovilt.datasets import AIHubLivingVQA
+from kovilt.datasets import AIHubLivingReader, QuestionDataset
 from kovilt.errors import KoviltError
 from tests.support.pair_data import QUESTIONS, SUBSET
 
 
-def open_(data, split='train', **options) -> AIHubLivingVQA:
-    return AIHubLivingVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+def open_(data, split='train', **options) -> QuestionDataset:
+    return data.open(AIHubLivingReader, split, **options)
 
 
 def content(dataset) -> list[tuple]:
@@ -196,7 +196,7 @@ def test_rows_that_cannot_be_used_are_counted(data):
     dataset = open_(data)
     assert content(dataset) == EXPECTED
     assert dataset.left_out == {
-        'image_id not among the images of its file': 1,
+        'image not listed in the labels': 1,
         'empty question': 1,
         'no answer': 3,
         'question_id seen before': 1,

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from kovilt.datasets import AIHubVisualQA
+from kovilt.datasets import AIHubVisualReader, QuestionDataset
 from kovilt.errors import KoviltError
 
 CATEGORIES = ('동물', '음식')
@@ -38,8 +38,8 @@ def write_set(data, labels: str, image_folder: str, word: str = 'train') -> None
                 data.image(f'{image_folder}/{category}/{category}{number}.png', seed=number)
 
 
-def open_(data, split='train', **options) -> AIHubVisualQA:
-    return AIHubVisualQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+def open_(data, split='train', **options) -> QuestionDataset:
+    return data.open(AIHubVisualReader, split, **options)
 
 
 def content(dataset) -> set[tuple[str, ...]]:
@@ -123,7 +123,7 @@ def test_rows_that_cannot_be_used_are_counted(data):
     data.write(f'{folder}/question.json', {'questions': questions})
     assert open_(data).left_out == {
         'question_id seen before': 1,
-        'image_id not among the images of its folder': 1,
+        'image not listed in the labels': 1,
         'no answer': 1,
     }
     test = open_(data, test_mode=True)

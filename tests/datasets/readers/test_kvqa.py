@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kovilt.datasets import KVQA
+from kovilt.datasets import KVQAReader, QuestionDataset
 from kovilt.errors import KoviltError
 
 
@@ -30,8 +30,8 @@ def kvqa(data):
     return data
 
 
-def open_(data, split='train', **options) -> KVQA:
-    return KVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+def open_(data, split='train', **options) -> QuestionDataset:
+    return data.open(KVQAReader, split, **options)
 
 
 def test_ten_answers_a_question(kvqa):

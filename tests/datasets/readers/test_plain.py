@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from kovilt.datasets import PlainVQA
+from kovilt.datasets import PlainReader, QuestionDataset
 from kovilt.errors import KoviltError
 
 ROWS = [
@@ -31,8 +31,8 @@ def write_csv(data, rows: list[dict], name: str = 'train.csv', encoding: str = '
         table.writerows(rows)
 
 
-def open_(data, split='train', **options) -> PlainVQA:
-    return PlainVQA(data_root=str(data.root), split=split, **{**data.pipelines, **options})
+def open_(data, split='train', **options) -> QuestionDataset:
+    return data.open(PlainReader, split, **options)
 
 
 def content(dataset) -> list[dict]:

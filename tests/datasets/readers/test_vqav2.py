@@ -1,6 +1,6 @@
 import pytest
 
-from kovilt.datasets import VQAv2Style
+from kovilt.datasets import QuestionDataset, VQAv2Reader
 from kovilt.errors import KoviltError
 
 QUESTIONS = 'v2_OpenEnded_mscoco_train2014_questions.json'
@@ -40,9 +40,9 @@ def write(data, questions: list, annotations: list) -> None:
     data.write(ANNOTATIONS, {**about, 'annotations': annotations})
 
 
-def open_(data, split='train', **options) -> VQAv2Style:
+def open_(data, split='train', *, answers=None, target='hard', **files) -> QuestionDataset:
     names = ['COCO_train2014_{:0>12}.png', '{:0>12}.png']
-    return VQAv2Style(data_root=str(data.root), split=split, **{**data.pipelines, 'image_names': names, **options})
+    return data.open(VQAv2Reader, split, files={'image_names': names, **files}, answers=answers, target=target)
 
 
 def check(dataset) -> None:
@@ -79,7 +79,7 @@ def test_names_of_coco_are_the_default(data):
     write_set(data)
     for file in data.root.glob('train2014/*.png'):
         file.rename(file.with_suffix('.jpg'))
-    assert VQAv2Style(data_root=str(data.root), **data.pipelines).num_images == 5
+    assert data.open(VQAv2Reader).num_images == 5
 
 
 def test_files_and_images_of_other_names(data):

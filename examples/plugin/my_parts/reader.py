@@ -1,16 +1,16 @@
-"""A dataset that reads questions from a CSV table."""
+"""A reader of questions in a CSV table."""
 
 import csv
 from collections.abc import Iterator
 from typing import Any
 
-from kovilt.datasets import QuestionDataset
+from kovilt.datasets import QuestionReader, ReadReport
 from kovilt.errors import KoviltError
-from kovilt.registry import DATASETS
+from kovilt.registry import READERS
 
 
-@DATASETS.register_module()
-class CSVQuestions(QuestionDataset):
+@READERS.register_module()
+class CSVReader(QuestionReader):
     """Read `<data_root>/<split>.csv` with the columns image, question and answer.
 
     `image` is a path relative to `data_root`. Raises KoviltError, with file and line, for a row without a value.
@@ -18,7 +18,7 @@ class CSVQuestions(QuestionDataset):
 
     HOW_TO_GET = 'Write train.csv and val.csv with the columns image, question, answer'
 
-    def load_data_list(self) -> Iterator[dict[str, Any]]:
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         path = self.data_root / f'{self.split}.csv'
         if not path.is_file():
             raise KoviltError(f'{path}: no such file. {self.HOW_TO_GET}')

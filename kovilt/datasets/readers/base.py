@@ -1,0 +1,107 @@
+"""The base of all readers: classes that know the files of a data set and nothing else."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pyarrow as pa
+
+from kovilt.datasets.image_store import Folder, find_file
+from kovilt.datasets.rows import ReadReport, RowSet, collect_rows
+from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
+from kovilt.errors import KoviltError
+
+Item = TypeVar('Item')
+
+
+class Reader(ABC):
+    """Rows of (text, image), as they stand in the files of a data set.
+
+    A subclass names its columns and writes `records`. Its attributes are its arguments and nothing else.
+
+    Args:
+        data_root: folder with the files as the user has them.
+        split: 'train' or 'val'; a reader may have others.
+
+    Raises:
+        KoviltError: there is no such folder.
+    """
+
+    COLUMNS: Mapping[str, pa.DataType]  # name -> STRING, or CATEGORY or CATEGORY_LIST if strings repeat
+    TEXT: str  # the column that the text pipeline reads
+    HOW_TO_GET: ClassVar[str] = ''  # part of the message when there is no data
+
+    def __init__(self, *, data_root: str, split: str) -> None:
+        self.data_root = Path(os.path.abspath(os.path.expanduser(data_root)))
+        self.split = split
+        if not self.data_root.is_dir():
+            raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
+
+    @abstractmethod
+    def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
+        """Give every row of the split as a dict with the names of COLUMNS, `image` and, if possible, `source`.
+
+        `image` is a `FoundImage`, or a path (relative to `data_root` or absolute). `source` is the `RowSource` of the
+        row. Values are as in the file: whoever takes the rows normalizes them, and leaves out rows without text.
+
+        A row or file that cannot be read goes to `report.refuse`, and reading continues when that returns; rows that
+        are left out go to `report.leave_out`.
+        """
+
+    def read_rows(self) -> RowSet:
+        """Read all rows of the split.
+
+        Raises:
+            KoviltError: missing or malformed files, no rows.
+        """
+        return collect_rows(self, ReadReport())
+
+    def find_file(self, name: str, folders: list[Folder]) -> Path:
+        """As `image_store.find_file` beneath `data_root`. Raises KoviltError when there is no such file."""
+        path = find_file(self.data_root, name, folders)
+        if path is None:
+            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
+        return path
+
+
+class CaptionReader(Reader):
+    """A reader of captions."""
+
+    COLUMNS = {'text': STRING}
+    TEXT = 'text'
+
+
+class QuestionReader(Reader):
+    """A reader of questions.
+
+    A data set in which several people answer each question sets `COLUMNS = QuestionReader.SEVERAL_ANSWERS` and gives
+    `answers`, a list; where the reader gives no `answer`, it is the most frequent of them. Of several rows with the
+    same question_id and image only the first is used.
+    """
+
+    COLUMNS = {
+        'question': STRING,
+        'question_id': STRING,
+        'answer': CATEGORY,
+        'answer_type': CATEGORY,
+    }
+    SEVERAL_ANSWERS = {**COLUMNS, 'answers': CATEGORY_LIST}
+    TEXT = 'question'
+
+
+def refusing(items: Iterable[Item], report: ReadReport) -> Iterator[Item]:
+    """Give the items; their errors go to `report.refuse`, and the iteration continues if it can."""
+    items = iter(items)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except KoviltError as error:
+            report.refuse(error)
+        else:
+            yield item

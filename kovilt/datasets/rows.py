@@ -1,0 +1,206 @@
+"""The rows of a split: collected from a reader into an Arrow table and a store of images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from kovilt.datasets.image_store import ImageStore, ZipMember
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.rng import hash63, hash_texts
+from kovilt.datasets.table import CATEGORY_LIST, Table, TableBuilder
+from kovilt.errors import KoviltError
+
+if TYPE_CHECKING:
+    from kovilt.datasets.readers.base import Reader
+    from kovilt.datasets.readers.json_rows import RowSource
+
+
+class ReadReport:
+    """Told by a reader what it cannot use. This one counts rows that are left out, and ends reading at an error.
+
+    Verification gives its readers a report that records each and lets them continue.
+    """
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()  # reason -> rows
+
+    def leave_out(self, reason: str, source: RowSource | None, rows: int = 1) -> None:
+        """Record rows that are left out of the row that `source` gave last; None = of no row in particular."""
+        self.left_out[reason] += rows
+
+    def refuse(self, error: KoviltError) -> None:
+        """Record a row or a file that cannot be read. A reader continues behind it when this returns."""
+        raise error
+
+
+class FoundImage(NamedTuple):
+    """The image that a row is about. Rows about one image may share one object, which saves looking it up again.
+
+    Attributes:
+        place: where it lies; None = it is absent.
+        identity: source and id; the same wherever the data set lies. Images of equal identity are one image.
+        name: identifies an absent image in messages.
+        listed: False = absent even from the labels; training leaves its rows out and counts them.
+    """
+
+    place: Path | ZipMember | None
+    identity: str
+    name: str
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """All rows of a split, those of one image next to each other, and their images.
+
+    Attributes:
+        reader: it read them.
+        table: the columns of the reader, and `image`, int32: the number of each row's image.
+        images: by number.
+        left_out: reason -> rows that are not in the table.
+    """
+
+    reader: Reader
+    table: Table
+    images: ImageStore
+    left_out: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.row_images)
+
+    @property
+    def row_images(self) -> np.ndarray:
+        """int32 (rows,), ascending: the image number of each row."""
+        return self.table['image'].to_numpy()
+
+    @property
+    def columns(self) -> Table:
+        """The columns of the reader."""
+        return {name: column for name, column in self.table.items() if name != 'image'}
+
+    def texts(self) -> Iterator[str]:
+        """The normalized text of every row, for example to train a tokenizer."""
+        return (text.as_py() for text in self.table[self.reader.TEXT])
+
+    def check_not_empty(self, rows: int, left_out: Counter[str]) -> None:
+        """Raise KoviltError when no rows are left."""
+        if not rows:
+            place = f'{self.reader.data_root}: no rows of split {self.reader.split!r}'
+            raise KoviltError(f'{place}{describe_left_out(left_out, ": ")}. {self.reader.HOW_TO_GET}')
+
+
+def describe_left_out(left_out: Counter[str], prefix: str) -> str:
+    """The rows that were left out, by reason; nothing when none were."""
+    reasons = ', '.join(f'{reason} ({count:,} rows)' for reason, count in sorted(left_out.items()))
+    return f'{prefix}left out: {reasons}' if reasons else ''
+
+
+class RowCollector:
+    """Collects rows and their images, which it numbers as they come.
+
+    Args:
+        columns: the Arrow type of each column of the table, which also has `image`.
+        data_root: where images lie that are given by a relative path.
+    """
+
+    def __init__(self, columns: Mapping[str, pa.DataType], data_root: Path) -> None:
+        self._data_root = data_root
+        self._builder = TableBuilder({**columns, 'image': pa.int32()})
+        self._images = ImageStore()
+        self._numbers: dict[int, int] = {}  # image id -> image number
+        self._latest: tuple[FoundImage | str | None, int] = None, -1  # an image and its number
+
+    def append(self, values: dict[str, Any], image: FoundImage | str) -> None:
+        """Add a row; `values` holds its columns but `image`."""
+        if image is not self._latest[0]:  # usually it is: questions about one image are neighbors
+            self._latest = image, self._number(image)
+        values['image'] = self._latest[1]
+        self._builder.append(values)
+
+    def _number(self, image: FoundImage | str) -> int:
+        if not isinstance(image, FoundImage):
+            image = FoundImage(self._data_root / image, identity=str(image), name=str(image))
+        place, identity, name, listed = image
+        image_id = hash63(identity)
+        number = self._numbers.setdefault(image_id, len(self._images))
+        if number == len(self._images):
+            self._images.append(place, name, image_id, listed=listed)
+        return number
+
+    def finish(self) -> tuple[Table, ImageStore]:
+        """The table of all rows and their images; nothing can be appended afterwards."""
+        return self._builder.finish(), self._images.freeze()
+
+
+def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
+    """Read all rows, normalize them, and bring those of each image together.
+
+    Raises:
+        KoviltError: what the reader cannot read, unless `report` records that; no rows.
+    """
+    collector = RowCollector(reader.COLUMNS, reader.data_root)
+    for record in reader.records(report):
+        values = clean_row(reader.COLUMNS, record)
+        if values[reader.TEXT]:
+            collector.append(values, record['image'])
+        else:
+            report.leave_out(f'empty {reader.TEXT}', record.get('source'))
+    table, images = collector.finish()
+    table, repeated = group_by_image(table)
+    if repeated:
+        report.leave_out('question_id seen before', None, repeated)
+    rows = RowSet(reader, table, images, report.left_out)
+    rows.check_not_empty(len(rows), rows.left_out)
+    return rows
+
+
+def clean_row(columns: Mapping[str, pa.DataType], record: dict[str, Any]) -> dict[str, Any]:
+    """The normalized values, by column, of a record."""
+    values = {
+        name: (_clean_list if kind is CATEGORY_LIST else _clean_text)(record.get(name))
+        for name, kind in columns.items()
+    }
+    if answers := values.get('answers'):
+        # of equally frequent answers the first
+        values['answer'] = values['answer'] or Counter(answers).most_common(1)[0][0]
+        values['answers'] = answers if len(answers) > 1 else []
+    return values
+
+
+def _clean_text(value: Any) -> str:
+    """Convert a value of a label file, which may be a string, a number or null, to a normalized string."""
+    return '' if value is None else normalize_korean(str(value))
+
+
+def _clean_list(values: Iterable[Any] | None) -> list[str]:
+    """Convert a list of such values, or None, to normalized strings; blank ones are dropped."""
+    return [text for text in map(_clean_text, values or ()) if text]
+
+
+def group_by_image(table: Table) -> tuple[Table, int]:
+    """Bring the rows of each image together, in the order of reading, and drop the repeated ones. Empties `table`.
+
+    A row is repeated when an earlier one has the same question_id, which is not empty, and the same image.
+
+    Returns:
+        the new table, and the number of dropped rows.
+    """
+    images = table['image'].to_numpy()
+    keys = [hash_texts(table['question_id'])] if 'question_id' in table else []
+    order = np.lexsort((*keys, images))  # stable: of equal rows the one read first stays first
+    new = np.ones(len(order), dtype=bool)
+    for ids in (key[order] for key in keys):
+        new[1:] = (ids[1:] == 0) | (ids[1:] != ids[:-1]) | (np.diff(images[order]) != 0)
+    if new.all() and not (np.diff(images) < 0).any():
+        return dict(table), 0
+    rows = np.sort(order[new])
+    taken = pa.array(rows[np.argsort(images[rows], kind='stable')])
+    # One column at a time: a second copy of all of AI-Hub 101 would take a gigabyte.
+    return {name: table.pop(name).take(taken) for name in list(table)}, len(order) - len(rows)
