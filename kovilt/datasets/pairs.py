@@ -78,8 +78,8 @@ class PairDataset(Dataset):
         cache_images: bool = False,
         test_mode: bool = False,
     ) -> None:
-        if isinstance(reader, Mapping):
-            reader = READERS.build(dict(reader))  # before the tokenizer: missing data are told first
+        # Before the tokenizer: missing data are told first.
+        source: Reader | RowSet = READERS.build(dict(reader)) if isinstance(reader, Mapping) else reader
         self.seed = seed
         self.keep_record, self.max_broken_fraction, self.test_mode = keep_record, max_broken_fraction, test_mode
         self.image_pipeline = [TRANSFORMS.build(step) for step in image_pipeline]
@@ -88,7 +88,7 @@ class PairDataset(Dataset):
         augmenting = next((type(step).__name__ for step in self.image_pipeline if getattr(step, 'augments', False)), '')
         if cache_images and augmenting:
             raise KoviltError(f'cache_images: {augmenting} changes the images in every epoch; leave out one of the two')
-        self.row_set = reader.read_rows() if isinstance(reader, Reader) else reader
+        self.row_set = source.read_rows() if isinstance(source, Reader) else source
         self.reader, self.image_store = self.row_set.reader, self.row_set.images
         self.data_root, self.split = self.reader.data_root, self.reader.split
         self.left_out: Counter[str] = Counter(self.row_set.left_out)  # reason -> rows
