@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kovilt.datasets.image_store import ImageStore, ZipMember
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.table import Table, map_table
+from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256, read_json, read_json_lines
 from kovilt.registry import READERS

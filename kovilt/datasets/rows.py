@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from kovilt.datasets.image_store import ImageStore, ZipMember
+from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.rng import hash63, hash_texts
 from kovilt.datasets.table import CATEGORY_LIST, Table, TableBuilder
+from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.image_store import Folder, ImageIndex, ZipMember, folder_images, list_folders
+from kovilt.datasets.image_store import Folder, ImageIndex, folder_images, list_folders
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import RowSource, required
 from kovilt.datasets.rows import FoundImage, ReadReport
+from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError, nearest
 from kovilt.registry import READERS
 
