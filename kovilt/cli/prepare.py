@@ -36,15 +36,10 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_workers('read images')
     parser.add_argument('--overwrite', action='store_true', help='replace the prepared data in OUT')
     parser.add_argument('--verify', type=Path, metavar='OUT', help='compare all files in OUT with their checksums')
-<<<<<<< HEAD:kovilt/cli/prepare.py
-    parser.add_cfg_options('train_dataloader.dataset.split=trainval')
+    parser.add_cfg_options('train_dataloader.dataset.reader.split=trainval')
 
 
 def run(args: argparse.Namespace) -> None:
-=======
-    parser.add_cfg_options('train_dataloader.dataset.reader.split=trainval')
-    args = parser.parse_args(argv)
->>>>>>> 2558ce1 (Readers yield rows, datasets serve them: PairDataset takes a reader, and whoever wants rows builds no dataset):tools/data/prepare.py
     if (args.verify is None) == (args.out is None):
         raise KoviltError('give CONFIG and OUT, or --verify OUT')
     if args.verify is not None:

@@ -29,12 +29,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('--tokenizer', help='for a folder: count tokens too (a config names its own tokenizer)')
     parser.add_workers('check images')
     parser.add_argument('--list', type=int, default=5, metavar='N', help='places shown of each code (default: 5)')
-<<<<<<< HEAD:kovilt/cli/verify.py
-    parser.add_cfg_options('train_dataloader.dataset.data_root=data/aihub')
-=======
     parser.add_cfg_options('train_dataloader.dataset.reader.data_root=data/aihub')
-    return parser.parse_args(argv)
->>>>>>> 2558ce1 (Readers yield rows, datasets serve them: PairDataset takes a reader, and whoever wants rows builds no dataset):tools/data/verify.py
 
 
 def run(args: argparse.Namespace) -> int:

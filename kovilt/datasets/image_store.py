@@ -17,6 +17,7 @@ from kovilt.datasets.folders import Folder, find_file, list_folders  # noqa: F40
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.table import CATEGORY, STRING, Table, TableBuilder, take_rows
 from kovilt.datasets.zip_files import ZipMember, zip_members
+from kovilt.errors import KoviltError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 
@@ -92,7 +93,7 @@ class ImageStore:
         """Raise KoviltError unless LoadPrepared can read these images."""
         raise KoviltError(
             'image_pipeline: LoadPrepared reads prepared images, and these are files; instead of it give LoadImage, '
-            'ResizeViLT and Patchify, or prepare them: python tools/data/prepare.py CONFIG OUT'
+            'ResizeViLT and Patchify, or prepare them: kovilt prepare CONFIG OUT'
         )
 
     def __len__(self) -> int:

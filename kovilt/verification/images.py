@@ -12,8 +12,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from kovilt.datasets.image_formats import exif_orientation, open_image
-from kovilt.datasets.image_store import ZipMember
 from kovilt.datasets.transforms.load_image import LoadImage
+from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 from kovilt.files import open_file, read_bytes
 from kovilt.processes import map_in_processes

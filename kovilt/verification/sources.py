@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kovilt.datasets.image_store import Folder, list_folders
+from kovilt.datasets.folders import Folder, list_folders
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.aihub import FoundFile, JSONFile, is_label, json_files
 from kovilt.datasets.readers.aihub_coco import AIHubCOCOKoreanReader

@@ -76,11 +76,7 @@ def test_a_resumed_run_goes_on(trained):
 WRONG = {
     'misspelt option': (['{vqa}', '--cfg-options', 'model.encoder.hiden_size=3'], "did you mean 'hidden_size'"),
     'misspelt config': (['{vqa}x'], 'no such config file'),
-<<<<<<< HEAD:tests/cli/test_train.py
-    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], 'kovilt rooms'),
-=======
-    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.reader.data_root=/nowhere'], 'make_rooms.py'),
->>>>>>> 2558ce1 (Readers yield rows, datasets serve them: PairDataset takes a reader, and whoever wants rows builds no dataset):tests/tools/test_train.py
+    'missing data': (['{vqa}', '--cfg-options', 'train_dataloader.dataset.reader.data_root=/nowhere'], 'kovilt rooms'),
     'missing checkpoint': (['{tiny}', '--load-from', 'none.pth'], 'none.pth: no such checkpoint file'),
     'work-dir beneath a file': (['{tiny}', '--work-dir', '{tiny}/work'], 'cannot write there'),
     'nothing to train': (['{runtime}'], 'the config has no .model.'),

@@ -8,7 +8,8 @@ import zipfile
 import pytest
 
 from kovilt.datasets import zip_files
-from kovilt.datasets.image_store import IMAGE_SUFFIXES, index_by_folder, list_folders
+from kovilt.datasets.folders import list_folders
+from kovilt.datasets.image_store import IMAGE_SUFFIXES, index_by_folder
 from kovilt.datasets.zip_files import zip_members
 from kovilt.errors import KoviltError
 from tests.support.memory_limit import memory_limit

@@ -9,12 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, ClassVar, NamedTuple
 
-from kovilt.datasets.image_store import (
-    IMAGE_SUFFIXES,
-    Folder,
-    ImageIndex,
-    list_folders,
-)
+from kovilt.datasets.folders import Folder, list_folders
+from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageIndex
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader
 from kovilt.datasets.zip_files import zip_members

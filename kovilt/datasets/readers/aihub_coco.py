@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
+from kovilt.datasets.folders import list_folders
+from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import CaptionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.datasets.rows import FoundImage, ReadReport

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
-from kovilt.datasets.image_store import Folder, find_file
+from kovilt.datasets.folders import Folder, find_file
 from kovilt.datasets.rows import ReadReport, RowSet, collect_rows
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.image_store import find_file, index_by_folder, list_folders
+from kovilt.datasets.folders import find_file, list_folders
+from kovilt.datasets.image_store import index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.datasets.rng import hash63

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.image_store import Folder, ImageIndex, folder_images, list_folders
+from kovilt.datasets.folders import Folder, list_folders
+from kovilt.datasets.image_store import ImageIndex, folder_images
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import RowSource, required

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.image_store import ImageIndex, index_by_folder, list_folders
+from kovilt.datasets.folders import list_folders
+from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required
 from kovilt.datasets.rows import FoundImage, ReadReport
