@@ -169,7 +169,7 @@ def test_a_root_named_after_the_split_is_enough(data):
 
 def test_missing_data_says_what_to_get(data):
     with pytest.raises(
-        KoviltError, match=r'no such folder. Get .*dataSetSn=101.*Training and Validation.*make_rooms'
+        KoviltError, match=r'no such folder. Get .*dataSetSn=101.*Training and Validation.*kovilt rooms'
     ) as error:
         open_(data)
     assert '\n' not in str(error.value)
