@@ -6,9 +6,12 @@ import difflib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+
+from kovilt.terminal import printable, set_up_output
 
 
 class KoviltError(Exception):
@@ -93,13 +96,26 @@ def user_error(error: BaseException) -> KoviltError | None:
     return None
 
 
+_format_other_warning = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if issubclass(category, KoviltWarning):
+        return f'warning: {printable(message)}\n'
+    return _format_other_warning(message, category, filename, lineno, line)
+
+
 def run_cli(main: Callable[[], int | None], *, debug: bool = False) -> int:
     """Run the `main` of a command-line tool and return its exit code: 0, 2 for bad input, 1 for a RunFault, 130
     when interrupted.
 
     Bad input is printed as `error: <message>` on stderr, or raised with its traceback if `debug` is set. Other
-    exceptions are raised: they are bugs, not a user's mistakes.
+    exceptions are raised: they are bugs, not a user's mistakes. A KoviltWarning is one line as well.
     """
+    set_up_output()
+    warnings.formatwarning = _format_warning
     try:
         return main() or 0
     except KeyboardInterrupt:
@@ -112,5 +128,5 @@ def run_cli(main: Callable[[], int | None], *, debug: bool = False) -> int:
         found = user_error(error)
         if debug or found is None:
             raise
-        print(f'error: {found}', file=sys.stderr)
+        print(f'error: {printable(found)}', file=sys.stderr)
         return found.exit_code

@@ -23,7 +23,9 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f'error: {message}\n')
+        from kovilt.terminal import printable
+
+        self.exit(2, f'error: {printable(message)}\n')
 
     def add_config(self, help: str = 'a file or a name of a config of kovilt (rooms/vqa)', nargs: str = '') -> None:
         """Add the argument CONFIG, which `load_config` takes; nargs: '?' where it may be left out."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
@@ -263,4 +264,4 @@ def run(args: argparse.Namespace) -> None:
     if korean_font() is None:
         print(MISSING_FONT_HINT)
     for path in (page, *sheets.values()):
-        print(path)
+        show(path)

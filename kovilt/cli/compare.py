@@ -16,6 +16,7 @@ from typing import Any
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -61,4 +62,6 @@ def run(args: argparse.Namespace) -> None:
             write_json(args.json, {'a': args.a, 'b': args.b, **found})
         except OSError as error:
             raise KoviltError(f'--json {args.json}: cannot be written ({error.strerror})') from error
-    print(f'A: {args.a}\nB: {args.b}\n\n{format_comparison(found)}')
+    show(f'A: {args.a}')
+    show(f'B: {args.b}')
+    print(f'\n{format_comparison(found)}')

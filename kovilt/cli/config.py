@@ -14,6 +14,7 @@ import argparse
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError, nearest
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -45,4 +46,4 @@ def run(args: argparse.Namespace) -> None:
     lines = [(f'{key} = {values[key][1]!r}', origins.find(values[key][0])) for key in chosen]
     width = min(72, max(len(line) for line, _ in lines))
     for line, origin in lines:
-        print(f'{line:<{width}}  # {origin}')
+        show(f'{line:<{width}}  # {origin}')

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from kovilt.cli.arguments import CommandParser
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         overwrite=args.overwrite,
     )
-    print(f'{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:,.1f} MB')
+    show(f'{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:,.1f} MB')
     graph = read_json(out / 'kovilt.json').get('graph')
     if graph:
         print(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from kovilt.cli.arguments import CommandParser
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -41,5 +42,6 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.weights import import_weights
 
     arguments = {name: value for name, value in vars(args).items() if name != 'debug'}
-    print(import_weights(**arguments))
-    print(f'written to {args.out}')
+    for line in str(import_weights(**arguments)).split('\n'):
+        show(line)
+    show(f'written to {args.out}')

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from kovilt.errors import nearest, run_cli
+from kovilt.terminal import printable, set_up_output
 from kovilt.version import __version__
 
 VERBS = {
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from kovilt.cli.arguments import CommandParser
 
+    set_up_output()
     verb, *arguments = list(sys.argv[1:] if argv is None else argv) or ['--help']
     if verb in ('-h', '--help', 'help'):
         print(overview())
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'kovilt {__version__}')
         return 0
     if verb not in VERBS:
-        print(f'error: kovilt {verb}: no such verb{nearest(verb, VERBS)}; kovilt --help lists them', file=sys.stderr)
+        hint = f'no such verb{nearest(verb, VERBS)}; kovilt --help lists them'
+        print(f'error: kovilt {printable(verb)}: {hint}', file=sys.stderr)
         return 2
     module = import_module(f'kovilt.cli.{MODULES.get(verb, verb)}')
     parser = CommandParser(module.__doc__, prog=f'kovilt {verb}')

@@ -29,12 +29,11 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    import json
-
     from mmengine.logging import MMLogger
     from rich.cells import cell_len
 
     from kovilt.apis import VQAInferencer
+    from kovilt.terminal import json_line, printable
 
     MMLogger.get_current_instance().setLevel('WARNING')  # it writes to stdout, which is for the answers
     inferencer = VQAInferencer(
@@ -48,9 +47,10 @@ def run(args: argparse.Namespace) -> None:
     results = inferencer(args.image, args.question, topk=args.topk)
     for question, result in zip(args.question, results, strict=True):
         if args.json:
-            print(json.dumps(result, ensure_ascii=False))
+            print(json_line(result))
             continue
-        width = max(cell_len(row['answer']) for row in result['topk'])
-        print(question)
-        for row in result['topk']:
-            print(f'  {row["answer"]}{" " * (width - cell_len(row["answer"]))}  {100 * row["score"]:6.2f} %')
+        answers = [printable(row['answer']) for row in result['topk']]
+        width = max(map(cell_len, answers))
+        print(printable(question))
+        for answer, row in zip(answers, result['topk'], strict=True):
+            print(f'  {answer}{" " * (width - cell_len(answer))}  {100 * row["score"]:6.2f} %')

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         from kovilt.datasets import verify_prepared
 
         files, size = verify_prepared(args.verify)
-        print(f'{args.verify}: {files} files, {size / 1e9:,.2f} GB, as they were prepared')
+        show(f'{args.verify}: {files} files, {size / 1e9:,.2f} GB, as they were prepared')
         return
     from mmengine.registry import DefaultScope
 
@@ -71,18 +72,18 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
             task=task,
             overwrite=args.overwrite,
-            log=lambda message: print(message, flush=True),
+            log=lambda message: show(message, flush=True),
             progress=lambda split: bars.enter_context(progress_bar(f'preparing {split}')),
         )
     if preparation.was_complete:
-        print(f'{args.out}: already there')
+        show(f'{args.out}: already there')
         return
     if preparation.summary is None:
-        print(
+        show(
             f'{args.out}: {task} has written its shards; {preparation.missing:,} of other tasks are missing. The task '
             'that ends last completes the data; if none is running, repeat the command'
         )
         return
     for name, split in preparation.summary['splits'].items():
         broken = f', {split["broken"]:,} broken: {args.out / name}/broken.jsonl' if split['broken'] else ''
-        print(f'{args.out} {name}: {split["rows"]:,} rows on {split["images"]:,} images{broken}')
+        show(f'{args.out} {name}: {split["rows"]:,} rows on {split["images"]:,} images{broken}')

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.terminal import show
 
 
 def share(text: str) -> float:
@@ -53,4 +54,4 @@ def run(args: argparse.Namespace) -> None:
             progress=progress,
         )
     how = 'drawn' if drawn else 'already there'
-    print(f'{args.out}: {args.images} + {val_images} images, seed {args.seed}, {how}')
+    show(f'{args.out}: {args.images} + {val_images} images, seed {args.seed}, {how}')

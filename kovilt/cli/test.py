@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
             'environment': describe_environment(runner),
         }
         write_json(Path(work_dir) / 'metrics.json', report)
-        print(f'{work_dir}/metrics.json')
+        show(f'{work_dir}/metrics.json')
     end_process()
 
 

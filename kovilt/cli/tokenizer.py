@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -49,4 +50,4 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.datasets import train_tokenizer
 
     size = train_tokenizer(read_texts(args), args.out, vocab_size=args.vocab_size, min_frequency=args.min_frequency)
-    print(f'{args.out}: {size:,} tokens')
+    show(f'{args.out}: {size:,} tokens')

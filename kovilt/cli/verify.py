@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -51,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
             write_json(args.json, report.as_json())
         except OSError as error:
             raise KoviltError(f'{args.json}: the report cannot be written ({error.strerror})') from error
-        print(args.json)
+        show(args.json)
     return report.findings.exit_code

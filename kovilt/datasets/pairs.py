@@ -28,6 +28,7 @@ from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
 from kovilt.ranges import Count, Seed, Share, check_arguments
 from kovilt.registry import DATASETS, READERS, TRANSFORMS
+from kovilt.terminal import printable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -321,7 +322,7 @@ class PairDataset(Dataset):
         return {'patches': results['patches'], 'grid': results['grid']}
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
-        print_log(f'{type(self.reader).__name__} {self.split}: {message}', logger='current', level=level)
+        print_log(f'{type(self.reader).__name__} {self.split}: {printable(message)}', logger='current', level=level)
 
 
 def _count_groups(values: np.ndarray) -> int:

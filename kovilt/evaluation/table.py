@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
+from kovilt.terminal import printable
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The rows below their header. The first column is left-aligned, the others (numbers) are right-aligned.
 
     Widths are counted in terminal columns: a Hangul syllable takes two.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]  # names of answer types come from data
     widths = [max(cell_len(line[column]) for line in [header, *rows]) for column in range(len(header))]
 
     def align(line: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
+from kovilt.terminal import printable
 from kovilt.verification.checked_images import CheckedImages
 from kovilt.verification.figures import histogram, quantiles
 from kovilt.verification.findings import FINDING_KINDS, SEVERITIES, Findings
@@ -48,7 +49,7 @@ class VerificationReport:
     def lines(self, max_places: int) -> list[str]:
         """Text for a terminal: the splits, then each code with its first places, errors first."""
         lines = [
-            f'{split["reader"]} {split["split"]}: {split["rows"]:,} rows on {split["images"]:,} images'
+            f'{split["reader"]} {printable(split["split"])}: {split["rows"]:,} rows on {split["images"]:,} images'
             for split in self.splits
         ]
         how = 'all decoded' if self.images['decoded'] else 'headers only: --deep finds damaged content and copies'
@@ -58,7 +59,7 @@ class VerificationReport:
             times = self.findings.times[code]
             often = f', {times:,} times' if times > count else ''
             lines.append(f'\n{severity}  {code}  {count:,}{often}' + (f'  ({remedy})' if remedy else ''))
-            lines += [f'  {found}' for found in self.findings.of(code)[:max_places]]
+            lines += [f'  {printable(found)}' for found in self.findings.of(code)[:max_places]]
             lines += [f'  and {count - max_places:,} more'] if count > max_places else []
         totals = self.findings.severities()
         lines.append('\n' + ', '.join(f'{totals[name]:,} {name}{"s" * (totals[name] != 1)}' for name in SEVERITIES))

@@ -10,12 +10,15 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
     """The card in Markdown, from the config.json and kovilt.json of the model folder `name` (template card.md.j2)."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from kovilt.terminal import printable
+
     loader = PackageLoader('kovilt.weights', '.')
     environment = Environment(  # noqa: S701  # Markdown, not HTML
         loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
+    environment.filters['printable'] = printable
     return environment.get_template('card.md.j2').render(
-        name=name,
+        name=printable(name),
         name_literal=repr(name),
         config=config,
         info=info,
