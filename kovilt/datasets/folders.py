@@ -21,6 +21,7 @@ _MAX_DEPTH = 50  # folders within each other
 _MAX_NAME, _MAX_PATH = 255, 4095  # bytes, on all usual file systems
 _PART = re.compile(r'(?P<whole>.+\.(?:zip|json))\.part\d*', re.IGNORECASE)
 _ELSEWHERE = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')  # C:\a.jpg, file:///a.jpg, https://b.kr/a.jpg
+_HALF = re.compile('[\ud800-\udfff]')  # stands for a byte that is not UTF-8 in the name of a file
 _NO_TEXT = re.compile(r'[\0-\x1f\x7f\ud800-\udfff]')  # control characters, half characters
 
 
@@ -59,8 +60,10 @@ def list_folders(root: Path, *, allow_outside: bool = False) -> Iterator[Folder]
 
     Raises:
         KoviltError: a link leads out of `root`, and `allow_outside` is not set; a folder that cannot be read; too many
-            files or folders within each other; a download that is still split into parts (`X.zip.part0`, ...).
+            files or folders within each other; a download that is still split into parts (`X.zip.part0`, ...); a name
+            that is not UTF-8, which no table can hold.
     """
+    _check_encoding(str(root))
     inside = os.path.realpath(root)
     seen: set[tuple[int, int]] = set()
     pending: list[tuple[str, tuple[str, ...]]] = [(str(root), ())]
@@ -81,6 +84,9 @@ def list_folders(root: Path, *, allow_outside: bool = False) -> Iterator[Folder]
                     (folders if _is_folder(entry) else files).append(entry.name)
         except OSError as error:
             raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
+        for name in (*folders, *files):
+            if not name.isascii():
+                _check_encoding(name, path)
         num_files += len(files)
         if num_files > _MAX_FILES or len(parts) > _MAX_DEPTH:
             many = f'{_MAX_FILES:,} files' if num_files > _MAX_FILES else f'{_MAX_DEPTH} folders within each other'
@@ -96,6 +102,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _check_encoding(name: str, folder: str = '') -> None:
+    if _HALF.search(name):
+        remedy = f"convmv -r -f cp949 -t utf-8 --notest '{folder or os.path.dirname(name)}' renames files from Windows"
+        raise KoviltError(f'{os.path.join(folder, name)}: its name is not UTF-8; {remedy}')
 
 
 def _check_parts(path: str, files: list[str]) -> None:

@@ -116,16 +116,19 @@ def test_verify_escapes_paths_and_texts(tmp_path, call):
     assert json.loads((tmp_path / 'report.json').read_text('utf-8'))['counts']['answer.markup'] == 6
 
 
-def test_names_that_are_not_utf_8_are_shown(tmp_path, call):
-    """A name in CP949, as old zips leave it, is text with half characters in Python."""
-    data = Data(tmp_path / os.fsdecode('사진'.encode('cp949')))
+@pytest.mark.parametrize('place', ['{}/data', 'data/{}/1.png', 'data/{}.png'])
+def test_names_that_are_not_utf_8_are_named(tmp_path, call, place):
+    """A name in CP949, as old zips leave it, is text with half characters in Python, which no table can hold."""
+    data = Data(tmp_path / place.split('data')[0].format(bad := os.fsdecode('사진'.encode('cp949'))) / 'data')
     data.image('0.png', size=(48, 36))
     row = {'image': '0.png', 'question': '소파가 있어요?', 'answer': '예'}
     for split in ('train', 'val'):
         data.write(f'{split}.jsonl', json.dumps(row) + '\n')
+    if place.startswith('data'):
+        data.image(place.removeprefix('data/').format(bad), size=(48, 36))
     code, out, err = call('verify', data.root, '--workers', 1, '--json', tmp_path / 'report.json')
-    assert code == 2 and 'leak.image' in out and '\\udcbb\\udce7' in out and is_safe(out + err)
-    assert json.loads((tmp_path / 'report.json').read_text('utf-8'))['splits'][0]['rows'] == 1
+    assert code == 2 and is_safe(out + err)
+    assert '\\udcbb\\udce7' in out + err and 'its name is not UTF-8; convmv -r -f cp949 -t utf-8' in out + err
 
 
 def test_tables_and_logs_are_escaped(capsys):
