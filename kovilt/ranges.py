@@ -56,6 +56,7 @@ VocabSize = Annotated[int, Range(ge=1, le=10_000_000)]
 MLPRatio = Annotated[float, Range(gt=0, le=100)]
 Layers = Annotated[int, Range(ge=1, le=1_000)]
 Count = Annotated[int, Range(ge=1, le=10**9)]  # of steps, epochs, rows; 10**9 stands for "no end" in MMEngine
+BatchSize = Annotated[int, Range(ge=1, le=1_000_000)]
 Index = Annotated[int, Range(ge=0, le=10**9)]
 Seed = Annotated[int, Range(ge=0, le=2**32 - 1)]  # NumPy's
 Positive = Annotated[float, Range(gt=0)]

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from kovilt.ranges import Count, Seed, check_arguments
+from kovilt.ranges import BatchSize, Count, Seed, check_arguments
 from kovilt.registry import DATA_SAMPLERS
 
 _EPOCH = 1 << 40  # an index is row + epoch * _EPOCH, so that workers know the epoch of each row
@@ -105,7 +105,7 @@ class GlobalBatchSampler(Sampler):
 
     @check_arguments
     def __init__(
-        self, sampler: ImageGroupSampler, batch_size: Count, drop_last: bool = False, round_up: bool | None = None
+        self, sampler: ImageGroupSampler, batch_size: BatchSize, drop_last: bool = False, round_up: bool | None = None
     ) -> None:
         self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
         self.round_up = sampler.shuffle if round_up is None else round_up

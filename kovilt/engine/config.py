@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -55,13 +58,43 @@ def _read(path: Path, files: Iterable[Path]) -> Config:
     """Let MMEngine run the config; an error names the file and line that raised it."""
     try:
         return Config.fromfile(path)
-    except ImportError as error:
-        raise KoviltError(f'{path}: custom_imports: {first_line(error)}; is the package on PYTHONPATH?') from error
-    except Exception as error:  # a config is a program, so it can raise anything
+    except (Exception, SystemExit) as error:  # a config is a program, so it can raise anything
         names = {str(file) for file in files}
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
-        where = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else str(path)
-        raise KoviltError(f'{where}: {type(error).__name__}: {first_line(error)}') from error
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename in names]
+        if own:
+            raise KoviltError(f'{own[-1].filename}:{own[-1].lineno}: {_describe(error)}') from error
+        raise KoviltError(f'{path}: {_describe_import(error)}') from error
+
+
+def _describe_import(error: BaseException) -> str:
+    """What went wrong when MMEngine imported the modules of `custom_imports`: the file and line of a plugin."""
+    if 'import_modules_from_strings' in str(error):
+        return "custom_imports must be a dict such as dict(imports=['my_package'])"
+    name = re.search(r'Failed to import (\S+)', str(error.__cause__ or error))  # without the reason
+    if name is not None:
+        try:
+            importlib.import_module(name[1])
+        except ImportError as reason:
+            error = reason
+    if isinstance(error, SyntaxError):
+        return f'custom_imports: {error.filename}:{error.lineno}: {error.msg}'
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
+    if frames:
+        return f'custom_imports: {frames[-1].filename}:{frames[-1].lineno}: {_describe(error)}'
+    if isinstance(error, ImportError):
+        return f'custom_imports: {first_line(error)}; is the package on PYTHONPATH?'
+    return _describe(error)
+
+
+def _describe(error: BaseException) -> str:
+    return f'{type(error).__name__}: {first_line(error)}'
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file is one of Python, of an installed package or of kovilt, and no plugin of a user."""
+    folders = (*sysconfig.get_paths().values(), str(Path(__file__).parents[1]))
+    return file.startswith('<') or any(Path(file).is_relative_to(folder) for folder in folders)
 
 
 def _apply_options(config: Config, options: Iterable[str]) -> None:
@@ -81,7 +114,7 @@ def _apply_options(config: Config, options: Iterable[str]) -> None:
         raise KoviltError(f'--cfg-options {key}: unknown key{nearest(first, top_level_keys())}')
     try:
         config.merge_from_dict(values)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, AssertionError) as error:
         raise KoviltError(f'--cfg-options {" ".join(values)}: {first_line(error)}') from error
 
 

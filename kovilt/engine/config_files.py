@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kovilt.engine.config_check import top_level_keys
-from kovilt.errors import KoviltError, nearest
+from kovilt.errors import KoviltError, first_line, nearest
+from kovilt.files import read_text
 
 _NOT_PASTED = '\'"\\\n\r{}'
 
@@ -18,26 +19,28 @@ def parse_config_files(path: Path) -> dict[Path, ast.Module]:
     """Parse a config file and all files it inherits from, itself first, without bases of other packages (`mmdet::`).
 
     Raises:
-        KoviltError: a base does not exist, a file is not UTF-8 text or not Python, or a text that MMEngine would paste
-            into it is more than a text.
+        KoviltError: a base does not exist or inherits from its own heir, a file is not UTF-8 text or not Python, or a
+            text that MMEngine would paste into it is more than a text.
     """
     files: dict[Path, ast.Module] = {}
-    waiting = [(path.resolve(), path)]
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(path.resolve(), ())]  # with the files that inherit from it
     while waiting:
-        file, user = waiting.pop()
+        file, heirs = waiting.pop()
+        if file in heirs:
+            raise KoviltError(f'{heirs[-1]}: it inherits from {file}, which inherits from it; take one _base_ out')
         if file in files:
             continue
-        if not file.is_file():
-            raise KoviltError(f'{user}: it inherits from {file}, which does not exist')
+        if heirs and not file.is_file():
+            raise KoviltError(f'{heirs[-1]}: it inherits from {file}, which does not exist')
+        text = read_text(file, 'config')
         try:
-            text = file.read_text(encoding='utf-8')
             files[file] = ast.parse(text)
-        except SyntaxError as error:
-            raise KoviltError(f'{file}:{error.lineno}: {error.msg}') from error
-        except UnicodeDecodeError as error:
-            raise KoviltError(f'{file}: not UTF-8 text ({error.reason} at byte {error.start})') from error
+        except SyntaxError as error:  # of a NUL character without a line
+            raise KoviltError(f'{file}:{error.lineno or 1}: {error.msg}') from error
+        except (ValueError, RecursionError, MemoryError) as error:  # brackets within brackets
+            raise KoviltError(f'{file}: not Python ({first_line(error)})') from error
         _check_pastes(file, text)
-        waiting += [(base, file) for base in base_files(file, files[file])]
+        waiting += [(base, (*heirs, file)) for base in base_files(file, files[file])]
     return files
 
 
@@ -70,8 +73,13 @@ def base_files(file: Path, tree: ast.Module) -> list[Path]:
     """The files that a parsed config names in `_base_`; bases of other packages are left out."""
     for name, node in _assignments(tree):
         if name == '_base_':
-            bases = ast.literal_eval(node.value)
+            try:
+                bases = ast.literal_eval(node.value) if node.value else None
+            except (ValueError, TypeError, RecursionError, MemoryError):
+                bases = None
             bases = [bases] if isinstance(bases, str) else bases
+            if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
+                raise KoviltError(f'{file}:{node.lineno}: _base_ must be the path of a config, or a list of such paths')
             return [(file.parent / base).resolve() for base in bases if '::' not in base]
     return []
 
@@ -106,8 +114,11 @@ def check_top_level_names(files: dict[Path, ast.Module]) -> None:
                 )
 
 
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.Assign]]:
-    """The `name = value` lines at the top of a file."""
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.Assign | ast.AnnAssign]]:
+    """The names that the lines at the top of a file set: `a = 1`, `a = b = 1`, `a, b = 1, 2` and `a: int = 1`."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            yield node.targets[0].id, node
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for part in ast.walk(target):
+                    if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                        yield part.id, node

@@ -38,6 +38,8 @@ def find_config(name: str | Path) -> Path:
         if path.suffix != '.py':
             raise KoviltError(f'{name}: not a config file, which ends in .py')
         return path
+    if path.is_dir():
+        raise KoviltError(f'{name}: a folder; name a config file, which ends in .py')
     stem = str(name).removeprefix(PREFIX).removesuffix('.py')
     if stem in names:
         return names[stem]

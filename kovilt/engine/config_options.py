@@ -43,7 +43,7 @@ def _parse_value(text: str) -> Any:
         return constants[text.lower()]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         in_brackets = text[:1] == '[' and text[-1:] == ']'
         inner = text[1:-1] if in_brackets else text
         if (in_brackets or ',' in inner) and not set(inner) & set('()[]{}"\''):

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from typing import Annotated
 
 import torch.distributed
 from mmengine.model import MMDistributedDataParallel
@@ -14,42 +15,75 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from kovilt.batch import Batch
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, first_line
 from kovilt.models.base import accumulate_step
+from kovilt.ranges import Count, Index, Range, check_value
 from kovilt.registry import MODEL_WRAPPERS
+
+Port = Annotated[int, Range(ge=1, le=65_535)]
+SCRIPTS = 'tools/dist_train.sh, tools/dist_test.sh or tools/slurm_train.sh'
+# What torchrun and Slurm tell a process by environment variables, and what they may be.
+OF_TORCHRUN = {'RANK': Index, 'WORLD_SIZE': Count, 'LOCAL_RANK': Index, 'MASTER_ADDR': str, 'MASTER_PORT': Port}
+OF_SLURM = {'SLURM_PROCID': Index, 'SLURM_NTASKS': Count, 'SLURM_LOCALID': Index, 'SLURM_NODELIST': str}
+
+
+def check_launcher(launcher: str) -> None:
+    """Look at the environment variables of a launcher before any process waits for another.
+
+    Raises:
+        KoviltError: a variable is missing, no number, or out of its range.
+    """
+    for name, hint in {'pytorch': OF_TORCHRUN, 'slurm': OF_SLURM}.get(launcher, {}).items():
+        text = os.environ.get(name, '')
+        if not text:
+            where = ' outside of Slurm' if launcher == 'slurm' else ''
+            raise KoviltError(f'--launcher {launcher}{where}: {name} is not set; start the program with {SCRIPTS}')
+        is_number = hint is not str and text.isascii() and text.lstrip('-').isdigit()
+        check_value(f'the environment variable {name}', int(text) if is_number else text, hint)
+    rank, processes = ('SLURM_PROCID', 'SLURM_NTASKS') if launcher == 'slurm' else ('RANK', 'WORLD_SIZE')
+    if int(os.environ[rank]) >= int(os.environ[processes]):
+        raise KoviltError(
+            f'the environment variable {rank} is {os.environ[rank]}; it must be below {processes}, '
+            f'{os.environ[processes]}'
+        )
 
 
 def init_cpu_process_group(launcher: str) -> None:
     """Join this process to the others over gloo, with the environment variables of torchrun or Slurm.
 
     Raises:
-        KoviltError: a variable is missing.
+        KoviltError: Slurm does not say which machine comes first, or its port is taken.
     """
     if torch.distributed.is_initialized():
         return
     if launcher == 'slurm':
         _set_variables_from_slurm()
-    names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
-    missing = [name for name in names if name not in os.environ]
-    if missing:
+    try:
+        torch.distributed.init_process_group('gloo')
+    except (RuntimeError, ValueError) as error:  # the port is taken, or the address is that of no machine
+        place = f'MASTER_ADDR {os.environ["MASTER_ADDR"]}, MASTER_PORT {os.environ["MASTER_PORT"]}'
         raise KoviltError(
-            f'--launcher {launcher}: {missing[0]} is not set; start the program with tools/dist_train.sh, '
-            'tools/dist_test.sh or tools/slurm_train.sh'
-        )
-    torch.distributed.init_process_group('gloo')
+            f'{place}: the processes cannot join ({first_line(error)}); set PORT to a free one'
+        ) from error
     atexit.register(_leave_process_group)
 
 
 def _set_variables_from_slurm() -> None:
     nodes = os.environ['SLURM_NODELIST']
-    command = ['scontrol', 'show', 'hostname', nodes]
-    hosts = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S607  # Slurm is on the PATH
-    os.environ.setdefault('MASTER_ADDR', hosts.stdout.split()[0])
+    try:
+        command = ['scontrol', 'show', 'hostname', nodes]
+        hosts = subprocess.run(command, capture_output=True, text=True, check=True)
+        first = hosts.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise KoviltError(
+            f'--launcher slurm: scontrol does not name the machines of {nodes}; run it in Slurm'
+        ) from error
+    os.environ.setdefault('MASTER_ADDR', first)
     os.environ.setdefault('MASTER_PORT', '29500')
     os.environ.update(
         RANK=os.environ['SLURM_PROCID'],
         WORLD_SIZE=os.environ['SLURM_NTASKS'],
-        LOCAL_RANK=os.environ.get('SLURM_LOCALID', '0'),
+        LOCAL_RANK=os.environ['SLURM_LOCALID'],
     )
 
 

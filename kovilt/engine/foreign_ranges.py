@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 
 from kovilt import registry as reg
 from kovilt.engine.optim import ClipGrad
-from kovilt.ranges import Count, Index, Layers, NotNegative, Positive, Range, Rate, Seed, Share, Size
+from kovilt.ranges import BatchSize, Count, Index, Layers, NotNegative, Positive, Range, Rate, Seed, Share, Size
 
 Unlimited = Literal[-1]
 Rule = Literal['greater', 'less']
@@ -131,7 +131,7 @@ OF_REGISTRY: dict[Registry, dict[str, Any]] = {
         'num_digits': Annotated[int, Range(ge=0, le=20)],
         'mean_pattern': str,
     },
-    reg.DATA_SAMPLERS: {'seed': Seed | None, 'batch_size': Count},
+    reg.DATA_SAMPLERS: {'seed': Seed | None, 'batch_size': BatchSize},
     reg.MODELS: {  # of mmpretrain's and MMEngine's; those in dicts inside a component (`arch`, `norm_cfg`) as well
         'embed_dims': Size,
         'hidden_size': Size,
@@ -160,7 +160,7 @@ OF_COMPONENT: dict[tuple[str, str], Any] = {
 }
 
 DATALOADER = {
-    'batch_size': Count,
+    'batch_size': BatchSize,
     'num_workers': Workers,
     'prefetch_factor': Count | None,
     'timeout': NotNegative,

@@ -23,7 +23,8 @@ from kovilt.engine.checkpoints import make_checkpoint, read_checkpoint, start_fr
 from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
 from kovilt.engine.data_sizes import read_data_sizes
-from kovilt.engine.distributed import init_cpu_process_group
+from kovilt.engine.distributed import check_launcher, init_cpu_process_group
+from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_writable
 from kovilt.errors import KoviltError, RunFault, config_errors, nearest
 from kovilt.formats.checkpoint import (
@@ -119,6 +120,8 @@ class KoviltRunner(Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up the processes. MMEngine joins them over CUDA only; on CPUs they are joined here first, over gloo."""
+        if self.distributed:
+            check_launcher(self._launcher)
         if self.distributed and not torch.cuda.is_available():
             init_cpu_process_group(self._launcher)
         super().setup_env(env_cfg)
@@ -162,6 +165,17 @@ class KoviltRunner(Runner):
                 raise KoviltError(f'compile: torch.compile has no argument {name!r}{nearest(name, known)}')
         encoder.compile_blocks(options)
 
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        with config_errors(f'{self.cfg.filename}: param_scheduler' if self.cfg.filename else 'param_scheduler'):
+            schedulers = super().build_param_scheduler(scheduler)
+        for schedule in schedulers if isinstance(schedulers, list) else ():
+            if isinstance(schedule, WarmupLinearLR) and schedule.warmup >= schedule.total:
+                self.logger.warning(
+                    f'param_scheduler: the warm-up takes all {schedule.total:,} steps of the run, so the learning rate '
+                    'never falls; give a smaller warmup'
+                )
+        return schedulers
+
     # Data and model
 
     @staticmethod
@@ -189,7 +203,7 @@ class KoviltRunner(Runner):
         self.data_sizes, self.dataset_meta = self._read_data()
         tokenizer = getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None)
         model = complete_model_config(model, data_sizes=self.data_sizes, tokenizer=tokenizer)
-        with config_errors('model'):
+        with config_errors(f'{self.cfg.filename}: model' if self.cfg.filename else 'model'):
             return build_model(model, answers=self.dataset_meta.get('answers'))
 
     def _read_data(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -199,6 +213,11 @@ class KoviltRunner(Runner):
                 self._train_dataloader, seed=self.seed, diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False)
             )
             dataset = self._train_dataloader.dataset
+            if self.pairs_per_step > len(dataset):
+                self.logger.warning(
+                    f'train_dataloader.batch_size: a step takes {self.pairs_per_step:,} pairs, but the training data '
+                    f'has {len(dataset):,}: every step trains on some of them twice'
+                )
             return read_data_sizes(dataset), dict(getattr(dataset, 'metainfo', {}))
         if self._load_from is not None:
             meta = read_checkpoint(self._load_from)['meta']
