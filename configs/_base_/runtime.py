@@ -3,7 +3,7 @@ default_scope = 'kovilt'
 default_hooks = dict(
     runtime_info=dict(type='StepInfoHook'),
     nonfinite=dict(type='NonFiniteHook', action='stop'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='RunLoggerHook', interval=50),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),   # two: one stays valid while one is written
     exact_resume=dict(type='ExactResumeHook'),
     epoch_time=dict(type='EpochTimeHook'),

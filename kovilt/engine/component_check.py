@@ -84,9 +84,10 @@ def check_component(node: Any, path: str, registry: Registry, default: str | Non
     names = [*arguments, *beside]
     if name == 'EMAHook':  # passes its **kwargs to the averaged model
         average = find_type(node.get('ema_type', 'ExponentialMovingAverage'), f'{path}.ema_type', reg.MODELS)
-        names += arguments_of(average)[0]
-        arguments = {**arguments_of(average)[0], **arguments}
-        arguments.pop('model')  # EMAHook gives it
+        averaged = arguments_of(average)[0]
+        names += averaged
+        for key in averaged.keys() & node.keys() - arguments.keys():
+            check_value(f'{path}.{key}', node[key], hint_of(average, reg.MODELS, averaged[key]))
     is_open = is_open and name not in ('EMAHook', 'CheckpointHook')  # CheckpointHook's go to a remote storage
     for key, value in node.items():
         if key in ('type', '_scope_'):

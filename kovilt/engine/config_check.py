@@ -155,8 +155,8 @@ def check_config(config: Mapping[str, Any]) -> None:
         raise KoviltError("the config has no 'model'")
     _check_loss_weights(config['model'])
     _check_checkpoint_unit(config)
-    _check_schedules(config)
     check_monitors(config)
+    _check_schedules(config)
 
 
 def _check_plain(node: Any, path: str) -> None:

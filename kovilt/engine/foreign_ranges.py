@@ -179,13 +179,22 @@ def is_foreign(part: Any) -> bool:
 def hint_of(part: Any, registry: Registry, argument: inspect.Parameter) -> Any:
     """What an argument of a component may be: by its annotation, the tables above, or the type of its default.
 
-    Components of kovilt and of plugins state their ranges themselves.
+    Components of kovilt and of plugins state the ranges of their own arguments themselves.
     """
-    if is_foreign(part):
+    owner = _owner(part, argument.name)
+    if is_foreign(owner):
         of_registry = OF_REGISTRY.get(registry, {}).get(argument.name)
-        found = OF_COMPONENT.get((getattr(part, '__name__', ''), argument.name), of_registry)
+        found = OF_COMPONENT.get((getattr(owner, '__name__', ''), argument.name), of_registry)
         if found is not None:
             return found
     if argument.annotation is argument.empty and type(argument.default) in (bool, int, float):
         return bool if isinstance(argument.default, bool) else float
     return argument.annotation
+
+
+def _owner(part: Any, name: str) -> Any:
+    """The class of `part` or of its bases whose constructor has the argument."""
+    for base in getattr(part, '__mro__', ()):
+        if '__init__' in vars(base) and name in inspect.signature(vars(base)['__init__']).parameters:
+            return base
+    return part

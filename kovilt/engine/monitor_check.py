@@ -31,8 +31,8 @@ def check_monitors(config: Mapping[str, Any]) -> None:
         if not names:
             raise KoviltError(f'{path} is {monitor!r}, but the run has no validation that could give it; leave it out')
         if not any(fnmatch(monitor, name) for name in names):
-            listed = [name for name in names if '*' not in name]
-            guess = nearest(monitor, listed) or f'; it gives {", ".join(listed)}'
+            whole = [name for name in names if '_by_' not in name and '*' not in name]  # without groups of questions
+            guess = nearest(monitor, names) or f'; it gives {", ".join(whole)}'
             raise KoviltError(f'{path} is {monitor!r}, which the evaluation does not give{guess}')
 
 

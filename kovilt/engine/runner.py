@@ -241,7 +241,10 @@ class KoviltRunner(Runner):
         if isinstance(loop, dict) and 'by_epoch' in loop:
             name = 'EpochTrainLoop' if loop['by_epoch'] else 'StepTrainLoop'
             loop = {'type': name, **{key: value for key, value in loop.items() if key != 'by_epoch'}}
-        return super().build_train_loop(loop)
+        loop = super().build_train_loop(loop)
+        if not len(loop.dataloader):
+            raise KoviltError('train_dataloader: the data fills no batch and drop_last is True; lower batch_size')
+        return loop
 
     def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         return self._prepare_evaluation(super().build_val_loop(loop))

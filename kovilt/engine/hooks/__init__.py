@@ -5,6 +5,7 @@ from kovilt.engine.hooks.exact_resume import ExactResumeHook
 from kovilt.engine.hooks.init_cls_from_mask import InitCLSFromMaskHook
 from kovilt.engine.hooks.nonfinite import NonFiniteHook
 from kovilt.engine.hooks.predictions import PredictionsHook
+from kovilt.engine.hooks.run_logger import RunLoggerHook
 from kovilt.engine.hooks.run_record import RunRecordHook
 from kovilt.engine.hooks.step_info import StepInfoHook
 
@@ -14,6 +15,7 @@ __all__ = [
     'InitCLSFromMaskHook',
     'NonFiniteHook',
     'PredictionsHook',
+    'RunLoggerHook',
     'RunRecordHook',
     'StepInfoHook',
 ]

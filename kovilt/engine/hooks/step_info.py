@@ -34,7 +34,8 @@ class StepInfoHook(RuntimeInfoHook):
         if values:
             self.names = list(values)  # the same at every step
             self.steps.append(torch.stack([value.float() for value in values.values()]))
-        if (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
+        is_last = runner.iter + 1 == runner.max_iters
+        if is_last or (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._publish(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
