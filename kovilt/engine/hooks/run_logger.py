@@ -20,7 +20,7 @@ class RunLoggerHook(LoggerHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        interval = self.interval
+        interval: int = self.interval  # type: ignore[has-type]  # MMEngine has no types
         if runner.iter + 1 == runner.max_iters:
             self.interval = 1
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
