@@ -6,12 +6,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.model import BaseModel
+
 from kovilt.errors import KoviltError
-from kovilt.formats.checkpoint import check_encoder, latest_checkpoint, load_checkpoint_file, load_weights
+from kovilt.formats.checkpoint import (
+    check_encoder,
+    check_weights,
+    latest_checkpoint,
+    load_checkpoint_file,
+    load_weights,
+)
 from kovilt.formats.plain_config import read_plain_config
-from kovilt.models.sizes import build_model_or_refuse, complete_model_config
-from kovilt.registry import MODELS, TRANSFORMS, check_stored
+from kovilt.models.sizes import complete_model_config
+from kovilt.registry import TRANSFORMS
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
+from kovilt.weights.stored_config import check_stored_model, check_stored_pipeline
+from kovilt.weights.stored_model import build_stored_model
 
 _PLUGIN = 'if a package of yours registers it, import that package first, or name the config that does'
 _TRAINING_KEYS = ('epoch', 'iter', 'seed', 'experiment_name', 'time', 'kovilt_version', 'torch_version')
@@ -76,9 +86,14 @@ def check_tokenizer(trained: TrainedModel, tokenizer: Any) -> None:
     """KoviltError unless `tokenizer` gives its tokens the same ids as the tokenizer of training."""
     from kovilt.datasets.transforms.text import tokenizer_sizes
 
-    expected = trained.info.get('vocabulary_digest')
-    if expected is not None and tokenizer_sizes(tokenizer)['vocabulary_digest'] != expected:
+    expected, sizes = trained.info.get('vocabulary_digest'), tokenizer_sizes(tokenizer)
+    if expected is not None and sizes['vocabulary_digest'] != expected:
         raise KoviltError(f'tokenizer {tokenizer.name_or_path}: the model was trained with another one; name that one')
+    rows = trained.info['model']['encoder'].get('vocab_size')
+    if isinstance(rows, int) and sizes['vocab_size'] > rows:
+        raise KoviltError(
+            f'tokenizer {tokenizer.name_or_path}: {sizes["vocab_size"]} tokens, but the model has {rows}; name its own'
+        )
 
 
 def _load_checkpoint(
@@ -95,23 +110,35 @@ def _load_checkpoint(
         cfg = read_plain_config(meta['cfg'], source=source)
     else:
         raise KoviltError(f'{path}: no config in it; name the config that it was trained with')
-    loaders = (cfg.get(name) or {} for name in ('test_dataloader', 'val_dataloader'))
-    datasets = (loader.get('dataset') or {} for loader in loaders)
-    dataset = next((one for one in datasets if 'image_pipeline' in one and 'text_pipeline' in one), None)
+    loaders = (cfg.get(name) for name in ('test_dataloader', 'val_dataloader'))
+    datasets = (loader.get('dataset') for loader in loaders if isinstance(loader, dict))
+    pipelines = {'image_pipeline', 'text_pipeline'}
+    dataset = next((one for one in datasets if isinstance(one, dict) and pipelines <= one.keys()), None)
     model_cfg = cfg.get('model')
     if not isinstance(model_cfg, dict) or dataset is None:
         missing = 'model' if model_cfg is None else 'val_dataloader, whose dataset would say how to prepare images'
         raise KoviltError(f'{source}: it has no {missing}')
     if config is None:
-        check_stored(model_cfg, MODELS, f'{source}: model')
-        for key in ('image_pipeline', 'text_pipeline'):
-            check_stored(dataset[key], TRANSFORMS, f'{source}: {key}')
+        check_stored_model(model_cfg, f'{source}: model')
+        for key in sorted(pipelines):
+            check_stored_pipeline(dataset[key], f'{source}: {key}')
     check_kind(model_cfg.get('type'), kind, path)
     data_sizes, dataset_meta = meta.get('data_sizes', {}), meta.get('dataset_meta', {})
     model_cfg = complete_model_config(model_cfg, data_sizes=data_sizes)
     answers = dataset_meta.get('answers', ())
-    model = build_model_or_refuse(model_cfg, answers=answers, source=source, is_stored=config is None)
-    check_encoder(model, checkpoint, path)
+
+    def compare(model: BaseModel) -> None:
+        check_encoder(model, checkpoint, path)
+        check_weights(model, checkpoint, path)
+
+    model = build_stored_model(
+        model_cfg,
+        weights=checkpoint['state_dict'],
+        compare=compare,
+        answers=answers,
+        source=f'{source}: model',
+        is_stored=config is None,
+    )
     load_weights(model, checkpoint, path)
     lengths = [step['max_text_len'] for step in dataset['text_pipeline'] if 'max_text_len' in step]
     info = {

@@ -17,9 +17,34 @@ from torch import Tensor, nn
 
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import atomic_path
+from kovilt.formats.fields import Field, check_answers, check_fields
 from kovilt.formats.report import shorten_list
-from kovilt.formats.tensor_files import load_safetensors
+from kovilt.formats.tensor_files import check_values, load_safetensors
+from kovilt.formats.torch_file import check_state, check_torch_file
 
+_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
+_TOKEN_ID = Field(int, low=0)
+_PARTS = dict(meta=Field(dict), optimizer=Field(dict), param_schedulers=Field(list), message_hub=Field(dict))
+_META = dict(
+    cfg=Field(str),
+    model_type=Field(str),
+    encoder_type=Field(str),
+    epoch=Field(int, low=0),
+    iter=Field(int, low=0),
+    seed=Field(int),
+    pairs_per_step=Field(int, low=1),
+    data_sizes=Field(dict),
+    dataset_meta=Field(dict),
+)
+_DATA_SIZES = dict(
+    num_answers=Field(int, low=1),
+    vocab_size=Field(int, low=1),
+    mask_token_id=_TOKEN_ID,
+    special_token_ids=Field(list, items=_TOKEN_ID),
+    vocabulary_digest=Field(str),
+    patch_size=Field(int, low=1),
+    max_text_len=Field(int, low=3),
+)
 ENCODER_PREFIX = 'encoder.'  # pre-training and fine-tuning share these parameters; the heads have other names
 MIN_ENCODER_COVERAGE = 0.95
 
@@ -32,15 +57,17 @@ def load_checkpoint_file(
 ) -> dict[str, Any]:
     """Read a `.pth` written by `KoviltRunner`, or a `.pth` or `.safetensors` file of weights alone.
 
-    Returns a dict with `state_dict`, `meta` and whatever else the file holds. Only tensors and plain Python values are
-    read (`weights_only=True`): a pickle that would call anything is refused, never executed.
+    Returns a dict with `state_dict`, whose names lose the prefixes of DistributedDataParallel and torch.compile, `meta`
+    and whatever else the file holds. Only tensors and plain Python values are read (`weights_only=True`): a pickle that
+    would call anything is refused, never executed.
 
     Args:
         placeholder_packages: packages, such as 'lightning.', whose objects may stand beside the weights. The packages
             are not imported: each object is read as a dict of its plain values.
 
     Raises:
-        KoviltError: no such file, not a checkpoint, cut off, or it holds objects that could run code.
+        KoviltError: no such file, not a checkpoint, cut off or damaged, it holds objects that could run code or fill
+            the memory, or what stands beside the weights is of another type than a run writes.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -48,7 +75,8 @@ def load_checkpoint_file(
     if not path.is_file():
         raise KoviltError(f'{path}: no such checkpoint file')
     if path.suffix == '.safetensors':
-        return {'state_dict': load_safetensors(path, map_location), 'meta': {}}
+        return {'state_dict': _without_wrappers(load_safetensors(path, map_location), path), 'meta': {}}
+    check_torch_file(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_placeholders(path, placeholder_packages)):
             warnings.simplefilter('ignore', UserWarning)  # torch warns of the same pickles that it then refuses
@@ -61,7 +89,7 @@ def load_checkpoint_file(
                 'plain values are read'
             ) from error
         raise KoviltError(f'{path}: not a checkpoint') from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise KoviltError(f'{path}: not a checkpoint, or cut off ({first_line(error)})') from error
     if not isinstance(checkpoint, dict):
         raise KoviltError(f'{path}: not a checkpoint: it holds a {type(checkpoint).__name__}, not a state_dict')
@@ -69,8 +97,35 @@ def load_checkpoint_file(
         if not checkpoint or not all(isinstance(value, Tensor) for value in checkpoint.values()):
             raise KoviltError(f'{path}: not a checkpoint: it has no "state_dict"')
         checkpoint = {'state_dict': checkpoint}
+    check_state(checkpoint['state_dict'], path)
+    checkpoint['state_dict'] = _without_wrappers(checkpoint['state_dict'], path)
     checkpoint.setdefault('meta', {})
+    _check_meta(checkpoint, path)
     return checkpoint
+
+
+def _without_wrappers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors without the name prefixes of DistributedDataParallel and torch.compile."""
+    clean: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = _WRAPPERS.sub('', key)
+        if name in clean:
+            raise KoviltError(f'{path}: two tensors are called {name} once prefixes are removed; keep one of them')
+        clean[name] = tensor
+    return clean
+
+
+def _check_meta(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """KoviltError if what stands beside the weights is not what a run writes there."""
+    source = f'{path}: meta'
+    check_fields(checkpoint, _PARTS, str(path))
+    meta = checkpoint['meta']
+    check_fields(meta, _META, source)
+    check_fields(meta.get('data_sizes') or {}, _DATA_SIZES, f'{source}.data_sizes')
+    data = meta.get('dataset_meta') or {}
+    check_fields(data, dict(answer_counts=Field(list, items=Field(int, low=0))), f'{source}.dataset_meta')
+    if data.get('answers') is not None:
+        check_answers(data['answers'], f'{source}.dataset_meta.answers')
 
 
 class _Placeholder:
@@ -141,16 +196,22 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: str | 
     """Load every tensor of a checkpoint of the same model. `source` names the checkpoint in errors.
 
     Raises:
-        KoviltError: any tensor is missing, unknown or of another size, or the answers differ.
+        KoviltError: any tensor is missing, unknown, of another size or of another type of numbers, holds NaN, or the
+            answers differ.
     """
-    ours, theirs = model.state_dict(), checkpoint['state_dict']
+    check_weights(model, checkpoint, source)
+    check_values(checkpoint['state_dict'], model.state_dict(), source, 'take an earlier checkpoint')
+    model.load_state_dict(checkpoint['state_dict'])
+
+
+def check_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -> None:
+    """The checks of `load_weights` on names, sizes and answers; `model` may lie on the meta device."""
     _check_answers(model, checkpoint, source)
-    if found := weight_differences(ours, theirs):
+    if found := weight_differences(model.state_dict(), checkpoint['state_dict']):
         raise KoviltError(
             f'{source}: not a checkpoint of this {type(model).__name__}; it is {describe_checkpoint(checkpoint)}, '
             f'and {shorten_list(found, separator="; ")}'
         )
-    model.load_state_dict(theirs)
 
 
 def load_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -> tuple[int, int]:
@@ -177,6 +238,7 @@ def load_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | 
             f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; '
             f'it is {describe_checkpoint(checkpoint)}'
         )
+    check_values(shared, ours, source, 'take an earlier checkpoint')
     model.load_state_dict(shared, strict=False)
     return len(shared), len(ours)
 

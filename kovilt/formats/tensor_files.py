@@ -6,19 +6,73 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, first_line
+from kovilt.files import check_file
+
+_TYPES = {  # safetensors' names
+    **dict(F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, F64=torch.float64),
+    **dict(I64=torch.int64, I32=torch.int32, I16=torch.int16, I8=torch.int8, U8=torch.uint8, BOOL=torch.bool),
+    **dict(C64=torch.complex64, F8_E4M3=torch.float8_e4m3fn, F8_E5M2=torch.float8_e5m2),
+}
+
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # what weights may be stored as
+
+
+def read_safetensors_sizes(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file by name, on the meta device: the header alone is read.
+
+    Raises:
+        KoviltError: as `load_safetensors`, or a type of numbers that torch does not have.
+    """
+    check_file(path, 'weights')
+    sizes = {}
+    try:
+        with safe_open(path, framework='pt') as file:
+            for name in file.keys():  # noqa: SIM118  # not a dict
+                part = file.get_slice(name)
+                dtype = _TYPES.get(part.get_dtype())
+                if dtype is None:
+                    raise KoviltError(f'{path}: {name} holds {part.get_dtype()}, which is not read as weights')
+                sizes[name] = torch.empty(part.get_shape(), dtype=dtype, device='meta')
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise KoviltError(f'{path}: not a safetensors file, or cut off ({first_line(error)})') from error
+    return sizes
 
 
 def load_safetensors(path: Path, map_location: str | torch.device = 'cpu') -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file by name; KoviltError if it is damaged or cut off."""
+    """The tensors of a `.safetensors` file by name.
+
+    Raises:
+        KoviltError: no regular file or too large (`kovilt.files.check_file`), damaged or cut off.
+    """
+    check_file(path, 'weights')
     try:
         return load_file(path, device=str(map_location))
     except (SafetensorError, OSError, ValueError) as error:
-        raise KoviltError(f'{path}: not a safetensors file, or cut off ({error})') from error
+        raise KoviltError(f'{path}: not a safetensors file, or cut off ({first_line(error)})') from error
+
+
+def check_values(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], source: object, remedy: str) -> None:
+    """Check that the values of a file's tensors can be those of the model's tensors of the same names.
+
+    Raises:
+        KoviltError: weights that are no floats of 16 bits or more, other than floats where a model has such, not a
+            number or infinite, or of more values than are stored.
+    """
+    for name, tensor in tensors.items():
+        like = model.get(name)
+        if like is None:
+            continue
+        if tensor.dtype not in FLOATS if like.is_floating_point() else tensor.dtype != like.dtype:
+            dtype = str(tensor.dtype).removeprefix('torch.')
+            raise KoviltError(f'{source}: {name} holds {dtype} values, which are no weights of this model; {remedy}')
+        if not torch.isfinite(tensor).all():
+            raise KoviltError(f'{source}: {name} holds NaN or infinity; {remedy}')
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from torch import Tensor
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256, read_json
 from kovilt.formats.checkpoint import load_checkpoint_file
+from kovilt.formats.fields import Field, check_field, check_fields
+from kovilt.formats.tensor_files import FLOATS
 
 _WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
 _TRAINERS = ('pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'sacred.', 'argparse.')
-_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # prefixes of DistributedDataParallel and torch.compile
 _MAX_WEIGHT = 65504.0  # the largest float16; trained weights are far below, one flipped bit may be far above
 _INDEX_BUFFERS = ('position_ids', 'relative_position_index')  # integer tensors that are no weights
 # Argument of a ViLT -> the key of config.json. The settings of the original code have the names of the arguments.
@@ -35,6 +35,17 @@ _CONFIG_KEYS = dict(
     norm_eps='layer_norm_eps',
     init_std='initializer_range',
 )
+_SIZE = Field(int, low=1)
+_SHARE = Field(float, low=0, high=1)
+_SIZES = dict(
+    **dict.fromkeys(('hidden_size', 'num_layers', 'num_heads', 'mlp_size', 'patch_size', 'image_size'), _SIZE),
+    **dict.fromkeys(('vocab_size', 'max_text_len'), _SIZE),
+    activation=Field(str),
+    drop_rate=_SHARE,
+    norm_eps=_SHARE,
+    init_std=Field(float, low=0),
+)
+_PROCESSOR = dict(image_mean=Field(list, items=Field(float)), image_std=Field(list, items=Field(float)))
 _SETTINGS = ('hidden_size', 'num_layers', 'num_heads', 'vocab_size', 'max_text_len', 'drop_rate')
 
 
@@ -91,29 +102,31 @@ def read_weight_files(path: Path) -> WeightFiles:
     settings = settings.get('config', settings) if isinstance(settings, Mapping) else None
     if isinstance(settings, Mapping):
         stated |= {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
+    check_fields(stated, _SIZES, f'{path}: its settings')
+    check_fields(processor, _PROCESSOR, f'{path / "preprocessor_config.json"}')
+    size = processor.get('size')
+    side = size.get('shortest_edge') if isinstance(size, dict) else size
+    if side is not None:
+        check_field(side, Field(int, low=1), f'{path / "preprocessor_config.json"}: size')
     return WeightFiles(path, state, config, stated, processor, tokenizer, file_sha256(file, 'weights'), notes)
 
 
-def _clean_state(state: Mapping[str, Any], file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors as float32, without the name prefixes of DistributedDataParallel and torch.compile; and notes.
+def _clean_state(state: Mapping[str, Tensor], file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors as float32; and notes.
 
     Raises:
-        KoviltError: a value is no tensor, quantised, not finite or beyond float16's range; two names become one.
+        KoviltError: a value is quantised, not finite or beyond float16's range.
     """
     clean: dict[str, Tensor] = {}
     converted: set[str] = set()
-    for key, tensor in state.items():
-        if not isinstance(tensor, Tensor):
-            raise KoviltError(f'{file}: {key} is a {type(tensor).__name__}, not a tensor; save the state_dict alone')
-        name, dtype = _WRAPPERS.sub('', key), str(tensor.dtype).removeprefix('torch.')
-        if name in clean:
-            raise KoviltError(f'{file}: two tensors are called {name} once prefixes are removed; keep one of them')
-        if not tensor.is_floating_point() and not name.endswith(_INDEX_BUFFERS):
-            raise KoviltError(f'{file}: {key} holds {dtype}; quantised weights are not read')
+    for name, tensor in state.items():
+        dtype = str(tensor.dtype).removeprefix('torch.')
+        if tensor.dtype not in FLOATS and not name.endswith(_INDEX_BUFFERS):
+            raise KoviltError(f'{file}: {name} holds {dtype}; quantised weights are not read')
         clean[name] = tensor.float()
-        if clean[name].numel() and not clean[name].abs().max() <= _MAX_WEIGHT:  # also for NaN
+        if tensor.numel() and not clean[name].abs().max() <= _MAX_WEIGHT:  # also for NaN
             raise KoviltError(
-                f'{file}: {key} holds NaN, infinity or numbers beyond {_MAX_WEIGHT:,.0f}; get the file again'
+                f'{file}: {name} holds NaN, infinity or numbers beyond {_MAX_WEIGHT:,.0f}; get the file again'
             )
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             converted.add(dtype)

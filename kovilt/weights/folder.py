@@ -33,20 +33,27 @@ from torch import Tensor
 
 import kovilt
 from kovilt.errors import KoviltError
-from kovilt.files import atomic_folder, file_sha256, read_json, write_json, write_text
+from kovilt.files import atomic_folder, write_json, write_text
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
-from kovilt.formats.tensor_files import load_safetensors, save_safetensors
-from kovilt.models.sizes import build_model_or_refuse
+from kovilt.formats.tensor_files import check_values, load_safetensors, read_safetensors_sizes, save_safetensors
 from kovilt.modules import PrefixViLT
-from kovilt.registry import MODELS, TRANSFORMS, check_stored
 from kovilt.weights.card import model_card
+from kovilt.weights.folder_info import (
+    FORMAT,
+    HEADS,
+    INFO,
+    NORMALIZER,
+    PREFIX_WEIGHTS,
+    WEIGHTS,
+    read_answers,
+    read_folder_info,
+    size_and_digest,
+)
 from kovilt.weights.graph_files import Format, Precision, open_graph, write_graph
 from kovilt.weights.huggingface_config import ARCHITECTURES, image_processor_config, vilt_config
+from kovilt.weights.stored_model import build_stored_model
 
-FORMAT = 1
-NORMALIZER = 'normalize_korean'
-_WEIGHTS, _PREFIX_WEIGHTS = 'model.safetensors', 'prefix_model.safetensors'
-_HEADS, _INFO, _CARD = 'kovilt_heads.safetensors', 'kovilt.json', 'README.md'
+_CARD = 'README.md'
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def save_model_folder(
         else:
             save_safetensors(weights, draft / _weights_file(model))
             if heads:
-                save_safetensors(heads, draft / _HEADS)
+                save_safetensors(heads, draft / HEADS)
         config = vilt_config(model, kind, tokenizer.pad_token_id)
         write_json(draft / 'config.json', config)
         tokenizer = copy.deepcopy(tokenizer)
@@ -140,7 +147,7 @@ def save_model_folder(
         if graph_info is not None:
             info['graph'] = graph_info
         info['files'] = {file.name: size_and_digest(file) for file in sorted(draft.iterdir())}
-        write_json(draft / _INFO, info)
+        write_json(draft / INFO, info)
         card = model_card(out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values()))
         write_text(draft / _CARD, card)
     return out
@@ -165,26 +172,14 @@ def load_model_folder(
             do not fit; a graph where weights are needed.
     """
     path = Path(path).expanduser()
-    if not (path / _INFO).is_file():
-        why = 'no such folder' if not path.is_dir() else f'no model folder: it has no {_INFO}'
-        raise KoviltError(f'{path}: {why}; kovilt export makes one from a checkpoint')
-    info = read_json(path / _INFO)
-    if info.get('format') != FORMAT:
-        raise KoviltError(f'{path / _INFO}: format {info.get("format")!r}, this kovilt reads {FORMAT}; update kovilt')
-    _check_files(path, info)
+    info = read_folder_info(path)
     model_cfg = info['model']
-    check_stored(model_cfg, MODELS, f'{path / _INFO}: model')
-    check_stored(info['image_pipeline'], TRANSFORMS, f'{path / _INFO}: image_pipeline')
     check_kind(model_cfg['type'], kind, path)
-    if 'graph' in info and not graphs:
+    if info.get('graph') and not graphs:
         raise KoviltError(f'{path}: holds a graph, weights are needed here; name the model that it was exported from')
-    answers = []
-    if 'vqa_head' in model_cfg:
-        labels = read_json(path / 'config.json').get('id2label') or {}
-        expected = model_cfg['vqa_head']['num_answers']
-        answers = answers_by_class(labels, expected, source=f'{path / "config.json"}: id2label')
+    answers = read_answers(path, model_cfg, info)
     model: Any
-    if 'graph' in info:
+    if info.get('graph'):
         model = open_graph(path, info['graph'], answers, trust=trust)
     else:
         model = _load_model(path, model_cfg, answers)
@@ -220,37 +215,32 @@ def check_kind(found: str | None, kind: str | tuple[str, ...] | None, source: st
         raise KoviltError(f'{source}: holds a {found}, a {" or ".join(required)} is needed here')
 
 
-def answers_by_class(labels: Mapping[str, str], expected: int, *, source: str) -> list[str]:
-    """The answers in the order of their classes, from {'0': answer, ...}; KoviltError unless there are `expected`."""
-    try:
-        answers = [labels[str(i)] for i in range(len(labels))]
-    except KeyError as error:
-        raise KoviltError(f'{source} has {len(labels)} answers but none of number {error}') from error
-    if len(answers) != expected:
-        raise KoviltError(f'{source} has {len(answers)} answers, the answer head {expected}')
-    return answers
-
-
-def size_and_digest(file: Path) -> dict[str, int | str]:
-    """The entry of a file in kovilt.json."""
-    return {'bytes': file.stat().st_size, 'sha256': file_sha256(file, 'weights')}
-
-
 def _load_model(path: Path, model_cfg: Mapping[str, Any], answers: Sequence[str]) -> BaseModel:
     """The model of `model_cfg` with the weights of the folder, in evaluation mode."""
-    model = build_model_or_refuse(model_cfg, answers=answers, source=str(path / _INFO), is_stored=True)
+    weights = path / next((name for name in (PREFIX_WEIGHTS, WEIGHTS) if (path / name).is_file()), WEIGHTS)
+    files = [file for file in (weights, path / HEADS) if file == weights or file.is_file()]
+    stored = {key: tensor for file in files for key, tensor in read_safetensors_sizes(file).items()}
+    sizes = from_huggingface(stored, source=str(weights))
 
-    weights = path / _weights_file(model)
-    state = load_safetensors(weights)
-    if (path / _HEADS).is_file():
-        state |= load_safetensors(path / _HEADS)
+    def compare(model: BaseModel) -> None:
+        if _weights_file(model) != weights.name:
+            raise KoviltError(
+                f'{path / INFO}: its encoder has its weights in {_weights_file(model)}, not {weights.name}'
+            )
+        expected = _model_state(model)
+        for key in [*expected, *(key for key in sizes if key not in expected)]:
+            found, needed = (
+                tuple(tensors[key].shape) if key in tensors else 'missing' for tensors in (sizes, expected)
+            )
+            if found != needed:
+                raise KoviltError(f'{weights}: {key} is {found}, but the model of {INFO} has {needed}')
+
+    model = build_stored_model(
+        model_cfg, weights=sizes, compare=compare, answers=answers, source=f'{path / INFO}: model', is_stored=True
+    )
+    state = {key: tensor for file in files for key, tensor in load_safetensors(file).items()}
     state = from_huggingface(state, source=str(weights))
-    _check_finite(state, str(weights))
-    expected = _model_state(model)
-    for key in [*expected, *(key for key in state if key not in expected)]:
-        found, needed = (tuple(tensors[key].shape) if key in tensors else 'missing' for tensors in (state, expected))
-        if found != needed:
-            raise KoviltError(f'{weights}: {key} is {found}, but the model of {_INFO} has {needed}')
+    check_values(state, _model_state(model), weights, 'copy the folder again')
     model.load_state_dict(state, strict=False)
     return model.eval()
 
@@ -261,7 +251,7 @@ def _model_state(model: BaseModel) -> dict[str, Tensor]:
 
 
 def _weights_file(model: BaseModel) -> str:
-    return _PREFIX_WEIGHTS if isinstance(model.encoder, PrefixViLT) else _WEIGHTS
+    return PREFIX_WEIGHTS if isinstance(model.encoder, PrefixViLT) else WEIGHTS
 
 
 def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
@@ -270,24 +260,11 @@ def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
             raise KoviltError(f'{source}: {key} holds NaN or infinity; take an earlier checkpoint')
 
 
-def _check_files(path: Path, info: Mapping[str, Any]) -> None:
-    """KoviltError if a file of the folder is missing, or not the one whose size and digest kovilt.json states."""
-    for name, expected in info['files'].items():
-        file = path / name
-        if Path(name).name != name or not file.is_file():
-            raise KoviltError(f'{file}: missing from the model folder; copy the folder again')
-        size = file.stat().st_size
-        if size != expected['bytes']:
-            raise KoviltError(f'{file}: {size} bytes instead of {expected["bytes"]}; copy the folder again')
-        if size_and_digest(file) != expected:
-            raise KoviltError(f'{file}: its sha256 is not that of {_INFO}; copy the folder again')
-
-
 def _check_destination(out: Path, overwrite: bool) -> None:
     """KoviltError if `out` is not free, or, when it may be overwritten, is no model folder."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
         raise KoviltError(f'{out}: exists already; choose another name or ask for overwriting')
-    if not (out / _INFO).is_file():
+    if not (out / INFO).is_file():
         raise KoviltError(f'{out}: exists and is no model folder, so it is not overwritten; choose another name')

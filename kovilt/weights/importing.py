@@ -21,7 +21,8 @@ from kovilt.formats.report import ImportReport, shorten_list
 from kovilt.json_text import parse_json
 from kovilt.models.sizes import build_model
 from kovilt.weights.fitting import MAX_NAMES, fill_model, make_report
-from kovilt.weights.folder import answers_by_class, save_model_folder
+from kovilt.weights.folder import save_model_folder
+from kovilt.weights.folder_info import answers_by_class
 from kovilt.weights.token_tables import TokenTables, read_token_ids
 
 _MAX_TEXT_LEN = 40  # tokens; ViLT, section 4.1

@@ -191,14 +191,14 @@ def test_the_tools_refuse_a_folder_that_names_a_program(folder, rooms, tmp_path,
     (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
     config = rooms_config(tmp_path / 'config.py', steps=1)
     image = next((rooms / 'vqa').rglob('*.jpg'))
-    for tool, *arguments in (
-        ('kovilt predict', folder, image, '소파가 있어요?'),
-        ('kovilt export', folder, tmp_path / 'out'),
-        ('kovilt test', config, folder, '--work-dir', tmp_path / 'test'),
-        ('kovilt train', config, '--load-from', folder, '--work-dir', tmp_path / 'train'),
+    for verb, *arguments in (
+        ('predict', folder, image, '소파가 있어요?'),
+        ('export', folder, tmp_path / 'out'),
+        ('test', config, folder, '--work-dir', tmp_path / 'test'),
+        ('train', config, '--load-from', folder, '--work-dir', tmp_path / 'train'),
     ):
-        code, _, err = call(tool, *arguments)
-        assert code == 2, (tool, err)
+        code, _, err = call(verb, *arguments)
+        assert code == 2, (verb, err)
         last = err.strip().splitlines()[-1]
         assert last.startswith('error: ') and 'kovilt.json: model.data_preprocessor.type' in last
     assert sorted(path.name for path in tmp_path.iterdir()) == ['config.py', 'model']

@@ -14,10 +14,10 @@ from tiny_models import tiny_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from kovilt.datasets import tokenizer_files
+from kovilt.datasets.tokenizer_files import check_tokenizer_json
 from kovilt.datasets.transforms.text import TokenizeKorean, load_tokenizer
 from kovilt.errors import KoviltError
-from kovilt.formats import tokenizer_json
-from kovilt.formats.tokenizer_json import check_tokenizer_json
 
 SPECIAL = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
 TEXTS = ['고양이가 의자 위에 앉아 있습니다', '하늘은 무슨 색입니까', '사진에 자동차가 몇 대 있어요'] * 3
@@ -185,7 +185,7 @@ def test_whole_files_of_each_kind_pass(kind, tmp_path):
         dict(normalizer=sequence({'type': 'Prepend', 'prepend': '▁'}, replace(' ', '▁'))),  # Llama's
         dict(pre_tokenizer={'type': 'Sequence', 'pretokenizers': [{'type': 'Punctuation', 'behavior': 'Isolated'}]}),
         dict(normalizer=None, pre_tokenizer=None, post_processor=None, decoder=None),
-        *[dict(pre_tokenizer=regex(expression)) for expression in tokenizer_json._KNOWN_EXPRESSIONS],
+        *[dict(pre_tokenizer=regex(expression)) for expression in tokenizer_files._KNOWN_EXPRESSIONS],
         *[dict(pre_tokenizer=regex(expression)) for expression in (r'\s+', r'\p{N}', '[가-힣]+', r'[\r\n]', ' {2,}')],
     ],
     ids=str,
@@ -201,7 +201,7 @@ def test_components_of_public_tokenizers_pass(changes, tmp_path):
 def test_an_accepted_expression_is_quick(expression):
     """On texts of one repeated character, the worst ones, whatever the expression."""
     component = regex(expression)
-    if tokenizer_json._refusal(component, 'pre_tokenizer') is not None:
+    if tokenizer_files._refusal(component, 'pre_tokenizer') is not None:
         return
     content = dict(FILES['WordPiece'], pre_tokenizer=component)
     try:

@@ -28,7 +28,8 @@ from kovilt.datasets.transforms.text import tokenizer_sizes
 from kovilt.errors import KoviltError
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
 from kovilt.weights import load_model_folder, save_model_folder
-from kovilt.weights.folder import folder_as_checkpoint, size_and_digest
+from kovilt.weights.folder import folder_as_checkpoint
+from kovilt.weights.folder_info import size_and_digest
 
 
 def save(out, kind='ViLTForVQA', **others):

@@ -46,7 +46,7 @@ def test_a_graph_answers_as_its_model(checkpoint, exported, kind):
         ):
             assert [row['answer'] for row in ours['topk']] == [row['answer'] for row in theirs['topk']]
             assert ours['score'] == pytest.approx(theirs['score'], abs=1e-5)
-    with pytest.raises(KoviltError, match='device cuda: an exported graph computes on the CPU'):
+    with pytest.raises(KoviltError, match='device cuda: '):
         VQAInferencer(exported[kind], device='cuda', trust=True)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_korean
+from kovilt.datasets.tokenizer_files import check_tokenizer_files
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
-from kovilt.formats.tokenizer_json import check_tokenizer_files
 from kovilt.ranges import Range, check_arguments
 from kovilt.registry import TRANSFORMS
 
