@@ -41,8 +41,8 @@ $(VENV)/.installed: setup.py requirements/runtime.txt
 	$(pip) -e .
 	@touch $@
 
-$(VENV)/.tests-installed: $(VENV)/.installed requirements/tests.txt requirements/optional.txt
-	$(pip) -r requirements/tests.txt -r requirements/optional.txt
+$(VENV)/.tests-installed: $(VENV)/.installed $(wildcard requirements/*.txt)
+	$(pip) -r requirements.txt
 	@touch $@
 
 clean:

@@ -7,11 +7,14 @@ each root without a child of that scope.
 MMEngine imports a name that no registry holds, so that `dict(type='subprocess.getoutput', cmd=...)` runs a command.
 That is right for a config of the user, which is a program anyway. What a model folder or a checkpoint says passes
 `check_stored` first, and is built while `registered_names_only` is open.
+
+Importing this file also lets MMEngine resolve `kovilt::NAME`, in `_base_` and in `mmengine.hub.get_config`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from mmengine import registry as _roots
+from mmengine.config import utils as _config_utils
 from mmengine.registry import Registry
 
 from kovilt.errors import KoviltError, nearest
@@ -161,3 +165,22 @@ def _names_in_reach(registry: Registry, name: str) -> dict[str, Any]:
             warnings.simplefilter('ignore', UserWarning)  # mmcv-lite warns of operators that kovilt does not use
             importlib.import_module('mmcv.cnn')  # registers torch's layers; not imported before, as it takes 0.04 s
     return {bare: part for level in reversed(levels) for bare, part in level.module_dict.items()}
+
+
+def _resolve_config_names() -> None:
+    """Teach MMEngine the names of kovilt's configs, `kovilt::kovilt_vqa_aihub.py` or `kovilt::rooms/vqa.py`.
+
+    MMEngine 0.11 has a fixed list of OpenMMLab's projects and refuses names without a folder.
+    """
+    others = _config_utils._get_package_and_cfg_path
+
+    def split_name(name: str) -> tuple[str, str]:
+        package, _, config = name.partition('::')
+        return (package, config) if package == 'kovilt' and config else others(name)
+
+    for module in ('mmengine.config.utils', 'mmengine.config.config', 'mmengine.hub.hub'):
+        if module in sys.modules:  # the others import it from the first
+            vars(sys.modules[module])['_get_package_and_cfg_path'] = split_name
+
+
+_resolve_config_names()

@@ -17,6 +17,7 @@ from kovilt.version import __version__
 
 VERBS = {
     'quickstart': 'try everything: draw data, pre-train, fine-tune, evaluate, ask (ten minutes on two cores)',
+    'doctor': 'check packages, devices, fonts and disk; name what is missing and how to install it',
     'train': 'pre-train or fine-tune a config, on one process or several',
     'test': 'evaluate a checkpoint: accuracy with its interval, by groups, beside the majority answer',
     'predict': 'answer questions about an image',

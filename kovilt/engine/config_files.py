@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kovilt.engine.config_check import top_level_keys
+from kovilt.engine.config_names import PREFIX, find_config
 from kovilt.errors import KoviltError, first_line, nearest
 from kovilt.files import read_text
 
@@ -80,7 +81,11 @@ def base_files(file: Path, tree: ast.Module) -> list[Path]:
             bases = [bases] if isinstance(bases, str) else bases
             if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
                 raise KoviltError(f'{file}:{node.lineno}: _base_ must be the path of a config, or a list of such paths')
-            return [(file.parent / base).resolve() for base in bases if '::' not in base]
+            return [
+                find_config(base).resolve() if base.startswith(PREFIX) else (file.parent / base).resolve()
+                for base in bases
+                if '::' not in base or base.startswith(PREFIX)
+            ]
     return []
 
 

@@ -278,4 +278,4 @@ def _import_all(*packages: str) -> Any:
     try:
         return [importlib.import_module(package) for package in packages][-1]
     except ImportError as error:
-        raise KoviltError(f'{error.name} is not installed; run: pip install {" ".join(packages)}') from error
+        raise KoviltError(f"{error.name} is not installed; run: pip install 'kovilt[export]'") from error

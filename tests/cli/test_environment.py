@@ -11,7 +11,7 @@ GOOD = {'torch': '2.11.0', 'torchvision': '0.26.0', 'mmcv-lite': '2.2.0', 'mmeng
 
 def pretend(monkeypatch, needs=('torch==2.11.0',), **packages):
     installed = GOOD | {name.replace('_', '-'): version for name, version in packages.items()}
-    monkeypatch.setattr(environment, '_installed_version', installed.get)
+    monkeypatch.setattr(environment, 'installed_version', installed.get)
     monkeypatch.setattr(environment, 'requires', lambda name: list(needs))
 
 

@@ -231,5 +231,5 @@ def test_a_model_that_cannot_be_a_graph_is_refused_with_the_reason(checkpoint, t
 
 def test_a_missing_package_is_refused_with_the_command_that_installs_it(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(KoviltError, match='onnxruntime is not installed; run: pip install onnxruntime'):
+    with pytest.raises(KoviltError, match=r"onnxruntime is not installed; run: pip install 'kovilt\[export\]'"):
         VQAInferencer(exported['onnx'])
