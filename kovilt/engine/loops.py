@@ -11,6 +11,8 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, R
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from kovilt.engine.hooks.nonfinite import RollBack
+from kovilt.engine.hooks.run_record import is_validated
 from kovilt.ranges import Count, Index, check_arguments
 from kovilt.registry import LOOPS
 
@@ -18,8 +20,8 @@ from kovilt.registry import LOOPS
 class StepSampler(Sampler[list[int]]):
     """The batches of the steps `start` to `stop`, epoch after epoch, as one stream.
 
-    A resumed run reaches its step by skipping indices, without loading samples, and the workers of the loader live
-    across epochs. `set_epoch` of the `batch_sampler.sampler` is called at the start of each epoch.
+    A resumed run reaches its step by skipping indices, without loading samples. `set_epoch` of the
+    `batch_sampler.sampler` is called at the start of each epoch.
     """
 
     def __init__(self, batch_sampler: BatchSampler, start: int, stop: int) -> None:
@@ -41,41 +43,109 @@ class StepSampler(Sampler[list[int]]):
         return self.stop - self.start
 
 
-class RollBack(Exception):
-    """Raised by a hook: go back to the latest checkpoint and repeat the steps since."""
+class _TrainLoop(BaseLoop):
+    """What both training loops share.
 
+    They stop and resume at any step without reading a batch twice, and the workers of the loader live across epochs.
+    (MMEngine's loops start the workers anew in every epoch, and resume within an epoch by loading all earlier batches.)
+    A validation that was due when a run ended is made up for when the run is resumed.
+    """
 
-class _RollBackMixin(BaseLoop):
-    """A training loop that goes back to the latest checkpoint when a hook raises `RollBack`."""
+    def __init__(
+        self, runner: Runner, dataloader: DataLoader | dict[str, Any], val_begin: int, val_interval: int
+    ) -> None:
+        BaseLoop.__init__(self, runner, dataloader)  # MMEngine's IterBasedTrainLoop would start the workers here
+        self._iter = 0
+        self.val_begin, self.val_interval = val_begin, val_interval
+        self.stop_training = False  # set by EarlyStoppingHook
+        self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
 
     def run(self) -> nn.Module:
-        """Train from the current step to the last, and return the model."""
+        """Train from the current step to the last, and return the model. Go back when a hook raises `RollBack`."""
         while True:
             try:
-                return self.run_once()
+                self.runner.call_hook('before_train')
+                if self._iter and self._is_validation_due() and not is_validated(self.runner.work_dir, self._iter):
+                    self.runner.logger.info(f'the validation after step {self._iter} is made up for')
+                    self.runner.val_loop.run()
+                if not self.stop_training:
+                    self.run_steps()
+                self.runner.call_hook('after_train')
+                return self.runner.model
             except RollBack:
                 self.runner.roll_back()
 
     @abstractmethod
-    def run_once(self) -> nn.Module:
-        """As `run`, up to a `RollBack`."""
+    def run_steps(self) -> None:
+        """Train and validate from the current step to the last."""
+
+    @abstractmethod
+    def _is_validation_due(self) -> bool:
+        """Whether the model is to be validated after the current step."""
+
+    def _batches(self, start: int, stop: int) -> DataLoader:
+        """The configured loader with the batches of the steps `start` to `stop`, counted over all epochs."""
+        loader = self.dataloader
+        return DataLoader(
+            loader.dataset,
+            batch_sampler=StepSampler(loader.batch_sampler, start, stop),
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            prefetch_factor=loader.prefetch_factor,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
 
 
 @LOOPS.register_module()
-class EpochTrainLoop(_RollBackMixin, EpochBasedTrainLoop):
-    """MMEngine's EpochBasedTrainLoop that can go back to a checkpoint."""
+class EpochTrainLoop(_TrainLoop, EpochBasedTrainLoop):
+    """Trains for `max_epochs`, and evaluates every `val_interval` epochs from `val_begin` on, and at the end."""
 
-    def run_once(self) -> nn.Module:
-        return EpochBasedTrainLoop.run(self)
+    @check_arguments
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict[str, Any],
+        max_epochs: Count,
+        val_begin: Index = 1,
+        val_interval: Count = 1,
+    ) -> None:
+        super().__init__(runner, dataloader, val_begin, val_interval)
+        self._max_epochs = max_epochs
+        self._max_iters = max_epochs * len(self.dataloader)
+        self._epoch = 0
+
+    def run_steps(self) -> None:
+        length = len(self.dataloader)
+        done = self._iter - self._epoch * length  # steps of the current epoch
+        done = done if 0 <= done < length else 0  # the batch size has changed since the checkpoint
+        for step, batch in enumerate(self._batches(self._epoch * length + done, self._max_iters), start=done):
+            if step == done or step % length == 0:
+                self.runner.call_hook('before_train_epoch')
+            self.runner.model.train()
+            EpochBasedTrainLoop.run_iter(self, step % length, batch)
+            if (step + 1) % length:
+                continue
+            self.runner.call_hook('after_train_epoch')
+            self._epoch += 1
+            if self._is_validation_due():
+                self.runner.val_loop.run()
+            if self.stop_training:
+                break
+
+    def _is_validation_due(self) -> bool:
+        is_end = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        at_boundary = self._iter == self._epoch * len(self.dataloader)
+        return self.runner.val_loop is not None and at_boundary and is_end and self._epoch >= self.val_begin
 
 
 @LOOPS.register_module()
-class StepTrainLoop(_RollBackMixin, IterBasedTrainLoop):
+class StepTrainLoop(_TrainLoop, IterBasedTrainLoop):
     """Trains for `max_iters` optimizer steps, and evaluates every `val_interval` steps from `val_begin` on.
 
-    It stops and resumes at any step without reading a batch twice, and evaluates at the end. MMEngine's own loop
-    restarts its workers at the end of every epoch, and resumes by loading all earlier batches again. `epoch` is the
-    epoch that the current step belongs to.
+    There is also an evaluation at the end. `epoch` is the epoch that the current step belongs to.
     """
 
     @check_arguments
@@ -87,13 +157,8 @@ class StepTrainLoop(_RollBackMixin, IterBasedTrainLoop):
         val_begin: Index = 1,
         val_interval: Count = 1000,
     ) -> None:
-        BaseLoop.__init__(self, runner, dataloader)  # IterBasedTrainLoop would start the workers here
+        super().__init__(runner, dataloader, val_begin, val_interval)
         self._max_iters = max_iters
-        self._iter = 0
-        self.val_begin = val_begin
-        self.val_interval = val_interval
-        self.stop_training = False  # set by EarlyStoppingHook
-        self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
 
     @property
     def _epoch(self) -> int:
@@ -107,32 +172,17 @@ class StepTrainLoop(_RollBackMixin, IterBasedTrainLoop):
     def _max_epochs(self) -> int:
         return -(-self._max_iters // len(self.dataloader))
 
-    def run_once(self) -> nn.Module:
-        self.runner.call_hook('before_train')
+    def run_steps(self) -> None:
         self.runner.call_hook('before_train_epoch')  # MMEngine's hooks see the whole training as one epoch
-        for batch in self._remaining_batches():
+        for batch in self._batches(self._iter, self._max_iters):
             self.runner.model.train()
             self.run_iter(batch)
-            is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if self.runner.val_loop is not None and is_due and self._iter >= self.val_begin:
+            if self._is_validation_due():
                 self.runner.val_loop.run()
             if self.stop_training:
                 break
         self.runner.call_hook('after_train_epoch')
-        self.runner.call_hook('after_train')
-        return self.runner.model
 
-    def _remaining_batches(self) -> DataLoader:
-        """The configured loader with the batches of the remaining steps."""
-        loader = self.dataloader
-        return DataLoader(
-            loader.dataset,
-            batch_sampler=StepSampler(loader.batch_sampler, self._iter, self._max_iters),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn,
-            prefetch_factor=loader.prefetch_factor,
-            multiprocessing_context=loader.multiprocessing_context,
-        )
+    def _is_validation_due(self) -> bool:
+        is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        return self.runner.val_loop is not None and is_due and self._iter >= self.val_begin

@@ -12,11 +12,14 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from kovilt.batch import Batch
-from kovilt.engine.loops import RollBack
 from kovilt.engine.optim import FiniteLossMixin
 from kovilt.errors import RunFault
 from kovilt.files import write_json
 from kovilt.registry import HOOKS
+
+
+class RollBack(Exception):
+    """Raised by a hook: the training loop is to go back to the latest checkpoint and to repeat the steps since."""
 
 
 class _Step(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils import get_git_hash
@@ -39,7 +39,7 @@ class RunRecordHook(Hook):
         interval: steps from one "train" line to the next.
     """
 
-    priority = 'VERY_LOW'
+    priority = 'LOW'  # before CheckpointHook: a checkpoint never lacks the lines up to its step
 
     @check_arguments
     def __init__(self, interval: Count = 50) -> None:
@@ -92,6 +92,8 @@ class RunRecordHook(Hook):
         if is_main_process() and self.path is not None:
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(dump_json({**line, 'time': round(time.time(), 1)}) + '\n')
+                file.flush()
+                os.fsync(file.fileno())
 
     @staticmethod
     def _write_data(runner: Runner) -> None:
@@ -106,6 +108,17 @@ def truncate_record(path: Path, step: int) -> None:
     """Remove the lines of a `metrics.jsonl` after `step`, which a resumed run repeats; at step 0 remove all of them."""
     records = read_json_lines(path, 'table', cut_off=True) if step and path.is_file() else ()
     write_json_lines(path, [record for _, record in records if record.get('step', 0) <= step])
+
+
+def is_validated(work_dir: str | os.PathLike[str], step: int) -> bool:
+    """Whether the record in `work_dir` holds a validation after `step`; as rank 0 finds it, on all ranks."""
+    path = Path(work_dir, 'metrics.jsonl')
+    found = [False]
+    if is_main_process() and path.is_file():
+        records = read_json_lines(path, 'table', cut_off=True)
+        found = [any((record.get('mode'), record.get('step')) == ('val', step) for _, record in records)]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def describe_data(dataset: Any) -> dict[str, Any]:
