@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import check_launcher, init_cpu_process_group
+from kovilt.engine.interruption import SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
-from kovilt.engine.work_dir import WorkDirBefore, check_writable
+from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
 from kovilt.errors import KoviltError, RunFault, config_errors, nearest
 from kovilt.formats.checkpoint import (
     check_encoder,
@@ -58,6 +59,7 @@ class KoviltRunner(Runner):
     Attributes:
         data_sizes: sizes read off the training data by `read_data_sizes` or, in a test, from the checkpoint.
         dataset_meta: metainfo of the training data, from the same source.
+        signals: notes the signals that ask a training to save and end.
     """
 
     # Set by MMEngine's Runner, which has no types.
@@ -71,6 +73,7 @@ class KoviltRunner(Runner):
         """Build everything but the loops; all arguments are those of MMEngine's Runner."""
         self.data_sizes: dict[str, Any] = {}
         self.dataset_meta: dict[str, Any] = {}
+        self.signals = SignalWatch()
         self._work_dir_before = WorkDirBefore(work_dir)
         check_writable(work_dir)
         with self._no_logs_after_bad_input():
@@ -98,7 +101,8 @@ class KoviltRunner(Runner):
         file.write_text(escape_braces(self.cfg.pretty_text), encoding='utf-8')
 
     def train(self) -> nn.Module:
-        with self._no_logs_after_bad_input():
+        lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
+        with self._no_logs_after_bad_input(), lock, self.signals:
             return super().train()
 
     def test(self) -> dict[str, Any]:

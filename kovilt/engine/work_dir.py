@@ -1,11 +1,14 @@
-"""The work folder of a run: checked before the run begins, removed again if the run never begins."""
+"""The work folder of a run: checked before the run begins, locked while it runs, removed if it never begins."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import socket
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kovilt.errors import KoviltError
@@ -42,3 +45,45 @@ class WorkDirBefore:
         for folder in self.missing_parents:
             with suppress(OSError):  # not empty: another run has written there meanwhile
                 folder.rmdir()
+
+
+@contextmanager
+def lock_work_dir(work_dir: str | os.PathLike[str], *, resume: bool) -> Iterator[None]:
+    """Hold the lock of a work folder, so that one folder belongs to one run.
+
+    The lock is a POSIX record lock on `run.lock`: it ends with the process, however that ends, and workers that the
+    process forks do not inherit it.
+
+    Args:
+        resume: the run continues an earlier one; otherwise the folder must not hold records of one.
+
+    Raises:
+        KoviltError: another process trains in this folder, or it holds an earlier run.
+    """
+    path = Path(work_dir, 'run.lock')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a+', encoding='utf-8') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise KoviltError(
+                f'work-dir {work_dir}: a run is going on there ({file.read().strip() or "starting"}); choose another '
+                'folder with --work-dir'
+            ) from None
+        if not resume:
+            _check_no_earlier_run(Path(work_dir))
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
+        yield
+
+
+def _check_no_earlier_run(work_dir: Path) -> None:
+    record = work_dir / 'metrics.jsonl'
+    found = [record] if record.is_file() and record.stat().st_size else sorted(work_dir.glob('*_*.pth'))
+    if found:
+        raise KoviltError(
+            f'work-dir {work_dir}: it holds an earlier run ({found[0].name}); continue that one with --resume, or choose '
+            'another folder with --work-dir'
+        )

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from kovilt.engine.work_dir import WorkDirBefore, check_writable
+from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
 from kovilt.errors import KoviltError
 
 
@@ -29,3 +32,36 @@ def test_an_older_work_folder_loses_the_log_alone(tmp_path):
     (tmp_path / 'work' / 'log').mkdir()
     before.restore(tmp_path / 'work' / 'log')
     assert [path.name for path in (tmp_path / 'work').iterdir()] == ['iter_1.pth']
+
+
+HOLD = """
+import sys, time
+from kovilt.engine.work_dir import lock_work_dir
+with lock_work_dir(sys.argv[1], resume=False):
+    print('held', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_belongs_to_one_run_until_its_process_ends(tmp_path):
+    process = subprocess.Popen([sys.executable, '-c', HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == 'held\n'
+        with pytest.raises(KoviltError, match=rf'a run is going on there \(process {process.pid} on .*--work-dir'):
+            with lock_work_dir(tmp_path, resume=True):
+                pass
+    finally:
+        process.kill()
+        process.wait()
+    with lock_work_dir(tmp_path, resume=False):
+        pass
+
+
+@pytest.mark.parametrize('name', ['metrics.jsonl', 'iter_3.pth', 'epoch_1.pth', 'best_accuracy_iter_5.pth'])
+def test_a_new_run_does_not_mix_with_an_earlier_one(tmp_path, name):
+    (tmp_path / name).write_text('{}')
+    with pytest.raises(KoviltError, match=rf'holds an earlier run \({name}\); continue that one with --resume'):
+        with lock_work_dir(tmp_path, resume=False):
+            pass
+    with lock_work_dir(tmp_path, resume=True):
+        pass

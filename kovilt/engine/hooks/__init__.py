@@ -3,6 +3,7 @@
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
 from kovilt.engine.hooks.init_cls_from_mask import InitCLSFromMaskHook
+from kovilt.engine.hooks.interrupt import InterruptHook
 from kovilt.engine.hooks.nonfinite import NonFiniteHook
 from kovilt.engine.hooks.predictions import PredictionsHook
 from kovilt.engine.hooks.run_logger import RunLoggerHook
@@ -13,6 +14,7 @@ __all__ = [
     'EpochTimeHook',
     'ExactResumeHook',
     'InitCLSFromMaskHook',
+    'InterruptHook',
     'NonFiniteHook',
     'PredictionsHook',
     'RunLoggerHook',
