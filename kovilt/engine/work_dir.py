@@ -84,6 +84,6 @@ def _check_no_earlier_run(work_dir: Path) -> None:
     found = [record] if record.is_file() and record.stat().st_size else sorted(work_dir.glob('*_*.pth'))
     if found:
         raise KoviltError(
-            f'work-dir {work_dir}: it holds an earlier run ({found[0].name}); continue that one with --resume, or choose '
-            'another folder with --work-dir'
+            f'work-dir {work_dir}: it holds an earlier run ({found[0].name}); continue that one with --resume, or '
+            'choose another folder with --work-dir'
         )

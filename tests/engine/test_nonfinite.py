@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from kovilt.engine.hooks import NonFiniteHook
 from kovilt.errors import RunFault
 
 
@@ -94,10 +93,3 @@ def test_going_back_without_a_checkpoint_stops(build):
     runner = run(build, 1, action='roll_back')
     with pytest.raises(RunFault, match='there is no checkpoint yet to go back to'):
         runner.train()
-
-
-def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="action 'halt' is neither"):
-        NonFiniteHook(action='halt')
-    with pytest.raises(ValueError, match='max_skipped 0 is below 1'):
-        NonFiniteHook(action='skip', max_skipped=0)

@@ -16,6 +16,7 @@ from mmengine.runner import BaseLoop, Runner
 from kovilt.engine.interruption import Interruption
 from kovilt.engine.loops import EpochTrainLoop
 from kovilt.files import write_text
+from kovilt.ranges import check_arguments
 from kovilt.registry import HOOKS
 
 
@@ -36,6 +37,7 @@ class InterruptHook(Hook):
 
     priority = 'LOWEST'  # after CheckpointHook, which may just have saved this step
 
+    @check_arguments
     def __init__(self, max_time: str | None = None) -> None:
         self.max_seconds = None if max_time is None else parse_time(max_time)
         self._start = time.monotonic()

@@ -15,6 +15,7 @@ from kovilt.batch import Batch
 from kovilt.engine.optim import FiniteLossMixin
 from kovilt.errors import RunFault
 from kovilt.files import write_json
+from kovilt.ranges import Count, check_arguments
 from kovilt.registry import HOOKS
 
 
@@ -50,11 +51,8 @@ class NonFiniteHook(Hook):
 
     priority = 'ABOVE_NORMAL'  # after StepInfoHook; before the hooks that log and save
 
-    def __init__(self, action: Literal['stop', 'skip', 'roll_back'] = 'stop', max_skipped: int = 10) -> None:
-        if action not in ('stop', 'skip', 'roll_back'):
-            raise ValueError(f"action {action!r} is neither 'stop', 'skip' nor 'roll_back'")
-        if max_skipped < 1:
-            raise ValueError(f'max_skipped {max_skipped} is below 1')
+    @check_arguments
+    def __init__(self, action: Literal['stop', 'skip', 'roll_back'] = 'stop', max_skipped: Count = 10) -> None:
         self.action, self.max_skipped = action, max_skipped
         self._unchecked: list[_Step] = []
         self._rolled_back: set[int] = set()  # the steps that were the reason to go back
