@@ -101,7 +101,7 @@ class Reproduction:
         if self.small:
             self._add_fine_tuning_variants()
         self._add_pretraining_variants(data)
-        no_change = ['optim_wrapper.optimizer.lr=0.0', 'train_dataloader.dataset.limit=64']
+        no_change = ['optim_wrapper.optimizer.lr=1e-30', 'train_dataloader.dataset.limit=64']
         untrained = self._add_training('untrained', 0, 'pretrain', Start('', data), 1, options=no_change)
         self._add_alignment('untrained_0', self._start_from(untrained, data))
         if self.small:
