@@ -171,7 +171,7 @@ class ViLTOptimWrapper(FiniteLossMixin):
     """MMEngine's OptimWrapper for long runs: it skips a step that is not finite, and computes in bfloat16 when asked.
 
     The host never waits for a CUDA device: fused Adam and AdamW and MuonAdamW skip the step on the device, as they do
-    for torch's GradScaler. For other optimizers the host looks at the device before every step.
+    for torch's GradScaler. For other optimizers the host waits for the device before every step.
     bfloat16 has the range of float32 and needs no loss scaling. (MMEngine's AmpOptimWrapper refuses CPUs, and its
     scaler waits for the device at every step. float16, which needs a scaler, uses it.)
 

@@ -107,5 +107,5 @@ class NonFiniteHook(Hook):
         again = {'skip': f' after {skipped} skipped steps', 'roll_back': ' again, after going back', 'stop': ''}
         raise RunFault(
             f'{fault}: stopped{again[self.action]}, {safe}. Lower the learning rate, set '
-            'optim_wrapper.clip_grad or look at the samples; then continue with --resume'
+            'optim_wrapper.clip_grad or check the samples; then continue with --resume'
         )
