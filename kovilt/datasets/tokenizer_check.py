@@ -30,6 +30,7 @@ _COMMON = (  # every general Korean vocabulary covers nearly all of these
     '오늘 날씨가 좋아서 우리는 밖에서 밥을 먹었다',
 )
 _RARE = '뷁쀍꿻휅'  # syllables that many vocabularies lack: they must become [UNK], not vanish
+_FOREIGN = '𒀀𒁀'  # cuneiform: two characters that no Korean vocabulary has
 _MAX_UNKNOWN_COMMON = 0.25  # of the tokens of _COMMON
 _MIN_HANGUL_SHARE = 0.1  # of the vocabulary: it is Korean, though perhaps trained on one small corpus
 _MAX_PROBED = 1000  # words
@@ -164,6 +165,13 @@ def _check_hangul(tokenizer: PreTrainedTokenizerFast, vocabulary: dict[str, int]
     syllables = set(''.join(_COMMON)) - {' '}
     if len({normalize(syllable) for syllable in syllables}) < len(syllables):
         raise KoviltError(f'tokenizer {name}: its normalizer removes or replaces Hangul; {remedy}')
+    first, second = (backend.encode(character, add_special_tokens=False).ids for character in _FOREIGN)
+    if first and first == second and tokenizer.unk_token_id not in first:
+        token = tokenizer.convert_ids_to_tokens(first[-1])
+        raise KoviltError(
+            f'tokenizer {name}: it gives {token!r} for what it does not know, but states the unk_token '
+            f'{tokenizer.unk_token!r}; correct "unk_token" in its tokenizer_config.json'
+        )
     common = count_tokens(tokenizer, _COMMON).unknown_share
     if common > _MAX_UNKNOWN_COMMON:
         hangul = sum(bool(_HANGUL.search(token)) for token in vocabulary)

@@ -9,11 +9,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, WORDS, tiny_config, tiny_model, tiny_tokenizer
 from transformers import BertTokenizer
 
 from kovilt.apis import VQAInferencer
 from kovilt.errors import KoviltError, KoviltWarning
+from kovilt.terminal import printable
 from kovilt.weights import save_model_folder
 
 QUESTION = '소파는 무슨 색이에요?'
@@ -156,12 +159,26 @@ def test_what_the_model_cannot_read_is_a_warning(inferencer, question, said):
     assert all('\n' not in message and not message.startswith('question 0') for message in warned)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.one_of(st.characters(categories=None, codec=None), st.sampled_from(KNOWN)), max_size=40))
+def test_any_text_is_answered_or_refused_in_one_line(inferencer, text):
+    try:
+        (result,), warned = ask(inferencer, text)
+    except KoviltError as error:
+        assert re.match('question 0: .+', str(error)) and printable(error) == str(error)
+    else:
+        assert result['answer'] in ANSWERS and 0 <= result['unknown_token_share'] <= 1
+        assert (result['unknown_token_share'] > 0.3) == any('are unknown' in message for message in warned)
+        assert result == ask(inferencer, unicodedata.normalize('NFD', text))[0][0]
+
+
 def test_the_share_of_unknown_tokens_is_that_of_the_question(inferencer):
     results, warned = ask(inferencer, ['소파 뷁 책 ?', '소파 뷁 ?', QUESTION])
     assert [result['unknown_token_share'] for result in results] == [0.25, pytest.approx(1 / 3), 0]
     assert len(warned) == 1 and warned[0].startswith('question 1: 33% of its tokens')
 
 
+@pytest.mark.filterwarnings('ignore::kovilt.errors.KoviltWarning')
 @pytest.mark.parametrize('special', ['[MASK]', '[SEP]', '[PAD]', '[CLS]', '[UNK]'])
 def test_special_tokens_that_a_question_spells_out_are_text(inferencer, special):
     (read,) = [inferencer._read_question(0, f'소파 {special} 책')]

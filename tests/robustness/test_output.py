@@ -64,6 +64,7 @@ def model(tmp_path_factory) -> Path:
     )
 
 
+@pytest.mark.filterwarnings('ignore::kovilt.errors.KoviltWarning')
 def test_answers_and_questions_of_predict_are_escaped(model, call):
     question = f'{QUESTION}\x1b[2J\u202e\n\x9b'
     code, out, err = call('predict', model, model.parent / 'room.png', question, '--device', 'cpu')

@@ -133,6 +133,13 @@ REFUSED = {
     'an unknown token that has no id': (
         lambda out: tokenizer_json(out, wordpiece('[NONE]')), 'fails on Korean text .*Missing .UNK.',
     ),
+    'an unknown token other than the stated one': (
+        lambda out: tokenizer_json(out, wordpiece(), unk_token='##고'),
+        "gives '.UNK.' for what it does not know, but states the unk_token '##고'",
+    ),
+    'an unknown token of Unigram other than the stated one': (
+        lambda out: tokenizer_json(out, unigram(), unk_token='이'), "gives '.UNK.' for what it does not know",
+    ),
     'syllables without ##': (lambda out: vocab_txt(out, [chr(code) for code in range(0xAC00, 0xD7A4)]),
                              '% of common Korean becomes .UNK.'),
     'a token twice': (lambda out: vocab_txt(out, [*WORDPIECE, '고양이가']), 'repeats tokens or skips ids'),
