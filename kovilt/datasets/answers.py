@@ -11,31 +11,26 @@ from numpy.typing import ArrayLike
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
+from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
 from kovilt.ranges import Count, check_arguments
 
 
-def parse_answers(value: Any, source: RowSource) -> list[Any]:
-    """The answers of several people in a label: a list of strings or of objects with `answer` (VQAv2, KVQA), or None.
+def parse_answers(value: Any, source: RowSource) -> list[str]:
+    """The answers of several people in a label: a list of texts or of objects with `answer` (VQAv2, KVQA), or None.
 
     Raises:
-        KoviltError: anything else, with its file and line.
+        KoviltError: anything else, with its file and line; what a text is, `text_of` decides.
     """
     if not isinstance(value, list | None):
         raise KoviltError(
             f"{source.place}: 'answers' is not a list, but {str(value)[:40]!r}; a single answer is called 'answer'"
         )
-    answers = []
-    for answer in value or ():
-        if isinstance(answer, dict) and 'answer' in answer:
-            answer = answer['answer']
-        if not isinstance(answer, str | int | float | None):
-            raise KoviltError(
-                f"{source.place}: expecting a string or an object with 'answer', found {str(answer)[:40]!r}"
-            )
-        answers.append(answer)
-    return answers
+    answers = (
+        answer['answer'] if isinstance(answer, dict) and 'answer' in answer else answer for answer in value or ()
+    )
+    return [text_of(answer, 'answers', source) for answer in answers]
 
 
 def vqa_score(count: ArrayLike, people: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError, nearest
 from kovilt.json_text import MAX_VALUE, RefusedJSON, decode_value, describe_error, encoding_error, skip_blanks
 
@@ -38,6 +39,9 @@ class RowSource(ABC):
         """The column in which it begins, 0 = it is the first of its line. A file may have all rows in one line."""
         return 0
 
+    def __str__(self) -> str:
+        return self.place
+
     @property
     def place(self) -> str:
         """The file, the line and, if the row is not the first of its line, the column, for messages."""
@@ -45,16 +49,25 @@ class RowSource(ABC):
 
 
 def required(row: Any, key: str, source: RowSource) -> str:
-    """`row[key]` as a string: ids come as numbers or strings.
+    """`row[key]` as a string, by the rule of `text_of`: ids come as numbers or strings.
 
     Raises:
         KoviltError: `row` is no object, or has no such value.
     """
     if not isinstance(row, dict):
         raise KoviltError(f'{source.place}: expecting an object, found {str(row)[:40]!r}')
-    if row.get(key) is None:
+    value = row.get(key)
+    if value is None:
         raise KoviltError(f'{source.place}: no {key!r} in this row{nearest(key, row)}; every row needs it')
-    return str(row[key])
+    return text_of(value, key, source)
+
+
+def required_text(row: Any, key: str, source: RowSource) -> str:
+    """As `required`, for questions: also a number is refused, which would be the value of another column."""
+    text = required(row, key, source)
+    if not isinstance(row[key], str):
+        raise KoviltError(f'{source.place}: {key!r} is the number {text}, not a text')
+    return text
 
 
 def read_rows(

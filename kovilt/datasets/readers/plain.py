@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import posixpath
-from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
@@ -15,13 +11,12 @@ from kovilt.datasets.folders import Folder, list_folders
 from kovilt.datasets.image_store import ImageIndex, folder_images
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader, refusing
-from kovilt.datasets.readers.json_rows import RowSource, required
+from kovilt.datasets.readers.json_rows import required, required_text
+from kovilt.datasets.readers.tables import CSVTable, JSONLines, TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError, nearest
 from kovilt.registry import READERS
-
-_ANSWER_SEPARATOR = '|'  # in a cell of a CSV file
 
 
 @READERS.register_module()
@@ -54,7 +49,7 @@ class PlainReader(QuestionReader):
                 yield record
 
     def _question_record(self, row: Any, source: TableFile, images: ImageIndex) -> dict[str, Any]:
-        image, question = required(row, 'image', source), required(row, 'question', source)
+        image, question = required(row, 'image', source), required_text(row, 'question', source)
         if not image:
             raise KoviltError(f"{source.place}: 'image' is empty; every row needs it")
         if 'answer' not in row and 'answers' not in row:
@@ -100,75 +95,3 @@ def _index_by_path(folders: list[Folder]) -> ImageIndex:
                 depth = len(folder.parts)
                 images.add('', '/'.join((*parts[:depth], *parts[depth + 1 :])), place)
     return images
-
-
-class TableFile(RowSource):
-    """Iterates over the rows of a table. After an error the next row can be read."""
-
-    def __iter__(self) -> TableFile:
-        return self
-
-    @abstractmethod
-    def __next__(self) -> Any: ...
-
-
-class JSONLines(TableFile):
-    """The objects of a JSONL file."""
-
-    line = 0
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._texts = _read_lines(path)
-
-    def __next__(self) -> Any:
-        text = ''
-        while not text.strip():
-            text = next(self._texts)
-            self.line += 1
-        try:
-            return json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise KoviltError(f'{self.place}: not JSON ({error}); write one object in each line') from None
-
-
-class CSVTable(TableFile):
-    """The rows of a CSV file as dicts; the first line names the columns."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._reader = csv.DictReader(_read_lines(path), strict=True)
-
-    @property
-    def line(self) -> int:
-        return self._reader.line_num
-
-    def __next__(self) -> dict[str, Any]:
-        try:
-            if not self._reader.line_num:
-                self._reader.fieldnames = [normalize_korean(name) for name in self._reader.fieldnames or ()]
-            row = next(self._reader)
-        except csv.Error as error:
-            raise KoviltError(  # the unreadable row begins after the last readable one
-                f'{self.path}, line {self.line + 1}: not CSV ({error}); a cell with a quote, comma or line needs '
-                '"quotes" around it'
-            ) from None
-        if None in row:
-            raise KoviltError(f'{self.place}: more cells than columns; a cell with a comma needs "quotes"')
-        if row.get('answers') is not None:
-            row['answers'] = row['answers'].split(_ANSWER_SEPARATOR)
-        return row
-
-
-def _read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, with or without a byte-order mark."""
-    try:
-        with path.open('rb') as file:
-            for number, line in enumerate(file, 1):
-                yield line.decode('utf-8-sig' if number == 1 else 'utf-8')
-    except UnicodeDecodeError as error:
-        raise KoviltError(
-            f'{path}, line {number}: not UTF-8 text ({error.reason}); save the file as UTF-8 (Excel: "CSV UTF-8")'
-        ) from None
-    except OSError as error:
-        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error

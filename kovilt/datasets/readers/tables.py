@@ -1,0 +1,216 @@
+"""Tables of questions of one's own: JSONL and CSV files, read row by row."""
+
+from __future__ import annotations
+
+import csv
+import re
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.readers.json_rows import RowSource
+from kovilt.errors import KoviltError, nearest
+from kovilt.files import read_lines
+from kovilt.json_text import parse_json
+
+COLUMNS = ('image', 'question', 'answer', 'answers', 'question_id', 'answer_type')  # `answer` or `answers`
+_MEANT = {  # names that people give to the columns
+    'image': '이미지 사진 이미지명 파일명 img img_name image_name img_path image_path file file_name filename',
+    'question': '질문 문제 question_ko query text',
+    'answer': '답 정답 답변 대답 answer_ko label ground_truth',
+}
+_ANSWER_SEPARATOR = '|'  # in a cell of a CSV file
+_CELL = re.compile(r'(?:"(?:[^"]++|"")*+"|[^",\n]*)(?:,|\r?\n)')
+_WHOLE = re.compile(r'(-?\d+)\.0')
+_NUMBER = re.compile(r'-?\d+(?:\.0)?')
+
+
+class TableFile(RowSource):
+    """Iterates over the rows of a table. After an error the next row can be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._line = 0
+
+    @property
+    def line(self) -> int:
+        return self._line
+
+    def __iter__(self) -> TableFile:
+        return self
+
+    @abstractmethod
+    def __next__(self) -> Any: ...
+
+
+class JSONLines(TableFile):
+    """The objects of a JSONL file. If the first has wrong keys, those with the same are not reported again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._texts = read_lines(path, 'table')
+        self._wrong: Collection[str] | None = None  # None before the first row, empty if its keys are right
+
+    def __next__(self) -> Any:
+        while True:
+            text = next(self._texts).rstrip()
+            self._line += 1
+            if not text:
+                continue
+            row = parse_json(text, self.path, line=self._line, remedy='write one object in each line')
+            if self._wrong is None and isinstance(row, dict):
+                self._wrong = row.keys()
+                check_names(row, self.place, 'key')
+                self._wrong = ()
+            if not self._wrong or self._wrong != row.keys():
+                return row
+
+
+class CSVTable(TableFile):
+    """The rows of a CSV file as dicts; its first line that is not blank names the columns.
+
+    In a column of answers, or of types, that are whole numbers 3.0 is read as 3: pandas writes a column so when it has
+    a gap. The first column may lack a name, as that of pandas' index does; it is ignored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._source, self._pushed_back = read_lines(path, 'table'), deque[str]()
+        self._read = 0  # number of the latest line that was read; a row may have several
+        self._record: list[str] = []  # the lines of the latest row
+        self._reader = csv.reader(self._lines(), strict=True)
+        self._columns: list[str] | None = None  # None before the header is read, empty after one that is wrong
+        self._whole: Collection[str] = ()  # columns of whole numbers
+
+    def __next__(self) -> dict[str, Any]:
+        if self._columns is None:
+            self._read_header()
+            table = CSVTable(Path(self.path))
+            table._read_header()
+            self._whole = _whole_columns(table)
+        row = self._next_row()
+        for name in self._whole:
+            row[name] = _ANSWER_SEPARATOR.join(map(_without_point, row[name].split(_ANSWER_SEPARATOR)))
+        if 'question_id' in row:
+            row['question_id'] = _without_point(row['question_id'])
+        return row | ({'answers': row['answers'].split(_ANSWER_SEPARATOR)} if 'answers' in row else {})
+
+    def _next_row(self) -> dict[str, Any]:
+        if not self._columns:
+            raise StopIteration
+        cells = self._next_cells()
+        if len(cells) != len(self._columns):
+            found = f'{len(cells)} cells, but {len(self._columns)} columns'
+            raise KoviltError(f'{self.place}: {found}; a cell with a comma needs "quotes"')
+        row: dict[str, Any] = dict(zip(self._columns, cells, strict=True))
+        row.pop('', None)
+        return row
+
+    def _next_cells(self) -> list[str]:
+        """The cells of the next row; rows without text in any cell are skipped."""
+        while True:
+            self._record, self._line = [], self._read + 1
+            try:
+                cells = next(self._reader)
+            except csv.Error as error:
+                raise self._skip_malformed(error) from None
+            if any(map(str.strip, cells)):
+                return cells
+
+    def _lines(self) -> Iterator[str]:
+        while (line := self._pushed_back.popleft() if self._pushed_back else next(self._source, None)) is not None:
+            self._read += 1
+            self._record.append(line)
+            yield line
+
+    def _skip_malformed(self, error: csv.Error) -> KoviltError:
+        """The message about a malformed row. Reading continues in the line after that of the wrong cell."""
+        text, at = ''.join(self._record), 0
+        while cell := _CELL.match(text, at):
+            at = cell.end()
+        before = text.count('\n', 0, at)
+        self._pushed_back.extendleft(self._record[:before:-1])
+        self._read = self._line + before
+        self._reader = csv.reader(self._lines(), strict=True)
+        reason, remedy = str(error), 'a cell with a quote, comma or line needs "quotes" around it'
+        if text[at : at + 1] == '"' and ('limit' in reason or 'end of data' in reason):
+            reason, remedy = 'a quote (") opens a cell and does not close it', 'close it, or write "" for a quote'
+        elif 'limit' in reason:
+            reason = f'a cell of more than {csv.field_size_limit():,} characters'
+        elif '\r' in text[at:].rstrip('\r\n'):
+            reason, remedy = 'a carriage return ends no line', 'save the file with the line ends of Windows or Linux'
+        return KoviltError(f'{self.path}, line {self._line + before}: not CSV ({reason}); {remedy}')
+
+    def _read_header(self) -> None:
+        """Read and check the names of the columns.
+
+        Raises:
+            KoviltError: they are not those of a table of questions; no row can be read then.
+        """
+        self._columns = []
+        try:
+            names = [normalize_korean(name) for name in self._next_cells()]
+        except StopIteration:
+            return
+        place, found = f'{self.path}, line {self._line}', ', '.join(map(repr, names))
+        if len(names) == 1 and (
+            separator := next((sign for sign in '\t;' if sign in names[0] or sign in self._record[0]), '')
+        ):
+            kind = {'\t': 'tabs', ';': 'semicolons'}[separator]
+            raise KoviltError(f'{place}: {kind} between the cells; save it with commas (Excel: "CSV UTF-8")')
+        if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise KoviltError(f'{place}: two columns are called {repeated[0]!r}, of {found}; keep or rename one')
+        if '' in names[1:]:
+            raise KoviltError(f'{place}: column {names.index("", 1) + 1} has no name, of {found}; name or remove it')
+        check_names(names, place, 'column')
+        self._columns = names
+
+
+def check_names(names: Collection[str], place: str, kind: str) -> None:
+    """Check that a row has an image, a question and an answer, by the names of its columns or keys.
+
+    Raises:
+        KoviltError: it names all that are there, and those that may be meant.
+    """
+    missing = [name for name in ('image', 'question') if name not in names]
+    if 'answer' not in names and 'answers' not in names:
+        missing.append('answer')
+    if missing:
+        free = [name for name in names if name not in COLUMNS]
+        wanted = ', '.join(f'{name!r}{_meant_by(name, free)}' for name in missing)
+        raise KoviltError(
+            f"{place}: no {kind} {wanted} among {', '.join(map(repr, names))[:200]}; every row needs 'image', "
+            "'question' and 'answer', or 'answers' of several people"
+        )
+
+
+def _meant_by(name: str, others: Collection[str]) -> str:
+    found = next((other for other in others if other.lower().replace(' ', '') in _MEANT[name].split()), None)
+    return f' (rename {found!r})' if found else nearest(name, others)
+
+
+def _whole_columns(table: CSVTable) -> list[str]:
+    """The columns of answers whose cells are whole numbers, some of them written as 3.0."""
+    numbers, with_point = {'answer', 'answers', 'answer_type'} & {*(table._columns or ())}, set[str]()
+    while numbers:
+        try:
+            row = table._next_row()
+        except StopIteration:
+            break
+        except KoviltError:
+            continue
+        for name in tuple(numbers):
+            for text in row[name].split(_ANSWER_SEPARATOR):
+                if text.strip() and not _NUMBER.fullmatch(text.strip()):
+                    numbers.discard(name)
+                elif text.strip().endswith('.0'):
+                    with_point.add(name)
+    return sorted(numbers & with_point)
+
+
+def _without_point(text: str) -> str:
+    found = _WHOLE.fullmatch(text.strip())
+    return found[1] if found else text
