@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +15,7 @@ from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.rng import hash63, hash_texts
 from kovilt.datasets.table import CATEGORY_LIST, Table, TableBuilder
+from kovilt.datasets.values import check_text, text_of
 from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 
@@ -147,8 +148,7 @@ def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
         KoviltError: what the reader cannot read, unless `report` records that; no rows.
     """
     collector = RowCollector(reader.COLUMNS, reader.data_root)
-    for record in reader.records(report):
-        values = clean_row(reader.COLUMNS, record)
+    for record, values in clean_records(reader, report):
         if values[reader.TEXT]:
             collector.append(values, record['image'])
         else:
@@ -162,27 +162,38 @@ def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
     return rows
 
 
-def clean_row(columns: Mapping[str, pa.DataType], record: dict[str, Any]) -> dict[str, Any]:
-    """The normalized values, by column, of a record."""
-    values = {
-        name: (_clean_list if kind is CATEGORY_LIST else _clean_text)(record.get(name))
-        for name, kind in columns.items()
-    }
+def clean_records(reader: Reader, report: ReadReport) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every record of a reader with its values by column: normalized texts, or lists of them.
+
+    A value that is no text by the rule of `text_of` is refused, for all readers alike; a question or caption that is a
+    number is, too.
+    """
+    for record in reader.records(report):
+        try:
+            place = record.get('source') or reader.data_root
+            check_text(record.get(reader.TEXT), reader.TEXT, place)
+            values = clean_row(reader.COLUMNS, record, place)
+        except KoviltError as error:
+            report.refuse(error)
+        else:
+            yield record, values
+
+
+def clean_row(columns: Mapping[str, pa.DataType], record: dict[str, Any], place: object) -> dict[str, Any]:
+    """The normalized values, by column, of a record; `place` is named by errors."""
+    values: dict[str, Any] = {}
+    for name, kind in columns.items():
+        value = record.get(name)
+        if kind is CATEGORY_LIST:
+            texts = (normalize_korean(text_of(item, name, place)) for item in value or ())
+            values[name] = [text for text in texts if text]
+        else:
+            values[name] = normalize_korean(value if value.__class__ is str else text_of(value, name, place))
     if answers := values.get('answers'):
         # of equally frequent answers the first
         values['answer'] = values['answer'] or Counter(answers).most_common(1)[0][0]
         values['answers'] = answers if len(answers) > 1 else []
     return values
-
-
-def _clean_text(value: Any) -> str:
-    """Convert a value of a label file, which may be a string, a number or null, to a normalized string."""
-    return '' if value is None else normalize_korean(str(value))
-
-
-def _clean_list(values: Iterable[Any] | None) -> list[str]:
-    """Convert a list of such values, or None, to normalized strings; blank ones are dropped."""
-    return [text for text in map(_clean_text, values or ()) if text]
 
 
 def group_by_image(table: Table) -> tuple[Table, int]:

@@ -33,3 +33,9 @@ def text_of(value: Any, key: str, place: object) -> str:
     shown = json.dumps(value, ensure_ascii=False)
     shown = shown if len(shown) <= 40 else f'{shown[:39]}…'
     raise KoviltError(f'{place}: {key!r} is {_KINDS.get(kind, kind.__name__)}, {shown}; write a text or a number')
+
+
+def check_text(value: Any, key: str, place: object) -> None:
+    """Raise KoviltError if a question or caption is a number, which would be the value of another column."""
+    if value is not None and value.__class__ is not str:
+        raise KoviltError(f'{place}: {key!r} is the number {text_of(value, key, place)}, not a text')

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from kovilt.datasets.readers.base import Reader
-from kovilt.datasets.readers.json_rows import RowSource
-from kovilt.datasets.rows import FoundImage, ReadReport, RowCollector, clean_row
+from kovilt.datasets.readers.json_rows import RowSource, describe_place
+from kovilt.datasets.rows import FoundImage, ReadReport, RowCollector, clean_records
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError
 from kovilt.verification.findings import Findings
@@ -28,6 +28,7 @@ _COLUMNS = {
     'answers': CATEGORY_LIST,
     'file': CATEGORY,
     'line': pa.int64(),
+    'column': pa.int32(),
 }
 
 
@@ -56,6 +57,7 @@ class SplitRows:
             'answers': values.get('answers', ()),
             'file': str(rows.path if rows else self.source.place),
             'line': rows.line if rows else 0,
+            'column': rows.column if rows else 0,
             **{name: values.get(name, '') for name in ('question_id', 'answer', 'answer_type')},
         }
         self._collector.append(row, image)
@@ -66,15 +68,16 @@ class SplitRows:
         self.text, self.question_id = table['text'], table['question_id']
         self.answer, self.answer_type, self.answers = table['answer'], table['answer_type'], table['answers']
         self._files, self._lines, self.images = table['file'], table['line'], table['image'].to_numpy()
+        self._columns = table['column']
         self.identities = self.places.image_ids
 
     def __len__(self) -> int:
         return len(self.text)
 
     def place(self, row: int) -> str:
-        """'<file>, line <n>', or the number of the row where the reader gives no line."""
-        file, line = self._files[row].as_py(), self._lines[row].as_py()
-        return f'{file}, line {line}' if line else f'{file}, row {row}'
+        """As `RowSource.place`, or the number of the row where the reader gives no line."""
+        file, line, column = (values[row].as_py() for values in (self._files, self._lines, self._columns))
+        return describe_place(file, line, column) if line else f'{file}, row {row}'
 
     def first_rows(self) -> dict[int, int]:
         """Image number -> its first row."""
@@ -115,8 +118,8 @@ def _count_refusals(findings: Findings) -> int:
 
 
 def _read_rows(reader: Reader, split: SplitRows, findings: Findings) -> None:
-    for record in reader.records(_FindingsReport(split.source, findings)):
-        values, rows = clean_row(reader.COLUMNS, record), record.get('source')
+    for record, values in clean_records(reader, _FindingsReport(split.source, findings)):
+        rows = record.get('source')
         for code, description in _row_faults(record, values, reader):
             findings.add(code, rows.place if rows else split.source.place, description)
         if text := values[reader.TEXT]:

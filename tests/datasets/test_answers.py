@@ -103,14 +103,17 @@ def test_few_people_score_their_share():
     np.testing.assert_allclose(soft_scores([3, 1]), [3 / 4, 1 / 4])
 
 
-def test_answers_of_people_are_strings_or_objects():
+def test_answers_of_people_are_texts_or_objects():
     source = SimpleNamespace(place='labels.json, line 4')
     assert parse_answers(None, source) == []
-    assert parse_answers(['예', 2, {'answer': '네', 'answer_confidence': 'yes'}, None], source) == ['예', 2, '네', None]
+    people = ['예', 2, 2.0, {'answer': '네', 'answer_confidence': 'yes'}, None]
+    assert parse_answers(people, source) == ['예', '2', '2', '네', '']
     with pytest.raises(KoviltError, match="labels.json, line 4: 'answers' is not a list, but '예'"):
         parse_answers('예', source)
-    for bad in ({'anser': '예'}, ['예']):
-        with pytest.raises(KoviltError, match="labels.json, line 4: expecting a string or an object with 'answer'"):
+    for bad in ({'anser': '예'}, ['예'], True, {'answer': ['예']}):
+        with pytest.raises(
+            KoviltError, match="line 4.*: 'answers' is (a list|an object|a truth value), .*; write a text"
+        ):
             parse_answers(['예', bad], source)
 
 

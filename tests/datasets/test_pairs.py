@@ -252,7 +252,7 @@ def test_a_custom_reader_takes_ten_lines(data):
 
 def test_values_are_normalized():
     record = {'question': ' 두  개 ', 'question_id': 2, 'answers': [' 예', None, '', 2]}
-    values = clean_row(QuestionReader.SEVERAL_ANSWERS, record)
+    values = clean_row(QuestionReader.SEVERAL_ANSWERS, record, 'labels.json, line 4')
     assert values == {
         'question': '두 개',
         'question_id': '2',

@@ -10,8 +10,9 @@ from typing import Any
 from kovilt.datasets.folders import list_folders
 from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import CaptionReader, refusing
-from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.readers.json_rows import RowSource, read_rows, required
 from kovilt.datasets.rows import FoundImage, ReadReport
+from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.registry import READERS
 
@@ -60,14 +61,11 @@ class AIHubCOCOKoreanReader(CaptionReader):
         split_of = _karpathy_splits(self.find_file(self.karpathy, folders)) if self.karpathy else None
         images = index_by_folder(folders)
         for row, source in refusing(read_rows(path, None), report):
-            if not isinstance(row, dict) or not row.get('file_path'):
-                error = f"{source.place}: no 'file_path' in this row; is this the file of AI-Hub 261?"
-                report.refuse(KoviltError(error))
+            try:
+                folder, file, digits, captions = _parse_row(row, source)
+            except KoviltError as error:
+                report.refuse(error)
                 continue
-            folder, file = os.path.split(str(row['file_path']))
-            folder, digits = os.path.basename(folder), str(row.get('id') or '').zfill(12)
-            captions = row.get('caption_ko') or []
-            captions = [captions] if isinstance(captions, str) else captions
             split = folder if split_of is None else split_of.get(digits)
             if split is None:
                 report.leave_out('id not in the Karpathy split', source, len(captions))
@@ -75,6 +73,18 @@ class AIHubCOCOKoreanReader(CaptionReader):
                 continue
             image = _find_image(images, folder, file, digits)
             yield from ({'image': image, 'text': caption, 'source': source} for caption in captions)
+
+
+def _parse_row(row: Any, source: RowSource) -> tuple[str, str, str, list[Any]]:
+    """Folder and file name of the image, its id in twelve digits, and the captions."""
+    if not isinstance(row, dict) or not row.get('file_path'):
+        raise KoviltError(f"{source.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
+    folder, file = os.path.split(required(row, 'file_path', source))
+    captions = row.get('caption_ko') or []
+    captions = [captions] if isinstance(captions, str) else captions
+    if not isinstance(captions, list):
+        raise KoviltError(f"{source.place}: 'caption_ko' is not a list, but {str(captions)[:40]!r}")
+    return os.path.basename(folder), file, text_of(row.get('id'), 'id', source).zfill(12), captions
 
 
 def _find_image(images: ImageIndex, folder: str, file: str, digits: str) -> FoundImage:

@@ -8,8 +8,9 @@ from typing import Any
 from kovilt.datasets.image_store import ImageIndex
 from kovilt.datasets.readers.aihub import AIHubReader, PathParts, index_by_subset, is_label, json_files
 from kovilt.datasets.readers.base import refusing
-from kovilt.datasets.readers.json_rows import RowSource, read_rows, required
+from kovilt.datasets.readers.json_rows import RowSource, read_rows, required, required_text
 from kovilt.datasets.rows import FoundImage, ReadReport
+from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.registry import READERS
 
@@ -66,11 +67,15 @@ def _read_image(row: Any, source: RowSource, images: ImageIndex) -> tuple[FoundI
 
 def _read_question(question: Any, source: RowSource) -> dict[str, Any]:
     types = question.get('question_type') if isinstance(question, dict) else None
+    if isinstance(types, list):
+        types = ', '.join(text_of(kind, 'question_type', source) for kind in types)
     return {
-        'question': required(question, 'question_ko', source),
+        'question': required_text(question, 'question_ko', source),
         'question_id': required(question, 'question_id', source),
         'answer': question.get('answer_ko'),
-        'answer_type': ', '.join(map(str, types)) if isinstance(types, list) else types,
+        'answer_type': ', '.join(text_of(kind, 'question_type', source) for kind in types)
+        if isinstance(types, list)
+        else types,
     }
 
 

@@ -17,8 +17,9 @@ from kovilt.datasets.readers.aihub import (
     remove_number,
 )
 from kovilt.datasets.readers.base import refusing
-from kovilt.datasets.readers.json_rows import JSONRows, read_rows, required
+from kovilt.datasets.readers.json_rows import JSONRows, read_rows, required, required_text
 from kovilt.datasets.rows import FoundImage, ReadReport
+from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.registry import READERS
 
@@ -65,7 +66,7 @@ def _read_questions(
             image_id = required(row, 'image_id', source)
             record = {
                 'question_id': required(row, 'question_id', source),
-                'question': required(row, 'question', source),
+                'question': required_text(row, 'question', source),
                 'answer': row.get('answer'),
                 'answer_type': row.get('answer_type'),
                 'source': source,
@@ -89,7 +90,7 @@ def _list_images(file: JSONFile, images: ImageIndex, groups: list[str]) -> dict[
         for key, row in (source := JSONRows(stream, file.path)):
             if key == 'images':
                 image_id, name = required(row, 'image_id', source), required(row, 'image', source)
-                category = str(row.get('category') or '')
+                category = text_of(row.get('category'), 'category', source)
                 number = images.find(groups, category, name)
                 listed.setdefault(image_id, f'{category}/{name}' if number is None else number)
             elif key == 'question' and listed:

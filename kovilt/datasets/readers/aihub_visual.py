@@ -10,7 +10,7 @@ from typing import Any
 from kovilt.datasets.image_store import ImageIndex
 from kovilt.datasets.readers.aihub import AIHubReader, JSONFile, PathParts, index_by_subset, is_label, json_files
 from kovilt.datasets.readers.base import refusing
-from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.readers.json_rows import read_rows, required, required_text
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
 from kovilt.registry import READERS
@@ -89,7 +89,7 @@ def _read_questions(
     for row, source in refusing(read_rows(file.path, 'questions', open_file=file.open), report):
         try:
             image_id, question_id = required(row, 'image_id', source), required(row, 'question_id', source)
-            question = required(row, 'question', source)
+            question = required_text(row, 'question', source)
         except KoviltError as error:
             report.refuse(error)
             continue

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from kovilt.datasets.values import text_of
+from kovilt import files
+from kovilt.datasets.values import check_text, text_of
 from kovilt.errors import KoviltError, nearest
 from kovilt.json_text import MAX_VALUE, RefusedJSON, decode_value, describe_error, encoding_error, skip_blanks
 
@@ -44,8 +45,13 @@ class RowSource(ABC):
 
     @property
     def place(self) -> str:
-        """The file, the line and, if the row is not the first of its line, the column, for messages."""
-        return f'{self.path}, line {self.line}' + (f', column {self.column}' if self.column else '')
+        """As `describe_place`."""
+        return describe_place(self.path, self.line, self.column)
+
+
+def describe_place(path: str | Path, line: int, column: int) -> str:
+    """The file, the line and, if the row is not the first of its line, the column, for messages."""
+    return f'{path}, line {line}' + (f', column {column}' if column else '')
 
 
 def required(row: Any, key: str, source: RowSource) -> str:
@@ -63,10 +69,9 @@ def required(row: Any, key: str, source: RowSource) -> str:
 
 
 def required_text(row: Any, key: str, source: RowSource) -> str:
-    """As `required`, for questions: also a number is refused, which would be the value of another column."""
+    """As `required`, for questions: a number is refused."""
     text = required(row, key, source)
-    if not isinstance(row[key], str):
-        raise KoviltError(f'{source.place}: {key!r} is the number {text}, not a text')
+    check_text(row[key], key, source)
     return text
 
 
@@ -82,11 +87,7 @@ def read_rows(
     Raises:
         KoviltError: as `JSONRows`, or the file cannot be opened.
     """
-    try:
-        stream = open_file() if open_file else open(path, 'rb')
-    except OSError as error:
-        raise KoviltError(f'{path}: cannot be read ({error.strerror})') from error
-    with stream:
+    with open_file() if open_file else files.open_file(path, 'labels') as stream:
         source = JSONRows(stream, path)
         yield from ((row, source) for found, row in source if found == key)
 

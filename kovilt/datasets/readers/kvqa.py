@@ -10,7 +10,7 @@ from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.folders import find_file, list_folders
 from kovilt.datasets.image_store import index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
-from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.readers.json_rows import read_rows, required, required_text
 from kovilt.datasets.rng import hash63
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
@@ -59,7 +59,7 @@ class KVQAReader(QuestionReader):
                 number = images.find([''], *os.path.split(name))
                 record = {
                     'image': FoundImage(images[number], f'kvqa/{name}', name),
-                    'question': required(row, 'question', source),
+                    'question': required_text(row, 'question', source),
                     'question_id': os.path.splitext(name)[0],
                     'answers': parse_answers(row.get('answers'), source),
                     'answer_type': row.get('answer_type'),

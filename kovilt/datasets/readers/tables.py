@@ -131,6 +131,8 @@ class CSVTable(TableFile):
         text, at = ''.join(self._record), 0
         while cell := _CELL.match(text, at):
             at = cell.end()
+        if at == len(text):  # no quote is wrong
+            at = text.rfind('\n', 0, -1) + 1
         before = text.count('\n', 0, at)
         self._pushed_back.extendleft(self._record[:before:-1])
         self._read = self._line + before
@@ -156,11 +158,9 @@ class CSVTable(TableFile):
         except StopIteration:
             return
         place, found = f'{self.path}, line {self._line}', ', '.join(map(repr, names))
-        if len(names) == 1 and (
-            separator := next((sign for sign in '\t;' if sign in names[0] or sign in self._record[0]), '')
-        ):
-            kind = {'\t': 'tabs', ';': 'semicolons'}[separator]
-            raise KoviltError(f'{place}: {kind} between the cells; save it with commas (Excel: "CSV UTF-8")')
+        for separator, kind in (('\t', 'tabs'), (';', 'semicolons')):
+            if len(names) == 1 and separator in self._record[-1]:
+                raise KoviltError(f'{place}: {kind} between the columns {found}; put commas there (Excel: "CSV UTF-8")')
         if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise KoviltError(f'{place}: two columns are called {repeated[0]!r}, of {found}; keep or rename one')
         if '' in names[1:]:

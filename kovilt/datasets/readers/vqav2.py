@@ -9,7 +9,7 @@ from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.folders import list_folders
 from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
-from kovilt.datasets.readers.json_rows import read_rows, required
+from kovilt.datasets.readers.json_rows import read_rows, required, required_text
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.errors import KoviltError
 from kovilt.registry import READERS
@@ -76,7 +76,7 @@ class VQAv2Reader(QuestionReader):
                 if question_id in questions:
                     report.leave_out('question_id seen before', source)
                     continue
-                questions[question_id] = required(row, 'image_id', source), required(row, 'question', source)
+                questions[question_id] = required(row, 'image_id', source), required_text(row, 'question', source)
             except KoviltError as error:
                 report.refuse(error)
         for row, source in refusing(read_rows(annotation_file, 'annotations'), report):

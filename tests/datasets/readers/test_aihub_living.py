@@ -253,7 +253,7 @@ def test_without_any_image_evaluation_stops_too(data):
         (lambda text: text.replace('"question_id": 7', '"question_id" 7'), r'json, line \d+, column \d+'),
         (lambda text: text.replace('"image_id": 9001,\n   "image"', '"imageid": 9001,\n   "image"'),
          r"line \d+: no 'image_id' in this row \(did you mean 'imageid'\?\)"),
-        (lambda text: '{"images": [7], "question": []}', r"line 1: expecting an object, found '7'"),
+        (lambda text: '{"images": [7], "question": []}', r"line 1, column \d+: expecting an object, found '7'"),
         (lambda text: '{"images": [], "question": []}', "no rows of split 'train'"),
         (lambda text: '{"annotations": []}', "no rows of split 'train'"),
     ],
