@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from kovilt.batch import Batch
+from kovilt.models.memory import memory_errors
 from kovilt.modules.packing import Output
 from kovilt.registry import MODELS
 
@@ -32,17 +33,18 @@ def accumulate_step(
     """
     counts = [len(batch['input_ids']) for batch in micro_batches]
     logs: dict[str, Tensor] = {}
-    for i, batch in enumerate(micro_batches):
-        weight = counts[i] / sum(counts) if sum(counts) else 1 / len(counts)
-        last = i + 1 == len(micro_batches)
-        with nullcontext() if last else no_sync():
-            with optim_wrapper.optim_context(model):
-                loss, values = parse_losses(model(batch, mode='loss'))
-            optim_wrapper.backward(loss * weight)
-        for name, value in values.items():
-            value = value.detach() * weight
-            logs[name] = logs[name] + value if name in logs else value
-    optim_wrapper.step()
+    with memory_errors(micro_batches, training=True):
+        for i, batch in enumerate(micro_batches):
+            weight = counts[i] / sum(counts) if sum(counts) else 1 / len(counts)
+            last = i + 1 == len(micro_batches)
+            with nullcontext() if last else no_sync():
+                with optim_wrapper.optim_context(model):
+                    loss, values = parse_losses(model(batch, mode='loss'))
+                optim_wrapper.backward(loss * weight)
+            for name, value in values.items():
+                value = value.detach() * weight
+                logs[name] = logs[name] + value if name in logs else value
+        optim_wrapper.step()
     optim_wrapper.zero_grad()
     return logs
 
@@ -84,7 +86,8 @@ class KoviltModel(BaseModel):
         return accumulate_step(self, self.parse_losses, data, optim_wrapper)
 
     def val_step(self, data: list[Batch]) -> list[dict[str, Any]]:
-        return [prediction for batch in data for prediction in self(batch, mode='predict')]
+        with memory_errors(data, training=False):
+            return [prediction for batch in data for prediction in self(batch, mode='predict')]
 
     test_step = val_step
 
