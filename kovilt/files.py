@@ -216,9 +216,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; a lone surrogate, as in a file name that is not UTF-8, is written as \\udcff."""
     with atomic_path(path) as draft:
-        draft.write_text(text, encoding='utf-8')
+        draft.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

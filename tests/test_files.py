@@ -68,3 +68,8 @@ def test_a_byte_order_mark_is_passed_over_and_digests_are_of_the_bytes(tmp_path)
     (tmp_path / 'a.json').write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / 'a.json') == {'a': 1}
     assert file_sha256(tmp_path / 'a.json', 'JSON') == hashlib.sha256(b'\xef\xbb\xbf{"a": 1}').hexdigest()
+
+
+def test_a_name_that_is_not_utf_8_can_be_written(tmp_path):
+    write_text(tmp_path / 'a.txt', 'a\udcff')
+    assert (tmp_path / 'a.txt').read_text('utf-8') == r'a\udcff'

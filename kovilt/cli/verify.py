@@ -1,6 +1,6 @@
 """Find the faults of a data set before training does: images, texts, answers, ids, splits, leakage.
 
-    kovilt verify kovilt_vqa_aihub --json report.json
+    kovilt verify kovilt_vqa_aihub --json report.json --html report.html
     kovilt verify data/custom --deep
 
 Exit code: 0 no findings or only notes, 1 warnings, 2 errors, which stop training or falsify its scores (also 2 when
@@ -23,6 +23,9 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write findings, counts and histograms')
     parser.add_argument(
+        '--html', type=Path, metavar='FILE', help='write them as a page, with the images of some findings'
+    )
+    parser.add_argument(
         '--deep',
         action='store_true',
         help='decode every image, also of 10,000 and more, of which else the headers are read',
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from kovilt.engine.config import load_config
     from kovilt.engine.config_names import config_names
     from kovilt.files import write_json
-    from kovilt.verification import sources_of_config, sources_of_folder, verify
+    from kovilt.verification import sources_of_config, sources_of_folder, verify, write_verification_page
 
     if args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).is_dir()):
         sources = sources_of_config(load_config(args.data, args.cfg_options).to_dict(), args.data)
@@ -47,10 +50,15 @@ def run(args: argparse.Namespace) -> int:
     with progress_bar('checking') as progress:
         report = verify(sources, deep=args.deep or None, workers=args.workers, progress=progress)
     print('\n'.join(report.lines(args.list)))
-    if args.json:
-        try:
-            write_json(args.json, report.as_json())
-        except OSError as error:
-            raise KoviltError(f'{args.json}: the report cannot be written ({error.strerror})') from error
-        show(args.json)
+    title = f'Verification of {args.data}'
+    for path, write in (
+        (args.json, lambda path: write_json(path, report.as_json())),
+        (args.html, lambda path: write_verification_page(path, report, title=title)),
+    ):
+        if path:
+            try:
+                write(path)
+            except OSError as error:
+                raise KoviltError(f'{path}: the report cannot be written ({error.strerror})') from error
+            show(path)
     return report.findings.exit_code

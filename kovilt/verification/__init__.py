@@ -1,6 +1,7 @@
 """Finds the faults of a data set before training does: images, texts, answers, ids, splits, leakage."""
 
 from kovilt.verification.findings import FINDING_KINDS, Finding, Findings
+from kovilt.verification.page import write_verification_page
 from kovilt.verification.report import VerificationReport, verify
 from kovilt.verification.sources import DataSource, sources_of_config, sources_of_folder
 
@@ -13,4 +14,5 @@ __all__ = [
     'sources_of_config',
     'sources_of_folder',
     'verify',
+    'write_verification_page',
 ]

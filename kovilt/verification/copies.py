@@ -21,7 +21,7 @@ from kovilt.processes import map_in_processes
 from kovilt.verification.findings import ImageLocation
 
 HASH_SIDE = 16  # the hash has 16 x 16 bits, one a frequency of the cosine transform
-MAX_DISTANCE = 64  # bits: copies differ in up to 48, cropped ones in up to 62; other images of Rooms in 48 or more
+MAX_DISTANCE = 64  # bits: copies differ in up to 40, cropped by 2 % in up to 62; other images of Rooms in 48 or more
 _CANDIDATES = 4  # the images of nearest hash, whose pixels are compared
 _MIN_CONTRAST = 2.0  # standard deviation in grey levels; the hash of an image of one color is noise
 _CHUNK = 8  # images that a process compares at a time

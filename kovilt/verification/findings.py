@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kovilt.datasets.image_store import ZipMember
+from kovilt.datasets.zip_files import ZipMember
 
 Severity = Literal['error', 'warning', 'note']
 ImageLocation = Path | ZipMember

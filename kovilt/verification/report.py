@@ -52,8 +52,7 @@ class VerificationReport:
             f'{split["reader"]} {printable(split["split"])}: {split["rows"]:,} rows on {split["images"]:,} images'
             for split in self.splits
         ]
-        how = 'all decoded' if self.images['decoded'] else 'headers only: --deep finds damaged content and copies'
-        lines.append(f'{self.images["checked"]:,} images, {how}')
+        lines.append(self.how_checked())
         for code in dict.fromkeys(found.code for found in self.findings):
             count, (severity, remedy) = self.findings.counts[code], FINDING_KINDS[code]
             times = self.findings.times[code]
@@ -61,9 +60,17 @@ class VerificationReport:
             lines.append(f'\n{severity}  {code}  {count:,}{often}' + (f'  ({remedy})' if remedy else ''))
             lines += [f'  {printable(found)}' for found in self.findings.of(code)[:max_places]]
             lines += [f'  and {count - max_places:,} more'] if count > max_places else []
+        return [*lines, '\n' + self.totals()]
+
+    def how_checked(self) -> str:
+        """How many images were checked, and how."""
+        how = 'all decoded' if self.images['decoded'] else 'headers only: --deep finds damaged content and copies'
+        return f'{self.images["checked"]:,} images, {how}'
+
+    def totals(self) -> str:
+        """The number of findings of each severity."""
         totals = self.findings.severities()
-        lines.append('\n' + ', '.join(f'{totals[name]:,} {name}{"s" * (totals[name] != 1)}' for name in SEVERITIES))
-        return lines
+        return ', '.join(f'{totals[name]:,} {name}{"s" * (totals[name] != 1)}' for name in SEVERITIES)
 
 
 def verify(
@@ -128,4 +135,5 @@ def _check_split(split: SplitRows, findings: Findings) -> dict[str, Any]:
         'distinct_answers': len(answers),
         'answers': dict(answers.most_common(MAX_ANSWERS)),
         'answer_types': dict(split.count_answer_types().most_common()),
+        'answerable_share': None,  # filled in where a training split shows what can be answered
     }

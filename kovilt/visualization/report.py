@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kovilt.files import write_text
+from kovilt.terminal import printable
 
 ReportTable = tuple[Sequence[str], Sequence[Sequence[object]]]  # header, rows
 
@@ -29,11 +30,9 @@ def write_report(
         images: caption -> PNG file.
         sentences: a numbered list, such as the questions of a contact sheet as text.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader('kovilt.visualization', '.')
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.get_template('report.html.j2').render(
+    return write_page(
+        out,
+        'report.html.j2',
         title=title,
         lead=lead,
         tables=tables,
@@ -41,5 +40,24 @@ def write_report(
         sentences=sentences,
         footer=footer,
     )
-    write_text(out, page + '\n')
+
+
+def write_page(out: str | Path, template: str, **values: object) -> Path:
+    """Write the HTML page of a template of this folder, with every text escaped, and return its path."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader('kovilt.visualization', '.'),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_control_characters,
+    )
+    write_text(out, environment.get_template(template).render(values) + '\n')
     return Path(out)
+
+
+def _without_control_characters(value: object) -> object:
+    """A text that a template shows, `printable`, so that no mark reverses the text after it; HTML stays as it is."""
+    return printable(value, keep='\n') if isinstance(value, str) and not hasattr(value, '__html__') else value

@@ -46,7 +46,9 @@ def test_the_exit_code_is_the_most_severe_finding(custom, capsys, values, code, 
 
 def test_the_report_is_written(custom, tmp_path, capsys):
     change(custom, image='gone.png')
-    assert run(custom.root, '--deep', '--json', tmp_path / 'new' / 'report.json') == 2
+    page = tmp_path / 'pages' / 'report.html'
+    assert run(custom.root, '--deep', '--json', tmp_path / 'new' / 'report.json', '--html', page) == 2
+    assert f'<title>Verification of {custom.root}</title>' in page.read_text('utf-8')
     report = json.loads((tmp_path / 'new' / 'report.json').read_text('utf-8'))
     assert report['findings'] == [
         {
