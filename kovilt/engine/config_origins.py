@@ -14,6 +14,7 @@ from mmengine.config.utils import RemoveAssignFromAST
 from kovilt.engine.config_files import base_files, parse_config_files
 from kovilt.engine.config_names import find_config
 from kovilt.engine.config_options import Keys, flatten_config, parse_option
+from kovilt.files import read_text
 
 COMMAND_LINE = 'command line'
 LOAD_CONFIG = 'load_config'  # no file sets the value, and load_config adds it: patch_size of a transform, for instance
@@ -65,7 +66,7 @@ def _run_alone(file: Path, bases: Iterable[Path]) -> dict[str, Any]:
     inherited = Config()
     for base in bases:
         inherited.merge_from_dict(Config.fromfile(base).to_dict())
-    text = re.sub(r'\{\{ *(_base_[\w.]+) *\}\}', r'\1', file.read_text(encoding='utf-8'))  # MMEngine's {{_base_.key}}
+    text = re.sub(r'\{\{ *(_base_[\w.]+) *\}\}', r'\1', read_text(file, 'config'))  # MMEngine's {{_base_.key}}
     tree = RemoveAssignFromAST('_base_').visit(ast.parse(text))
     variables = {'_base_': inherited}
     exec(compile(tree, str(file), 'exec'), variables)  # noqa: S102  # a config is code, as MMEngine runs it
