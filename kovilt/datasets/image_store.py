@@ -13,13 +13,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kovilt.datasets.folders import Folder, find_file, list_folders  # noqa: F401 - until readers import them
+from kovilt.datasets.folders import Folder
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.table import CATEGORY, STRING, Table, TableBuilder, take_rows
 from kovilt.datasets.zip_files import ZipMember, zip_members
 from kovilt.errors import KoviltError
+from kovilt.files import read_bytes
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
+
+
+def read_image_file(place: Path | ZipMember) -> bytes:
+    """The bytes of an image file. Raises KoviltError when it is missing, cannot be read or is too large."""
+    return read_bytes(place, 'image') if isinstance(place, Path) else place.read_bytes()
 
 
 class ImageStore:

@@ -23,20 +23,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kovilt.datasets.image_store import ImageStore
+from kovilt.datasets.image_store import ImageStore, read_image_file
+from kovilt.datasets.prepared_check import REMEDY, check_patches, check_summary, check_tables
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.table import Table, map_table
 from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
-from kovilt.files import file_sha256, read_json, read_json_lines
+from kovilt.files import check_file, file_sha256, open_file, read_json, read_json_lines
 from kovilt.registry import READERS
 
 FORMAT = 3  # increased when this version cannot use older files; 3: rows and images are Arrow tables
 SUMMARY_FILE, ANSWER_FILE = 'prepared.json', 'answers.json'
 ROWS_FILE, IMAGES_FILE, BROKEN_FILE = 'rows.arrow', 'images.arrow', 'broken.jsonl'  # of each split
 HEADER_BYTES = 64
-_REMEDY = 'copy it again, or prepare again: kovilt prepare CONFIG OUT --overwrite'
 
 
 def shard_file(number: int) -> str:
@@ -60,20 +60,21 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary = read_json(path)
     except KoviltError as error:
-        raise KoviltError(f'{error}; {_REMEDY}') from error
+        raise KoviltError(f'{error}; {REMEDY}') from error
     if 'format' not in summary:
-        raise KoviltError(f'{path}: damaged; {_REMEDY}')
+        raise KoviltError(f'{path}: damaged; {REMEDY}')
     if summary['format'] != FORMAT:
         raise KoviltError(f'{path}: format {summary["format"]}, this kovilt reads {FORMAT}; prepare again')
     if 'files' not in summary:
         raise KoviltError(f'{folder}: preparation is not finished; repeat the same command, it continues where it was')
+    check_summary(summary, path)
     return summary
 
 
 def verify_prepared(folder: str | Path) -> tuple[int, int]:
     """Compare every file with its SHA-256; returns the number of files and of bytes.
 
-    This reads all data, which takes minutes for a large set; opening only compares sizes and the headers of shards.
+    This reads all data, which takes minutes for a large set; opening does not compare the patches.
 
     Raises:
         KoviltError: a file is missing or differs.
@@ -81,21 +82,28 @@ def verify_prepared(folder: str | Path) -> tuple[int, int]:
     folder = Path(folder)
     files = read_summary(folder)['files']
     _check_sizes(folder, files, files)
-    for name, file in files.items():
-        if file_sha256(folder / name, 'prepared') != file['sha256']:
-            raise KoviltError(f'{folder / name}: damaged, its content is not what was prepared; {_REMEDY}')
+    _check_digests(folder, files, files)
     return len(files), sum(file['size'] for file in files.values())
 
 
 def _check_sizes(folder: Path, files: dict[str, dict[str, Any]], names: Iterable[str]) -> None:
     for name in names:
-        path, size = folder / name, files[name]['size']
+        path = folder / name
+        if name not in files:
+            raise KoviltError(f'{folder / SUMMARY_FILE}: does not list {name}; {REMEDY}')
         try:
-            found = path.stat().st_size
-        except OSError as error:
-            raise KoviltError(f'{path}: missing or unreadable ({error.strerror}); {_REMEDY}') from None
+            check_file(path, 'prepared')
+        except KoviltError as error:
+            raise KoviltError(f'{error}; {REMEDY}') from None
+        found, size = path.stat().st_size, files[name]['size']
         if found != size:
-            raise KoviltError(f'{path}: {found:,} bytes, but {size:,} when it was prepared; {_REMEDY}')
+            raise KoviltError(f'{path}: {found:,} bytes, but {size:,} when it was prepared; {REMEDY}')
+
+
+def _check_digests(folder: Path, files: dict[str, dict[str, Any]], names: Iterable[str]) -> None:
+    for name in names:
+        if file_sha256(folder / name, 'prepared') != files[name]['sha256']:
+            raise KoviltError(f'{folder / name}: damaged, its content is not what was prepared; {REMEDY}')
 
 
 class PreparedPatches:
@@ -135,7 +143,7 @@ class PreparedPatches:
             try:
                 content = np.memmap(path, dtype=np.uint8, mode='r', offset=HEADER_BYTES)
             except (OSError, ValueError) as error:
-                raise KoviltError(f'{path}: cannot be read ({error}); {_REMEDY}') from None
+                raise KoviltError(f'{path}: cannot be read ({error}); {REMEDY}') from None
             # Slices of a plain array are faster than those of a memmap.
             self._shards[number] = content.view(np.ndarray).reshape(-1, self._width)
         return self._shards[number]
@@ -159,7 +167,7 @@ class PreparedImage(NamedTuple):
         return self.original.name
 
     def read_bytes(self) -> bytes:
-        return self.original.read_bytes()
+        return read_image_file(self.original)
 
     def read_patches(self) -> tuple[np.ndarray, tuple[int, int]]:
         """As `PreparedPatches.read`."""
@@ -191,11 +199,15 @@ class PreparedImages(ImageStore):
     @functools.cached_property
     def patches(self) -> PreparedPatches:
         """The patches of the images."""
-        grids = self.table['grid'].flatten().to_numpy().reshape(-1, 2)
-        return PreparedPatches(self._folder, self._split, grids, _read_broken(self._folder / BROKEN_FILE))
+        return PreparedPatches(self._folder, self._split, self._grids, _read_broken(self._folder / BROKEN_FILE))
+
+    @property
+    def _grids(self) -> np.ndarray:
+        """int32 (images, 2)."""
+        return self.table['grid'].flatten().to_numpy().reshape(-1, 2)
 
     def check_prepared(self) -> None:
-        """Raise KoviltError when there are no patches, or their files have other sizes or headers."""
+        """Raise KoviltError when there are no patches, or their files do not fit the images."""
         if not self._split['shards']:
             raise KoviltError(
                 f'{self._folder.parent}: prepared with --no-images; instead of LoadPrepared give LoadImage, '
@@ -205,9 +217,12 @@ class PreparedImages(ImageStore):
         names = [f'{self._folder.name}/{name}' for name in (*shards, BROKEN_FILE)]
         _check_sizes(self._folder.parent, self._files, names)
         for number, shard in enumerate(shards):
-            with open(self._folder / shard, 'rb') as file:
+            with open_file(self._folder / shard, 'prepared') as file:
                 if file.read(HEADER_BYTES) != shard_header(self._split['identity'], number):
-                    raise KoviltError(f'{self._folder / shard}: not a shard of these images; {_REMEDY}')
+                    raise KoviltError(f'{self._folder / shard}: not a shard of these images; {REMEDY}')
+        shard_bytes = [self._files[f'{self._folder.name}/{shard}']['size'] - HEADER_BYTES for shard in shards]
+        broken = _read_broken(self._folder / BROKEN_FILE)
+        check_patches(self._grids, self._split, shard_bytes, broken, self.absent(), self._folder / IMAGES_FILE)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != 'patches'}  # a worker maps them itself
@@ -218,8 +233,8 @@ class PreparedReader(Reader):
     """Maps the rows that kovilt prepare read with any reader, in the same order, so that batches are the same.
 
     If the image pipeline starts with LoadPrepared, images come from the shards; if it starts with LoadImage, they are
-    read from where they lay when the data was prepared. Opening checks the sizes of files and the headers of shards;
-    `verify_prepared` checks the contents.
+    read from where they lay when the data was prepared. Opening checks all but the patches, which `verify_prepared`
+    compares with their digests.
 
     For questions, the dataset's `answers` should be the path of the folder's answers.json: a vocabulary built from
     these rows would only count the prepared ones.
@@ -235,8 +250,11 @@ class PreparedReader(Reader):
             raise KoviltError(f'split={self.split!r}: {self.data_root} was prepared with {known}')
         split = summary['splits'][self.split]
         folder, files = self.data_root / self.split, summary['files']
-        _check_sizes(self.data_root, files, [f'{self.split}/{name}' for name in (ROWS_FILE, IMAGES_FILE)])
+        opened = [f'{self.split}/{ROWS_FILE}', f'{self.split}/{IMAGES_FILE}', *({ANSWER_FILE} & files.keys())]
+        _check_sizes(self.data_root, files, opened)
+        _check_digests(self.data_root, files, opened)
         rows, images = _map_table(folder / ROWS_FILE), _map_table(folder / IMAGES_FILE)
+        check_tables(rows, images, split, folder, (ROWS_FILE, IMAGES_FILE))
         kind = QuestionReader if QuestionReader.TEXT in rows else CaptionReader
         self.TEXT, self.COLUMNS = kind.TEXT, {name: rows[name].type for name in rows if name != 'image'}
         return RowSet(self, rows, PreparedImages(folder, images, split, files), Counter(split['left_out']))
@@ -254,11 +272,14 @@ def _map_table(path: Path) -> Table:
     try:
         return map_table(path)
     except KoviltError as error:
-        raise KoviltError(f'{error}; {_REMEDY}') from error
+        raise KoviltError(f'{error}; {REMEDY}') from error
 
 
 def _read_broken(path: Path) -> dict[int, str]:
-    try:
-        return {row['number']: row['reason'] for _, row in read_json_lines(path, 'table')}
-    except (KoviltError, KeyError, TypeError):
-        raise KoviltError(f'{path}: damaged; {_REMEDY}') from None
+    broken: dict[int, str] = {}
+    for line, row in read_json_lines(path, 'table'):
+        number, reason = row.get('number'), row.get('reason')
+        if type(number) is not int or number < 0 or number in broken or not isinstance(reason, str):
+            raise KoviltError(f'{path}, line {line}: damaged; {REMEDY}')
+        broken[number] = reason
+    return broken

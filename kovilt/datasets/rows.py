@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from kovilt.datasets.folders import locate
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.rng import hash63, hash_texts
@@ -109,26 +110,22 @@ class RowCollector:
 
     Args:
         columns: the Arrow type of each column of the table, which also has `image`.
-        data_root: where images lie that are given by a relative path.
     """
 
-    def __init__(self, columns: Mapping[str, pa.DataType], data_root: Path) -> None:
-        self._data_root = data_root
+    def __init__(self, columns: Mapping[str, pa.DataType]) -> None:
         self._builder = TableBuilder({**columns, 'image': pa.int32()})
         self._images = ImageStore()
         self._numbers: dict[int, int] = {}  # image id -> image number
-        self._latest: tuple[FoundImage | str | None, int] = None, -1  # an image and its number
+        self._latest: tuple[FoundImage | None, int] = None, -1  # an image and its number
 
-    def append(self, values: dict[str, Any], image: FoundImage | str) -> None:
+    def append(self, values: dict[str, Any], image: FoundImage) -> None:
         """Add a row; `values` holds its columns but `image`."""
         if image is not self._latest[0]:  # usually it is: questions about one image are neighbors
             self._latest = image, self._number(image)
         values['image'] = self._latest[1]
         self._builder.append(values)
 
-    def _number(self, image: FoundImage | str) -> int:
-        if not isinstance(image, FoundImage):
-            image = FoundImage(self._data_root / image, identity=str(image), name=str(image))
+    def _number(self, image: FoundImage) -> int:
         place, identity, name, listed = image
         image_id = hash63(identity)
         number = self._numbers.setdefault(image_id, len(self._images))
@@ -147,7 +144,7 @@ def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
     Raises:
         KoviltError: what the reader cannot read, unless `report` records that; no rows.
     """
-    collector = RowCollector(reader.COLUMNS, reader.data_root)
+    collector = RowCollector(reader.COLUMNS)
     for record, values in clean_records(reader, report):
         if values[reader.TEXT]:
             collector.append(values, record['image'])
@@ -163,7 +160,7 @@ def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
 
 
 def clean_records(reader: Reader, report: ReadReport) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every record of a reader with its values by column: normalized texts, or lists of them.
+    """Every record of a reader, its `image` a FoundImage, with its values by column: normalized texts, or lists of them.
 
     A value that is no text by the rule of `text_of` is refused, for all readers alike; a question or caption that is a
     number is, too.
@@ -173,10 +170,20 @@ def clean_records(reader: Reader, report: ReadReport) -> Iterator[tuple[dict[str
             place = record.get('source') or reader.data_root
             check_text(record.get(reader.TEXT), reader.TEXT, place)
             values = clean_row(reader.COLUMNS, record, place)
+            if not isinstance(record['image'], FoundImage):
+                record = {**record, 'image': _find_image(reader, str(record['image']), place)}
         except KoviltError as error:
             report.refuse(error)
         else:
             yield record, values
+
+
+def _find_image(reader: Reader, path: str, place: object) -> FoundImage:
+    try:
+        found = locate(reader.data_root, path, allow_outside=reader.allow_outside)
+    except KoviltError as error:
+        raise KoviltError(f'{getattr(place, "place", place)}: {error}') from None
+    return FoundImage(found, identity=path, name=path)
 
 
 def clean_row(columns: Mapping[str, pa.DataType], record: dict[str, Any], place: object) -> dict[str, Any]:

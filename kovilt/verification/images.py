@@ -12,10 +12,11 @@ from typing import NamedTuple
 from PIL import Image
 
 from kovilt.datasets.image_formats import exif_orientation, open_image
+from kovilt.datasets.image_store import read_image_file
 from kovilt.datasets.transforms.load_image import LoadImage
 from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
-from kovilt.files import open_file, read_bytes
+from kovilt.files import open_file
 from kovilt.processes import map_in_processes
 from kovilt.verification.copies import fingerprint
 from kovilt.verification.findings import ImageLocation
@@ -128,7 +129,6 @@ def _read_file(place: Path, size: int | None) -> bytes:
 
 def _file_digest(place: ImageLocation) -> str:
     try:
-        content = read_bytes(place, 'image') if isinstance(place, Path) else place.read_bytes()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+        return hashlib.blake2b(read_image_file(place), digest_size=16).hexdigest()
     except (OSError, KoviltError):
         return ''

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,9 +46,9 @@ class SplitRows:
 
     def __init__(self, source: DataSource) -> None:
         self.source, self.refused = source, 0
-        self._collector = RowCollector(_COLUMNS, Path(os.path.abspath(os.path.expanduser(source.place))))
+        self._collector = RowCollector(_COLUMNS)
 
-    def append(self, text: str, values: dict[str, Any], image: FoundImage | str, rows: RowSource | None) -> None:
+    def append(self, text: str, values: dict[str, Any], image: FoundImage, rows: RowSource | None) -> None:
         """Add the row that `rows` read last; `values` holds its columns."""
         row = {
             'text': text,

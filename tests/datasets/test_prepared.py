@@ -246,7 +246,7 @@ def damage_summary(out: Path) -> Path:
     'damage, reason',
     [
         (cut_off, r'[\d,]+ bytes, but [\d,]+ when it was prepared'),
-        (lose, 'missing or unreadable'),
+        (lose, 'no such file'),
         (exchange, 'not a shard of these images'),
         (cut_rows_off, r'[\d,]+ bytes, but'),
         (damage_summary, 'expecting'),
@@ -259,6 +259,55 @@ def test_damage_is_reported_in_one_line_with_the_file(living, damage, reason):
         KoviltError, match=rf'^{path}(:|, line 1, column 14:) {reason}.*; copy it again, or prepare again: [^\n]*$'
     ):
         living.open()
+
+
+def everything(out: Path) -> tuple:
+    """All rows and patches of the training split."""
+    rows = PreparedReader(data_root=str(out), split='train').read_rows()
+    rows.images.check_prepared()
+    patches = [
+        rows.images.patches.read(number) for number in range(len(rows.images)) if not rows.images.is_absent(number)
+    ]
+    names = [rows.images.name(number) for number in range(len(rows.images))]
+    table = {name: column.to_pylist() for name, column in rows.table.items()}
+    return table, names, [(array.tobytes(), grid) for array, grid in patches]
+
+
+@pytest.mark.parametrize('name', ['train/rows.arrow', 'train/images.arrow', 'prepared.json', 'train/broken.jsonl'])
+def test_no_flipped_byte_changes_a_sample(living, name):
+    living.prepare(val=False)
+    path, expected = living.out / name, everything(living.out)
+    original = path.read_bytes()
+    assert original or name == 'train/broken.jsonl'
+    for place in range(0, len(original), max(1, len(original) // 100)):
+        for bits in (0x01, 0xFF):
+            path.write_bytes(original[:place] + bytes([original[place] ^ bits]) + original[place + 1 :])
+            try:
+                found = everything(living.out)
+            except KoviltError as error:
+                assert '\n' not in str(error)
+            else:
+                assert found == expected
+    path.write_bytes(original + b'{"number": 0, "image": "a", "reason": "x"}\n')
+    with pytest.raises(KoviltError, match='prepare'):
+        everything(living.out)
+
+
+@pytest.mark.parametrize('lost', ['answers.json', 'train/rows.arrow', 'train/images.arrow', 'train/broken.jsonl'])
+def test_each_file_is_needed_and_listed(living, lost):
+    living.prepare(val=False)
+    summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
+    if lost != 'answers.json':
+        (living.out / 'prepared.json').write_text(
+            json.dumps({**summary, 'files': {name: file for name, file in summary['files'].items() if name != lost}})
+        )
+        with pytest.raises(KoviltError, match=rf'prepared\.json: does not list {lost}; copy it again'):
+            everything(living.out)
+        (living.out / 'prepared.json').write_text(json.dumps(summary))
+    (living.out / lost).unlink()
+    os.mkfifo(living.out / lost)
+    with pytest.raises(KoviltError, match=rf'{lost}: no regular file but a pipe; copy it again'):
+        everything(living.out)
 
 
 def test_verifying_reads_everything(living):

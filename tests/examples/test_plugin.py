@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,12 @@ def test_a_config_trains_the_head_of_a_plugin(rooms, on_path, tmp_path):
 
 def test_a_config_trains_on_the_reader_and_transform_of_a_plugin(rooms, on_path, tmp_path, monkeypatch):
     for split, folder in (('train', 'train2014'), ('val', 'val2014')):
-        images = sorted((rooms / 'captions' / folder).iterdir())
+        shutil.copytree(rooms / 'captions' / folder, tmp_path / folder)
+        images = sorted(path.name for path in (tmp_path / folder).iterdir())
         with open(tmp_path / f'{split}.csv', 'w', encoding='utf-8', newline='') as file:
             rows = csv.writer(file)
             rows.writerow(['image', 'question', 'answer'])
-            rows.writerows([path, '소파가 있어요?', answer] for path in images for answer in ('예', '아니요'))
+            rows.writerows([f'{folder}/{name}', '소파?', answer] for name in images for answer in ('예', '아니요'))
     monkeypatch.setenv('MY_DATA', str(tmp_path))
     config = load_config(PLUGIN / 'grey_table.py', TINY, {'work_dir': str(tmp_path / 'work')})
     runner = RUNNERS.build(config)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, ClassVar, NamedTuple
 
-from kovilt.datasets.folders import Folder, list_folders
+from kovilt.datasets.folders import Folder
 from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageIndex
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader
@@ -62,7 +62,7 @@ class AIHubReader(QuestionReader):
         elsewhere: list[FoundFile] = []  # labels of another split, or of none
         image_folders: list[Folder] = []
         zips: list[FoundFile] = []
-        for folder in list_folders(self.data_root):
+        for folder in self.list_folders():
             has_images = False
             for name in folder.files:
                 stem, suffix = os.path.splitext(name)

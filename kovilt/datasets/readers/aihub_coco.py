@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kovilt.datasets.folders import list_folders
 from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import CaptionReader, refusing
 from kovilt.datasets.readers.json_rows import RowSource, read_rows, required
@@ -56,7 +55,7 @@ class AIHubCOCOKoreanReader(CaptionReader):
         if self.split not in splits:
             of = ' with karpathy' if self.karpathy else ''
             raise KoviltError(f'split={self.split!r}: AI-Hub 261{of} has {", ".join(map(repr, splits))}')
-        folders = list(list_folders(self.data_root))
+        folders = self.list_folders()
         path = self.find_file(self.ann_file, folders)
         split_of = _karpathy_splits(self.find_file(self.karpathy, folders)) if self.karpathy else None
         images = index_by_folder(folders)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
-from kovilt.datasets.folders import Folder, find_file
+from kovilt.datasets.folders import Folder, check_data_root, find_file, list_folders, where_instead
 from kovilt.datasets.rows import ReadReport, RowSet, collect_rows
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError
@@ -26,27 +25,26 @@ class Reader(ABC):
     Args:
         data_root: folder with the files as the user has them.
         split: 'train' or 'val'; a reader may have others.
+        allow_outside: follow links and read images that lead out of `data_root`. For data whose paths you trust.
 
     Raises:
-        KoviltError: there is no such folder.
+        KoviltError: there is no such folder, or it is empty.
     """
 
     COLUMNS: Mapping[str, pa.DataType]  # name -> STRING, or CATEGORY or CATEGORY_LIST if strings repeat
     TEXT: str  # the column that the text pipeline reads
     HOW_TO_GET: ClassVar[str] = ''  # part of the message when there is no data
 
-    def __init__(self, *, data_root: str, split: str) -> None:
-        self.data_root = Path(os.path.abspath(os.path.expanduser(data_root)))
-        self.split = split
-        if not self.data_root.is_dir():
-            raise KoviltError(f'data_root {data_root}: no such folder. {self.HOW_TO_GET}')
+    def __init__(self, *, data_root: str, split: str, allow_outside: bool = False) -> None:
+        self.data_root = check_data_root(data_root, self.HOW_TO_GET)
+        self.split, self.allow_outside = split, allow_outside
 
     @abstractmethod
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         """Give every row of the split as a dict with the names of COLUMNS, `image` and, if possible, `source`.
 
-        `image` is a `FoundImage`, or a path (relative to `data_root` or absolute). `source` is the `RowSource` of the
-        row. Values are as in the file: whoever takes the rows normalizes them, and leaves out rows without text.
+        `image` is a `FoundImage`, or a path beneath `data_root` (see `allow_outside`). `source` is the `RowSource` of
+        the row. Values are as in the file: whoever takes the rows normalizes them, and leaves out rows without text.
 
         A row or file that cannot be read goes to `report.refuse`, and reading continues when that returns; rows that
         are left out go to `report.leave_out`.
@@ -60,11 +58,17 @@ class Reader(ABC):
         """
         return collect_rows(self, ReadReport())
 
+    def list_folders(self) -> list[Folder]:
+        """As `folders.list_folders` of `data_root`."""
+        return list(list_folders(self.data_root, allow_outside=self.allow_outside))
+
     def find_file(self, name: str, folders: list[Folder]) -> Path:
-        """As `image_store.find_file` beneath `data_root`. Raises KoviltError when there is no such file."""
+        """As `folders.find_file` beneath `data_root`. Raises KoviltError when there is no such file."""
         path = find_file(self.data_root, name, folders)
         if path is None:
-            raise KoviltError(f'{self.data_root / name}: no such file. {self.HOW_TO_GET}')
+            raise KoviltError(
+                f'{self.data_root / name}: no such file{where_instead([name], folders)}. {self.HOW_TO_GET}'
+            )
         return path
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.folders import find_file, list_folders
+from kovilt.datasets.folders import find_file
 from kovilt.datasets.image_store import index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required, required_text
@@ -42,7 +42,7 @@ class KVQAReader(QuestionReader):
     )
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        folders = list(list_folders(self.data_root))
+        folders = self.list_folders()
         own = f'KVQA_annotations_{self.split}.json'
         path = find_file(self.data_root, own, folders)
         whole = path is None

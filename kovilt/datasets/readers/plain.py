@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.folders import Folder, list_folders
+from kovilt.datasets.folders import Folder, locate, normalize_path, where_instead
 from kovilt.datasets.image_store import ImageIndex, folder_images
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader, refusing
@@ -25,8 +25,8 @@ class PlainReader(QuestionReader):
 
     A row has `image`, `question` and `answer`, or `answers` where several people answered (JSONL: a list of strings, or
     of objects with an `answer`; CSV: separated by |). It may have `question_id` (default: the number of its line) and
-    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root`, or an absolute one. An image in a zip has the
-    path that it would have if the zip were extracted in place, with or without a folder of the zip's name.
+    `answer_type`. Files are UTF-8. `image` is a path beneath `data_root` (see `allow_outside`). An image in a zip has
+    the path that it would have if the zip were extracted in place, with or without a folder of the zip's name.
 
     Layout and keys: kovilt's own, see docs/data.md.
     """
@@ -38,8 +38,8 @@ class PlainReader(QuestionReader):
     )
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        folders = list(list_folders(self.data_root))
-        table, images = self._open_table(folders[0].files), _index_by_path(folders)
+        folders = self.list_folders()
+        table, images = self._open_table(folders), _index_by_path(folders)
         for row in refusing(table, report):
             try:
                 record = self._question_record(row, table, images)
@@ -57,7 +57,7 @@ class PlainReader(QuestionReader):
         if isinstance(row.get('answer'), (list, dict)):
             raise KoviltError(f"{source.place}: 'answer' is {str(row['answer'])[:40]}; several are called 'answers'")
         return {
-            'image': self._find_image(images, image),
+            'image': self._find_image(images, image, source),
             'question': question,
             'question_id': source.line if row.get('question_id') in (None, '') else row['question_id'],
             'answer': row.get('answer'),
@@ -66,7 +66,8 @@ class PlainReader(QuestionReader):
             'source': source,
         }
 
-    def _open_table(self, files: list[str]) -> TableFile:
+    def _open_table(self, folders: list[Folder]) -> TableFile:
+        files = folders[0].files
         jsonl_name, csv_name = f'{self.split}.jsonl', f'{self.split}.csv'
         if jsonl_name in files and csv_name in files:
             raise KoviltError(f'{self.data_root}: both {jsonl_name} and {csv_name}; keep one of them')
@@ -74,14 +75,17 @@ class PlainReader(QuestionReader):
             return JSONLines(self.data_root / jsonl_name)
         if csv_name in files:
             return CSVTable(self.data_root / csv_name)
-        names = f'{jsonl_name} nor {csv_name}{nearest(jsonl_name, files)}'
+        names = f'{jsonl_name} nor {csv_name}{where_instead([jsonl_name, csv_name], folders)}'
         raise KoviltError(f'{self.data_root}: neither {names}. {self.HOW_TO_GET}')
 
-    def _find_image(self, images: ImageIndex, image: str) -> FoundImage:
-        path = posixpath.normpath(image.replace('\\', '/'))  # for tables written on Windows
-        place = images[images.at('', *map(normalize_korean, posixpath.split(path)))]
-        if place is None and (self.data_root / path).is_file():
-            place = self.data_root / path
+    def _find_image(self, images: ImageIndex, image: str, source: TableFile) -> FoundImage:
+        try:
+            path = normalize_path(image, self.data_root, allow_outside=self.allow_outside)
+            place = images[images.at('', *map(normalize_korean, posixpath.split(path)))]
+            if place is None and (self.data_root / path).is_file():
+                place = locate(self.data_root, path, allow_outside=self.allow_outside)
+        except KoviltError as error:
+            raise KoviltError(f'{source.place}: {error}') from None
         return FoundImage(place, normalize_korean(path), path)
 
 

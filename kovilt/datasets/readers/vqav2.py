@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kovilt.datasets.answers import parse_answers
-from kovilt.datasets.folders import list_folders
 from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required, required_text
@@ -64,7 +63,7 @@ class VQAv2Reader(QuestionReader):
         super().__init__(**others)
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        folders = list(list_folders(self.data_root))
+        folders = self.list_folders()
         images = index_by_folder(folders)
         question_file, annotation_file = (
             self.find_file(name.replace('{split}', self.split), folders) for name in (self.questions, self.annotations)

@@ -115,7 +115,36 @@ def test_images_in_zips_have_the_paths_of_extracted_ones(plain, zipped):
 def test_images_may_lie_elsewhere(plain, tmp_path):
     image = plain.image(str(tmp_path / 'elsewhere' / 'a.png'))
     write_jsonl(plain, [{**ROWS[0], 'image': str(image)}, {**ROWS[1], 'image': '../elsewhere/a.png'}])
-    assert len(content(open_(plain))) == 2
+    assert len(content(open_(plain, files={'allow_outside': True}))) == 2
+    with pytest.raises(KoviltError, match=r"train.jsonl, line 1: the path '/.*' leads out of .*allow_outside=True"):
+        open_(plain)
+
+
+@pytest.mark.parametrize('path', ['../elsewhere/a.png', '..\\elsewhere\\a.png', 'C:\\a.png', 'file:///a', 'x' * 300])
+def test_a_path_that_leads_elsewhere_is_a_fault_of_its_row(plain, tmp_path, path):
+    plain.image(str(tmp_path / 'elsewhere' / 'a.png'))
+    write_jsonl(plain, [ROWS[0], {**ROWS[1], 'image': path}])
+    with pytest.raises(KoviltError, match=r'train\.jsonl, line 2: the path [^\n]*$'):
+        open_(plain)
+
+
+@pytest.mark.parametrize('linked', ['images', 'images/0.png'])
+def test_links_out_of_the_folder_need_permission(plain, tmp_path, linked):
+    write_jsonl(plain, ROWS)
+    (plain.root / linked).rename(tmp_path / 'elsewhere')
+    (plain.root / linked).symlink_to(tmp_path / 'elsewhere')
+    assert len(content(open_(plain, files={'allow_outside': True}))) == len(ROWS)
+    with pytest.raises(KoviltError, match=rf'{linked}: leads to {tmp_path}/elsewhere, which is outside'):
+        open_(plain)
+
+
+def test_the_table_of_another_split_or_folder(plain, tmp_path):
+    write_jsonl(plain, ROWS)
+    with pytest.raises(KoviltError, match=r'neither val.jsonl nor val.csv\. Put'):
+        open_(plain, 'val')
+    plain.root = plain.root.parent
+    with pytest.raises(KoviltError, match=r'neither train.jsonl nor train.csv; train.jsonl lies in .*/data, give that'):
+        open_(plain)
 
 
 def test_paths_of_windows_and_decomposed_names(plain):
