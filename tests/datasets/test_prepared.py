@@ -265,10 +265,9 @@ def everything(out: Path) -> tuple:
     """All rows and patches of the training split."""
     rows = PreparedReader(data_root=str(out), split='train').read_rows()
     rows.images.check_prepared()
-    patches = [
-        rows.images.patches.read(number) for number in range(len(rows.images)) if not rows.images.is_absent(number)
-    ]
-    names = [rows.images.name(number) for number in range(len(rows.images))]
+    numbers = range(len(rows.images))
+    patches = [rows.images.patches.read(number) for number in numbers if not rows.images.is_absent(number)]
+    names = [rows.images.name(number) for number in numbers]
     table = {name: column.to_pylist() for name, column in rows.table.items()}
     return table, names, [(array.tobytes(), grid) for array, grid in patches]
 
