@@ -160,7 +160,7 @@ def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
 
 
 def clean_records(reader: Reader, report: ReadReport) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every record of a reader, its `image` a FoundImage, with its values by column: normalized texts, or lists of them.
+    """Every record of a reader, its `image` a FoundImage, and its values by column: normalized texts, or lists of them.
 
     A value that is no text by the rule of `text_of` is refused, for all readers alike; a question or caption that is a
     number is, too.
@@ -182,7 +182,7 @@ def _find_image(reader: Reader, path: str, place: object) -> FoundImage:
     try:
         found = locate(reader.data_root, path, allow_outside=reader.allow_outside)
     except KoviltError as error:
-        raise KoviltError(f'{getattr(place, "place", place)}: {error}') from None
+        raise KoviltError(f'{place}: {error}') from None
     return FoundImage(found, identity=path, name=path)
 
 
