@@ -11,7 +11,4 @@ CONFIG=$1
 CHECKPOINT=$2
 N=$3
 shift 3
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$N" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
-    --module kovilt test "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"
+exec bash "$(dirname "$0")/dist_run.sh" "$N" test "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

@@ -10,7 +10,4 @@ fi
 CONFIG=$1
 N=$2
 shift 2
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$N" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" \
-    --module kovilt train "$CONFIG" --launcher pytorch "$@"
+exec bash "$(dirname "$0")/dist_run.sh" "$N" train "$CONFIG" --launcher pytorch "$@"

@@ -20,7 +20,9 @@ if [ "$GPUS_PER_NODE" -gt 0 ]; then
     PER_NODE=$((GPUS < GPUS_PER_NODE ? GPUS : GPUS_PER_NODE))
     PLACE=(--gres="gpu:$PER_NODE" --ntasks-per-node="$PER_NODE")
 fi
-export MASTER_PORT="${PORT:-29500}"
+if [ -n "${PORT:-}" ]; then  # else the number of the job gives it
+    export MASTER_PORT="$PORT"
+fi
 exec srun -p "$PARTITION" --job-name="$JOB_NAME" --ntasks="$GPUS" "${PLACE[@]}" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${MORE[@]+"${MORE[@]}"} \
     "${PYTHON:-python}" -u -m kovilt train "$CONFIG" --work-dir "$WORK_DIR" --launcher slurm "$@"

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import (
     check_encoder,
     check_weights,
-    latest_checkpoint,
+    choose_checkpoint,
+    describe_checkpoint,
     load_checkpoint_file,
     load_weights,
 )
@@ -36,7 +38,9 @@ def load_trained(
     graphs: bool = False,
     trust: bool = False,
 ) -> TrainedModel:
-    """Load a model folder, a training checkpoint (.pth), or the latest checkpoint of a work folder.
+    """Load a model folder, a training checkpoint (.pth), or the best checkpoint of a work folder, else its latest.
+
+    A line of the log names the checkpoint that was taken and, after training with EMAHook, its weights.
 
     Args:
         path: folder or file.
@@ -51,9 +55,10 @@ def load_trained(
     path = Path(path).expanduser()
     if not path.exists():
         raise KoviltError(f'{path}: no such model folder or checkpoint')
-    checkpoint = path if path.is_file() else latest_checkpoint(path)
-    if checkpoint is not None:
+    checkpoint = choose_checkpoint(path)
+    if checkpoint.is_file():
         trained = _load_checkpoint(checkpoint, config, kind)
+        print_log(f'{trained.source}: loaded', logger='current')
     elif config is None:
         trained = load_model_folder(path, kind=kind, graphs=graphs, trust=trust)
     else:
@@ -148,7 +153,8 @@ def _load_checkpoint(
         'answer_counts': dataset_meta.get('answer_counts'),
         'training': {key: meta[key] for key in _TRAINING_KEYS if key in meta},
     }
-    return TrainedModel(model.eval(), dataset['image_pipeline'], dataset['text_pipeline'], info)
+    source = f'{path} ({describe_checkpoint(checkpoint)})'
+    return TrainedModel(model.eval(), dataset['image_pipeline'], dataset['text_pipeline'], info, source)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -42,7 +42,7 @@ class VQAInferencer:
 
     Args:
         model: a model folder, also one with a graph (ONNX, .pt2); a training checkpoint (.pth); or a work folder, whose
-            latest checkpoint is taken.
+            best checkpoint is taken, else its latest.
         config: config file of a checkpoint; None = the one that the checkpoint carries.
         device: 'cpu', 'cuda', 'cuda:1', ...; None = the GPU if there is one. Graphs compute on the CPU.
         batch_size: pairs that are computed together.
@@ -53,6 +53,9 @@ class VQAInferencer:
         precision: 'float32', or 'int8' to answer two to three times as fast on a CPU: linear layers of the blocks and
             of the patch embedding get int8 weights and inputs (`kovilt.modules.int8`), and some answers change. A
             graph keeps the precision that it was exported with; leave this out.
+
+    Attributes:
+        source: the model folder or checkpoint that was loaded; of a checkpoint also its step and kind of weights.
 
     Raises:
         KoviltError: no such model, a damaged one, one that does not answer questions, or int8 where it is not
@@ -84,6 +87,7 @@ class VQAInferencer:
         trained = load_trained(model, config=config, tokenizer=tokenizer, kind=kind, graphs=True, trust=trust)
         if precision == 'int8':
             _quantise(trained.model, model)
+        self.source: str = trained.source or str(model)
         self.precision: Precision = trained.info.get('graph', {}).get('precision', precision)
         use_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
         device = device or ('cuda' if use_gpu else 'cpu')

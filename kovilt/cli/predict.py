@@ -7,6 +7,7 @@ kovilt predict work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의�
 from __future__ import annotations
 
 import argparse
+import sys
 
 from kovilt.cli.arguments import CommandParser
 
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
         trust=args.trust,
         precision=args.precision,
     )
+    if inferencer.source != args.model:
+        print(f'{inferencer.source}: loaded', file=sys.stderr)
     results = inferencer(args.image, args.question, topk=args.topk)
     for question, result in zip(args.question, results, strict=True):
         if args.json:

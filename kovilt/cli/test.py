@@ -23,7 +23,7 @@ TEST_HOOKS = ('runtime_info', 'timer', 'logger')
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_config('the config that the checkpoint was trained with: a file or a name (rooms/vqa)')
-    parser.add_argument('checkpoint', help='a .pth file or a model folder')
+    parser.add_argument('checkpoint', help='a .pth file, a model folder, or a work folder, of which the best is taken')
     parser.add_argument('--out', metavar='FILE', help='write every prediction, one JSON object a line')
     parser.add_argument(
         '--work-dir', help='folder of metrics.json and logs (default: the folder test beside the checkpoint)'
@@ -37,10 +37,12 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.engine.distributed import end_process
     from kovilt.engine.hooks.run_record import describe_environment, to_numbers
     from kovilt.files import write_json
+    from kovilt.formats.checkpoint import choose_checkpoint
     from kovilt.registry import RUNNERS
 
-    work_dir = args.work_dir or str(Path(args.checkpoint).parent / 'test')
-    overrides = {'launcher': args.launcher, 'work_dir': work_dir, 'load_from': args.checkpoint, 'resume': False}
+    checkpoint = choose_checkpoint(args.checkpoint)
+    work_dir = args.work_dir or str(checkpoint.parent / 'test')
+    overrides = {'launcher': args.launcher, 'work_dir': work_dir, 'load_from': str(checkpoint), 'resume': False}
     config = load_config(args.config, args.cfg_options, overrides)
     make_test_config(config, args.config)
     if args.out:
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if runner.rank == 0:
         report = {
             'config': args.config,
-            'checkpoint': args.checkpoint,
+            'checkpoint': str(checkpoint),
             'metrics': to_numbers(metrics),
             'environment': describe_environment(runner),
         }

@@ -33,7 +33,10 @@ def check_launcher(launcher: str) -> None:
     Raises:
         KoviltError: a variable is missing, no number, or out of its range.
     """
-    for name, hint in {'pytorch': OF_TORCHRUN, 'slurm': OF_SLURM}.get(launcher, {}).items():
+    variables = {'pytorch': OF_TORCHRUN, 'slurm': OF_SLURM}.get(launcher)
+    if variables is None:
+        return
+    for name, hint in variables.items():
         text = os.environ.get(name, '')
         if not text:
             where = ' outside of Slurm' if launcher == 'slurm' else ''
@@ -48,16 +51,14 @@ def check_launcher(launcher: str) -> None:
         )
 
 
-def init_cpu_process_group(launcher: str) -> None:
-    """Join this process to the others over gloo, with the environment variables of torchrun or Slurm.
+def init_cpu_process_group() -> None:
+    """Join this process to the others over gloo, with torchrun's environment variables.
 
     Raises:
-        KoviltError: Slurm does not say which machine comes first, or its port is taken.
+        KoviltError: the port is taken, or the first machine is not reached.
     """
     if torch.distributed.is_initialized():
         return
-    if launcher == 'slurm':
-        _set_variables_from_slurm()
     try:
         torch.distributed.init_process_group('gloo')
     except (RuntimeError, ValueError) as error:  # the port is taken, or the address is that of no machine
@@ -68,7 +69,12 @@ def init_cpu_process_group(launcher: str) -> None:
     atexit.register(_leave_process_group)
 
 
-def _set_variables_from_slurm() -> None:
+def set_variables_from_slurm() -> None:
+    """Set torchrun's environment variables from those of Slurm; the port from the number of the job, unless it is set.
+
+    Raises:
+        KoviltError: Slurm does not say which machine comes first.
+    """
     nodes = os.environ['SLURM_NODELIST']
     try:
         command = ['scontrol', 'show', 'hostname', nodes]
@@ -79,7 +85,8 @@ def _set_variables_from_slurm() -> None:
             f'--launcher slurm: scontrol does not name the machines of {nodes}; run it in Slurm'
         ) from error
     os.environ.setdefault('MASTER_ADDR', first)
-    os.environ.setdefault('MASTER_PORT', '29500')
+    job = os.environ.get('SLURM_JOB_ID', '')
+    os.environ.setdefault('MASTER_PORT', str(20_000 + int(job) % 10_000) if job.isdecimal() else '29500')
     os.environ.update(
         RANK=os.environ['SLURM_PROCID'],
         WORLD_SIZE=os.environ['SLURM_NTASKS'],

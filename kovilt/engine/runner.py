@@ -23,7 +23,7 @@ from kovilt.engine.checkpoints import make_checkpoint, read_checkpoint, start_fr
 from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
 from kovilt.engine.data_sizes import read_data_sizes
-from kovilt.engine.distributed import check_launcher, init_cpu_process_group
+from kovilt.engine.distributed import check_launcher, init_cpu_process_group, set_variables_from_slurm
 from kovilt.engine.interruption import SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
@@ -126,8 +126,10 @@ class KoviltRunner(Runner):
         """Set up the processes. MMEngine joins them over CUDA only; on CPUs they are joined here first, over gloo."""
         if self.distributed:
             check_launcher(self._launcher)
-        if self.distributed and not torch.cuda.is_available():
-            init_cpu_process_group(self._launcher)
+            if self._launcher == 'slurm':
+                set_variables_from_slurm()
+            if not torch.cuda.is_available():
+                init_cpu_process_group()
         super().setup_env(env_cfg)
         _USED_TIMESTAMPS[self._timestamp] += 1
         if (count := _USED_TIMESTAMPS[self._timestamp]) > 1:

@@ -160,23 +160,39 @@ def latest_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
     if pointer.is_file():
-        named = work_dir / Path(pointer.read_text(encoding='utf-8').strip()).name
+        named = work_dir / Path(pointer.read_text(encoding='utf-8', errors='replace').strip().replace('\0', '')).name
         if named.is_file():
             return named
-    found = [
-        (int(number[1]), path)
-        for path in work_dir.glob('*.pth')
-        if (number := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
-    ]
+    return _newest(work_dir, r'(?:epoch|iter)_(\d+)\.pth')
+
+
+def choose_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint that a path stands for: of a work folder its best one, else its latest; any other path is itself.
+
+    The best one is what CheckpointHook writes with `save_best`; of several, by several metrics, the newest.
+    """
+    path = Path(path).expanduser()
+    return (
+        (_newest(path, r'best_.+_(?:epoch|iter)_(\d+)\.pth') or latest_checkpoint(path) or path)
+        if path.is_dir()
+        else path
+    )
+
+
+def _newest(work_dir: Path, pattern: str) -> Path | None:
+    """The file of a folder whose name matches, and has the largest number."""
+    found = [(int(number[1]), path) for path in work_dir.glob('*.pth') if (number := re.fullmatch(pattern, path.name))]
     return max(found)[1] if found else None
 
 
 def describe_checkpoint(checkpoint: Mapping[str, Any]) -> str:
-    """The checkpoint's model and, if known, its epoch and step, for messages."""
+    """The checkpoint's model, if known its epoch and step, and whether its weights are averages, for messages."""
     meta = checkpoint.get('meta', {})
     text = meta.get('model_type') or 'weights without a model name'
     if 'epoch' in meta and 'iter' in meta:
         text += f' after {meta["epoch"]} epochs, {meta["iter"]} steps'
+    if 'ema_state_dict' in checkpoint:  # where EMAHook puts the weights that are not averaged
+        text += ', averaged weights (EMA)'
     return text
 
 

@@ -63,12 +63,14 @@ class TrainedModel:
     model: in evaluation mode on the CPU; a `GraphVQA` if the folder holds a graph.
     image_pipeline, text_pipeline: transforms of an image and of a text, as configs.
     info: kovilt.json of a model folder, or the same keys read from a checkpoint.
+    source: of a checkpoint its file, step and kind of weights.
     """
 
     model: Any
     image_pipeline: list[dict[str, Any]]
     text_pipeline: list[dict[str, Any]]
     info: dict[str, Any]
+    source: str = ''
 
 
 def save_model_folder(

@@ -1,5 +1,7 @@
 """A checkpoint loads with the config that it carries, and is exported with everything that is known of the model."""
 
+import shutil
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,6 +9,7 @@ from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_checkpoint, 
 
 from kovilt.apis import export_checkpoint, load_trained
 from kovilt.errors import KoviltError
+from kovilt.formats.checkpoint import choose_checkpoint
 from kovilt.weights import load_model_folder
 
 
@@ -40,6 +43,20 @@ def test_a_work_folder_stands_for_its_latest_checkpoint(checkpoint, tmp_path):
         load_trained(tmp_path)
     with pytest.raises(KoviltError, match='no such model folder or checkpoint'):
         load_trained(tmp_path / 'none.pth')
+
+
+def test_a_work_folder_stands_for_its_best_checkpoint_if_it_has_one(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint.parent, tmp_path / 'run')
+    saved = torch.load(folder / checkpoint.name, weights_only=True)
+    saved['meta'] |= {'epoch': 1, 'iter': 7}
+    saved['ema_state_dict'] = {'steps': torch.tensor(3)}
+    torch.save(saved, folder / 'best_accuracy_iter_7.pth')
+    torch.save(saved, folder / 'best_accuracy_iter_5.pth')
+    assert choose_checkpoint(folder) == folder / 'best_accuracy_iter_7.pth'
+    source = load_trained(folder).source
+    assert 'best_accuracy_iter_7.pth (ViLTForVQA after 1 epochs, 7 steps, averaged weights (EMA))' in source
+    assert choose_checkpoint(folder / checkpoint.name) == folder / checkpoint.name
+    assert 'EMA' not in load_trained(folder / checkpoint.name).source
 
 
 def test_export_keeps_the_weights_and_the_record_of_training(checkpoint, tmp_path):

@@ -78,7 +78,6 @@ def test_two_processes_with_accumulation_equal_one(one, tmp_path):
             tmp_path / 'work',
             *HALF,
             'train_dataloader.collate_fn.micro_batches=2',
-            PORT=free_port(),
         )
     )
     assert_same_run(tmp_path / 'work', one)
