@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> None:
         trust=args.trust,
         precision=args.precision,
     )
+    results = inferencer(args.image, args.question, topk=args.topk)
     if inferencer.source != args.model:
         print(f'{inferencer.source}: loaded', file=sys.stderr)
-    results = inferencer(args.image, args.question, topk=args.topk)
     for question, result in zip(args.question, results, strict=True):
         if args.json:
             print(json_line(result))
