@@ -243,6 +243,9 @@ class PreparedReader(Reader):
     COLUMNS, TEXT = QuestionReader.COLUMNS, QuestionReader.TEXT  # until the rows are mapped
     HOW_TO_GET = 'kovilt prepare CONFIG OUT makes prepared data'
 
+    def __init__(self, *, data_root: str, split: str) -> None:
+        super().__init__(data_root=data_root, split=split)  # no cache: the rows are mapped anyway
+
     def read_rows(self) -> RowSet:
         summary = read_summary(self.data_root)
         if self.split not in summary['splits']:

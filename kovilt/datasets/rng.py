@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kovilt.datasets.table import text_buffers
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -46,9 +48,7 @@ def hash_texts(texts: pa.LargeStringArray) -> np.ndarray:
 
     A text is hashed as a polynomial of its UTF-8 bytes, all texts at once.
     """
-    _, offsets, content = texts.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int64)[texts.offset :][: len(texts) + 1]
-    data = np.frombuffer(content or b'', dtype=np.uint8)
+    ends, data = text_buffers(texts)
     starts, ends = ends[:-1], ends[1:]
     powers = np.full(int((ends - starts).max(initial=0)), _HASH_BASE, dtype=np.uint64).cumprod()
     hashes = np.zeros(len(texts), dtype=np.uint64)

@@ -125,24 +125,47 @@ def digest_table(table: Table) -> bytes:
 
 
 def _update_digest(digest: hashlib.blake2b, column: pa.Array) -> None:
-    for buffer in column.buffers():
-        digest.update(buffer or b'')
-    values = column.values if pa.types.is_list(column.type) else column
-    if pa.types.is_dictionary(values.type):
-        _update_digest(digest, values.dictionary)
+    # Values alone: buffers of equal columns may differ in their unused ends, and in a mask of missing values.
+    if pa.types.is_list(column.type):
+        digest.update(column.offsets.to_numpy())
+        column = column.values
+    if pa.types.is_dictionary(column.type):
+        digest.update(column.indices.to_numpy())
+        column = column.dictionary
+    if column.type == STRING:
+        offsets, content = text_buffers(column)
+        digest.update(offsets - offsets[0])
+        digest.update(content[offsets[0] : offsets[-1]])
+    else:
+        digest.update(column.to_numpy())
 
 
-def write_table(path: str | os.PathLike[str], table: Table) -> None:
-    """Write an Arrow file (Feather, version 2), atomically."""
-    batch = pa.RecordBatch.from_arrays(list(table.values()), names=list(table))
+def text_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each text begins and the last one ends, int64 (texts + 1,), in the UTF-8 bytes of all, uint8."""
+    _, offsets, content = texts.buffers()
+    starts = np.frombuffer(offsets or bytes(8), dtype=np.int64)[texts.offset :][: len(texts) + 1]
+    return starts, np.frombuffer(content or b'', dtype=np.uint8)
+
+
+def write_table(path: str | os.PathLike[str], table: Table, metadata: dict[bytes, bytes] | None = None) -> None:
+    """Write an Arrow file (Feather, version 2), atomically; `metadata` is stored with the types of the columns."""
+    batch = pa.RecordBatch.from_arrays(list(table.values()), names=list(table), metadata=metadata)
     with atomic_path(path) as draft, pa.ipc.new_file(str(draft), batch.schema) as file:
         file.write_batch(batch)
 
 
 class MappedTable(dict[str, pa.Array]):
-    """A table in a mapped file. Pickling it sends the path alone: the other process maps the file again."""
+    """A table in a mapped file. Pickling it sends the path alone: the other process maps the file again.
 
-    def __init__(self, path: str) -> None:
+    Raises:
+        KoviltError: the file is another one than in the process that pickled the table, whose `stamp` is given.
+    """
+
+    def __init__(self, path: str, stamp: tuple[int, int] | None = None) -> None:
+        status = os.stat(path)
+        self._stamp = status.st_ino, status.st_mtime_ns
+        if stamp not in (None, self._stamp):
+            raise KoviltError(f'{path}: replaced while a run was using it; start the run again')
         file = pa.ipc.open_file(pa.memory_map(path))
         if file.num_record_batches != 1:
             raise ValueError(f'{file.num_record_batches} batches, not 1')
@@ -151,7 +174,7 @@ class MappedTable(dict[str, pa.Array]):
         self._path = path
 
     def __reduce__(self) -> Any:
-        return MappedTable, (self._path,)
+        return MappedTable, (self._path, self._stamp)
 
 
 def map_table(path: str | os.PathLike[str]) -> MappedTable:

@@ -57,10 +57,11 @@ def test_pretraining_and_question_only(data, scope):
 
 
 def test_a_spawned_worker_gives_the_same_batches(data, scope):
-    """Spawned workers get everything by pickling; this is also what Windows and macOS do."""
+    """Spawned workers get everything by pickling, also on Windows and macOS; of cached rows they get the path."""
     data.living()
     data.zip('Training/개인생활환경 이미지 수집.zip', 'Training/images')
     cfg = config(data, 'AIHubLivingReader', str(data.root), dataset={'answers': {'min_count': 4}})
+    cfg['dataset']['reader']['cache'] = True
     here = list(Runner.build_dataloader(cfg, seed=3))
     there = list(Runner.build_dataloader({**cfg, 'num_workers': 1, 'multiprocessing_context': 'spawn'}, seed=3))
     for one, two in zip(here, there, strict=True):

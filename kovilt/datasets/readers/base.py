@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import pyarrow as pa
 
 from kovilt.datasets.folders import Folder, check_data_root, find_file, list_folders, where_instead
+from kovilt.datasets.row_cache import read_rows_cached
 from kovilt.datasets.rows import ReadReport, RowSet, collect_rows
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError
@@ -26,6 +27,8 @@ class Reader(ABC):
         data_root: folder with the files as the user has them.
         split: 'train' or 'val'; a reader may have others.
         allow_outside: follow links and read images that lead out of `data_root`. For data whose paths you trust.
+        cache: store the rows in Arrow files, from which the next opening maps them (see `row_cache`). True = in
+            `data_root`/.kovilt_cache; a path = in this folder, which several data sets may share.
 
     Raises:
         KoviltError: there is no such folder, or it is empty.
@@ -35,9 +38,9 @@ class Reader(ABC):
     TEXT: str  # the column that the text pipeline reads
     HOW_TO_GET: ClassVar[str] = ''  # part of the message when there is no data
 
-    def __init__(self, *, data_root: str, split: str, allow_outside: bool = False) -> None:
+    def __init__(self, *, data_root: str, split: str, allow_outside: bool = False, cache: bool | str = False) -> None:
         self.data_root = check_data_root(data_root, self.HOW_TO_GET)
-        self.split, self.allow_outside = split, allow_outside
+        self.split, self.allow_outside, self.cache = split, allow_outside, cache
 
     @abstractmethod
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
@@ -56,7 +59,7 @@ class Reader(ABC):
         Raises:
             KoviltError: missing or malformed files, no rows.
         """
-        return collect_rows(self, ReadReport())
+        return read_rows_cached(self) if self.cache else collect_rows(self, ReadReport())
 
     def list_folders(self) -> list[Folder]:
         """As `folders.list_folders` of `data_root`."""
