@@ -127,17 +127,17 @@ def digest_table(table: Table) -> bytes:
 def _update_digest(digest: hashlib.blake2b, column: pa.Array) -> None:
     # Values alone: buffers of equal columns may differ in their unused ends, and in a mask of missing values.
     if pa.types.is_list(column.type):
-        digest.update(column.offsets.to_numpy())
+        digest.update(column.offsets.to_numpy().data)
         column = column.values
     if pa.types.is_dictionary(column.type):
-        digest.update(column.indices.to_numpy())
+        digest.update(column.indices.to_numpy().data)
         column = column.dictionary
     if column.type == STRING:
         offsets, content = text_buffers(column)
-        digest.update(offsets - offsets[0])
-        digest.update(content[offsets[0] : offsets[-1]])
+        digest.update((offsets - offsets[0]).data)
+        digest.update(content[offsets[0] : offsets[-1]].data)
     else:
-        digest.update(column.to_numpy())
+        digest.update(column.to_numpy().data)
 
 
 def text_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
