@@ -1,4 +1,4 @@
-"""The exception for bad input, and how command-line tools end: one line on stderr and exit code 2."""
+"""The exception for bad input, and how commands end: one line on stderr and exit code 2."""
 
 from __future__ import annotations
 

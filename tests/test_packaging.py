@@ -146,6 +146,21 @@ def test_the_wheel_holds_the_code_the_assets_the_configs_and_nothing_else(wheel)
     assert {'kovilt/py.typed', 'kovilt/.mim/configs/rooms/vqa.py', 'kovilt/.mim/tools/train.py'} <= names
 
 
+def test_an_editable_installation_links_the_configs_anew(tmp_path):
+    for name in IN_THE_SDIST:
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / 'setup.py').unlink()
+    shutil.copy(ROOT / 'setup.py', tmp_path)  # where it lies, the links are made
+    (tmp_path / 'kovilt' / '.mim' / 'configs').mkdir(parents=True)  # of an earlier installation
+    for name in ('__init__.py', 'version.py'):
+        shutil.copy(ROOT / 'kovilt' / name, tmp_path / 'kovilt')
+    build(tmp_path, tmp_path / 'dist', 'editable')
+    mim = tmp_path / 'kovilt' / '.mim'
+    assert (mim / 'configs').readlink() == Path('../../configs')
+    assert {path.name for path in mim.iterdir()} == {'configs', 'tools', 'model-index.yml'}
+    assert (mim / 'configs' / 'rooms' / 'vqa.py').is_file() and (mim / 'tools' / 'train.py').is_file()
+
+
 def test_the_list_of_configs_for_openmmlab_is_complete():
     found = []
     for file in yaml.safe_load((ROOT / 'model-index.yml').read_text('utf-8'))['Import']:

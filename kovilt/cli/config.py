@@ -1,30 +1,37 @@
 """Print a config as a run reads it, and the file in which each value was set.
 
+    kovilt config                             # the names of kovilt's configs
     kovilt config rooms/vqa
     kovilt config rooms/vqa_scratch optim_wrapper
     kovilt config rooms/vqa --origins --cfg-options train_cfg.max_iters=100
 
-The first command prints a config file without bases. The others print one value a line with its full key, which
---cfg-options takes.
+`kovilt config CONFIG` prints a config file without bases. With a key or --origins it prints one value a line with its
+full key, which --cfg-options takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser
+from kovilt.config_names import config_names
 from kovilt.errors import KoviltError, nearest
 from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_config()
+    parser.add_config(nargs='?')
     parser.add_argument('key', nargs='?', metavar='KEY', help='print this part only, with origins: model.encoder')
     parser.add_argument('--origins', action='store_true', help='print the file of each value')
     parser.add_cfg_options()
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.config is None:
+        print('\n'.join(f'{name:<36}{first_sentence(file)}' for name, file in config_names().items() if name[0] != '_'))
+        return
     from mmengine.logging import MMLogger
 
     from kovilt.engine.config import load_config
@@ -47,3 +54,8 @@ def run(args: argparse.Namespace) -> None:
     width = min(72, max(len(line) for line, _ in lines))
     for line, origin in lines:
         show(f'{line:<{width}}  # {origin}')
+
+
+def first_sentence(config: Path) -> str:
+    """The first line of a config's docstring, which says what it is for."""
+    return (ast.get_docstring(ast.parse(config.read_text(encoding='utf-8'))) or '').partition('\n')[0]

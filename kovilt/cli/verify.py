@@ -38,8 +38,8 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from kovilt.cli.progress import progress_bar
+    from kovilt.config_names import config_names
     from kovilt.engine.config import load_config
-    from kovilt.engine.config_names import config_names
     from kovilt.files import write_json
     from kovilt.verification import sources_of_config, sources_of_folder, verify, write_verification_page
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from kovilt.config_names import find_config
 from kovilt.engine.config_check import check_config, top_level_keys
 from kovilt.engine.config_files import check_top_level_names, parse_config_files
-from kovilt.engine.config_names import find_config
 from kovilt.engine.config_options import flatten_config, parse_option
 from kovilt.errors import KoviltError, first_line, nearest
 

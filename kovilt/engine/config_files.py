@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kovilt.config_names import PREFIX, find_config
 from kovilt.engine.config_check import top_level_keys
-from kovilt.engine.config_names import PREFIX, find_config
 from kovilt.errors import KoviltError, first_line, nearest
 from kovilt.files import read_text
 

@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import RemoveAssignFromAST
 
+from kovilt.config_names import find_config
 from kovilt.engine.config_files import base_files, parse_config_files
-from kovilt.engine.config_names import find_config
 from kovilt.engine.config_options import Keys, flatten_config, parse_option
 from kovilt.files import read_text
 

@@ -30,6 +30,14 @@ def test_what_it_prints_is_the_config(call):
     assert Config.fromstring(out, '.py').to_dict() == load_config(ABLATION).to_dict()
 
 
+def test_without_a_config_it_lists_their_names(call):
+    code, out, _ = call('config')
+    assert code == 0
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert lines['rooms/vqa_scratch'].startswith('Fine-tuning on Rooms questions from random weights')
+    assert {'kovilt_vqa_custom', 'ablations/no_wpa'} <= lines.keys() and not any('_base_' in name for name in lines)
+
+
 def test_a_key_shows_its_values_and_their_files(call):
     code, out, _ = call('config', ABLATION, 'model')
     found = origins(out)

@@ -46,4 +46,4 @@ def find_config(name: str | Path) -> Path:
     entries = [entry for entry in names if not entry.startswith('_base_/')]
     beside = [file.name for file in path.parent.glob('*.py')]
     hint = nearest(path.name, beside) or nearest(stem.removeprefix('configs/'), entries)
-    raise KoviltError(f'{name}: no such config file{hint or f"; those of kovilt are in {config_folder()}"}')
+    raise KoviltError(f'{name}: no such config file{hint or "; `kovilt config` lists those of kovilt"}')
