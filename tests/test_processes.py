@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from kovilt.errors import KoviltError
 from kovilt.processes import map_in_processes
@@ -38,6 +39,10 @@ def die(number: int) -> int:
 
 def blur(side: int) -> float:
     return float(cv2.GaussianBlur(np.full((side, side), 0.5, np.float32), (31, 31), 0).sum() / side**2)
+
+
+def threads_of_torch(_: int) -> int:
+    return torch.get_num_threads()
 
 
 def refuse(number: int) -> int:
@@ -89,3 +94,13 @@ def test_a_worker_does_not_wait_for_threads_of_opencv_that_a_fork_lost():
         assert cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(threads)
+
+
+def test_a_worker_does_not_wait_for_threads_of_openmp_that_a_fork_lost():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(map_in_processes(threads_of_torch, range(2), workers=2)) == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
@@ -21,6 +19,7 @@ from kovilt.datasets.preparing_task import Task
 from kovilt.datasets.table import Table, write_table
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_path, file_sha256, read_json, write_json, write_json_lines
+from kovilt.processes import map_in_processes
 
 _GRID = pa.list_(pa.int32(), 2)
 
@@ -69,7 +68,8 @@ class SplitWriter:
                 shard.state_path.unlink(missing_ok=True)
                 missing.append(shard)
         total, done, broken = sum(len(shard.images) for shard in missing), 0, 0
-        for shard, state in zip(missing, _write_in_processes(self.dataset, missing, workers), strict=True):
+        states = map_in_processes(functools.partial(_write_shard, self.dataset), missing, workers=workers)
+        for shard, state in zip(missing, states, strict=True):
             done += len(shard.images)
             progress(done, total)
             # Stop early when a disk has failed, rather than record for hours that every image is broken.
@@ -147,32 +147,6 @@ def _read_state(shard: _Shard) -> dict[str, Any] | None:
         return state if shard.path.stat().st_size == state['size'] else None
     except (KoviltError, OSError, KeyError):
         return None
-
-
-def _write_in_processes(dataset: PairDataset, shards: list[_Shard], workers: int) -> Iterator[dict[str, Any]]:
-    """Write shards in worker processes; gives their states in order."""
-    if workers == 1 or len(shards) < 2:
-        for shard in shards:
-            yield _write_shard(dataset, shard)
-        return
-    pool = ProcessPoolExecutor(min(workers, len(shards)), initializer=_start_worker, initargs=(dataset,))
-    try:
-        yield from pool.map(_write_shard_in_worker, shards)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_WORKER_DATASETS: list[PairDataset] = []  # in a worker: the dataset, which is sent once and not with every shard
-
-
-def _start_worker(dataset: PairDataset) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C, with one message
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork: a worker would wait for them forever
-    _WORKER_DATASETS.append(dataset)
-
-
-def _write_shard_in_worker(shard: _Shard) -> dict[str, Any]:
-    return _write_shard(_WORKER_DATASETS[0], shard)
 
 
 def _write_shard(dataset: PairDataset, shard: _Shard) -> dict[str, Any]:

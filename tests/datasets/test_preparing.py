@@ -3,12 +3,10 @@
 import multiprocessing
 import shutil
 from collections import namedtuple
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from kovilt.datasets import PreparedReader, QuestionDataset, prepare, prepared_writer, preparing
 from kovilt.datasets.preparing import Preparation
@@ -77,17 +75,6 @@ def test_workers_change_no_byte(run, tmp_path):
     run('one')
     run('two', workers=2)
     assert content(tmp_path / 'one') == content(tmp_path / 'two')
-
-
-def test_a_worker_has_one_thread():
-    """With more it would wait forever for OpenMP threads that its parent process has and a fork has not."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with ProcessPoolExecutor(1, initializer=prepared_writer._start_worker, initargs=(None,)) as pool:
-            assert pool.submit(torch.get_num_threads).result() == 1
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_other_arguments_are_refused_and_both_are_named(run, tmp_path, data):
