@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kovilt.cli.arguments import CommandParser, available_cpus
+from kovilt.terminal import show
 
 LOW_DISK = 2e9  # bytes: a checkpoint of base size with its optimizer takes 1.4 GB
 LOW_SHARED_MEMORY = 1e9  # bytes; workers of data loaders pass batches through it
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             print(f'\n{section}' if finding is not findings[0] else section)
         level = '' if finding.level == 'ok' else f'  {finding.level.upper()}'
         remedy = f': {finding.remedy}' if finding.remedy else ''
-        print(f'  {finding.name:<22}{finding.value}{level}{remedy}')
+        show(f'  {finding.name:<22}{finding.value}{level}{remedy}')
     print(f'\n{wrong} thing{"s" * (wrong != 1)} to repair' if wrong else '\nEverything needed is there')
     return int(wrong > 0)
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     )
     results = inferencer(args.image, args.question, topk=args.topk)
     if inferencer.source != args.model:
-        print(f'{inferencer.source}: loaded', file=sys.stderr)
+        print(f'{printable(inferencer.source)}: loaded', file=sys.stderr)
     for question, result in zip(args.question, results, strict=True):
         if args.json:
             print(json_line(result))
