@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError
+from kovilt.files import read_bytes
 
 if TYPE_CHECKING:
     from kovilt.batch import Batch
@@ -50,8 +51,7 @@ def batches(dataset: PairDataset, size: int) -> Iterator[list[Batch]]:
 
 def draw_example(model: ViLTForPreTraining, dataset: PairDataset, boxes: Path, out: Path) -> None:
     """Draw the caption that names most objects, of the first 50: a panel a word, with the boxes of its object."""
-    from PIL import Image
-
+    from kovilt.datasets.image_formats import open_image
     from kovilt.evaluation.alignment import find_object_words, read_boxes
     from kovilt.visualization import draw_alignment
 
@@ -63,7 +63,7 @@ def draw_example(model: ViLTForPreTraining, dataset: PairDataset, boxes: Path, o
     word_ids, grid = batch['word_ids'][0].numpy(), batch['grids'][0].tolist()
     words = record['text'].split()[: word_ids.max() + 1]
     mass = [plan[word_ids == number].sum(0).reshape(grid) for number in range(len(words))]
-    image = Image.open(record['image'])
+    image = open_image(read_bytes(record['image'], 'image'))
     named = dict(find_object_words(record['text'], names))
     boxes_of = images[Path(record['image']).name]
     shares = [boxes_of.get(named[number], ()) if number in named else () for number in range(len(words))]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
+from kovilt.files import read_lines
 from kovilt.terminal import show
 
 
@@ -35,13 +36,7 @@ def read_texts(args: argparse.Namespace) -> Iterator[str]:
     for root in args.questions:
         yield from AIHubLivingReader(data_root=root, split='train').read_rows().texts()
     for file in args.text:
-        try:
-            with open(file, encoding='utf-8-sig') as lines:
-                yield from filter(None, map(normalize_korean, lines))
-        except OSError as error:
-            raise KoviltError(f'{file}: cannot be read ({error.strerror})') from error
-        except UnicodeDecodeError as error:
-            raise KoviltError(f'{file}: not UTF-8 text ({error.reason}); save it as UTF-8') from error
+        yield from filter(None, map(normalize_korean, read_lines(file, 'table')))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kovilt.errors import KoviltError, first_line
-from kovilt.files import atomic_path
+from kovilt.files import atomic_path, read_bytes
 from kovilt.formats.fields import Field, check_answers, check_fields
 from kovilt.formats.report import shorten_list
 from kovilt.formats.tensor_files import check_values, load_safetensors
@@ -160,7 +160,8 @@ def latest_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
     if pointer.is_file():
-        named = work_dir / Path(pointer.read_text(encoding='utf-8', errors='replace').strip().replace('\0', '')).name
+        text = read_bytes(pointer, 'config').decode('utf-8', 'replace').strip().replace('\0', '')
+        named = work_dir / Path(text).name
         if named.is_file():
             return named
     return _newest(work_dir, r'(?:epoch|iter)_(\d+)\.pth')

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from kovilt.errors import KoviltError
 from kovilt.evaluation.table import format_table
-from kovilt.files import read_json, read_json_lines
+from kovilt.files import read_bytes, read_json, read_json_lines
 from kovilt.recipes import commands
 from kovilt.recipes.commands import PRETRAINING_LOSSES
 from kovilt.visualization import (
@@ -122,10 +120,18 @@ def draw_training_curves(work_dir: Path, majority_accuracy: float) -> None:
 
 def draw_predictions(work_dir: Path) -> list[dict[str, Any]]:
     """Write contact_sheet.png with 12 predictions sampled at random, and return them."""
+    from kovilt.datasets.image_formats import open_image
+
     lines = read_json_lines(work_dir / 'vqa_test' / 'predictions.jsonl', 'table')
     predictions = sample_predictions([line for _, line in lines], 12)
     questions = [
-        AnsweredQuestion(Image.open(row['image']), row['question'], row['answer'], row['ground_truth'], row['score'])
+        AnsweredQuestion(
+            open_image(read_bytes(row['image'], 'image')),
+            row['question'],
+            row['answer'],
+            row['ground_truth'],
+            row['score'],
+        )
         for row in predictions
     ]
     draw_contact_sheet(questions, work_dir / 'contact_sheet.png')

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kovilt.batch import Batch
 from kovilt.errors import KoviltError, first_line
+from kovilt.formats.torch_file import check_torch_file
 from kovilt.json_text import parse_json
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
@@ -248,6 +249,7 @@ def _check_pt2(file: Path) -> None:
     torch also evaluates its expressions for shapes.
     """
     with zipfile.ZipFile(file) as archive:
+        check_torch_file(file)  # or a small record might inflate to gigabytes
         for record in archive.namelist():
             if not _is_plain(archive, record):
                 raise KoviltError(f'{file}: {record} holds code or pickled objects; kovilt writes no such file')

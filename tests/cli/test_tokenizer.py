@@ -28,7 +28,7 @@ def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsy
     [
         (['out', '--vocab-size', '100'], 'error: nothing to train on'),
         (['out', '--vocab-size', '100', '--captions', 'nowhere'], 'error: data_root nowhere: no such folder'),
-        (['out', '--vocab-size', '100', '--text', 'nowhere.txt'], 'error: nowhere.txt: cannot be read'),
+        (['out', '--vocab-size', '100', '--text', 'nowhere.txt'], 'error: nowhere.txt: no such file'),
         (['out', '--vocab-size', 'many', '--text', 'x'], 'error: argument --vocab-size'),
     ],
 )

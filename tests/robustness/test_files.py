@@ -1,5 +1,6 @@
 """One gate for files from outside: regular files of a fitting size pass, everything else is one line, at once."""
 
+import ast
 import os
 import socket
 import unicodedata
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import kovilt
 from kovilt.errors import KoviltError
 from kovilt.files import MAX_BYTES, check_file, file_sha256, open_file, read_bytes, read_json, read_text
 
@@ -117,3 +119,69 @@ def test_text_without_its_mark(tmp_path):
     assert read_text(tmp_path / 'a', 'table') == '소파'
     (tmp_path / 'a').write_bytes('소파'.encode('cp949'))
     assert 'not UTF-8 text but CP949' in refusal(read_text, tmp_path / 'a', 'table')
+
+
+# Calls that open a file by its path, and where they may stand besides kovilt/files.py: what kovilt has written itself,
+# or what has passed `open_file` or `check_file` before.
+OPENING = {
+    *('open', 'read_text', 'read_bytes', 'ZipFile', 'is_zipfile', 'memory_map', 'memmap', 'fromfile', 'genfromtxt'),
+    *('loadtxt', 'load_file', 'safe_open', 'InferenceSession', 'torch.load', 'torch.jit.load', 'torch.export.load'),
+    *('np.load', 'json.load', 'imread', 'open_csv', 'read_csv', 'read_table', 'read_feather', 'fromfile', 'os.open'),
+}
+ALLOWED = {
+    'cli/environment.py': {"file.read_text('utf-8')"},  # kovilt's own requirements
+    'datasets/image_formats.py': {'Image.open(io.BytesIO(content), formats=_FORMATS)'},  # not a path
+    'datasets/image_store.py': {'place.read_bytes()'},  # of a ZipMember
+    'datasets/prepared.py': {"np.memmap(path, dtype=np.uint8, mode='r', offset=HEADER_BYTES)"},  # checked on opening
+    'datasets/readers/aihub_living.py': {'file.open()'},  # of a JSONFile
+    'datasets/table.py': {'pa.memory_map(path)'},  # after check_file
+    'datasets/transforms/load_image.py': {'path.read_bytes()'},  # of a ZipMember or PreparedImage
+    'datasets/zip_files.py': {'zipfile.ZipFile(file)'},  # of an opened file
+    'engine/config.py': {'Config.fromfile(path)'},  # parsed by parse_config_files before
+    'engine/config_origins.py': {'Config.fromfile(base)'},
+    'errors.py': {'os.open(os.devnull, os.O_WRONLY)'},
+    'formats/checkpoint.py': {  # after check_torch_file
+        'torch.load(path, map_location=map_location, weights_only=True)',
+        'zipfile.is_zipfile(path)',
+    },
+    'formats/tensor_files.py': {  # after check_file
+        'load_file(path, device=str(map_location))',
+        "safe_open(path, framework='pt')",
+    },
+    'formats/torch_file.py': {'zipfile.ZipFile(file)'},  # of an opened file
+    'recipes/quickstart_results.py': {"(work_dir / 'contact_sheet.txt').read_text(encoding='utf-8')"},  # just written
+    'rooms/write.py': {"(root / 'captions' / entry.coco_file).read_bytes()"},  # just written
+    'verification/images.py': {'place.read_bytes()'},  # of a ZipMember
+    'verification/sources.py': {'file.open()'},  # of a JSONFile
+    'visualization/report.py': {'Path(png).read_bytes()'},  # just drawn
+    'weights/graph_files.py': {  # after their digests or check_torch_file
+        "onnxruntime.InferenceSession(file, options, providers=['CPUExecutionProvider'])",
+        'torch.export.load(file)',
+        'torch.load(io.BytesIO(archive.read(record)), weights_only=True)',
+        'zipfile.ZipFile(file)',
+    },
+}
+
+
+def opening_calls(source):
+    """The calls in a program that open a file for reading by its path."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name, values = ast.unparse(node.func), [*node.args, *(keyword.value for keyword in node.keywords)]
+        modes = {value.value for value in values if isinstance(value, ast.Constant)} & {'w', 'wb', 'a', 'a+', 'x'}
+        is_ours = any(isinstance(value, ast.Constant) and value.value in MAX_BYTES for value in values)
+        if OPENING & {name, name.rpartition('.')[2]} and not modes and not is_ours:
+            yield ast.unparse(node)
+
+
+def test_no_other_place_opens_files_by_their_path():
+    package = Path(kovilt.__file__).parent
+    found = {str(file.relative_to(package)): set(opening_calls(file.read_text())) for file in package.rglob('*.py')}
+    del found['files.py']
+    assert {name: calls for name, calls in found.items() if calls} == ALLOWED
+
+
+@pytest.mark.parametrize('call', ['open(path)', 'path.read_text()', "Image.open('a.png')", 'torch.load(x)', 'x.open()'])
+def test_a_raw_call_would_be_found(call):
+    assert list(opening_calls(f'value = f({call})')) == [call.replace('"', "'")]
