@@ -129,11 +129,13 @@ OPENING = {
     *('np.load', 'json.load', 'imread', 'open_csv', 'read_csv', 'read_table', 'read_feather', 'fromfile', 'os.open'),
 }
 ALLOWED = {
+    'cli/config.py': {"config.read_text(encoding='utf-8')"},  # kovilt's own configs
     'cli/environment.py': {"file.read_text('utf-8')"},  # kovilt's own requirements
     'datasets/image_formats.py': {'Image.open(io.BytesIO(content), formats=_FORMATS)'},  # not a path
     'datasets/image_store.py': {'place.read_bytes()'},  # of a ZipMember
     'datasets/prepared.py': {"np.memmap(path, dtype=np.uint8, mode='r', offset=HEADER_BYTES)"},  # checked on opening
     'datasets/readers/aihub_living.py': {'file.open()'},  # of a JSONFile
+    'datasets/row_cache.py': {'path.read_bytes()'},  # of modules that are imported already
     'datasets/table.py': {'pa.memory_map(path)'},  # after check_file
     'datasets/transforms/load_image.py': {'path.read_bytes()'},  # of a ZipMember or PreparedImage
     'datasets/zip_files.py': {'zipfile.ZipFile(file)'},  # of an opened file
