@@ -17,7 +17,7 @@ from kovilt.visualization.report import write_page
 
 MAX_PLACES = 50  # shown of each code; the JSON file has more
 MAX_ILLUSTRATED = 3  # findings of each code that are shown with their images
-MAX_ANSWERS = 20  # in the histogram of a split
+MAX_BARS = 20  # answers in the histogram of a split
 THUMBNAIL = 160  # pixels, the longer side
 
 
@@ -26,7 +26,7 @@ def write_verification_page(out: str | Path, report: VerificationReport, *, titl
     splits = [
         split
         | {
-            'answers': dict(list(split['answers'].items())[:MAX_ANSWERS]),
+            'answers': dict(list(split['answers'].items())[:MAX_BARS]),
             'answer_types': {name: rows for name, rows in split['answer_types'].items() if name},
         }
         for split in report.splits

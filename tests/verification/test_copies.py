@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from kovilt.rooms.draw_scene import draw_scene
@@ -62,6 +64,14 @@ def test_a_changed_copy_is_found(scenes, change, amount):
     for scene in scenes[:6]:
         copy = change(scene, amount)
         assert distance(scene, copy) <= MAX_DISTANCE and is_copy(pixels(copy), pixels(scene))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(number=st.integers(0, SCENES - 1), quality=st.integers(30, 95), factor=st.floats(0.5, 2))
+def test_a_copy_of_any_size_and_quality_is_found(scenes, number, quality, factor):
+    scene = scenes[number]
+    copy = encode(scene.resize((round(scene.width * factor), round(scene.height * factor))), quality)
+    assert distance(scene, copy) <= MAX_DISTANCE and is_copy(pixels(copy), pixels(scene))
 
 
 def test_scenes_of_one_kind_are_no_copies(scenes):

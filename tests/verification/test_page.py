@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
-from planted_faults import copy_in_val, image, living, plain, row, save_cut
+from planted_faults import copy_in_val, image, living, no_rows, plain, row, save_cut, two_tables
 
 from kovilt.verification import VerificationReport, sources_of_folder, verify, write_verification_page
 
@@ -44,6 +44,14 @@ def test_a_set_without_faults(data, tmp_path):
     assert '<p>none</p>' in page and 'images, all decoded' in page
     assert 'Most frequent answers' in page and 'Types of answers' in page and 'Length of texts in characters' in page
     assert not OpenTags(page).open and '<img' not in page
+
+
+@pytest.mark.parametrize('plant', [no_rows, two_tables])
+def test_a_split_without_rows(data, tmp_path, plant):
+    plain(data)
+    plant(data)
+    report, page = page_of(data, tmp_path)
+    assert report.findings.exit_code == 2 and report.totals() in page and not OpenTags(page).open
 
 
 def test_findings_are_grouped_with_their_counts_and_remedies(data, tmp_path):

@@ -276,6 +276,15 @@ def test_a_fault_that_all_rows_of_a_file_share_is_one_finding(data):
     assert report.findings.severities()['error'] == 1 and report.findings.exit_code == 2
 
 
+@pytest.mark.parametrize('key', ['image', 'question', 'answer'])
+def test_a_key_that_all_rows_spell_otherwise_is_one_error(data, key):
+    plain(data)
+    path = data.root / 'train.jsonl'
+    path.write_text(path.read_text('utf-8').replace(f'"{key}"', f'"{key}_ko"'), 'utf-8')
+    report = verify_all(sources_of_folder(str(data.root), None))
+    assert report.findings.severities()['error'] == 1 and report.splits[0]['rows'] == 0
+
+
 def test_equal_faults_of_a_file_are_one_finding_with_all_places(data):
     plain(data)
     places = [row(at, answer='')(data) for at in (3, 5, 8)] + [row(2, 'val', answer='')(data)]
