@@ -10,6 +10,10 @@ for NUMBER in "N=$N" "NNODES=${NNODES:-1}" "PORT=${PORT:-29500}"; do
 done
 [[ "${NODE_RANK:-0}" =~ ^[0-9]{1,4}$ ]] && [ "${NODE_RANK:-0}" -lt "${NNODES:-1}" ] ||
     { echo "error: NODE_RANK is '${NODE_RANK:-0}'; it must be a number from 0 to $((${NNODES:-1} - 1))" >&2; exit 2; }
+CPUS=$(getconf _NPROCESSORS_ONLN 2> /dev/null || echo "$N")
+if [ "$N" -gt "$CPUS" ]; then
+    echo "warning: $N processes share the $CPUS CPUs of this machine" >&2
+fi
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
     PLACE=(--standalone --local-addr=127.0.0.1)
 else

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from kovilt.datasets.tokenizer_check import check_fits, check_korean
 from kovilt.errors import KoviltError
+from kovilt.ranges import Count, VocabSize, check_arguments
 
 SPECIAL_TOKENS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
 _CHECKED_TEXTS = 500
 
 
-def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: int, min_frequency: int = 2) -> int:
+@check_arguments
+def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: VocabSize, min_frequency: Count = 2) -> int:
     """Train a cased WordPiece vocabulary and write a folder that `AutoTokenizer` and `load_tokenizer` read.
 
     The same texts give identical files. Hangul stays composed and accents are kept.

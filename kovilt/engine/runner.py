@@ -76,6 +76,7 @@ class KoviltRunner(Runner):
         self.signals = SignalWatch()
         self._work_dir_before = WorkDirBefore(work_dir)
         check_writable(work_dir)
+        check_launcher(kwargs.get('launcher', 'none'))
         with self._no_logs_after_bad_input():
             super().__init__(model, work_dir, **kwargs)
 
@@ -125,7 +126,6 @@ class KoviltRunner(Runner):
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up the processes. MMEngine joins them over CUDA only; on CPUs they are joined here first, over gloo."""
         if self.distributed:
-            check_launcher(self._launcher)
             if self._launcher == 'slurm':
                 set_variables_from_slurm()
             if not torch.cuda.is_available():

@@ -20,6 +20,7 @@ from kovilt.formats.public_weights import TOKEN_TABLES, WORD_EMBEDDINGS, PublicW
 from kovilt.formats.report import ImportReport, shorten_list
 from kovilt.json_text import parse_json
 from kovilt.models.sizes import build_model
+from kovilt.ranges import Size, check_arguments
 from kovilt.weights.fitting import MAX_NAMES, fill_model, make_report
 from kovilt.weights.folder import save_model_folder
 from kovilt.weights.folder_info import answers_by_class
@@ -29,6 +30,7 @@ _MAX_TEXT_LEN = 40  # tokens; ViLT, section 4.1
 _LONG_OVER_SHORT = 1333 / 800  # limit of the longer image side, over the shorter one; ViLT's rule
 
 
+@check_arguments
 def import_weights(
     source: str | Path,
     out: str | Path,
@@ -37,9 +39,9 @@ def import_weights(
     source_tokenizer: str | None = None,
     bert: str | Path | None = None,
     answers: str | Path | None = None,
-    image_size: int | None = None,
-    max_text_len: int | None = None,
-    num_heads: int | None = None,
+    image_size: Size | None = None,
+    max_text_len: Size | None = None,
+    num_heads: Size | None = None,
     force: bool = False,
     overwrite: bool = False,
 ) -> ImportReport:

@@ -71,3 +71,12 @@ def test_other_users_may_read_the_files(tmp_path):
         os.umask(before)
     assert stat.S_IMODE((tmp_path / 'korean').stat().st_mode) == 0o755
     assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / 'korean').iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize('number', [0, -5, 10**12, 2.5, True, '300'])
+@pytest.mark.parametrize('name', ['vocab_size', 'min_frequency'])
+def test_numbers_outside_their_range_are_named(tmp_path, name, number):
+    numbers = {'vocab_size': 100, 'min_frequency': 1, name: number}
+    with pytest.raises(KoviltError, match=f'{name} is .*; it must be .*at least 1'):
+        train_tokenizer(['소파'], tmp_path / 'tokenizer', **numbers)
+    assert not (tmp_path / 'tokenizer').exists()

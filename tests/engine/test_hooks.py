@@ -117,3 +117,24 @@ def test_the_record_holds_means_over_its_interval(build, tmp_path):
     assert double[2] == pytest.approx((single[1] + single[2]) / 2)
     assert double[4] == pytest.approx((single[3] + single[4]) / 2)
     assert double[5] == pytest.approx(single[5])
+
+
+@pytest.mark.parametrize('length', [{'steps': 3, 'save_every': 10}, {'epochs': 1}])
+def test_a_run_shorter_than_the_interval_of_the_log_shows_its_loss(build, tmp_path, length):
+    runner = build(
+        tmp_path,
+        limit=48,
+        options=(
+            'default_hooks.logger.interval=1000',
+            'val_cfg=None',
+            'val_dataloader=None',
+            'val_evaluator=None',
+            'default_hooks.checkpoint.save_best=None',
+        ),
+        **length,
+    )
+    runner.train()
+    lines = [
+        line for line in next(tmp_path.glob('*/*.log')).read_text(encoding='utf-8').splitlines() if 'loss: ' in line
+    ]
+    assert len(lines) == 1 and '3/3' in lines[0]

@@ -99,6 +99,7 @@ def test_one_machine_takes_a_free_port_and_several_the_given_one(launch):
     code, asked, _ = launch('own.py', '4', '--amp')
     assert code == 0 and '--standalone' in asked and 'master-port' not in asked
     assert '--nproc-per-node=4 --module kovilt train own.py --launcher pytorch --amp' in asked
+    assert launch('own.py', '9999')[2] == f'warning: 9999 processes share the {os.cpu_count()} CPUs of this machine\n'
     with socket.socket() as other:  # only the first machine needs the port
         other.bind(('', 0))
         other.listen()

@@ -81,6 +81,12 @@ def set_number(value):
         (without(), dict(num_hidden_layers=1), 'its settings state num_layers 1, its tensors have 2'),
         (without(), dict(vocab_size=26), 'its settings state vocab_size 26, its tensors have 25'),
         (without(), dict(num_attention_heads=3), '3 heads do not divide hidden_size 16'),
+        (without(), dict(num_attention_heads=0), 'num_heads is 0; it must be'),
+        (without(), dict(num_attention_heads=-6), 'num_heads is -6; it must be'),
+        (without(), dict(num_attention_heads='4'), "num_heads is '4'.*; it must be"),
+        (without(), dict(layer_norm_eps='x'), "norm_eps is 'x'.*; it must be"),
+        (without(), dict(layer_norm_eps=0), 'norm_eps is 0; it must be above 0'),
+        (without(), dict(hidden_dropout_prob=1.5), 'drop_rate is 1.5; it must be'),
         (without(), dict(hidden_act='gelu_new'), "activation is 'gelu_new'"),
         (without(), dict(id2label={'0': '네', '1': '아니요'}), 'id2label has 2 answers, the answer head 5'),
         (without(), dict(id2label={str(i): f'LABEL_{i}' for i in range(5)}), 'does not state its 5 answers'),
@@ -151,3 +157,11 @@ def test_too_little_of_an_encoder_needs_force(vqa, imported, tmp_path):
     )
     small = edited(vqa, tmp_path / 'small', without('vilt.pooler.dense.bias'))  # under 5 %: new, and reported
     assert imported(small)[1].details['new'] == '1 tensors, 16 parameters: encoder.pooler.bias'
+
+
+@pytest.mark.parametrize('number', [0, -6, 10**12, 1.5, True, float('nan'), '6'])
+@pytest.mark.parametrize('name', ['num_heads', 'image_size', 'max_text_len'])
+def test_numbers_of_the_caller_are_checked(vqa, tmp_path, name, number):
+    with pytest.raises(KoviltError, match=f'import_weights.{name} is .*; it must be .*at least 1') as caught:
+        import_weights(vqa.folder, tmp_path / 'model', **{name: number})
+    assert '\n' not in str(caught.value) and not (tmp_path / 'model').exists()
