@@ -46,7 +46,15 @@ def test_the_overview_imports_no_verb_and_takes_little_time():
     lines = [line.split('|') for line in done.stderr.splitlines() if line.startswith('import time:')]
     imported = {name.strip(): int(own.partition(':')[2]) for own, _, name in lines[1:]}
     assert {name for name in imported if name.startswith('kovilt')} <= {
-        *('kovilt', 'kovilt.version', 'kovilt.errors', 'kovilt.cli', 'kovilt.cli.main', 'kovilt.cli.arguments')
+        *(
+            'kovilt',
+            'kovilt.version',
+            'kovilt.errors',
+            'kovilt.terminal',
+            'kovilt.cli',
+            'kovilt.cli.main',
+            'kovilt.cli.arguments',
+        )
     }
     assert not imported.keys() & set(HEAVY)
     assert sum(imported.values()) < 300_000

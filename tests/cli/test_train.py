@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,30 +11,19 @@ import pytest
 from PIL import Image
 from tiny_rooms import CONFIGS, tiny_config
 
+from kovilt.cli.main import main
 from kovilt.engine.config import load_config
-
-
-def run(*arguments) -> subprocess.CompletedProcess:
-    """A process of its own, as the records of a run tell about the process."""
-    return subprocess.run([sys.executable, '-m', 'kovilt', *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.fixture(scope='module')
 def trained(rooms, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('trained')
     config = tiny_config(folder / 'tiny.py', steps=3, save_every=2)
-    answer = run(
-        'train',
-        config,
-        '--amp',
-        '--seed',
-        7,
-        '--work-dir',
-        folder / 'work',
-        '--cfg-options',
-        'train_dataloader.num_workers=1',
-    )
-    assert answer.returncode == 0, answer.stderr
+    arguments = ['train', config, '--amp', '--seed', 7, '--work-dir', folder / 'work']
+    arguments += ['--cfg-options', 'train_dataloader.num_workers=1']
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', ['kovilt', *map(str, arguments)])  # the record of a run holds its command
+        assert main(sys.argv[1:]) == 0
     return folder
 
 
@@ -53,22 +41,12 @@ def test_a_run_leaves_its_record(trained):
     assert lines[3]['majority_accuracy'] > 0 and lines[4]['epoch_seconds'] > 0
 
 
-def test_a_resumed_run_goes_on(trained):
-    answer = run(
-        'train',
-        trained / 'tiny.py',
-        '--seed',
-        7,
-        '--resume',
-        '--work-dir',
-        trained / 'work',
-        '--load-from',
-        'ignored.pth',
-        '--cfg-options',
-        'train_cfg.max_iters=4',
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert 'resumed epoch: 0, iter: 3' in answer.stdout
+def test_a_resumed_run_goes_on(trained, call):
+    arguments = [trained / 'tiny.py', '--seed', 7, '--resume', '--work-dir', trained / 'work']
+    arguments += ['--load-from', 'ignored.pth', '--cfg-options', 'train_cfg.max_iters=4']
+    code, out, error = call('train', *arguments)
+    assert code == 0, error
+    assert 'resumed epoch: 0, iter: 3' in out
     steps = [json.loads(line)['step'] for line in (trained / 'work' / 'metrics.jsonl').read_text().splitlines()]
     assert max(steps) == 4
 

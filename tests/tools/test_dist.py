@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from tiny_rooms import tiny_config
 
+from kovilt.cli.main import main
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 ENVIRONMENT = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 
 
 def start(tool: str, *arguments, **environment) -> subprocess.Popen:
-    command = [sys.executable] if tool.endswith('.py') else ['bash']
     return subprocess.Popen(
-        [*command, str(TOOLS / tool), *map(str, arguments)],
+        ['bash', str(TOOLS / tool), *map(str, arguments)],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,7 +49,8 @@ def lines(work: Path, mode: str) -> list[dict]:
 def one(rooms, tmp_path_factory) -> Path:
     """A run of one process, with 16 pairs a step."""
     folder = tmp_path_factory.mktemp('one')
-    wait(start('train.py', tiny_config(folder / 'tiny.py', steps=4, limit=40), '--work-dir', folder / 'work'))
+    config = tiny_config(folder / 'tiny.py', steps=4, limit=40)
+    assert main(['train', str(config), '--work-dir', str(folder / 'work')]) == 0
     return folder
 
 
@@ -121,8 +123,9 @@ def test_two_processes_test_as_one(one, tmp_path):
             'val_dataloader.batch_size=7',
             PORT=port,
         ),
-        start('test.py', one / 'tiny.py', checkpoint, '--work-dir', tmp_path / 'one', '--out', tmp_path / 'one.jsonl'),
     )
+    alone = [one / 'tiny.py', checkpoint, '--work-dir', tmp_path / 'one', '--out', tmp_path / 'one.jsonl']
+    assert main(['test', *map(str, alone)]) == 0
     metrics = [json.loads((tmp_path / name / 'metrics.json').read_text())['metrics'] for name in ('two', 'one')]
     assert metrics[0] == metrics[1]
     ours, theirs = (
