@@ -151,17 +151,17 @@ def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> Ko
     if isinstance(error, FileNotFoundError):
         if os.path.islink(path):
             return KoviltError(f'{path}: a link to {os.readlink(path)}, which does not exist')
-        return KoviltError(f'{path}: no such file{_name_on_disk(path)}')
+        return KoviltError(f'{path}: no such file{name_on_disk(path)}')
     reason = error.strerror if isinstance(error, OSError) else error
     return KoviltError(f'{path}: cannot be read ({reason})')
 
 
-def _name_on_disk(path: str | os.PathLike[str]) -> str:
+def name_on_disk(path: str | os.PathLike[str]) -> str:
     """A hint at a file whose name differs from the missing one's in case or in the composition of Hangul alone."""
     folder, name = os.path.split(os.path.abspath(path))
     try:
         found = _names_in(folder, os.stat(folder).st_mtime_ns).get(_fold(name))
-    except OSError:
+    except (OSError, ValueError):
         return ''
     return f'; there is {found!r}, whose name differs in upper and lower case or in Unicode form' if found else ''
 

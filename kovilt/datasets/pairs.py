@@ -26,6 +26,7 @@ from kovilt.datasets.tokenizer_check import check_fits
 from kovilt.datasets.transforms.patches import NO_IMAGE, LoadPrepared
 from kovilt.datasets.transforms.text import TokenizeKorean
 from kovilt.errors import KoviltError
+from kovilt.files import name_on_disk
 from kovilt.ranges import Count, Seed, Share, check_arguments
 from kovilt.registry import DATASETS, READERS, TRANSFORMS
 from kovilt.terminal import printable
@@ -121,7 +122,8 @@ class PairDataset(Dataset):
         if not len(absent) or not self.image_pipeline:
             return absent
         names = ', '.join(self.image_store.name(number) for number in absent[:5])
-        found = f'{len(absent):,} of {total:,} images are absent, e.g. {names}'
+        hint = name_on_disk(self.data_root / self.image_store.name(absent[0]))
+        found = f'{len(absent):,} of {total:,} images are absent, e.g. {names}{hint}'
         if len(absent) == total or not self.test_mode and len(absent) > self.max_broken_fraction * total:
             allowed = f' (max_broken_fraction={self.max_broken_fraction:g} allows fewer)' if len(absent) < total else ''
             raise KoviltError(f'{self.data_root}: {found}{allowed}. {self.reader.HOW_TO_GET}')

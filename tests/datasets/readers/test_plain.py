@@ -159,6 +159,12 @@ def test_an_image_of_the_same_name_in_another_folder_is_not_taken(plain):
         open_(plain)
 
 
+def test_an_image_whose_name_differs_in_case_is_hinted(plain):
+    write_jsonl(plain, [*ROWS, {**ROWS[0], 'image': 'images/0.PNG'}])
+    with pytest.raises(KoviltError, match=r"1 of 5 images are absent, e.g. images/0.PNG; there is '0.png'"):
+        open_(plain)
+
+
 def test_splits_are_files(plain):
     write_jsonl(plain, ROWS)
     write_csv(plain, ROWS[:3], 'dev.csv')
