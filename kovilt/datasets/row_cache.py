@@ -29,6 +29,7 @@ from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageStore
 from kovilt.datasets.rows import ReadReport, RowSet, collect_rows
 from kovilt.datasets.table import MappedTable, map_table, write_table
 from kovilt.errors import KoviltError, first_line
+from kovilt.json_text import parse_json
 from kovilt.version import __version__
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _open(reader: Reader, paths: tuple[Path, Path], state: dict[str, Any]) -> Ro
 
 
 def _metadata(table: MappedTable) -> dict[str, Any]:
-    return json.loads((table.batch.schema.metadata or {})[_KEY])
+    return parse_json((table.batch.schema.metadata or {})[_KEY].decode(), 'metadata')
 
 
 def _digest_files(reader: Reader) -> str:

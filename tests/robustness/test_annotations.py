@@ -9,6 +9,9 @@ from kovilt.datasets.readers.kvqa import KVQAReader
 from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.readers.vqav2 import VQAv2Reader
 from kovilt.errors import KoviltError
+from kovilt.verification.findings import Findings
+from kovilt.verification.rows import read_split
+from kovilt.verification.sources import DataSource
 
 ROW = {'image': 'a.png', 'question': '무엇?', 'answer': '예', 'question_id': 1}
 KVQA_ROW = {'image': 'a.png', 'question': '무엇?', 'answers': [{'answer': '예'}], 'answer_type': 'yes/no'}
@@ -125,3 +128,25 @@ def test_read_as_usual(tmp_path, read, content):
     assert len(rows) == 2 and not rows.left_out
     assert {answer.as_py() for answer in rows.table['answer']} == {'예'}
     assert all(text.startswith('무엇') for text in rows.texts())
+
+
+def test_verification_names_the_column_in_a_file_of_one_line(tmp_path):
+    text = json.dumps([{**KVQA_ROW, 'image': f'{number}.png'} for number in range(3)], ensure_ascii=False)
+    (tmp_path / 'KVQA_annotations_train.json').write_text(text.replace('무엇?', '   ', 1), encoding='utf-8')
+    source, findings = DataSource(KVQAReader, {'data_root': str(tmp_path), 'split': 'train'}, training=True), Findings()
+    rows = read_split(source, findings)
+    file, begins = (
+        tmp_path / 'KVQA_annotations_train.json',
+        [text.index(f'{{"image": "{number}') + 1 for number in range(3)],
+    )
+    (empty,) = findings.of('text.empty')
+    assert empty.place == f'{file}, line 1, column {begins[0]}'
+    assert [rows.place(row) for row in (0, 1)] == [f'{file}, line 1, column {begin}' for begin in begins[1:]]
+
+
+def test_a_wrong_header_is_one_finding(tmp_path):
+    (tmp_path / 'train.csv').write_text('img_name,question,answer\n' + 'a.png,무엇?,예\n' * 500, encoding='utf-8')
+    findings = Findings()
+    read_split(DataSource(PlainReader, {'data_root': str(tmp_path), 'split': 'train'}, training=True), findings)
+    (refused,) = findings.of('labels.refused')
+    assert refused.place == f'{tmp_path}/train.csv, line 1' and findings.counts['labels.refused'] == 1
