@@ -10,10 +10,6 @@ for NUMBER in "N=$N" "NNODES=${NNODES:-1}" "PORT=${PORT:-29500}"; do
 done
 [[ "${NODE_RANK:-0}" =~ ^[0-9]{1,4}$ ]] && [ "${NODE_RANK:-0}" -lt "${NNODES:-1}" ] ||
     { echo "error: NODE_RANK is '${NODE_RANK:-0}'; it must be a number from 0 to $((${NNODES:-1} - 1))" >&2; exit 2; }
-CPUS=$(getconf _NPROCESSORS_ONLN 2> /dev/null || echo "$N")
-if [ "$N" -gt "$CPUS" ]; then
-    echo "warning: $N processes share the $CPUS CPUs of this machine" >&2
-fi
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
     PLACE=(--standalone --local-addr=127.0.0.1)
 else
@@ -27,5 +23,9 @@ else
         echo "error: PORT ${PORT:-29500} is taken on this machine; set PORT to a free one, the same on all machines" >&2
         exit 2
     fi
+fi
+CPUS=$(getconf _NPROCESSORS_ONLN 2> /dev/null || echo "$N")
+if [ "$N" -gt "$CPUS" ]; then
+    echo "warning: $N processes share the $CPUS CPUs of this machine" >&2
 fi
 exec "$PYTHON" -m torch.distributed.run "${PLACE[@]}" --nproc-per-node="$N" --module kovilt "$@"
