@@ -182,15 +182,27 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path to write to, which is renamed to `path` when the block ends without an error.
 
     The folder of `path` is created. After an error the temporary file is removed and an older `path` is unchanged.
+    The content is on the disk before the file has its name: a power cut leaves the old file or the new one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')  # process ids repeat between machines
     try:
         yield draft
+        _synchronize(draft)
         os.replace(draft, path)
+        _synchronize(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _synchronize(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

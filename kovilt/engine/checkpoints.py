@@ -17,6 +17,7 @@ from mmengine.utils import apply_to
 from torch import nn
 
 import kovilt
+from kovilt.errors import KoviltError, RunFault
 from kovilt.formats.checkpoint import ENCODER_PREFIX, describe_checkpoint, load_checkpoint_file, load_encoder
 from kovilt.weights.folder import folder_as_checkpoint
 
@@ -62,12 +63,49 @@ def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool,
         'state_dict': weights_to_cpu(model.state_dict()),
         'message_hub': {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)},
     }
+    for name, value in checkpoint['state_dict'].items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise RunFault(
+                f'step {meta.get("iter")}: {name} is NaN or infinite, so no checkpoint is written; continue from an '
+                'earlier one with --resume'
+            )
     if optimizer:
         state = runner.optim_wrapper.state_dict()
         checkpoint['optimizer'] = apply_to(state, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
     if schedules and runner.param_schedulers is not None:
         checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in runner.param_schedulers]
     return checkpoint
+
+
+def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) -> None:
+    """Refuse a checkpoint from which a run cannot go on exactly.
+
+    Raises:
+        KoviltError: it lacks the step or the state of the optimizer or of the schedules, as a best checkpoint or
+            weights alone do; or these are of another model.
+    """
+    missing = [key for key in ('epoch', 'iter') if key not in checkpoint['meta']]
+    missing += [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
+    if runner.param_schedulers and 'param_schedulers' not in checkpoint:
+        missing.append('param_schedulers')
+    if missing:
+        raise KoviltError(
+            f'{source}: cannot be resumed from, it has no {", ".join(missing)}; start from it: --load-from'
+        )
+    if len(checkpoint.get('param_schedulers', ())) != len(runner.param_schedulers or ()):
+        raise KoviltError(f'{source}: it has other schedules than param_scheduler; resume with the same config')
+    groups = runner.optim_wrapper.optimizer.param_groups
+    theirs = checkpoint['optimizer'].get('param_groups', ())
+    if [len(group['params']) for group in groups] != [len(group['params']) for group in theirs]:
+        raise KoviltError(f'{source}: its optimizer has other parameter groups; resume with the same config')
+    parameters = [parameter for group in groups for parameter in group['params']]
+    for number, values in checkpoint['optimizer'].get('state', {}).items():
+        shapes = [tuple(value.shape) for value in values.values() if isinstance(value, torch.Tensor) and value.ndim]
+        if not 0 <= number < len(parameters) or any(shape != parameters[number].shape for shape in shapes):
+            raise KoviltError(
+                f'{source}: the state of its optimizer does not fit the parameters; it is damaged or of another model: '
+                'take an earlier checkpoint'
+            )
 
 
 def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str) -> str:

@@ -11,8 +11,9 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, R
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from kovilt.engine.hooks.checkpoint import CheckpointHook
 from kovilt.engine.hooks.nonfinite import RollBack
-from kovilt.engine.hooks.run_record import is_validated
+from kovilt.engine.hooks.run_record import read_validation
 from kovilt.ranges import Count, Index, check_arguments
 from kovilt.registry import LOOPS
 
@@ -65,15 +66,24 @@ class _TrainLoop(BaseLoop):
         while True:
             try:
                 self.runner.call_hook('before_train')
-                if self._iter and self._is_validation_due() and not is_validated(self.runner.work_dir, self._iter):
-                    self.runner.logger.info(f'the validation after step {self._iter} is made up for')
-                    self.runner.val_loop.run()
+                self._make_up_for_validation()
                 if not self.stop_training:
                     self.run_steps()
                 self.runner.call_hook('after_train')
                 return self.runner.model
             except RollBack:
                 self.runner.roll_back()
+
+    def _make_up_for_validation(self) -> None:
+        """Validate if the run ended before, or while, it recorded a validation that was due after the current step."""
+        if not self._iter or not self._is_validation_due():
+            return
+        metrics = read_validation(self.runner.work_dir, self._iter)
+        hook = next((hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if metrics and (hook is None or hook.is_recorded(self.runner, metrics)):
+            return
+        self.runner.logger.info(f'the validation after step {self._iter} is made up for')
+        self.runner.val_loop.run()
 
     @abstractmethod
     def run_steps(self) -> None:

@@ -19,7 +19,13 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from kovilt.engine.checkpoints import make_checkpoint, read_checkpoint, start_from_encoder, unwrap_model
+from kovilt.engine.checkpoints import (
+    check_resumable,
+    make_checkpoint,
+    read_checkpoint,
+    start_from_encoder,
+    unwrap_model,
+)
 from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
 from kovilt.engine.data_sizes import read_data_sizes
@@ -33,7 +39,7 @@ from kovilt.formats.checkpoint import (
     check_vocabulary,
     describe_checkpoint,
     encoder_mismatch,
-    latest_checkpoint,
+    find_checkpoints,
     load_weights,
     write_checkpoint,
 )
@@ -283,13 +289,12 @@ class KoviltRunner(Runner):
         if self._has_loaded:
             return
         if self._resume == 'auto' or (self._resume and self._load_from is None):
-            latest = [latest_checkpoint(self.work_dir)]
-            broadcast_object_list(latest)
-            if latest[0] is None:
+            latest = self._find_resumable()
+            if latest is None:
                 self.logger.info(f'nothing to resume in {self.work_dir}: the run starts from its beginning')
                 self._resume = False
             else:
-                self._resume, self._load_from = True, str(latest[0])
+                self._resume, self._load_from = True, str(latest)
         super().load_or_resume()
 
     def roll_back(self) -> None:
@@ -298,12 +303,36 @@ class KoviltRunner(Runner):
         Raises:
             RunFault: there is none yet.
         """
-        latest = [latest_checkpoint(self.work_dir)]
-        broadcast_object_list(latest)
-        if latest[0] is None:
+        latest = self._find_resumable()
+        if latest is None:
             raise RunFault(f'{self.work_dir}: there is no checkpoint yet to go back to; start the run again')
         self._resume = True
-        self.resume(str(latest[0]))
+        self.resume(str(latest))
+
+    def _find_resumable(self) -> Path | None:
+        """The latest checkpoint of the work folder that is not damaged; None if there is none at all.
+
+        Raises:
+            KoviltError: all are damaged.
+        """
+        found: list[Any] = [None, '']
+        if self.rank == 0:
+            candidates = find_checkpoints(self.work_dir)
+            for path in candidates:
+                try:
+                    read_checkpoint(path)
+                except KoviltError as error:
+                    self.logger.warning(f'{error}: trying the checkpoint before')
+                else:
+                    found[0] = path
+                    break
+            else:
+                if candidates:
+                    found[1] = f'{self.work_dir}: none of its {len(candidates)} checkpoints can be read; start anew in '
+        broadcast_object_list(found)
+        if found[1]:
+            raise KoviltError(f'{found[1]}another folder: --work-dir')
+        return found[0]
 
     def load_checkpoint(
         self,
@@ -328,6 +357,7 @@ class KoviltRunner(Runner):
         is_start = self._train_dataloader is not None and not self._resume
         check_vocabulary(self.data_sizes, checkpoint, filename)
         if self._resume:
+            check_resumable(self, checkpoint, filename)
             self._check_same_run(checkpoint['meta'], filename)
         if not is_start:
             check_encoder(model, checkpoint, filename)

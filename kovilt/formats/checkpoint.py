@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from kovilt.errors import KoviltError, first_line
-from kovilt.files import atomic_path, read_bytes
+from kovilt.files import atomic_path, check_file, read_bytes
 from kovilt.formats.fields import Field, check_answers, check_fields
 from kovilt.formats.report import shorten_list
 from kovilt.formats.tensor_files import check_values, load_safetensors
 from kovilt.formats.torch_file import check_state, check_torch_file
 
+POINTER_FILE = 'last_checkpoint'  # holds the name of the checkpoint that a run wrote last
+_NUMBERED = re.compile(r'(?:epoch|iter)_\d+\.pth')  # not best_accuracy_iter_9.pth, which has no optimizer state
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
 _TOKEN_ID = Field(int, low=0)
 _PARTS = dict(meta=Field(dict), optimizer=Field(dict), param_schedulers=Field(list), message_hub=Field(dict))
@@ -152,19 +155,33 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
         raise KoviltError(f'{path}: checkpoint not written ({error}); is the disk full?') from error
 
 
-def latest_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint that the run in `work_dir` wrote last, or None.
+def find_checkpoints(work_dir: str | os.PathLike[str]) -> list[Path]:
+    """The checkpoints from which the run in `work_dir` can be resumed, the latest first; some may be damaged.
 
-    It is found by name when the file `last_checkpoint` is missing or names a folder that was moved.
+    The latest is the one that the file `last_checkpoint` names. The others, or all if that file is missing or damaged,
+    follow by the steps that they record, those that cannot be read first.
     """
     work_dir = Path(work_dir)
-    pointer = work_dir / 'last_checkpoint'
+    found = [path for path in work_dir.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
+    pointer = work_dir / POINTER_FILE
+    named = ''
     if pointer.is_file():
-        text = read_bytes(pointer, 'config').decode('utf-8', 'replace').strip().replace('\0', '')
-        named = work_dir / Path(text).name
-        if named.is_file():
-            return named
-    return _newest(work_dir, r'(?:epoch|iter)_(\d+)\.pth')
+        named = Path(read_bytes(pointer, 'config').decode(errors='replace').strip().replace('\0', '')).name
+    return sorted(found, key=lambda path: (path.name == named, _recorded_step(path)), reverse=True)
+
+
+def latest_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
+    """The checkpoint that the run in `work_dir` wrote last, or None; it may be damaged."""
+    return next(iter(find_checkpoints(work_dir)), None)
+
+
+def _recorded_step(path: Path) -> float:
+    """The number of steps in the `meta` of a checkpoint, read without its tensors; infinite if it cannot be read."""
+    try:
+        check_file(path, 'weights')
+        return float(torch.load(path, map_location='meta', weights_only=True, mmap=True)['meta']['iter'])
+    except Exception:  # a damaged file may raise anything
+        return math.inf
 
 
 def choose_checkpoint(path: str | os.PathLike[str]) -> Path:

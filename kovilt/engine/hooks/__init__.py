@@ -1,5 +1,6 @@
 """Hooks of a run: exact resuming, bad losses, the time of an epoch, the record in the work folder, predictions."""
 
+from kovilt.engine.hooks.checkpoint import CheckpointHook
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
 from kovilt.engine.hooks.init_cls_from_mask import InitCLSFromMaskHook
@@ -11,6 +12,7 @@ from kovilt.engine.hooks.run_record import RunRecordHook
 from kovilt.engine.hooks.step_info import StepInfoHook
 
 __all__ = [
+    'CheckpointHook',
     'EpochTimeHook',
     'ExactResumeHook',
     'InitCLSFromMaskHook',

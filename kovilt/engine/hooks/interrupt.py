@@ -16,6 +16,7 @@ from mmengine.runner import BaseLoop, Runner
 from kovilt.engine.interruption import Interruption
 from kovilt.engine.loops import EpochTrainLoop
 from kovilt.files import write_text
+from kovilt.formats.checkpoint import POINTER_FILE
 from kovilt.ranges import check_arguments
 from kovilt.registry import HOOKS
 
@@ -89,7 +90,7 @@ class InterruptHook(Hook):
             path = Path(runner.work_dir, names[0])
             runner.save_checkpoint(runner.work_dir, path.name, meta={'iter': step, 'epoch': epoch}, by_epoch=False)
         if runner.rank == 0:
-            write_text(Path(runner.work_dir, 'last_checkpoint'), str(path))
+            write_text(Path(runner.work_dir, POINTER_FILE), path.name)
         barrier()  # no process ends before the file is complete: its launcher would end the others
         raise Interruption(f'{reason}: the run is saved up to step {step} in {path}; --resume continues it')
 

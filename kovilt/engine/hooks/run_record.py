@@ -72,6 +72,8 @@ class RunRecordHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         if metrics and self.path is not None:
+            if is_main_process():
+                truncate_record(self.path, runner.iter, again='val')
             self._append({'mode': 'val', 'step': runner.iter, 'epoch': runner.epoch, **to_numbers(metrics)})
 
     def after_train(self, runner: Runner) -> None:
@@ -104,19 +106,24 @@ class RunRecordHook(Hook):
         write_json(Path(runner.work_dir, 'data.json'), content)
 
 
-def truncate_record(path: Path, step: int) -> None:
-    """Remove the lines of a `metrics.jsonl` after `step`, which a resumed run repeats; at step 0 remove all of them."""
-    records = read_json_lines(path, 'table', cut_off=True) if step and path.is_file() else ()
-    write_json_lines(path, [record for _, record in records if record.get('step', 0) <= step])
+def truncate_record(path: Path, step: int, again: str = '') -> None:
+    """Remove the rows of a `metrics.jsonl` after `step`, which a resumed run repeats; at step 0 remove all of them.
+
+    `again` is a mode of which the rows of `step` itself are removed as well, because they are about to be repeated.
+    """
+    rows = [row for _, row in read_json_lines(path, 'table', cut_off=True)] if step and path.is_file() else []
+    kept = [row for row in rows if row.get('step', 0) <= step and (row.get('step'), row.get('mode')) != (step, again)]
+    write_json_lines(path, kept)
 
 
-def is_validated(work_dir: str | os.PathLike[str], step: int) -> bool:
-    """Whether the record in `work_dir` holds a validation after `step`; as rank 0 finds it, on all ranks."""
+def read_validation(work_dir: str | os.PathLike[str], step: int) -> dict[str, Any] | None:
+    """The row of the validation after `step` in the record of a run, as rank 0 finds it; None if there is none."""
     path = Path(work_dir, 'metrics.jsonl')
-    found = [False]
+    found: list[dict[str, Any] | None] = [None]
     if is_main_process() and path.is_file():
-        records = read_json_lines(path, 'table', cut_off=True)
-        found = [any((record.get('mode'), record.get('step')) == ('val', step) for _, record in records)]
+        for _, row in read_json_lines(path, 'table', cut_off=True):
+            if (row.get('mode'), row.get('step')) == ('val', step):
+                found = [row]
     broadcast_object_list(found)
     return found[0]
 
