@@ -357,7 +357,6 @@ class KoviltRunner(Runner):
         is_start = self._train_dataloader is not None and not self._resume
         check_vocabulary(self.data_sizes, checkpoint, filename)
         if self._resume:
-            check_resumable(self, checkpoint, filename)
             self._check_same_run(checkpoint['meta'], filename)
         if not is_start:
             check_encoder(model, checkpoint, filename)
@@ -370,6 +369,8 @@ class KoviltRunner(Runner):
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
             load_weights(model, checkpoint, filename)
+            if self._resume:
+                check_resumable(self, checkpoint, filename)
             self.logger.info(f'{filename} ({describe_checkpoint(checkpoint)}): loaded')
         self._has_loaded = True
         return checkpoint
