@@ -142,7 +142,8 @@ ALLOWED = {
     'engine/config.py': {'Config.fromfile(path)'},  # parsed by parse_config_files before
     'engine/config_origins.py': {'Config.fromfile(base)'},
     'errors.py': {'os.open(os.devnull, os.O_WRONLY)'},
-    'formats/checkpoint.py': {  # after check_torch_file
+    'formats/checkpoint.py': {  # after check_torch_file, or check_file where no tensor is read
+        "torch.load(path, map_location='meta', weights_only=True, mmap=True)",
         'torch.load(path, map_location=map_location, weights_only=True)',
         'zipfile.is_zipfile(path)',
     },
