@@ -8,11 +8,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from kovilt.datasets import (
+    AIHubCOCOKoreanReader,
     AIHubLivingReader,
     CaptionReader,
     GlobalBatchSampler,
     ImageGroupSampler,
     LoadImage,
+    PairDataset,
     QuestionDataset,
     QuestionReader,
     collate_pairs,
@@ -282,3 +284,36 @@ def test_broken_images_are_shared_between_processes():
     process.start()
     process.join()
     assert 3 in faults and 2 not in faults and len(faults) == 1 and faults.numbers() == [3]
+
+
+def test_a_dataset_takes_the_config_of_a_reader_a_reader_or_its_rows(data):
+    data.living()
+    config = {'type': 'AIHubLivingReader', 'data_root': str(data.root), 'split': 'train'}
+    reader = AIHubLivingReader(data_root=str(data.root), split='train')
+    opened = [QuestionDataset(reader=source, **data.pipelines) for source in (config, reader, reader.read_rows())]
+    assert opened[0].summary() == opened[1].summary() == opened[2].summary()
+    assert same(loader(opened[0]), loader(opened[2]))
+
+
+def test_questions_may_serve_as_captions_and_captions_not_as_questions(data):
+    data.captions()
+    data.living()
+    texts = PairDataset(reader=AIHubLivingReader(data_root=str(data.root), split='train'), **data.pipelines)
+    assert len(texts) == 12 and 'label' not in texts[0]
+    captions = AIHubCOCOKoreanReader(data_root=str(data.root), split='train')
+    with pytest.raises(KoviltError, match="AIHubCOCOKoreanReader gives captions, .* type='PairDataset' serves them"):
+        QuestionDataset(reader=captions, **data.pipelines)
+
+
+def test_files_are_not_loaded_as_prepared_images(data):
+    data.living()
+    with pytest.raises(KoviltError, match='LoadPrepared reads prepared images, and these are files; .* kovilt prepare'):
+        open_(data, image_pipeline=[{'type': 'LoadPrepared'}])
+
+
+def test_rows_alone_need_no_images(data):
+    data.living(write_images=False)
+    rows = AIHubLivingReader(data_root=str(data.root), split='train').read_rows()
+    assert len(rows) == len(list(rows.texts())) == 12 and len(rows.images.absent()) == 4
+    with pytest.raises(KoviltError, match='4 of 4 images are absent'):
+        open_(data)

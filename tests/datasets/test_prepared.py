@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import pandas
 import pyarrow as pa
 import pytest
 import torch
@@ -25,6 +26,7 @@ from kovilt.datasets import (
     verify_prepared,
 )
 from kovilt.errors import KoviltError
+from kovilt.verification import sources_of_config, verify
 from tests.support.pair_data import failure
 
 LOAD = [{'type': 'LoadPrepared'}]
@@ -153,12 +155,27 @@ def test_other_programs_read_the_rows_and_images(living):
         assert image['image_id'] == prepared[row]['image_id'] and tuple(image['grid']) == prepared[row]['image']['grid']
 
 
-def test_pandas_reads_the_rows(living):
-    pandas = pytest.importorskip('pandas')
+def test_pandas_reads_and_joins_rows_and_images(living):
     living.prepare()
     _, prepared = living.open()
-    rows = pandas.read_feather(living.out / 'train' / 'rows.arrow')
-    assert list(rows.answer) == [prepared.record(row)['answer'] for row in range(len(prepared))]
+    rows, images = (pandas.read_feather(living.out / 'train' / f'{name}.arrow') for name in ('rows', 'images'))
+    records = [prepared.record(row) for row in range(len(prepared))]
+    assert list(rows.answer) == [record['answer'] for record in records]
+    joined = rows.join(images, on='image')
+    assert [os.path.join(*place) for place in zip(joined.container, joined.name, strict=True)] == [
+        record['image'] for record in records
+    ]
+
+
+def test_verification_reads_prepared_rows(living):
+    living.prepare()
+    config = {f'{split}_dataloader': {'dataset': {'type': 'QuestionDataset', 'reader': reader}} for split, reader in (
+        (split, {'type': 'PreparedReader', 'data_root': str(living.out), 'split': split}) for split in ('train', 'val')
+    )}  # fmt: skip
+    report = verify(sources_of_config(config, 'config.py'), deep=True, workers=1, progress=lambda done, total: None)
+    assert [(split['rows'], split['images']) for split in report.splits] == [(30, 10), (9, 3)]
+    assert report.images['checked'] == 10 + 3
+    assert report.findings.counts['leak.image'] == 3  # both splits are made of the same images
 
 
 def test_prepared_data_can_be_prepared_again(living, tmp_path):
