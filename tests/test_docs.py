@@ -47,10 +47,8 @@ def test_links_to_sections_exist(page):
 
 def write_table(path: Path, images: list[Path]) -> None:
     """Questions about images, as a JSONL or CSV table."""
-    rows = [
-        {'image': str(image), 'question': '소파가 있어요?', 'answer': a} for image in images for a in ('예', '아니요')
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [str(image.relative_to(path.parent)) for image in images]
+    rows = [{'image': name, 'question': '소파가 있어요?', 'answer': a} for name in names for a in ('예', '아니요')]
     with path.open('w', encoding='utf-8', newline='') as file:
         if path.suffix == '.csv':
             table = csv.DictWriter(file, rows[0])
@@ -74,9 +72,10 @@ def checkout(tmp_path, rooms, monkeypatch):
         (tmp_path / 'data').mkdir(exist_ok=True)
         (tmp_path / 'data' / name).symlink_to(rooms / folder)
     for split, folder in (('train', 'train2014'), ('val', 'val2014')):
-        images = sorted((rooms / 'captions' / folder).iterdir())
-        write_table(tmp_path / f'data/custom/{split}.jsonl', images)
-        write_table(tmp_path / f'data/mine/{split}.csv', images)
+        for table in (f'custom/{split}.jsonl', f'mine/{split}.csv'):
+            path = tmp_path / 'data' / table
+            shutil.copytree(rooms / 'captions' / folder, path.parent / folder)
+            write_table(path, sorted((path.parent / folder).iterdir()))
     Image.new('RGB', (320, 240), 'tan').save('room.jpg')
     return tmp_path
 
