@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SUBSET = '개인생활환경 이미지 수집'
 QUESTIONS_PER_IMAGE = 7  # the mean of AI-Hub 101
+IMAGES_PER_ZIP = 500_000
 OBJECTS = ('소파', '의자', '탁자', '침대', '램프', '텔레비전', '냉장고', '화분', '책', '시계', '창문', '고양이')
 PLACES = ('거실', '주방', '침실', '현관', '베란다', '욕실', '서재')
 QUESTIONS = (
@@ -98,7 +99,7 @@ def write_jpeg_set(folder: Path, images: int) -> list[Path]:
 
 
 def write_zip_set(folder: Path, rows: int) -> None:
-    """A training split in AI-Hub 101's layout with tiny images in a zip, for `rows` questions of which none repeats.
+    """A training split in AI-Hub 101's layout with tiny images in zips, for `rows` questions of which none repeats.
 
     Nine of ten answers are frequent ones, the others occur about twice each.
     """
@@ -109,9 +110,10 @@ def write_zip_set(folder: Path, rows: int) -> None:
     names = [f'{rng.getrandbits(128):032x}.jpg' for _ in range(-(-rows // QUESTIONS_PER_IMAGE))]
     images = [(name, PLACES[number % len(PLACES)]) for number, name in enumerate(names)]
     (folder / 'Training').mkdir(parents=True)
-    with zipfile.ZipFile(folder / 'Training' / f'{SUBSET}.zip', 'w') as archive:
-        for name, place in images:
-            archive.writestr(f'{SUBSET}/{place}/{name}', jpeg.getvalue())
+    for number, first in enumerate(range(0, len(images), IMAGES_PER_ZIP), 1):
+        with zipfile.ZipFile(folder / 'Training' / f'{SUBSET}_{number}.zip', 'w') as archive:
+            for name, place in images[first : first + IMAGES_PER_ZIP]:
+                archive.writestr(f'{SUBSET}/{place}/{name}', jpeg.getvalue())
 
     def texts() -> Iterator[tuple[str, str]]:
         for number in range(rows):
