@@ -28,7 +28,7 @@ OF_SLURM = {'SLURM_PROCID': Index, 'SLURM_NTASKS': Count, 'SLURM_LOCALID': Index
 
 
 def check_launcher(launcher: str) -> None:
-    """Look at the environment variables of a launcher before any process waits for another.
+    """Check the environment variables of a launcher before any process waits for another.
 
     Raises:
         KoviltError: a variable is missing, no number, or out of its range.
