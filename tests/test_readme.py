@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kovilt.cli.main import main
+from kovilt.cli.main import VERBS, main
+from kovilt.config_names import config_names
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = {
@@ -29,6 +30,7 @@ def commands(text: str) -> list[str]:
     return [line.split(' #')[0].strip() for line in lines if line.strip()]
 
 
+SCRIPTS = {file.name for folder in ROOT.iterdir() if folder.name[0] != '.' for file in folder.rglob('*.[ps][yh]')}
 COMMANDS = commands(READMES['en'])
 BY_CI = [line for line in COMMANDS if line.startswith('make ')]
 ON_ROOMS = [line for line in COMMANDS if 'rooms' in line and line not in BY_CI]
@@ -60,12 +62,20 @@ def test_ci_runs_what_make_is_told():
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_and_tools_of_a_page_exist(page):
+def test_links_scripts_verbs_and_configs_of_a_page_exist(page):
     text = page.read_text('utf-8')
     for link in re.findall(r'\]\((?!https?:|#)([^)#]+)', text):
         assert (page.parent / link).exists(), link
     for file in re.findall(r'\b(?:tools|configs)/[\w/]+\.(?:py|sh)\b', text):
         assert (ROOT / file).is_file(), file
+    for script in re.findall(r'\b\w+\.(?:py|sh)\b', text):
+        assert script in SCRIPTS or f'# {script}\n' in text, script  # or the page shows its content
+    spans = [*blocks(text, 'bash'), *re.findall(r'(?<!`)`(?!`)([^`\n]+)`', text)]
+    for verb, config in re.findall(
+        r'(?:^|[= ])kovilt ([a-z]+)(?: (kovilt_\w+|meter_\w+|rooms/\w+))?', '\n'.join(spans), re.M
+    ):
+        assert verb in VERBS, verb
+        assert not config or config in config_names(), config
 
 
 @pytest.fixture
