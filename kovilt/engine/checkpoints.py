@@ -19,11 +19,16 @@ from torch import nn
 import kovilt
 from kovilt.errors import KoviltError, RunFault
 from kovilt.formats.checkpoint import ENCODER_PREFIX, describe_checkpoint, load_checkpoint_file, load_encoder
+from kovilt.formats.fields import Field, check_fields
 from kovilt.weights.folder import folder_as_checkpoint
 
 # The entries of MMEngine's message hub that a resumed run needs, by the beginnings of their names. Its other entries
 # are large and stand elsewhere: the config, the metainfo of the data, the history of every scalar as pickled objects.
 RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt')
+
+_OBJECT = Field(dict, is_required=True)
+_OPTIMIZER = dict(param_groups=Field(list, items=Field(dict), is_required=True), state=_OBJECT)
+_MESSAGE_HUB = dict(log_scalars=_OBJECT, runtime_info=_OBJECT, resumed_keys=_OBJECT)
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = 'cpu') -> dict[str, Any]:
@@ -92,20 +97,40 @@ def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) 
         raise KoviltError(
             f'{source}: cannot be resumed from, it has no {", ".join(missing)}; start from it: --load-from'
         )
+    check_fields(checkpoint['optimizer'], _OPTIMIZER, f'{source}: optimizer')
+    check_fields(checkpoint['message_hub'], _MESSAGE_HUB, f'{source}: message_hub')
     if len(checkpoint.get('param_schedulers', ())) != len(runner.param_schedulers or ()):
         raise KoviltError(f'{source}: it has other schedules than param_scheduler; resume with the same config')
     groups = runner.optim_wrapper.optimizer.param_groups
-    theirs = checkpoint['optimizer'].get('param_groups', ())
-    if [len(group['params']) for group in groups] != [len(group['params']) for group in theirs]:
+    theirs = checkpoint['optimizer']['param_groups']
+    kind = type(runner.optim_wrapper.optimizer).__name__
+    if theirs and theirs[0].keys() - {'initial_lr'} != groups[0].keys() - {'initial_lr'}:
+        raise KoviltError(f'{source}: its optimizer is no {kind}; resume with the same config')
+    if [len(group['params']) for group in groups] != [len(group.get('params', ())) for group in theirs]:
         raise KoviltError(f'{source}: its optimizer has other parameter groups; resume with the same config')
     parameters = [parameter for group in groups for parameter in group['params']]
-    for number, values in checkpoint['optimizer'].get('state', {}).items():
+    for number, values in checkpoint['optimizer']['state'].items():
         shapes = [tuple(value.shape) for value in values.values() if isinstance(value, torch.Tensor) and value.ndim]
         if not 0 <= number < len(parameters) or any(shape != parameters[number].shape for shape in shapes):
             raise KoviltError(
                 f'{source}: the state of its optimizer does not fit the parameters; it is damaged or of another model: '
                 'take an earlier checkpoint'
             )
+    _keep_own_files(checkpoint['message_hub']['runtime_info'], runner.work_dir)
+
+
+def _keep_own_files(info: dict[str, Any], work_dir: str) -> None:
+    """Replace the paths in a message hub's info by the files of those names in `work_dir`, or by None if there are none.
+
+    MMEngine deletes the former best checkpoint, a file or a folder of any path, when a better one is there.
+    """
+    for key in [key for key in info if str(key).startswith(('best_ckpt', 'last_ckpt'))]:
+        own = Path(work_dir, Path(str(info[key])).name)
+        info[key] = str(own) if own.suffix == '.pth' and own.is_file() else None
+    numbers = info.get('keep_ckpt_ids')
+    info['keep_ckpt_ids'] = [number for number in numbers or () if type(number) is int]
+
+
 
 
 def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str) -> str:

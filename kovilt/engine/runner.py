@@ -33,7 +33,7 @@ from kovilt.engine.distributed import check_launcher, init_cpu_process_group, se
 from kovilt.engine.interruption import SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
-from kovilt.errors import KoviltError, RunFault, config_errors, nearest
+from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
 from kovilt.formats.checkpoint import (
     check_encoder,
     check_vocabulary,
@@ -333,6 +333,15 @@ class KoviltRunner(Runner):
         if found[1]:
             raise KoviltError(f'{found[1]}another folder: --work-dir')
         return found[0]
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """As MMEngine's, from a checkpoint that may have been written by other versions or by others."""
+        try:
+            super().resume(filename, *args, **kwargs)
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as error:
+            raise KoviltError(
+                f'{filename}: cannot be resumed ({first_line(error)}); start from its weights by --load-from'
+            ) from error
 
     def load_checkpoint(
         self,

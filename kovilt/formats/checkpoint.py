@@ -27,7 +27,9 @@ POINTER_FILE = 'last_checkpoint'  # holds the name of the checkpoint that a run 
 _NUMBERED = re.compile(r'(?:epoch|iter)_\d+\.pth')  # not best_accuracy_iter_9.pth, which has no optimizer state
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
 _TOKEN_ID = Field(int, low=0)
-_PARTS = dict(meta=Field(dict), optimizer=Field(dict), param_schedulers=Field(list), message_hub=Field(dict))
+_PARTS = dict(
+    meta=Field(dict), optimizer=Field(dict), param_schedulers=Field(list, items=Field(dict)), message_hub=Field(dict)
+)
 _META = dict(
     cfg=Field(str),
     model_type=Field(str),
@@ -104,6 +106,7 @@ def load_checkpoint_file(
     checkpoint['state_dict'] = _without_wrappers(checkpoint['state_dict'], path)
     checkpoint.setdefault('meta', {})
     _check_meta(checkpoint, path)
+    checkpoint['meta'].pop('config', None)  # of old versions of MMEngine, which runs this text when it resumes
     return checkpoint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def check_values(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], sou
 
     Raises:
         KoviltError: weights that are no floats of 16 bits or more, other than floats where a model has such, not a
-            number or infinite, or of more values than are stored.
+            number or infinite. If all values are zero, it only warns.
     """
     for name, tensor in tensors.items():
         like = model.get(name)
@@ -73,6 +74,8 @@ def check_values(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], sou
             raise KoviltError(f'{source}: {name} holds {dtype} values, which are no weights of this model; {remedy}')
         if not torch.isfinite(tensor).all():
             raise KoviltError(f'{source}: {name} holds NaN or infinity; {remedy}')
+    if tensors and not any(tensor.any() for tensor in tensors.values()):
+        warnings.warn(f'{source}: all its weights are zero', stacklevel=2)
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:

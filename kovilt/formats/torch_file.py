@@ -35,7 +35,7 @@ def check_torch_file(path: Path) -> None:
         if start == _ZIP_START:
             try:
                 with zipfile.ZipFile(file) as archive:
-                    _check_records(archive, path, file.seek(0, 2))
+                    check_records(archive, path)
                     pickles = [archive.read(name) for name in archive.namelist() if name.endswith('.pkl')]
             except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
                 raise KoviltError(f'{path}: not a checkpoint, or cut off ({first_line(error)})') from error
@@ -49,7 +49,8 @@ def check_torch_file(path: Path) -> None:
         raise KoviltError(f'{path}: refused, it holds a bytearray, which may be of any size; save tensors')
 
 
-def _check_records(archive: zipfile.ZipFile, path: Path, num_bytes: int) -> None:
+def check_records(archive: zipfile.ZipFile, path: Path) -> None:
+    """KoviltError unless the records of an archive that torch wrote are whole, uncompressed and within the file."""
     records = archive.infolist()
     for record in records:
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
@@ -58,7 +59,7 @@ def _check_records(archive: zipfile.ZipFile, path: Path, num_bytes: int) -> None
             raise KoviltError(f'{path}: {record.filename} lies outside the archive; get the file again')
     if len({record.filename for record in records}) < len(records):
         raise KoviltError(f'{path}: two of its records have one name; get the file again')
-    if sum(record.file_size for record in records) > num_bytes:
+    if sum(record.file_size for record in records) > path.stat().st_size:
         raise KoviltError(f'{path}: its records are larger than the file; get it again')
     if (damaged := archive.testzip()) is not None:
         raise KoviltError(f'{path}: {damaged} is damaged (CRC-32); copy the file again, or take an earlier checkpoint')

@@ -106,8 +106,18 @@ class GraphVQA:
         return self
 
     def __call__(self, batch: Batch, mode: Literal['predict'] = 'predict') -> list[dict[str, Any]]:
-        """One prediction per pair of the batch, as `ViLTForVQA` gives them."""
-        return rank_answers(self.scores(batch), self.answers, self.topk)
+        """One prediction per pair of the batch, as `ViLTForVQA` gives them.
+
+        Raises:
+            KoviltError: as `pad`, or the graph gives something else than a finite score for each pair and answer.
+        """
+        scores, expected = self.scores(batch), (len(batch['input_ids']), len(self.answers))
+        if tuple(scores.shape) != expected or not scores.is_floating_point() or not torch.isfinite(scores).all():
+            raise KoviltError(
+                f'the graph gives {tuple(scores.shape)} {str(scores.dtype)[6:]} values instead of {expected} finite '
+                'scores; export the model anew'
+            )
+        return rank_answers(scores, self.answers, self.topk)
 
     def scores(self, batch: Batch) -> Tensor:
         """Scores (B, C) before the softmax, for a batch of at least one pair."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import timeit
@@ -23,6 +22,7 @@ from kovilt.json_text import parse_json
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.graph import GraphVQA, Grid, Inputs, PaddedVQA
+from kovilt.weights.onnx_graph import import_all, load_onnx
 
 Format = Literal['onnx', 'pt2']
 Precision = Literal['float32', 'int8']
@@ -69,7 +69,7 @@ def write_graph(
             _quantise_onnx(file)
     else:
         torch.export.save(program, file)
-    graph = GraphVQA(_LOADERS[format](file), grids, model.answers)
+    graph = GraphVQA(_LOADERS[format](file, len(model.answers)), grids, model.answers)
 
     def torch_scores(batch: Batch) -> Tensor:
         return model.scores(model.data_preprocessor(batch))
@@ -114,7 +114,7 @@ def open_graph(folder: Path, info: Mapping[str, Any], answers: Sequence[str], *,
             f'{file}: a .pt2 file is a program and may do anything on this machine; if you trust who made it, pass '
             'trust=True (on the command line --trust), else take an ONNX or HuggingFace export'
         )
-    return GraphVQA(_LOADERS[format](file), info['grids'], answers)
+    return GraphVQA(_LOADERS[format](file, len(answers)), info['grids'], answers)
 
 
 def _possible_grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list[Grid]:
@@ -176,7 +176,7 @@ def _trace(padded: PaddedVQA, inputs: Inputs) -> tuple[torch.export.ExportedProg
 
 
 def _write_onnx(program: torch.export.ExportedProgram, shapes: Mapping[str, Any], file: Path) -> None:
-    _import_all('onnx', 'onnxscript', 'onnxruntime')
+    import_all('onnx', 'onnxscript', 'onnxruntime')
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
     if size >= _MAX_ONNX_BYTES:
         raise KoviltError(f'{size / 2**30:.1f} GiB of weights: ONNX holds less than 2; export with --format pt2')
@@ -197,7 +197,7 @@ def _write_onnx(program: torch.export.ExportedProgram, shapes: Mapping[str, Any]
 
 def _quantise_onnx(file: Path) -> None:
     """Replace an ONNX file by its int8 form: products with weights in int8, products within attention in float32."""
-    quantization = _import_all('onnx', 'onnxruntime', 'onnxruntime.quantization')
+    quantization = import_all('onnx', 'onnxruntime', 'onnxruntime.quantization')
     float_file = file.with_name('float32.onnx')
     file.rename(float_file)
     disabled = logging.root.manager.disable
@@ -215,21 +215,7 @@ def _quantise_onnx(file: Path) -> None:
         float_file.unlink()
 
 
-def _load_onnx(file: Path) -> Callable[[Inputs], Tensor]:
-    """The graph in onnxruntime, with as many threads as torch uses."""
-    onnxruntime = _import_all('onnxruntime')
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=['CPUExecutionProvider'])
-    except Exception as error:  # onnxruntime's error classes have no narrower base class
-        raise KoviltError(f'{file}: onnxruntime cannot open it ({first_line(error)}); copy it again') from error
-    return lambda inputs: torch.from_numpy(
-        session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
-    )
-
-
-def _load_pt2(file: Path) -> Callable[[Inputs], Tensor]:
+def _load_pt2(file: Path, num_answers: int) -> Callable[[Inputs], Tensor]:
     try:
         _check_pt2(file)
         graph = torch.export.load(file).module()
@@ -248,8 +234,8 @@ def _check_pt2(file: Path) -> None:
     Files that kovilt writes hold neither. The check stops the most common attack; it does not make the file safe, since
     torch also evaluates its expressions for shapes.
     """
+    check_torch_file(file)  # or a small record might inflate to gigabytes
     with zipfile.ZipFile(file) as archive:
-        check_torch_file(file)  # or a small record might inflate to gigabytes
         for record in archive.namelist():
             if not _is_plain(archive, record):
                 raise KoviltError(f'{file}: {record} holds code or pickled objects; kovilt writes no such file')
@@ -272,12 +258,4 @@ def _is_plain(archive: zipfile.ZipFile, record: str) -> bool:
     return not ('aotinductor' in folder or name.startswith(('custom_obj', 'opaque_obj')) or name.endswith('.pt'))
 
 
-_LOADERS: dict[Format, Callable[[Path], Callable[[Inputs], Tensor]]] = {'onnx': _load_onnx, 'pt2': _load_pt2}
-
-
-def _import_all(*packages: str) -> Any:
-    """Import `packages` and return the last; KoviltError with the command that installs them if one is missing."""
-    try:
-        return [importlib.import_module(package) for package in packages][-1]
-    except ImportError as error:
-        raise KoviltError(f"{error.name} is not installed; run: pip install 'kovilt[export]'") from error
+_LOADERS: dict[Format, Callable[[Path, int], Callable[[Inputs], Tensor]]] = {'onnx': load_onnx, 'pt2': _load_pt2}

@@ -203,7 +203,7 @@ def test_a_graph_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch, 
     monkeypatch.setattr(torch.export, 'save', lambda program, file: file.touch())
     scores = torch.tensor([[wrong] * len(ANSWERS)])
     monkeypatch.setitem(
-        graph_files._LOADERS, 'pt2', lambda file: lambda inputs: scores.expand(len(inputs['patches']), -1)
+        graph_files._LOADERS, 'pt2', lambda file, num_answers: lambda inputs: scores.expand(len(inputs['patches']), -1)
     )
     with pytest.raises(KoviltError, match='differ from the model.s by up to .* nothing was written'):
         export_checkpoint(checkpoint, tmp_path / 'out', format='pt2')
