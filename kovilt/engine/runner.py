@@ -71,6 +71,7 @@ class KoviltRunner(Runner):
     # Set by MMEngine's Runner, which has no types.
     _train_dataloader: Any
     _train_loop: Any
+    optim_wrapper: Any
     _load_from: str | None
     _resume: bool | str
     _has_loaded: bool
@@ -336,6 +337,7 @@ class KoviltRunner(Runner):
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """As MMEngine's, from a checkpoint that may have been written by other versions or by others."""
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         try:
             super().resume(filename, *args, **kwargs)
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as error:
