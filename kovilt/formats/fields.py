@@ -39,7 +39,7 @@ class Field:
 
 
 def check_fields(values: Any, fields: Mapping[str, Field], source: str) -> None:
-    """Check the values of an object that was read from a file; keys that `fields` lacks are not looked at.
+    """Check the values of an object that was read from a file; other keys than those of `fields` are ignored.
 
     Args:
         source: the file, and the key of the object in it, for messages.

@@ -1,4 +1,4 @@
-"""Look at a `.pth` before torch opens it: its records are whole, not compressed, and no larger than the file.
+"""Check a `.pth` before torch opens it: its records are whole, not compressed, and no larger than the file.
 
 torch reads records without their checksums, so that one flipped bit becomes another weight, inflates 4 GB from a file
 of 4 MB, and lets a pickle of plain values allocate a bytearray of any size. The pickle itself is torch's matter
@@ -18,7 +18,7 @@ from torch import Tensor, strided
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import open_file
 
-_ZIP_START, _ZIP_END, _ZIP_END_SIZE = b'PK\x03\x04', b'PK\x05\x06', 22
+_ZIP_START = b'PK\x03\x04'
 _PICKLE_START = b'\x80'
 _BYTEARRAY = b'bytearray\n'  # as a pickle names the class
 
@@ -35,7 +35,7 @@ def check_torch_file(path: Path) -> None:
         if start == _ZIP_START:
             try:
                 with zipfile.ZipFile(file) as archive:
-                    check_records(archive, path)
+                    _check_records(archive, path)
                     pickles = [archive.read(name) for name in archive.namelist() if name.endswith('.pkl')]
             except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
                 raise KoviltError(f'{path}: not a checkpoint, or cut off ({first_line(error)})') from error
@@ -49,7 +49,7 @@ def check_torch_file(path: Path) -> None:
         raise KoviltError(f'{path}: refused, it holds a bytearray, which may be of any size; save tensors')
 
 
-def check_records(archive: zipfile.ZipFile, path: Path) -> None:
+def _check_records(archive: zipfile.ZipFile, path: Path) -> None:
     """KoviltError unless the records of an archive that torch wrote are whole, uncompressed and within the file."""
     records = archive.infolist()
     for record in records:
