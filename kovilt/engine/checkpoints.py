@@ -120,7 +120,7 @@ def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) 
 
 
 def _keep_own_files(info: dict[str, Any], work_dir: str) -> None:
-    """Replace the paths in a message hub's info by the files of those names in `work_dir`, or by None if there are none.
+    """Replace the paths in the info of a message hub by files of the same names in `work_dir`, or by None.
 
     MMEngine deletes the former best checkpoint, a file or a folder of any path, when a better one is there.
     """
@@ -129,8 +129,6 @@ def _keep_own_files(info: dict[str, Any], work_dir: str) -> None:
         info[key] = str(own) if own.suffix == '.pth' and own.is_file() else None
     numbers = info.get('keep_ckpt_ids')
     info['keep_ckpt_ids'] = [number for number in numbers or () if type(number) is int]
-
-
 
 
 def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_rooms import tiny_config
 
-from kovilt.engine.checkpoints import check_resumed
+from kovilt.engine.checkpoints import check_resumable
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import load_checkpoint_file
@@ -28,7 +28,7 @@ def run(rooms, tmp_path_factory):
     config = tiny_config(folder / 'config.py', steps=2, more='train_cfg = dict(_delete_=True, type="StepTrainLoop", '
                          'max_iters=2, val_interval=1)')  # fmt: skip
     runner = train(config, folder / 'first', 'train_cfg.max_iters=1')
-    return config, torch.load(folder / 'first/iter_1.pth', weights_only=True), runner.optim_wrapper.optimizer
+    return config, torch.load(folder / 'first/iter_1.pth', weights_only=True), runner
 
 
 @pytest.fixture
@@ -91,10 +91,10 @@ CHANGES = {
 
 @pytest.mark.parametrize('case', CHANGES)
 def test_what_no_run_writes_is_refused_in_one_line(run, tmp_path, case):
-    _, content, optimizer = run
+    _, content, runner = run
     changed = copy.deepcopy(content)
     CHANGES[case](changed)
     torch.save(changed, tmp_path / 'stranger.pth')
     with pytest.raises(KoviltError, match='stranger.pth') as caught:
-        check_resumed(load_checkpoint_file(tmp_path / 'stranger.pth'), optimizer, str(tmp_path), 'stranger.pth')
+        check_resumable(runner, load_checkpoint_file(tmp_path / 'stranger.pth'), 'stranger.pth')
     assert '\n' not in str(caught.value)
