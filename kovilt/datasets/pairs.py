@@ -103,7 +103,10 @@ class PairDataset(Dataset):
         if limit is not None:
             self._sample_rows(limit)
         self.broken = BrokenImages(len(self.image_store))
-        self._check_tokenizer()
+        if self.tokenizer is not None:
+            probed = self.rows[np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)]
+            texts = self.row_set.table[self.reader.TEXT]
+            check_fits(self.tokenizer, [texts[row].as_py() for row in probed], self.data_root)
         left_out = describe_left_out(self.left_out, '; ')
         self._log(f'{len(self):,} rows on {self.num_images:,} images from {self.data_root}{left_out}')
 
@@ -132,10 +135,13 @@ class PairDataset(Dataset):
 
     def _select_rows(self, held_out: Collection[int]) -> np.ndarray:
         """Select the rows to use, ascending. Subclasses select further and count what they leave out."""
-        images = self.row_set.row_images
+        images, ids = self.row_set.row_images, self.image_store.image_ids
         rows = np.arange(len(images), dtype=np.int32)
         for numbers, reason in (
-            (np.flatnonzero(np.isin(self.image_ids, np.fromiter(held_out, dtype=np.int64))), 'image held out'),
+            (
+                np.flatnonzero(np.isin(self.image_store.image_ids, np.fromiter(held_out, dtype=np.int64))),
+                'image held out',
+            ),
             ([] if self.test_mode else self.image_store.unlisted(), 'image not listed in the labels'),
             ([] if self.test_mode else self._absent, 'image absent'),
         ):
@@ -156,19 +162,13 @@ class PairDataset(Dataset):
         if not 0 < limit <= len(self.rows):
             raise KoviltError(f'limit={limit}: split {self.split!r} of {self.data_root} has {len(self.rows):,} rows')
         texts = [hash_texts(column)[self.rows] for column in self.row_set.columns.values() if column.type == STRING]
-        order = np.argsort(sampling_keys(self.seed, self.image_ids[self.row_images], *texts), kind='stable')
+        order = np.argsort(sampling_keys(self.seed, self.image_store.image_ids[self.row_images], *texts), kind='stable')
         self.use_rows(np.sort(order[:limit]))
 
     def use_rows(self, wanted: np.ndarray) -> None:
         """Use only some of the rows: `wanted` is bool (rows,), or row numbers in ascending order."""
         self.rows = share(self.rows[wanted])
         self.num_images = _count_groups(self.row_images)
-
-    def _check_tokenizer(self) -> None:
-        if self.tokenizer is not None and len(self):
-            probed = self.rows[np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)]
-            texts = self.row_set.table[self.reader.TEXT]
-            check_fits(self.tokenizer, [texts[row].as_py() for row in probed], self.data_root)
 
     # What models, samplers and tools read.
 
@@ -187,11 +187,6 @@ class PairDataset(Dataset):
         """int32 (rows,), ascending: the image number of each row."""
         return self.row_set.row_images[self.rows]
 
-    @property
-    def image_ids(self) -> np.ndarray:
-        """int64 (images,): the id of each image, by number: a hash of its source and id in the data set."""
-        return self.image_store.image_ids
-
     def table(self) -> tuple[Table, ImageStore]:
         """The rows in use, with the column `image`, and the images in use, renumbered in the same order."""
         numbers, row_images = np.unique(self.row_images, return_inverse=True)
@@ -207,7 +202,7 @@ class PairDataset(Dataset):
     def find_records(self, batch: Batch, epoch: int) -> list[dict[str, Any]]:
         """The records of the pairs of a training batch that these rows gave; the batch holds their seeds alone."""
         seeds = set(batch['sample_seed'].tolist())
-        images = np.flatnonzero(np.isin(self.image_ids, batch['image_id'].numpy()))
+        images = np.flatnonzero(np.isin(self.image_store.image_ids, batch['image_id'].numpy()))
         rows = np.flatnonzero(np.isin(self.row_images, images)).tolist()
         return [self.record(row) for row in rows if hash63(self.seed, epoch, row) in seeds]
 
@@ -218,7 +213,7 @@ class PairDataset(Dataset):
     def summary(self) -> dict[str, Any]:
         """A description for the record of a run, with a digest of all texts and of the image of each."""
         digest = hashlib.blake2b(digest_table(self.row_set.table), digest_size=16)
-        for part in (self.image_ids, self.rows):
+        for part in (self.image_store.image_ids, self.rows):
             digest.update(part.data)
         return {
             'reader': type(self.reader).__name__,

@@ -219,10 +219,10 @@ def _hold_out_rows(dataset: PairDataset, wanted: int, seed: int) -> set[int]:
     """
     if not 0 < wanted < len(dataset):
         raise KoviltError(f'val_rows={wanted}: the training split has {len(dataset):,} rows')
-    counts = np.bincount(dataset.row_images, minlength=len(dataset.image_ids))
-    chosen = _choose_images(counts, sampling_keys(seed, dataset.image_ids), wanted)
+    counts = np.bincount(dataset.row_images, minlength=len(dataset.image_store.image_ids))
+    chosen = _choose_images(counts, sampling_keys(seed, dataset.image_store.image_ids), wanted)
     dataset.use_rows(np.isin(dataset.row_images, chosen))
-    return set(dataset.image_ids[chosen].tolist())
+    return set(dataset.image_store.image_ids[chosen].tolist())
 
 
 def _choose_images(counts: np.ndarray, keys: np.ndarray, wanted: int) -> list[int]:

@@ -30,7 +30,10 @@ def test_folders_and_zips_hold_the_same_questions(rooms, split, images):
     assert first == second and len(first) == len(sets[0]) == len(sets[1])
     for each in sets:
         assert each.num_images == images and not each.left_out and not each.broken_images()
-    opened = [{each.image_ids[n]: each._load_image(n, 0)['patches'].tobytes() for n in range(images)} for each in sets]
+    opened = []
+    for each in sets:
+        patches = [each._load_image(n, 0)['patches'].tobytes() for n in range(images)]
+        opened.append(dict(zip(each.image_store.image_ids.tolist(), patches, strict=True)))
     assert opened[0] == opened[1]
 
 
