@@ -138,10 +138,7 @@ class PairDataset(Dataset):
         images, ids = self.row_set.row_images, self.image_store.image_ids
         rows = np.arange(len(images), dtype=np.int32)
         for numbers, reason in (
-            (
-                np.flatnonzero(np.isin(self.image_store.image_ids, np.fromiter(held_out, dtype=np.int64))),
-                'image held out',
-            ),
+            (np.flatnonzero(np.isin(ids, np.fromiter(held_out, dtype=np.int64))), 'image held out'),
             ([] if self.test_mode else self.image_store.unlisted(), 'image not listed in the labels'),
             ([] if self.test_mode else self._absent, 'image absent'),
         ):
