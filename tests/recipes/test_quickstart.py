@@ -86,7 +86,7 @@ def finished(tmp_path):
         (tmp_path / name).mkdir()
         training = [{'mode': 'train', 'step': s, 'vqa_loss': 3 / s, 'vqa_accuracy': 0.1 * s} for s in (1, 2)]
         training += [{'mode': 'val', 'step': 1, **dict.fromkeys(metrics, 1.0)}, {'mode': 'val', 'step': 2, **metrics}]
-        (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
+        (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)) + '\n', encoding='utf-8')
     folder = tmp_path / 'vqa_test'
     folder.mkdir()
     (folder / 'metrics.json').write_text(
@@ -99,7 +99,7 @@ def finished(tmp_path):
     (tmp_path / 'pretrain').mkdir()
     names = ('mlm_loss', 'itm_loss', 'wpa_loss', 'mlm_accuracy', 'itm_accuracy', 'wpa_matched_distance')
     training = [{'mode': 'train', 'step': step, **dict.fromkeys(names, 1 / step)} for step in (10, 20)]
-    (tmp_path / 'pretrain' / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)), encoding='utf-8')
+    (tmp_path / 'pretrain' / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)) + '\n', encoding='utf-8')
     (tmp_path / 'alignment').mkdir()
     score = {'alignment_accuracy': 60.0, 'alignment_random': 12.0, 'alignment_swapped': 20.0}
     (tmp_path / 'alignment' / 'alignment.json').write_text(json.dumps(score), encoding='utf-8')

@@ -114,7 +114,7 @@ def record(work: Path, name: str, curve: list[float], accuracy: float | None = N
     metrics = {'majority_accuracy': 25.0, 'questions': 40, 'accuracy/색': 12.0, 'accuracy/개수': 14.0}
     lines = [{'mode': 'val', 'step': 10 * (i + 1), 'accuracy': value, **metrics} for i, value in enumerate(curve)]
     lines.append({'mode': 'epoch', 'step': 10, 'epoch_seconds': 5.0, 'peak_memory_mb': peak})
-    (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)), encoding='utf-8')
+    (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)) + '\n', encoding='utf-8')
     (folder / 'data.json').write_text(json.dumps({'train': {'rows': 640}}), encoding='utf-8')
     machine = {'gpus': [], 'cpus': 2, 'packages': {'torch': '2'}, 'python': '3'}
     (folder / 'environment.json').write_text(json.dumps(machine), encoding='utf-8')
