@@ -88,7 +88,7 @@ class VQAInferencer:
         if precision == 'int8':
             _quantise(trained.model, model)
         self.source: str = trained.source or str(model)
-        self.precision: Precision = trained.info.get('graph', {}).get('precision', precision)
+        self.precision: Precision = (trained.info.get('graph') or {}).get('precision', precision)
         use_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
         device = device or ('cuda' if use_gpu else 'cpu')
         try:

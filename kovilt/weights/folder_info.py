@@ -113,7 +113,9 @@ def _check_files(path: Path, info: Mapping[str, Any]) -> None:
     for name, expected in info['files'].items():
         file = path / name
         check_fields(expected, _FILE, f'{path / INFO}: files.{name}')
-        if Path(name).name != name or not file.exists():
+        if Path(name).name != name:
+            raise KoviltError(f'{path / INFO}: files names {name!r}, which does not lie in the folder')
+        if not file.exists():
             raise KoviltError(f'{file}: missing from the model folder; copy the folder again')
         check_file(file, 'weights')
         size = file.stat().st_size
