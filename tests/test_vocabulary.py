@@ -37,7 +37,8 @@ RETIRED = [
     Retired(
         'bod(y|ies)',
         'encoder',
-        unless=r'(request|response|message|http|html|loop|function|method|class) bod(y|ies)|</?body\b|\.body',
+        unless=r'(request|response|message|http|html|loop|function|method|class) bod(y|ies)|</?body\b|\.body'
+        '|Loop.*body',
     ),
     Retired('towers?', 'encoder'),
     Retired('chances?', 'rng, random or probability'),

@@ -116,9 +116,9 @@ def test_time_is_limited(tmp_path, monkeypatch):
     more = [helper.make_node('Identity', ['c'], ['c2']), helper.make_node('Add', ['v', 'v'], ['v2'])]
     given = [info('i', TensorProto.INT64, []), info('c', TensorProto.BOOL, []), info('v', TensorProto.FLOAT, [1, 5])]
     taken = [info('c2', TensorProto.BOOL, []), info('v2', TensorProto.FLOAT, [1, 5])]
-    body = helper.make_graph(more, 'body', given, taken)
+    one_round = helper.make_graph(more, 'round', given, taken)
     nodes, tensors = scores(0, 0, 0, 0, 0)
-    loop = helper.make_node('Loop', ['rounds', 'true', 'row'], ['row2'], body=body)
+    loop = helper.make_node('Loop', ['rounds', 'true', 'row'], ['row2'], body=one_round)
     nodes = [loop, *nodes[:-1], helper.make_node('Add', ['zeros', 'row2'], ['scores'])]
     tensors += [number('rounds', 10**15, dims=[]), number('true', True, kind=TensorProto.BOOL, dims=[])]
     file = written(tmp_path, nodes, tensors)

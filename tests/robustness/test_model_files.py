@@ -318,9 +318,7 @@ PLANTED = {
     'a bytearray': dict(state_dict={}, x=Call(bytearray, 3_000_000_000)),
     'a program': dict(state_dict={}, x=Call(os.system, 'touch mark')),
     'an expanded tensor': dict(state_dict={'a': torch.zeros(1).expand(10**12)}),
-    'a sparse tensor': dict(
-        state_dict={'a': torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), [1.0], (10**12,))}
-    ),
+    'a sparse tensor': lambda: dict(state_dict={'a': torch.eye(2).to_sparse()}),
     'a tensor without values': dict(state_dict={'a': torch.empty(10**12, device='meta')}),
     'a quantised tensor': lambda: dict(state_dict={'a': torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}),
     'text as weights': dict(state_dict={'a': 'x'}),
