@@ -111,6 +111,11 @@ def test_a_wrong_file_is_named_with_its_line(tmp_path, text, message):
     assert '\n' not in str(error.value)
 
 
+def test_prepared_rows_need_no_cache():
+    with pytest.raises(KoviltError, match=r"unknown key 'cache' in train_dataloader.dataset.reader .PreparedReader."):
+        load_config(CONFIGS / 'kovilt_vqa_prepared.py', ['train_dataloader.dataset.reader.cache=True'])
+
+
 def test_a_missing_file_or_base_is_named(tmp_path):
     with pytest.raises(KoviltError, match=r"rooms/vqq.py: no such config file \(did you mean 'vqa.py'\?\)"):
         load_config(VQA.with_name('vqq.py'))
