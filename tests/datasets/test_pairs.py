@@ -16,11 +16,9 @@ from kovilt.datasets import (
     LoadImage,
     PairDataset,
     QuestionDataset,
-    QuestionReader,
     collate_pairs,
     train_tokenizer,
 )
-from kovilt.datasets.rows import clean_row
 from kovilt.datasets.samplers import join_index
 from kovilt.errors import KoviltError
 from tests.support.pair_data import IMAGE_PIPELINE, failure
@@ -250,18 +248,6 @@ def test_a_custom_reader_takes_ten_lines(data):
     assert list(dataset.row_set.texts()) == ['방 안에', '있다.', '빨간색 의자가']
     assert [len(batch['image_id']) for (batch,) in loader(dataset, batch_size=3)] == [2]
     assert dataset.left_out == {'empty text': 1}
-
-
-def test_values_are_normalized():
-    record = {'question': ' 두  개 ', 'question_id': 2, 'answers': [' 예', None, '', 2]}
-    values = clean_row(QuestionReader.SEVERAL_ANSWERS, record, 'labels.json, line 4')
-    assert values == {
-        'question': '두 개',
-        'question_id': '2',
-        'answer': '예',
-        'answer_type': '',
-        'answers': ['예', '2'],
-    }
 
 
 def test_a_row_is_not_stored_as_a_python_object(data):
