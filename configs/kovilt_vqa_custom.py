@@ -1,7 +1,7 @@
 """Fine-tuning on your own images, with questions in train.jsonl and val.jsonl (or .csv).
 
 Data: data/custom or the folder that KOVILT_CUSTOM names. A line is
-    {"image": "a.jpg", "question": "...", "answer": "..."}; docs/data.md has the details.
+    {"image": "a.jpg", "question": "...", "answer": "..."}; docs/en/data.md has the details.
 Expected: more than majority_accuracy, which always gives the most frequent answer; at most `ceiling`.
 Time: as kovilt_vqa_aihub.py, in proportion to the number of questions.
 Command: KOVILT_CUSTOM=FOLDER kovilt train kovilt_vqa_custom --load-from PRETRAINED

@@ -1,4 +1,4 @@
-"""The paper's tables: runs the trainings that are missing and writes the tables (docs/reproduction.md).
+"""The paper's tables: runs the trainings that are missing and writes the tables (docs/en/reproduction.md).
 
     python -m reproduction table2 table3 --jobs 2         # small models on Rooms
     python -m reproduction all --seeds 3 --jobs 12        # on one GPU

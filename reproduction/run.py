@@ -48,7 +48,7 @@ def check_user_data(plan: Reproduction) -> None:
     for path in [plan.configs.scratch] + ([plan.configs.pretrain] if 'pretrain_0' in plan.steps else []):
         root = load_config(path).train_dataloader.dataset.reader.data_root
         if not Path(root).expanduser().is_dir():
-            raise KoviltError(f'{root}: no such folder, which {path} reads; docs/data.md tells what belongs there')
+            raise KoviltError(f'{root}: no such folder, which {path} reads; docs/en/data.md tells what belongs there')
 
 
 def run_reproduction(plan: Reproduction, jobs: int) -> KoviltError | None:

@@ -1,4 +1,4 @@
-"""Every command and config that docs/training.md, data.md and plugins.md show is run, in their order, in seconds."""
+"""Every command and config that docs/en/training.md, data.md and plugins.md show is run, in their order, in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from tests.test_readme import run
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = sorted((ROOT / 'docs').glob('*.md'))
+DOCS = sorted((ROOT / 'docs').rglob('*.md'))
 NOT_THERE = ('aihub_visual', 'aihub_knowledge', 'kvqa', 'vqav2')  # data sets of which no test has a copy
 FEW_STEPS = [
     'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=8',
@@ -106,7 +106,7 @@ def run_line(line: str, monkeypatch) -> int:
 
 @pytest.mark.parametrize('name', ['training', 'data', 'plugins'])
 def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
-    text = (ROOT / 'docs' / f'{name}.md').read_text('utf-8')
+    text = (ROOT / 'docs' / 'en' / f'{name}.md').read_text('utf-8')
     if 'kovilt rooms' not in text:
         shutil.copytree(rooms, 'data/rooms')
     for language, block in blocks(text):

@@ -16,7 +16,7 @@ READMES = {
     language: (ROOT / name).read_text('utf-8') for language, name in (('en', 'README.md'), ('ko', 'README.ko.md'))
 }
 PAGES = [
-    *sorted((ROOT / 'docs').glob('*.md')),
+    *sorted((ROOT / 'docs').rglob('*.md')),
     *(ROOT / name for name in ('README.md', 'README.ko.md', 'CONTRIBUTING.md')),
 ]
 

@@ -1,7 +1,7 @@
 """A small METER on Rooms questions from random weights, to compare with rooms/vqa_scratch.py.
 
 Data: kovilt rooms data/rooms --images 2000
-Expected: 34.4 % after 1,500 steps on 10,000 images, 4.8 points below rooms/vqa_scratch.py (docs/reproduction.md).
+Expected: 34.4 % after 1,500 steps on 10,000 images, 4.8 points below rooms/vqa_scratch.py (docs/en/reproduction.md).
 Time: about a quarter of an hour on two CPU cores.
 Command: kovilt train rooms/meter_vqa --amp
 """

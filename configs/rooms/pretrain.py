@@ -3,7 +3,7 @@
 Data: kovilt rooms data/rooms --images 2000
     KOVILT_ROOMS names another folder. Start from rooms/pretrain_single_objects.py with --load-from to save most steps.
 Expected: from that start, on 16,000 images, 74.3 % of the masked words and 86.8 % of the pairs after 2,000 steps
-    (docs/benchmarks.md).
+    (docs/en/benchmarks.md).
 Time: about a quarter of an hour on two CPU cores.
 Command: kovilt train rooms/pretrain --amp
 """
@@ -34,13 +34,13 @@ model = dict(
     itm_head=dict(type='ITMHead', loss_weight=1.0),
     matching_every=4,                                      # masked words bring more; a quarter of the pairs is enough
     wpa_head=dict(
-        type='WPAHead', loss_weight=3.0, mismatched='push', mean_center=True, block=2,   # docs/benchmarks.md: alignment
+        type='WPAHead', loss_weight=3.0, mismatched='push', mean_center=True, block=2,  # docs/en/benchmarks.md
         beta=0.5, iterations=50))
 
 # Schedule, counted in steps
 optim_wrapper = dict(
     type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor', clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='MuonAdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05))     # docs/benchmarks.md: Rooms
+    optimizer=dict(type='MuonAdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05))     # docs/en/benchmarks.md: Rooms
 param_scheduler = dict(type='WarmupLinearLR', warmup=0.05, by_epoch=False)
 train_cfg = dict(type='StepTrainLoop', max_iters=2000, val_interval=1000)
 val_cfg = dict()

@@ -2,7 +2,7 @@
 
 Data: kovilt rooms data/rooms --images 2000
 Expected: 31.1 % after 1,500 steps on 10,000 images; the most frequent answer alone reaches 12.5 %
-    (docs/reproduction.md).
+    (docs/en/reproduction.md).
 Time: about 4 minutes on two CPU cores.
 Command: kovilt train rooms/question_only --amp
 """

@@ -3,7 +3,7 @@
 Data: kovilt rooms data/rooms --images 2000
     KOVILT_ROOMS names another folder; the checkpoint of rooms/pretrain_uniform_masking.py.
 Expected: from the encoder in kovilt/assets/rooms_encoder, on 10,000 images, 68.1 % after 1,500 steps
-    (docs/reproduction.md).
+    (docs/en/reproduction.md).
 Time: about 10 minutes on two CPU cores.
 Command: kovilt train rooms/vqa --amp
 """

@@ -5,7 +5,7 @@
     kovilt compare A.jsonl B.jsonl
 
 Prints the accuracies of both, as a whole and by answer type, the difference B - A with its 95 % interval (paired
-bootstrap of images) and the p of McNemar's exact test. docs/evaluation.md explains how they are computed.
+bootstrap of images) and the p of McNemar's exact test. docs/en/evaluation.md explains how they are computed.
 """
 
 from __future__ import annotations

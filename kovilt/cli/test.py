@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: accuracy with its interval, by groups, and beside the majority answer (docs/evaluation.md).
+"""Evaluate a checkpoint: accuracy with its interval, by groups, and beside the majority answer (docs/en/evaluation.md).
 
 kovilt test rooms/vqa work_dirs/vqa/iter_2000.pth --out predictions.jsonl
 bash tools/dist_test.sh kovilt_vqa_aihub CHECKPOINT 8

@@ -2,8 +2,8 @@
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a weight matrix by the
 nearest matrix whose singular values are all equal. A small ViLT trained from random weights needs fewer steps than
-with AdamW before it uses the image (docs/benchmarks.md, Rooms). Updates are scaled to the size of AdamW's (Liu et al.
-2025, arXiv 2502.16982, eq. 4), so one learning rate and one schedule serve both.
+with AdamW before it uses the image (docs/en/benchmarks.md, Rooms). Updates are scaled to the size of AdamW's (Liu et
+al. 2025, arXiv 2502.16982, eq. 4), so one learning rate and one schedule serve both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MuonAdamW(Optimizer):
 
     Differences from torch.optim.Muon: queries, keys and values are orthogonalized apart, products are computed in
     float32 where bfloat16 is slow, and one optimizer holds all parameters. Matrices of one shape are computed in one
-    batch. In bfloat16 on a CPU a step takes the time of torch's (docs/benchmarks.md, Mixed precision on a CPU).
+    batch. In bfloat16 on a CPU a step takes the time of torch's (docs/en/benchmarks.md, Mixed precision on a CPU).
 
     Attributes:
         found_inf: float (), on the device of the parameters: 1 = the next step changes nothing, as with torch's fused

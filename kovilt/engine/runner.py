@@ -34,6 +34,7 @@ from kovilt.engine.interruption import SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
 from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
+from kovilt.files import write_text
 from kovilt.formats.checkpoint import (
     check_encoder,
     check_vocabulary,
@@ -102,15 +103,22 @@ class KoviltRunner(Runner):
         """The config as a file, for checkpoints; formatting it takes longer than writing a small checkpoint."""
         return escape_braces(self.cfg.pretty_text)
 
-    @master_only
     def dump_config(self) -> None:
-        """Write the config into the work folder, from where it can be trained again."""
-        file = Path(self.work_dir, Path(self.cfg.filename or f'{self.timestamp}.py').name)
-        file.write_text(escape_braces(self.cfg.pretty_text), encoding='utf-8')
+        """Write the config into the work folder, from where it can be trained again.
+
+        MMEngine calls it when everything is built. A training writes its config later, when the folder is its own.
+        """
+        if self._train_loop is None:
+            self._write_config()
+
+    @master_only
+    def _write_config(self) -> None:
+        write_text(Path(self.work_dir, Path(self.cfg.filename or f'{self.timestamp}.py').name), self.config_text)
 
     def train(self) -> nn.Module:
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
         with self._no_logs_after_bad_input(), lock, self.signals:
+            self._write_config()
             return super().train()
 
     def test(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The tolerant form of Korean answers, which is equal for different spellings of one answer.
 
-The forms are for comparing, not for reading. docs/evaluation.md lists every rule with its cases, which are also the
+The forms are for comparing, not for reading. docs/en/evaluation.md lists every rule with its cases, which are also the
 tests of this file.
 """
 

@@ -53,7 +53,7 @@ class VQAAccuracy(BaseMetric):
     `answer_counts`, the number of training rows with each.
 
     Returns `accuracy`, its 95 % interval `accuracy_low` to `accuracy_high` (see `scoring.bootstrap_interval`),
-    `tolerant_accuracy` (equal up to the spelling of Korean, see docs/evaluation.md), the counts `questions` and
+    `tolerant_accuracy` (equal up to the spelling of Korean, see docs/en/evaluation.md), the counts `questions` and
     `broken`, and the accuracy of groups, each as `accuracy.../<group>` with `questions.../<group>`:
 
     - `accuracy/<type>`: by answer type;

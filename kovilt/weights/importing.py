@@ -1,6 +1,6 @@
 """Import public weights as a model folder, fitted to an image size, a text length and a tokenizer of the user's choice.
 
-docs/weights.md says which tensors go where, and what happens to those that are missing, unknown or of another size.
+docs/en/weights.md says which tensors go where, and what happens to those that are missing, unknown or of another size.
 """
 
 from __future__ import annotations

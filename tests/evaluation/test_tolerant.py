@@ -1,4 +1,4 @@
-"""The tolerant form does what docs/evaluation.md says, row by row."""
+"""The tolerant form does what docs/en/evaluation.md says, row by row."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ import pytest
 from kovilt.evaluation import tolerant
 from kovilt.evaluation.tolerant import tolerant_form
 
-PAGE = (Path(__file__).resolve().parents[2] / 'docs/evaluation.md').read_text(encoding='utf-8')
+PAGE = (Path(__file__).resolve().parents[2] / 'docs/en/evaluation.md').read_text(encoding='utf-8')
 CASES = re.findall(r'^\|[^|]*\| `([^`]+)` \| `([^`]+)` \| (yes|no) \|$', PAGE, re.M)
 
 

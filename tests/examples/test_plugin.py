@@ -1,4 +1,4 @@
-"""The worked example of docs/plugins.md: a head, a reader and a transform from a package outside kovilt."""
+"""The worked example of docs/en/plugins.md: a head, a reader and a transform from a package outside kovilt."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def test_the_package_must_be_importable(tmp_path):
 
 def test_the_page_shows_code_of_the_example():
     code = ''.join(path.read_text(encoding='utf-8') for path in PLUGIN.rglob('*.py'))
-    page = (ROOT / 'docs' / 'plugins.md').read_text(encoding='utf-8')
+    page = (ROOT / 'docs' / 'en' / 'plugins.md').read_text(encoding='utf-8')
     for line in '\n'.join(re.findall(r'^```python\n(.*?)^```$', page, re.M | re.S)).splitlines():
         assert line.removesuffix(' ...') in code

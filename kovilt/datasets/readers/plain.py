@@ -28,7 +28,7 @@ class PlainReader(QuestionReader):
     `answer_type`. Files are UTF-8. `image` is a path beneath `data_root` (see `allow_outside`). An image in a zip has
     the path that it would have if the zip were extracted in place, with or without a folder of the zip's name.
 
-    Layout and keys: kovilt's own, see docs/data.md.
+    Layout and keys: kovilt's own, see docs/en/data.md.
     """
 
     COLUMNS = QuestionReader.SEVERAL_ANSWERS
