@@ -31,6 +31,11 @@ def add_arguments(parser: CommandParser) -> None:
         help='decode every image, also of 10,000 and more, of which else the headers are read',
     )
     parser.add_argument('--tokenizer', help='for a folder: count tokens too (a config names its own tokenizer)')
+    parser.add_argument(
+        '--allow-outside',
+        action='store_true',
+        help='for a folder whose paths you trust: read images and follow links that lead out of it',
+    )
     parser.add_workers('check images')
     parser.add_argument('--list', type=int, default=5, metavar='N', help='places shown of each code (default: 5)')
     parser.add_cfg_options('train_dataloader.dataset.reader.data_root=data/aihub')
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).is_dir()):
         sources = sources_of_config(load_config(args.data, args.cfg_options).to_dict(), args.data)
     else:
-        sources = sources_of_folder(args.data, args.tokenizer)
+        sources = sources_of_folder(args.data, args.tokenizer, allow_outside=args.allow_outside)
     with progress_bar('checking') as progress:
         report = verify(sources, deep=args.deep or None, workers=args.workers, progress=progress)
     print('\n'.join(report.lines(args.list)))

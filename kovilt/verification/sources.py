@@ -100,8 +100,12 @@ def sources_of_config(config: Mapping[str, Any], path: str) -> list[DataSource]:
     return sources
 
 
-def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
+def sources_of_folder(root: str, tokenizer: str | None, *, allow_outside: bool = False) -> list[DataSource]:
     """The splits of the data sets beneath a folder, recognized by file names and by the keys of AI-Hub's labels.
+
+    Args:
+        tokenizer: to count tokens with.
+        allow_outside: of the readers: follow links and read images that lead out of the folder.
 
     Raises:
         KoviltError: no such folder, an incomplete download, no known data set.
@@ -109,7 +113,7 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
     path = Path(os.path.expanduser(root))
     if not path.is_dir():
         raise KoviltError(f'{root}: neither a config (.py) nor a folder')
-    folders = list(list_folders(path))
+    folders = list(list_folders(path, allow_outside=allow_outside))
     found = _named_files(folders)
     aihub = _aihub_reader(folders)
     if aihub is None and not found and any(_label_files(folders)):
@@ -123,7 +127,12 @@ def sources_of_folder(root: str, tokenizer: str | None) -> list[DataSource]:
             'the files'
         )
     return [
-        DataSource(reader, {'data_root': root, 'split': split}, training=split == 'train', tokenizer=tokenizer)
+        DataSource(
+            reader,
+            {'data_root': root, 'split': split, 'allow_outside': allow_outside},
+            training=split == 'train',
+            tokenizer=tokenizer,
+        )
         for reader, splits in found.items()
         for split in sorted(splits, key=('train', 'val', 'dev', 'test').index)
     ]

@@ -44,6 +44,14 @@ def test_the_exit_code_is_the_most_severe_finding(custom, capsys, values, code, 
     assert said in capsys.readouterr().out
 
 
+def test_a_trusted_folder_may_lead_out_of_itself(custom, tmp_path, capsys):
+    outside = tmp_path / 'outside.png'
+    (custom.root / '0.png').rename(outside)
+    change(custom, image=str(outside))
+    assert run(custom.root) == 2 and 'leads out of' in capsys.readouterr().out
+    assert run(custom.root, '--allow-outside') == 0
+
+
 def test_the_report_is_written(custom, tmp_path, capsys):
     change(custom, image='gone.png')
     page = tmp_path / 'pages' / 'report.html'
