@@ -70,7 +70,8 @@ def read_rows_cached(reader: Reader) -> RowSet:
         )
         return rows
     _log(f'{len(rows):,} rows cached in {paths[0]}')
-    return _open(reader, paths, state) or rows
+    del rows  # before the files are mapped: together they would take twice the memory
+    return _open(reader, paths, state) or collect_rows(reader, ReadReport())
 
 
 def _open(reader: Reader, paths: tuple[Path, Path], state: dict[str, Any]) -> RowSet | None:
