@@ -98,7 +98,7 @@ def test_an_entry_tells_its_purpose_data_expected_result_time_and_command(entry)
     parts = re.split(r'^(?=Data:|Expected:|Time:|Command:)', text, flags=re.M)
     assert [part.split(':')[0] for part in parts[1:]] == ['Data', 'Expected', 'Time', 'Command']
     assert parts[0].strip().endswith('.')  # the purpose
-    assert re.search(rf'^Command: .*\b(train\.py|dist_train\.sh) configs/{entry}\b', parts[4])
+    assert re.search(rf'^Command: .*\b(kovilt train|dist_train\.sh) {entry.with_suffix("")}( |$)', parts[4])
     for file in re.findall(r'\b(?:configs|tools|benchmarks|docs)/[\w/]+\.(?:py|sh|md)\b', text):
         assert (ROOT / file).is_file(), file
     for file in re.findall(r'(?<![\w/])(?:(?:kovilt|meter)_\w+|rooms/\w+)\.py\b', text):
