@@ -7,9 +7,11 @@ import logging
 import os
 import subprocess
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch.distributed
+from mmengine.dist import all_gather_object
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
@@ -92,6 +94,22 @@ def set_variables_from_slurm() -> None:
         WORLD_SIZE=os.environ['SLURM_NTASKS'],
         LOCAL_RANK=os.environ['SLURM_LOCALID'],
     )
+
+
+def check_ranks_agree(facts: Mapping[str, Any]) -> None:
+    """Compare what all processes must have in common before they take a step together.
+
+    Raises:
+        KoviltError: on all ranks, naming the first thing in which one of them differs from rank 0.
+    """
+    first, *others = all_gather_object(dict(facts))
+    for rank, theirs in enumerate(others, start=1):
+        for name in [*first, *(name for name in theirs if name not in first)]:
+            if first.get(name) != theirs.get(name):
+                raise KoviltError(
+                    f'rank {rank} differs from rank 0 in {name}: {theirs.get(name)!r}, not {first.get(name)!r}; '
+                    'start all processes with the same code, config and data'
+                )
 
 
 def _leave_process_group() -> None:

@@ -19,6 +19,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+import kovilt
 from kovilt.engine.checkpoints import (
     check_resumable,
     make_checkpoint,
@@ -28,8 +29,14 @@ from kovilt.engine.checkpoints import (
 )
 from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
+from kovilt.engine.config_options import flatten_config
 from kovilt.engine.data_sizes import read_data_sizes
-from kovilt.engine.distributed import check_launcher, init_cpu_process_group, set_variables_from_slurm
+from kovilt.engine.distributed import (
+    check_launcher,
+    check_ranks_agree,
+    init_cpu_process_group,
+    set_variables_from_slurm,
+)
 from kovilt.engine.interruption import SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
@@ -49,6 +56,15 @@ from kovilt.registry import DATASETS, MODEL_WRAPPERS, RUNNERS
 
 # MMEngine names a run after the second in which it starts; two runs of one second would share logs and message hub.
 _USED_TIMESTAMPS: Counter[str] = Counter()
+
+_LOCAL_KEYS = (
+    'data_root',
+    'tokenizer',
+    'answers',
+    'cache',
+    'work_dir',
+    'load_from',
+)  # paths, which machines may choose
 
 
 @RUNNERS.register_module()
@@ -287,6 +303,22 @@ class KoviltRunner(Runner):
         loop.evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **answers}
         return loop
 
+    def _shared_facts(self) -> dict[str, Any]:
+        """What all processes have in common. Folders may differ between machines; their content may not."""
+        facts: dict[str, Any] = {'kovilt': kovilt.__version__, 'seed': self.seed}
+        for split, loop in (('training', self.train_loop), ('validation', self.val_loop)):
+            dataset: Any = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+            if hasattr(dataset, 'summary'):
+                facts[f'the rows of the {split} split'] = dataset.summary()['digest']
+            if dataset is not None:
+                facts |= {f'{name} of the {split} split': size for name, size in read_data_sizes(dataset).items()}
+            if vocabulary := getattr(dataset, 'answer_vocabulary', None):
+                facts['the answers'] = list(vocabulary.answers)
+        for keys, value in flatten_config(self.cfg.to_dict()):
+            if not set(_LOCAL_KEYS) & set(keys):
+                facts['.'.join(keys)] = str(value)
+        return facts
+
     # Checkpoints
 
     def load_or_resume(self) -> None:
@@ -297,6 +329,8 @@ class KoviltRunner(Runner):
         """
         if self._has_loaded:
             return
+        if self.world_size > 1:
+            check_ranks_agree(self._shared_facts())
         if self._resume == 'auto' or (self._resume and self._load_from is None):
             latest = self._find_resumable()
             if latest is None:
