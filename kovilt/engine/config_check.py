@@ -217,7 +217,10 @@ def _check_default_hooks(node: Any, path: str) -> None:
 def _check_schedules(config: Mapping[str, Any]) -> None:
     """Build MMEngine's hooks, torch's optimizer and the schedules once, so that their own checks come first."""
     for path, hook in hooks_of(config):
-        if is_foreign(find_type(hook['type'], path, reg.HOOKS)):
+        kind = find_type(hook['type'], path, reg.HOOKS)
+        if is_foreign(
+            next((base for base in getattr(kind, '__mro__', ()) if '__init__' in vars(base)), kind)
+        ):  # whose checks are inherited, too
             with config_errors(path):
                 reg.HOOKS.build({key: value for key, value in hook.items() if key != 'priority'})
     wrapper, schedules = config.get('optim_wrapper'), config.get('param_scheduler')

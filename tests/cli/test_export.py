@@ -62,6 +62,6 @@ def test_a_graph_is_exported_with_its_comparison_and_answers_like_the_model(tmp_
     code, out, _ = call('export', model, graph, '--format', 'pt2')
     assert code == 0
     assert re.search(r'difference to torch \S+e-\d+ on 8 batches; one pair takes [\d.]+ ms, in torch [\d.]+ ms', out)
-    assert call('predict', graph, *question, '--trust') == call('predict', model, *question)
+    assert call('predict', graph, *question, '--trust')[:2] == call('predict', model, *question)[:2]
     code, out, error = call('predict', graph, *question)
     assert (code, out) == (2, '') and 'is a program' in error and error.count('\n') == 1
