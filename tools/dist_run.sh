@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Start N processes of a kovilt command by torchrun, for dist_train.sh and dist_test.sh:   bash tools/dist_run.sh N COMMAND [...]
-# On one machine torchrun takes a free port. On several machines, or with PORT set, it is PORT (29500).
+# On one machine torchrun takes a free port. On several machines, or with PORT set, it is PORT (29500). MAX_RESTARTS (0): how often
+# torchrun starts all processes again when one has died; they continue from the latest checkpoint. SIGTERM, SIGINT and SIGUSR1 reach
+# the processes, which save; the exit code is then 75.
 set -euo pipefail
 PYTHON=${PYTHON:-python}
 N=$1
 shift
+[[ "${MAX_RESTARTS:-0}" =~ ^[0-9]{1,4}$ ]] || { echo "error: MAX_RESTARTS is '$MAX_RESTARTS'; it must be a number" >&2; exit 2; }
 for NUMBER in "N=$N" "NNODES=${NNODES:-1}" "PORT=${PORT:-29500}"; do
     [[ "${NUMBER#*=}" =~ ^[1-9][0-9]{0,4}$ ]] || { echo "error: ${NUMBER%%=*} is '${NUMBER#*=}'; it must be a number of at least 1" >&2; exit 2; }
 done
@@ -28,4 +31,23 @@ CPUS=$(getconf _NPROCESSORS_ONLN 2> /dev/null || echo "$N")
 if [ "$N" -gt "$CPUS" ]; then
     echo "warning: $N processes share the $CPUS CPUs of this machine" >&2
 fi
-exec "$PYTHON" -m torch.distributed.run "${PLACE[@]}" --nproc-per-node="$N" --module kovilt "$@"
+KOVILT_EXIT_CODE_FILE=$(mktemp)
+export KOVILT_EXIT_CODE_FILE
+trap 'rm -f "$KOVILT_EXIT_CODE_FILE"' EXIT
+"$PYTHON" -m torch.distributed.run "${PLACE[@]}" --nproc-per-node="$N" --max-restarts="${MAX_RESTARTS:-0}" \
+    --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout=120 --module kovilt "$@" &
+CHILD=$!
+for SIGNAL in TERM INT USR1; do
+    # shellcheck disable=SC2064  # both are known now
+    trap "kill -$SIGNAL $CHILD 2> /dev/null || true" "$SIGNAL"
+done
+CODE=0
+wait "$CHILD" || CODE=$?
+while kill -0 "$CHILD" 2> /dev/null; do # a signal has ended the waiting, not the process
+    CODE=0
+    wait "$CHILD" || CODE=$?
+done
+if [ -s "$KOVILT_EXIT_CODE_FILE" ]; then
+    CODE=$(cat "$KOVILT_EXIT_CODE_FILE")
+fi
+exit "$CODE"

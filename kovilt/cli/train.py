@@ -13,6 +13,7 @@ from typing import Any
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
+from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -45,19 +46,20 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_launcher('tools/dist_train.sh')
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     checkpoint = None if args.resume == 'auto' else args.resume
     if checkpoint and args.load_from:
         raise KoviltError('--resume CHECKPOINT names the weights already; leave out --load-from')
     from kovilt.engine.config import load_config
-    from kovilt.engine.distributed import end_process
+    from kovilt.engine.distributed import end_process, follow_launcher, is_restarted
+    from kovilt.engine.interruption import Interruption
     from kovilt.engine.optim import mixed_precision
     from kovilt.registry import RUNNERS
 
     overrides: dict[str, Any] = {'launcher': args.launcher}
     if args.work_dir:
         overrides['work_dir'] = args.work_dir
-    if args.resume:
+    if args.resume or is_restarted():
         overrides['resume'] = True if checkpoint else 'auto'
     if args.load_from or checkpoint:
         overrides['load_from'] = args.load_from or checkpoint
@@ -69,5 +71,12 @@ def run(args: argparse.Namespace) -> None:
         raise KoviltError(f'{args.config}: it has no train_cfg, so there is nothing to train')
     if args.amp:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
-    RUNNERS.build(config).train()
+    follow_launcher()
+    try:
+        RUNNERS.build(config).train()
+    except Interruption as interruption:
+        show(str(interruption))
+        end_process(interruption.exit_code)
+        return interruption.exit_code
     end_process()
+    return 0

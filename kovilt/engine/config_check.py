@@ -25,7 +25,7 @@ from kovilt.engine.component_check import (
 from kovilt.engine.foreign_ranges import DATALOADER, hint_of, is_foreign
 from kovilt.engine.monitor_check import check_monitors, hooks_of
 from kovilt.errors import KoviltError, config_errors, nearest
-from kovilt.ranges import Count, Index, Seed, check_value
+from kovilt.ranges import Count, Index, Positive, Seed, check_value
 
 # Top-level keys that are no argument of MMEngine's Runner but read by it; the last one is read by KoviltRunner.
 KEYS_BESIDE_RUNNER = (
@@ -54,12 +54,19 @@ class Multiprocessing(TypedDict, total=False):
     opencv_num_threads: Index
 
 
+class Processes(TypedDict, total=False):
+    """How several processes exchange data: the backend on GPUs, and the seconds that one waits for the others."""
+
+    backend: Literal['nccl', 'gloo']
+    timeout: Positive
+
+
 class Environment(TypedDict, total=False):
     """What MMEngine sets up before it builds anything."""
 
     cudnn_benchmark: bool
     mp_cfg: Multiprocessing
-    dist_cfg: dict
+    dist_cfg: Processes
     resource_limit: Count
 
 

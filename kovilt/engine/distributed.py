@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch.distributed
@@ -15,6 +19,8 @@ from mmengine.dist import all_gather_object
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from kovilt.batch import Batch
 from kovilt.errors import KoviltError, first_line
@@ -22,6 +28,7 @@ from kovilt.models.base import accumulate_step
 from kovilt.ranges import Count, Index, Range, check_value
 from kovilt.registry import MODEL_WRAPPERS
 
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 Port = Annotated[int, Range(ge=1, le=65_535)]
 SCRIPTS = 'tools/dist_train.sh, tools/dist_test.sh or tools/slurm_train.sh'
 # What torchrun and Slurm tell a process by environment variables, and what they may be.
@@ -53,16 +60,27 @@ def check_launcher(launcher: str) -> None:
         )
 
 
-def init_cpu_process_group() -> None:
-    """Join this process to the others over gloo, with torchrun's environment variables.
+def join_processes(backend: str = 'nccl', timeout: float | None = None) -> None:
+    """Join this process to the others with torchrun's environment variables: by `backend` on GPUs, by gloo on CPUs.
+
+    Args:
+        timeout: seconds that a process waits for the others; None = torch's default.
 
     Raises:
         KoviltError: the port is taken, or the first machine is not reached.
     """
     if torch.distributed.is_initialized():
         return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    limit: dict[str, Any] = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
     try:
-        torch.distributed.init_process_group('gloo')
+        store, rank, processes = next(rendezvous('env://', **limit))
+        # torchrun keeps the store when it starts the processes again, and with it the addresses of those that died.
+        store = PrefixStore(f'start {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+        torch.distributed.init_process_group(
+            backend if torch.cuda.is_available() else 'gloo', store=store, rank=rank, world_size=processes, **limit
+        )
     except (RuntimeError, ValueError) as error:  # the port is taken, or the address is that of no machine
         place = f'MASTER_ADDR {os.environ["MASTER_ADDR"]}, MASTER_PORT {os.environ["MASTER_PORT"]}'
         raise KoviltError(
@@ -117,19 +135,39 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def end_process() -> None:
-    """End this process with exit code 0 if it is one of several. To be called when all work is done and written.
+def end_process(code: int = 0) -> None:
+    """End this process with an exit code if it is one of several. To be called when all work is done and written.
 
     The model holds the process group, and the group holds threads that release Python objects. If one of them does so
     while the interpreter shuts down, the process aborts ("terminate called without an active exception"). So the
     interpreter is left without a shutdown.
+
+    torchrun takes every code but 0 for a fault, ends the other processes and, with MAX_RESTARTS, starts all again. So
+    under torchrun the process ends with 0, and tools/dist_run.sh finds the code in the file that it names.
     """
     if torch.distributed.is_initialized():
+        if code and 'TORCHELASTIC_RUN_ID' in os.environ:
+            if path := os.environ.get('KOVILT_EXIT_CODE_FILE'):
+                Path(path).write_text(str(code), encoding='ascii')
+            code = 0
         _leave_process_group()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+
+
+def follow_launcher() -> None:
+    """Let this process get SIGTERM when torchrun is killed, so that it saves the run and ends, too. On Linux alone."""
+    if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:  # it has died before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_restarted() -> bool:
+    """Whether torchrun has started this process again after a fault."""
+    return os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') not in ('', '0')
 
 
 @MODEL_WRAPPERS.register_module()

@@ -34,7 +34,7 @@ from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import (
     check_launcher,
     check_ranks_agree,
-    init_cpu_process_group,
+    join_processes,
     set_variables_from_slurm,
 )
 from kovilt.engine.interruption import SignalWatch
@@ -155,12 +155,11 @@ class KoviltRunner(Runner):
     # Processes and devices
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Set up the processes. MMEngine joins them over CUDA only; on CPUs they are joined here first, over gloo."""
+        """Set up the processes. They are joined here: MMEngine joins them over CUDA only, and not after a restart."""
         if self.distributed:
             if self._launcher == 'slurm':
                 set_variables_from_slurm()
-            if not torch.cuda.is_available():
-                init_cpu_process_group()
+            join_processes(**env_cfg.get('dist_cfg', {}))
         super().setup_env(env_cfg)
         _USED_TIMESTAMPS[self._timestamp] += 1
         if (count := _USED_TIMESTAMPS[self._timestamp]) > 1:

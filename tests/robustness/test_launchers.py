@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kovilt.engine.distributed import check_launcher, init_cpu_process_group, set_variables_from_slurm
+from kovilt.engine.distributed import check_launcher, join_processes, set_variables_from_slurm
 from kovilt.errors import KoviltError
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
@@ -72,7 +72,7 @@ def test_a_taken_port_is_named(monkeypatch):
         for name, value in {**TORCHRUN, 'WORLD_SIZE': '1', 'MASTER_PORT': port}.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(KoviltError, match=f'MASTER_PORT {port}: .*; set PORT to a free one'):
-            init_cpu_process_group()
+            join_processes()
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def launch(tmp_path):
 def test_one_machine_takes_a_free_port_and_several_the_given_one(launch):
     code, asked, _ = launch('own.py', '4', '--amp')
     assert code == 0 and '--standalone' in asked and 'master-port' not in asked
-    assert '--nproc-per-node=4 --module kovilt train own.py --launcher pytorch --amp' in asked
+    assert '--nproc-per-node=4 --max-restarts=0 ' in asked
     assert launch('own.py', '9999')[2] == f'warning: 9999 processes share the {os.cpu_count()} CPUs of this machine\n'
     with socket.socket() as other:  # only the first machine needs the port
         other.bind(('', 0))

@@ -58,6 +58,12 @@ HALF = ('--cfg-options', 'train_dataloader.batch_size=8', 'val_dataloader.batch_
 
 
 def assert_same_run(work: Path, one: Path) -> None:
+    assert_same_steps(work, one)
+    assert lines(work, 'epoch')[0]['processes'] == 2
+    assert len(list(work.glob('*/*.log'))) == 1  # rank 0 alone writes
+
+
+def assert_same_steps(work: Path, one: Path) -> None:
     ours, theirs = lines(work, 'train'), lines(one / 'work', 'train')
     assert [line['step'] for line in ours] == [1, 2, 3, 4]
     for our, their in zip(ours, theirs, strict=True):
@@ -66,8 +72,6 @@ def assert_same_run(work: Path, one: Path) -> None:
     drop = ('time',)
     our, their = ({k: v for k, v in lines(place, 'val')[0].items() if k not in drop} for place in (work, one / 'work'))
     assert our == their  # each question counted once
-    assert lines(work, 'epoch')[0]['processes'] == 2
-    assert len(list(work.glob('*/*.log'))) == 1  # rank 0 alone writes
 
 
 def test_two_processes_with_accumulation_equal_one(one, tmp_path):
@@ -83,6 +87,37 @@ def test_two_processes_with_accumulation_equal_one(one, tmp_path):
         )
     )
     assert_same_run(tmp_path / 'work', one)
+
+
+def hurt(tmp_path: Path, one: Path, name: str) -> Path:
+    """The config of `one`, of which rank 1 gets a signal before step 3, once."""
+    config = tmp_path / 'tiny.py'
+    text = (one / 'tiny.py').read_text('utf-8')
+    hook = f"dict(type='SignalHook', step=3, rank=1, name={name!r}, done={str(tmp_path / 'done')!r})"
+    config.write_text(f"{text}\ncustom_imports = dict(imports=['faults'])\ncustom_hooks = [{hook}]\n", 'utf-8')
+    return config
+
+
+PATH_OF_FAULTS = os.pathsep.join([str(TOOLS.parent / 'tests' / 'support'), os.environ.get('PYTHONPATH', '')])
+
+
+def test_killed_processes_are_started_again_and_continue(one, tmp_path):
+    """No step is lost or repeated in the record, which is that of a run without faults."""
+    options = ('--work-dir', tmp_path / 'work', *HALF)
+    config = hurt(tmp_path, one, 'SIGKILL')
+    wait(start('dist_train.sh', config, 2, *options, MAX_RESTARTS='1', PYTHONPATH=PATH_OF_FAULTS))
+    assert (tmp_path / 'done').exists() and len(list((tmp_path / 'work').glob('*/*.log'))) == 2
+    assert_same_steps(tmp_path / 'work', one)
+
+
+def test_a_signal_to_one_process_saves_and_ends_all_with_code_75(one, tmp_path):
+    options = ('--work-dir', tmp_path / 'work', *HALF)
+    config = hurt(tmp_path, one, 'SIGUSR1')
+    process = start('dist_train.sh', config, 2, *options, MAX_RESTARTS='1', PYTHONPATH=PATH_OF_FAULTS)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 75 and 'the run is saved up to step 3' in output and 'Traceback' not in output
+    wait(start('dist_train.sh', config, 2, *options, '--resume', PYTHONPATH=PATH_OF_FAULTS))
+    assert_same_steps(tmp_path / 'work', one)
 
 
 def test_two_machines_equal_one_process(one, tmp_path):
