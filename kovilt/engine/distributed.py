@@ -19,7 +19,7 @@ from mmengine.dist import all_gather_object
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not declared as exported
 from torch.distributed.rendezvous import rendezvous
 
 from kovilt.batch import Batch
