@@ -13,8 +13,8 @@ PREFIX = 'kovilt::'  # MMEngine's way to name a config of a package, in `_base_`
 def config_folder() -> Path:
     """The folder of kovilt's own configs: part of the installed package, beside the package in a checkout."""
     package = Path(kovilt.__file__).parent
-    installed = package / '.mim' / 'configs'
-    return installed if installed.is_dir() else package.parent / 'configs'
+    installed = package / '.mim' / 'configs'  # in an editable install a link to the checkout's
+    return installed.resolve() if installed.is_dir() else package.parent / 'configs'
 
 
 def config_names() -> dict[str, Path]:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tomllib
 import venv
 import zipfile
@@ -108,8 +107,7 @@ def wheel(tmp_path_factory) -> Path:
         copy(ROOT / name, source / name, **({'ignore': ignored} if (ROOT / name).is_dir() else {}))
     build(source, out, 'sdist')
     (archive,) = out.glob('*.tar.gz')
-    with tarfile.open(archive) as files:
-        files.extractall(out, filter='data')
+    shutil.unpack_archive(archive, out)
     unpacked = out / archive.name.removesuffix('.tar.gz')
     for stale in (
         'build/lib/kovilt/removed.py',

@@ -12,6 +12,7 @@ from kovilt.config_names import PREFIX, find_config
 from kovilt.engine.config_check import top_level_keys
 from kovilt.errors import KoviltError, first_line, nearest
 from kovilt.files import read_text
+from kovilt.json_text import NUL_BYTE
 
 _NOT_PASTED = '\'"\\\n\r{}'
 
@@ -34,9 +35,11 @@ def parse_config_files(path: Path) -> dict[Path, ast.Module]:
         if heirs and not file.is_file():
             raise KoviltError(f'{heirs[-1]}: it inherits from {file}, which does not exist')
         text = read_text(file, 'config')
+        if '\0' in text:  # of which Python's versions say different things
+            raise KoviltError(f'{file}:{text.partition(chr(0))[0].count(chr(10)) + 1}: {NUL_BYTE}')
         try:
             files[file] = ast.parse(text)
-        except SyntaxError as error:  # of a NUL character without a line
+        except SyntaxError as error:
             raise KoviltError(f'{file}:{error.lineno or 1}: {error.msg}') from error
         except (ValueError, RecursionError, MemoryError) as error:  # brackets within brackets
             raise KoviltError(f'{file}: not Python ({first_line(error)})') from error

@@ -282,7 +282,7 @@ def write(path, text):
         ("_base_ = 'other.py'", 'other.py: it inherits from .*own.py, which inherits from it'),
         ('model: dict = 1\nmodle: dict = 2', r"own.py:2: unknown top-level key 'modle' .did you mean 'model'"),
         ('model, modle = 1, 2', r"own.py:1: unknown top-level key 'modle'"),
-        ('x = "\0"', 'own.py:1: .*null bytes'),
+        ('x = "\0"', 'own.py:1: a NUL byte'),
         ('import sys\nsys.exit(0)', r'own.py:2: SystemExit'),
         ('a = 1 / 0', r'own.py:1: ZeroDivisionError'),
         (OWN + 'import numpy\nrandomness = dict(seed=numpy.int64(3))', r'randomness.seed is a int64'),
