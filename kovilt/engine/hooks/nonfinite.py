@@ -93,7 +93,7 @@ class NonFiniteHook(Hook):
             records = [record for batch in step.batch for record in dataset.find_records(batch, step.epoch)]
         write_json(path, {'step': step.number, 'epoch': step.epoch, 'samples': records})
         fault = f'step {step.number}: the loss or the gradients are NaN or infinite; the samples stand in {path}'
-        safe = 'the parameters are as before this step'
+        safe = 'no parameter was changed by it'
         info = runner.message_hub.runtime_info
         skipped = info.get('nonfinite_skipped', 0)
         if self.action == 'skip' and skipped < self.max_skipped:
