@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -58,14 +59,18 @@ def lock_work_dir(work_dir: str | os.PathLike[str], *, resume: bool) -> Iterator
         resume: the run continues an earlier one; otherwise the folder must not hold records of one.
 
     Raises:
-        KoviltError: another process trains in this folder, or it holds an earlier run.
+        KoviltError: another process trains in this folder, it holds an earlier run, or its disk has no locks.
     """
     path = Path(work_dir, 'run.lock')
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a+', encoding='utf-8') as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise KoviltError(
+                    f'work-dir {work_dir}: cannot be locked ({error.strerror}); choose a folder on another disk'
+                ) from error
             file.seek(0)
             raise KoviltError(
                 f'work-dir {work_dir}: a run is going on there ({file.read().strip() or "starting"}); choose another '

@@ -67,6 +67,21 @@ def test_the_resumed_run_equals_one_without_interruption(build, whole, tmp_path,
     assert record(tmp_path) == rows
 
 
+def test_a_damaged_file_of_the_step_is_not_taken_for_its_checkpoint(build, whole, tmp_path):
+    """After a fall-back to an earlier checkpoint the damaged later one is still there."""
+    (tmp_path / 'iter_2.pth').write_bytes(b'damaged')
+    runner = build(tmp_path, overrides={'resume': True}, **STEPS)
+    runner._find_resumable = lambda: None  # as if every earlier one were damaged: the run starts from its beginning
+    runner.register_hook(SendSignal(2))
+    with pytest.raises(Interruption, match='up to step 2'):
+        runner.train()
+    resumed = build(tmp_path, overrides={'resume': 'auto'}, **STEPS)
+    resumed.train()
+    weights, rows = whole['steps']
+    assert all(torch.equal(weights[name], value) for name, value in resumed.model.state_dict().items())
+    assert record(tmp_path) == rows
+
+
 def test_the_time_limit_ends_the_run(build):
     runner = build(steps=3, save_every=9, limit=48, options=("default_hooks.interrupt.max_time='0:00:00'",))
     with pytest.raises(Interruption, match='max_time: the run is saved up to step 1'):

@@ -70,6 +70,13 @@ def test_skipped_steps_are_counted_and_limited(build, tmp_path):
         runner.train()
 
 
+def test_skipped_steps_are_counted_over_interruptions(build, tmp_path):
+    run(build, 3, action='skip', max_skipped=1, work_dir=tmp_path, steps=4).train()
+    resumed = run(build, 5, action='skip', max_skipped=1, work_dir=tmp_path, overrides={'resume': 'auto'})
+    with pytest.raises(RunFault, match='step 5: .*stopped after 1 skipped steps'):
+        resumed.train()
+
+
 @pytest.mark.parametrize('unit', [{'steps': 6, 'save_every': 2}, {'steps': 0, 'epochs': 2, 'save_every': 1}])
 def test_going_back_repeats_the_steps_since_the_checkpoint(build, unit, tmp_path):
     whole = build(**{'limit': 48, 'drop_rate': 0.1, **unit})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -55,6 +57,16 @@ def test_a_folder_belongs_to_one_run_until_its_process_ends(tmp_path):
         process.wait()
     with lock_work_dir(tmp_path, resume=False):
         pass
+
+
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr('fcntl.lockf', refuse)
+    with pytest.raises(KoviltError, match='cannot be locked .*; choose a folder on another disk'):
+        with lock_work_dir(tmp_path, resume=False):
+            pass
 
 
 @pytest.mark.parametrize('name', ['metrics.jsonl', 'iter_3.pth', 'epoch_1.pth', 'best_accuracy_iter_5.pth'])

@@ -36,7 +36,7 @@ class InterruptHook(Hook):
         Interruption: the run has been saved.
     """
 
-    priority = 'LOWEST'  # after CheckpointHook, which may just have saved this step
+    priority = 'LOWEST'  # after all that a step and its record need
 
     @check_arguments
     def __init__(self, max_time: str | None = None) -> None:
@@ -84,11 +84,9 @@ class InterruptHook(Hook):
 
     @staticmethod
     def _save_and_end(runner: Runner, reason: str, step: int, epoch: int) -> None:
-        names = [f'iter_{step}.pth', *([f'epoch_{epoch}.pth'] if isinstance(runner.train_loop, EpochTrainLoop) else [])]
-        path = next((path for name in names if (path := Path(runner.work_dir, name)).is_file()), None)
-        if path is None:
-            path = Path(runner.work_dir, names[0])
-            runner.save_checkpoint(runner.work_dir, path.name, meta={'iter': step, 'epoch': epoch}, by_epoch=False)
+        # Also if a file of this step is there: an earlier run may have left a damaged one.
+        path = Path(runner.work_dir, f'iter_{step}.pth')
+        runner.save_checkpoint(runner.work_dir, path.name, meta={'iter': step, 'epoch': epoch}, by_epoch=False)
         if runner.rank == 0:
             write_text(Path(runner.work_dir, POINTER_FILE), path.name)
         barrier()  # no process ends before the file is complete: its launcher would end the others

@@ -26,7 +26,7 @@ class RollBack(Exception):
 class _Step(NamedTuple):
     number: int  # counted from 1
     epoch: int
-    batch: Sequence[Batch]
+    batch: Sequence[Batch]  # only what names the samples: the patches of many steps would fill the memory
     finite: Tensor  # bool (), on the device
 
 
@@ -70,7 +70,8 @@ class NonFiniteHook(Hook):
         finite = getattr(runner.optim_wrapper, 'finite', None)
         if finite is None:
             return
-        self._unchecked.append(_Step(runner.iter + 1, runner.epoch, data_batch, finite))
+        names: Any = [{key: batch[key] for key in ('image_id', 'sample_seed') if key in batch} for batch in data_batch]
+        self._unchecked.append(_Step(runner.iter + 1, runner.epoch, names, finite))
         if not finite.is_cuda or (runner.iter + 1) % self._interval == 0:
             self._check(runner)
 
