@@ -5,7 +5,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import time
 import zipfile
 
@@ -14,32 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import (
     ANSWERS,
-    IMAGE_PIPELINE,
-    MAX_TEXT_LEN,
     tiny_checkpoint,
-    tiny_config,
     tiny_model,
-    tiny_tokenizer,
 )
 
 from kovilt.apis import VQAInferencer, load_trained
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import load_checkpoint_file, load_encoder, load_weights
-from kovilt.weights import load_model_folder, save_model_folder
+from kovilt.weights import load_model_folder
 from kovilt.weights.folder_info import size_and_digest
 from kovilt.weights.stored_model import build_stored_model
-
-
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory):
-    out = tmp_path_factory.mktemp('models') / 'vqa'
-    others = dict(model_cfg=tiny_config(), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
-    return save_model_folder(tiny_model(), tiny_tokenizer(), out, answer_counts=[5, 4, 3, 2, 1], **others)
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / 'model')
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 """A model folder or a checkpoint from a stranger runs no code: it is refused in one line before anything is built."""
 
 import json
-import shutil
 import sys
 
 import pytest
@@ -10,11 +9,8 @@ from mmengine.config import Config
 from tiny_models import (
     ANSWERS,
     IMAGE_PIPELINE,
-    MAX_TEXT_LEN,
     tiny_checkpoint,
     tiny_config,
-    tiny_model,
-    tiny_tokenizer,
 )
 from tiny_rooms import tiny_config as rooms_config
 from torch import nn
@@ -24,20 +20,8 @@ from kovilt.errors import KoviltError
 from kovilt.formats.plain_config import read_plain_config
 from kovilt.models.sizes import build_model_or_refuse
 from kovilt.registry import MODELS, TRANSFORMS, check_stored
-from kovilt.weights import load_model_folder, save_model_folder
+from kovilt.weights import load_model_folder
 from kovilt.weights.folder import folder_as_checkpoint
-
-
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory):
-    out = tmp_path_factory.mktemp('models') / 'vqa'
-    others = dict(model_cfg=tiny_config(), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
-    return save_model_folder(tiny_model(), tiny_tokenizer(), out, **others)
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / 'model')
 
 
 @pytest.fixture

@@ -1,0 +1,25 @@
+"""A model folder to damage."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_models import IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
+
+from kovilt.weights import save_model_folder
+
+
+@pytest.fixture(scope='session')
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a tiny trained model, which no test changes."""
+    out = tmp_path_factory.mktemp('models') / 'vqa'
+    others = dict(model_cfg=tiny_config(), image_pipeline=IMAGE_PIPELINE, max_text_len=MAX_TEXT_LEN)
+    return save_model_folder(tiny_model(), tiny_tokenizer(), out, answer_counts=[5, 4, 3, 2, 1], **others)
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(saved, tmp_path / 'model'))
