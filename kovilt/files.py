@@ -28,7 +28,7 @@ from typing import Any, Literal
 from kovilt.errors import KoviltError
 from kovilt.json_text import MAX_VALUE, NUL_BYTE, dump_json, encoding_error, parse_json
 
-FileKind = Literal['config', 'JSON', 'table', 'labels', 'tokenizer', 'weights', 'image', 'zip', 'prepared']
+FileKind = Literal['config', 'JSON', 'table', 'labels', 'tokenizer', 'weights', 'image', 'zip', 'prepared', 'answers']
 
 # The bytes that a file may have at most, by what it holds.
 MAX_BYTES: dict[FileKind, int] = {
@@ -41,6 +41,7 @@ MAX_BYTES: dict[FileKind, int] = {
     'image': 200 << 20,  # 50 megapixels without compression, 4 bytes a pixel
     'zip': 1 << 40,  # only its directory is read whole; the largest image zips of AI-Hub have 0.1 TB
     'prepared': 1 << 40,  # mapped, not read
+    'answers': 1 << 40,  # written by kovilt, read by lines
 }
 _TYPES = {
     stat.S_IFIFO: 'a pipe',

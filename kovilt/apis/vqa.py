@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import reprlib
 import warnings
@@ -14,10 +15,9 @@ from PIL import Image
 
 from kovilt.apis.image_cache import EncodedImageCache
 from kovilt.apis.loading import build_pipelines, load_trained
-from kovilt.apis.questions import clean_question, question_warnings
+from kovilt.apis.pair_transforms import ImageLike, PairTransforms, ReadQuestion
+from kovilt.apis.questions import clean_question
 from kovilt.datasets.korean import find_loose_jamo
-from kovilt.datasets.tokenizer_check import count_tokens
-from kovilt.datasets.transforms.load_image import image_size
 from kovilt.errors import KoviltError, KoviltWarning, first_line
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix_vilt import EncodedImages, PrefixViLT
@@ -26,9 +26,6 @@ from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
 
 Precision = Literal['float32', 'int8']
-ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
-
-MIN_SIDE = 8  # pixels of an image
 
 
 class VQAInferencer:
@@ -56,6 +53,8 @@ class VQAInferencer:
 
     Attributes:
         source: the model folder or checkpoint that was loaded; of a checkpoint also its step and kind of weights.
+        device, precision: with which it computes.
+        transforms: that prepare its images and questions.
 
     Raises:
         KoviltError: no such model, a damaged one, one that does not answer questions, or int8 where it is not
@@ -74,7 +73,7 @@ class VQAInferencer:
         image_cache_size: int = 16,
         precision: Precision = 'float32',
     ) -> None:
-        _check_count('batch_size', batch_size)
+        check_count('batch_size', batch_size)
         if precision not in get_args(Precision):
             raise KoviltError(f'precision={precision!r}: give one of {", ".join(get_args(Precision))}')
         if precision == 'int8':
@@ -93,15 +92,37 @@ class VQAInferencer:
         device = device or ('cuda' if use_gpu else 'cpu')
         try:
             self.model = trained.model.to(device)
+            self.device = torch.device(device)
         except (RuntimeError, AssertionError) as error:
             raise KoviltError(f'device {device}: {first_line(error)}') from error
-        self._image_transforms, self._text_transforms = build_pipelines(trained)
+        self.transforms = PairTransforms(*build_pipelines(trained))
         caches = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
         self._image_cache = EncodedImageCache(image_cache_size) if caches else None
         self._collate: Any = FUNCTIONS.get('PairCollate')
         if loose := [answer for answer in self.model.answers if find_loose_jamo(answer)]:
             message = f'{model}: {len(loose)} answers hold letters that form no syllable, such as {loose[0]!r}'
             warnings.warn(message, KoviltWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        values = ', '.join(f'{name}={value!r}' for name, value in self._summary().items())
+        return f'{type(self).__name__}({values})'
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        cells = ''.join(
+            f'<tr><th>{name}</th><td style="text-align:left">{html.escape(str(value))}</td></tr>'
+            for name, value in self._summary().items()
+        )
+        return f'<table><caption>{type(self).__name__}</caption>{cells}</table>'
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            'source': self.source,
+            'model': type(self.model).__name__,
+            'answers': len(self.model.answers),
+            'precision': self.precision,
+            'device': str(self.device),
+        }
 
     @property
     def answers(self) -> list[str]:
@@ -130,13 +151,13 @@ class VQAInferencer:
         Raises:
             KoviltError: an image or question that cannot be used, by its number in the list; counts that do not match.
         """
-        _check_count('topk', topk)
+        check_count('topk', topk)
         images = _listed(images, (str, os.PathLike, Image.Image, np.ndarray), 'images')
         questions = _listed(questions, (str,), 'questions')
         first: dict[Any, int] = {}  # number of each distinct image
         numbers = [first.setdefault(_identity(n, image), n) for n, image in enumerate(images)]
         cleaned = [clean_question(question, f'question {n}') for n, question in enumerate(questions)]
-        read: dict[str, dict[str, Any]] = {}  # each distinct question is read once
+        read: dict[str, ReadQuestion] = {}  # each distinct question is read once
         for number, text in enumerate(cleaned):
             if text not in read:
                 read[text] = self._read_question(number, text)
@@ -157,7 +178,7 @@ class VQAInferencer:
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
             prepared = {n: prepared.get(n) or self._prepare_image(n, images[n]) for n in needed}
             samples = [
-                dict(texts[text]['tokens'], image=prepared[number], image_id=number, sample_seed=0)
+                dict(texts[text].tokens, image=prepared[number], image_id=number, sample_seed=0)
                 for number, text in (pairs[i] for i in chosen)
             ]
             (batch,) = self._collate(samples)
@@ -167,23 +188,14 @@ class VQAInferencer:
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
                 results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}
-                results[i]['unknown_token_share'] = texts[pairs[i][1]]['unknown_token_share']
+                results[i]['unknown_token_share'] = texts[pairs[i][1]].unknown_token_share
         return results
 
-    def _read_question(self, number: int, text: str) -> dict[str, Any]:
-        """The `tokens` of a cleaned question (input_ids, word_ids, pad_id) and its `unknown_token_share`."""
-        results: dict[str, Any] = {'text': text}
-        for transform in self._text_transforms:
-            results = transform(results)
-        tokenizer = next((step.tokenizer for step in self._text_transforms if hasattr(step, 'tokenizer')), None)
-        share = None
-        if tokenizer is not None:
-            counts = count_tokens(tokenizer, [text])
-            share = counts.unknown_share
-            for message in question_warnings(text, counts, num_read=int((results['word_ids'] >= 0).sum())):
-                warnings.warn(f'question {number}: {message}', KoviltWarning, stacklevel=3)
-        tokens = {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
-        return {'tokens': tokens, 'unknown_token_share': share}
+    def _read_question(self, number: int, text: str) -> ReadQuestion:
+        question = self.transforms.read_question(text)
+        for message in question.warnings:
+            warnings.warn(f'question {number}: {message}', KoviltWarning, stacklevel=3)
+        return question
 
     def _prepare_image(self, number: int, image: ImageLike) -> dict[str, Any]:
         """The patches and the grid of an image; for a `PrefixViLT` its grid and the encoded image."""
@@ -200,20 +212,11 @@ class VQAInferencer:
 
     def _read_image(self, number: int, image: ImageLike) -> dict[str, Any]:
         """The patches and the grid of an image."""
-        results: dict[str, Any]
-        if isinstance(image, (str, os.PathLike)):
-            results, prefix = {'img_path': os.fspath(image)}, f'image {number}: '
-        else:
-            results, prefix = {'img_path': f'image {number}', 'img': image}, ''
         try:
-            for transform in self._image_transforms:
-                results = transform(results)
-                if 'img' in results and min(size := image_size(results['img'])) < MIN_SIDE:
-                    shown = f'{results["img_path"]}: {size[0]} x {size[1]} pixels'
-                    raise KoviltError(f'{shown}; give an image of at least {MIN_SIDE} a side')
+            return self.transforms.read_image(image, f'image {number}')
         except KoviltError as error:
+            prefix = f'image {number}: ' if isinstance(image, (str, os.PathLike)) else ''
             raise KoviltError(f'{prefix}{error}') from error
-        return {'patches': results['patches'], 'grid': results['grid']}
 
 
 def _quantise(model: Any, source: str | os.PathLike[str]) -> None:
@@ -255,7 +258,8 @@ def _listed(values: Any, single: tuple[type, ...], name: str) -> list[Any]:
     return list(values)
 
 
-def _check_count(name: str, value: object) -> None:
+def check_count(name: str, value: object) -> None:
+    """KoviltError unless `value`, the argument `name`, is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise KoviltError(f'{name}={value!r}: give a whole number of at least 1')
 

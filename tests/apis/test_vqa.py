@@ -59,6 +59,14 @@ def test_a_result_is_plain_and_its_scores_are_probabilities(inferencer):
     assert result['topk'][0] == dict(answer=result['answer'], score=result['score'])
 
 
+def test_it_shows_what_it_is_in_one_line_and_in_a_notebook(inferencer, folder):
+    shown = repr(inferencer)
+    assert shown.startswith(f'VQAInferencer(source={str(folder)!r}, model=') and len(shown.splitlines()) == 1
+    assert f"answers={len(ANSWERS)}, precision='float32', device='cpu')" in shown
+    inferencer_html = inferencer._repr_html_()
+    assert inferencer_html.startswith('<table>') and f'>{folder}</td>' in inferencer_html
+
+
 def test_each_pair_is_answered_as_if_alone_and_in_order(inferencer):
     """Seven pairs in batches of three, images of three shapes in mixed order."""
     tall, long = image(1, 64, 32), image(2, 33, 200)

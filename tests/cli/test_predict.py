@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import tiny_checkpoint
+from tiny_models import ANSWERS, tiny_checkpoint
 
 from kovilt.apis import VQAInferencer, export_checkpoint
 
@@ -32,7 +32,8 @@ def test_json_is_what_the_api_returns_and_nothing_else_is_imported(files, tmp_pa
     folder = export_checkpoint(model, tmp_path / 'model')
     done = start(folder, image, *QUESTIONS, '--topk', 2, '--json', '--device', 'cpu', python=('-X', 'importtime'))
     assert done.returncode == 0, done.stderr
-    expected = VQAInferencer(model, device='cpu')(image, QUESTIONS, topk=2)
+    results = VQAInferencer(model, device='cpu')(image, QUESTIONS, topk=2)
+    expected = [{'image': str(image), 'question': q} | result for q, result in zip(QUESTIONS, results, strict=True)]
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
     imported = {line.rpartition('|')[2].strip() for line in done.stderr.splitlines()}
     assert {'torch', 'kovilt.apis'} <= imported
@@ -60,10 +61,38 @@ def test_an_exported_folder_gives_the_same_answers_as_text(files, tmp_path, call
         (('MODEL', 'IMAGE', ' '), 'error: question 0: it is empty; give text'),
         (('MODEL', 'IMAGE', '의자?', '--topk', '0'), 'error: topk=0'),
         (('MODEL', 'IMAGE', '의자?', '--config', 'none.py'), 'error: none.py: no such config file'),
+        (('MODEL',), 'error: give IMAGE and QUESTION, or --input and --output'),
+        (('MODEL', 'IMAGE'), 'error: give IMAGE and QUESTION, or --input and --output'),
+        (
+            ('MODEL', 'IMAGE', '의자?', '--input', 'IMAGE', '--output', 'a'),
+            'error: give IMAGE and QUESTION, or --input',
+        ),
+        (('MODEL', '--input', 'FOLDER'), 'error: --input and --output go together: give both'),
+        (('MODEL', '--input', 'FOLDER', '--output', 'a'), 'error: FOLDER: a folder of images needs a question'),
+        (('MODEL', '--input', 'IMAGE', '--output', 'a'), 'error: IMAGE: neither a folder nor a table'),
+        (('MODEL', '--input', 'none.jsonl', '--output', 'a'), 'error: none.jsonl: no such file'),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(files, call, arguments, message):
-    known = {'MODEL': files[0], 'IMAGE': files[1]}
+    known = {'MODEL': files[0], 'IMAGE': files[1], 'FOLDER': files[1].parent}
+    message = ': '.join(str(known.get(part, part)) for part in message.split(': '))
     code, out, error = call('predict', *(known.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, '')
     assert error.startswith(message) and error.count('\n') == 1
+
+
+def test_a_folder_of_images_is_answered_into_a_file(files, call, tmp_path):
+    model, image = files
+    output = tmp_path / 'answers.jsonl'
+    arguments = (model, '--input', image.parent, '--question', QUESTIONS[0], '--output', output, '--workers', 1)
+    code, out, _ = call('predict', *arguments)
+    assert (code, out.split(', in ')[0]) == (0, f'{output}: 1 questions')
+    (line,) = map(json.loads, output.read_text(encoding='utf-8').splitlines())
+    assert (line['image'], line['question']) == ('room.png', QUESTIONS[0]) and len(line['topk']) == len(ANSWERS)
+    code, _, error = call('predict', *arguments)
+    assert code == 2 and error.endswith(f'error: {output}: exists; name another file, or add --overwrite\n')
+    image.with_name('broken.jpg').write_text('no image')
+    table = image.with_name('questions.csv')
+    table.write_text(f'image,question\nbroken.jpg,{QUESTIONS[0]}\n', encoding='utf-8')
+    code, _, error = call('predict', model, '--input', table, '--output', output, '--overwrite')
+    assert code == 2 and error.endswith(f'error: {output}: no question could be answered; its lines say why\n')

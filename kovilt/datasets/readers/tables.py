@@ -29,11 +29,15 @@ _NUMBER = re.compile(r'-?\d+(?:\.0)?')
 
 
 class TableFile(RowSource):
-    """Iterates over the rows of a table. After an error the next row can be read."""
+    """Iterates over the rows of a table. After an error the next row can be read.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        needs_answer: whether a table without answers is refused.
+    """
+
+    def __init__(self, path: Path, *, needs_answer: bool = True) -> None:
         super().__init__(path)
-        self._line = 0
+        self._line, self._needs_answer = 0, needs_answer
 
     @property
     def line(self) -> int:
@@ -49,8 +53,8 @@ class TableFile(RowSource):
 class JSONLines(TableFile):
     """The objects of a JSONL file. If the first has wrong keys, those with the same are not reported again."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *, needs_answer: bool = True) -> None:
+        super().__init__(path, needs_answer=needs_answer)
         self._texts = read_lines(path, 'table')
         self._wrong: Collection[str] | None = None  # None before the first row, empty if its keys are right
 
@@ -63,7 +67,7 @@ class JSONLines(TableFile):
             row = parse_json(text, self.path, line=self._line, remedy='write one object in each line')
             if self._wrong is None and isinstance(row, dict):
                 self._wrong = row.keys()
-                check_names(row, self.place, 'key')
+                check_names(row, self.place, 'key', needs_answer=self._needs_answer)
                 self._wrong = ()
             if not self._wrong or self._wrong != row.keys():
                 return row
@@ -76,8 +80,8 @@ class CSVTable(TableFile):
     a gap. The first column may lack a name, as that of pandas' index does; it is ignored.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *, needs_answer: bool = True) -> None:
+        super().__init__(path, needs_answer=needs_answer)
         self._source, self._pushed_back = read_lines(path, 'table'), deque[str]()
         self._read = 0  # number of the latest line that was read; a row may have several
         self._record: list[str] = []  # the lines of the latest row
@@ -88,7 +92,7 @@ class CSVTable(TableFile):
     def __next__(self) -> dict[str, Any]:
         if self._columns is None:
             self._read_header()
-            table = CSVTable(Path(self.path))
+            table = CSVTable(Path(self.path), needs_answer=self._needs_answer)
             table._read_header()
             self._whole = _whole_columns(table)
         row = self._next_row()
@@ -165,25 +169,26 @@ class CSVTable(TableFile):
             raise KoviltError(f'{place}: two columns are called {repeated[0]!r}, of {found}; keep or rename one')
         if '' in names[1:]:
             raise KoviltError(f'{place}: column {names.index("", 1) + 1} has no name, of {found}; name or remove it')
-        check_names(names, place, 'column')
+        check_names(names, place, 'column', needs_answer=self._needs_answer)
         self._columns = names
 
 
-def check_names(names: Collection[str], place: str, kind: str) -> None:
-    """Check that a row has an image, a question and an answer, by the names of its columns or keys.
+def check_names(names: Collection[str], place: str, kind: str, *, needs_answer: bool) -> None:
+    """Check that a row has an image, a question and, if it needs one, an answer, by the names of its columns or keys.
 
     Raises:
         KoviltError: it names all that are there, and those that may be meant.
     """
     missing = [name for name in ('image', 'question') if name not in names]
-    if 'answer' not in names and 'answers' not in names:
+    if needs_answer and 'answer' not in names and 'answers' not in names:
         missing.append('answer')
     if missing:
         free = [name for name in names if name not in COLUMNS]
         wanted = ', '.join(f'{name!r}{_meant_by(name, free)}' for name in missing)
+        needed = "'image', 'question' and 'answer', or 'answers' of several people"
+        needed = needed if needs_answer else "'image' and 'question'"
         raise KoviltError(
-            f"{place}: no {kind} {wanted} among {', '.join(map(repr, names))[:200]}; every row needs 'image', "
-            "'question' and 'answer', or 'answers' of several people"
+            f'{place}: no {kind} {wanted} among {", ".join(map(repr, names))[:200]}; every row needs {needed}'
         )
 
 

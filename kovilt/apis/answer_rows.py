@@ -1,0 +1,142 @@
+"""Answers many questions in bulk.
+
+Worker processes read images and tokenize questions while the model computes. They take the rows in windows, whole
+images at a time: an image is read once for its questions, and the pairs of a window are sorted by size, so that a
+batch holds pairs of about one shape.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from kovilt.apis.pair_transforms import PairTransforms
+from kovilt.apis.question_rows import QuestionRow
+from kovilt.apis.questions import clean_question
+from kovilt.apis.vqa import VQAInferencer
+from kovilt.batch import Batch
+from kovilt.datasets.collate import pack
+from kovilt.datasets.zip_files import ZipMember
+from kovilt.errors import KoviltError
+from kovilt.models.memory import memory_errors
+
+_BATCHES_OF_WINDOW = 8  # 200 MB of patches at 384 x 640 pixels, 32 questions a batch, each about another image
+
+Window = list[tuple[int, QuestionRow]]  # rows with their numbers
+
+
+class PreparedBatch(NamedTuple):
+    """Some rows as a model reads them."""
+
+    numbers: list[int]
+    batch: Batch
+    notes: list[dict[str, Any]]  # of each row: `unknown_token_share`, and `warnings` if there are any
+
+
+class PreparedWindow(NamedTuple):
+    """The rows of a window, in batches, and those that cannot be answered, with the reason."""
+
+    batches: list[PreparedBatch]
+    errors: list[tuple[int, str]]
+
+
+def make_windows(rows: Sequence[QuestionRow], batch_size: int) -> Iterator[Window]:
+    """Divide the rows into windows of several batches; the rows of an image stand together, in one window."""
+    images: dict[Path | ZipMember, Window] = {}
+    for number, row in enumerate(rows):
+        images.setdefault(row.place, []).append((number, row))
+    window: Window = []
+    for group in images.values():
+        window += group
+        if len(window) >= batch_size * _BATCHES_OF_WINDOW:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def answer_windows(
+    inferencer: VQAInferencer, windows: Sequence[Window], *, topk: int, workers: int
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Give the results of each batch with the numbers of their rows.
+
+    A result is what `VQAInferencer` returns and maybe `warnings`, or `error` of a row that cannot be answered.
+
+    Args:
+        workers: processes that read images; with 0, or a single window, this process does.
+    """
+    workers = workers if len(windows) > 1 else 0
+    can_fork = 'fork' in multiprocessing.get_all_start_methods()  # a forked worker shares the rows and the tokenizer
+    loader: DataLoader[PreparedWindow] = DataLoader(
+        _Windows(windows, inferencer.transforms, inferencer.batch_size),
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        prefetch_factor=1 if workers else None,
+        multiprocessing_context='fork' if workers and can_fork else None,
+    )
+    inferencer.model.topk = topk
+    for window in loader:
+        if window.errors:
+            yield [(number, {'error': message}) for number, message in window.errors]
+        for numbers, batch, notes in window.batches:
+            with torch.inference_mode(), memory_errors([batch], training=False):
+                predictions = inferencer.model(batch, mode='predict')
+            answers = [{key: one[key] for key in ('answer', 'score', 'topk')} for one in predictions]
+            yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]
+
+
+def _prepare(samples: list[dict[str, Any]]) -> PreparedBatch:
+    return PreparedBatch([one['row'] for one in samples], pack(samples), [one['note'] for one in samples])
+
+
+def _unchanged(window: Any) -> Any:
+    """Instead of DataLoader's own conversion, which would turn named tuples and lists into tensors."""
+    return window
+
+
+class _Windows(Dataset[PreparedWindow]):
+    """Windows as batches that a model can take."""
+
+    def __init__(self, windows: Sequence[Window], transforms: PairTransforms, batch_size: int) -> None:
+        self._windows, self._transforms, self._batch_size = windows, transforms, batch_size
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> PreparedWindow:
+        images: dict[Path | ZipMember, dict[str, Any] | KoviltError] = {}
+        image_ids: dict[Path | ZipMember, int] = {}
+        samples: list[dict[str, Any]] = []
+        errors: list[tuple[int, str]] = []
+        for number, row in self._windows[index]:
+            try:
+                question = self._transforms.read_question(clean_question(row.question, 'question'))
+                image = images[row.place] = images.get(row.place) or self._read_image(row.place)
+                if isinstance(image, KoviltError):
+                    raise image
+            except KoviltError as error:
+                errors.append((number, str(error)))
+                continue
+            note: dict[str, Any] = {'unknown_token_share': question.unknown_token_share}
+            if question.warnings:
+                note['warnings'] = question.warnings
+            image_id = image_ids.setdefault(row.place, len(image_ids))
+            samples.append(question.tokens | dict(image=image, image_id=image_id, sample_seed=0, row=number, note=note))
+        samples.sort(key=lambda one: (len(one['image']['patches']), one['image_id'], len(one['input_ids'])))
+        parts = [samples[at : at + self._batch_size] for at in range(0, len(samples), self._batch_size)]
+        batches = [
+            PreparedBatch([one['row'] for one in part], pack(part), [one['note'] for one in part]) for part in parts
+        ]
+        return PreparedWindow(batches, errors)
+
+    def _read_image(self, place: Path | ZipMember) -> dict[str, Any] | KoviltError:
+        try:
+            return self._transforms.read_image(place)
+        except KoviltError as error:
+            return error
