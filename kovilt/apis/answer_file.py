@@ -173,9 +173,8 @@ def _open_part(path: Path, digest: str, rows: int) -> BinaryIO:
     """The part of this process, open behind its last whole line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     end = _Part(path, digest, rows).end if path.exists() else 0
-    file = open(path, 'r+b' if path.exists() else 'wb')
+    file = open(path, 'ab')
     file.truncate(end)
-    file.seek(end)
     if not end:
         file.write(_header(digest))
         file.flush()

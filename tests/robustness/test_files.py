@@ -176,7 +176,7 @@ def opening_calls(source):
         if not isinstance(node, ast.Call):
             continue
         name, values = ast.unparse(node.func), [*node.args, *(keyword.value for keyword in node.keywords)]
-        modes = {value.value for value in values if isinstance(value, ast.Constant)} & {'w', 'wb', 'a', 'a+', 'x'}
+        modes = {value.value for value in values if isinstance(value, ast.Constant)} & {'w', 'wb', 'a', 'ab', 'a+', 'x'}
         is_ours = any(isinstance(value, ast.Constant) and value.value in MAX_BYTES for value in values)
         if OPENING & {name, name.rpartition('.')[2]} and not modes and not is_ours:
             yield ast.unparse(node)
