@@ -37,7 +37,7 @@ from kovilt.engine.distributed import (
     join_processes,
     set_variables_from_slurm,
 )
-from kovilt.engine.interruption import SignalWatch
+from kovilt.engine.interruption import Interruption, SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
 from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
@@ -146,6 +146,8 @@ class KoviltRunner(Runner):
         """Remove the logs of a test, or of a training before its first step, that a KoviltError stops."""
         try:
             yield
+        except (Interruption, RunFault):  # also in the first step, when `iter` is 0: a checkpoint or a report is there
+            raise
         except KoviltError:
             has_begun = isinstance(self._train_loop, BaseLoop) and self._train_loop.iter > 0
             if hasattr(self, '_log_dir') and self._rank == 0 and not has_begun:

@@ -67,6 +67,15 @@ def test_the_resumed_run_equals_one_without_interruption(build, whole, tmp_path,
     assert record(tmp_path) == rows
 
 
+def test_an_interruption_in_the_first_step_leaves_its_checkpoint_in_a_new_folder(build, tmp_path):
+    """The folder that a run has created is removed when bad input stops the run before its first step."""
+    runner = build(tmp_path / 'new', **STEPS)
+    runner.register_hook(SendSignal(1))
+    with pytest.raises(Interruption):
+        runner.train()
+    assert (tmp_path / 'new' / 'iter_1.pth').is_file()
+
+
 def test_a_damaged_file_of_the_step_is_not_taken_for_its_checkpoint(build, whole, tmp_path):
     """After a fall-back to an earlier checkpoint the damaged later one is still there."""
     (tmp_path / 'iter_2.pth').write_bytes(b'damaged')
