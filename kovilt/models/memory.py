@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +11,8 @@ import torch
 from kovilt.batch import Batch
 from kovilt.errors import RunFault
 
-_CPU_MESSAGE = "can't allocate memory"  # of torch's DefaultCPUAllocator, which raises a RuntimeError
+# Of torch's DefaultCPUAllocator, of C++, and of oneDNN, which computes products on CPUs; each raises a RuntimeError.
+_CPU_MESSAGES = re.compile("can't allocate memory|std::bad_alloc|could not (create|execute) a primitive$")
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def memory_errors(batches: Sequence[Batch], *, training: bool) -> Iterator[None]
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            if _CPU_MESSAGE not in str(error):
+            if not _CPU_MESSAGES.search(str(error)):
                 raise
         sizes = [(*batch['input_ids'].shape, *batch['grids'].prod(dim=1).sum(dim=0, keepdim=True)) for batch in batches]
         pairs, tokens, patches = max(sizes, key=lambda size: int(size[2]), default=(0, 0, 0))

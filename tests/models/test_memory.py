@@ -13,6 +13,8 @@ BATCH = {'input_ids': torch.zeros(3, 7), 'grids': torch.tensor([[2, 3], [4, 5]])
         MemoryError(),
         torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB'),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError('could not create a primitive'),
+        RuntimeError('std::bad_alloc'),
     ],
 )
 def test_the_batch_and_the_remedies_are_named(error):
