@@ -1,0 +1,132 @@
+"""Rows of checkpoints that are damaged, cannot be written, or have wrong times."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from benchmarks.faults.checks import (
+    Silent,
+    digest_checkpoint,
+    expect,
+    latest,
+    steps_taken,
+)
+from benchmarks.faults.rig import STEPS, Try, at_step
+from benchmarks.faults.suite import row
+
+
+def run_and_kill(attempt: Try, *options: str) -> int:
+    """Train, keeping all checkpoints, until SIGKILL after a random step from 7 on. Returns the step of the newest."""
+    step = attempt.rng.randint(7, STEPS)
+    killed = attempt.train(*options, fault=at_step('after_step', step, 'SIGKILL'))
+    expect(killed.code == -signal.SIGKILL, f'it ended with {killed.code}')
+    return (step - 1) // 3 * 3
+
+
+def expect_resumed_from(attempt: Try, step: int, due: int) -> None:
+    """Check that the second run of a try has begun after step `due`."""
+    del step
+    taken = steps_taken(attempt.work)
+    again = next(index for index in range(1, len(taken)) if taken[index] <= taken[index - 1])
+    expect(taken[again] == due + 1, f'resumed at step {taken[again]}, not {due + 1}')
+
+
+POINTERS = (
+    None,
+    b'',
+    b'iter_99.pth',
+    b'/elsewhere/run/iter_3.pth',
+    b'iter_6.pth\r\n',
+    b'\xff\xfei\x00t\x00',
+    b'\0' * 40,
+)
+
+
+@row(
+    'F03',
+    'pointer to the last checkpoint missing, empty, wrong, not UTF-8',
+    '마지막 체크포인트 포인터가 없거나 비었거나 틀리거나 UTF-8이 아님',
+    tries=14,
+)
+def damaged_pointer(attempt: Try) -> None:
+    """Any content leads to a checkpoint that is there: to the one that it names, else to the newest."""
+    newest = run_and_kill(attempt, KEEP_ALL)
+    pointer = attempt.work / 'last_checkpoint'
+    content = POINTERS[attempt.number % len(POINTERS)]
+    pointer.unlink()
+    if content is not None:
+        pointer.write_bytes(content)
+    attempt.resume_exactly(KEEP_ALL, lost=STEPS)
+    named = {b'/elsewhere/run/iter_3.pth': 3, b'iter_6.pth\r\n': 6}.get(content or b'', newest)
+    expect_resumed_from(attempt, newest, min(named, newest))
+
+
+KEEP_ALL = 'default_hooks.checkpoint.max_keep_ckpts=-1'
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    '0 %': lambda content: b'',
+    '10 %': lambda content: content[: len(content) // 10],
+    '50 %': lambda content: content[: len(content) // 2],
+    '99 %': lambda content: content[: len(content) * 99 // 100],
+    'zeros': lambda content: bytes(len(content)),
+    'text': lambda content: b'not a checkpoint\n' * 100,
+    'zeros at the end': lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
+}
+
+
+@row(
+    'F04',
+    'newest checkpoint truncated, zero-filled or replaced by text',
+    '가장 새로운 체크포인트가 잘리거나 0으로 채워지거나 텍스트로 바뀜',
+    tries=14,
+)
+def damaged_newest(attempt: Try) -> None:
+    """--resume names the damaged file and takes the newest valid one."""
+    newest = run_and_kill(attempt, KEEP_ALL)
+    path = attempt.work / f'iter_{newest}.pth'
+    path.write_bytes(list(DAMAGES.values())[attempt.number % len(DAMAGES)](path.read_bytes()))
+    outcome = attempt.resume_exactly(KEEP_ALL, lost=6)
+    expect(path.name in outcome.text and 'trying the checkpoint before' in outcome.text, 'it does not name the damage')
+    expect_resumed_from(attempt, newest, newest - 3)
+
+
+@row('F05', 'one bit flipped anywhere in a checkpoint', '체크포인트의 임의의 비트 하나가 뒤집힘', tries=200, fast=20)
+def flipped_bit(attempt: Try) -> None:
+    """Weights, optimizer or meta: reading refuses the file. (A flip in the padding between records changes nothing.)"""
+    from kovilt.engine.checkpoints import read_checkpoint
+    from kovilt.errors import KoviltError
+
+    source = latest(attempt.folder.parent / f'golden_{attempt.task}' / 'run')
+    content = bytearray(source.read_bytes())
+    content[attempt.rng.randrange(len(content))] ^= 1 << attempt.rng.randrange(8)
+    flipped = attempt.folder / source.name
+    flipped.write_bytes(content)
+    try:
+        read_checkpoint(flipped)
+    except KoviltError as error:
+        expect(str(flipped) in str(error), f'the message does not name the file: {error}')
+        return
+    if digest_checkpoint(flipped) != digest_checkpoint(source):
+        raise Silent('other values are read')
+
+
+@row(
+    'F26', 'clock jumps back, times of files equal or reversed', '시계가 뒤로 가고 파일 시각이 같거나 거꾸로임', tries=6
+)
+def wrong_times(attempt: Try) -> None:
+    """The newest checkpoint is told by the step inside, and nothing waits for the clock."""
+    newest = run_and_kill(attempt, KEEP_ALL)
+    (attempt.work / 'last_checkpoint').unlink()
+    for path in attempt.work.glob('iter_*.pth'):
+        when = 1_700_000_000 - int(path.stem[5:]) * (attempt.number % 2)
+        os.utime(path, (when, when))
+
+    def jump_back() -> None:
+        import time
+
+        now = time.time
+        time.time = lambda: now() - 10**8
+
+    attempt.resume_exactly(KEEP_ALL, fault=jump_back)
+    expect_resumed_from(attempt, newest, newest)
