@@ -22,6 +22,7 @@ from kovilt.formats.plain_config import read_plain_config
 from kovilt.models.sizes import complete_model_config
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
+from kovilt.weights.importing import is_public_model, open_public_model
 from kovilt.weights.stored_config import check_stored_model, check_stored_pipeline
 from kovilt.weights.stored_model import build_stored_model
 
@@ -38,7 +39,8 @@ def load_trained(
     graphs: bool = False,
     trust: bool = False,
 ) -> TrainedModel:
-    """Load a model folder, a training checkpoint (.pth), or the best checkpoint of a work folder, else its latest.
+    """Load a model folder, also HuggingFace's own of a ViLT, a training checkpoint (.pth), or the best checkpoint of a
+    work folder, else its latest.
 
     A line of the log names the checkpoint that was taken and, after training with EMAHook, its weights.
 
@@ -59,6 +61,9 @@ def load_trained(
     if checkpoint.is_file():
         trained = _load_checkpoint(checkpoint, config, kind)
         print_log(f'{trained.source}: loaded', logger='current')
+    elif config is None and is_public_model(path):
+        trained = open_public_model(path)
+        check_kind(trained.info['model']['type'], kind, path)
     elif config is None:
         trained = load_model_folder(path, kind=kind, graphs=graphs, trust=trust)
     else:

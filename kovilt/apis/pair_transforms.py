@@ -43,11 +43,11 @@ class PairTransforms:
         for transform in self._texts:
             results = transform(results)
         tokens = {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
-        tokenizer = next((step.tokenizer for step in self._texts if hasattr(step, 'tokenizer')), None)
-        if tokenizer is None:
+        step = next((step for step in self._texts if hasattr(step, 'tokenizer')), None)
+        if step is None:
             return ReadQuestion(tokens, None, [])
-        counts = count_tokens(tokenizer, [text])
-        warnings = question_warnings(text, counts, num_read=int((results['word_ids'] >= 0).sum()))
+        counts, num_read = count_tokens(step.tokenizer, [text]), int((results['word_ids'] >= 0).sum())
+        warnings = question_warnings(text, counts, num_read, korean=getattr(step, 'korean', True))
         return ReadQuestion(tokens, counts.unknown_share, list(warnings))
 
     def read_image(self, image: ImageLike | ZipMember, name: str = 'image') -> dict[str, Any]:

@@ -38,13 +38,17 @@ def clean_question(question: object, place: str) -> str:
     return text
 
 
-def question_warnings(text: str, counts: TokenCounts, num_read: int) -> Iterator[str]:
-    """What a model cannot read of a normalized text, of whose tokens it reads the first `num_read`."""
+def question_warnings(text: str, counts: TokenCounts, num_read: int, *, korean: bool) -> Iterator[str]:
+    """What a model cannot read of a normalized text, of whose tokens it reads the first `num_read`.
+
+    Args:
+        korean: whether the model has learned Korean questions.
+    """
     if num_read < counts.given:
         yield f'only its first {num_read} of {counts.given} tokens are read'
     if jamo := find_loose_jamo(text):
         yield f'{show_codes(jamo)} forms no syllable, as if a letter was lost; write whole syllables'
-    if not HANGUL.search(text):
+    if korean and not HANGUL.search(text):
         yield 'no Hangul in it; the model has learned Korean questions'
     if counts.unknown_share > MAX_UNKNOWN_SHARE:
         yield f'{counts.unknown_share:.0%} of its tokens are unknown to the model, so the answer is a guess'

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.transforms.text import load_tokenizer, tokenizer_sizes
 from kovilt.errors import KoviltError, config_errors
-from kovilt.files import read_text
+from kovilt.files import read_json, read_text
 from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
 from kovilt.formats.public_weights import TOKEN_TABLES, WORD_EMBEDDINGS, PublicWeights, read_bert, read_public_weights
 from kovilt.formats.report import ImportReport, shorten_list
@@ -22,12 +22,26 @@ from kovilt.json_text import parse_json
 from kovilt.models.sizes import build_model
 from kovilt.ranges import Size, check_arguments
 from kovilt.weights.fitting import MAX_NAMES, fill_model, make_report
-from kovilt.weights.folder import save_model_folder
-from kovilt.weights.folder_info import answers_by_class
+from kovilt.weights.folder import TrainedModel, save_model_folder
+from kovilt.weights.folder_info import INFO, answers_by_class
 from kovilt.weights.token_tables import TokenTables, read_token_ids
 
 _MAX_TEXT_LEN = 40  # tokens; ViLT, section 4.1
 _LONG_OVER_SHORT = 1333 / 800  # limit of the longer image side, over the shorter one; ViLT's rule
+
+
+class FittedWeights(NamedTuple):
+    """A model made of public weights and what belongs to it, before anything is written.
+
+    image_pipeline: transforms of an image, as configs. report: which tensors were kept, resized, new or dropped.
+    """
+
+    model: Any
+    tokenizer: Any
+    model_cfg: dict[str, Any]
+    image_pipeline: list[dict[str, Any]]
+    max_text_len: int
+    report: ImportReport
 
 
 @check_arguments
@@ -45,7 +59,69 @@ def import_weights(
     force: bool = False,
     overwrite: bool = False,
 ) -> ImportReport:
-    """Write public weights as the model folder `out`.
+    """Write public weights as the model folder `out`; arguments and errors are those of `fit_weights`."""
+    fitted = fit_weights(
+        source,
+        tokenizer=tokenizer,
+        source_tokenizer=source_tokenizer,
+        bert=bert,
+        answers=answers,
+        image_size=image_size,
+        max_text_len=max_text_len,
+        num_heads=num_heads,
+        force=force,
+    )
+    save_model_folder(
+        fitted.model,
+        fitted.tokenizer,
+        out,
+        model_cfg=fitted.model_cfg,
+        image_pipeline=fitted.image_pipeline,
+        max_text_len=fitted.max_text_len,
+        training=fitted.report.details,
+        overwrite=overwrite,
+    )
+    return fitted.report
+
+
+def is_public_model(folder: Path) -> bool:
+    """Whether a folder holds a HuggingFace ViLT that kovilt has not written."""
+    config = folder / 'config.json'
+    return not (folder / INFO).exists() and config.is_file() and read_json(config).get('model_type') == 'vilt'
+
+
+def open_public_model(folder: str | Path) -> TrainedModel:
+    """A HuggingFace ViLT that answers questions, used as it is: with its own tokenizer, of whatever language.
+
+    Raises:
+        KoviltError: as `fit_weights`.
+    """
+    fitted = fit_weights(folder, korean=False)
+    text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(folder), max_text_len=fitted.max_text_len, korean=False)]
+    info = {
+        'model': fitted.model_cfg,
+        'max_text_len': fitted.max_text_len,
+        'answer_counts': None,
+        'training': fitted.report.details,
+    }
+    return TrainedModel(fitted.model.eval(), fitted.image_pipeline, text_pipeline, info, str(folder))
+
+
+@check_arguments
+def fit_weights(
+    source: str | Path,
+    *,
+    tokenizer: str | None = None,
+    source_tokenizer: str | None = None,
+    bert: str | Path | None = None,
+    answers: str | Path | None = None,
+    image_size: Size | None = None,
+    max_text_len: Size | None = None,
+    num_heads: Size | None = None,
+    force: bool = False,
+    korean: bool = True,
+) -> FittedWeights:
+    """Make a model of public weights.
 
     A source with an answer head becomes a `ViLTForVQA`, every other one a `ViLTForPreTraining` whose heads are new if
     the source has none.
@@ -62,10 +138,11 @@ def import_weights(
         max_text_len: longest text in tokens; None = the source's, 40 if it has none.
         num_heads: attention heads, if the source does not state them.
         force: import also when less than 95 % of the encoder come from the source.
+        korean: check that the tokenizer can read Korean.
 
     Raises:
-        KoviltError: what `read_public_weights`, `read_bert`, `load_tokenizer` and `save_model_folder` refuse; tensors
-            of other sizes; answers that do not fit; too little of an encoder.
+        KoviltError: what `read_public_weights`, `read_bert` and `load_tokenizer` refuse; tensors of other sizes;
+            answers that do not fit; too little of an encoder.
     """
     weights = read_public_weights(source, num_heads=num_heads)
     notes = list(weights.files.notes)
@@ -74,7 +151,7 @@ def import_weights(
     chosen = tokenizer or bert or source_tokenizer or (source if source_tables.token_ids else None)
     if chosen is None:
         raise KoviltError(f'{source}: it carries no tokenizer; name the Korean one by --tokenizer')
-    tokens = load_tokenizer(chosen)
+    tokens = load_tokenizer(chosen, korean=korean)
     head_answers = _read_answers(weights, answers, str(source))
     encoder = dict(
         weights.encoder,
@@ -96,21 +173,12 @@ def import_weights(
     size = weights.files.processor.get('size')  # a number in older files
     stated_side = size.get('shortest_edge') if isinstance(size, dict) else size
     short, patch_size = image_size or stated_side or encoder['image_size'], encoder['patch_size']
-    save_model_folder(
-        model,
-        tokens,
-        out,
-        model_cfg=model_cfg,
-        image_pipeline=[
-            dict(type='LoadImage'),
-            dict(type='ResizeViLT', short=short, long=int(_LONG_OVER_SHORT * short), divisor=patch_size),
-            dict(type='Patchify', patch_size=patch_size),
-        ],
-        max_text_len=encoder['max_text_len'],
-        training=report.details,
-        overwrite=overwrite,
-    )
-    return report
+    image_pipeline = [
+        dict(type='LoadImage'),
+        dict(type='ResizeViLT', short=short, long=int(_LONG_OVER_SHORT * short), divisor=patch_size),
+        dict(type='Patchify', patch_size=patch_size),
+    ]
+    return FittedWeights(model, tokens, model_cfg, image_pipeline, encoder['max_text_len'], report)
 
 
 def _source_tables(weights: PublicWeights, tokenizer: str | None, notes: list[str]) -> TokenTables:

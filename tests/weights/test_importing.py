@@ -3,9 +3,12 @@
 import json
 import sys
 import types
+import warnings
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from public_models import (
     HF_WORDS,
     OTHER_TOKENS,
@@ -21,15 +24,19 @@ from public_models import (
 from safetensors.torch import load_file, save_file
 from tiny_models import ANSWERS, WORDS, answer_scores, tiny_model, tiny_pairs, tiny_tokenizer, word_scores
 from transformers import (
+    AutoTokenizer,
     BertModel,
     ViltConfig,
     ViltForImageAndTextRetrieval,
     ViltForImagesAndTextClassification,
     ViltForMaskedLM,
+    ViltForQuestionAnswering,
+    ViltImageProcessor,
     ViltModel,
     ViTModel,
 )
 
+from kovilt.apis import VQAInferencer
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import load_encoder
 from kovilt.formats.huggingface import to_huggingface
@@ -287,3 +294,39 @@ def test_answers_come_from_a_file(vqa, imported, tmp_path, form):
             imported(vqa.folder, answers=tmp_path / 'answers.json')
     with pytest.raises(KoviltError, match='none.json: no such file'):
         imported(vqa.folder, answers=tmp_path / 'none.json')
+
+
+ENGLISH = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'what', 'color', 'is', 'the', 'sofa', '?', '##s']
+
+
+def test_an_english_model_of_huggingface_answers_as_it_is(vqa, tmp_path):
+    """The answers are those of transformers, with its own processor, and nothing is said of Hangul."""
+    model = randomised(ViltForQuestionAnswering(ViltConfig(**VILT.to_dict() | dict(vocab_size=len(ENGLISH)))), seed=3)
+    folder = saved(model, tmp_path / 'vilt-english')
+    for file in folder.glob('tokenizer*'):
+        file.unlink()
+    tokenizer_of(ENGLISH, folder)
+    size = dict(shortest_edge=VILT.image_size)
+    processor = ViltImageProcessor(size=size, size_divisor=VILT.patch_size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    processor.save_pretrained(folder)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    questions = ['what color is the sofa ?', 'is the sofa what ?']
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        inferencer = VQAInferencer(folder, device='cpu')
+        ours = inferencer(image, questions)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for question, answer in zip(questions, ours, strict=True):
+        inputs = tokenizer(question, return_tensors='pt') | processor(image, return_tensors='pt')
+        with torch.no_grad():
+            scores = model.eval()(**inputs).logits[0].softmax(dim=0)
+        best = int(scores.argmax())
+        assert answer['answer'] == model.config.id2label[best] and answer['score'] == pytest.approx(
+            scores[best].item(), abs=1e-5
+        )
+        assert answer['unknown_token_share'] == 0
+
+
+def test_a_model_of_huggingface_without_an_answer_head_answers_nothing(mlm):
+    with pytest.raises(KoviltError, match='holds a ViLTForPreTraining, a ViLTForVQA or METERForVQA is needed'):
+        VQAInferencer(mlm.folder)

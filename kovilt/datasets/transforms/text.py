@@ -43,6 +43,7 @@ class TokenizeKorean(BaseTransform):
     Args:
         tokenizer: as for `load_tokenizer`.
         max_text_len: tokens, including [CLS] and [SEP].
+        korean: as for `load_tokenizer`; False for the model of another language.
     """
 
     @check_arguments
@@ -51,8 +52,10 @@ class TokenizeKorean(BaseTransform):
         *,
         tokenizer: str,
         max_text_len: Annotated[int, Range(ge=3, le=100_000)],  # [CLS], a token, [SEP]
+        korean: bool = True,
     ) -> None:
-        self.tokenizer, self.max_text_len = load_tokenizer(tokenizer, for_saving=False), max_text_len
+        self.tokenizer = load_tokenizer(tokenizer, korean=korean, for_saving=False)
+        self.max_text_len, self.korean = max_text_len, korean
         self._cls_id, self._sep_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         self._pad_id = self.tokenizer.pad_token_id
 
@@ -79,7 +82,8 @@ def load_tokenizer(
 
     Args:
         name_or_path: a path or a name on the hub.
-        korean: check that it can read Korean; False for a vocabulary that is only compared with another.
+        korean: check that it can read Korean; False for a vocabulary that is only compared with another, and for a
+            model of another language.
         for_saving: give the class that its files name. False = any fast tokenizer class will do; from a model folder
             that takes 0.3 s less.
 
