@@ -9,4 +9,5 @@ except ModuleNotFoundError as error:
     sys.exit(f'error: {error}; in the checkout run: pip install -e .')
 
 if __name__ == '__main__':
-    sys.exit(main(['test', *sys.argv[1:]]))
+    sys.argv.insert(1, 'test')
+    sys.exit(main())

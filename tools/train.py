@@ -9,4 +9,5 @@ except ModuleNotFoundError as error:
     sys.exit(f'error: {error}; in the checkout run: pip install -e .')
 
 if __name__ == '__main__':
-    sys.exit(main(['train', *sys.argv[1:]]))
+    sys.argv.insert(1, 'train')
+    sys.exit(main())

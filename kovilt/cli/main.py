@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from kovilt.cli.process import prepare_process
 from kovilt.errors import nearest, run_cli
 from kovilt.terminal import printable, set_up_output
 from kovilt.version import __version__
@@ -38,11 +39,15 @@ MODULES = {'import': 'import_weights'}  # a module cannot be called by a keyword
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line without the word `kovilt` (default: that of the process) and return its exit code.
 
+    With the command line of the process, the process is the command's own, and may be started again.
+
     Raises:
         SystemExit: after `--help` or a wrong argument, as argparse does.
     """
     from kovilt.cli.arguments import CommandParser
 
+    if argv is None:
+        prepare_process()
     set_up_output()
     verb, *arguments = list(sys.argv[1:] if argv is None else argv) or ['--help']
     if verb in ('-h', '--help', 'help'):

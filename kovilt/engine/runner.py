@@ -39,7 +39,7 @@ from kovilt.engine.distributed import (
 )
 from kovilt.engine.interruption import Interruption, SignalWatch
 from kovilt.engine.schedule import WarmupLinearLR
-from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
+from kovilt.engine.work_dir import WorkDirBefore, check_temporary_folder, check_writable, lock_work_dir
 from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
 from kovilt.files import write_text
 from kovilt.formats.checkpoint import (
@@ -231,6 +231,8 @@ class KoviltRunner(Runner):
             if not dataloader.get('num_workers', 0):
                 dataloader.pop('persistent_workers', None)  # torch refuses these two without workers
                 dataloader.pop('prefetch_factor', None)
+            else:
+                check_temporary_folder()
         with config_errors('data'):
             return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 

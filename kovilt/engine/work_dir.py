@@ -1,4 +1,4 @@
-"""The work folder of a run: checked before the run begins, locked while it runs, removed if it never begins."""
+"""The folders of a run: checked before it begins. Its work folder is locked, and removed if the run never begins."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from pathlib import Path
 
 from kovilt.errors import KoviltError
 
+# The path of a socket has 107 bytes, of which multiprocessing's names take 32: /pymp-abcdefgh/listener-abcdefgh
+_MAX_TEMPORARY_FOLDER = 107 - 32
+
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Raise KoviltError unless a file can be created in `folder`, which need not exist. Leaves nothing behind."""
@@ -26,6 +29,19 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         raise KoviltError(
             f'work-dir {folder}: cannot write there ({error.strerror}); choose another with --work-dir'
         ) from error
+
+
+def check_temporary_folder() -> None:
+    """Raise KoviltError if the workers of a data loader cannot have sockets in the temporary folder.
+
+    They would send no batch, and the run would wait for ever.
+    """
+    folder = tempfile.gettempdir()
+    if (size := len(os.fsencode(folder))) > _MAX_TEMPORARY_FOLDER:
+        raise KoviltError(
+            f'TMPDIR {folder}: its path has {size} bytes, but data-loader workers need sockets there, for which it may '
+            f'have {_MAX_TEMPORARY_FOLDER}; set TMPDIR to a shorter one, or num_workers to 0'
+        )
 
 
 class WorkDirBefore:

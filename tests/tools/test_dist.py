@@ -74,19 +74,14 @@ def assert_same_steps(work: Path, one: Path) -> None:
     assert our == their  # each question counted once
 
 
+NO_HANGUL = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}  # a locale whose file names are ASCII
+
+
 def test_two_processes_with_accumulation_equal_one(one, tmp_path):
-    wait(
-        start(
-            'dist_train.sh',
-            one / 'tiny.py',
-            2,
-            '--work-dir',
-            tmp_path / 'work',
-            *HALF,
-            'train_dataloader.collate_fn.micro_batches=2',
-        )
-    )
-    assert_same_run(tmp_path / 'work', one)
+    work = tmp_path / '결과 work'
+    parts = (*HALF, 'train_dataloader.collate_fn.micro_batches=2')
+    wait(start('dist_train.sh', one / 'tiny.py', 2, '--work-dir', work, *parts, **NO_HANGUL))
+    assert_same_run(work, one)
 
 
 def hurt(tmp_path: Path, one: Path, name: str) -> Path:
