@@ -234,6 +234,19 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         draft.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Append UTF-8 text to a file, all of it or, on a full disk, nothing. It is on the disk when this returns."""
+    with open(path, 'ab', buffering=0) as file:
+        size = file.tell()
+        try:
+            if file.write(content := text.encode(errors='backslashreplace')) < len(content):
+                file.write(content[file.tell() - size :])  # the disk is full, which only the second call says
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write an indented JSON file atomically, with Hangul unescaped."""
     write_text(path, dump_json(value, indent=2) + '\n')

@@ -13,11 +13,10 @@ import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
-from mmengine.utils import apply_to
 from torch import nn
 
 import kovilt
-from kovilt.errors import KoviltError, RunFault
+from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import ENCODER_PREFIX, describe_checkpoint, load_checkpoint_file, load_encoder
 from kovilt.formats.fields import Field, check_fields
 from kovilt.weights.folder import folder_as_checkpoint
@@ -43,7 +42,7 @@ def unwrap_model(model: nn.Module) -> Any:
 
 
 def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool, schedules: bool) -> dict[str, Any]:
-    """The current state of a KoviltRunner as a dict of tensors and plain Python values.
+    """The current state of a KoviltRunner as a dict of plain Python values and of the tensors that it trains.
 
     `meta` is what to add to the checkpoint's `meta`: epoch and iter. `optimizer` and `schedules` include their states.
     """
@@ -65,18 +64,11 @@ def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool,
             'data_sizes': runner.data_sizes,
             'dataset_meta': to_plain(runner.dataset_meta),
         },
-        'state_dict': weights_to_cpu(model.state_dict()),
+        'state_dict': model.state_dict(),
         'message_hub': {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': dict.fromkeys(info, True)},
     }
-    for name, value in checkpoint['state_dict'].items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise RunFault(
-                f'step {meta.get("iter")}: {name} is NaN or infinite, so no checkpoint is written; continue from an '
-                'earlier one with --resume'
-            )
     if optimizer:
-        state = runner.optim_wrapper.state_dict()
-        checkpoint['optimizer'] = apply_to(state, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
+        checkpoint['optimizer'] = runner.optim_wrapper.state_dict()
     if schedules and runner.param_schedulers is not None:
         checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in runner.param_schedulers]
     return checkpoint

@@ -24,10 +24,11 @@ from kovilt.engine.component_check import (
 )
 from kovilt.engine.foreign_ranges import DATALOADER, hint_of, is_foreign
 from kovilt.engine.monitor_check import check_monitors, hooks_of
+from kovilt.engine.run_files import OnSaveError
 from kovilt.errors import KoviltError, config_errors, nearest
 from kovilt.ranges import Count, Index, Positive, Seed, check_value
 
-# Top-level keys that are no argument of MMEngine's Runner but read by it; the last one is read by KoviltRunner.
+# Top-level keys that are no argument of MMEngine's Runner but read by it; the last two are read by KoviltRunner.
 KEYS_BESIDE_RUNNER = (
     'runner_type',
     'custom_imports',
@@ -36,6 +37,7 @@ KEYS_BESIDE_RUNNER = (
     'compile',
     'activation_checkpointing',
     'load_encoder_only',
+    'on_save_error',
 )
 
 
@@ -94,6 +96,7 @@ PLAIN_KEYS: dict[str, Any] = {
     'compile': bool | dict,
     'find_unused_parameters': bool,
     'load_encoder_only': bool,
+    'on_save_error': OnSaveError,
     'default_scope': str,
     'runner_type': str,
     'work_dir': Path,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -48,3 +50,42 @@ class SignalWatch:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or signal.Signals(number).name
+
+
+class HeldSignal:
+    """While it is entered, the handler of a signal runs only in blocks of `released`, also for signals before them.
+
+    For handlers that raise an error, as torch's does when a worker of a data loader has died: in the midst of an
+    optimizer step it would leave a part of the parameters updated. Without effect outside of the main thread.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number, self._is_released, self._is_pending = number, False, False
+        self._handler: Any = None
+
+    def __enter__(self) -> HeldSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(self._number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handler is not None:
+            signal.signal(self._number, self._handler)
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let the handler run."""
+        self._is_released = True
+        try:
+            if self._is_pending:
+                self._note(self._number, None)
+            yield
+        finally:
+            self._is_released = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._is_pending = not self._is_released
+        if self._is_released and callable(self._handler):
+            self._handler(number, frame)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing.connection
+import signal
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +13,13 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, R
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from kovilt.engine.hooks.average import restore_trained_weights
 from kovilt.engine.hooks.checkpoint import CheckpointHook
 from kovilt.engine.hooks.nonfinite import RollBack
 from kovilt.engine.hooks.run_record import read_validation
+from kovilt.engine.interruption import HeldSignal, Interruption
+from kovilt.engine.run_files import SaveFault
+from kovilt.errors import KoviltError, RunFault, first_line, user_error
 from kovilt.ranges import Count, Index, check_arguments
 from kovilt.registry import LOOPS
 
@@ -83,7 +89,7 @@ class _TrainLoop(BaseLoop):
         if metrics and (hook is None or hook.is_recorded(self.runner, metrics)):
             return
         self.runner.logger.info(f'the validation after step {self._iter} is made up for')
-        self.runner.val_loop.run()
+        self._validate()
 
     @abstractmethod
     def run_steps(self) -> None:
@@ -93,7 +99,56 @@ class _TrainLoop(BaseLoop):
     def _is_validation_due(self) -> bool:
         """Whether the model is to be validated after the current step."""
 
-    def _batches(self, start: int, stop: int) -> DataLoader:
+    def _load(self, start: int, stop: int) -> Iterator[Any]:
+        """The batches of the steps `start` to `stop`. When they cannot be loaded, the run is saved before it ends."""
+        batches: Any = iter(self._loader(start, stop))
+        with HeldSignal(signal.SIGCHLD) as worker_death:
+            while True:
+                try:
+                    with worker_death.released():
+                        batch = next(batches)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    told = self._save_and_describe(error, _describe_death(batches, error))
+                    if hasattr(batches, '_shutdown_workers'):
+                        batches._shutdown_workers()  # or torch reports the dead one again when the others end
+                    if told is not None:
+                        raise told from error
+                    raise
+                yield batch
+
+    def _validate(self) -> None:
+        """Run the validation loop. When it fails, the run is saved before it ends: no weight has changed."""
+        try:
+            self.runner.val_loop.run()
+        except Exception as error:
+            if (told := self._save_and_describe(error)) is not None:
+                raise told from error
+            raise
+
+    def _save_and_describe(self, error: Exception, death: str = '') -> KoviltError | None:
+        """Save the run up to its last step. Returns the error in one line that says so; None if it is none of a user.
+
+        In a run of several processes each may be the one that fails, and each holds all that a checkpoint needs.
+        """
+        found = RunFault(death) if death else user_error(error)
+        if isinstance(found, (Interruption, SaveFault)):
+            return None
+        if not self._iter:
+            return found
+        restore_trained_weights(self.runner)
+        try:
+            path = self.runner.save_now(self._iter, self._epoch)
+            safe = f'the run is saved up to step {self._iter} in {path}; to continue, repeat the command with --resume'
+        except RunFault as fault:
+            safe = str(fault)
+        if found is None:
+            self.runner.logger.error(f'{type(error).__name__}: {safe}')
+            return None
+        return type(found)(f'{found}; {safe}')
+
+    def _loader(self, start: int, stop: int) -> DataLoader:
         """The configured loader with the batches of the steps `start` to `stop`, counted over all epochs."""
         loader = self.dataloader
         return DataLoader(
@@ -107,6 +162,17 @@ class _TrainLoop(BaseLoop):
             prefetch_factor=loader.prefetch_factor,
             multiprocessing_context=loader.multiprocessing_context,
         )
+
+
+def _describe_death(batches: Any, error: Exception) -> str:
+    """Which worker of a loader's iterator has died, and how, so that `error` came of it; '' if none has."""
+    if str(error).startswith('DataLoader'):  # torch's own, also of a worker that is stuck
+        return first_line(error)
+    if isinstance(error, (OSError, EOFError)):  # of the connection to the worker
+        sentinels = {worker.sentinel: worker for worker in getattr(batches, '_workers', ())}
+        for dead in multiprocessing.connection.wait(list(sentinels), timeout=1):
+            return f'DataLoader worker (pid {sentinels[dead].pid}) ended with exit code {sentinels[dead].exitcode}'
+    return ''
 
 
 @LOOPS.register_module()
@@ -131,7 +197,7 @@ class EpochTrainLoop(_TrainLoop, EpochBasedTrainLoop):
         length = len(self.dataloader)
         done = self._iter - self._epoch * length  # steps of the current epoch
         done = done if 0 <= done < length else 0  # the batch size has changed since the checkpoint
-        for step, batch in enumerate(self._batches(self._epoch * length + done, self._max_iters), start=done):
+        for step, batch in enumerate(self._load(self._epoch * length + done, self._max_iters), start=done):
             if step == done or step % length == 0:
                 self.runner.call_hook('before_train_epoch')
             self.runner.model.train()
@@ -141,7 +207,7 @@ class EpochTrainLoop(_TrainLoop, EpochBasedTrainLoop):
             self.runner.call_hook('after_train_epoch')
             self._epoch += 1
             if self._is_validation_due():
-                self.runner.val_loop.run()
+                self._validate()
             if self.stop_training:
                 break
 
@@ -184,11 +250,11 @@ class StepTrainLoop(_TrainLoop, IterBasedTrainLoop):
 
     def run_steps(self) -> None:
         self.runner.call_hook('before_train_epoch')  # MMEngine's hooks see the whole training as one epoch
-        for batch in self._batches(self._iter, self._max_iters):
+        for batch in self._load(self._iter, self._max_iters):
             self.runner.model.train()
             self.run_iter(batch)
             if self._is_validation_due():
-                self.runner.val_loop.run()
+                self._validate()
             if self.stop_training:
                 break
         self.runner.call_hook('after_train_epoch')

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import kovilt
+from kovilt.engine.checkpoint_writer import CheckpointWriter, check_finite, to_host
 from kovilt.engine.checkpoints import (
     check_resumable,
     make_checkpoint,
@@ -38,11 +39,13 @@ from kovilt.engine.distributed import (
     set_variables_from_slurm,
 )
 from kovilt.engine.interruption import Interruption, SignalWatch
+from kovilt.engine.run_files import RunFiles
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_temporary_folder, check_writable, lock_work_dir
 from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
 from kovilt.files import write_text
 from kovilt.formats.checkpoint import (
+    POINTER_FILE,
     check_encoder,
     check_vocabulary,
     describe_checkpoint,
@@ -83,6 +86,8 @@ class KoviltRunner(Runner):
         data_sizes: sizes read off the training data by `read_data_sizes` or, in a test, from the checkpoint.
         dataset_meta: metainfo of the training data, from the same source.
         signals: notes the signals that ask a training to save and end.
+        files: decide what happens when a file of the run cannot be written (`on_save_error` of the config).
+        writer: writes the checkpoints while the training goes on.
     """
 
     # Set by MMEngine's Runner, which has no types.
@@ -98,6 +103,8 @@ class KoviltRunner(Runner):
         self.data_sizes: dict[str, Any] = {}
         self.dataset_meta: dict[str, Any] = {}
         self.signals = SignalWatch()
+        self.files = RunFiles(work_dir, (kwargs.get('cfg') or {}).get('on_save_error', 'stop'))
+        self.writer = CheckpointWriter(self.files)
         self._work_dir_before = WorkDirBefore(work_dir)
         check_writable(work_dir)
         check_launcher(kwargs.get('launcher', 'none'))
@@ -133,8 +140,8 @@ class KoviltRunner(Runner):
 
     def train(self) -> nn.Module:
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
-        with self._no_logs_after_bad_input(), lock, self.signals:
-            self._write_config()
+        with self._no_logs_after_bad_input(), lock, self.signals, self.writer:
+            self.files.write('the config', self._write_config)
             return super().train()
 
     def test(self) -> dict[str, Any]:
@@ -349,6 +356,7 @@ class KoviltRunner(Runner):
         Raises:
             RunFault: there is none yet.
         """
+        self.writer.wait()
         latest = self._find_resumable()
         if latest is None:
             raise RunFault(f'{self.work_dir}: there is no checkpoint yet to go back to; start the run again')
@@ -443,6 +451,14 @@ class KoviltRunner(Runner):
                 'its steps and epochs no longer mean the same'
             )
 
+    def collect_checkpoint(
+        self, meta: Mapping[str, Any], *, optimizer: bool = True, schedules: bool = True
+    ) -> dict[str, Any]:
+        """What a checkpoint of the current state holds. Its tensors are those that are trained, on their device."""
+        checkpoint = make_checkpoint(self, meta, optimizer=optimizer, schedules=schedules)
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        return checkpoint
+
     @master_only
     def save_checkpoint(
         self,
@@ -455,15 +471,40 @@ class KoviltRunner(Runner):
         by_epoch: bool = True,
         backend_args: dict[str, Any] | None = None,
     ) -> None:
-        """Write `out_dir`/`filename` atomically; every value in it is a tensor or plain Python.
+        """Write `out_dir`/`filename` atomically and at once; every value in it is a tensor or plain Python.
 
         `file_client_args` and `backend_args` are MMEngine's remote storage and must be None: files are local.
+
+        Raises:
+            RunFault: a weight is not finite, or the file cannot be written.
         """
         if file_client_args or backend_args:
             raise KoviltError('checkpoints are written to local folders; remove file_client_args and backend_args')
-        progress = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch)}
-        checkpoint = make_checkpoint(
-            self, {**progress, **(meta or {})}, optimizer=save_optimizer, schedules=save_param_scheduler
-        )
-        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        write_checkpoint(checkpoint, Path(out_dir, filename))
+        meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **(meta or {})}
+        checkpoint = self.collect_checkpoint(meta, optimizer=save_optimizer, schedules=save_param_scheduler)
+        self._write_checkpoint(checkpoint, Path(out_dir, filename))
+
+    def save_now(self, step: int, epoch: int) -> Path:
+        """Write a checkpoint of a run that is about to end, from any process, and return its path.
+
+        Args:
+            step, epoch: how many of them are complete.
+
+        Raises:
+            RunFault: as `save_checkpoint`.
+        """
+        self.writer.wait(tolerant=True)
+        path = Path(self.work_dir, f'iter_{step}.pth')  # written also if it is there: that one may be damaged
+        self._write_checkpoint(self.collect_checkpoint({'iter': step, 'epoch': epoch}), path, is_latest=True)
+        return path
+
+    def _write_checkpoint(self, checkpoint: Mapping[str, Any], path: Path, *, is_latest: bool = False) -> None:
+        checkpoint = to_host(checkpoint)
+        check_finite(checkpoint)
+        try:
+            self.files.check_folder()
+            write_checkpoint(checkpoint, path)
+            if is_latest:
+                write_text(path.with_name(POINTER_FILE), path.name)
+        except OSError as error:
+            raise self.files.fault(path.name, error) from error

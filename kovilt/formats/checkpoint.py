@@ -150,12 +150,18 @@ def _placeholders(path: Path, packages: tuple[str, ...]) -> list[Callable[..., A
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint atomically: after a crash or on a full disk the older file, or none, is there."""
-    try:
-        with atomic_path(path) as draft:
-            torch.save(checkpoint, draft)
-    except (OSError, RuntimeError) as error:
-        raise KoviltError(f'{path}: checkpoint not written ({error}); is the disk full?') from error
+    """Write a checkpoint atomically: after a crash or on a full disk the older file, or none, is there.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_path(path) as draft, open(draft, 'wb') as file:
+        try:
+            torch.save(checkpoint, file)  # to a file of Python's: torch's own tell no reason when they fail
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def find_checkpoints(work_dir: str | os.PathLike[str]) -> list[Path]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kovilt.engine.hooks import CheckpointHook
+from kovilt.engine.hooks import checkpoint as checkpoint_hook
 from kovilt.errors import KoviltError, RunFault
 from kovilt.formats.checkpoint import POINTER_FILE, find_checkpoints, load_checkpoint_file
 
@@ -40,20 +41,20 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize('when', ['before', 'after'])
-def test_a_kill_around_a_save_leaves_two_complete_checkpoints(build, finished, tmp_path, monkeypatch, when):
-    runner = build(tmp_path, options=KEEP_TWO, **OPTIONS)
-    save = runner.save_checkpoint
+@pytest.mark.parametrize('background', [True, False])
+def test_a_kill_around_a_save_leaves_two_complete_checkpoints(build, finished, tmp_path, monkeypatch, when, background):
+    write = checkpoint_hook.write_checkpoint
 
-    def save_and_die(folder, name, *arguments, **options):
-        if name == 'iter_6.pth' and when == 'before':
+    def write_and_die(checkpoint, path):
+        if path.name == 'iter_6.pth' and when == 'before':
             raise Killed
-        save(folder, name, *arguments, **options)
-        if name == 'iter_6.pth':
+        write(checkpoint, path)
+        if path.name == 'iter_6.pth':
             raise Killed
 
-    monkeypatch.setattr(runner, 'save_checkpoint', save_and_die)
-    with pytest.raises(Killed):
-        runner.train()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint_hook, 'write_checkpoint', write_and_die)
+        build(tmp_path, options=(*KEEP_TWO, f'default_hooks.checkpoint.background={background}'), **OPTIONS).train()
     complete = [name for name in names(tmp_path) if name.startswith('iter')]
     assert complete == ['iter_2.pth', 'iter_4.pth'] + ['iter_6.pth'] * (when == 'after')
     (tmp_path / '.iter_6.pth.0123.tmp').write_bytes(b'half')
@@ -68,17 +69,16 @@ def test_a_kill_around_a_save_leaves_two_complete_checkpoints(build, finished, t
 
 
 def test_a_kill_between_the_record_and_the_best_checkpoint_repeats_the_validation(build, tmp_path, monkeypatch):
-    runner = build(tmp_path, options=KEEP_TWO, **OPTIONS)
-    save = runner.save_checkpoint
+    write = checkpoint_hook.write_checkpoint
 
-    def die_at_best(folder, name, *arguments, **options):
-        if name.startswith('best'):
+    def die_at_best(checkpoint, path):
+        if path.name.startswith('best'):
             raise Killed
-        save(folder, name, *arguments, **options)
+        write(checkpoint, path)
 
-    monkeypatch.setattr(runner, 'save_checkpoint', die_at_best)
-    with pytest.raises(Killed):
-        runner.train()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint_hook, 'write_checkpoint', die_at_best)
+        build(tmp_path, options=KEEP_TWO, **OPTIONS).train()
     assert not list(tmp_path.glob('best*'))
     for _ in range(2):  # the second time nothing is left to do
         build(tmp_path, options=KEEP_TWO, overrides={'resume': 'auto'}, **OPTIONS).train()

@@ -1,5 +1,6 @@
-"""Hooks of a run: exact resuming, bad losses, the time of an epoch, the record in the work folder, predictions."""
+"""Hooks of a run: checkpoints, averaged weights, exact resuming, bad losses, times, the record, predictions."""
 
+from kovilt.engine.hooks.average import EMAHook
 from kovilt.engine.hooks.checkpoint import CheckpointHook
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
@@ -13,6 +14,7 @@ from kovilt.engine.hooks.step_info import StepInfoHook
 
 __all__ = [
     'CheckpointHook',
+    'EMAHook',
     'EpochTimeHook',
     'ExactResumeHook',
     'InitCLSFromMaskHook',

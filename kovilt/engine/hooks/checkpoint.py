@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mmengine import hooks as mmengine_hooks
@@ -13,20 +14,31 @@ from mmengine.runner import Runner
 
 from kovilt.errors import KoviltError
 from kovilt.files import write_text
-from kovilt.formats.checkpoint import POINTER_FILE
+from kovilt.formats.checkpoint import POINTER_FILE, write_checkpoint
 from kovilt.registry import HOOKS
 
+_RESUMING = 'optimizer', 'param_schedulers'  # what only a checkpoint to resume from holds
 _NUMBERED = re.compile(r'(?:epoch|iter)_\d+\.pth')
 
 
 @HOOKS.register_module()
 class CheckpointHook(mmengine_hooks.CheckpointHook):
-    """MMEngine's CheckpointHook, which saves first and removes older checkpoints afterwards.
+    """MMEngine's CheckpointHook, which writes while the training goes on, saves first and removes afterwards.
 
-    MMEngine's removes the older one first, so that a full disk or a kill in between leaves none; it does so with the
-    best checkpoint too. At least two are kept, as the last may be the one that is being written. Arguments are as in
-    MMEngine; there is no remote storage, and no `published_keys`: `kovilt export` publishes a model.
+    MMEngine's removes the older checkpoint first, so that a full disk or a kill in between leaves none; it does so with
+    the best checkpoint too. Here the file that names the latest checkpoint changes, and older ones go, when the new one
+    is complete. At least two are kept, as the last may be the one that is being written.
+
+    Args:
+        background: a thread writes the file. The training then waits only until the tensors are copied, which takes as
+            much host memory as the checkpoint has bytes. False = the training waits for the file.
+        arguments: as in MMEngine; there is no remote storage, and no `published_keys`: `kovilt export` publishes a
+            model.
     """
+
+    def __init__(self, *, background: bool = True, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.background = background
 
     def before_train(self, runner: Runner) -> None:
         """Take up the record of earlier checkpoints from a resumed run, and remove what a killed run left."""
@@ -37,6 +49,12 @@ class CheckpointHook(mmengine_hooks.CheckpointHook):
         if runner.rank == 0:
             for draft in Path(self.out_dir).glob('.*.tmp'):
                 draft.unlink(missing_ok=True)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        runner.writer.check()
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def after_train(self, runner: Runner) -> None:
         """Nothing is published here."""
@@ -58,52 +76,77 @@ class CheckpointHook(mmengine_hooks.CheckpointHook):
         return score is not None and bool(self.is_better_than[name](score, best))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        kept = [one for one in runner.message_hub.runtime_info.get('keep_ckpt_ids', []) if one != step]
-        kept = [*kept, step][-self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else [*kept, step]
-        runner.message_hub.update_info('keep_ckpt_ids', kept)
-        path = Path(self.out_dir, self.filename_tmpl.format(step))
-        self.last_ckpt = str(path)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            path.name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-        )
-        if runner.rank:
-            return
-        write_text(Path(self.out_dir, POINTER_FILE), path.name)
-        if self.max_keep_ckpts > 0:
-            names = {self.filename_tmpl.format(one) for one in kept}
-            for other in Path(self.out_dir).glob('*.pth'):
-                if _NUMBERED.fullmatch(other.name) and other.name not in names:
-                    _remove(other)
+        self._submit(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        runner.writer.wait()  # if the last one could not be written, the best score is again that of an earlier one
         if self.save_best and 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])
         step = runner.epoch if self.by_epoch else runner.iter
-        meta = {'epoch': runner.epoch, 'iter': runner.iter}
-        replaced: list[str | None] = []
+        info = runner.message_hub.runtime_info
+        before = {key: value for key, value in info.items() if key.startswith('best_')}
+        best: dict[Path, str] = {}  # with a line for the log
         for name, rule, ending in self._monitored(runner):
-            if not self._is_best(runner, name, rule, ending, metrics):
-                continue
-            path = Path(self.out_dir, f'best_{name}_{self.filename_tmpl.format(step)}'.replace('/', '_'))
-            replaced.append(runner.message_hub.runtime_info.get(f'best_ckpt{ending}'))
-            runner.message_hub.update_info(f'best_score{ending}', metrics[name])
-            runner.message_hub.update_info(f'best_ckpt{ending}', str(path))
-            runner.save_checkpoint(
-                self.out_dir, path.name, save_optimizer=False, save_param_scheduler=False, meta=meta, by_epoch=False
-            )
-            runner.logger.info(f'the best checkpoint, {name} {metrics[name]:.4f}, is {path.name}')
-        if not replaced:
+            if self._is_best(runner, name, rule, ending, metrics):
+                path = Path(self.out_dir, f'best_{name}_{self.filename_tmpl.format(step)}'.replace('/', '_'))
+                best[path] = f'the best checkpoint, {name} {metrics[name]:.4f}, is {path.name}'
+                info |= {f'best_score{ending}': metrics[name], f'best_ckpt{ending}': str(path)}
+        if best:  # with the checkpoint of this step again: its record has to name the new best one
+            self._submit(runner, step, {'epoch': runner.epoch, 'iter': runner.iter}, best, before)
+
+    def _submit(
+        self,
+        runner: Runner,
+        step: int,
+        meta: dict[str, Any],
+        best: Mapping[Path, str] = MappingProxyType({}),
+        before: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Write the best checkpoints and then that of the step; `before` is the record of the best ones until now."""
+        runner.writer.wait()
+        info = runner.message_hub.runtime_info
+        # Without those that could not be written, or each failure would cost one that is whole.
+        numbers = [one for one in info.get('keep_ckpt_ids', []) if one != step and self._path(one).is_file()]
+        numbers = [*numbers, step][-self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else [*numbers, step]
+        path = self._path(step)
+        self.last_ckpt = str(path)
+        info |= {'keep_ckpt_ids': numbers, 'last_ckpt': self.last_ckpt}
+        if runner.rank:
             return
-        self._save_checkpoint_with_step(runner, step, meta)  # again: its record has to name the new best one
-        for old in replaced if runner.rank == 0 else ():
-            if old:
-                _remove(Path(self.out_dir, Path(old).name))
+        kept = {self._path(one).name for one in numbers}
+        former = {Path(self.out_dir, Path(str(one)).name) for key, one in before.items() if key.startswith('best_ckpt')}
+        still_best = {Path(str(one)) for key, one in info.items() if key.startswith('best_ckpt')}
+
+        def write(checkpoint: dict[str, Any]) -> None:
+            for best_path, line in best.items():
+                weights = {key: value for key, value in checkpoint.items() if key not in _RESUMING}
+                write_checkpoint(weights, best_path)
+                runner.logger.info(line)
+            write_checkpoint(checkpoint, path)
+            write_text(Path(self.out_dir, POINTER_FILE), path.name)
+            outdated = [one for one in Path(self.out_dir).glob('*.pth') if _NUMBERED.fullmatch(one.name)]
+            outdated = [one for one in outdated if one.name not in kept] if self.max_keep_ckpts > 0 else []
+            for old in (*outdated, *(former - still_best)):
+                _remove(old)
+
+        def undo() -> None:
+            if best:
+                for key in [key for key in info if key.startswith('best_')]:
+                    del info[key]
+                info.update(before)
+                for one in best.keys() - former:
+                    _remove(one)
+
+        runner.writer.submit(
+            runner.collect_checkpoint(meta, optimizer=self.save_optimizer, schedules=self.save_param_scheduler),
+            write,
+            name=path.name,
+            undo=undo,
+            background=self.background,
+        )
+
+    def _path(self, step: int) -> Path:
+        return Path(self.out_dir, self.filename_tmpl.format(step))
 
 
 def _remove(path: Path) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 import torch.distributed
 from mmengine.dist import barrier
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
+from kovilt.engine.hooks.average import restore_trained_weights
 from kovilt.engine.interruption import Interruption
 from kovilt.engine.loops import EpochTrainLoop
-from kovilt.files import write_text
-from kovilt.formats.checkpoint import POINTER_FILE
 from kovilt.ranges import check_arguments
 from kovilt.registry import HOOKS
 
@@ -66,9 +65,7 @@ class InterruptHook(Hook):
         is_training = isinstance(runner._train_loop, BaseLoop) and runner._train_loop.iter > 0
         if not is_training or not (reason := self._find_reason(runner)):
             return
-        for hook in runner.hooks:
-            if isinstance(hook, EMAHook):
-                hook.after_val_epoch(runner)  # puts the trained weights back in the place of their averages
+        restore_trained_weights(runner)
         self._save_and_end(runner, reason, step=runner.iter, epoch=runner.epoch)
 
     def _find_reason(self, runner: Runner) -> str:
@@ -84,11 +81,9 @@ class InterruptHook(Hook):
 
     @staticmethod
     def _save_and_end(runner: Runner, reason: str, step: int, epoch: int) -> None:
-        # Also if a file of this step is there: an earlier run may have left a damaged one.
         path = Path(runner.work_dir, f'iter_{step}.pth')
-        runner.save_checkpoint(runner.work_dir, path.name, meta={'iter': step, 'epoch': epoch}, by_epoch=False)
         if runner.rank == 0:
-            write_text(Path(runner.work_dir, POINTER_FILE), path.name)
+            runner.save_now(step, epoch)
         barrier()  # no process ends before the file is complete: its launcher would end the others
         raise Interruption(f'{reason}: the run is saved up to step {step} in {path}; --resume continues it')
 

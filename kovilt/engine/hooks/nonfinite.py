@@ -92,7 +92,8 @@ class NonFiniteHook(Hook):
         records = []
         if hasattr(dataset, 'find_records'):  # a dataset of a plugin may have no records
             records = [record for batch in step.batch for record in dataset.find_records(batch, step.epoch)]
-        write_json(path, {'step': step.number, 'epoch': step.epoch, 'samples': records})
+        content = {'step': step.number, 'epoch': step.epoch, 'samples': records}
+        runner.files.write(path.name, lambda: write_json(path, content))
         fault = f'step {step.number}: the loss or the gradients are NaN or infinite; the samples stand in {path}'
         safe = 'no parameter was changed by it'
         info = runner.message_hub.runtime_info

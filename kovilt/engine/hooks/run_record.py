@@ -18,7 +18,7 @@ from mmengine.utils import get_git_hash
 
 import kovilt
 from kovilt.engine.hooks.step_info import step_values
-from kovilt.files import read_json_lines, write_json, write_json_lines
+from kovilt.files import append_text, read_json_lines, write_json, write_json_lines
 from kovilt.json_text import dump_json
 from kovilt.ranges import Count, check_arguments
 from kovilt.registry import HOOKS
@@ -47,13 +47,15 @@ class RunRecordHook(Hook):
         self.path: Path | None = None  # metrics.jsonl; None before a training
         self.sums: dict[str, torch.Tensor] = {}  # since the last "train" line
         self.count = 0
+        self._unwritten: list[str] = []  # lines of the record that a full disk has not taken
 
     def before_train(self, runner: Runner) -> None:
-        self.path = Path(runner.work_dir, 'metrics.jsonl')
+        self.path = path = Path(runner.work_dir, 'metrics.jsonl')
         if is_main_process():
-            write_json(Path(runner.work_dir, 'environment.json'), describe_environment(runner))
+            content = describe_environment(runner)
+            runner.files.write('environment.json', lambda: write_json(path.with_name('environment.json'), content))
             self._write_data(runner)
-            truncate_record(self.path, runner.iter)
+            runner.files.write(path.name, lambda: truncate_record(path, runner.iter))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -68,13 +70,13 @@ class RunRecordHook(Hook):
         if self.count:
             self._write_means(runner, runner.iter)
         times = runner.message_hub.runtime_info.get('epoch_time', {})
-        self._append({'mode': 'epoch', 'step': runner.iter, 'epoch': runner.epoch, **times})
+        self._append(runner, {'mode': 'epoch', 'step': runner.iter, 'epoch': runner.epoch, **times})
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        if metrics and self.path is not None:
+        if metrics and (path := self.path) is not None:
             if is_main_process():
-                truncate_record(self.path, runner.iter, again='val')
-            self._append({'mode': 'val', 'step': runner.iter, 'epoch': runner.epoch, **to_numbers(metrics)})
+                runner.files.write(path.name, lambda: truncate_record(path, runner.iter, again='val'))
+            self._append(runner, {'mode': 'val', 'step': runner.iter, 'epoch': runner.epoch, **to_numbers(metrics)})
 
     def after_train(self, runner: Runner) -> None:
         if is_main_process():  # again, because broken images are only known after they were read
@@ -87,15 +89,18 @@ class RunRecordHook(Hook):
         groups = runner.optim_wrapper.optimizer.param_groups
         learning_rates = {f'lr/{group.get("name", i)}': group['lr'] for i, group in enumerate(groups)}
         values = dict(zip(names, means.tolist(), strict=True))
-        self._append({'mode': 'train', 'step': step, 'epoch': runner.epoch, **values, **learning_rates})
+        self._append(runner, {'mode': 'train', 'step': step, 'epoch': runner.epoch, **values, **learning_rates})
         self.sums, self.count = {}, 0
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, runner: Runner, line: dict[str, Any]) -> None:
         if is_main_process() and self.path is not None:
-            with open(self.path, 'a', encoding='utf-8') as file:
-                file.write(dump_json({**line, 'time': round(time.time(), 1)}) + '\n')
-                file.flush()
-                os.fsync(file.fileno())
+            self._unwritten.append(dump_json({**line, 'time': round(time.time(), 1)}) + '\n')
+            runner.files.write(self.path.name, self._write_lines)
+
+    def _write_lines(self) -> None:
+        assert self.path is not None
+        append_text(self.path, ''.join(self._unwritten))
+        self._unwritten.clear()
 
     @staticmethod
     def _write_data(runner: Runner) -> None:
@@ -103,7 +108,7 @@ class RunRecordHook(Hook):
         if runner.val_loop is not None:
             datasets['val'] = runner.val_dataloader.dataset
         content = {split: describe_data(dataset) for split, dataset in datasets.items()}
-        write_json(Path(runner.work_dir, 'data.json'), content)
+        runner.files.write('data.json', lambda: write_json(Path(runner.work_dir, 'data.json'), content))
 
 
 def truncate_record(path: Path, step: int, again: str = '') -> None:
