@@ -67,10 +67,13 @@ class FileEvents:
         self._tell('fsync', os.readlink(f'/proc/self/fd/{number}'))
         self._fsync(descriptor)
 
-    def _torch_save(self, value: Any, path: Any, *arguments: Any, **options: Any) -> None:
+    def _torch_save(self, value: Any, file: Any, *arguments: Any, **options: Any) -> None:
+        path = getattr(file, 'name', file)  # a path or an open file
         self._tell('save', path)
-        self._save(value, path, *arguments, **options)
+        self._save(value, file, *arguments, **options)
         if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):
+            if file is not path:
+                file.flush()
             content = Path(path).read_bytes()
             os.truncate(path, len(content) // 2)
             self._tell('save.half', path)

@@ -214,7 +214,7 @@ def test_a_text_is_appended_whole_or_not_at_all(tmp_path, small_disk):
     assert (tmp_path / 'x').read_text('utf-8').endswith('a끝\n')
 
 
-@pytest.mark.parametrize('options', [(), WARN])
+@pytest.mark.parametrize('options', [(), (*WARN, "visualizer={'type': 'Visualizer'}")])  # without files of its own
 def test_a_folder_that_is_gone_is_told(build, tmp_path, options, capfd):
     runner = build(tmp_path / 'run', options=options, **OPTIONS)
     runner.register_hook(At(3, lambda: shutil.rmtree(tmp_path / 'run')))
