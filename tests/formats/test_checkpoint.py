@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import pickle
+import resource
 
 import pytest
 import torch
