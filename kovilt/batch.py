@@ -40,5 +40,5 @@ class Batch(TypedDict):
     label: NotRequired[Tensor]  # int64 (B,), -1 = out of vocabulary (OOV), or soft float32 (B, C)
     records: NotRequired[list[dict[str, Any]]]  # B rows of the table; predictions carry them to the metric
 
-    # An EncodedImages (kovilt.modules.prefix_vilt). VQAInferencer writes it in place of `patches`; ViLTForVQA reads it.
+    # A PrefixImages (kovilt.modules.prefix_vilt). VQAInferencer writes it in place of `patches`; ViLTForVQA reads it.
     encoded_images: NotRequired[Any]

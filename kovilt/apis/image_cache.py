@@ -10,7 +10,7 @@ from typing import Any
 
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256
-from kovilt.modules.prefix_vilt import EncodedImages
+from kovilt.modules.prefix_vilt import PrefixImages
 
 CachedImage = dict[str, Any]  # the keys of `get`
 
@@ -32,7 +32,7 @@ class EncodedImageCache:
         return len(self._images)
 
     def get(
-        self, source: Any, read: Callable[[], CachedImage], encode: Callable[[CachedImage], EncodedImages]
+        self, source: Any, read: Callable[[], CachedImage], encode: Callable[[CachedImage], PrefixImages]
     ) -> CachedImage:
         """An image as dict(patches=..., grid=..., encoded=...), with no patches in `patches`: `encoded` replaces them.
 

@@ -20,7 +20,7 @@ from kovilt.apis.questions import clean_question
 from kovilt.datasets.korean import find_loose_jamo
 from kovilt.errors import KoviltError, KoviltWarning, first_line
 from kovilt.modules.int8 import make_int8
-from kovilt.modules.prefix_vilt import EncodedImages, PrefixViLT
+from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
 from kovilt.modules.vilt import ViLT
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
@@ -183,7 +183,7 @@ class VQAInferencer:
             ]
             (batch,) = self._collate(samples)
             if self._image_cache is not None:
-                batch['encoded_images'] = EncodedImages.concatenate([image['encoded'] for image in prepared.values()])
+                batch['encoded_images'] = PrefixImages.concatenate([image['encoded'] for image in prepared.values()])
             with torch.inference_mode():
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
@@ -204,11 +204,12 @@ class VQAInferencer:
         return self._image_cache.get(image, lambda: self._read_image(number, image), self._encode)
 
     @torch.inference_mode()
-    def _encode(self, image: dict[str, Any]) -> EncodedImages:
+    def _encode(self, image: dict[str, Any]) -> PrefixImages:
         """Encode one image alone, so that its states are the same to the last bit in every batch, cached or not."""
         batch = self.model.data_preprocessor(dict(patches=torch.from_numpy(image['patches'])))
-        images = self.model.encoder.embed_images(batch['patches'], torch.tensor([image['grid']]))
-        return images.without_states()
+        encoder: PrefixViLT = self.model.encoder
+        images = encoder.embed_images(batch['patches'], torch.tensor([image['grid']]))
+        return encoder.encode_images(images).without_inputs()
 
     def _read_image(self, number: int, image: ImageLike) -> dict[str, Any]:
         """The patches and the grid of an image."""

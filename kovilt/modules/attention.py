@@ -53,18 +53,24 @@ class SelfAttention(nn.Module):
         return linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
 
     def attend(self, q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
-        """Attention within each segment, by the kernel that is fastest on the device, and the output projection.
+        """`attend_segments` and the output projection; returns (R, D)."""
+        return self.proj(attend_segments(q, kv, packing, output).flatten(1))
 
-        q (R, h, D/h) are the queries of the tokens that `output` names, kv (T, 2, h, D/h) those of all; returns (R, D).
-        """
-        k, v = kv.unbind(1)
-        if HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
-            kernel = _attend_varlen
-        elif _is_cpu_bfloat16(q):
-            kernel = _attend_padded
-        else:
-            kernel = _attend_groups
-        return self.proj(kernel(q, k, v, packing, output).flatten(1))
+
+def attend_segments(q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
+    """Attention within each segment, by the kernel that is fastest on the device.
+
+    q (R, h, D/h) are the queries of the tokens that `output` names, kv (T, 2, h, D/h) keys and values of all; returns
+    (R, h, D/h).
+    """
+    k, v = kv.unbind(1)
+    if HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        kernel = _attend_varlen
+    elif is_cpu_bfloat16(q):
+        kernel = _attend_padded
+    else:
+        kernel = _attend_groups
+    return kernel(q, k, v, packing, output)
 
 
 def fast_attention(device: torch.device) -> AbstractContextManager[None]:
@@ -76,7 +82,8 @@ def fast_attention(device: torch.device) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if needs_shape_buckets(device) else nullcontext()
 
 
-def _is_cpu_bfloat16(q: Tensor) -> bool:
+def is_cpu_bfloat16(q: Tensor) -> bool:
+    """Whether attention pads, as torch's kernel is slow."""
     return q.device.type == 'cpu' and q.dtype == torch.bfloat16
 
 
@@ -98,7 +105,7 @@ def _attend_padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Ou
     For bfloat16 on a CPU, where matrix products of many small groups, or the backward pass of torch's fused attention
     kernel, would take most of a small model's step.
     """
-    q_layout, kv_layout = packing.padded_layout(output), packing.padded_layout('all')
+    q_layout, kv_layout, count = packing.padded_layout(output), packing.padded_layout('all'), len(q)
     bias = torch.zeros_like(kv_layout.mask, dtype=q.dtype).masked_fill(~kv_layout.mask, -torch.inf)
     bias = bias[:, None, None]  # (B, 1, 1, N)
 
@@ -108,7 +115,7 @@ def _attend_padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Ou
     q = pad(q * q.shape[-1] ** -0.5, q_layout.gather_index)
     k, v = pad(k, kv_layout.gather_index), pad(v, kv_layout.gather_index)
     y = (q @ k.transpose(-1, -2) + bias).softmax(-1) @ v
-    return y.transpose(1, 2).flatten(0, 1).index_select(0, q_layout.inverse_index)
+    return y.transpose(1, 2).flatten(0, 1).index_select(0, q_layout.inverse_index[:count])
 
 
 def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:

@@ -1,7 +1,8 @@
 """The packed layout of a batch: one sequence of tokens and patches without padding, and where each pair lies in it.
 
 The packed sequence holds the segments of B pairs one after another. The segment of a pair is
-[text tokens ; image CLS ; patches] (eq. 3). Pairs of equal text length and equal patch count are neighbours.
+[text tokens ; image CLS ; patches] (eq. 3). Neighbours are pairs of equal text length and equal patch count or, if they
+are packed by image, pairs with the same image.
 
 Shapes: B pairs, I images, L text length of a padded batch, P patches of an image, W text tokens of all pairs together,
 T tokens of the packed sequence (text tokens, image CLS and patches of all pairs), R of them that a block outputs.
@@ -53,10 +54,13 @@ class Packing:
         text_lengths: int64 (B,): tokens of each text with its [CLS] and [SEP]; 0 for all pairs encodes images alone.
         patch_counts: int64 (I,): patches of each image; 0 = no image was given.
         image_index: int64 (B,): the image of each pair.
+        by_image: pack pairs in the order of their images, so that the texts of an image are neighbours.
         use_buckets: append copies of position 0, which are not used, up to the next `bucket_size`, so that few distinct
             lengths occur (see `needs_shape_buckets`).
 
     Attributes:
+        image_index: int64 (B,), as given.
+        order: int64 (B,): the pairs in packed order.
         groups: the groups of equal shape, in packed order.
         starts: int64 (B,): packed position of the first token of each pair.
         text_starts: int64 (B,): the same where text tokens alone are packed.
@@ -71,14 +75,16 @@ class Packing:
         image_index: Tensor,
         device: torch.device,
         *,
+        by_image: bool = False,
         use_buckets: bool = False,
     ) -> None:
-        self.use_buckets = use_buckets
+        self.use_buckets, self.image_index = use_buckets, image_index
         self._padded_layouts: dict[Output, PaddedLayout] = {}
         self._cu_seqlens: dict[Output, tuple[Tensor, int]] = {}
         pair_patches = patch_counts[image_index]  # (B,)
         shapes = torch.stack([text_lengths, pair_patches], dim=1)
-        order = torch.argsort(text_lengths * (int(pair_patches.max()) + 1) + pair_patches, stable=True)
+        shape = text_lengths * (int(pair_patches.max()) + 1) + pair_patches
+        self.order = order = torch.argsort(image_index if by_image else shape, stable=True)
         distinct, counts = torch.unique_consecutive(shapes[order], dim=0, return_counts=True)
         self.groups = [ShapeGroup(n, *shape) for n, shape in zip(counts.tolist(), distinct.tolist(), strict=True)]
         self.num_pairs = len(text_lengths)
@@ -134,11 +140,6 @@ class Packing:
             inverse = inverse if output == 'cls' else self._pad(inverse)
             self._padded_layouts[output] = PaddedLayout(*map(self.to_device, (index, mask, inverse)))
         return self._padded_layouts[output]
-
-    def image_order(self) -> Tensor:
-        """Of a packing of images alone: packed positions of the CLS and patches of image 0, of image 1, ...; (T,)."""
-        image, offset = segment_ids_and_offsets(self.patch_counts + 1)
-        return self.to_device(self.starts[image] + offset)
 
     def pack_text(self, per_token: Tensor) -> Tensor:
         """Pack a padded host tensor (B, L), such as token ids or labels: (W,) in packed order, still on the host."""

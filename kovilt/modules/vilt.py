@@ -76,6 +76,7 @@ class ViLT(nn.Module):
     """
 
     blocks: Sequence[Block]
+    packs_by_image = False  # on a CPU
 
     @check_arguments
     def __init__(
@@ -195,7 +196,8 @@ class ViLT(nn.Module):
         text_lengths = text_mask.sum(dim=1)
         if (longest := int(text_lengths.max())) > self.max_text_len:
             raise ValueError(f'a text of {longest} tokens is longer than max_text_len {self.max_text_len}')
-        return Packing(text_lengths, grids.prod(dim=1), image_index, device, use_buckets=needs_shape_buckets(device))
+        by_image, use_buckets = self.packs_by_image and device.type == 'cpu', needs_shape_buckets(device)
+        return Packing(text_lengths, grids.prod(dim=1), image_index, device, by_image=by_image, use_buckets=use_buckets)
 
     def embed_text(self, input_ids: Tensor, packing: Packing) -> Tensor:
         """Emb_text of padded host ids (B, L), in packed order, (W, D)."""

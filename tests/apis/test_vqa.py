@@ -190,7 +190,7 @@ def test_the_cache_is_bounded(prefix_folder):
     assert (
         len(inferencer._image_cache) == 3 and held == 3 * 2 * positions * 2 * 16 * 4
     )  # images, blocks, ..., K and V, D, bytes
-    assert all(images.states is None for images in encoded)
+    assert all(images.inputs is None for images in encoded)
     assert all(image['patches'].nbytes == 0 for image in cached)
 
 

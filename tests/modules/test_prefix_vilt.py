@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from kovilt.modules import PrefixViLT, ViLT, attention
+from kovilt.modules import PrefixViLT, ViLT, attention, prefix_attention
 from kovilt.modules import vilt as vilt_module
-from kovilt.modules.prefix_vilt import EncodedImages
+from kovilt.modules.prefix_vilt import PrefixImages
 from kovilt.modules.vilt import ViLTStates
 
 
@@ -96,7 +96,7 @@ def test_padding_batching_and_sharing_change_nothing(encoder, batch):
 def test_output_and_the_padded_layout_of_bfloat16_change_no_value(encoder, batch, use_buckets, monkeypatch):
     """In float32, so that nothing but the path differs."""
     whole = encode(encoder, batch, inner_block=1)
-    monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
+    monkeypatch.setattr(attention, 'is_cpu_bfloat16', lambda q: True)
     monkeypatch.setattr(vilt_module, 'needs_shape_buckets', lambda device: use_buckets)
     text, text_index = encode(encoder, batch, 'text'), whole.packing.text_index(9)
     for states in (text, encode(encoder, batch, 'cls'), encode(encoder, batch)):
@@ -127,7 +127,7 @@ def test_gradients_of_a_shared_image_are_the_sum_over_its_texts(encoder, batch):
 def test_images_encoded_one_by_one_answer_as_those_of_a_batch(encoder, batch):
     patches = batch['patches'].split(batch['grids'].prod(dim=1).tolist())
     single = [encoder.embed_images(one, grid[None]) for one, grid in zip(patches, batch['grids'], strict=True)]
-    images = EncodedImages.concatenate(single)
+    images = PrefixImages.concatenate([encoder.encode_images(image).without_inputs() for image in single])
     expected = encode(encoder, batch, 'text').packed
     torch.testing.assert_close(encode(encoder, batch, 'text', images).packed, expected, rtol=0, atol=1e-5)
     for wanted in (dict(output='all'), dict(output='cls', inner_block=1)):
@@ -135,13 +135,47 @@ def test_images_encoded_one_by_one_answer_as_those_of_a_batch(encoder, batch):
             encode(encoder, batch, images=images, **wanted)
 
 
-def test_a_text_costs_its_own_tokens_alone(encoder, batch, monkeypatch):
+def test_the_first_pass_encodes_the_images_and_a_later_one_costs_its_own_tokens_alone(encoder, batch):
     images = encoder.embed_images(batch['patches'], batch['grids'])
-    counts = []
+    counts, num_text = [], int(batch['text_mask'].sum())
     for block in encoder.blocks:
         block.mlp.register_forward_hook(lambda module, inputs, output: counts.append(len(output)))
-    encode(encoder, batch, 'cls', images)
-    assert counts == [int(batch['text_mask'].sum()), 6]
+    passes = [encode(encoder, batch, 'cls', images).packed for _ in range(2)]
+    assert counts == [num_text + len(batch['patches']) + 3, 6, num_text, 6]
+    torch.testing.assert_close(*passes, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('output', ['all', 'text', 'cls'])
+def test_every_path_has_the_values_and_gradients_of_the_plain_one(encoder, batch, output, monkeypatch):
+    """Plain: images encoded before their texts, and their keys and values copied for each text."""
+
+    def run(images: PrefixImages) -> tuple[ViLTStates, dict[str, torch.Tensor]]:
+        states = encode(encoder, batch, output, images, inner_block=1)
+        (states.cls().square().sum() + states.inner[states.packing.text_index(3)].sum()).backward()
+        gradients = {
+            name: parameter.grad.clone() for name, parameter in encoder.named_parameters() if parameter.grad is not None
+        }
+        encoder.zero_grad()
+        return states, gradients
+
+    def embedded() -> PrefixImages:
+        return encoder.embed_images(batch['patches'], batch['grids'])
+
+    found = [run(embedded()), run(encoder.encode_images(embedded()))]
+    monkeypatch.setattr(prefix_attention, 'MAX_CHUNK', 11)  # 5 + 9 tokens are two chunks, 5 + 7 too, 3 + 5 are one
+    found.append(run(embedded()))
+    monkeypatch.setattr(prefix_attention.TextAttention, '_attend_chunks', attend_copies)
+    expected_states, expected_gradients = run(encoder.encode_images(embedded()))
+    for states, gradients in found:
+        torch.testing.assert_close(states.packed, expected_states.packed, rtol=0, atol=1e-5)
+        torch.testing.assert_close(states.inner, expected_states.inner, rtol=0, atol=1e-5)
+        assert gradients.keys() == expected_gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def attend_copies(self, q, kv_text, kv_images, output):
+    return attention.attend_segments(q, self.pack(kv_text, kv_images), self._packing, output)
 
 
 def test_a_text_without_an_image_is_encoded_from_its_tokens(encoder, batch):

@@ -95,7 +95,7 @@ def test_the_padded_layout_of_bfloat16_is_the_same_attention(vilt, batch, output
         return [found, *torch.autograd.grad(found.square().sum(), list(vilt.blocks.parameters()))]
 
     expected = states_and_gradients()
-    monkeypatch.setattr(attention, '_is_cpu_bfloat16', lambda q: True)
+    monkeypatch.setattr(attention, 'is_cpu_bfloat16', lambda q: True)
     for use_buckets in (False, True):
         monkeypatch.setattr(vilt_module, 'needs_shape_buckets', lambda device, use_buckets=use_buckets: use_buckets)
         for ours, theirs in zip(states_and_gradients(), expected, strict=True):
