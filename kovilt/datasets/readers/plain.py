@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from kovilt.datasets.answers import parse_answers
 from kovilt.datasets.folders import Folder, locate, normalize_path, where_instead
@@ -16,6 +17,7 @@ from kovilt.datasets.readers.tables import CSVTable, JSONLines, TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError, nearest
+from kovilt.ranges import Range, check_arguments
 from kovilt.registry import READERS
 
 
@@ -29,6 +31,11 @@ class PlainReader(QuestionReader):
     the path that it would have if the zip were extracted in place, with or without a folder of the zip's name.
 
     Layout and keys: kovilt's own, see docs/en/data.md.
+
+    Args:
+        val_share: if there is no table of `val`, this share (0 to 1) of the images of `train`, at least one, is split
+            'val', with all questions about them, and the rest is 'train'. 0 = the tables are the splits.
+        val_seed: chooses these images. An image's place in the order that is drawn depends on its path alone.
     """
 
     COLUMNS = QuestionReader.SEVERAL_ANSWERS
@@ -37,16 +44,53 @@ class PlainReader(QuestionReader):
         '"answer": "..."}, and the images beneath, in folders or zips'
     )
 
+    @check_arguments
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        split: str,
+        allow_outside: bool = False,
+        cache: bool | str = False,
+        val_share: Annotated[float, Range(ge=0, lt=1)] = 0.0,
+        val_seed: int = 0,
+    ) -> None:
+        super().__init__(data_root=data_root, split=split, allow_outside=allow_outside, cache=cache)
+        self.val_share, self.val_seed = val_share, val_seed
+
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         folders = self.list_folders()
         table, images = self._open_table(folders), _index_by_path(folders)
+        is_val = self._choose_val_images(folders) if self.val_share and self.split in ('train', 'val') else None
         for row in refusing(table, report):
             try:
+                if is_val is not None and is_val(row) != (self.split == 'val'):
+                    continue
                 record = self._question_record(row, table, images)
             except KoviltError as error:
                 report.refuse(error)
             else:
                 yield record
+
+    def _choose_val_images(self, folders: list[Folder]) -> Callable[[Any], bool]:
+        """A function that tells of each row of `train` whether its image is one of the validation split."""
+
+        def rank(image: str) -> str:
+            return hashlib.sha256(f'{self.val_seed}\0{image}'.encode(errors='backslashreplace')).hexdigest()
+
+        def image_of(row: Any) -> str:
+            value = row.get('image') if isinstance(row, dict) else None
+            return normalize_korean(str(value))
+
+        rows = refusing(self._open_table(folders), _Ignored())
+        ranked = sorted({image_of(row) for row in rows}, key=rank)
+        if len(ranked) < 2:
+            raise KoviltError(
+                f'{self.data_root}: {len(ranked)} images in train, none can be kept for validation; add images, or a '
+                'table val.jsonl'
+            )
+        chosen = frozenset(ranked[: max(1, round(self.val_share * len(ranked)))])
+        return lambda row: image_of(row) in chosen
 
     def _question_record(self, row: Any, source: TableFile, images: ImageIndex) -> dict[str, Any]:
         image, question = required(row, 'image', source), required_text(row, 'question', source)
@@ -67,8 +111,13 @@ class PlainReader(QuestionReader):
         }
 
     def _open_table(self, folders: list[Folder]) -> TableFile:
-        files = folders[0].files
-        jsonl_name, csv_name = f'{self.split}.jsonl', f'{self.split}.csv'
+        files, split = folders[0].files, self.split
+        val_tables = [name for name in ('val.jsonl', 'val.csv') if name in files]
+        if self.val_share and self.split in ('train', 'val'):
+            if val_tables:
+                raise KoviltError(f'{self.data_root}: {val_tables[0]} is the validation split; leave out val_share')
+            split = 'train'
+        jsonl_name, csv_name = f'{split}.jsonl', f'{split}.csv'
         if jsonl_name in files and csv_name in files:
             raise KoviltError(f'{self.data_root}: both {jsonl_name} and {csv_name}; keep one of them')
         if jsonl_name in files:
@@ -87,6 +136,13 @@ class PlainReader(QuestionReader):
         except KoviltError as error:
             raise KoviltError(f'{source.place}: {error}') from None
         return FoundImage(place, normalize_korean(path), path)
+
+
+class _Ignored(ReadReport):
+    """Of a reading whose errors a second one reports."""
+
+    def refuse(self, error: KoviltError) -> None:
+        pass
 
 
 def _index_by_path(folders: list[Folder]) -> ImageIndex:
