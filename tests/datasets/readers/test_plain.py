@@ -218,16 +218,16 @@ def test_the_encoding_of_korean_windows_is_reported(plain):
         open_(plain)
 
 
+def rows_of(dataset) -> set[tuple[str, str]]:
+    records = [dataset.record(row) for row in range(len(dataset))]
+    return {(record['image'], record['question']) for record in records}
+
+
 @pytest.mark.parametrize('write', [write_jsonl, write_csv])
 def test_without_a_validation_table_whole_images_are_kept_for_it(plain, write):
     write(plain, ROWS)
     splits = {
-        (split, seed): {
-            (record['image'], record['question'])
-            for record in map(
-                (dataset := open_(plain, split, val_share=0.3, val_seed=seed)).record, range(len(dataset))
-            )
-        }
+        (split, seed): rows_of(open_(plain, split, files=dict(val_share=0.3, val_seed=seed)))
         for split in ('train', 'val')
         for seed in range(8)
     }
@@ -238,18 +238,18 @@ def test_without_a_validation_table_whole_images_are_kept_for_it(plain, write):
     assert len({frozenset(splits['val', seed]) for seed in range(8)}) > 1
     moved = {**ROWS[0], 'question': '새 질문'}
     write(plain, [moved, *ROWS[::-1]])
-    again = open_(plain, 'val', val_share=0.3)
-    assert {again.record(row)['image'] for row in range(len(again))} == {image for image, _ in splits['val', 0]}
+    again = rows_of(open_(plain, 'val', files=dict(val_share=0.3)))
+    assert {image for image, _ in again} == {image for image, _ in splits['val', 0]}
 
 
 def test_a_share_of_the_images_is_not_taken_where_there_is_a_validation_table(plain):
     write_jsonl(plain, ROWS)
     write_csv(plain, ROWS, 'val.csv')
     with pytest.raises(KoviltError, match=r'val\.csv is the validation split; leave out val_share'):
-        open_(plain, 'val', val_share=0.3)
+        open_(plain, 'val', files=dict(val_share=0.3))
 
 
 def test_one_image_cannot_be_divided(plain):
     write_jsonl(plain, ROWS[:1])
     with pytest.raises(KoviltError, match='1 images in train, none can be kept for validation'):
-        open_(plain, 'val', val_share=0.3)
+        open_(plain, 'val', files=dict(val_share=0.3))
