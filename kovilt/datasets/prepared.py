@@ -3,8 +3,8 @@
     prepared.json                  what the data was made from; size and SHA-256 of every file, once all are written
     answers.json                   the answer vocabulary of the training split, if it has one
     <split>/rows.arrow             the reader's columns, and `image`: the number of each row's image
-    <split>/images.arrow           the columns of ImageStore, and `grid`, if images are prepared: its rows and columns
-                                   of patches; 0, 0 = not readable
+    <split>/images.arrow           the columns of ImageStore and, if images are prepared, `grid`: its rows and columns
+                                   of patches, 0, 0 = not readable; `patches_xxh3`: their checksum
     <split>/broken.jsonl           the images that could not be read, with the reason
     <split>/shard-00000.patches    a header of 64 bytes, then the patches of `images_per_shard` images, uint8, one image
                                    after the other; the header tells the shards of one split from those of others
@@ -16,15 +16,19 @@ Opening copies nothing: processes and workers share the pages of the files in th
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
+from mmengine.logging import print_log
 
 from kovilt.datasets.image_store import ImageStore, read_image_file
-from kovilt.datasets.prepared_check import REMEDY, check_patches, check_summary, check_tables
+from kovilt.datasets.prepared_check import CHECKSUM, REMEDY, check_patches, check_summary, check_tables
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.table import Table, map_table
@@ -67,8 +71,16 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise KoviltError(f'{path}: format {summary["format"]}, this kovilt reads {FORMAT}; prepare again')
     if 'files' not in summary:
         raise KoviltError(f'{folder}: preparation is not finished; repeat the same command, it continues where it was')
+    if summary.get('digest', digest_summary(summary)) != digest_summary(summary):
+        raise KoviltError(f'{path}: damaged, its content is not what was prepared; {REMEDY}')
     check_summary(summary, path)
     return summary
+
+
+def digest_summary(summary: Mapping[str, Any]) -> str:
+    """The value of `digest` in `prepared.json`: SHA-256 of all its other values."""
+    content = {key: value for key, value in summary.items() if key != 'digest'}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify_prepared(folder: str | Path) -> tuple[int, int]:
@@ -114,10 +126,21 @@ class PreparedPatches:
         split: the split's part of `prepared.json`.
         grids: int32 (images, 2).
         broken: image number -> why it could not be read.
+        checksums: uint64 (images,), XXH3 of the patches of each image; None = none were stored.
+        name_of: gives the name of an image, for messages.
     """
 
-    def __init__(self, folder: Path, split: dict[str, Any], grids: np.ndarray, broken: dict[int, str]) -> None:
-        self._folder, self._grids, self._broken = folder, grids, broken
+    def __init__(
+        self,
+        folder: Path,
+        split: dict[str, Any],
+        grids: np.ndarray,
+        broken: dict[int, str],
+        checksums: np.ndarray | None,
+        name_of: Callable[[int], str],
+    ) -> None:
+        self._folder, self._grids, self._broken, self._checksums = folder, grids, broken, checksums
+        self._name_of = name_of
         self._width, self._per_shard = split['patch_width'], split['images_per_shard']
         ends = np.cumsum(grids.prod(axis=1, dtype=np.int64))
         starts = np.concatenate([[0], ends[:-1]])
@@ -129,13 +152,18 @@ class PreparedPatches:
         """Patches uint8 (P, 3*p*p), a view of the mapped file, and the grid of an image.
 
         Raises:
-            KoviltError: the image could not be read when the data was prepared.
+            KoviltError: the image could not be read when the data was prepared, or its patches have changed since.
         """
         if number in self._broken:
             raise KoviltError(f'{self._broken[number]} (found when {self._folder.parent} was prepared)')
         rows, columns = self._grids[number].tolist()
-        start = self._starts[number]
-        return self._map_shard(number // self._per_shard)[start : start + rows * columns], (rows, columns)
+        start, shard = self._starts[number], number // self._per_shard
+        patches = self._map_shard(shard)[start : start + rows * columns]
+        if self._checksums is not None and xxhash.xxh3_64_intdigest(patches.data) != self._checksums[number]:
+            raise KoviltError(
+                f'{self._folder / shard_file(shard)}: the patches of {self._name_of(number)} are damaged; {REMEDY}'
+            )
+        return patches, (rows, columns)
 
     def _map_shard(self, number: int) -> np.ndarray:
         if number not in self._shards:
@@ -199,7 +227,9 @@ class PreparedImages(ImageStore):
     @functools.cached_property
     def patches(self) -> PreparedPatches:
         """The patches of the images."""
-        return PreparedPatches(self._folder, self._split, self._grids, _read_broken(self._folder / BROKEN_FILE))
+        checksums = self.table[CHECKSUM].to_numpy() if CHECKSUM in self.table else None
+        broken = _read_broken(self._folder / BROKEN_FILE)
+        return PreparedPatches(self._folder, self._split, self._grids, broken, checksums, self.name)
 
     @property
     def _grids(self) -> np.ndarray:
@@ -216,6 +246,11 @@ class PreparedImages(ImageStore):
         shards = [shard_file(number) for number in range(self._split['shards'])]
         names = [f'{self._folder.name}/{name}' for name in (*shards, BROKEN_FILE)]
         _check_sizes(self._folder.parent, self._files, names)
+        _check_digests(self._folder.parent, self._files, names[-1:])
+        if CHECKSUM not in self.table:
+            print_log(
+                f'{self._folder}: prepared without checksums of its images; prepare it again to add them', 'current'
+            )
         for number, shard in enumerate(shards):
             with open_file(self._folder / shard, 'prepared') as file:
                 if file.read(HEADER_BYTES) != shard_header(self._split['identity'], number):
@@ -233,8 +268,8 @@ class PreparedReader(Reader):
     """Maps the rows that kovilt prepare read with any reader, in the same order, so that batches are the same.
 
     If the image pipeline starts with LoadPrepared, images come from the shards; if it starts with LoadImage, they are
-    read from where they lay when the data was prepared. Opening checks all but the patches, which `verify_prepared`
-    compares with their digests.
+    read from where they lay when the data was prepared. Opening checks all but the patches. Those of an image are
+    compared with their checksum when they are read; an image that fails is broken. `verify_prepared` reads all.
 
     For questions, the dataset's `answers` should be the path of the folder's answers.json: a vocabulary built from
     these rows would only count the prepared ones.

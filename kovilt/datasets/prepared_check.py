@@ -1,7 +1,7 @@
 """Checks prepared data when it is opened: that its files fit together, so that damage never becomes a wrong sample.
 
-The tables are checked as a whole, column by column: 7 million rows take a second. The patches themselves are compared
-with their digests by `verify_prepared` alone.
+The tables are checked as a whole, column by column: 7 million rows take a second. The patches of an image are compared
+with their checksum when they are read, and whole shards with their digests by `verify_prepared`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kovilt.errors import KoviltError
 
 REMEDY = 'copy it again, or prepare again: kovilt prepare CONFIG OUT --overwrite'
 GRID = pa.list_(pa.int32(), 2)
+CHECKSUM = 'patches_xxh3'  # column of the images: XXH3 (64 bits) of the patches, 0 where there are none
 _ROW_COLUMNS = {
     'text': STRING,
     'question': STRING,
@@ -83,6 +84,9 @@ def check_tables(rows: Table, images: Table, split: Mapping[str, Any], folder: P
     expected = ImageStore.COLUMNS | ({'grid': GRID} if split['shards'] else {})
     for name, kind in expected.items():
         _require(images_path, f'no column {name!r} of type {kind}', name in images and images[name].type == kind)
+    if CHECKSUM in images:  # absent from folders of older versions
+        kind = images[CHECKSUM].type
+        _require(images_path, f'column {CHECKSUM!r} of type {kind}', kind == pa.uint64())
     row_images = rows['image'].to_numpy()
     num_images = len(images['name'])
     _require(rows_path, 'an image number out of range', ((row_images >= 0) & (row_images < num_images)).all())

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
 from kovilt.datasets.prepared import BROKEN_FILE, IMAGES_FILE, ROWS_FILE, shard_file, shard_header
+from kovilt.datasets.prepared_check import CHECKSUM, GRID
 from kovilt.datasets.preparing_task import Task
 from kovilt.datasets.table import Table, write_table
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_path, file_sha256, read_json, write_json, write_json_lines
 from kovilt.processes import map_in_processes
-
-_GRID = pa.list_(pa.int32(), 2)
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
 
@@ -92,10 +92,11 @@ class SplitWriter:
         Raises:
             KoviltError: too many images are broken, as in `write_shards`.
         """
-        files, grids, broken, width = {}, [], [], 0
+        files, grids, checksums, broken, width = {}, [], [], [], 0
         for number, (shard, state) in enumerate(zip(self._shards, states, strict=True)):
             files[shard.path.name] = {'size': state['size'], 'sha256': state['sha256']}
             grids += state['grids']
+            checksums += state['checksums']
             width = max(width, state['patch_width'])
             for position, name, reason in state['broken']:
                 image = number * self.images_per_shard + position
@@ -103,7 +104,8 @@ class SplitWriter:
         if broken:
             self.dataset.check_broken(len(broken), broken[-1]['reason'])
         write_table(self.folder / ROWS_FILE, rows)
-        write_table(self.folder / IMAGES_FILE, images.table | ({'grid': pa.array(grids, type=_GRID)} if states else {}))
+        columns = {'grid': pa.array(grids, type=GRID), CHECKSUM: pa.array(checksums, type=pa.uint64())}
+        write_table(self.folder / IMAGES_FILE, images.table | (columns if states else {}))
         write_json_lines(self.folder / BROKEN_FILE, broken)
         files |= {name: file_entry(self.folder / name) for name in (ROWS_FILE, IMAGES_FILE, BROKEN_FILE)}
         summary = {
@@ -144,14 +146,14 @@ def _read_state(shard: _Shard) -> dict[str, Any] | None:
     """The state of a shard; None when the shard is not complete."""
     try:
         state = read_json(shard.state_path)
-        return state if shard.path.stat().st_size == state['size'] else None
+        return state if shard.path.stat().st_size == state['size'] and 'checksums' in state else None
     except (KoviltError, OSError, KeyError):
         return None
 
 
 def _write_shard(dataset: PairDataset, shard: _Shard) -> dict[str, Any]:
     """Write the patches, then the state, each completely or not at all; returns the state."""
-    grids, broken, width = [], [], 0
+    grids, checksums, broken, width = [], [], [], 0
     digest = hashlib.sha256(shard.header)
     with atomic_path(shard.path) as draft, open(draft, 'wb') as file:
         file.write(shard.header)
@@ -163,10 +165,12 @@ def _write_shard(dataset: PairDataset, shard: _Shard) -> dict[str, Any]:
                 image = None
             if image is None:
                 grids.append([0, 0])
+                checksums.append(0)
                 continue
             patches = np.ascontiguousarray(image['patches'])
             file.write(patches.data)
             digest.update(patches.data)
+            checksums.append(xxhash.xxh3_64_intdigest(patches.data))
             width = patches.shape[1]
             grids.append([int(side) for side in image['grid']])
         file.flush()
@@ -175,6 +179,7 @@ def _write_shard(dataset: PairDataset, shard: _Shard) -> dict[str, Any]:
         'size': shard.path.stat().st_size,
         'sha256': digest.hexdigest(),
         'grids': grids,
+        'checksums': checksums,
         'broken': broken,
         'patch_width': width,
     }

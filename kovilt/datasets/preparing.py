@@ -20,7 +20,7 @@ import torch
 
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.prepared import ANSWER_FILE, FORMAT, SUMMARY_FILE
+from kovilt.datasets.prepared import ANSWER_FILE, FORMAT, SUMMARY_FILE, digest_summary
 from kovilt.datasets.prepared_writer import Progress, SplitWriter, file_entry
 from kovilt.datasets.preparing_task import THE_ONLY_TASK, Task
 from kovilt.datasets.rng import sampling_keys
@@ -173,6 +173,7 @@ def _write_tables(
         'splits': summaries,
         'files': files,
     }
+    summary['digest'] = digest_summary(summary)
     write_json(out / SUMMARY_FILE, summary)
     return summary
 

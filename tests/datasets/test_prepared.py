@@ -25,6 +25,8 @@ from kovilt.datasets import (
     preparing,
     verify_prepared,
 )
+from kovilt.datasets.prepared_writer import file_entry
+from kovilt.datasets.table import map_table, write_table
 from kovilt.errors import KoviltError
 from kovilt.verification import sources_of_config, verify
 from tests.support.pair_data import failure
@@ -313,6 +315,7 @@ def test_no_flipped_byte_changes_a_sample(living, name):
 def test_each_file_is_needed_and_listed(living, lost):
     living.prepare(val=False)
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
+    del summary['digest']  # which tells of every change
     if lost != 'answers.json':
         (living.out / 'prepared.json').write_text(
             json.dumps({**summary, 'files': {name: file for name, file in summary['files'].items() if name != lost}})
@@ -339,6 +342,58 @@ def test_verifying_reads_everything(living):
         verify_prepared(living.out)
 
 
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def test_an_image_whose_patches_have_changed_is_broken(living, caplog):
+    living.train['max_broken_fraction'] = 0.2
+    living.prepare()
+    files, prepared = living.open()
+    damaged = shards(living.out)[1]  # of images 4 to 7
+    flip(damaged, damaged.stat().st_size - 1)
+    with pytest.raises(KoviltError, match=rf'^{damaged}: the patches of .*\.jpg are damaged; copy it again'):
+        prepared.image_store.patches.read(7)
+    found = batches(prepared)
+    assert prepared.broken_images() == [prepared.image_store.name(7)]
+    assert {number for batch in found for number in batch['image_id'].tolist()} == {
+        prepared.image_store.image_id(number) for number in range(10) if number != 7
+    }
+    with pytest.raises(KoviltError, match='2 of 10 images .* cannot be read, more than .*: the patches of'):
+        flip(shards(living.out)[0], 64)
+        batches(living.open(**{**living.train, 'max_broken_fraction': 0.1})[1])
+
+
+def test_every_flipped_bit_of_an_image_is_noticed(living):
+    living.prepare(val=False)
+    _, prepared = living.open()
+    shard = shards(living.out)[0]
+    original = shard.read_bytes()
+    grid = prepared.image_store.patches.read(0)[1]
+    size = grid[0] * grid[1] * prepared.image_store.patches._width
+    for place in range(64, 64 + size, size // 40):
+        shard.write_bytes(original[:place] + bytes([original[place] ^ 1 << place % 8]) + original[place + 1 :])
+        with pytest.raises(KoviltError, match='are damaged'):
+            living.open()[1].image_store.patches.read(0)
+
+
+def test_folders_of_older_versions_have_no_checksums(living):
+    living.prepare()
+    files, _ = living.open()
+    for split in ('train', 'val'):
+        path = living.out / split / 'images.arrow'
+        write_table(path, {name: column for name, column in map_table(path).items() if name != 'patches_xxh3'})
+    summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
+    del summary['digest']
+    summary['files'] |= {
+        f'{split}/images.arrow': file_entry(living.out / split / 'images.arrow') for split in ('train', 'val')
+    }
+    (living.out / 'prepared.json').write_text(json.dumps(summary), 'utf-8')
+    assert_same(files, living.open()[1])
+
+
 def test_missing_splits_columns_and_files_are_named(living, tmp_path):
     living.prepare(val=False)
     with pytest.raises(KoviltError, match="split='val': .* was prepared with 'train'"):
@@ -346,6 +401,9 @@ def test_missing_splits_columns_and_files_are_named(living, tmp_path):
     with pytest.raises(KoviltError, match='not prepared data, it has no prepared.json'):
         PreparedReader(data_root=str(living.data.root), split='train').read_rows()
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
+    (living.out / 'prepared.json').write_text(json.dumps({**summary, 'splits': {}}), 'utf-8')
+    with pytest.raises(KoviltError, match='prepared.json: damaged, its content is not what was prepared'):
+        living.open()
     for change, message in (
         ({'format': 2}, 'format 2, this kovilt reads 3; prepare again'),
         ({}, 'preparation is not finished'),
