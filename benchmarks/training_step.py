@@ -32,6 +32,7 @@ VOCAB_SIZE, NUM_ANSWERS = 1000, 30
 TEXT_LENGTHS = (8, 25)  # tokens
 SHAPES = ((1, 1), (3, 4), (4, 3), (2, 3), (5, 9))  # height : width of an image
 WARM_UPS = 3  # steps
+PRECISIONS = ('float32', 'bfloat16')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,33 +62,42 @@ def random_batch(config: Config, texts: int, rng: torch.Generator) -> Batch:
     )
 
 
-def main(args: argparse.Namespace) -> None:
+def make_batches(config: Config, texts: int, steps: int) -> list[Batch]:
+    """Random batches for the steps to warm up and for `steps` more."""
     import torch
 
-    from kovilt.engine.config import load_config
+    rng = torch.Generator().manual_seed(0)
+    return [random_batch(config, texts, rng) for _ in range(WARM_UPS + steps)]
+
+
+def make_trainer(config: Config, precision: str) -> tuple[BaseModel, OptimWrapper]:
+    """The config's model with new weights and its optimizer, for random batches."""
+    import torch
+
     from kovilt.engine.optim import ViLTOptimWrapperConstructor, mixed_precision
     from kovilt.models.sizes import build_model, complete_model_config
 
-    config = load_config(args.config, [], {})
     sizes = {
         'vocab_size': VOCAB_SIZE,
         'mask_token_id': 4,
         'special_token_ids': list(range(FIRST_TOKEN)),
         'num_answers': NUM_ANSWERS,
     }
-    model_config = complete_model_config(config.model.to_dict(), data_sizes=sizes)
-    rng = torch.Generator().manual_seed(0)
-    batches = [random_batch(config, args.texts, rng) for _ in range(args.steps + WARM_UPS)]
-    variants: dict[str, Callable[[], object]] = {}
-    for precision in ('float32', 'bfloat16'):
-        torch.manual_seed(0)
-        model = build_model(model_config).train()
-        wrapper = {'type': 'ViLTOptimWrapper', 'optimizer': dict(config.optim_wrapper.optimizer), 'clip_grad': None}
-        wrapper = mixed_precision(wrapper, 'bfloat16') if precision == 'bfloat16' else wrapper
-        optim_wrapper = ViLTOptimWrapperConstructor(wrapper)(model)
-        variants[precision] = _steps(model, optim_wrapper, batches)
+    torch.manual_seed(0)
+    model = build_model(complete_model_config(config.model.to_dict(), data_sizes=sizes)).train()
+    wrapper = {'type': 'ViLTOptimWrapper', 'optimizer': dict(config.optim_wrapper.optimizer), 'clip_grad': None}
+    wrapper = mixed_precision(wrapper, precision) if precision == 'bfloat16' else wrapper
+    return model, ViLTOptimWrapperConstructor(wrapper)(model)
+
+
+def main(args: argparse.Namespace) -> None:
+    from kovilt.engine.config import load_config
+
+    config = load_config(args.config, [], {})
+    batches = make_batches(config, args.texts, args.steps)
+    variants = {precision: _steps(*make_trainer(config, precision), batches) for precision in PRECISIONS}
     seconds = time_in_turn(variants, rounds=args.steps, clock=wall_clock, warm_ups=WARM_UPS)
-    full, half = (statistics.median(seconds[precision]) for precision in ('float32', 'bfloat16'))
+    full, half = (statistics.median(seconds[precision]) for precision in PRECISIONS)
     encoder = config.model.encoder
     print(
         f'{args.config} on {describe_machine("cpu")}: {args.texts} pairs, hidden size {encoder.hidden_size}, '

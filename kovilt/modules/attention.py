@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kovilt.modules.int8 import linear_slice
 from kovilt.modules.packing import Output, Packing, needs_shape_buckets
+from kovilt.modules.padded_attention import PaddedAttention
 
 HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None  # False with an older torch
 
@@ -63,21 +64,20 @@ def attend_segments(q: Tensor, kv: Tensor, packing: Packing, output: Output) -> 
     q (R, h, D/h) are the queries of the tokens that `output` names, kv (T, 2, h, D/h) keys and values of all; returns
     (R, h, D/h).
     """
-    k, v = kv.unbind(1)
     if HAS_VARLEN and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
         kernel = _attend_varlen
     elif is_cpu_bfloat16(q):
         kernel = _attend_padded
     else:
         kernel = _attend_groups
-    return kernel(q, k, v, packing, output)
+    return kernel(q, kv, packing, output)
 
 
 def fast_attention(device: torch.device) -> AbstractContextManager[None]:
     """Make torch's scaled_dot_product_attention use plain matrix products under bfloat16 autocast on a CPU.
 
     For encoders of other libraries. There the backward pass of torch's fused kernel would take more than half of a
-    small model's step (see `_attend_padded`). On other devices torch chooses the kernel.
+    small model's step (see `PaddedAttention`). On other devices torch chooses the kernel.
     """
     return sdpa_kernel(SDPBackend.MATH) if needs_shape_buckets(device) else nullcontext()
 
@@ -87,8 +87,9 @@ def is_cpu_bfloat16(q: Tensor) -> bool:
     return q.device.type == 'cpu' and q.dtype == torch.bfloat16
 
 
-def _attend_groups(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
+def _attend_groups(q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
     """Group by group: a group is a rectangle of segments of one length, so there is neither padding nor mask."""
+    k, v = kv.unbind(1)
     q_lengths = [group.pairs * group.output_length(output) for group in packing.groups]
     kv_lengths = [group.pairs * group.length for group in packing.groups]
     parts = zip(packing.groups, q.split(q_lengths), k.split(kv_lengths), v.split(kv_lengths), strict=True)
@@ -99,31 +100,20 @@ def _attend_groups(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Ou
     return torch.cat(out)
 
 
-def _attend_padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
-    """All segments as one padded rectangle, by plain matrix products with a mask.
-
-    For bfloat16 on a CPU, where matrix products of many small groups, or the backward pass of torch's fused attention
-    kernel, would take most of a small model's step.
-    """
-    q_layout, kv_layout, count = packing.padded_layout(output), packing.padded_layout('all'), len(q)
-    bias = torch.zeros_like(kv_layout.mask, dtype=q.dtype).masked_fill(~kv_layout.mask, -torch.inf)
-    bias = bias[:, None, None]  # (B, 1, 1, N)
-
-    def pad(x: Tensor, index: Tensor) -> Tensor:  # (B, h, N, D/h)
-        return x.flatten(1).index_select(0, index).view(packing.num_pairs, -1, *x.shape[1:]).transpose(1, 2)
-
-    q = pad(q * q.shape[-1] ** -0.5, q_layout.gather_index)
-    k, v = pad(k, kv_layout.gather_index), pad(v, kv_layout.gather_index)
-    y = (q @ k.transpose(-1, -2) + bias).softmax(-1) @ v
-    return y.transpose(1, 2).flatten(0, 1).index_select(0, q_layout.inverse_index[:count])
+def _attend_padded(q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
+    """In bfloat16 on a CPU: rectangle by rectangle of neighbouring pairs, padded, by plain matrix products."""
+    layouts = (packing.padded_layout(which, q.shape[1]) for which in (output, 'all'))
+    y: Any = PaddedAttention.apply(q, kv, *layouts)
+    return y
 
 
-def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, output: Output) -> Tensor:
+def _attend_varlen(q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
     """All segments by torch's variable-length kernel, flash-attention's."""
     # Imported here, since the import takes a second (it loads torch.compile), which other devices need not wait for.
     from torch.nn.attention.varlen import varlen_attn
 
     cu_seqlens_q, max_seqlen_q = packing.cu_seqlens(output)
     cu_seqlens_k, max_seqlen_k = packing.cu_seqlens('all')
+    k, v = kv.unbind(1)
     y: Any = varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)  # a tuple on request alone
     return y

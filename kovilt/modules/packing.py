@@ -1,8 +1,8 @@
 """The packed layout of a batch: one sequence of tokens and patches without padding, and where each pair lies in it.
 
 The packed sequence holds the segments of B pairs one after another. The segment of a pair is
-[text tokens ; image CLS ; patches] (eq. 3). Neighbours are pairs of equal text length and equal patch count or, if they
-are packed by image, pairs with the same image.
+[text tokens ; image CLS ; patches] (eq. 3). Pairs lie in the order of length, those of equal shape next to each other,
+or, if they are packed by image, in the order of their images.
 
 Shapes: B pairs, I images, L text length of a padded batch, P patches of an image, W text tokens of all pairs together,
 T tokens of the packed sequence (text tokens, image CLS and patches of all pairs), R of them that a block outputs.
@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kovilt.modules.padded_attention import PaddedLayout
 
 # Which states the last block outputs: of all tokens, of the text tokens, or of the text [CLS] alone.
 Output = Literal['all', 'text', 'cls']
@@ -34,14 +36,6 @@ class ShapeGroup(NamedTuple):
     def output_length(self, output: Output) -> int:
         """How many tokens of each segment, counted from its start, are output."""
         return {'all': self.length, 'text': self.text_length, 'cls': 1}[output]
-
-
-class PaddedLayout(NamedTuple):
-    """All segments as one padded rectangle (B, N), in packed order; see `Packing.padded_layout`."""
-
-    gather_index: Tensor  # int64 (B * N,): packed position of each place of the rectangle, 0 where it is padding
-    mask: Tensor  # bool (B, N): True = a token, False = padding
-    inverse_index: Tensor  # int64 (R,): place in the flat rectangle of each packed token
 
 
 class Packing:
@@ -79,11 +73,12 @@ class Packing:
         use_buckets: bool = False,
     ) -> None:
         self.use_buckets, self.image_index = use_buckets, image_index
-        self._padded_layouts: dict[Output, PaddedLayout] = {}
+        self._padded_layouts: dict[tuple[Output, int], PaddedLayout] = {}
         self._cu_seqlens: dict[Output, tuple[Tensor, int]] = {}
         pair_patches = patch_counts[image_index]  # (B,)
         shapes = torch.stack([text_lengths, pair_patches], dim=1)
-        shape = text_lengths * (int(pair_patches.max()) + 1) + pair_patches
+        # By length, so that neighbours fit into one rectangle, then by text length.
+        shape = (text_lengths + pair_patches) * (int(text_lengths.max()) + 1) + text_lengths
         self.order = order = torch.argsort(image_index if by_image else shape, stable=True)
         distinct, counts = torch.unique_consecutive(shapes[order], dim=0, return_counts=True)
         self.groups = [ShapeGroup(n, *shape) for n, shape in zip(counts.tolist(), distinct.tolist(), strict=True)]
@@ -128,18 +123,12 @@ class Packing:
             self._cu_seqlens[output] = self.to_device(cu_seqlens), int(lengths.max())
         return self._cu_seqlens[output]
 
-    def padded_layout(self, output: Output) -> PaddedLayout:
-        """The tokens that are output as one padded rectangle; with `use_buckets` its width is a bucket."""
-        if output not in self._padded_layouts:
-            lengths = self._output_lengths(output)
-            longest = int(lengths.max())
-            place = torch.arange(bucket_size(longest, 16) if self.use_buckets and longest > 1 else longest)
-            mask = place < lengths[:, None]
-            index = (segment_starts(lengths)[:, None] + place).masked_fill(~mask, 0).flatten()
-            inverse = mask.flatten().nonzero().squeeze(1)
-            inverse = inverse if output == 'cls' else self._pad(inverse)
-            self._padded_layouts[output] = PaddedLayout(*map(self.to_device, (index, mask, inverse)))
-        return self._padded_layouts[output]
+    def padded_layout(self, output: Output, num_heads: int) -> PaddedLayout:
+        """The tokens that are output in padded rectangles of neighbouring pairs, for `num_heads` heads."""
+        key = output, num_heads
+        if key not in self._padded_layouts:
+            self._padded_layouts[key] = PaddedLayout(self._output_lengths(output), num_heads)
+        return self._padded_layouts[key]
 
     def pack_text(self, per_token: Tensor) -> Tensor:
         """Pack a padded host tensor (B, L), such as token ids or labels: (W,) in packed order, still on the host."""
@@ -188,9 +177,9 @@ def needs_shape_buckets(device: torch.device) -> bool:
     return autocast and torch.get_autocast_dtype('cpu') == torch.bfloat16
 
 
-def bucket_size(length: int, least: int = 32) -> int:
-    """The smallest bucket that holds `length`: a multiple of `least` or, from 8 * `least` on, one of 8 an octave."""
-    step = max(least, 1 << max(length.bit_length() - 4, 0))
+def bucket_size(length: int) -> int:
+    """The smallest bucket that holds `length`: a multiple of 32 or, from 2,048 on, one of 32 an octave."""
+    step = max(32, 1 << max(length.bit_length() - 6, 0))
     return -(-length // step) * step
 
 
