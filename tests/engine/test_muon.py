@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from kovilt.engine import ViLTOptimWrapperConstructor
+from kovilt.engine import ViLTOptimWrapperConstructor, muon
 from kovilt.engine.muon import MuonAdamW, orthogonalize
 from tests.support.tiny_models import tiny_model
 
@@ -19,6 +19,22 @@ def test_singular_values_become_equal_and_singular_vectors_stay():
         diagonal = strength.diagonal(dim1=1, dim2=2)
         assert 0.5 < diagonal.min() and diagonal.max() < 1.3
         assert (strength - torch.diag_embed(diagonal)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-3), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize('shape', [(24, 24), (20, 24), (24, 96), (96, 24)])
+def test_singular_values_of_any_size_become_equal(shape, dtype, tolerance):
+    """Those of momentum span three powers of ten; eigenvalues that rounding makes negative must not grow."""
+    torch.manual_seed(0)
+    u, _, vh = torch.linalg.svd(torch.randn(3, *shape), full_matrices=False)
+    values = torch.logspace(0, -2.4, min(shape))  # the smallest is 0.004, of the norm 0.003
+    values[-2:] = 1e-6
+    result = orthogonalize((u * values @ vh).to(dtype)).float()
+    brought = torch.linalg.svdvals(result)
+    assert brought.max() < 1.21 + tolerance and brought[:, -3].min() > 0.79 - tolerance
+    assert brought[:, -2:].max() < 1
+    strength = (u.mT @ result @ vh.mT).diagonal(dim1=1, dim2=2)[:, :-2]
+    assert strength.min() > 0.6, 'singular vectors have turned'
 
 
 def test_other_parameters_take_torch_adamws_step():
@@ -39,13 +55,14 @@ def test_other_parameters_take_torch_adamws_step():
 
 
 @pytest.mark.parametrize('shape', [(8, 8), (24, 8), (8, 24)])
-def test_a_single_matrix_takes_torch_muons_step(shape):
+def test_a_single_matrix_takes_torch_muons_step_with_the_same_polynomials(shape, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(muon, '_POLYNOMIALS', ((3.4445, -4.7750, 2.0315),) * 4)  # torch's own
     start = torch.randn(shape)
     ours, theirs = (start.clone().requires_grad_() for _ in range(2))
     optimizers = [
         MuonAdamW([dict(params=[ours], matrices=1)], lr=0.1, weight_decay=0.1, precision='bfloat16'),
-        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1, adjust_lr_fn='match_rms_adamw'),
+        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1, adjust_lr_fn='match_rms_adamw', ns_steps=4),
     ]
     for _ in range(3):
         gradient = torch.randn(shape)
@@ -76,7 +93,7 @@ def test_stacked_matrices_are_orthogonalized_one_by_one():
 
 def test_products_in_bfloat16_point_the_same_way():
     torch.manual_seed(0)
-    weight, gradient = torch.randn(8, 24), torch.randn(8, 24)
+    weight, gradient = torch.randn(32, 96), torch.randn(32, 96)
     steps = []
     for precision in ('float32', 'bfloat16'):
         parameter = weight.clone().requires_grad_()
@@ -97,7 +114,7 @@ def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_
     optimizer = make(model).optimizer
     named = {parameter: name for name, parameter in model.named_parameters()}
     matrices = {named[p]: group['matrices'] for group in optimizer.param_groups for p in group['params']}
-    assert matrices['encoder.blocks.0.attn.qkv.weight'] == 3
+    assert matrices['encoder.blocks.0.attn.qkv.weight'] == 3 * model.encoder.blocks[0].attn.num_heads
     assert matrices['encoder.blocks.1.mlp.fc1.weight'] == 1
     others = ('text.word_embed.weight', 'image.proj.weight', 'pooler.weight')
     assert {matrices[f'encoder.{name}'] for name in others} == {0}
@@ -118,6 +135,20 @@ def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_
     step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, after[name])
+
+
+def test_a_checkpoint_of_whole_queries_keys_and_values_keeps_its_matrices():
+    """Earlier versions took the queries of all heads as one matrix; such a run goes on as it began."""
+    torch.manual_seed(0)
+    model = tiny_model()
+    make = ViLTOptimWrapperConstructor(dict(type='OptimWrapper', optimizer=dict(type='MuonAdamW', lr=0.01)))
+    optimizer = make(model).optimizer
+    before = optimizer.state_dict()
+    heads = 3 * model.encoder.blocks[0].attn.num_heads
+    for group in before['param_groups']:
+        group['matrices'] = 3 if group['matrices'] == heads else group['matrices']
+    optimizer.load_state_dict(before)
+    assert sorted(group['matrices'] for group in optimizer.param_groups if group['matrices']) == [1, 3]
 
 
 @pytest.mark.parametrize('fused', [False, True])
