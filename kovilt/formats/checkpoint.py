@@ -20,7 +20,7 @@ from kovilt.errors import KoviltError, first_line
 from kovilt.files import atomic_path, check_file, read_bytes
 from kovilt.formats.fields import Field, check_answers, check_fields
 from kovilt.formats.report import shorten_list
-from kovilt.formats.tensor_files import check_values, load_safetensors
+from kovilt.formats.tensor_files import check_digest, check_values, load_safetensors
 from kovilt.formats.torch_file import check_state, check_torch_file
 
 POINTER_FILE = 'last_checkpoint'  # holds the name of the checkpoint that a run wrote last
@@ -80,6 +80,7 @@ def load_checkpoint_file(
     if not path.is_file():
         raise KoviltError(f'{path}: no such checkpoint file')
     if path.suffix == '.safetensors':
+        check_digest(path)
         return {'state_dict': _without_wrappers(load_safetensors(path, map_location), path), 'meta': {}}
     check_torch_file(path)
     try:
@@ -127,7 +128,14 @@ def _check_meta(checkpoint: Mapping[str, Any], path: Path) -> None:
     check_fields(checkpoint, _PARTS, str(path))
     meta = checkpoint['meta']
     check_fields(meta, _META, source)
-    check_fields(meta.get('data_sizes') or {}, _DATA_SIZES, f'{source}.data_sizes')
+    sizes = meta.get('data_sizes') or {}
+    check_fields(sizes, _DATA_SIZES, f'{source}.data_sizes')
+    num_values = sum(tensor.numel() for tensor in checkpoint['state_dict'].values())
+    for key, size in sizes.items():  # a model is built with them, and each stands for rows of a table of weights
+        if isinstance(size, int) and size > num_values:
+            raise KoviltError(
+                f'{source}.data_sizes: {key} is {size:,}, but its weights are {num_values:,} numbers; get it again'
+            )
     data = meta.get('dataset_meta') or {}
     check_fields(data, dict(answer_counts=Field(list, items=Field(int, low=0))), f'{source}.dataset_meta')
     if data.get('answers') is not None:

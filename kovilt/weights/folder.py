@@ -2,6 +2,7 @@
 
     config.json                 ViltConfig with the answers as id2label
     model.safetensors           weights under HuggingFace's names
+    model.safetensors.sha256    their digest, for `sha256sum -c` and for reading the weights without the folder
     kovilt_heads.safetensors    of pre-training models: the matching head, which HuggingFace's classes do not have
     tokenizer.json, ...         the tokenizer
     preprocessor_config.json    ViltImageProcessor
@@ -35,7 +36,13 @@ import kovilt
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_folder, write_json, write_text
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
-from kovilt.formats.tensor_files import check_values, load_safetensors, read_safetensors_sizes, save_safetensors
+from kovilt.formats.tensor_files import (
+    DIGEST_SUFFIX,
+    check_values,
+    load_safetensors,
+    read_safetensors_sizes,
+    save_safetensors,
+)
 from kovilt.modules import PrefixViLT
 from kovilt.weights.card import model_card
 from kovilt.weights.folder_info import (
@@ -148,7 +155,8 @@ def save_model_folder(
         }
         if graph_info is not None:
             info['graph'] = graph_info
-        info['files'] = {file.name: size_and_digest(file) for file in sorted(draft.iterdir())}
+        files = [file for file in sorted(draft.iterdir()) if file.suffix != DIGEST_SUFFIX]
+        info['files'] = {file.name: size_and_digest(file) for file in files}
         write_json(draft / INFO, info)
         card = model_card(out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values()))
         write_text(draft / _CARD, card)

@@ -16,6 +16,7 @@ INFO = 'kovilt.json'
 NORMALIZER = 'normalize_korean'
 WEIGHTS, PREFIX_WEIGHTS, HEADS = 'model.safetensors', 'prefix_model.safetensors', 'kovilt_heads.safetensors'
 
+_REMEDY = f'copy the folder again or, if you have changed the file on purpose, write its bytes and sha256 into {INFO}'
 _REQUIRED = 'config.json', 'tokenizer_config.json'
 # Files that are read if they are there, and so must be listed.
 _READ = (
@@ -120,6 +121,6 @@ def _check_files(path: Path, info: Mapping[str, Any]) -> None:
         check_file(file, 'weights')
         size = file.stat().st_size
         if size != expected['bytes']:
-            raise KoviltError(f'{file}: {size} bytes instead of {expected["bytes"]}; copy the folder again')
+            raise KoviltError(f'{file}: {size} bytes instead of {expected["bytes"]}; {_REMEDY}')
         if size_and_digest(file) != expected:
-            raise KoviltError(f'{file}: its sha256 is not that of {INFO}; copy the folder again')
+            raise KoviltError(f'{file}: its sha256 is not that of {INFO}; {_REMEDY}')

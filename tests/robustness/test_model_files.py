@@ -5,6 +5,8 @@ import json
 import os
 import random
 import resource
+import shutil
+import subprocess
 import time
 import zipfile
 
@@ -256,6 +258,49 @@ def test_id2label_of_something_else_is_refused(folder):
         refused(lambda: load_model_folder(folder), 'config.json')
 
 
+# Digests of bare weights
+
+
+def test_weights_are_compared_with_the_digest_beside_them(folder, tmp_path):
+    for name in ('model.safetensors', 'model.safetensors.sha256'):
+        shutil.copy(folder / name, tmp_path / name)
+    file, beside = tmp_path / 'model.safetensors', tmp_path / 'model.safetensors.sha256'
+    assert subprocess.run(['sha256sum', '-c', beside.name], cwd=tmp_path, capture_output=True).returncode == 0
+    content, rng = bytearray(file.read_bytes()), random.Random(0)
+    assert load_checkpoint_file(file)['state_dict']
+    for _ in range(20):
+        flipped = bytearray(content)
+        flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        file.write_bytes(flipped)
+        refused(
+            lambda: load_checkpoint_file(file), 'if you have changed it on purpose, remove model.safetensors.sha256'
+        )
+    file.write_bytes(content)
+    for text, accepted in (
+        (beside.read_text().split()[0].upper(), True),
+        (beside.read_text().replace('  ', ' *'), True),
+        ('', False),
+        ('0' * 63, False),
+        ('not a digest', False),
+    ):
+        beside.write_text(text)
+        if accepted:
+            load_checkpoint_file(file)
+        else:
+            refused(lambda: load_checkpoint_file(file), 'sha256: not a line of sha256sum')
+    beside.unlink()
+    load_checkpoint_file(file)
+
+
+def test_a_folder_without_the_digest_file_is_whole_and_names_the_remedy_of_a_change(folder):
+    (folder / 'model.safetensors.sha256').unlink()
+    load_model_folder(folder)
+    weights(lambda tensors: tensors[NAME].fill_(2.0))(folder / 'model.safetensors')
+    refused(lambda: load_model_folder(folder), 'on purpose, write its bytes and sha256 into kovilt.json')
+    rewritten(folder, 'model.safetensors', lambda file: None)
+    assert load_model_folder(folder).model.encoder.norm.weight.eq(2).all()
+
+
 # Checkpoints
 
 
@@ -304,6 +349,7 @@ PLANTED = {
     'a sparse tensor': lambda: dict(state_dict={'a': torch.eye(2).to_sparse()}),
     'a tensor without values': dict(state_dict={'a': torch.empty(10**12, device='meta')}),
     'a quantised tensor': lambda: dict(state_dict={'a': torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}),
+    'no weights': dict(state_dict=None),
     'text as weights': dict(state_dict={'a': 'x'}),
     'numbers as names': dict(state_dict={5: torch.zeros(1)}),
     'a list as weights': dict(state_dict=[torch.zeros(1)]),
@@ -316,6 +362,13 @@ PLANTED = {
     'negative epoch': dict(state_dict={}, meta=dict(epoch=-1)),
     'sizes as text': dict(state_dict={}, meta=dict(data_sizes=dict(num_answers='5'))),
     'no answers': dict(state_dict={}, meta=dict(data_sizes=dict(num_answers=0))),
+    'sizes as a list': dict(state_dict={}, meta=dict(data_sizes=[5])),
+    'sizes below zero': dict(state_dict={'a': torch.zeros(9)}, meta=dict(data_sizes=dict(vocab_size=-1))),
+    'more tokens than weights': dict(state_dict={'a': torch.zeros(9)}, meta=dict(data_sizes=dict(vocab_size=10**10))),
+    'more answers than weights': dict(state_dict={'a': torch.zeros(9)}, meta=dict(data_sizes=dict(num_answers=10))),
+    'answers of numbers': dict(state_dict={}, meta=dict(dataset_meta=dict(answers=[1, 2]))),
+    'answers as text': dict(state_dict={}, meta=dict(dataset_meta=dict(answers='네'))),
+    'optimizer of nothing': dict(state_dict={}, optimizer=5),
     'token ids as text': dict(state_dict={}, meta=dict(data_sizes=dict(special_token_ids=['x']))),
     'negative counts': dict(state_dict={}, meta=dict(dataset_meta=dict(answer_counts=[-1]))),
 }
