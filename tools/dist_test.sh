@@ -11,4 +11,4 @@ CONFIG=$1
 CHECKPOINT=$2
 N=$3
 shift 3
-exec bash "$(dirname "$0")/dist_run.sh" "$N" test "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"
+exec "${PYTHON:-python}" -m kovilt.cli.launch "$N" test "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

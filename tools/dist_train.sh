@@ -10,4 +10,4 @@ fi
 CONFIG=$1
 N=$2
 shift 2
-exec bash "$(dirname "$0")/dist_run.sh" "$N" train "$CONFIG" --launcher pytorch "$@"
+exec "${PYTHON:-python}" -m kovilt.cli.launch "$N" train "$CONFIG" --launcher pytorch "$@"

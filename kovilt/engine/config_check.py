@@ -57,10 +57,11 @@ class Multiprocessing(TypedDict, total=False):
 
 
 class Processes(TypedDict, total=False):
-    """How several processes exchange data: the backend on GPUs, and the seconds that one waits for the others."""
+    """How several processes work together; see `join_processes`."""
 
     backend: Literal['nccl', 'gloo']
-    timeout: Positive
+    timeout: Positive | None
+    join_timeout: Positive
 
 
 class Environment(TypedDict, total=False):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import hashlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,13 +26,18 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not d
 from torch.distributed.rendezvous import rendezvous
 
 from kovilt.batch import Batch
-from kovilt.errors import KoviltError, first_line
+from kovilt.engine.rank_watch import RankWatch, key_of
+from kovilt.errors import KoviltError, RunFault, first_line
+from kovilt.files import open_file
 from kovilt.models.base import accumulate_step
 from kovilt.ranges import Count, Index, Range, check_value
 from kovilt.registry import MODEL_WRAPPERS
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 Port = Annotated[int, Range(ge=1, le=65_535)]
+_NEVER = timedelta(days=7)  # of torch's own timeouts: RankWatch knows a hang from a long validation
+_watch: list[RankWatch] = []  # that of this process, if it is one of several
+LAUNCH_FOLDER = 'KOVILT_LAUNCH_FOLDER'  # set by kovilt/cli/launch.py, a folder for messages to it
 SCRIPTS = 'tools/dist_train.sh, tools/dist_test.sh or tools/slurm_train.sh'
 # What torchrun and Slurm tell a process by environment variables, and what they may be.
 OF_TORCHRUN = {'RANK': Index, 'WORLD_SIZE': Count, 'LOCAL_RANK': Index, 'MASTER_ADDR': str, 'MASTER_PORT': Port}
@@ -60,33 +68,68 @@ def check_launcher(launcher: str) -> None:
         )
 
 
-def join_processes(backend: str = 'nccl', timeout: float | None = None) -> None:
+def join_processes(backend: str = 'nccl', timeout: float | None = None, join_timeout: float = 120) -> None:
     """Join this process to the others with torchrun's environment variables: by `backend` on GPUs, by gloo on CPUs.
 
     Args:
-        timeout: seconds that a process waits for the others; None = torch's default.
+        timeout: seconds without progress after which a run hangs and is ended (`RankWatch`); None = 300 until the
+            first step, 100 afterwards.
+        join_timeout: seconds that a process waits for the others at the start.
 
     Raises:
-        KoviltError: the port is taken, or the first machine is not reached.
+        KoviltError: the port is taken, the first machine is not reached, or a process does not come.
     """
     if torch.distributed.is_initialized():
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-    limit: dict[str, Any] = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
+    limit = timedelta(seconds=join_timeout)
     try:
-        store, rank, processes = next(rendezvous('env://', **limit))
-        # torchrun keeps the store when it starts the processes again, and with it the addresses of those that died.
-        store = PrefixStore(f'start {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+        store, rank, processes = next(rendezvous('env://', timeout=limit))
+        # torchrun may keep the store when it starts the processes again, and with it the addresses of those that died.
+        kept = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+        start = f'start {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0) if kept else 0}'
+        store, of_watch = PrefixStore(start, store), PrefixStore(start, store.clone())
+        watch = RankWatch(of_watch, rank, processes, timeout=timeout)
+        store.wait([key_of(other) for other in range(processes)], limit)
+        watch.start()
         torch.distributed.init_process_group(
-            backend if torch.cuda.is_available() else 'gloo', store=store, rank=rank, world_size=processes, **limit
+            backend if torch.cuda.is_available() else 'gloo',
+            store=store,
+            rank=rank,
+            world_size=processes,
+            timeout=_NEVER,
         )
-    except (RuntimeError, ValueError) as error:  # the port is taken, or the address is that of no machine
+    except (RuntimeError, ValueError) as error:  # a taken port, the address of no machine, a process that does not come
         place = f'MASTER_ADDR {os.environ["MASTER_ADDR"]}, MASTER_PORT {os.environ["MASTER_PORT"]}'
         raise KoviltError(
-            f'{place}: the processes cannot join ({first_line(error)}); set PORT to a free one'
+            f'{place}: the processes cannot join ({first_line(error)}); check that all are started with this address, '
+            'and set PORT to a free one'
         ) from error
+    _watch.append(watch)
     atexit.register(_leave_process_group)
+
+
+def mark_progress(stage: str, steps: int | None = None, *, long: bool = False) -> None:
+    """Note for the others that this process has come on; see `RankWatch.mark`."""
+    for watch in _watch:
+        watch.mark(stage, steps, long=long)
+
+
+@contextmanager
+def lost_process_errors() -> Iterator[None]:
+    """Turn the error of an exchange with a process that has ended into a RunFault."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and 'gloo' not in str(error):
+            raise
+        for watch in _watch:
+            watch.wait_for_verdict()
+        raise RunFault(
+            f'another process has ended, and rank {os.environ.get("RANK", 0)} cannot go on without it '
+            f'({first_line(error)}); its own message tells why. --resume continues from the latest checkpoint'
+        ) from error
 
 
 def set_variables_from_slurm() -> None:
@@ -130,7 +173,37 @@ def check_ranks_agree(facts: Mapping[str, Any]) -> None:
                 )
 
 
+def check_same_file(path: str) -> None:
+    """Check that all processes find the same checkpoint under a path, on whichever machine they are.
+
+    Raises:
+        KoviltError: on all ranks, naming one that lacks it or has another.
+    """
+    first, *others = all_gather_object((*_fingerprint(path), socket.gethostname()))
+    for rank, theirs in enumerate(others, start=1):
+        if theirs[:-1] != first[:-1]:
+            what = 'another file of that name than rank 0' if theirs[0] else 'no such file'
+            raise KoviltError(
+                f'{path}: rank {rank}, on {theirs[-1]}, has {what}; let all machines share the work folder, or copy '
+                f'the checkpoint from {first[-1]} to each'
+            )
+
+
+def _fingerprint(path: str) -> tuple[int, str]:
+    """Size of a file and a digest of its end, where a zip has the checksums of its members; of no file (0, nothing)."""
+    try:
+        with open_file(path, 'weights') as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(-min(size, 1 << 16), os.SEEK_END)
+            return size, hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+    except KoviltError:
+        return 0, ''
+
+
 def _leave_process_group() -> None:
+    for watch in _watch:
+        watch.stop()
+    _watch.clear()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -143,12 +216,12 @@ def end_process(code: int = 0) -> None:
     interpreter is left without a shutdown.
 
     torchrun takes every code but 0 for a fault, ends the other processes and, with MAX_RESTARTS, starts all again. So
-    under torchrun the process ends with 0, and tools/dist_run.sh finds the code in the file that it names.
+    under torchrun the process ends with 0, and leaves the code for kovilt/cli/launch.py.
     """
     if torch.distributed.is_initialized():
         if code and 'TORCHELASTIC_RUN_ID' in os.environ:
-            if path := os.environ.get('KOVILT_EXIT_CODE_FILE'):
-                Path(path).write_text(str(code), encoding='ascii')
+            if LAUNCH_FOLDER in os.environ:
+                Path(os.environ[LAUNCH_FOLDER], 'exit_code').write_text(str(code), encoding='ascii')
             code = 0
         _leave_process_group()
         logging.shutdown()
@@ -165,8 +238,16 @@ def follow_launcher() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def note_begin() -> None:
+    """Note for later starts by the same launcher that the run has begun: they are to continue it."""
+    if LAUNCH_FOLDER in os.environ:
+        Path(os.environ[LAUNCH_FOLDER], 'begun').touch()
+
+
 def is_restarted() -> bool:
-    """Whether torchrun has started this process again after a fault."""
+    """Whether the launcher has started this process again after a fault of a run that had begun."""
+    if LAUNCH_FOLDER in os.environ:
+        return Path(os.environ[LAUNCH_FOLDER], 'begun').exists()
     return os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') not in ('', '0')
 
 

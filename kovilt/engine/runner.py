@@ -35,7 +35,11 @@ from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import (
     check_launcher,
     check_ranks_agree,
+    check_same_file,
     join_processes,
+    lost_process_errors,
+    mark_progress,
+    note_begin,
     set_variables_from_slurm,
 )
 from kovilt.engine.interruption import Interruption, SignalWatch
@@ -140,12 +144,14 @@ class KoviltRunner(Runner):
 
     def train(self) -> nn.Module:
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
-        with self._no_logs_after_bad_input(), lock, self.signals, self.writer:
+        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer:
+            if self.rank == 0:
+                note_begin()
             self.files.write('the config', self._write_config)
             return super().train()
 
     def test(self) -> dict[str, Any]:
-        with self._no_logs_after_bad_input():
+        with self._no_logs_after_bad_input(), lost_process_errors():
             return super().test()
 
     @contextmanager
@@ -162,6 +168,16 @@ class KoviltRunner(Runner):
             raise
 
     # Processes and devices
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As MMEngine's; each call is progress of this process, for which the others wait."""
+        kind, loader = fn_name.partition('_')[2].partition('_')[0], None
+        if kind in ('val', 'test') and 'batch_idx' in kwargs:
+            loader = getattr(getattr(self, f'_{kind}_loop', None), 'dataloader', None)
+        is_last = loader is not None and kwargs['batch_idx'] + 1 == len(loader)  # the metrics follow
+        steps = self._train_loop.iter if isinstance(self._train_loop, BaseLoop) else None
+        mark_progress(fn_name, steps, long=is_last)
+        super().call_hook(fn_name, **kwargs)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Set up the processes. They are joined here: MMEngine joins them over CUDA only, and not after a restart."""
@@ -240,6 +256,7 @@ class KoviltRunner(Runner):
                 dataloader.pop('prefetch_factor', None)
             else:
                 check_temporary_folder()
+        mark_progress('build_dataloader')
         with config_errors('data'):
             return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
@@ -248,6 +265,7 @@ class KoviltRunner(Runner):
         if not isinstance(model, dict):
             return super().build_model(model)
         self.data_sizes, self.dataset_meta = self._read_data()
+        mark_progress('build_model')
         tokenizer = getattr(getattr(self._train_dataloader, 'dataset', None), 'tokenizer', None)
         model = complete_model_config(model, data_sizes=self.data_sizes, tokenizer=tokenizer)
         with config_errors(f'{self.cfg.filename}: model' if self.cfg.filename else 'model'):
@@ -339,7 +357,13 @@ class KoviltRunner(Runner):
         """
         if self._has_loaded:
             return
+        mark_progress('load_or_resume')
         if self.world_size > 1:
+            # A machine that was lost and started anew does not know that the run has begun; rank 0 does.
+            resume = [self._resume]
+            broadcast_object_list(resume)
+            if resume[0] == 'auto':
+                self._resume = self.cfg.resume = 'auto'
             check_ranks_agree(self._shared_facts())
         if self._resume == 'auto' or (self._resume and self._load_from is None):
             latest = self._find_resumable()
@@ -348,6 +372,8 @@ class KoviltRunner(Runner):
                 self._resume = False
             else:
                 self._resume, self._load_from = True, str(latest)
+        if self._resume and self.world_size > 1:
+            check_same_file(str(self._load_from))
         super().load_or_resume()
 
     def roll_back(self) -> None:

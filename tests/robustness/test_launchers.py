@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kovilt.cli.launch import run_torchrun, torchrun_arguments
 from kovilt.engine.distributed import check_launcher, join_processes, set_variables_from_slurm
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, RunFault
+from tests.tools.test_dist import free_port
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 TORCHRUN = {'RANK': '0', 'WORLD_SIZE': '2', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '29500'}
@@ -71,45 +73,45 @@ def test_a_taken_port_is_named(monkeypatch):
         port = str(other.getsockname()[1])
         for name, value in {**TORCHRUN, 'WORLD_SIZE': '1', 'MASTER_PORT': port}.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(KoviltError, match=f'MASTER_PORT {port}: .*; set PORT to a free one'):
+        with pytest.raises(KoviltError, match=f'MASTER_PORT {port}: .* set PORT to a free one'):
             join_processes()
 
 
 @pytest.fixture
-def launch(tmp_path):
-    """Runs a script whose interpreter prints its arguments in place of torchrun; returns exit code, stdout, stderr."""
-    interpreter = tmp_path / 'python'
-    interpreter.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\necho "$@"\n')
-    interpreter.chmod(0o755)
+def launch(monkeypatch):
+    """Sets the environment variables of a launch and returns the arguments that torchrun would get."""
+    for name in ('PORT', 'NNODES', 'NODE_RANK', 'MASTER_ADDR', 'MAX_RESTARTS', 'JOIN_TIMEOUT'):
+        monkeypatch.delenv(name, raising=False)
 
-    def launch(*arguments: str, **environment: str) -> tuple[int, str, str]:
-        known = {name: value for name, value in os.environ.items() if name not in ('PORT', 'NNODES', 'NODE_RANK')}
-        done = subprocess.run(
-            ['bash', str(TOOLS / 'dist_train.sh'), *arguments],
-            capture_output=True,
-            text=True,
-            env={**known, 'PYTHON': str(interpreter), **environment},
-        )
-        return done.returncode, done.stdout, done.stderr
+    def launch(processes: str, **environment: str) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return ' '.join(torchrun_arguments(processes, ['train', 'own.py', '--amp']))
 
     return launch
 
 
 def test_one_machine_takes_a_free_port_and_several_the_given_one(launch):
-    code, asked, _ = launch('own.py', '4', '--amp')
-    assert code == 0 and '--standalone' in asked and 'master-port' not in asked
-    assert '--nproc-per-node=4 --max-restarts=0 ' in asked
-    assert launch('own.py', '9999')[2] == f'warning: 9999 processes share the {os.cpu_count()} CPUs of this machine\n'
+    asked = launch('4')
+    assert asked.startswith('--standalone ') and 'rdzv' not in asked
+    assert '--nproc-per-node=4 --max-restarts=0 ' in asked and asked.endswith(' --module kovilt train own.py --amp')
     with socket.socket() as other:  # only the first machine needs the port
         other.bind(('', 0))
         other.listen()
         port = str(other.getsockname()[1])
-        code, asked, _ = launch('own.py', '4', NNODES='2', NODE_RANK='1', MASTER_ADDR='first', PORT=port)
-        assert code == 0 and f'--nnodes=2 --node-rank=1 --master-addr=first --master-port={port}' in asked
-        for several in ({}, {'NNODES': '2'}):
-            code, asked, error = launch('own.py', '4', PORT=port, **several)
-            assert code == 2 and not asked and error.count('\n') == 1
-            assert error.startswith(f'error: PORT {port} is taken on this machine; set PORT to a free one')
+        asked = launch('4', NNODES='2', NODE_RANK='1', MASTER_ADDR='first', PORT=port, JOIN_TIMEOUT='7')
+        assert f'--nnodes=2 --rdzv-backend=c10d --rdzv-id=kovilt --rdzv-endpoint=first:{port} ' in asked
+        assert '--rdzv-conf=is_host=0,join_timeout=7,read_timeout=7 ' in asked
+        for several in ('1', '2'):
+            with pytest.raises(KoviltError, match=f'^PORT {port} is taken on this machine; set PORT to a free one'):
+                launch('4', NNODES=several, NODE_RANK='0')
+
+
+def test_machines_are_numbered_by_their_node_rank(launch):
+    """torchrun numbers them in the order of --local-addr."""
+    found = [launch('1', NNODES='30', NODE_RANK=str(node), MASTER_ADDR='vm-é7') for node in (0, 2, 10)]
+    addresses = [next(part for part in one.split() if part.startswith('--local-addr')) for one in found]
+    assert addresses == sorted(addresses) and addresses[0] == '--local-addr=vm-é7'
 
 
 @pytest.mark.parametrize(
@@ -123,8 +125,34 @@ def test_one_machine_takes_a_free_port_and_several_the_given_one(launch):
         ('2', {'NNODES': '2', 'NODE_RANK': '2'}, "NODE_RANK is '2'; it must be a number from 0 to 1"),
         ('2', {'NODE_RANK': 'x'}, "NODE_RANK is 'x'"),
         ('2', {'PORT': '99999999'}, "PORT is '99999999'"),
+        ('2', {'PORT': '99999'}, "PORT is '99999'"),
+        ('2', {'MAX_RESTARTS': '-1'}, "MAX_RESTARTS is '-1'"),
+        ('2', {'JOIN_TIMEOUT': '0'}, "JOIN_TIMEOUT is '0'"),
     ],
 )
 def test_numbers_of_a_launch_that_are_none(launch, processes, environment, due):
-    code, asked, error = launch('own.py', processes, **environment)
-    assert code == 2 and not asked and error.count('\n') == 1 and error.startswith('error: ') and due in error
+    with pytest.raises(KoviltError) as error:
+        launch(processes, **environment)
+    assert str(error.value).startswith(due) and '\n' not in str(error.value)
+
+
+def test_a_bad_launch_is_one_line_and_code_2():
+    done = subprocess.run(
+        ['bash', TOOLS / 'dist_train.sh', 'own.py', '2'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHON': sys.executable, 'NNODES': 'two'},
+    )
+    due = "error: NNODES is 'two'; it must be a number of at least 1\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, '', due)
+
+
+@pytest.mark.parametrize('node', ['0', '1'])
+def test_machines_that_do_not_find_each_other_are_one_line(monkeypatch, node):
+    """The first waits for the second, the second for an address where nobody listens."""
+    port = free_port()
+    for name, value in {'NNODES': '2', 'NODE_RANK': node, 'PORT': port, 'JOIN_TIMEOUT': '1'}.items():
+        monkeypatch.setenv(name, value)
+    due = f'^the 2 machines did not find each other at 127.0.0.1:{port} within 1 s.* each with its NODE_RANK'
+    with pytest.raises(RunFault, match=due):
+        run_torchrun(torchrun_arguments('1', ['train', 'own.py']))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -84,30 +87,42 @@ def test_two_processes_with_accumulation_equal_one(one, tmp_path):
     assert_same_run(work, one)
 
 
-def hurt(tmp_path: Path, one: Path, name: str) -> Path:
-    """The config of `one`, of which rank 1 gets a signal before step 3, once."""
+def hurt(tmp_path: Path, one: Path, *faults: tuple[str, int]) -> Path:
+    """The config of `one`, of which rank 1 gets signals, each before a step and once."""
     config = tmp_path / 'tiny.py'
+    hooks = [
+        f"dict(type='SignalHook', step={step}, rank=1, name={name!r}, done={str(tmp_path / name)!r})"
+        for name, step in faults
+    ]
     text = (one / 'tiny.py').read_text('utf-8')
-    hook = f"dict(type='SignalHook', step=3, rank=1, name={name!r}, done={str(tmp_path / 'done')!r})"
-    config.write_text(f"{text}\ncustom_imports = dict(imports=['faults'])\ncustom_hooks = [{hook}]\n", 'utf-8')
+    config.write_text(
+        f"{text}\ncustom_imports = dict(imports=['faults'])\ncustom_hooks = [{', '.join(hooks)}]\n", 'utf-8'
+    )
     return config
 
 
 PATH_OF_FAULTS = os.pathsep.join([str(TOOLS.parent / 'tests' / 'support'), os.environ.get('PYTHONPATH', '')])
 
 
-def test_killed_processes_are_started_again_and_continue(one, tmp_path):
+def test_killed_and_stopped_processes_are_started_again_and_continue(one, tmp_path):
     """No step is lost or repeated in the record, which is that of a run without faults."""
-    options = ('--work-dir', tmp_path / 'work', *HALF)
-    config = hurt(tmp_path, one, 'SIGKILL')
-    wait(start('dist_train.sh', config, 2, *options, MAX_RESTARTS='1', PYTHONPATH=PATH_OF_FAULTS))
-    assert (tmp_path / 'done').exists() and len(list((tmp_path / 'work').glob('*/*.log'))) == 2
+    options = ('--work-dir', tmp_path / 'work', *HALF, 'env_cfg.dist_cfg.timeout=10')
+    config = hurt(tmp_path, one, ('SIGKILL', 2), ('SIGSTOP', 4))
+    process = start('dist_train.sh', config, 2, *options, MAX_RESTARTS='2', PYTHONPATH=PATH_OF_FAULTS)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output[-3000:]
+    assert len(list((tmp_path / 'work').glob('*/*.log'))) == 3
     assert_same_steps(tmp_path / 'work', one)
+    assert 'error: another process has ended, and rank 0 cannot go on without it' in output
+    stopped = re.search(
+        r'error: rank 1 \(process (\d+) on .*\) does not answer; the last step that all .* is 3, ', output
+    )
+    assert stopped and not Path('/proc', stopped[1]).exists() and 'Traceback' not in output
 
 
 def test_a_signal_to_one_process_saves_and_ends_all_with_code_75(one, tmp_path):
     options = ('--work-dir', tmp_path / 'work', *HALF)
-    config = hurt(tmp_path, one, 'SIGUSR1')
+    config = hurt(tmp_path, one, ('SIGUSR1', 3))
     process = start('dist_train.sh', config, 2, *options, MAX_RESTARTS='1', PYTHONPATH=PATH_OF_FAULTS)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 75 and 'the run is saved up to step 3' in output and 'Traceback' not in output
@@ -115,26 +130,32 @@ def test_a_signal_to_one_process_saves_and_ends_all_with_code_75(one, tmp_path):
     assert_same_steps(tmp_path / 'work', one)
 
 
-def test_two_machines_equal_one_process(one, tmp_path):
-    port = free_port()
-    wait(
-        *(
-            start(
-                'dist_train.sh',
-                one / 'tiny.py',
-                1,
-                '--work-dir',
-                tmp_path / 'work',
-                *HALF,
-                NNODES='2',
-                NODE_RANK=str(node),
-                MASTER_ADDR='127.0.0.1',
-                PORT=port,
-            )
-            for node in (0, 1)
-        )
-    )
-    assert_same_run(tmp_path / 'work', one)
+def children_of(process: int) -> list[int]:
+    return [int(text) for text in Path(f'/proc/{process}/task/{process}/children').read_text().split()]
+
+
+def test_a_lost_machine_is_started_anew_and_two_equal_one_process(one, tmp_path):
+    """Step 3 of the second machine stops until it is lost, with its launcher; the first machine waits for it."""
+    options = ('--work-dir', tmp_path / 'work', *HALF)
+    config = hurt(tmp_path, one, ('SIGSTOP', 3))
+    place = {'NNODES': '2', 'MASTER_ADDR': '127.0.0.1', 'PORT': free_port(), 'MAX_RESTARTS': '1'}
+
+    def start_machine(node: int) -> subprocess.Popen:
+        return start('dist_train.sh', config, 1, *options, NODE_RANK=str(node), PYTHONPATH=PATH_OF_FAULTS, **place)
+
+    first, second = start_machine(0), start_machine(1)
+    while not (tmp_path / 'SIGSTOP').exists():
+        assert first.poll() is None and second.poll() is None
+        time.sleep(0.1)
+    lost = [second.pid, *children_of(second.pid)]
+    for process in lost:
+        os.kill(process, signal.SIGKILL)
+    second.communicate()
+    wait(start_machine(1), first)
+    assert not any(Path('/proc', str(process)).exists() for process in lost)
+    assert_same_steps(tmp_path / 'work', one)
+    assert lines(tmp_path / 'work', 'epoch')[0]['processes'] == 2
+    assert len(list((tmp_path / 'work').glob('*/*.log'))) == 2  # rank 0 alone writes, once for each start
 
 
 def test_two_processes_test_as_one(one, tmp_path):
