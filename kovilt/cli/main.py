@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from kovilt.cli.process import prepare_process
+from kovilt.cli.process import end_hanging_process, prepare_process
 from kovilt.errors import nearest, run_cli
 from kovilt.terminal import printable, set_up_output
 from kovilt.version import __version__
@@ -72,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_environment()
         return module.run(args)
 
-    return run_cli(run, debug=args.debug)
+    code = run_cli(run, debug=args.debug)
+    if argv is None:
+        end_hanging_process(code)
+    return code
 
 
 def overview() -> str:

@@ -1,7 +1,8 @@
-"""What the process of a command needs before anything else: names of files in Hangul, and a home folder."""
+"""The process of a command: what it needs before anything else, and how it ends."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -12,6 +13,16 @@ def prepare_process() -> None:
     if os.path.expanduser('~') == '~':  # a container's user may be a number alone, and libraries then raise errors
         os.environ['HOME'] = os.devnull  # holds nothing: in a folder that all may write others could leave a cache
         os.environ.setdefault('USER', str(os.getuid()))
+
+
+def end_hanging_process(code: int) -> None:
+    """End the process at once, with an exit code, if a log back end waits for a server: it would not let it end."""
+    backends = sys.modules.get('kovilt.engine.log_backends')
+    if backends is not None and backends.is_hanging():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _restart_in_utf8() -> None:

@@ -42,6 +42,7 @@ KEYS_BESIDE_ARGUMENTS: dict[Registry, dict[str, Any]] = {
     reg.LOOPS: {'by_epoch': bool},
     reg.PARAM_SCHEDULERS: {'convert_to_iter_based': bool},
     reg.OPTIM_WRAPPERS: {'constructor': Any, 'paramwise_cfg': dict | None},
+    reg.VISBACKENDS: {'name': str},
 }
 
 # The registries whose components are refused when an argument without a default is missing, with the arguments that

@@ -7,15 +7,17 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -43,6 +45,7 @@ from kovilt.engine.distributed import (
     set_variables_from_slurm,
 )
 from kovilt.engine.interruption import Interruption, SignalWatch
+from kovilt.engine.log_backends import guard_backends, guard_log_files
 from kovilt.engine.run_files import RunFiles
 from kovilt.engine.schedule import WarmupLinearLR
 from kovilt.engine.work_dir import WorkDirBefore, check_temporary_folder, check_writable, lock_work_dir
@@ -144,14 +147,14 @@ class KoviltRunner(Runner):
 
     def train(self) -> nn.Module:
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
-        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer:
+        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, closing(self.visualizer):
             if self.rank == 0:
                 note_begin()
             self.files.write('the config', self._write_config)
             return super().train()
 
     def test(self) -> dict[str, Any]:
-        with self._no_logs_after_bad_input(), lost_process_errors():
+        with self._no_logs_after_bad_input(), lost_process_errors(), closing(self.visualizer):
             return super().test()
 
     @contextmanager
@@ -166,6 +169,17 @@ class KoviltRunner(Runner):
             if hasattr(self, '_log_dir') and self._rank == 0 and not has_begun:
                 self._work_dir_before.restore(self._log_dir)
             raise
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        guard_log_files(logger)
+        return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
+        """Build the visualizer, whose back ends can neither stop nor delay the run."""
+        if isinstance(visualizer, dict):
+            visualizer.setdefault('type', 'Visualizer')
+        return guard_backends(super().build_visualizer(visualizer))
 
     # Processes and devices
 

@@ -49,6 +49,7 @@ def test_the_overview_imports_no_verb_and_takes_little_time():
         *(
             'kovilt',
             'kovilt.version',
+            'kovilt.cli.process',
             'kovilt.errors',
             'kovilt.terminal',
             'kovilt.cli',
