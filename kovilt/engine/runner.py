@@ -147,7 +147,8 @@ class KoviltRunner(Runner):
 
     def train(self) -> nn.Module:
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
-        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, closing(self.visualizer):
+        logs = closing(self.visualizer)  # also when the run is interrupted
+        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, logs:
             if self.rank == 0:
                 note_begin()
             self.files.write('the config', self._write_config)
