@@ -17,9 +17,10 @@ from kovilt.batch import Batch
 from kovilt.datasets.broken_images import BrokenImages
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.readers.base import Reader
+from kovilt.datasets.reading import Reading
 from kovilt.datasets.rng import hash63, hash_texts, sampling_keys
 from kovilt.datasets.rows import RowSet, describe_left_out
-from kovilt.datasets.samplers import split_index
+from kovilt.datasets.samplers import join_index, split_index
 from kovilt.datasets.shared_array import share
 from kovilt.datasets.table import STRING, Table, digest_table, take_rows
 from kovilt.datasets.tokenizer_check import check_fits
@@ -103,6 +104,7 @@ class PairDataset(Dataset):
         if limit is not None:
             self._sample_rows(limit)
         self.broken = BrokenImages(len(self.image_store))
+        self.reading = Reading()
         if self.tokenizer is not None:
             probed = self.rows[np.linspace(0, len(self) - 1, min(len(self), _PROBED_TEXTS)).astype(int)]
             texts = self.row_set.table[self.reader.TEXT]
@@ -250,7 +252,9 @@ class PairDataset(Dataset):
         """
         images: dict[int, dict[str, Any] | None] = {}
         chosen = []
-        for epoch, row in map(split_index, indices):
+        for index in indices:
+            self.reading.note(index)
+            epoch, row = split_index(index)
             number = self.row_set.table['image'][self.rows[row]].as_py()
             if number not in images:
                 images[number] = self._load_image(number, epoch)
@@ -258,12 +262,20 @@ class PairDataset(Dataset):
                 chosen.append((row, epoch, number))
         samples = []
         for row, epoch, number in chosen:
+            self.reading.note(join_index(epoch, row))
             record = self.record(row) if self.keep_record else {}
             sample = self._make_sample(row, epoch, number, images[number])
             if record:
                 sample['record'] = record if images[number] is not None else {**record, 'broken': True}
             samples.append(sample)
+        self.reading.note(None)
         return samples
+
+    def describe(self, index: int) -> str:
+        """The row of an index, with its image and question, in one line."""
+        record = self.record(split_index(index)[1])
+        question = f', question_id {record["question_id"]}' if 'question_id' in record else ''
+        return f'row {record["row"]} of {self.split!r}{question}, image {record["image"]}'
 
     def _make_sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
         results: dict[str, Any] = {'text': self.row_set.table[self.reader.TEXT][self.rows[row]].as_py()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import hashlib
 import logging
 import os
@@ -30,10 +29,10 @@ from kovilt.engine.rank_watch import RankWatch, key_of
 from kovilt.errors import KoviltError, RunFault, first_line
 from kovilt.files import open_file
 from kovilt.models.base import accumulate_step
+from kovilt.processes import end_with_parent
 from kovilt.ranges import Count, Index, Range, check_value
 from kovilt.registry import MODEL_WRAPPERS
 
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 Port = Annotated[int, Range(ge=1, le=65_535)]
 _NEVER = timedelta(days=7)  # of torch's own timeouts: RankWatch knows a hang from a long validation
 _watch: list[RankWatch] = []  # that of this process, if it is one of several
@@ -233,7 +232,7 @@ def end_process(code: int = 0) -> None:
 def follow_launcher() -> None:
     """Let this process get SIGTERM when torchrun is killed, so that it saves the run and ends, too. On Linux alone."""
     if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        end_with_parent(signal.SIGTERM)
         if os.getppid() == 1:  # it has died before
             os.kill(os.getpid(), signal.SIGTERM)
 

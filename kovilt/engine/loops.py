@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing.connection
 import signal
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -18,8 +17,9 @@ from kovilt.engine.hooks.checkpoint import CheckpointHook
 from kovilt.engine.hooks.nonfinite import RollBack
 from kovilt.engine.hooks.run_record import read_validation
 from kovilt.engine.interruption import HeldSignal, Interruption
+from kovilt.engine.loader import WatchedBatches, WatchedDataLoader
 from kovilt.engine.run_files import SaveFault
-from kovilt.errors import KoviltError, RunFault, first_line, user_error
+from kovilt.errors import KoviltError, RunFault, user_error
 from kovilt.ranges import Count, Index, check_arguments
 from kovilt.registry import LOOPS
 
@@ -101,7 +101,8 @@ class _TrainLoop(BaseLoop):
 
     def _load(self, start: int, stop: int) -> Iterator[Any]:
         """The batches of the steps `start` to `stop`. When they cannot be loaded, the run is saved before it ends."""
-        batches: Any = iter(self._loader(start, stop))
+        sampler = StepSampler(self.dataloader.batch_sampler, start, stop)
+        batches: Any = iter(WatchedDataLoader(self.dataloader, sampler))
         with HeldSignal(signal.SIGCHLD) as worker_death:
             while True:
                 try:
@@ -110,9 +111,9 @@ class _TrainLoop(BaseLoop):
                 except StopIteration:
                     return
                 except Exception as error:
-                    told = self._save_and_describe(error, _describe_death(batches, error))
-                    if hasattr(batches, '_shutdown_workers'):
-                        batches._shutdown_workers()  # or torch reports the dead one again when the others end
+                    told = self._save_and_describe(error)
+                    if isinstance(batches, WatchedBatches):
+                        batches.stop_workers()
                     if told is not None:
                         raise told from error
                     raise
@@ -127,12 +128,12 @@ class _TrainLoop(BaseLoop):
                 raise told from error
             raise
 
-    def _save_and_describe(self, error: Exception, death: str = '') -> KoviltError | None:
+    def _save_and_describe(self, error: Exception) -> KoviltError | None:
         """Save the run up to its last step. Returns the error in one line that says so; None if it is none of a user.
 
         In a run of several processes each may be the one that fails, and each holds all that a checkpoint needs.
         """
-        found = RunFault(death) if death else user_error(error)
+        found = user_error(error)
         if isinstance(found, (Interruption, SaveFault)):
             return None
         if not self._iter:
@@ -147,32 +148,6 @@ class _TrainLoop(BaseLoop):
             self.runner.logger.error(f'{type(error).__name__}: {safe}')
             return None
         return type(found)(f'{found}; {safe}')
-
-    def _loader(self, start: int, stop: int) -> DataLoader:
-        """The configured loader with the batches of the steps `start` to `stop`, counted over all epochs."""
-        loader = self.dataloader
-        return DataLoader(
-            loader.dataset,
-            batch_sampler=StepSampler(loader.batch_sampler, start, stop),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn,
-            prefetch_factor=loader.prefetch_factor,
-            multiprocessing_context=loader.multiprocessing_context,
-        )
-
-
-def _describe_death(batches: Any, error: Exception) -> str:
-    """Which worker of a loader's iterator has died, and how, so that `error` came of it; '' if none has."""
-    if str(error).startswith('DataLoader'):  # torch's own, also of a worker that is stuck
-        return first_line(error)
-    if isinstance(error, (OSError, EOFError)):  # of the connection to the worker
-        sentinels = {worker.sentinel: worker for worker in getattr(batches, '_workers', ())}
-        for dead in multiprocessing.connection.wait(list(sentinels), timeout=1):
-            return f'DataLoader worker (pid {sentinels[dead].pid}) ended with exit code {sentinels[dead].exitcode}'
-    return ''
 
 
 @LOOPS.register_module()

@@ -45,6 +45,7 @@ from kovilt.engine.distributed import (
     set_variables_from_slurm,
 )
 from kovilt.engine.interruption import Interruption, SignalWatch
+from kovilt.engine.loader import watch_workers
 from kovilt.engine.log_backends import guard_backends, guard_log_files
 from kovilt.engine.run_files import RunFiles
 from kovilt.engine.schedule import WarmupLinearLR
@@ -273,7 +274,7 @@ class KoviltRunner(Runner):
                 check_temporary_folder()
         mark_progress('build_dataloader')
         with config_errors('data'):
-            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            return watch_workers(Runner.build_dataloader(dataloader, seed, diff_rank_seed))
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Complete the config with the sizes of the data, build the model and hand it the answers."""
