@@ -14,7 +14,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from kovilt.engine.run_files import RunFiles
+from kovilt.engine.run_files import RunFiles, SaveFault
 from kovilt.errors import KoviltError, RunFault
 
 _LONG_WAIT = 1.0  # seconds after which a line tells that the disk is too slow for the interval of checkpoints
@@ -32,7 +32,8 @@ class CheckpointWriter:
     The tensors are first copied into host memory, which is kept for the next checkpoint: a fresh copy would take six
     times as long. On CUDA that memory is pinned and the copy asynchronous: the steps that follow wait for it on the
     device, the host does not. A checkpoint is submitted when the one before is complete. Leaving the writer, which
-    `KoviltRunner.train` does at the end of every run, waits for the last one.
+    `KoviltRunner.train` does at the end of every run, waits for the last one; if that could not be written, it raises
+    SaveFault also when failures before have only been warned of.
 
     Args:
         files: decide what happens when a checkpoint cannot be written.
@@ -42,6 +43,7 @@ class CheckpointWriter:
         self._files = files
         self._executor: ThreadPoolExecutor | None = None
         self._job: _Job | None = None
+        self._unsaved: SaveFault | None = None  # why the last checkpoint was not written
         self._copies: dict[tuple[object, ...], Tensor] = {}  # by the place in the checkpoint
 
     def submit(
@@ -95,12 +97,14 @@ class CheckpointWriter:
         start = time.monotonic()
         try:
             job.written.result()
+            self._unsaved = None
         except OSError as error:
             job.undo()
+            self._unsaved = self._files.fault(job.name, error)
             if not tolerant:
                 self._files.report(job.name, error)
             else:
-                print_log(str(self._files.fault(job.name, error)), 'current', level=logging.WARNING)
+                print_log(str(self._unsaved), 'current', level=logging.WARNING)
         except KoviltError as error:
             if not tolerant:
                 raise
@@ -116,6 +120,8 @@ class CheckpointWriter:
     ) -> None:
         try:
             self.wait(tolerant=error is not None)
+            if error is None and self._unsaved is not None:
+                raise self._unsaved
         finally:
             self._copies.clear()
             if self._executor is not None:
