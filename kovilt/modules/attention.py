@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kovilt.modules.int8 import linear_slice
 from kovilt.modules.packing import Output, Packing, needs_shape_buckets
-from kovilt.modules.padded_attention import PaddedAttention
+from kovilt.modules.padded_attention import RECTANGLE_PAIRS, GatheredRows, PaddedAttention
 
 HAS_VARLEN = find_spec('torch.nn.attention.varlen') is not None  # False with an older torch
 
@@ -52,6 +52,32 @@ class SelfAttention(nn.Module):
     def project_kv(self, x: Tensor) -> Tensor:
         """x (T, D); returns (T, 2, h, D/h)."""
         return linear_slice(self.qkv, x, slice(x.shape[-1], None)).unflatten(-1, (2, self.num_heads, -1))
+
+    def can_attend_from_cls(self, device: torch.device) -> bool:
+        """Whether `attend_from_cls` is possible, which int8 weights are not made for, and saves time: on a CPU."""
+        return device.type == 'cpu' and type(self.qkv) is nn.Linear
+
+    def attend_from_cls(self, x: Tensor, packing: Packing) -> Tensor:
+        """What `attend` gives for the text [CLS] of each pair from x (T, D), in fewer operations; (B, D).
+
+        The weights of keys and values are applied to the few queries and to what they sum up, not to all tokens:
+        q (W_k x + b_k) = (q W_k) x + q b_k, where softmax ignores q b_k, and sum p (W_v x + b_v) = W_v sum p x + b_v.
+        """
+        w_q, w_k, w_v = self.qkv.weight.chunk(3)
+        b_q, _, b_v = self.qkv.bias.chunk(3)
+        w_k, w_v = (w.unflatten(0, (self.num_heads, -1)) for w in (w_k, w_v))  # (h, D/h, D)
+        q = F.linear(x.index_select(0, packing.output_index('cls')), w_q, b_q).unflatten(-1, (self.num_heads, -1))
+        q = (q.transpose(0, 1) @ w_k).transpose(0, 1) * q.shape[-1] ** -0.5  # (B, h, D)
+        layout = packing.padded_layout('all', 1)
+        rows = GatheredRows.apply(x.to(q.dtype)[:, None, None], layout)[0]
+        sums = [
+            torch.baddbmm(bias, part, states.mT).softmax(-1) @ states
+            for part, states, bias in zip(
+                q.split(RECTANGLE_PAIRS), layout.rectangles(rows), layout.biases(q.dtype), strict=True
+            )
+        ]
+        y = torch.cat(sums).transpose(0, 1) @ w_v.mT  # (h, B, D/h)
+        return self.proj(y.transpose(0, 1).flatten(1) + b_v.to(y.dtype))
 
     def attend(self, q: Tensor, kv: Tensor, packing: Packing, output: Output) -> Tensor:
         """`attend_segments` and the output projection; returns (R, D)."""

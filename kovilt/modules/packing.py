@@ -127,7 +127,7 @@ class Packing:
         """The tokens that are output in padded rectangles of neighbouring pairs, for `num_heads` heads."""
         key = output, num_heads
         if key not in self._padded_layouts:
-            self._padded_layouts[key] = PaddedLayout(self._output_lengths(output), num_heads)
+            self._padded_layouts[key] = PaddedLayout(self._output_lengths(output), num_heads, self.device)
         return self._padded_layouts[key]
 
     def pack_text(self, per_token: Tensor) -> Tensor:

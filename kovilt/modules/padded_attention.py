@@ -27,9 +27,10 @@ class PaddedLayout:
     Args:
         lengths: int64 (B,), in packed order: the tokens of each segment; segments follow one another.
         num_heads: h.
+        device: of the tokens; `lengths` are on the host.
     """
 
-    def __init__(self, lengths: Tensor, num_heads: int) -> None:
+    def __init__(self, lengths: Tensor, num_heads: int, device: torch.device) -> None:
         self._num_heads = num_heads
         self._sizes: list[tuple[int, int]] = []  # pairs * h and width of each rectangle
         masks, tokens = [], []
@@ -43,14 +44,15 @@ class PaddedLayout:
             token = (start[:, None] + place).masked_fill(~mask, 0)
             masks.append(mask[:, None].expand(-1, num_heads, -1))
             tokens.append(token[:, None].expand(-1, num_heads, -1))
-        head = torch.arange(num_heads)[:, None]
-        self.mask = torch.cat([mask.flatten() for mask in masks])  # bool (C,): True = a token
-        self._token = torch.cat([token.flatten() for token in tokens])  # (C,); padding repeats token 0
-        self._head = torch.cat([head.expand_as(token).flatten() for token in tokens])  # (C,)
-        self.padding = (~self.mask).nonzero().squeeze(1)  # the rows that are padding
-        rows = self.mask.nonzero().squeeze(1)
-        self._row = torch.empty_like(rows)  # (R * h,): the row of each head of each token
-        self._row[self._token[rows] * num_heads + self._head[rows]] = rows
+        all_heads = torch.arange(num_heads)[:, None]
+        mask = torch.cat([mask.flatten() for mask in masks])  # bool (C,): True = a token
+        token = torch.cat([token.flatten() for token in tokens])  # (C,); padding repeats token 0
+        head = torch.cat([all_heads.expand_as(token).flatten() for token in tokens])  # (C,)
+        rows = mask.nonzero().squeeze(1)
+        row = torch.empty_like(rows)  # (R * h,): the row of each head of each token
+        row[token[rows] * num_heads + head[rows]] = rows
+        self.padding = (~mask).nonzero().squeeze(1).to(device)  # the rows that are padding
+        self._mask, self._token, self._head, self._row = (x.to(device) for x in (mask, token, head, row))
 
     def gather(self, x: Tensor) -> Tensor:
         """Packed x (R, n, h, d) as rows (n, C, d).
@@ -60,17 +62,22 @@ class PaddedLayout:
         size = x.shape[-1]
         token_step, part_step = x.stride(0) // size, x.stride(1) // size
         rows = x.as_strided(((len(x) - 1) * token_step + (x.shape[1] - 1) * part_step + x.shape[2], size), (size, 1))
-        index = self._token * token_step + self._head + torch.arange(x.shape[1])[:, None] * part_step
+        index = self._token * token_step + self._head + torch.arange(x.shape[1], device=x.device)[:, None] * part_step
         return rows.index_select(0, index.flatten()).view(x.shape[1], -1, size)
 
     def scatter(self, rows: Tensor, length: int) -> Tensor:
         """Rows (n, C, d) as packed tokens (length, n, h, d), the inverse of `gather`; 0 behind the last segment."""
         parts, count, size = rows.shape
-        index = self._row.view(-1, 1, self._num_heads) + torch.arange(parts)[:, None] * count
+        index = self._row.view(-1, 1, self._num_heads) + torch.arange(parts, device=rows.device)[:, None] * count
         x = rows.new_empty(length, parts, self._num_heads, size)
         torch.index_select(rows.flatten(0, 1), 0, index.flatten(), out=x[: len(index)].view(-1, size))
         x[len(index) :] = 0
         return x
+
+    def biases(self, dtype: torch.dtype) -> list[Tensor]:
+        """For each rectangle (pairs * h, 1, width) to be added to scores: 0 for a token, -inf for padding."""
+        bias = torch.zeros_like(self._mask, dtype=dtype).masked_fill_(~self._mask, -torch.inf)
+        return [rectangle.mT for rectangle in self.rectangles(bias)]
 
     def rectangles(self, rows: Tensor) -> list[Tensor]:
         """Rows (C, d) as views (pairs * h, width, d)."""
@@ -78,27 +85,43 @@ class PaddedLayout:
         return [part.view(*size, -1) for part, size in zip(parts, self._sizes, strict=True)]
 
 
+class GatheredRows(torch.autograd.Function):
+    """`PaddedLayout.gather`, with its inverse as the gradient: no padding may take part in what is computed.
+
+    Autograd would add up the gradient row by row, though every token is gathered once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layout: PaddedLayout) -> Tensor:
+        ctx.layout, ctx.length = layout, len(x)
+        return layout.gather(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.layout.scatter(grad, ctx.length), None
+
+
 class PaddedAttention(torch.autograd.Function):
     """softmax(q k^T / sqrt(d)) v within each segment.
 
-    Autograd would add up the gradients of what is gathered row by row, though every token is gathered once.
+    As with `GatheredRows`, gradients are gathered, and written without a copy to where they belong.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, kv: Tensor, q_layout: PaddedLayout, kv_layout: PaddedLayout) -> Tensor:
         """q (R, h, d) of the queries and kv (T, 2, h, d) of all tokens, with their layouts; returns (R, h, d)."""
         (q_rows,), (k_rows, v_rows) = q_layout.gather(q[:, None]), kv_layout.gather(kv)
-        bias = torch.zeros_like(kv_layout.mask, dtype=q.dtype).masked_fill_(~kv_layout.mask, -torch.inf)
         y_rows, weights = torch.empty_like(q_rows), []
         for q_, k, v, b, y in zip(
             q_layout.rectangles(q_rows.mul_(q.shape[-1] ** -0.5)),
             kv_layout.rectangles(k_rows),
             kv_layout.rectangles(v_rows),
-            kv_layout.rectangles(bias),
+            kv_layout.biases(q.dtype),
             q_layout.rectangles(y_rows),
             strict=True,
         ):
-            weights.append(torch.baddbmm(b.mT, q_, k.mT).softmax(-1))
+            weights.append(torch.baddbmm(b, q_, k.mT).softmax(-1))
             torch.bmm(weights[-1], v, out=y)
         ctx.save_for_backward(q_rows, k_rows, v_rows, *weights)
         ctx.layouts, ctx.lengths = (q_layout, kv_layout), (len(q), len(kv))

@@ -76,11 +76,13 @@ class Block(nn.Module):
         """
         if output == 'all':
             q, kv = self._maybe_compiled(_project, x)
+            return self.add_residuals(x, self.attn.attend(q, kv, packing, output))
+        index, normed = packing.output_index(output), self.norm1(x)
+        if output == 'cls' and self.attn.can_attend_from_cls(x.device):
+            attended = self.attn.attend_from_cls(normed, packing)
         else:
-            index = packing.output_index(output)
-            q, kv = self.attn.project(self.norm1(x), index)
-            x = x.index_select(0, index)
-        return self.add_residuals(x, self.attn.attend(q, kv, packing, output))
+            attended = self.attn.attend(*self.attn.project(normed, index), packing, output)
+        return self.add_residuals(x.index_select(0, index), attended)
 
     def add_residuals(self, x: Tensor, attended: Tensor) -> Tensor:
         """The second half of the block: x (R, D) plus the output of attention (R, D), then plus the MLP."""

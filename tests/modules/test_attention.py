@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from kovilt.modules import attention
 from kovilt.modules.packing import Packing
@@ -78,3 +78,25 @@ def test_padded_attention_in_bfloat16_differs_by_rounding_alone():
     found = (y, *torch.autograd.grad(y.float().sum(), inputs))
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.float() - theirs).norm() < 0.01 * theirs.norm()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
+def test_attention_from_the_text_cls_alone_is_that_with_keys_and_values(dtype):
+    torch.manual_seed(0)
+    packing = make_packing(37, use_buckets=dtype == torch.bfloat16)
+    self_attention = attention.SelfAttention(hidden_size=8, num_heads=2).to(dtype)
+    nn.init.normal_(self_attention.qkv.bias)
+    x = torch.randn(len(packing.gather_index), 8, dtype=dtype, requires_grad=True)
+    outputs = (
+        self_attention.attend(*self_attention.project(x, packing.output_index('cls')), packing, 'cls'),
+        self_attention.attend_from_cls(x, packing),
+    )
+    weight = torch.randn_like(outputs[0])
+    expected, found = (
+        (y, *torch.autograd.grad((y * weight).sum(), (x, *self_attention.parameters()))) for y in outputs
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        if dtype == torch.bfloat16:
+            assert (ours - theirs).norm() < 0.03 * theirs.norm()
+        else:
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 if dtype == torch.float32 else 1e-12)
