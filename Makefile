@@ -1,5 +1,6 @@
 # make quickstart   train and ask a small model in ten minutes      make rooms   also pre-train its encoder (hours on a CPU)
 # make test         linters, type checker and all tests             make lint    without the tests
+# make faults       hurt small trainings in every way of the catalogue (half an hour); writes the table of docs/en/reliability.md
 # make clean        remove .venv
 #
 # VENV=DIR uses another virtual environment. PYTHON=python3.12 creates it with another Python (3.11 or newer).
@@ -13,9 +14,9 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 8 ? 8 : n)))
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip install --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: help quickstart rooms test lint install clean
+.PHONY: help quickstart rooms test lint faults install clean
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 6
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 7
 
 quickstart: $(VENV)/.installed
 	@$(bin)/kovilt quickstart --scale $(SCALE)
@@ -32,6 +33,9 @@ lint: $(VENV)/.tests-installed
 	$(bin)/ruff format --check .
 	$(bin)/lint-imports --no-logo
 	$(bin)/mypy
+
+faults: $(VENV)/.installed
+	$(bin)/python -m benchmarks.faults --docs
 
 install: $(VENV)/.installed
 

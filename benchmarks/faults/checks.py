@@ -67,9 +67,31 @@ def check_exact(work: Path, due: Golden, *, lost: int = SAVE_EVERY) -> None:
     check_no_drafts(work)
 
 
-def read_trace(work: Path) -> list[dict[str, Any]]:
+def check_close(work: Path, due: Golden, *, relative: float = 1e-6) -> None:
+    """Compare the runs in a work folder, on one or two ranks in turn, with the golden run on one: the same samples in
+    each step, the same losses and scores up to the rounding of sums in another order.
+
+    Raises:
+        Silent: they differ.
+    """
+    samples: dict[int, list[int]] = {}
+    for line in read_trace(work) + read_trace(work, rank=1):
+        samples.setdefault(line['step'], []).extend(line['samples'])
+    for step, line in due.trace.items():
+        if sorted(samples.get(step, [])) != sorted(line['samples']):
+            raise Silent(f'step {step} has other samples')
+    found = read_metrics(work)
+    if [(row['mode'], row['step']) for row in found] != [(row['mode'], row['step']) for row in due.metrics]:
+        raise Silent(f'metrics.jsonl differs: {difference(due.metrics, found)}')
+    for ours, theirs in zip(found, due.metrics, strict=True):
+        for name in {'loss', 'accuracy'} & ours.keys():
+            if abs(ours[name] - theirs[name]) > relative * abs(theirs[name]):
+                raise Silent(f'{ours["mode"]} row of step {ours["step"]}: {name} {ours[name]}, not {theirs[name]}')
+
+
+def read_trace(work: Path, rank: int = 0) -> list[dict[str, Any]]:
     """The steps of all runs in a work folder, in the order in which they were taken."""
-    path = Path(f'{work}.trace')
+    path = Path(f'{work}.trace' + (f'.rank{rank}' if rank else ''))
     return [json.loads(line) for line in path.read_text('utf-8').splitlines()] if path.exists() else []
 
 
@@ -110,7 +132,7 @@ def last_line(outcome: Outcome) -> str:
 
 def check_no_drafts(folder: Path) -> None:
     """Failed if temporary files are left in a folder."""
-    left = [path.name for pattern in ('.*.tmp', '.*.old', '*.part', '*.tmp') for path in folder.rglob(pattern)]
+    left = [path.name for path in folder.rglob('*') if path.suffix in ('.tmp', '.old', '.part')]
     expect(not left, f'left over: {left}')
 
 

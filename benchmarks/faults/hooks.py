@@ -22,8 +22,8 @@ class FaultHook(Hook):
     """Appends a line for each step to `<work folder>.trace`: loss, samples and a digest of all weights.
 
     A row plans its faults in the forked process, before the run begins. A process that a launcher starts takes its
-    fault from the environment variable KOVILT_FAULT, a JSON list: event, step, rank, name of a signal, and a file that
-    is created when the fault happens, so that it happens once.
+    fault from the environment variable KOVILT_FAULT, a JSON list: event, step, rank, the name of a signal or
+    'exception' or 'exit', and a file that is created when the fault happens, so that it happens once.
 
     Attributes:
         plan: event ('before_step', 'after_step', 'validation') and step, counted from 1 -> what to do then.
@@ -39,6 +39,10 @@ class FaultHook(Hook):
 
                 def strike(runner: Runner) -> None:
                     Path(done).touch()
+                    if name == 'exception':
+                        raise RuntimeError('planted by the fault suite')
+                    if name == 'exit':
+                        os._exit(3)
                     send(name)
 
                 self.plan[event, step] = strike

@@ -48,6 +48,9 @@ class Process:
                 raise Failed(f'still running after {timeout:g} s')
             time.sleep(0.005)
 
+    def is_running(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
 

@@ -15,18 +15,14 @@ from benchmarks.fixtures import ROOT
 from benchmarks.report import markdown_table
 from benchmarks.timing import cpu_name
 
-_BEGIN, _END = '<!-- begin: table of make faults -->', '<!-- end -->'
-_WORDS = {
-    'en': (
-        ('row', 'fault', 'survived/tried', 'silent'),
-        'all',
-        '`make faults` on {date}: {minutes:.0f} minutes on {cpu}, 2 tries at a time, Python {python}, torch {torch}.',
-    ),
-    'ko': (
-        ('행', '고장', '견딤/시도', '조용한 실패'),
-        '전체',
-        '`make faults`, {date}: {cpu}에서 {minutes:.0f}분, 한 번에 2회씩, Python {python}, torch {torch}.',
-    ),
+BEGIN, END = '<!-- begin: table of make faults -->', '<!-- end -->'
+_HEADS = {'en': ('row', 'fault', 'survived/tried', 'silent'), 'ko': ('행', '고장', '견딤/시도', '조용한 실패')}
+_TOTAL = {'en': 'all', 'ko': '전체'}
+_HOW = {
+    'en': '`make faults` on {date}: {minutes:.0f} minutes ({processor:.0f} of processor time) on {cpu}, two tries at a time, '
+    'Python {python}, torch {torch}.',
+    'ko': '`make faults`, {date}: {cpu}에서 {minutes:.0f}분(프로세서 시간 {processor:.0f}분), 한 번에 두 시도, '
+    'Python {python}, torch {torch}.',
 }
 
 
@@ -40,37 +36,39 @@ def line(result: Result) -> str:
     )
 
 
-def summary(results: Sequence[Result], minutes: float, *, changed: bool) -> str:
-    survived, tried, silent = (sum(getattr(one, name) for one in results) for name in ('survived', 'tried', 'silent'))
+def totals(results: Sequence[Result]) -> tuple[int, int, int]:
+    """How many tries of all rows survived, were made, and were silent."""
+    return tuple(sum(getattr(one, name) for one in results) for name in ('survived', 'tried', 'silent'))
+
+
+def summary(results: Sequence[Result], minutes: float, processor_minutes: float, *, changed: bool) -> str:
+    survived, tried, silent = totals(results)
     text = f'all: {survived}/{tried} survived, {silent} silent, {minutes:.1f} minutes'
+    text += f' ({processor_minutes:.1f} of processor time)'
     return f'{text}\nthe data folder was changed' if changed else text
 
 
-def write_docs(results: Sequence[Result], minutes: float) -> None:
+def write_docs(results: Sequence[Result], minutes: float, processor_minutes: float) -> None:
     """Replace the table in docs/{en,ko}/reliability.md."""
     ordered = sorted(results, key=lambda result: result.row.name)
-    for language, (head, total, how) in _WORDS.items():
-        rows: list[list[object]] = [
-            [
-                one.row.name,
-                one.row.title if language == 'en' else one.row.korean,
-                f'{one.survived}/{one.tried}',
-                one.silent,
-            ]
-            for one in ordered
-        ]
-        survived, tried, silent = (sum(getattr(r, name) for r in ordered) for name in ('survived', 'tried', 'silent'))
-        rows.append([total, '', f'{survived}/{tried}', silent])
-        facts = how.format(
+    survived, tried, silent = totals(results)
+    for language, head in _HEADS.items():
+        rows: list[list[object]] = []
+        for one in ordered:
+            title = one.row.title if language == 'en' else one.row.korean
+            rows.append([one.row.name, title, f'{one.survived}/{one.tried}', one.silent])
+        rows.append([_TOTAL[language], '', f'{survived}/{tried}', silent])
+        facts = _HOW[language].format(
             date=time.strftime('%Y-%m-%d'),
             minutes=minutes,
+            processor=processor_minutes,
             cpu=cpu_name(),
             python=platform.python_version(),
             torch=version('torch'),
         )
         path = Path(ROOT, 'docs', language, 'reliability.md')
-        content = f'{_BEGIN}\n\n{markdown_table(head, rows)}\n\n{facts}\n\n{_END}'
-        text, count = re.subn(f'{_BEGIN}.*?{_END}', lambda _: content, path.read_text('utf-8'), flags=re.S)  # noqa: B023
+        content = f'{BEGIN}\n\n{markdown_table(head, rows)}\n\n{facts}\n\n{END}'
+        text, count = re.subn(f'{BEGIN}.*?{END}', lambda _: content, path.read_text('utf-8'), flags=re.S)  # noqa: B023
         if count != 1:
             sys.exit(f'{path}: it has no place for the table')
         path.write_text(text, 'utf-8')

@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -33,6 +33,7 @@ from benchmarks.faults.processes import Process, free_port
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).parent / 'configs'
 STEPS, EPOCH = 24, 8  # steps of a run and of an epoch
+TWO_RANKS = ('train_dataloader.batch_size=4', 'val_dataloader.batch_size=8')  # options for 8 pairs a step on two ranks
 TASKS = 'pretrain', 'vqa'  # configs/epochs.py is a third
 
 
@@ -40,12 +41,23 @@ class Try:
     """One try of a row, in a process of its own.
 
     Attributes:
+        remove: removes a safeguard of kovilt in each process that is started (`plants`).
+        data: the folder of Rooms, which no try may change.
         number: counted from 0.
         rng: seeded by the row and the number.
         task: pre-training in even tries, question answering in odd ones.
     """
 
-    def __init__(self, row: str, number: int, folder: Path, golden: dict[str, Golden]) -> None:
+    def __init__(
+        self,
+        row: str,
+        number: int,
+        folder: Path,
+        golden: dict[str, Golden],
+        remove: Callable[[], None] | None = None,
+    ) -> None:
+        self.remove = remove
+        self.data = Path(os.environ['KOVILT_ROOMS'])
         self.number, self.folder, self.golden = number, folder, golden
         self.rng = random.Random(f'{row} {number}')
         self.task = TASKS[number % 2]
@@ -66,6 +78,16 @@ class Try:
             if fault is not None:
                 fault()
             return main([*map(str, arguments)])
+
+        return self.fork(run, environment)
+
+    def fork(self, function: Callable[[], int | None], environment: dict[str, str] | None = None) -> Process:
+        """Start a function in a fork, from which the safeguard has been removed if there is one to remove."""
+
+        def run() -> int | None:
+            if self.remove is not None:
+                self.remove()
+            return function()
 
         self._logs += 1
         return Process(run, self.folder / f'{self._logs}.log', environment)
@@ -113,9 +135,9 @@ class Try:
         commands: list[list[str]],
         faults: dict[int, Callable[[], None]] | None = None,
         timeout: float = 120,
-        environment: dict[str, str] | None = None,
+        environments: Sequence[dict[str, str]] | None = None,
     ) -> list[Outcome]:
-        """Run a command line for each rank, joined over gloo; rank 1 and above show no traceback either."""
+        """Run a command line for each rank, joined over gloo, and each in an environment of its own."""
         common = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port()), 'WORLD_SIZE': str(len(commands))}
         processes = [
             self.start(
@@ -124,17 +146,34 @@ class Try:
                 'pytorch',
                 *command[1:],
                 fault=(faults or {}).get(rank),
-                environment={**common, 'RANK': str(rank), 'LOCAL_RANK': str(rank), **(environment or {})},
+                environment={
+                    **common,
+                    'RANK': str(rank),
+                    'LOCAL_RANK': str(rank),
+                    **(environments[rank] if environments else {}),
+                },
             )
             for rank, command in enumerate(commands)
         ]
         return [checked(process.wait(timeout)) for process in processes]
 
-    def golden_of(self, *options: str, **others: Any) -> Golden:
-        """What a run with these options, and these keywords of `train`, gives without a fault."""
+    @property
+    def golden_folder(self) -> Path:
+        """Where the work folder `run` of the golden run of this task lies."""
+        return self.folder.parent / f'golden_{self.task}'
+
+    def test_command(self, checkpoint: Path, out: Path, work: Path) -> list[str]:
+        return ['test', str(CONFIGS / f'{self.task}.py'), str(checkpoint), '--out', str(out), '--work-dir', str(work)]
+
+    def check(self, golden: Golden | None = None, *, lost: int = SAVE_EVERY) -> None:
+        """`check_exact` of the work folder."""
+        check_exact(self.work, golden or self.golden[self.task], lost=lost)
+
+    def golden_of(self, *options: str, name: str = 'golden', **others: Any) -> Golden:
+        """What a run with these options, and these keywords of `train`, gives without a fault, in the folder `name`."""
         if not options and not others and self.task in self.golden:
             return self.golden[self.task]
-        return make_golden(self, *options, work=self.folder / 'golden', **others)
+        return make_golden(self, *options, work=self.folder / name, **others)
 
     def forget_step(self, step: int) -> None:
         """Leave the first line of a step out of the record of steps: its loss was broken."""
@@ -145,7 +184,7 @@ class Try:
 
     def clear(self) -> None:
         """Remove the work folder and the record of its steps."""
-        remove(self.work)
+        remove_folder(self.work)
         Path(f'{self.work}.trace').unlink(missing_ok=True)
 
     def resume_exactly(
@@ -163,7 +202,7 @@ class Try:
         """
         outcome = self.train(*options, resume=True, **others)
         expect(outcome.code == 0, f'the resumed run ended with {outcome.code}: {last_line(outcome)}')
-        check_exact(self.work, golden or self.golden[self.task], lost=lost)
+        self.check(golden, lost=lost)
         return outcome
 
 
@@ -202,7 +241,7 @@ def make_data(root: Path) -> None:
     train_tokenizer(texts, root / 'tokenizer', vocab_size=300)
 
 
-def remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 

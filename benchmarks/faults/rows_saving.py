@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from benchmarks.faults.checks import (
     Silent,
+    checked,
     digest_checkpoint,
     expect,
+    expect_told,
     latest,
     steps_taken,
 )
@@ -94,20 +96,22 @@ def damaged_newest(attempt: Try) -> None:
 @row('F05', 'one bit flipped anywhere in a checkpoint', '체크포인트의 임의의 비트 하나가 뒤집힘', tries=200, fast=20)
 def flipped_bit(attempt: Try) -> None:
     """Weights, optimizer or meta: reading refuses the file. (A flip in the padding between records changes nothing.)"""
-    from kovilt.engine.checkpoints import read_checkpoint
-    from kovilt.errors import KoviltError
-
-    source = latest(attempt.folder.parent / f'golden_{attempt.task}' / 'run')
+    source = latest(attempt.golden_folder / 'run')
     content = bytearray(source.read_bytes())
     content[attempt.rng.randrange(len(content))] ^= 1 << attempt.rng.randrange(8)
     flipped = attempt.folder / source.name
     flipped.write_bytes(content)
-    try:
-        read_checkpoint(flipped)
-    except KoviltError as error:
-        expect(str(flipped) in str(error), f'the message does not name the file: {error}')
-        return
-    if digest_checkpoint(flipped) != digest_checkpoint(source):
+
+    def read() -> int:
+        from kovilt.engine.checkpoints import read_checkpoint
+        from kovilt.errors import run_cli
+
+        return run_cli(lambda: print(read_checkpoint(flipped)['meta']['iter']))
+
+    outcome = checked(attempt.fork(read).wait())
+    if outcome.code:
+        expect_told(outcome, 2, str(flipped))
+    elif digest_checkpoint(flipped) != digest_checkpoint(source):
         raise Silent('other values are read')
 
 

@@ -11,7 +11,7 @@ from benchmarks.faults.checks import expect, expect_told, steps_taken
 from benchmarks.faults.files import FileEvent, FileEvents, kill_at
 from benchmarks.faults.hooks import FaultHook, send
 from benchmarks.faults.processes import check_no_orphans
-from benchmarks.faults.rig import STEPS, Try, at_step
+from benchmarks.faults.rig import STEPS, TWO_RANKS, Try, at_step
 from benchmarks.faults.suite import row
 
 
@@ -99,12 +99,11 @@ def asked_to_end(attempt: Try) -> None:
         return
     fault = ask_to_end(attempt, moment, name)
     if attempt.number >= 12:
-        options = ('train_dataloader.batch_size=4', 'val_dataloader.batch_size=8')
         rank = attempt.number % 2 if moment != 'save' else 0
-        golden = attempt.golden_of(*options, ranks=2)
-        outcome = attempt.train(*options, ranks=2, faults={rank: fault})
+        golden = attempt.golden_of(*TWO_RANKS, ranks=2)
+        outcome = attempt.train(*TWO_RANKS, ranks=2, faults={rank: fault})
         expect_told(outcome, 75, 'the run is saved up to step', '--resume')
-        attempt.resume_exactly(*options, ranks=2, lost=0, golden=golden)
+        attempt.resume_exactly(*TWO_RANKS, ranks=2, lost=0, golden=golden)
     else:
         expect_told(attempt.train(fault=fault), 75, f'{name}: the run is saved up to step', '--resume')
         attempt.resume_exactly(lost=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.faults.checks import Silent, check_exact, expect, expect_told, read_metrics, read_trace
 from benchmarks.faults.hooks import FaultHook
-from benchmarks.faults.rig import STEPS, Try, at_step
+from benchmarks.faults.rig import STEPS, TWO_RANKS, Try, at_step
 from benchmarks.faults.suite import row
 
 BREAKS = 'NaN loss', 'infinite loss', 'NaN gradient', 'infinite gradient'
@@ -55,9 +55,6 @@ def check_finite(work: Path) -> None:
         for value in values:
             if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
                 raise Silent(f'{path.name} holds values that are not finite')
-
-
-TWO_RANKS = ('train_dataloader.batch_size=4', 'val_dataloader.batch_size=8')
 
 
 @row(

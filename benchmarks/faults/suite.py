@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.faults.checks import Failed, Golden, Silent
 from benchmarks.faults.processes import adopt_orphans, children
-from benchmarks.faults.rig import Try, remove
+from benchmarks.faults.rig import Try, remove_folder
 
 ROWS: dict[str, Row] = {}
 
@@ -64,12 +64,19 @@ class Result:
 
 
 def run_rows(
-    rows: Iterable[tuple[Row, int]], folder: Path, golden: dict[str, Golden], *, jobs: int, keep: bool = False
+    rows: Iterable[tuple[Row, int]],
+    folder: Path,
+    golden: dict[str, Golden],
+    *,
+    jobs: int,
+    keep: bool = False,
+    remove: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """Try each row as often as asked, `jobs` tries at a time; yields a row's result when its last try has ended.
 
     Args:
         keep: leave the folders of tries that did not survive.
+        remove: removes a safeguard of kovilt in each process.
     """
     waiting = [(row, number) for row, tries in rows for number in range(tries)]
     counts = {row.name: sum(other is row for other, _ in waiting) for row, _ in waiting}
@@ -79,7 +86,7 @@ def run_rows(
         while waiting and len(running) < jobs:
             row, number = waiting.pop(0)
             place = folder / f'{row.name}_{number}'
-            running[_start_try(row, number, place, golden)] = row, number, place
+            running[_start_try(Try(row.name, number, place, golden, remove), row)] = row, number, place
         pid, status = os.wait()
         row, number, place = running.pop(pid)
         report = place / 'result.json'
@@ -88,32 +95,33 @@ def run_rows(
             found = json.loads(report.read_text('utf-8'))
         results[row.name].add(found)
         if found['verdict'] == 'survived' or not keep:
-            remove(place)
+            remove_folder(place)
         if results[row.name].tried == counts[row.name]:
             yield results[row.name]
 
 
-def _start_try(row: Row, number: int, place: Path, golden: dict[str, Golden]) -> int:
-    """Start one try; it writes its verdict to `place`/result.json. Returns the process."""
+def _start_try(attempt: Try, row: Row) -> int:
+    """Start one try; it writes its verdict to result.json in its folder. Returns the process."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
         return pid
     try:
-        place.mkdir(parents=True)
+        attempt.folder.mkdir(parents=True)
         start = time.monotonic()
         adopt_orphans()
-        verdict, reason = _judge(row, Try(row.name, number, place, golden))
+        verdict, reason = judge(row, attempt)
         for orphan in children():
             os.kill(orphan, signal.SIGKILL)
-        found = dict(verdict=verdict, reason=reason, seconds=time.monotonic() - start, number=number)
-        (place / 'result.json').write_text(json.dumps(found), 'utf-8')
+        found = dict(verdict=verdict, reason=reason, seconds=time.monotonic() - start, number=attempt.number)
+        (attempt.folder / 'result.json').write_text(json.dumps(found), 'utf-8')
     finally:
         os._exit(0)
 
 
-def _judge(row: Row, attempt: Try) -> tuple[str, str]:
+def judge(row: Row, attempt: Try) -> tuple[str, str]:
+    """The verdict on a try, `survived`, `failed` or `silent`, and the reason."""
     try:
         row.run(attempt)
     except Silent as error:

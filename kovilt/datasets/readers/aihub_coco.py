@@ -70,6 +70,8 @@ class AIHubCOCOKoreanReader(CaptionReader):
                 report.leave_out('id not in the Karpathy split', source, len(captions))
             if split not in splits[self.split]:
                 continue
+            if not captions:
+                report.leave_out('no Korean caption', source)
             image = _find_image(images, folder, file, digits)
             yield from ({'image': image, 'text': caption, 'source': source} for caption in captions)
 
@@ -79,8 +81,8 @@ def _parse_row(row: Any, source: RowSource) -> tuple[str, str, str, list[Any]]:
     if not isinstance(row, dict) or not row.get('file_path'):
         raise KoviltError(f"{source.place}: no 'file_path' in this row; is this the file of AI-Hub 261?")
     folder, file = os.path.split(required(row, 'file_path', source))
-    captions = row.get('caption_ko') or []
-    captions = [captions] if isinstance(captions, str) else captions
+    captions = row.get('caption_ko')
+    captions = [] if captions is None else [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list):
         raise KoviltError(f"{source.place}: 'caption_ko' is not a list, but {str(captions)[:40]!r}")
     return os.path.basename(folder), file, text_of(row.get('id'), 'id', source).zfill(12), captions

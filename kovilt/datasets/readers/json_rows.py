@@ -85,11 +85,13 @@ def read_rows(
         open_file: opens the file where `path` is only its name, as in a zip.
 
     Raises:
-        KoviltError: as `JSONRows`, or the file cannot be opened.
+        KoviltError: as `JSONRows`, the file cannot be opened, or it has no such list.
     """
     with open_file() if open_file else files.open_file(path, 'labels') as stream:
         source = JSONRows(stream, path)
         yield from ((row, source) for found, row in source if found == key)
+    if key not in source.lists:
+        raise KoviltError(f'{path}: has no list {f"under {key!r}" if key else "of rows"}; is it the right file?')
 
 
 class JSONRows(RowSource):
@@ -103,6 +105,9 @@ class JSONRows(RowSource):
         stream: the file, opened in binary mode; a byte-order mark is accepted.
         path: the name of the file in messages.
 
+    Attributes:
+        lists: the keys of the lists that were found so far, None for a top-level list.
+
     Raises:
         KoviltError: the file cannot be read, is not UTF-8 or not JSON that `json_text` accepts, with the line and
             column where reading stopped.
@@ -111,6 +116,7 @@ class JSONRows(RowSource):
     def __init__(self, stream: IO[bytes], path: str | Path) -> None:
         super().__init__(path)
         self._text = io.TextIOWrapper(stream, encoding='utf-8-sig')
+        self.lists: set[str | None] = set()
         self._buffer, self._at = '', 0  # the text being parsed, and the position of the parser in it
         self._row_at = 0  # where the latest row begins in the buffer
         # A position in the buffer, its line, and where that line begins (before 0: in text that was dropped). It moves
@@ -120,6 +126,7 @@ class JSONRows(RowSource):
     def __iter__(self) -> Iterator[tuple[str | None, Any]]:
         opening = self._peek()
         if opening == '[':
+            self.lists.add(None)
             for _ in self._elements(']'):
                 yield None, self._value()
         elif opening == '{':
@@ -161,6 +168,7 @@ class JSONRows(RowSource):
         if self._peek() != '[':
             self._value()
             return
+        self.lists.add(key)
         for _ in self._elements(']'):
             yield key, self._value()
 

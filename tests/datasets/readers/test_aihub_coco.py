@@ -77,7 +77,7 @@ def test_captions_may_be_absent_empty_or_a_plain_string(data):
     dataset = open_(data)
     assert texts(dataset)[:2] == ['고양이가 있다.'] * 2
     assert len(dataset) == 4 and dataset.num_images == 3
-    assert dataset.left_out == {'empty text': 2}
+    assert dataset.left_out == {'empty text': 2, 'no Korean caption': 2}
 
 
 def test_images_of_coco_2017_replace_missing_ones(data):

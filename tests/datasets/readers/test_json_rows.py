@@ -5,7 +5,7 @@ import random
 import pytest
 
 from kovilt.datasets.readers import json_rows
-from kovilt.datasets.readers.json_rows import JSONRows
+from kovilt.datasets.readers.json_rows import JSONRows, read_rows
 from kovilt.errors import KoviltError
 
 
@@ -87,3 +87,18 @@ def test_a_broken_row_in_a_long_file_is_found_without_reading_on(monkeypatch):
 def test_another_encoding_is_reported():
     with pytest.raises(KoviltError, match='not UTF-8 text but CP949.*; save the file as UTF-8'):
         rows_of('[{"a": 1},\n{"a": "고양이"}]'.encode('cp949'))
+
+
+def test_a_file_without_the_list_is_not_taken_for_one_without_rows(tmp_path):
+    path = tmp_path / 'labels.json'
+    path.write_text('{"question": []}', 'utf-8')
+    assert list(read_rows(path, 'question')) == []
+    for content, key in (
+        ('{"a": 1}', 'question'),
+        ('{"question": 5}', 'question'),
+        ('[{"a": 1}]', 'question'),
+        ('{}', None),
+    ):
+        path.write_text(content, 'utf-8')
+        with pytest.raises(KoviltError, match='labels.json: has no list .*; is it the right file'):
+            list(read_rows(path, key))
