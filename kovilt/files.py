@@ -5,7 +5,8 @@ library opens it: only regular files of a size that fits what they hold pass, so
 neither blocks nor fills the memory.
 
 A file is written under a temporary name in the same folder and renamed when it is complete, so a crash or a full disk
-leaves no half-written file. It gets the permissions of the user's umask, like any other new file.
+leaves no half-written file; what killed processes leave is removed later (`kovilt/drafts.py`). It gets the permissions
+of the user's umask, like any other new file.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ import hashlib
 import io
 import itertools
 import os
-import shutil
 import stat
 import unicodedata
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from kovilt.drafts import new_draft, replace_folder
 from kovilt.errors import KoviltError
 from kovilt.json_text import MAX_VALUE, NUL_BYTE, dump_json, encoding_error, parse_json
 
@@ -187,14 +187,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')  # process ids repeat between machines
-    try:
+    with new_draft(path) as draft:
         yield draft
         _synchronize(draft)
         os.replace(draft, path)
         _synchronize(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _synchronize(path: Path) -> None:
@@ -214,18 +211,13 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         KoviltError: an OSError in the block, such as a full disk, or the folder cannot be created or replaced.
     """
     path = Path(os.path.abspath(path))
-    draft, old = (path.with_name(f'.{path.name}.{uuid.uuid4().hex}.{suffix}') for suffix in ('tmp', 'old'))
     try:
-        draft.mkdir(parents=True)
-        yield draft
-        if path.exists():
-            path.rename(old)
-        draft.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_draft(path, folder=True) as draft:
+            yield draft
+            replace_folder(draft, path)
     except OSError as error:
         raise KoviltError(f'{path}: cannot be written ({error.strerror or error}); choose another place') from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

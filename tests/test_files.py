@@ -3,6 +3,9 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
+import uuid
 
 import pytest
 
@@ -40,6 +43,50 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path):
             (draft / 'half').touch()
             raise OSError(28, 'No space left on device')
     assert [path.name for path in tmp_path.iterdir()] == ['a'] and (tmp_path / 'a' / 'new').is_file()
+
+
+WRITE = """
+import os, signal, sys
+from kovilt.files import atomic_folder, atomic_path
+kind = atomic_folder if sys.argv[2] == 'folder' else atomic_path
+with kind(sys.argv[1]) as draft:
+    (draft / 'half' if sys.argv[2] == 'folder' else draft).write_text('half')
+    print(draft.name, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize('kind', ['file', 'folder'])
+def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_writes_is_not(tmp_path, monkeypatch, kind):
+    process = subprocess.Popen(
+        [sys.executable, '-c', WRITE, str(tmp_path / 'a'), kind], stdout=subprocess.PIPE, text=True
+    )
+    draft = tmp_path / process.stdout.readline().strip()
+    try:
+        monkeypatch.setattr('kovilt.drafts._searched', set())
+        write_text(tmp_path / 'b', '')
+        assert draft.exists()
+    finally:
+        process.kill()
+        process.wait()
+    write_text(tmp_path / 'b', '')  # folders are searched once
+    assert draft.exists()
+    monkeypatch.setattr('kovilt.drafts._searched', set())
+    other = draft.rename(draft.with_name(draft.name.replace(f'{uuid.getnode():012x}', '0' * 12)))  # another machine's
+    own = tmp_path / f'.own.{uuid.getnode():012x}{"0" * 20}.tmp'
+    own.mkdir()
+    write_text(tmp_path / 'b', '')
+    assert {path.name for path in tmp_path.iterdir()} == {'b', other.name}
+
+
+@pytest.mark.parametrize('has_exchange', [True, False])
+def test_a_folder_is_replaced_with_and_without_an_exchange_of_names(tmp_path, monkeypatch, has_exchange):
+    if not has_exchange:
+        monkeypatch.setattr('kovilt.drafts.ctypes.CDLL', lambda name: object())
+    for name in ('old', 'new'):
+        with atomic_folder(tmp_path / 'a') as draft:
+            (draft / name).touch()
+    assert [path.name for path in tmp_path.rglob('*')] == ['a', 'new']
 
 
 @pytest.mark.parametrize('mask, mode', [(0o022, 0o644), (0o077, 0o600)])

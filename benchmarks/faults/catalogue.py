@@ -1,17 +1,10 @@
 """All rows, in the order of their names."""
 
-from benchmarks.faults import rows_commands, rows_data, rows_ranks, rows_runs, rows_saving, rows_stopping, rows_values
+from importlib import import_module
+
 from benchmarks.faults.suite import ROWS as _ROWS
 
-__all__ = [
-    'ROWS',
-    'rows_commands',
-    'rows_data',
-    'rows_ranks',
-    'rows_runs',
-    'rows_saving',
-    'rows_stopping',
-    'rows_values',
-]
+for _name in ('changes', 'commands', 'data', 'ranks', 'runs', 'saving', 'stopping', 'values'):
+    import_module(f'benchmarks.faults.rows_{_name}')
 
 ROWS = dict(sorted(_ROWS.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,8 @@ class FileEvents:
 
         self.folder, self.act = os.path.abspath(folder), act
         self.count = 0
-        self._inside = False  # what `act` does is no event
+        self._inside = threading.local()  # what `act` does is no event
+        self._lock = threading.Lock()  # a thread writes checkpoints
         self._save, self._fsync = torch.save, os.fsync
         sys.addaudithook(self._hear)
         torch.save = self._torch_save
@@ -50,17 +52,18 @@ class FileEvents:
             self._tell(event.removeprefix('os.'), arguments[0])
 
     def _tell(self, name: str, path: Any) -> None:
-        if self._inside or not isinstance(path, (str, os.PathLike)):
+        if getattr(self._inside, 'now', False) or not isinstance(path, (str, os.PathLike)):
             return
         place = os.path.abspath(os.fspath(path))
         if place != self.folder and not place.startswith(self.folder + os.sep):
             return
-        self._inside = True
-        try:
+        with self._lock:
             number, self.count = self.count, self.count + 1
+        self._inside.now = True
+        try:
             self.act(number, FileEvent(name, place))
         finally:
-            self._inside = False
+            self._inside.now = False
 
     def _os_fsync(self, descriptor: Any) -> None:
         number = descriptor if isinstance(descriptor, int) else descriptor.fileno()

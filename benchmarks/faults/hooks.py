@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,8 +23,8 @@ class FaultHook(Hook):
     """Appends a line for each step to `<work folder>.trace`: loss, samples and a digest of all weights.
 
     A row plans its faults in the forked process, before the run begins. A process that a launcher starts takes its
-    fault from the environment variable KOVILT_FAULT, a JSON list: event, step, rank, the name of a signal or
-    'exception' or 'exit', and a file that is created when the fault happens, so that it happens once.
+    fault from the environment variable KOVILT_FAULT, a JSON list: event, step, rank, what `strike`
+    takes, and a file that is created when the fault happens, so that it happens once.
 
     Attributes:
         plan: event ('before_step', 'after_step', 'validation') and step, counted from 1 -> what to do then.
@@ -37,15 +38,11 @@ class FaultHook(Hook):
             event, step, rank, name, done = json.loads(text)
             if rank == runner.rank and not Path(done).exists():
 
-                def strike(runner: Runner) -> None:
+                def once(runner: Runner) -> None:
                     Path(done).touch()
-                    if name == 'exception':
-                        raise RuntimeError('planted by the fault suite')
-                    if name == 'exit':
-                        os._exit(3)
-                    send(name)
+                    strike(name)
 
-                self.plan[event, step] = strike
+                self.plan[event, step] = once
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self._act('before_step', runner, runner.iter + 1)
@@ -70,6 +67,19 @@ class FaultHook(Hook):
     def _act(self, event: str, runner: Runner, step: int) -> None:
         if (event, step) in self.plan:
             self.plan.pop((event, step))(runner)
+
+
+def strike(how: str) -> None:
+    """Send a signal to this process by its name, or do what `how` says: exception, exit, sleep, loop."""
+    if how == 'exception':
+        raise RuntimeError('planted by the fault suite')
+    if how == 'exit':
+        os._exit(3)
+    if how == 'sleep':
+        time.sleep(10_000)
+    while how == 'loop':
+        pass
+    send(how)
 
 
 def send(name: str) -> None:

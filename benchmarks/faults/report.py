@@ -19,8 +19,8 @@ BEGIN, END = '<!-- begin: table of make faults -->', '<!-- end -->'
 _HEADS = {'en': ('row', 'fault', 'survived/tried', 'silent'), 'ko': ('행', '고장', '견딤/시도', '조용한 실패')}
 _TOTAL = {'en': 'all', 'ko': '전체'}
 _HOW = {
-    'en': '`make faults` on {date}: {minutes:.0f} minutes ({processor:.0f} of processor time) on {cpu}, two tries at a time, '
-    'Python {python}, torch {torch}.',
+    'en': '`make faults` on {date}: {minutes:.0f} minutes ({processor:.0f} of processor time) on {cpu}, two tries at a '
+    'time, Python {python}, torch {torch}.',
     'ko': '`make faults`, {date}: {cpu}에서 {minutes:.0f}분(프로세서 시간 {processor:.0f}분), 한 번에 두 시도, '
     'Python {python}, torch {torch}.',
 }

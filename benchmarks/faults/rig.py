@@ -27,7 +27,7 @@ from benchmarks.faults.checks import (
     last_line,
     read_golden,
 )
-from benchmarks.faults.hooks import FaultHook, send
+from benchmarks.faults.hooks import FaultHook, strike
 from benchmarks.faults.processes import Process, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,8 +138,17 @@ class Try:
         environments: Sequence[dict[str, str]] | None = None,
     ) -> list[Outcome]:
         """Run a command line for each rank, joined over gloo, and each in an environment of its own."""
+        return [checked(process.wait(timeout)) for process in self.start_ranks(commands, faults, environments)]
+
+    def start_ranks(
+        self,
+        commands: list[list[str]],
+        faults: dict[int, Callable[[], None]] | None = None,
+        environments: Sequence[dict[str, str]] | None = None,
+    ) -> list[Process]:
+        """Start what `train_ranks` runs."""
         common = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port()), 'WORLD_SIZE': str(len(commands))}
-        processes = [
+        return [
             self.start(
                 *command[:1],
                 '--launcher',
@@ -155,7 +164,6 @@ class Try:
             )
             for rank, command in enumerate(commands)
         ]
-        return [checked(process.wait(timeout)) for process in processes]
 
     @property
     def golden_folder(self) -> Path:
@@ -207,10 +215,10 @@ class Try:
 
 
 def at_step(event: str, step: int, name: str) -> Callable[[], None]:
-    """A fault: a signal at an event of FaultHook."""
+    """A fault: what `strike` takes, such as the name of a signal, at an event of FaultHook."""
 
     def plan() -> None:
-        FaultHook.plan[event, step] = lambda runner: send(name)
+        FaultHook.plan[event, step] = lambda runner: strike(name)
 
     return plan
 

@@ -39,7 +39,7 @@ def damage_image(path: Path, how: int) -> None:
         path.write_bytes((content[: len(content) // 2], b'', b'this is no image')[how])
 
 
-@row('F10', 'damaged images in training', '학습 이미지 손상', tries=12)
+@row('F10', 'damaged images in training', '학습 이미지 손상', tries=12, fast=0)
 def damaged_training_images(attempt: Try) -> None:
     """Cut off, empty, text, absent: few are counted, named and left out, and a resumed run is exact; more than
     max_broken_fraction of them stop the run before or while it trains."""
@@ -66,7 +66,7 @@ def damaged_training_images(attempt: Try) -> None:
         raise Silent(f'data.json lists {listed}')
 
 
-@row('F11', 'damaged image in evaluation', '평가 이미지 손상', tries=8)
+@row('F11', 'damaged image in evaluation', '평가 이미지 손상', tries=8, fast=1)
 def damaged_evaluation_image(attempt: Try) -> None:
     """No question is left out or gets another image: those of the damaged image count as wrong, all others are as they
     were."""
@@ -185,7 +185,7 @@ HARMLESS: list[Callable[[str], bytes]] = [
 ]
 
 
-@row('F12', 'damaged label files', '라벨 파일 손상', tries=44, fast=3)
+@row('F12', 'damaged label files', '라벨 파일 손상', tries=44, fast=2)
 def damaged_labels(attempt: Try) -> None:
     """One line names file and place, exit code 2, before anything is trained. A byte order mark, CRLF and escapes
     change nothing."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.faults.checks import Failed, Outcome, check_close, check_no_drafts, expect, expect_told
+from benchmarks.faults.checks import Failed, Outcome, check_close, check_no_drafts, checked, expect, expect_told
 from benchmarks.faults.processes import check_no_orphans
 from benchmarks.faults.rig import ROOT, STEPS, TWO_RANKS, Try, at_step
 from benchmarks.faults.suite import row
@@ -21,6 +23,7 @@ from benchmarks.faults.suite import row
     'world size 1 to 2 to 1, the batch of all ranks stays',
     '랭크 수 1에서 2, 다시 1로, 전체 배치는 그대로',
     tries=8,
+    fast=0,
 )
 def other_world_size(attempt: Try) -> None:
     """The same samples in each step and the same losses; without dropout, which each rank samples for itself. A batch
@@ -96,6 +99,67 @@ def dead_rank(attempt: Try) -> None:
     attempt.resume_exactly(*TWO_RANKS, ranks=2, golden=golden)
 
 
+@row(
+    'F20',
+    'one rank hangs: SIGSTOP, sleep, endless loop',
+    '랭크 하나가 멈춤: SIGSTOP, 대기, 무한 루프',
+    tries=6,
+    fast=0,
+)
+def hanging_rank(attempt: Try) -> None:
+    """With a timeout of 10 s the others end within 10 + 45 s and name the rank and its step; under torchrun all
+    processes are then gone. The run is resumed exactly."""
+    how = ('SIGSTOP', 'sleep', 'loop')[attempt.number % 3]
+    timeout, step = 10, attempt.rng.randint(3, STEPS)
+    options = (*TWO_RANKS, f'env_cfg.dist_cfg.timeout={timeout}')
+    golden = attempt.golden_of(*TWO_RANKS, ranks=2)
+    if attempt.number < 3:
+        commands = [attempt.train_command(options=options)] * 2
+        processes = attempt.start_ranks(commands, {1: at_step('before_step', step, how)})
+        outcome = checked(processes[0].wait(timeout + 60))
+        if processes[1].is_running():
+            processes[1].send(signal.SIGKILL)
+    else:
+        outcome = checked(launch(attempt, *options[2:], fault=['before_step', step, 1, how]))
+    check_no_orphans()
+    expect_told(outcome, 1, 'rank 1', f'step {step - 1}')
+    expect(outcome.seconds < timeout + 60, f'it took {outcome.seconds:.0f} s')  # 15 s to start
+    attempt.resume_exactly(*TWO_RANKS, ranks=2, golden=golden)
+
+
+@row(
+    'F22',
+    'port in use, wrong address, a rank or a machine that does not come',
+    '포트 사용 중, 틀린 주소, 오지 않는 랭크나 머신',
+    tries=8,
+    fast=0,
+)
+def no_rendezvous(attempt: Try) -> None:
+    """One line names the address, exit code 2, within the timeout; nothing is left in the work folder."""
+    kind, timeout = attempt.number % 4, 5
+    options = (*TWO_RANKS, f'env_cfg.dist_cfg.join_timeout={timeout}')
+    with socket.socket() as other:
+        other.bind(('127.0.0.1', 0))
+        port = str(other.getsockname()[1])
+        if kind == 0:
+            other.listen()
+            outcome = launch(attempt, PORT=port)
+        elif kind == 1:
+            other.close()
+            outcome = launch(attempt, PORT=port, NNODES='2', NODE_RANK='0', MASTER_ADDR='127.0.0.1', JOIN_TIMEOUT='5')
+        else:
+            environment = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2', 'LOCAL_RANK': '0'}
+            environment['RANK'] = '0' if kind == 2 else '1'
+            if kind == 2:
+                other.close()
+            command = attempt.train_command(options=options)
+            outcome = attempt.call(command[0], '--launcher', 'pytorch', *command[1:], environment=environment)
+    check_no_orphans()
+    expect_told(outcome, 2, port)
+    expect(outcome.seconds < timeout + 30, f'it took {outcome.seconds:.0f} s')
+    expect(not attempt.work.exists(), 'a work folder is left')
+
+
 def other_label(attempt: Try) -> dict[str, str]:
     """A copy of the data in which one question has another answer; the environment in which configs read it."""
     rooms = Path(shutil.copytree(attempt.data, attempt.folder / 'other'))
@@ -136,6 +200,7 @@ DIFFERENCES = [
     'ranks differ in config, rows, answers or tokenizer; uneven data',
     '랭크마다 설정, 행, 답 어휘, 토크나이저가 다름; 나누어떨어지지 않는 데이터',
     tries=16,
+    fast=1,
 )
 def different_ranks(attempt: Try) -> None:
     """A difference is named before the first step, and all ranks end with 2. Rows that do not divide evenly are filled
@@ -158,7 +223,7 @@ def different_ranks(attempt: Try) -> None:
     expect(not list(attempt.folder.glob('run.trace*')), 'a step was taken')
 
 
-@row('F37', 'two ranks write the same files', '두 랭크가 같은 파일을 씀', tries=20)
+@row('F37', 'two ranks write the same files', '두 랭크가 같은 파일을 씀', tries=20, fast=0)
 def same_files(attempt: Try) -> None:
     """Records, logs, checkpoints, and a row cache that both ranks find missing: no line is torn, nothing is left."""
     cache = attempt.folder / 'cache'

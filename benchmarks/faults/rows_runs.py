@@ -27,7 +27,7 @@ from benchmarks.faults.rig import STEPS, Try
 from benchmarks.faults.suite import row
 
 
-@row('F23', 'two runs in one work folder', '한 작업 폴더에서 두 개의 학습', tries=6)
+@row('F23', 'two runs in one work folder', '한 작업 폴더에서 두 개의 학습', tries=6, fast=1)
 def one_folder(attempt: Try) -> None:
     """While a run goes on, a second is refused, new or resumed, and changes nothing; the lock ends with its process; a
     new run where an old one has left its records is refused, and the old one is then resumed."""
@@ -188,6 +188,7 @@ def environment_of(attempt: Try) -> tuple[str, dict[str, str | None], Path, int]
     'environment: no HOME, C locale, umask 077, Hangul and blanks in paths',
     '환경: HOME 없음, C 로캘, umask 077, 한글과 공백이 든 경로',
     tries=7,
+    fast=0,
 )
 def odd_environment(attempt: Try) -> None:
     """A training and a test in an interpreter of their own, below a folder whose name has Hangul and blanks; exact."""

@@ -6,16 +6,17 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from benchmarks.faults.checks import expect, expect_told, steps_taken
-from benchmarks.faults.files import FileEvent, FileEvents, kill_at
+from benchmarks.faults.files import FileEvent, FileEvents
 from benchmarks.faults.hooks import FaultHook, send
 from benchmarks.faults.processes import check_no_orphans
 from benchmarks.faults.rig import STEPS, TWO_RANKS, Try, at_step
 from benchmarks.faults.suite import row
 
 
-@row('F01', 'SIGKILL at a random step', '임의의 스텝에서 SIGKILL', tries=20, fast=2)
+@row('F01', 'SIGKILL at a random step', '임의의 스텝에서 SIGKILL', tries=20, fast=1)
 def sigkill_at_a_step(attempt: Try) -> None:
     """Before or after a step; half of the runs have loader workers. The resumed run is exact."""
     workers = f'train_dataloader.num_workers={attempt.number // 2 % 2}'
@@ -29,39 +30,48 @@ def sigkill_at_a_step(attempt: Try) -> None:
 SAVE = 'iter_9.pth'  # the third checkpoint: older ones are removed after it
 
 
-@row('F02', 'SIGKILL at each file operation of a save', '저장 중의 파일 작업마다 SIGKILL', tries=24, fast=3)
+@row('F02', 'SIGKILL at each file operation of a save', '저장 중의 파일 작업마다 SIGKILL', tries=24, fast=2)
 def sigkill_in_a_save(attempt: Try) -> None:
-    """From the first operation on a checkpoint to the last before the next step, and with half of the bytes written;
-    two, three or all checkpoints are kept."""
-    keep = f'default_hooks.checkpoint.max_keep_ckpts={(2, 3, -1)[attempt.number % 3]}'
-    events = events_of_save(attempt, keep)
-    moments = sorted(events, key=lambda number: attempt.rng.random())
-    # Every kind of operation gets its turn; the moment within a kind is random.
-    kinds = sorted({event.name for event in events.values()})
+    """From the first operation on a checkpoint to the next save, and with half of its bytes written; two, three or all
+    checkpoints are kept, written beside the training or before it goes on."""
+    options = (
+        f'default_hooks.checkpoint.max_keep_ckpts={(2, 3, -1)[attempt.number % 3]}',
+        f'default_hooks.checkpoint.background={attempt.number // 3 % 2 == 0}',
+    )
+    names = events_of_save(attempt, *options)
+    kinds = sorted(set(names))  # every kind of operation gets its turn; which of its kind is random
     kind = kinds[attempt.number // 3 % len(kinds)]
-    moment = next(number for number in moments if events[number].name == kind)
-    killed = attempt.train(keep, fault=partial(FileEvents, attempt.work, kill_at(moment)))
+    moment = attempt.rng.randint(1, names.count(kind))
+    seen: list[FileEvent] = []  # of the save
+
+    def kill(number: int, event: FileEvent) -> None:
+        if seen or SAVE in event.path:
+            seen.append(event)
+        if event.name == kind and sum(one.name == kind for one in seen) == moment:
+            send('SIGKILL')
+
+    killed = attempt.train(*options, fault=partial(FileEvents, attempt.work, kill))
     expect(killed.code == -signal.SIGKILL, f'it ended with {killed.code}')
-    attempt.resume_exactly(keep)
+    attempt.resume_exactly(*options)
 
 
-def events_of_save(attempt: Try, *options: str) -> dict[int, FileEvent]:
-    """The file operations, by number, from the save of SAVE to the next step, as a run without a fault does them."""
+def events_of_save(attempt: Try, *options: str) -> list[str]:
+    """The names of the file operations from the save of SAVE to the next save, in a run without a fault."""
     log = attempt.folder / 'events'
 
     def record(number: int, event: FileEvent) -> None:
         with open(log, 'a', encoding='utf-8') as file:
-            file.write(f'{number} {event.name} {event.path}\n')
+            file.write(f'{event.name} {event.path}\n')
 
     def stop_after_save() -> None:
         FileEvents(attempt.work, record)
-        FaultHook.plan['before_step', 10] = lambda runner: os._exit(0)
+        FaultHook.plan['before_step', 12] = lambda runner: os._exit(0)
 
     attempt.train(*options, fault=stop_after_save)
-    lines = [line.split(' ', 2) for line in log.read_text('utf-8').splitlines()]
-    first = next(index for index, line in enumerate(lines) if SAVE in line[2])
+    lines = log.read_text('utf-8').splitlines()
+    first = next(index for index, line in enumerate(lines) if SAVE in line)
     attempt.clear()
-    return {int(number): FileEvent(name, path) for number, name, path in lines[first:]}
+    return [line.split()[0] for line in lines[first:]]
 
 
 MOMENTS = 'step', 'save', 'validation', 'start'
@@ -148,7 +158,7 @@ def killed_while_it_ends(attempt: Try) -> None:
     attempt.resume_exactly()
 
 
-@row('F17', 'resume after every step of two epochs', '두 에폭의 모든 스텝에서 이어서 학습', tries=32, fast=2)
+@row('F17', 'resume after every step of two epochs', '두 에폭의 모든 스텝에서 이어서 학습', tries=32, fast=1)
 def resume_after_each_step(attempt: Try) -> None:
     """Also at the edge of an epoch, in accumulation (two micro-batches), with loader workers, and in a run that is
     counted in epochs. No step is lost, no sample is seen twice or never."""
@@ -166,3 +176,36 @@ def resume_after_each_step(attempt: Try) -> None:
     attempt.resume_exactly(*options, lost=0, golden=golden)
     taken = steps_taken(attempt.work)
     expect(taken == list(range(1, STEPS + 1)), f'steps {taken}')
+
+
+def hurt_worker(how: str, batch: int) -> Callable[[], None]:
+    """A fault: a loader worker ends, or never answers, at one of its batches (counted from 1)."""
+
+    def fault() -> None:
+        from torch.utils.data import get_worker_info
+
+        from kovilt.datasets import PairDataset
+
+        load, count = PairDataset.__getitems__, iter(range(1, 10_000))
+
+        def load_or_end(self: PairDataset, indices: list[int]) -> list[dict[str, Any]]:
+            if get_worker_info() is not None and next(count) == batch:
+                if how == 'stuck':
+                    signal.pause()
+                os._exit(3) if how == 'exit' else send('SIGKILL')
+            return load(self, indices)
+
+        PairDataset.__getitems__ = load_or_end
+
+    return fault
+
+
+@row('F09', 'loader worker killed, ended, stuck', '데이터 로더 워커가 죽거나 끝나거나 멈춤', tries=12, fast=1)
+def dead_worker(attempt: Try) -> None:
+    """The run is saved and ends in one line that names the worker; no step is lost, no process is left."""
+    how = ('killed', 'exit', 'stuck')[attempt.number % 3]
+    options = (f'train_dataloader.num_workers={1 + attempt.number // 6}', 'train_dataloader.timeout=5')
+    outcome = attempt.train(*options, fault=hurt_worker(how, attempt.rng.randint(2, STEPS // 2)))
+    expect_told(outcome, 1, 'DataLoader', 'the run is saved up to step', '--resume')
+    check_no_orphans()
+    attempt.resume_exactly(*options, lost=0)

@@ -62,7 +62,7 @@ def check_finite(work: Path) -> None:
     'NaN or infinite loss or gradient, also on one rank only',
     '손실이나 그래디언트가 NaN 또는 무한대(한 랭크에서만일 때도)',
     tries=24,
-    fast=3,
+    fast=2,
 )
 def not_finite(attempt: Try) -> None:
     """'stop' ends all ranks before the update and names the samples, 'skip' leaves the step out, 'roll_back' repeats
@@ -98,6 +98,7 @@ def not_finite(attempt: Try) -> None:
     'exploding gradient, learning rate x 1000 for one step',
     '그래디언트 폭발, 한 스텝 동안 학습률 x 1000',
     tries=6,
+    fast=0,
 )
 def explosion(attempt: Try) -> None:
     """The gradients are clipped, their norm before clipping is in the record, and every checkpoint is finite."""
@@ -133,7 +134,7 @@ def explosion(attempt: Try) -> None:
         raise Silent('the record does not show that the loss jumped')
 
 
-@row('F15', 'out of memory in a step (RLIMIT_AS)', '스텝 도중 메모리 부족(RLIMIT_AS)', tries=6)
+@row('F15', 'out of memory in a step (RLIMIT_AS)', '스텝 도중 메모리 부족(RLIMIT_AS)', tries=6, fast=0)
 def out_of_memory(attempt: Try) -> None:
     """One line with the size of the batch and the remedies; the checkpoints are whole, and the run can go on.
 
@@ -161,6 +162,7 @@ def out_of_memory(attempt: Try) -> None:
     'repeated with the same seed: again, other numbers of workers',
     '같은 시드로 반복: 다시, 워커 수를 바꿔서',
     tries=10,
+    fast=1,
 )
 def repeated(attempt: Try) -> None:
     """Two runs of one seed are equal bit for bit, whatever loads the samples."""

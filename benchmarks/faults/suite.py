@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def row(
-    name: str, title: str, korean: str, *, tries: int = 5, fast: int = 1
+    name: str, title: str, korean: str, *, tries: int, fast: int
 ) -> Callable[[Callable[[Try], None]], Callable[[Try], None]]:
     """Add a function to the rows of the suite. Its docstring says what is done and what is due."""
 

@@ -53,7 +53,7 @@ REFUSED = {
     'UTF-16': (kvqa, json.dumps([KVQA_ROW], ensure_ascii=False).encode('utf-16'), 'not UTF-8 text but UTF-16'),
     'UTF-16 table': (plain, GOOD.encode('utf-16'), 'not UTF-8 text but UTF-16'),
     'list where an object is due': (kvqa, [[KVQA_ROW]], 'expecting an object'),
-    'object where a list is due': (kvqa, {'data': [KVQA_ROW]}, "no rows of split 'train'"),
+    'object where a list is due': (kvqa, {'data': [KVQA_ROW]}, 'has no list of rows'),
     'missing key': (kvqa, [{'image': 'a.png'}], "line 1, column 2: no 'question' in this row"),
     'empty list': (kvqa, [], "no rows of split 'train'"),
     'one bad line': (plain, GOOD + '{"image": \n' + GOOD, 'train.jsonl, line 3, column 10'),

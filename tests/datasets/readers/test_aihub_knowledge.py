@@ -100,7 +100,7 @@ def test_images_without_questions_and_questions_without_answers(data):
             '{"annotations": [{"IMAGE_NAME": "a.png", "questions": [1]}]}',
             r"line 1, column \d+: expecting an object, found '1'",
         ),
-        ('{"data": []}', "no rows of split 'train'.*dataSetSn=71357"),
+        ('{"data": []}', "has no list under 'annotations'"),
     ],
 )
 def test_malformed_labels_are_reported_with_their_place(data, text, message):

@@ -255,7 +255,7 @@ def test_without_any_image_evaluation_stops_too(data):
          r"line \d+: no 'image_id' in this row \(did you mean 'imageid'\?\)"),
         (lambda text: '{"images": [7], "question": []}', r"line 1, column \d+: expecting an object, found '7'"),
         (lambda text: '{"images": [], "question": []}', "no rows of split 'train'"),
-        (lambda text: '{"annotations": []}', "no rows of split 'train'"),
+        (lambda text: '{"annotations": []}', "has no list under 'question'"),
     ],
 )  # fmt: skip
 def test_malformed_labels_are_reported_with_their_place(data, change, message):

@@ -89,7 +89,7 @@ def test_the_file_without_splits_is_divided_the_same_way_everywhere(data):
         ([{'image': 'a.png'}], "json, line 2: no 'question' in this row"),
         ([{'image': 'a.png', 'question': '예?', 'answers': '예'}], "json, line 2: 'answers' is not a list, but '예'"),
         ([{'image': 'a.png', 'question': '예?', 'answers': [{}]}], "json, line 2: 'answers' is an object"),
-        ({'annotations': []}, "no rows of split 'train'"),
+        ({'annotations': []}, 'has no list of rows'),
         ([{'image': 'a.png', 'question': '예?'}], r'left out: no answer \(1 rows\)|1 of 1 images are absent'),
     ],
 )

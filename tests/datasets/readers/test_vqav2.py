@@ -130,7 +130,7 @@ def test_unmatched_rows_are_counted(data):
          r"line 1, column \d+: no 'question_id' in this row \(did you mean 'questionid'\?\)"),
         (ANNOTATIONS, '{"annotations": [{"question_id": 1000, "answers": 3}]}',
          r"line 1, column \d+: 'answers' is not a list"),
-        (ANNOTATIONS, '{"questions": []}', r"no rows of split 'train': left out: question without annotation"),
+        (ANNOTATIONS, '{"questions": []}', r"has no list under 'annotations'"),
     ],
 )  # fmt: skip
 def test_malformed_files_are_reported_with_their_place(data, name, content, message):
