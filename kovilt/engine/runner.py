@@ -168,8 +168,9 @@ class KoviltRunner(Runner):
             raise
         except KoviltError:
             has_begun = isinstance(self._train_loop, BaseLoop) and self._train_loop.iter > 0
-            if hasattr(self, '_log_dir') and self._rank == 0 and not has_begun:
-                self._work_dir_before.restore(self._log_dir)
+            if not has_begun:
+                is_first = getattr(self, '_rank', None) == 0  # unknown until the processes have joined
+                self._work_dir_before.restore(getattr(self, '_log_dir', None) if is_first else None)
             raise
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:

@@ -56,10 +56,14 @@ class WorkDirBefore:
         self.existed = self.work_dir.is_dir()
         self.missing_parents = [folder for folder in self.work_dir.parents if not folder.exists()]
 
-    def restore(self, log_dir: str | os.PathLike[str]) -> None:
-        """Remove what the run has created: its log folder, and the work folder with its parents if they are new."""
-        shutil.rmtree(log_dir if self.existed else self.work_dir, ignore_errors=True)
-        for folder in self.missing_parents:
+    def restore(self, log_dir: str | os.PathLike[str] | None) -> None:
+        """Remove what the run has created: its log folder, and the work folder with its parents if they are new.
+
+        Without a log folder the work folder may hold the files of another process: it is removed if it is empty.
+        """
+        if log_dir is not None:
+            shutil.rmtree(log_dir if self.existed else self.work_dir, ignore_errors=True)
+        for folder in [*([] if self.existed else [self.work_dir]), *self.missing_parents]:
             with suppress(OSError):  # not empty: another run has written there meanwhile
                 folder.rmdir()
 

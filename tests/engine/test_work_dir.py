@@ -27,6 +27,16 @@ def test_a_new_work_folder_goes_with_its_new_parents(tmp_path):
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['other']
 
 
+def test_without_a_log_folder_only_empty_folders_are_removed(tmp_path):
+    for name in ('empty', 'used'):
+        before = WorkDirBefore(tmp_path / 'new' / name)
+        (tmp_path / 'new' / name).mkdir(parents=True)
+        if name == 'used':
+            (tmp_path / 'new' / name / 'run.lock').touch()
+        before.restore(None)
+    assert {path.name for path in tmp_path.rglob('*')} == {'new', 'used', 'run.lock'}
+
+
 def test_an_older_work_folder_loses_the_log_alone(tmp_path):
     (tmp_path / 'work').mkdir()
     (tmp_path / 'work' / 'iter_1.pth').touch()
