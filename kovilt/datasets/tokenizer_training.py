@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kovilt.datasets.tokenizer_check import check_fits, check_korean
 from kovilt.errors import KoviltError
+from kovilt.files import atomic_folder, atomic_path
 from kovilt.ranges import Count, VocabSize, check_arguments
 
 if TYPE_CHECKING:
@@ -61,16 +62,27 @@ def train_tokenizer(texts: Iterable[str], out: str | Path, *, vocab_size: VocabS
     except KoviltError as error:
         reason = str(error).partition(';')[0]
         raise KoviltError(f'{reason}, so nothing would load it; it is not written; train on Korean text') from error
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as draft:
-            trained.save_pretrained(draft)
-            Path(draft, 'vocab.txt').write_text('\n'.join(tokens) + '\n', encoding='utf-8')
-            for file in sorted(Path(draft).iterdir()):
-                file.replace(out / file.name)
-    except OSError as error:
-        raise KoviltError(f'{out}: the tokenizer cannot be written ({error.strerror})') from error
+    with tempfile.TemporaryDirectory() as made:
+        trained.save_pretrained(made)
+        files = {file.name: file.read_bytes() for file in sorted(Path(made).iterdir())}
+    files['vocab.txt'] = ('\n'.join(tokens) + '\n').encode()
+    if out.is_dir() and {file.name for file in out.iterdir()} - files.keys():
+        _replace_files(out, files)
+    else:
+        with atomic_folder(out) as draft:
+            for name, content in files.items():
+                Path(draft, name).write_bytes(content)
     return len(tokens)
+
+
+def _replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files beside others of a folder, each completely or not at all."""
+    try:
+        for name, content in files.items():
+            with atomic_path(folder / name) as draft:
+                draft.write_bytes(content)
+    except OSError as error:
+        raise KoviltError(f'{folder}: cannot be written ({error.strerror}); choose another place') from error
 
 
 def extend_tokenizer(

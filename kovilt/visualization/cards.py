@@ -9,6 +9,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from kovilt.files import atomic_path
 from kovilt.visualization.fonts import korean_font, load_font
 
 # Of masked language modelling: behind [MASK], replaced by a random token, predicted but unchanged; and [UNK].
@@ -100,8 +101,8 @@ def save_sheet(cells: Sequence[Image.Image], out: str | Path, *, columns: int, b
             sheet.paste(PAPER, (left, top, left + width, top + height))
             sheet.paste(cell, (left, top))
         top += height + GAP
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out, optimize=True)
+    with atomic_path(out) as draft:
+        sheet.save(draft, 'PNG', optimize=True)
     return Path(out)
 
 

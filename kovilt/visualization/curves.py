@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kovilt.errors import KoviltError
-from kovilt.files import read_json_lines
+from kovilt.files import atomic_path, read_json_lines
 
 COLOURS = ('#1f77b4', '#d95f02', '#1b9e77', '#7570b3', '#666666', '#e7298a')
 
@@ -92,6 +92,6 @@ def draw_curves(panels: Sequence[Panel], out: str | Path, title: str = '') -> Pa
         axes.grid(alpha=0.25)
         axes.spines[['top', 'right']].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    with atomic_path(out) as draft:
+        figure.savefig(draft, format='png')
     return Path(out)

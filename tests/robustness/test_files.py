@@ -132,6 +132,11 @@ OPENING = {
 ALLOWED = {
     'cli/config.py': {"config.read_text(encoding='utf-8')"},  # kovilt's own configs
     'cli/environment.py': {"file.read_text('utf-8')"},  # kovilt's own requirements
+    'cli/launch.py': {  # of the kernel, and written by processes of its own
+        "Path(f'/proc/{process}/status').read_text()",
+        'children.read_text()',
+        "told.read_text('ascii')",
+    },
     'datasets/image_formats.py': {'Image.open(io.BytesIO(content), formats=_FORMATS)'},  # not a path
     'datasets/image_store.py': {'place.read_bytes()'},  # of a ZipMember
     'datasets/prepared.py': {"np.memmap(path, dtype=np.uint8, mode='r', offset=HEADER_BYTES)"},  # checked on opening
@@ -139,6 +144,7 @@ ALLOWED = {
     'datasets/row_cache.py': {'path.read_bytes()'},  # of modules that are imported already
     'datasets/table.py': {'pa.memory_map(path)'},  # after check_file
     'datasets/transforms/load_image.py': {'path.read_bytes()'},  # of a ZipMember or PreparedImage
+    'datasets/tokenizer_training.py': {'file.read_bytes()'},  # just written
     'datasets/zip_files.py': {'zipfile.ZipFile(file)'},  # of an opened file
     'engine/config.py': {'Config.fromfile(path)'},  # parsed by parse_config_files before
     'engine/config_origins.py': {'Config.fromfile(base)'},
