@@ -182,8 +182,9 @@ def test_prepared_data_is_completed_by_the_same_command(rooms, tmp_path):
     kill_everywhere(write, read, tmp_path, meanwhile=('/prepared.json', '.state'))
 
 
-# Calls that write, and where they may stand besides kovilt/files.py and drafts.py: in a folder that gets its name in the
-# end, or where half a file does no harm. A call that names a `draft` of atomic_path or atomic_folder may stand anywhere.
+# Calls that write, and where they may stand besides kovilt/files.py and drafts.py: in a folder that gets its name in
+# the end, or where half a file does no harm. A call that names a `draft` of atomic_path or atomic_folder may stand
+# anywhere.
 WRITES = {
     *('.write_text', '.write_bytes', '.save', '.savefig', '.save_pretrained', '.rename', '.replace', '.new_file'),
     *('.touch', '.truncate', '.tofile', '.to_csv', '.open', '.symlink_to', '.link', '.copyfile', '.copytree', '.move'),
