@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import markdown_table
 from benchmarks.timing import describe_machine
-from benchmarks.training_step import PRECISIONS, WARM_UPS, make_batches, make_trainer
+from benchmarks.training_step import PRECISIONS, WARM_UPS, make_batches
+from benchmarks.training_step_worker import make_trainer
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import run_cli
 
