@@ -122,11 +122,14 @@ class ViLTOptimWrapperConstructor:
                 )
 
     def _stacked_matrices(self, model: nn.Module, name: str) -> int:
-        """How many matrices MuonAdamW finds in a weight of the encoder's blocks; 0 for other parameters."""
+        """How many matrices MuonAdamW finds in a weight of the encoder's blocks; 0 for other parameters.
+
+        The query, key and value of each head are one; of an encoder of others without `num_heads`, those of all heads.
+        """
         if self.optimizer_cfg['type'] != 'MuonAdamW' or '.blocks.' not in name:
             return 0
         attention, _, is_qkv = name.partition('.qkv.')
-        return 3 * model.get_submodule(attention).num_heads if is_qkv else 1
+        return 3 * getattr(model.get_submodule(attention), 'num_heads', 1) if is_qkv else 1
 
 
 def _undecayed_parameters(model: nn.Module) -> set[str]:
