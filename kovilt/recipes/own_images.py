@@ -1,0 +1,232 @@
+"""What `kovilt train FOLDER` decides about a folder of images and questions, and the config that it writes.
+
+The rule for the length of a training and its learning rate stands in `Schedule.of`; docs/en/own_images.md says how it
+was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pprint
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kovilt.datasets.folders import check_data_root
+from kovilt.datasets.readers.plain import PlainReader
+from kovilt.datasets.transforms.text import load_tokenizer
+from kovilt.engine.optim import has_fast_bfloat16
+from kovilt.errors import KoviltError
+from kovilt.files import file_sha256, read_json, write_json, write_text
+from kovilt.recipes.commands import SHIPPED_ENCODER
+from kovilt.weights import import_weights
+from kovilt.weights.extension import extend_model
+from kovilt.weights.folder_info import INFO, read_folder_info
+
+VAL_SHARE = 0.2  # of the images, where there is no table of val
+MAX_UNKNOWN = 0.5  # share of unknown tokens above which the packaged encoder has learned another language
+BATCH_SIZE = 32
+_BASE = dict(hidden_size=768, num_layers=12, num_heads=12, mlp_ratio=4.0, patch_size=32, image_size=384)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asks for; None = the plan decides.
+
+    model: 'auto', 'small', 'base', or a folder of a model (kovilt's, or public weights).
+    tokenizer, bert: for public weights, as `import_weights` takes them.
+    minutes: of the whole command. epochs: of the fine-tuning. image_size: shorter side in pixels.
+    """
+
+    folder: str
+    model: str = 'auto'
+    tokenizer: str | None = None
+    bert: str | None = None
+    minutes: float | None = None
+    epochs: int | None = None
+    image_size: int | None = None
+    seed: int = 0
+    allow_outside: bool = False
+    cfg_options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """The questions of a folder. `digest` identifies its tables, `val_share` is 0 if one of them is val."""
+
+    questions: dict[str, int]  # by split
+    images: dict[str, int]
+    answers: Counter[str]  # of the training questions
+    coverage: float  # share of the validation questions whose answer occurs in training
+    texts: list[str] = field(repr=False)
+    val_share: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts.
+
+    folder: a model folder with the tokenizer. weights: it gives the weights, too. text: both in words.
+    """
+
+    folder: str
+    weights: bool
+    text: str
+    encoder: dict[str, Any] | None = None  # of another size than the small model's
+    image_pipeline: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a training, in steps of BATCH_SIZE questions, and its optimizer."""
+
+    steps: int
+    val_interval: int
+    optimizer: dict[str, Any]
+    head_lr_mult: float
+
+    @classmethod
+    def of(cls, questions: int, start: Start, choices: Choices, step_seconds: float) -> Schedule:
+        """The rule.
+
+        From weights a small model sees each question 10 times, from random weights 30 times, in at least 150 steps,
+        and in no more than half of the minutes allow (10 by default on a CPU). Early stopping ends it before that.
+        """
+        epoch = math.ceil(questions / BATCH_SIZE)
+        epochs = choices.epochs or (10 if start.weights else 30)
+        steps = max(epochs * epoch, 1 if choices.epochs else 150)
+        minutes = choices.minutes or (None if choices.epochs or torch.cuda.is_available() else 10)
+        if minutes is not None:
+            steps = min(steps, max(1, int(60 * minutes / 2 / step_seconds)))
+        optimizer: dict[str, Any] = dict(type='MuonAdamW', lr=1e-3 if start.weights else 2e-3)
+        if start.encoder is not None and start.encoder['hidden_size'] >= _BASE['hidden_size']:
+            optimizer = dict(type='AdamW', lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01)
+        return cls(steps, max(1, steps // 10), optimizer, 3.0 if start.weights else 1.0)
+
+
+def read_data(choices: Choices) -> Data:
+    """Read the tables of the folder.
+
+    Raises:
+        KoviltError: no folder or table, a malformed row, a single image.
+    """
+    root = check_data_root(choices.folder, PlainReader.HOW_TO_GET)
+    tables = [root / f'{split}.{suffix}' for split in ('train', 'val') for suffix in ('jsonl', 'csv')]
+    tables = [table for table in tables if table.is_file()]
+    val_share = 0.0 if any(table.stem == 'val' for table in tables) else VAL_SHARE
+    questions, images, answers, texts, val_answers = {}, {}, Counter[str](), list[str](), list[str]()
+    for split in ('train', 'val'):
+        reader = PlainReader(
+            data_root=choices.folder,
+            split=split,
+            allow_outside=choices.allow_outside,
+            val_share=val_share,
+            val_seed=choices.seed,
+        )
+        rows = reader.read_rows()
+        questions[split], images[split] = len(rows), len(rows.images)
+        found = rows.columns['answer'].to_pylist()
+        if split == 'train':
+            answers, texts = Counter(found), list(rows.texts())
+        else:
+            val_answers = found
+    covered = sum(answer in answers for answer in val_answers) / max(1, len(val_answers))
+    digest = hashlib.sha256(''.join(file_sha256(table, 'table') for table in tables).encode()).hexdigest()[:16]
+    return Data(questions, images, answers, covered, texts, val_share, digest)
+
+
+def make_start(choices: Choices, data: Data, out: Path) -> Start:
+    """Choose where the training starts; a tokenizer that is extended, and public weights, are written to `out`.
+
+    Raises:
+        KoviltError: as `import_weights` and `read_folder_info`; a tokenizer where none can be chosen.
+    """
+    model = choices.model
+    if model == 'auto':
+        model = 'base' if torch.cuda.is_available() else 'small'
+    if model in ('small', 'base'):
+        if choices.tokenizer or choices.bert:
+            raise KoviltError('--tokenizer and --bert go with the weights of --model FOLDER; leave them out')
+        found = extend_model(SHIPPED_ENCODER, data.texts, out, overwrite=True)
+        words = f'tokenizer: the packaged one and {found.new_tokens:,} tokens of yours'
+        words += f', {found.unknown_after:.1%} unknown (before {found.unknown_before:.1%})'
+        if model == 'base':
+            return Start(str(out), False, f'base size from random weights; {words}', dict(_BASE))
+        if found.unknown_before <= MAX_UNKNOWN:
+            return Start(str(out), True, f'the packaged encoder; {words}')
+        return Start(str(out), False, f'random weights: the packaged encoder knows other words; {words}')
+    folder = Path(model).expanduser()
+    if not (folder / INFO).is_file():
+        import_weights(folder, out, tokenizer=choices.tokenizer, bert=choices.bert, overwrite=True)
+        folder = out
+    info = read_folder_info(folder)
+    load_tokenizer(folder)
+    encoder = {key: value for key, value in info['model']['encoder'].items() if key != 'vocab_size'}
+    return Start(str(folder), True, f'{model}, with its tokenizer', encoder, info['image_pipeline'])
+
+
+def write_config(file: Path, choices: Choices, data: Data, start: Start, schedule: Schedule, about: str) -> None:
+    """Write the config of the training, and beside it that of the same training without images."""
+    reader = dict(data_root=str(Path(choices.folder).expanduser().absolute()))
+    if data.val_share:
+        reader |= dict(val_share=data.val_share, val_seed=choices.seed)
+    if choices.allow_outside:
+        reader |= dict(allow_outside=True)
+    dataset: dict[str, Any] = dict(
+        reader=reader, text_pipeline=[dict(type='TokenizeKorean', tokenizer=start.folder, max_text_len=40)]
+    )
+    model: dict[str, Any] = {}
+    pipeline, encoder = start.image_pipeline, start.encoder
+    if encoder is not None:
+        model = dict(encoder=dict(_delete_=True, type='ViLT', vocab_size=None, max_text_len=40) | encoder | {'drop_rate': 0.1})
+        dataset['text_pipeline'][0]['max_text_len'] = encoder.get('max_text_len', 40)
+    side = choices.image_size or (None if pipeline or not encoder else encoder['image_size'])
+    if side:
+        patch = (encoder or {}).get('patch_size', 16)
+        pipeline = [
+            dict(type='LoadImage'),
+            dict(type='ResizeViLT', short=side, long=int(1333 / 800 * side), divisor=patch),
+            dict(type='Patchify', patch_size=patch),
+        ]
+    if pipeline:
+        dataset['image_pipeline'] = pipeline
+    optimizer = dict(schedule.optimizer)
+    wrapper: dict[str, Any] = dict(optimizer=optimizer, paramwise_cfg=dict(head_lr_mult=schedule.head_lr_mult))
+    if optimizer['type'] != 'MuonAdamW':
+        optimizer['_delete_'] = True
+    if has_fast_bfloat16() or torch.cuda.is_available():
+        wrapper['precision'] = 'bfloat16'
+        if optimizer['type'] == 'MuonAdamW':
+            optimizer['precision'] = 'bfloat16'
+    interval = max(1, min(50, schedule.steps // 20))
+    values: dict[str, Any] = dict(
+        train_dataloader=dict(batch_size=min(BATCH_SIZE, data.questions['train']), dataset=dataset),
+        val_dataloader=dict(dataset=dataset),
+        load_from=start.folder if start.weights else None,
+        optim_wrapper=wrapper,
+        train_cfg=dict(max_iters=schedule.steps, val_interval=schedule.val_interval),
+        default_hooks=dict(
+            logger=dict(interval=interval),
+            run_record=dict(interval=interval),
+            checkpoint=dict(interval=schedule.val_interval),
+        ),
+        randomness=dict(seed=choices.seed),
+    )
+    if model:
+        values['model'] = model
+    lines = [f"_base_ = 'kovilt::{'kovilt_vqa_custom_small'}.py'"]
+    lines += [f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in values.items()]
+    write_text(file, f'"""{about}\n"""\n' + '\n'.join(lines) + '\n')
+    no_image = [dict(type='NoImage')]
+    write_text(
+        file.with_name('question_only.py'),
+        f'"""The training of {file.name} without images."""\n_base_ = \'./{file.name}\'\n'
+        f'train_dataloader = dict(dataset=dict(image_pipeline={no_image!r}))\n'
+        f'val_dataloader = dict(dataset=dict(image_pipeline={no_image!r}))\n',
+    )
