@@ -1,5 +1,6 @@
-"""Train a config: pre-training or fine-tuning, on one process or several.
+"""Train a config, pre-training or fine-tuning, on one process or several; or a folder of your own images.
 
+kovilt train data/mine
 kovilt train rooms/vqa
 kovilt train rooms/vqa --resume --cfg-options train_dataloader.batch_size=64
 bash tools/dist_train.sh kovilt_pretrain_coco 8
@@ -11,13 +12,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from kovilt.cli.arguments import CommandParser
+from kovilt.cli.arguments import CommandParser, at_least, available_cpus
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_config("a file or a name of kovilt's configs (rooms/vqa); also the file that a run saved")
+    parser.add_config(
+        "a file or a name of kovilt's configs (rooms/vqa); also the file that a run saved; or a folder with images and "
+        'train.jsonl or train.csv'
+    )
     parser.add_argument(
         '--work-dir', help='folder of checkpoints and records (default: that of the config, else work_dirs/<its name>)'
     )
@@ -44,9 +48,25 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('--seed', type=int, help='seed of the run (default: that of the config, 0)')
     parser.add_cfg_options('model.encoder.drop_rate=0.0')
     parser.add_launcher('tools/dist_train.sh')
+    folder = parser.add_argument_group('a folder of images')
+    folder.add_argument(
+        '--model',
+        metavar='M',
+        help='small, base, or a folder of a model or of public weights (default: small, base on a GPU)',
+    )
+    folder.add_argument('--tokenizer', help='Korean tokenizer for public weights, folder or file')
+    folder.add_argument('--bert', help='Korean BERT that gives word embeddings for public weights')
+    folder.add_argument('--minutes', type=float, help='of the whole command (default: 10 without a GPU)')
+    folder.add_argument('--epochs', type=at_least(1), help='of the training (default: by the number of questions)')
+    folder.add_argument('--image-size', type=at_least(16), metavar='PIXELS', help="shorter side (default: the model's)")
+    folder.add_argument('--allow-outside', action='store_true', help='read images that lie outside the folder')
 
 
 def run(args: argparse.Namespace) -> int:
+    if Path(args.config).is_dir():
+        return _train_folder(args)
+    if given := [name for name in _OF_FOLDERS if getattr(args, name)]:
+        raise KoviltError(f'--{given[0].replace("_", "-")} is for a folder of images; {args.config} is a config')
     checkpoint = None if args.resume == 'auto' else args.resume
     if checkpoint and args.load_from:
         raise KoviltError('--resume CHECKPOINT names the weights already; leave out --load-from')
@@ -79,4 +99,30 @@ def run(args: argparse.Namespace) -> int:
         end_process(interruption.exit_code)
         return interruption.exit_code
     end_process()
+    return 0
+
+
+_OF_FOLDERS = ('model', 'tokenizer', 'bert', 'minutes', 'epochs', 'image_size', 'allow_outside')
+
+
+def _train_folder(args: argparse.Namespace) -> int:
+    for name in ('resume', 'load_from', 'amp'):
+        if getattr(args, name):
+            raise KoviltError(
+                f'--{name.replace("_", "-")} is for a config; a folder needs none, it continues by itself'
+            )
+    if args.launcher != 'none':
+        raise KoviltError('--launcher: one process trains a folder; several train the config that this writes')
+    from kovilt.recipes.own_images import Choices
+    from kovilt.recipes.own_images_run import train_folder
+
+    name = Path(args.config).resolve().name
+    choices = Choices(
+        folder=args.config,
+        model=args.model or 'auto',
+        seed=args.seed or 0,
+        cfg_options=args.cfg_options,
+        **{key: getattr(args, key) for key in _OF_FOLDERS if key != 'model'},
+    )
+    train_folder(choices, Path(args.work_dir or Path('work_dirs', name)), workers=available_cpus(), show=show)
     return 0

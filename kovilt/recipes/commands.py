@@ -35,7 +35,8 @@ def train(
     start = ['--load-from', load_from] if load_from else []
     if seed is not None:
         start += ['--seed', f'{seed}']
-    return kovilt('train', config, '--work-dir', work_dir, '--amp', '--resume', *start, '--cfg-options', *options)
+    start += ['--cfg-options', *options] if options else []
+    return kovilt('train', config, '--work-dir', work_dir, '--amp', '--resume', *start)
 
 
 def length_options(steps: int, val_interval: int, log_interval: int) -> list[str]:

@@ -10,19 +10,21 @@ import hashlib
 import math
 import pprint
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import kovilt
+from kovilt.config_names import find_config
 from kovilt.datasets.folders import check_data_root
 from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.engine.optim import has_fast_bfloat16
 from kovilt.errors import KoviltError
-from kovilt.files import file_sha256, read_json, write_json, write_text
+from kovilt.files import file_sha256, write_text
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.weights import import_weights
 from kovilt.weights.extension import extend_model
@@ -173,7 +175,7 @@ def make_start(choices: Choices, data: Data, out: Path) -> Start:
 
 def write_config(file: Path, choices: Choices, data: Data, start: Start, schedule: Schedule, about: str) -> None:
     """Write the config of the training, and beside it that of the same training without images."""
-    reader = dict(data_root=str(Path(choices.folder).expanduser().absolute()))
+    reader: dict[str, Any] = dict(data_root=str(Path(choices.folder).expanduser().absolute()))
     if data.val_share:
         reader |= dict(val_share=data.val_share, val_seed=choices.seed)
     if choices.allow_outside:
@@ -184,7 +186,9 @@ def write_config(file: Path, choices: Choices, data: Data, start: Start, schedul
     model: dict[str, Any] = {}
     pipeline, encoder = start.image_pipeline, start.encoder
     if encoder is not None:
-        model = dict(encoder=dict(_delete_=True, type='ViLT', vocab_size=None, max_text_len=40) | encoder | {'drop_rate': 0.1})
+        model = dict(
+            encoder=dict(_delete_=True, type='ViLT', vocab_size=None, max_text_len=40) | encoder | dict(drop_rate=0.1)
+        )
         dataset['text_pipeline'][0]['max_text_len'] = encoder.get('max_text_len', 40)
     side = choices.image_size or (None if pipeline or not encoder else encoder['image_size'])
     if side:
@@ -220,7 +224,9 @@ def write_config(file: Path, choices: Choices, data: Data, start: Start, schedul
     )
     if model:
         values['model'] = model
-    lines = [f"_base_ = 'kovilt::{'kovilt_vqa_custom_small'}.py'"]
+    is_installed = (Path(kovilt.__file__).parent / '.mim' / 'model-index.yml').is_file()
+    base = 'kovilt::kovilt_vqa_custom_small.py' if is_installed else str(find_config('kovilt_vqa_custom_small'))
+    lines = [f'_base_ = {base!r}']
     lines += [f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in values.items()]
     write_text(file, f'"""{about}\n"""\n' + '\n'.join(lines) + '\n')
     no_image = [dict(type='NoImage')]

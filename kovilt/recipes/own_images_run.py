@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
-from kovilt.config_names import config_names
 from kovilt.datasets.collate import collate_pairs
 from kovilt.engine.config import load_config
 from kovilt.engine.data_sizes import read_data_sizes
-from kovilt.engine.optim import ViLTOptimWrapperConstructor
 from kovilt.errors import KoviltError
 from kovilt.evaluation.comparison import compare_predictions, read_predictions
 from kovilt.files import read_json, write_json
 from kovilt.models.sizes import build_model, complete_model_config
 from kovilt.recipes import commands
-from kovilt.recipes.own_images import Choices, Data, Schedule, Start, make_start, read_data, write_config
+from kovilt.recipes.own_images import BATCH_SIZE, Choices, Data, Schedule, Start, make_start, read_data, write_config
 from kovilt.recipes.progress import format_duration
 from kovilt.recipes.steps import Step, run_steps
 from kovilt.registry import DATASETS
 from kovilt.verification import sources_of_config, verify
+from kovilt.verification.findings import FINDING_KINDS
 
 _START = 8  # seconds that a command takes to start
 _EVALUATION = 0.004  # seconds of a question in evaluation, beside a step's share
@@ -43,6 +44,7 @@ def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callab
     Raises:
         KoviltError: what is wrong with the folder or a choice; the work folder belongs to another run.
     """
+    MMLogger.get_current_instance().setLevel('WARNING')  # what is built here is built again, and told, by the steps
     config = work_dir / f'{work_dir.resolve().name}.py'
     plan_file = work_dir / 'plan.json'
     data = read_data(choices)
@@ -51,7 +53,8 @@ def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callab
         plan = read_json(plan_file)
         if {key: plan.get(key) for key in wanted} != wanted:
             raise KoviltError(
-                f'{work_dir}: holds the training of other data or options; name another folder by --work-dir, or remove it'
+                f'{work_dir}: holds the training of other data or options; name another folder by --work-dir, or '
+                'remove it'
             )
     else:
         if work_dir.is_dir() and any(work_dir.iterdir()):
@@ -92,11 +95,11 @@ def _check(config: Path, choices: Choices, workers: int) -> list[str]:
     """The warnings of verification, one line each; its errors are raised."""
     sources = sources_of_config(load_config(config, choices.cfg_options).to_dict(), str(config))
     report = verify(sources, deep=None, workers=workers, progress=lambda done, total: None)
-    found = [finding for finding in report.findings if finding.severity == 'error']
+    found = [finding for finding in report.findings if FINDING_KINDS[finding.code].severity == 'error']
     if found:
         more = f' (and {len(found) - 1} more)' if len(found) > 1 else ''
         raise KoviltError(f'{found[0]}{more}; kovilt verify {choices.folder} lists all')
-    return [str(finding) for finding in report.findings if finding.severity == 'warning']
+    return [str(finding) for finding in report.findings if FINDING_KINDS[finding.code].severity == 'warning']
 
 
 def measure_step(config: Path, choices: Choices) -> float:
@@ -108,7 +111,7 @@ def measure_step(config: Path, choices: Choices) -> float:
         model_cfg = complete_model_config(cfg.model.to_dict(), data_sizes=sizes)
         model = build_model(model_cfg, answers=dataset.metainfo['answers']).train()
         model = model.to('cuda' if torch.cuda.is_available() else 'cpu')
-        wrapper = ViLTOptimWrapperConstructor(cfg.optim_wrapper.to_dict() | {'clip_grad': None})(model)
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper.to_dict())
         size, seconds = cfg.train_dataloader.batch_size, []
         for step in range(4):
             rows = [(step * size + place) % len(dataset) for place in range(size)]
@@ -128,18 +131,21 @@ def plan_lines(
     seconds: float,
 ) -> list[str]:
     """The plan, in at most 15 lines."""
-    answers, most = data.answers, data.answers.most_common(1)[0]
+    answer, count = data.answers.most_common(1)[0]
+    batch_size = min(BATCH_SIZE, data.questions['train'])
     kept = f', {data.val_share:.0%} of the images kept for validation' if data.val_share else ''
-    epochs = schedule.steps * min(32, data.questions['train']) / data.questions['train']
-    listed = findings[:3] + ([f'... and {len(findings) - 3} more: kovilt verify {choices.folder}'] if findings[3:] else [])
+    epochs = schedule.steps * batch_size / data.questions['train']
+    listed = findings[:3] + (
+        [f'... and {len(findings) - 3} more: kovilt verify {choices.folder}'] if findings[3:] else []
+    )
     return [
         f'plan for {choices.folder}',
         f'  training    {data.questions["train"]:,} questions on {data.images["train"]:,} images',
         f'  validation  {data.questions["val"]:,} questions on {data.images["val"]:,} images{kept}',
-        f'  answers     {len(answers):,}; {most[0]} most often ({most[1] / sum(answers.values()):.0%}); {data.coverage:.0%} of '
-        'the validation answers occur in training',
+        f'  answers     {len(data.answers):,}; {answer} most often ({count / data.answers.total():.0%}); '
+        f'{data.coverage:.0%} of the validation answers occur in training',
         f'  start       {start.text}',
-        f'  steps       at most {schedule.steps:,} of {min(32, data.questions["train"])} questions ({epochs:.1f} epochs), '
+        f'  steps       at most {schedule.steps:,} of {batch_size} questions ({epochs:.1f} epochs), '
         f'{step_seconds:.2f} s each; ends when validation no longer improves',
         f'  time        about {format_duration(seconds)}, with the same training without images',
         *(f'  warning     {line}' for line in listed),
@@ -172,9 +178,11 @@ def _steps(config: Path, plan: dict[str, Any]) -> list[Step]:
 
 def read_result(work_dir: Path) -> dict[str, Any]:
     """The accuracies in percent, with and without images, and the interval of their difference."""
-    metrics = {name: read_json(work_dir / f'{name}_test' / 'metrics.json')['metrics'] for name in ('train', 'question_only')}
-    files = [str(work_dir / f'{name}_test' / 'predictions.jsonl') for name in ('question_only', 'train')]
-    found = compare_predictions(*map(read_predictions, files), names=tuple(files))
+    metrics = {
+        name: read_json(work_dir / f'{name}_test' / 'metrics.json')['metrics'] for name in ('train', 'question_only')
+    }
+    blind, seeing = (str(work_dir / f'{name}_test' / 'predictions.jsonl') for name in ('question_only', 'train'))
+    found = compare_predictions(read_predictions(blind), read_predictions(seeing), names=(blind, seeing))
     test = metrics['train']
     keys = ('accuracy', 'accuracy_low', 'accuracy_high', 'majority_accuracy', 'ceiling', 'questions')
     return {key: test[key] for key in keys} | {
