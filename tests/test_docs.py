@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from recipe_steps import run_steps_here
 
 from tests.test_readme import run
 
@@ -104,8 +105,9 @@ def run_line(line: str, monkeypatch) -> int:
         return run(smaller(line))
 
 
-@pytest.mark.parametrize('name', ['training', 'data', 'plugins'])
+@pytest.mark.parametrize('name', ['training', 'data', 'own_images', 'plugins'])
 def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
+    run_steps_here(monkeypatch)
     text = (ROOT / 'docs' / 'en' / f'{name}.md').read_text('utf-8')
     if 'kovilt rooms' not in text:
         shutil.copytree(rooms, 'data/rooms')

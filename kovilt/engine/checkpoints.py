@@ -23,7 +23,7 @@ from kovilt.weights.folder import folder_as_checkpoint
 
 # The entries of MMEngine's message hub that a resumed run needs, by the beginnings of their names. Its other entries
 # are large and stand elsewhere: the config, the metainfo of the data, the history of every scalar as pickled objects.
-RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt', 'nonfinite_skipped')
+RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt', 'nonfinite_skipped', 'early_stopping')
 
 _OBJECT = Field(dict, is_required=True)
 _OPTIMIZER = dict(param_groups=Field(list, items=Field(dict), is_required=True), state=_OBJECT)

@@ -2,6 +2,7 @@
 
 from kovilt.engine.hooks.average import EMAHook
 from kovilt.engine.hooks.checkpoint import CheckpointHook
+from kovilt.engine.hooks.early_stopping import EarlyStoppingHook
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
 from kovilt.engine.hooks.init_cls_from_mask import InitCLSFromMaskHook
@@ -15,6 +16,7 @@ from kovilt.engine.hooks.step_info import StepInfoHook
 __all__ = [
     'CheckpointHook',
     'EMAHook',
+    'EarlyStoppingHook',
     'EpochTimeHook',
     'ExactResumeHook',
     'InitCLSFromMaskHook',

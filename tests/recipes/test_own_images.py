@@ -1,0 +1,164 @@
+"""`kovilt train FOLDER` gets from a folder of photographs to a judged model, without a network, and continues."""
+
+import json
+import runpy
+import socket
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from recipe_steps import run_steps_here
+
+from kovilt.datasets.tokenizer_check import count_tokens
+from kovilt.datasets.transforms.text import load_tokenizer
+from kovilt.files import read_json, read_json_lines
+from kovilt.recipes import own_images
+from kovilt.recipes.commands import SHIPPED_ENCODER
+from kovilt.recipes.own_images import Choices, Schedule, Start
+from kovilt.recipes.own_images_run import result_lines
+
+COLOURS = {'빨간색': (255, 60, 60), '파란색': (60, 60, 255)}
+FEW_STEPS = ['train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
+
+
+def write_folder(folder, images=10, val=False):
+    """Parts of a photograph in the public domain, which matplotlib carries, in two tints."""
+    folder.mkdir()
+    photograph = Image.open(matplotlib.cbook.get_sample_data('grace_hopper.jpg'))
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(images):
+        colour = list(COLOURS)[number % 2]
+        left, upper = rng.integers(0, 200, 2).tolist()
+        part = photograph.crop((left, upper, left + 250, upper + 300))
+        Image.blend(part, Image.new('RGB', part.size, COLOURS[colour]), 0.5).save(folder / f'사진 {number}.jpg')
+        rows += [
+            {'image': f'사진 {number}.jpg', 'question': '제독의 사진은 무슨 색이에요?', 'answer': colour},
+            {'image': f'사진 {number}.jpg', 'question': '제독님이 있어요?', 'answer': '예'},
+        ]
+    split = -4 if val else len(rows)
+    for name, part in (('train', rows[:split]), ('val', rows[split:])):
+        if part:
+            lines = [json.dumps(row, ensure_ascii=False) for row in part]
+            (folder / f'{name}.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    return folder
+
+
+@pytest.fixture
+def within(monkeypatch):
+    """The steps run in this process, which has everything imported, and no socket connects."""
+
+    connect = socket.socket.connect
+
+    def refuse(self, address):
+        if self.family != socket.AF_UNIX:  # by which processes share tensors
+            raise OSError('no network')
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, 'connect', refuse)
+    return run_steps_here(monkeypatch)
+
+
+def test_from_a_folder_to_a_judged_model(tmp_path, within, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_folder(tmp_path / '내 사진')
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    code, out, error = call('train', '내 사진', '--cfg-options', *FEW_STEPS)
+    assert code == 0, error
+    assert within == ['train', 'question_only', 'train_test', 'question_only_test', 'model']
+    work = tmp_path / 'work_dirs' / '내 사진'
+    plan = read_json(work / 'plan.json')['lines']
+    assert len(plan) <= 15 and all(line in out for line in plan)
+    assert '16 questions on 8 images' in out and '4 questions on 2 images, 20% of the images kept for validation' in out
+    assert 'the packaged encoder; tokenizer: the packaged one and' in out and '0.0% unknown' in out
+    result = read_json(work / 'result.json')
+    assert result['questions'] == 4 and f'{result["accuracy"]:.2f} %' in out and 'without images' in out
+
+    assert count_tokens(load_tokenizer(work / 'model'), ['제독의 사진은', '제독님이']).unknown_share == 0
+    code, out, error = call('predict', work / 'model', folder / '사진 0.jpg', '제독님이 있어요?', '--json')
+    assert code == 0 and json.loads(out)['unknown_token_share'] == 0, error
+    assert call('export', work / 'train', tmp_path / 'exported')[0] == 0
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+    assert call('train', '내 사진', '--cfg-options', *FEW_STEPS)[0] == 0
+    assert len(within) == 5  # nothing runs twice
+    code, _, error = call('train', '내 사진', '--seed', 1)
+    assert code == 2 and 'holds the training of other data or options' in error
+    steps_taken = read_json_lines(work / 'train' / 'metrics.jsonl', 'table')
+    assert max(row['step'] for _, row in steps_taken) == 2
+    code, out, error = call('train', work / '내 사진.py', '--work-dir', tmp_path / 'again', '--cfg-options', *FEW_STEPS)
+    assert code == 0, error
+    assert (tmp_path / 'again' / 'iter_2.pth').is_file()
+
+
+def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, within, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_folder(tmp_path / 'mine')
+    (folder / '사진 3.jpg').write_bytes(b'no image')
+    code, _, error = call('train', 'mine')
+    assert code == 2 and '사진 3.jpg' in error and 'kovilt verify mine lists all' in error and not within
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('--amp',), '--amp is for a config'),
+        (('--model', 'none'), 'none'),
+        (('--tokenizer', 'x'), '--tokenizer and --bert go with the weights of --model FOLDER'),
+        (('--launcher', 'pytorch'), 'one process trains a folder'),
+    ],
+)
+def test_arguments_that_do_not_fit_a_folder(tmp_path, within, call, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / 'mine', images=2)
+    code, _, error = call('train', 'mine', *arguments)
+    assert code == 2 and message in error and error.count('\n') == 1 and not within
+
+
+def test_arguments_of_a_folder_do_not_fit_a_config(call):
+    code, _, error = call('train', 'rooms/vqa', '--minutes', 3)
+    assert code == 2 and error == 'error: --minutes is for a folder of images; rooms/vqa is a config\n'
+
+
+def test_texts_in_another_language_start_from_random_weights(tmp_path):
+    data = own_images.Data({'train': 2}, {'train': 1}, {}, 1.0, ['What is on the table?', 'Which colour?'], 0.2, '')
+    start = own_images.make_start(Choices('x', model='small'), data, tmp_path / 'start')
+    assert not start.weights and 'random weights' in start.text
+    korean = own_images.make_start(Choices('x', model='small'), data_of(['소파는 무슨 색이에요?']), tmp_path / 'korean')
+    assert korean.weights
+
+
+def data_of(texts):
+    return own_images.Data({'train': len(texts)}, {'train': 1}, {}, 1.0, texts, 0.2, '')
+
+
+def test_the_schedule_keeps_to_the_minutes_and_to_the_epochs():
+    start = Start(SHIPPED_ENCODER, True, '')
+    assert Schedule.of(10_000, start, Choices('x', minutes=10), step_seconds=0.5).steps == 600
+    assert Schedule.of(320, start, Choices('x', epochs=3), step_seconds=0.5).steps == 30
+    assert Schedule.of(64, start, Choices('x'), step_seconds=0.01).steps == 150
+    assert Schedule.of(64, Start('', False, ''), Choices('x'), 0.01).optimizer['lr'] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ('interval', 'words'),
+    [((1.0, 9.0), 'The images bring'), ((-2.0, 3.0), 'do not help measurably'), ((-9.0, -1.0), 'ended below training')],
+)
+def test_the_result_says_what_the_images_brought(tmp_path, interval, words):
+    result = dict.fromkeys(
+        ('accuracy', 'accuracy_low', 'accuracy_high', 'majority_accuracy', 'ceiling', 'question_only_accuracy'), 50.0
+    )
+    result |= {'questions': 4, 'images_bring': sum(interval) / 2, 'images_bring_interval': interval}
+    text = '\n'.join(result_lines(result, tmp_path / 'x.py', tmp_path))
+    assert words in text and ('--model' in text) == (interval[0] <= 0)
+
+
+def test_the_config_is_readable_python(tmp_path):
+    data = own_images.Data({'train': 40, 'val': 8}, {}, {'예': 40}, 1.0, [], 0.2, '')
+    schedule = Schedule.of(40, Start('start', True, ''), Choices('x'), 0.1)
+    choices = Choices('x', image_size=128)
+    own_images.write_config(tmp_path / 'x.py', choices, data, Start('start', True, ''), schedule, 'A plan.')
+    values = runpy.run_path(str(tmp_path / 'x.py'))
+    assert values['train_cfg']['max_iters'] == schedule.steps and values['__doc__'].startswith('A plan.')
+    assert values['train_dataloader']['dataset']['image_pipeline'][1]['short'] == 128
