@@ -1,6 +1,7 @@
 """Files are whole or absent, and belong to whoever the umask says."""
 
 import hashlib
+import multiprocessing
 import os
 import stat
 import subprocess
@@ -120,3 +121,19 @@ def test_a_byte_order_mark_is_passed_over_and_digests_are_of_the_bytes(tmp_path)
 def test_a_name_that_is_not_utf_8_can_be_written(tmp_path):
     write_text(tmp_path / 'a.txt', 'a\udcff')
     assert (tmp_path / 'a.txt').read_text('utf-8') == r'a\udcff'
+
+
+def test_two_processes_that_write_one_file_leave_it_whole_at_every_moment(tmp_path):
+    path, fork = tmp_path / 'metrics.json', multiprocessing.get_context('fork')
+
+    def write_often(number: int) -> None:
+        for _ in range(20):
+            write_json(path, {'values': [number] * 20_000})
+
+    write_often(0)
+    processes = [fork.Process(target=write_often, args=(number,)) for number in (1, 2)]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        assert len(set(read_json(path)['values'])) == 1
+    assert [process.exitcode for process in processes] == [0, 0] and os.listdir(tmp_path) == ['metrics.json']

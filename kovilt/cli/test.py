@@ -34,7 +34,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from kovilt.engine.config import load_config
-    from kovilt.engine.distributed import end_process
+    from kovilt.engine.distributed import end_process, follow_launcher
     from kovilt.engine.hooks.run_record import describe_environment, to_numbers
     from kovilt.files import write_json
     from kovilt.formats.checkpoint import choose_checkpoint
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     make_test_config(config, args.config)
     if args.out:
         config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
+    follow_launcher()
     runner = RUNNERS.build(config)
     metrics = runner.test()
     if runner.rank == 0:

@@ -109,10 +109,10 @@ def join_processes(backend: str = 'nccl', timeout: float | None = None, join_tim
     atexit.register(_leave_process_group)
 
 
-def mark_progress(stage: str, steps: int | None = None, *, long: bool = False) -> None:
+def mark_progress(stage: str, steps: int | None = None, *, long: bool = False, work: bool = False) -> None:
     """Note for the others that this process has come on; see `RankWatch.mark`."""
     for watch in _watch:
-        watch.mark(stage, steps, long=long)
+        watch.mark(stage, steps, long=long, work=work)
 
 
 @contextmanager
@@ -126,8 +126,8 @@ def lost_process_errors() -> Iterator[None]:
         for watch in _watch:
             watch.wait_for_verdict()
         raise RunFault(
-            f'another process has ended, and rank {os.environ.get("RANK", 0)} cannot go on without it '
-            f'({first_line(error)}); its own message tells why. --resume continues from the latest checkpoint'
+            f'another process has ended, and rank {os.environ.get("RANK", 0)} cannot go on without it; the message of '
+            'that process, or of the launcher, tells why. --resume continues from the latest checkpoint'
         ) from error
 
 

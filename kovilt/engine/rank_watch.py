@@ -27,6 +27,7 @@ from torch.distributed import distributed_c10d as c10d
 from kovilt.terminal import printable
 
 FIRST_TIMEOUT, TIMEOUT = 300.0, 100.0  # seconds without progress: until the first step of a kind, and afterwards
+_LEAST_WORK = 0.05  # of a core: more than the watch itself takes
 
 
 class Beat(NamedTuple):
@@ -61,7 +62,7 @@ class RankWatch:
         self._store, self._rank = store, rank
         self._finished: set[str] = set()  # kinds of steps of which one is finished: 'train', 'val', 'test'
         self._steps, self._stage, self._limit, self._since = 0, 'start', self._first, time.monotonic()
-        self._number = 0
+        self._number, self._is_work, self._worked = 0, False, time.process_time()
         self.verdict = ''  # why the run ends
         self._judged = time.monotonic()
         self._main = threading.main_thread().ident
@@ -75,13 +76,14 @@ class RankWatch:
         self._seen = {number: (self._make_beat(), time.monotonic()) for number in watched}
         self._report()
 
-    def mark(self, stage: str, steps: int | None = None, *, long: bool = False) -> None:
+    def mark(self, stage: str, steps: int | None = None, *, long: bool = False, work: bool = False) -> None:
         """Note progress.
 
         Args:
             stage: the name of a hook of MMEngine, or of a stage before the first.
             steps: training steps that are finished; None = as before.
             long: what follows may take as long as a first step.
+            work: until the next mark, computing is progress: millions of rows may take longer to read than any limit.
         """
         order, kind, unit = [*stage.split('_'), '', ''][:3]
         if (order, unit) == ('after', 'iter'):
@@ -89,6 +91,7 @@ class RankWatch:
         is_quick = unit == 'iter' and kind in self._finished and not long
         self._stage, self._steps = stage, self._steps if steps is None else steps
         self._limit, self._since = self._later if is_quick else self._first, time.monotonic()
+        self._is_work = work
 
     def start(self) -> None:
         """Begin to exchange and to judge, when all processes have reported once."""
@@ -151,6 +154,9 @@ class RankWatch:
 
     def _report(self) -> None:
         self._number += 1
+        worked, self._worked = self._worked, time.process_time()
+        if self._is_work and self._worked - worked > _LEAST_WORK * self.interval:
+            self._since = time.monotonic()
         self._store.set(key_of(self._rank), json.dumps(self._make_beat()))
 
     def _make_beat(self) -> Beat:

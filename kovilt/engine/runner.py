@@ -273,7 +273,7 @@ class KoviltRunner(Runner):
                 dataloader.pop('prefetch_factor', None)
             else:
                 check_temporary_folder()
-        mark_progress('build_dataloader')
+        mark_progress('build_dataloader', work=True)
         with config_errors('data'):
             return watch_workers(Runner.build_dataloader(dataloader, seed, diff_rank_seed))
 

@@ -1,6 +1,7 @@
 """A cache of rows gives the batches of the files, is replaced when a file has changed, and never stops a run."""
 
 import json
+import multiprocessing
 import os
 import pickle
 from multiprocessing.reduction import ForkingPickler
@@ -249,3 +250,24 @@ def test_a_worker_does_not_take_a_cache_that_another_run_has_replaced(data):
     open_(data)
     with pytest.raises(KoviltError, match='rows.arrow: replaced while a run was using it; start the run again'):
         pickle.loads(sent)
+
+
+def test_the_first_processes_of_two_machines_write_one_cache(data):
+    """At the same time, over and over: the files are whole at every moment, and no draft is left."""
+    data.write(LABELS, data.living(images=6))
+    rows = len(open_(data, files={}))
+    fork = multiprocessing.get_context('fork')
+
+    def open_often() -> None:
+        for _ in range(20):
+            for path in (data.root / row_cache.FOLDER).glob('*-train-*.rows.arrow'):
+                path.unlink(missing_ok=True)
+            assert len(open_(data)) == rows
+
+    processes = [fork.Process(target=open_often) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert not list((data.root / row_cache.FOLDER).glob('.*'))

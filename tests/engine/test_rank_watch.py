@@ -104,8 +104,9 @@ class Clock:
     """A store and a time for watches that are driven by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **arguments) -> None:
-        self.now = 1000.0
+        self.now, self.worked = 1000.0, 0.0
         monkeypatch.setattr('kovilt.engine.rank_watch.time.monotonic', lambda: self.now)
+        monkeypatch.setattr('kovilt.engine.rank_watch.time.process_time', lambda: self.worked)
         monkeypatch.setattr('kovilt.engine.rank_watch._count_exchanges', lambda: 0)
         store = torch.distributed.HashStore()
         self.watches = [RankWatch(store, rank, 2, **arguments) for rank in (0, 1)]
@@ -147,6 +148,17 @@ def test_300_seconds_until_the_first_step_and_100_afterwards(monkeypatch):
     assert clock.wait(99, 0, 1) == '' and clock.wait(2, 0, 1)
     for watch in clock.watches:
         watch.mark('after_val_iter', 1, long=True)  # the last batch: the metrics follow
+    assert clock.wait(299, 0, 1) == '' and clock.wait(2, 0, 1)
+
+
+def test_who_computes_while_data_is_read_comes_on(monkeypatch):
+    """Rows of a large data set are read for many minutes; a process that sleeps meanwhile is noticed all the same."""
+    clock = Clock(monkeypatch)
+    for watch in clock.watches:
+        watch.mark('build_dataloader', work=True)
+    for _ in range(600):
+        clock.worked += 1
+        assert clock.wait(1, 0, 1) == ''
     assert clock.wait(299, 0, 1) == '' and clock.wait(2, 0, 1)
 
 
