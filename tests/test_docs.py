@@ -1,4 +1,4 @@
-"""Every command and config that docs/en/training.md, data.md and plugins.md show is run, in their order, in seconds."""
+"""Every command and config that docs/en/training.md, interrupted.md, data.md and plugins.md show is run, in seconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from recipe_steps import run_steps_here
 
+from kovilt.engine.interruption import Interruption
+from kovilt.errors import KoviltError
 from tests.test_readme import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +109,7 @@ def run_line(line: str, monkeypatch) -> int:
         return run(smaller(line))
 
 
-@pytest.mark.parametrize('name', ['training', 'data', 'own_images', 'plugins'])
+@pytest.mark.parametrize('name', ['training', 'interrupted', 'data', 'own_images', 'plugins'])
 def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
     run_steps_here(monkeypatch)
     text = (ROOT / 'docs' / 'en' / f'{name}.md').read_text('utf-8')
@@ -122,3 +126,36 @@ def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
                 assert code == 2 and re.match('error: .*data/', error), line
             else:
                 assert code in ((0, 1) if 'kovilt verify' in line else (0,)), f'{line}\n{error}'
+
+
+def page_block(language: str, name: str) -> str:
+    """The only block of a language on a page, which is the same in English and Korean."""
+    english, korean = (
+        [block for kind, block in blocks((ROOT / 'docs' / place / f'{name}.md').read_text('utf-8')) if kind == language]
+        for place in ('en', 'ko')
+    )
+    assert english == korean and len(english) == 1
+    return english[0]
+
+
+@pytest.mark.parametrize('code', [0, 1, 75])
+def test_the_job_of_slurm_is_queued_again_when_the_run_is_saved(tmp_path, code):
+    (tmp_path / 'job').write_text(page_block('sh', 'interrupted'), encoding='utf-8')
+    for program, end in (('srun', f'exit {code}'), ('scontrol', '')):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@" >> "$(dirname "$0")/called"\n{end}\n')
+        (tmp_path / program).chmod(0o755)
+    environment = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '7'}
+    assert subprocess.run(['bash', str(tmp_path / 'job')], env=environment).returncode == code
+    called = (tmp_path / 'called').read_text().splitlines()
+    assert '-m kovilt train ' in called[0] and called[1:] == (['scontrol requeue 7'] if code == 75 else [])
+
+
+def test_the_job_of_kubernetes_counts_no_saved_run_as_failed():
+    job = yaml.safe_load(page_block('yaml', 'interrupted'))['spec']
+    pod, rules = job['template']['spec'], job['podFailurePolicy']['rules']
+    codes = {code: rule['action'] for rule in rules for code in rule.get('onExitCodes', {}).get('values', ())}
+    assert codes == {Interruption.exit_code: 'Ignore', KoviltError.exit_code: 'FailJob'}
+    assert pod['restartPolicy'] == 'Never'  # which podFailurePolicy requires
+    (container,) = pod['containers']
+    assert {mount['name'] for mount in container['volumeMounts']} == {volume['name'] for volume in pod['volumes']}
+    assert container['command'][-1] == '--resume'

@@ -66,7 +66,7 @@ def test_links_scripts_verbs_and_configs_of_a_page_exist(page):
     text = page.read_text('utf-8')
     for link in re.findall(r'\]\((?!https?:|#)([^)#]+)', text):
         assert (page.parent / link).exists(), link
-    for file in re.findall(r'\b(?:tools|configs)/[\w/]+\.(?:py|sh)\b', text):
+    for file in re.findall(r'(?<!\w/)\b(?:tools|configs)/[\w/]+\.(?:py|sh)\b', text):
         assert (ROOT / file).is_file(), file
     for script in re.findall(r'\b\w+\.(?:py|sh)\b', text):
         assert script in SCRIPTS or f'# {script}\n' in text, script  # or the page shows its content
