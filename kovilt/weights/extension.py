@@ -49,11 +49,11 @@ def extend_model(folder: str | Path, texts: Iterable[str], out: str | Path, *, o
     model_cfg = dict(info['model'], encoder=dict(info['model']['encoder'], vocab_size=len(new)))
     model = build_model(model_cfg)
     vocabulary = old.get_vocab()
-    pieces = [_pieces(vocabulary, token) for token in new.convert_ids_to_tokens(list(range(size, len(new))))]
+    parts = [_old_tokens(vocabulary, token) for token in new.convert_ids_to_tokens(list(range(size, len(new))))]
     state = trained.model.state_dict()
     for name, value in model.state_dict().items():
         if value.shape != state[name].shape:  # a table with a row for each token
-            state[name] = torch.cat([state[name], _mean_rows(state[name], pieces)])
+            state[name] = torch.cat([state[name], _mean_rows(state[name], parts)])
     model.load_state_dict(state)
     save_model_folder(
         model,
@@ -69,7 +69,7 @@ def extend_model(folder: str | Path, texts: Iterable[str], out: str | Path, *, o
     return Extension(len(new) - size, *shares)
 
 
-def _pieces(vocabulary: Mapping[str, int], token: str) -> list[int]:
+def _old_tokens(vocabulary: Mapping[str, int], token: str) -> list[int]:
     """The ids of the longest tokens that follow each other in the text of a new token; unknown characters left out."""
     text, at, ids = token.removeprefix('##'), 0, []
     while at < len(text):
@@ -81,7 +81,7 @@ def _pieces(vocabulary: Mapping[str, int], token: str) -> list[int]:
     return ids
 
 
-def _mean_rows(table: Tensor, pieces: list[list[int]]) -> Tensor:
+def _mean_rows(table: Tensor, parts: list[list[int]]) -> Tensor:
     """A row for each new token, (N, ...) of a table (V, ...)."""
-    rows = [table[ids].mean(dim=0) if ids else table.mean(dim=0) for ids in pieces]
+    rows = [table[ids].mean(dim=0) if ids else table.mean(dim=0) for ids in parts]
     return torch.stack(rows) if rows else table[:0]

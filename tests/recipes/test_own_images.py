@@ -23,15 +23,15 @@ FEW_STEPS = ['train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'default_hooks
 
 
 def write_folder(folder, images=10, val=False):
-    """Parts of a photograph in the public domain, which matplotlib carries, in two tints."""
+    """Parts of a portrait in the public domain, which matplotlib carries, in two tints."""
     folder.mkdir()
-    photograph = Image.open(matplotlib.cbook.get_sample_data('grace_hopper.jpg'))
+    portrait = Image.open(matplotlib.cbook.get_sample_data('grace_hopper.jpg'))
     rng = np.random.default_rng(0)
     rows = []
     for number in range(images):
         colour = list(COLOURS)[number % 2]
         left, upper = rng.integers(0, 200, 2).tolist()
-        part = photograph.crop((left, upper, left + 250, upper + 300))
+        part = portrait.crop((left, upper, left + 250, upper + 300))
         Image.blend(part, Image.new('RGB', part.size, COLOURS[colour]), 0.5).save(folder / f'사진 {number}.jpg')
         rows += [
             {'image': f'사진 {number}.jpg', 'question': '제독의 사진은 무슨 색이에요?', 'answer': colour},

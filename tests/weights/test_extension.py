@@ -10,7 +10,7 @@ from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.weights import load_model_folder
-from kovilt.weights.extension import _pieces, extend_model
+from kovilt.weights.extension import _old_tokens, extend_model
 
 KNOWN = ['소파는 무슨 색이에요?', '의자 위에 고양이가 있어요?']
 NEW = [
@@ -48,9 +48,9 @@ def test_a_new_embedding_is_the_mean_of_the_old_tokens_of_its_text(extended):
         assert torch.equal(after[name][:size], before[name])
         torch.testing.assert_close(after[name][ids['커피']], before[name][known['커']])  # 피 has no token
         torch.testing.assert_close(after[name][ids['뷁']], before[name].mean(dim=0))
-    assert _pieces(known, '색이에요') == [known['색이에요']]
-    assert _pieces(known, '뷁색이에요') == [known[token] for token in ('##색', '##이', '##에요')]
-    assert _pieces(known, '##보다') == [known['##보다']] and _pieces(known, '뷁') == []
+    assert _old_tokens(known, '색이에요') == [known['색이에요']]
+    assert _old_tokens(known, '뷁색이에요') == [known[token] for token in ('##색', '##이', '##에요')]
+    assert _old_tokens(known, '##보다') == [known['##보다']] and _old_tokens(known, '뷁') == []
     rest = before.keys() - {WORDS, 'mlm_head.decoder.weight', 'mlm_head.decoder.bias'}
     assert all(torch.equal(after[name], before[name]) for name in rest)
 
