@@ -33,6 +33,14 @@ def add_arguments(parser: CommandParser) -> None:
         help='continue from CHECKPOINT or from the latest one in the work folder; if there is none, start anew',
     )
     parser.add_argument(
+        '--allow-change',
+        metavar='KEY',
+        action='append',
+        default=[],
+        help='with --resume: go on although this has changed since the checkpoint, such as optim_wrapper.optimizer.lr; '
+        'may be repeated',
+    )
+    parser.add_argument(
         '--load-from',
         metavar='CHECKPOINT',
         help='start from the weights of a .pth or .safetensors file or a model folder; from its encoder, if it is '
@@ -70,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = None if args.resume == 'auto' else args.resume
     if checkpoint and args.load_from:
         raise KoviltError('--resume CHECKPOINT names the weights already; leave out --load-from')
+    if args.allow_change and not args.resume:
+        raise KoviltError('--allow-change is about a run that is continued; add --resume')
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher, is_restarted
     from kovilt.engine.interruption import Interruption
@@ -93,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
     follow_launcher()
     try:
-        RUNNERS.build(config).train()
+        RUNNERS.build(config).train(args.allow_change)
     except Interruption as interruption:
         show(str(interruption))
         end_process(interruption.exit_code)

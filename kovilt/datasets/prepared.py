@@ -224,6 +224,11 @@ class PreparedImages(ImageStore):
         """Where an image lay when the data was prepared."""
         return super().__getitem__(number)
 
+    def digest(self, numbers: np.ndarray) -> str:
+        """As that of ImageStore; of the prepared patches of all images, if there are any."""
+        shards = [self._files[f'{self._folder.name}/{shard_file(n)}']['sha256'] for n in range(self._split['shards'])]
+        return hashlib.blake2b(repr(shards).encode(), digest_size=8).hexdigest() if shards else super().digest(numbers)
+
     @functools.cached_property
     def patches(self) -> PreparedPatches:
         """The patches of the images."""

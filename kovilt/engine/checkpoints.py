@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mmengine
 import torch
@@ -16,14 +16,37 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from torch import nn
 
 import kovilt
+from kovilt.engine.changes import (
+    Change,
+    changes_course,
+    changes_scores,
+    check_allowed_keys,
+    check_changes,
+    describe_changes,
+    find_changes,
+)
 from kovilt.errors import KoviltError
-from kovilt.formats.checkpoint import ENCODER_PREFIX, describe_checkpoint, load_checkpoint_file, load_encoder
+from kovilt.formats.checkpoint import (
+    ENCODER_PREFIX,
+    check_encoder,
+    check_vocabulary,
+    check_weights,
+    describe_checkpoint,
+    load_checkpoint_file,
+    load_encoder,
+)
 from kovilt.formats.fields import Field, check_fields
 from kovilt.weights.folder import folder_as_checkpoint
+
+if TYPE_CHECKING:
+    from kovilt.engine.runner import KoviltRunner
 
 # The entries of MMEngine's message hub that a resumed run needs, by the beginnings of their names. Its other entries
 # are large and stand elsewhere: the config, the metainfo of the data, the history of every scalar as pickled objects.
 RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt', 'nonfinite_skipped', 'early_stopping')
+
+# Where checkpoints without `run` have the values of its keys, in their `meta`.
+_EARLIER_FACTS = {'seed': 'randomness.seed', 'pairs_per_step': 'pairs_per_step'}
 
 _OBJECT = Field(dict, is_required=True)
 _OPTIMIZER = dict(param_groups=Field(list, items=Field(dict), is_required=True), state=_OBJECT)
@@ -59,6 +82,7 @@ def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool,
             'cfg': runner.config_text,
             'seed': runner.seed,
             'pairs_per_step': runner.pairs_per_step,
+            'run': runner.run_facts,
             'experiment_name': runner.experiment_name,
             'time': time.strftime('%Y-%m-%d %H:%M:%S'),
             'data_sizes': runner.data_sizes,
@@ -74,8 +98,72 @@ def make_checkpoint(runner: Runner, meta: Mapping[str, Any], *, optimizer: bool,
     return checkpoint
 
 
-def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) -> None:
+def check_same_run(
+    runner: KoviltRunner, checkpoint: dict[str, Any], source: str, allowed: Sequence[str]
+) -> list[Change]:
+    """Compare the run of a checkpoint with the one that resumes from it, and return what has changed.
+
+    What a change makes useless is taken out of the checkpoint: its best scores, if they were measured otherwise.
+
+    Args:
+        allowed: the keys of `--allow-change`.
+
+    Raises:
+        KoviltError: the checkpoint is incomplete or does not fit, a change is not allowed, or `allowed` names a key
+            that does not exist.
+    """
+    meta, ours = checkpoint['meta'], runner.run_facts
+    theirs = meta.get('run')
+    if theirs is None:
+        runner.logger.warning(
+            f'{source}: an earlier version wrote it, without what its run was made of; of the changes since then only '
+            'seed and batch size are found'
+        )
+        theirs = {**ours, **{key: meta[name] for name, key in _EARLIER_FACTS.items() if name in meta}}
+    check_allowed_keys(allowed, [*ours, *theirs])
+    changes = find_changes(theirs, ours, processes=runner.world_size)
+    model = unwrap_model(runner.model)
+    try:
+        check_vocabulary(runner.data_sizes, checkpoint, source)
+        check_encoder(model, checkpoint, source)
+        check_weights(model, checkpoint, source)
+        check_resumable(runner, checkpoint, source, is_same_course=not changes_course(changes))
+    except KoviltError as error:
+        important = [change for change in changes if change.matters]
+        raise KoviltError(f'{error} (changed: {describe_changes(important)})' if important else str(error)) from error
+    check_changes(changes, allowed, source)
+    if changes_course(changes):
+        _check_repeatable(runner)
+    if meta['iter'] > runner.train_loop.max_iters:
+        raise KoviltError(
+            f'{source}: of step {meta["iter"]:,}, but train_cfg ends after {runner.train_loop.max_iters:,} steps; give '
+            'it a greater length'
+        )
+    if changes:
+        runner.logger.warning(f'{source}: since it was saved, {describe_changes(changes, len(changes))}')
+    meta['seed'] = runner.seed  # or MMEngine would go back to that of the checkpoint
+    info = checkpoint['message_hub']['runtime_info']
+    if changes_scores(changes):
+        for key in [key for key in info if str(key).startswith('best_')]:
+            del info[key]
+    _keep_own_files(info, runner.work_dir)
+    return changes
+
+
+def _check_repeatable(runner: KoviltRunner) -> None:
+    """KoviltError if a schedule cannot be computed anew up to the current step."""
+    for schedule in runner.param_schedulers or ():
+        if getattr(schedule, 'need_val_args', False):
+            raise KoviltError(
+                f'param_scheduler: a {type(schedule).__name__} follows the validations of the run, so other values of '
+                'optimizer, schedule or length cannot take effect; restore them, or start anew with --load-from'
+            )
+
+
+def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str, *, is_same_course: bool = True) -> None:
     """Refuse a checkpoint from which a run cannot go on exactly.
+
+    `is_same_course` = False: the schedules have been changed, so their states are not used.
 
     Raises:
         KoviltError: it lacks the step or the state of the optimizer or of the schedules, as a best checkpoint or
@@ -83,7 +171,7 @@ def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) 
     """
     missing = [key for key in ('epoch', 'iter') if key not in checkpoint['meta']]
     missing += [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
-    if runner.param_schedulers and 'param_schedulers' not in checkpoint:
+    if is_same_course and runner.param_schedulers and 'param_schedulers' not in checkpoint:
         missing.append('param_schedulers')
     if missing:
         raise KoviltError(
@@ -91,12 +179,13 @@ def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) 
         )
     check_fields(checkpoint['optimizer'], _OPTIMIZER, f'{source}: optimizer')
     check_fields(checkpoint['message_hub'], _MESSAGE_HUB, f'{source}: message_hub')
-    if len(checkpoint.get('param_schedulers', ())) != len(runner.param_schedulers or ()):
+    count = len(runner.param_schedulers) if isinstance(runner.param_schedulers, list) else bool(runner.param_schedulers)
+    if is_same_course and len(checkpoint.get('param_schedulers', ())) != count:
         raise KoviltError(f'{source}: it has other schedules than param_scheduler; resume with the same config')
     groups = runner.optim_wrapper.optimizer.param_groups
     theirs = checkpoint['optimizer']['param_groups']
     kind = type(runner.optim_wrapper.optimizer).__name__
-    if theirs and theirs[0].keys() - {'initial_lr'} != groups[0].keys() - {'initial_lr'}:
+    if theirs and _values_of(theirs[0]).keys() != _values_of(groups[0]).keys():
         raise KoviltError(f'{source}: its optimizer is no {kind}; resume with the same config')
     if [len(group['params']) for group in groups] != [len(group.get('params', ())) for group in theirs]:
         raise KoviltError(f'{source}: its optimizer has other parameter groups; resume with the same config')
@@ -108,7 +197,11 @@ def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str) 
                 f'{source}: the state of its optimizer does not fit the parameters; it is damaged or of another model: '
                 'take an earlier checkpoint'
             )
-    _keep_own_files(checkpoint['message_hub']['runtime_info'], runner.work_dir)
+
+
+def _values_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a group of an optimizer, without those that schedules have added."""
+    return {key: value for key, value in group.items() if not key.startswith('initial_')}
 
 
 def _keep_own_files(info: dict[str, Any], work_dir: str) -> None:

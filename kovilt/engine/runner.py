@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-import kovilt
+from kovilt.engine.changes import Change, changes_course, check_allowed_keys
 from kovilt.engine.checkpoint_writer import CheckpointWriter, check_finite, to_host
 from kovilt.engine.checkpoints import (
-    check_resumable,
+    check_same_run,
     make_checkpoint,
     read_checkpoint,
     start_from_encoder,
@@ -32,7 +32,6 @@ from kovilt.engine.checkpoints import (
 )
 from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
-from kovilt.engine.config_options import flatten_config
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import (
     check_launcher,
@@ -47,8 +46,9 @@ from kovilt.engine.distributed import (
 from kovilt.engine.interruption import Interruption, SignalWatch
 from kovilt.engine.loader import watch_workers
 from kovilt.engine.log_backends import guard_backends, guard_log_files
+from kovilt.engine.run_facts import collect_run_facts
 from kovilt.engine.run_files import RunFiles
-from kovilt.engine.schedule import WarmupLinearLR
+from kovilt.engine.schedule import WarmupLinearLR, follow_config
 from kovilt.engine.work_dir import WorkDirBefore, check_temporary_folder, check_writable, lock_work_dir
 from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
 from kovilt.files import write_text
@@ -67,15 +67,6 @@ from kovilt.registry import DATASETS, MODEL_WRAPPERS, RUNNERS
 
 # MMEngine names a run after the second in which it starts; two runs of one second would share logs and message hub.
 _USED_TIMESTAMPS: Counter[str] = Counter()
-
-_LOCAL_KEYS = (
-    'data_root',
-    'tokenizer',
-    'answers',
-    'cache',
-    'work_dir',
-    'load_from',
-)  # paths, which machines may choose
 
 
 @RUNNERS.register_module()
@@ -113,6 +104,8 @@ class KoviltRunner(Runner):
         self.signals = SignalWatch()
         self.files = RunFiles(work_dir, (kwargs.get('cfg') or {}).get('on_save_error', 'stop'))
         self.writer = CheckpointWriter(self.files)
+        self._allow_change: Sequence[str] = ()
+        self._changes: list[Change] = []  # since the checkpoint that the run was resumed from
         self._work_dir_before = WorkDirBefore(work_dir)
         check_writable(work_dir)
         check_launcher(kwargs.get('launcher', 'none'))
@@ -146,13 +139,18 @@ class KoviltRunner(Runner):
     def _write_config(self) -> None:
         write_text(Path(self.work_dir, Path(self.cfg.filename or f'{self.timestamp}.py').name), self.config_text)
 
-    def train(self) -> nn.Module:
+    def train(self, allow_change: Sequence[str] = ()) -> nn.Module:
+        """Train from the start, or from a checkpoint if the config has `resume`, and return the model.
+
+        Args:
+            allow_change: keys of what may have changed since the checkpoint; see `engine.changes`.
+        """
+        self._allow_change = allow_change
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
         logs = closing(self.visualizer)  # also when the run is interrupted
         with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, logs:
             if self.rank == 0:
                 note_begin()
-            self.files.write('the config', self._write_config)
             return super().train()
 
     def test(self) -> dict[str, Any]:
@@ -348,21 +346,10 @@ class KoviltRunner(Runner):
         loop.evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **answers}
         return loop
 
-    def _shared_facts(self) -> dict[str, Any]:
-        """What all processes have in common. Folders may differ between machines; their content may not."""
-        facts: dict[str, Any] = {'kovilt': kovilt.__version__, 'seed': self.seed}
-        for split, loop in (('training', self.train_loop), ('validation', self.val_loop)):
-            dataset: Any = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
-            if hasattr(dataset, 'summary'):
-                facts[f'the rows of the {split} split'] = dataset.summary()['digest']
-            if dataset is not None:
-                facts |= {f'{name} of the {split} split': size for name, size in read_data_sizes(dataset).items()}
-            if vocabulary := getattr(dataset, 'answer_vocabulary', None):
-                facts['the answers'] = list(vocabulary.answers)
-        for keys, value in flatten_config(self.cfg.to_dict()):
-            if not set(_LOCAL_KEYS) & set(keys):
-                facts['.'.join(keys)] = str(value)
-        return facts
+    @functools.cached_property
+    def run_facts(self) -> dict[str, Any]:
+        """What the run is made of, as `collect_run_facts` finds it when it begins."""
+        return collect_run_facts(self)
 
     # Checkpoints
 
@@ -381,10 +368,12 @@ class KoviltRunner(Runner):
             broadcast_object_list(resume)
             if resume[0] == 'auto':
                 self._resume = self.cfg.resume = 'auto'
-            check_ranks_agree(self._shared_facts())
+            if self._train_loop is not None:
+                check_ranks_agree(self.run_facts)
         if self._resume == 'auto' or (self._resume and self._load_from is None):
             latest = self._find_resumable()
             if latest is None:
+                check_allowed_keys(self._allow_change, self.run_facts)
                 self.logger.info(f'nothing to resume in {self.work_dir}: the run starts from its beginning')
                 self._resume = False
             else:
@@ -392,6 +381,8 @@ class KoviltRunner(Runner):
         if self._resume and self.world_size > 1:
             check_same_file(str(self._load_from))
         super().load_or_resume()
+        if self._train_loop is not None:
+            self.files.write('the config', self._write_config)
 
     def roll_back(self) -> None:
         """Load the latest checkpoint of this run, from which the training loop then continues.
@@ -432,10 +423,17 @@ class KoviltRunner(Runner):
         return found[0]
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """As MMEngine's, from a checkpoint that may have been written by other versions or by others."""
+        """As MMEngine's, from a checkpoint that may have been written by other versions or by others.
+
+        MMEngine takes learning rates, other values of the optimizer and schedules from the checkpoint. If the config
+        has other ones, and the change is allowed, they are those of the config instead.
+        """
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        values = [dict(group) for group in self.optim_wrapper.param_groups]
         try:
             super().resume(filename, *args, **kwargs)
+            if changes_course(self._changes):
+                follow_config(self, values)
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as error:
             raise KoviltError(
                 f'{filename}: cannot be resumed ({first_line(error)}); start from its weights by --load-from'
@@ -462,9 +460,9 @@ class KoviltRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location)
         model = unwrap_model(self.model)
         is_start = self._train_dataloader is not None and not self._resume
-        check_vocabulary(self.data_sizes, checkpoint, filename)
         if self._resume:
-            self._check_same_run(checkpoint['meta'], filename)
+            self._changes = check_same_run(self, checkpoint, filename, self._allow_change)
+        check_vocabulary(self.data_sizes, checkpoint, filename)
         if not is_start:
             check_encoder(model, checkpoint, filename)
         elif (mismatch := encoder_mismatch(model, checkpoint)) is not None:
@@ -476,23 +474,9 @@ class KoviltRunner(Runner):
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
             load_weights(model, checkpoint, filename)
-            if self._resume:
-                check_resumable(self, checkpoint, filename)
             self.logger.info(f'{filename} ({describe_checkpoint(checkpoint)}): loaded')
         self._has_loaded = True
         return checkpoint
-
-    def _check_same_run(self, meta: Mapping[str, Any], filename: str) -> None:
-        if meta.get('seed', self.seed) != self.seed:  # the random numbers of all samples come from it
-            raise KoviltError(
-                f'{filename}: trained with seed {meta["seed"]}, but this run has {self.seed}; add --seed {meta["seed"]}'
-            )
-        before = meta.get('pairs_per_step', self.pairs_per_step)
-        if before != self.pairs_per_step:
-            self.logger.warning(
-                f'{filename}: trained with {before} pairs a step, goes on with {self.pairs_per_step}: '
-                'its steps and epochs no longer mean the same'
-            )
 
     def collect_checkpoint(
         self, meta: Mapping[str, Any], *, optimizer: bool = True, schedules: bool = True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
@@ -11,6 +14,9 @@ from torch.optim import Optimizer
 from kovilt.errors import KoviltError
 from kovilt.ranges import Count, Index, NotNegative, check_arguments
 from kovilt.registry import PARAM_SCHEDULERS
+
+if TYPE_CHECKING:
+    from kovilt.engine.runner import KoviltRunner
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -63,3 +69,31 @@ class WarmupLinearLR(_ParamScheduler):
         else:
             factor = (self.total - step) / (self.total - self.warmup)
         return [base * factor for base in self.base_values]
+
+
+def follow_config(runner: KoviltRunner, values: Sequence[Mapping[str, Any]]) -> None:
+    """Give the optimizer of a resumed run the values of its config, and bring the schedules to the run's step.
+
+    The schedules take all steps of the run anew. Those of MMEngine compute a value from the one before, so there is no
+    shorter way.
+
+    Args:
+        values: the parameter groups of the optimizer as the config makes them, before the checkpoint is loaded.
+    """
+    for group, new in zip(runner.optim_wrapper.param_groups, values, strict=True):
+        initial = {key: value for key, value in new.items() if key.startswith('initial_')}  # set by the schedules
+        group.update({key: value for key, value in new.items() if key != 'params' and key not in initial})
+        group.update({key.removeprefix('initial_'): value for key, value in initial.items()})
+        for key in [key for key in group if key.startswith('initial_')]:
+            del group[key]
+    if runner.param_schedulers is None:
+        return
+    schedules: Any = runner.build_param_scheduler(copy.deepcopy(runner.cfg.param_scheduler))
+    epoch_length = len(runner.train_dataloader)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)  # MMEngine: schedules take a step before the optimizer
+        for step in range(1, runner.iter + 1):
+            for schedule in schedules:
+                if not schedule.by_epoch or step % epoch_length == 0:
+                    schedule.step()
+    runner.param_schedulers = schedules

@@ -40,6 +40,7 @@ _META = dict(
     pairs_per_step=Field(int, low=1),
     data_sizes=Field(dict),
     dataset_meta=Field(dict),
+    run=Field(dict),
 )
 _DATA_SIZES = dict(
     num_answers=Field(int, low=1),

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from kovilt.datasets import (
 )
 from kovilt.datasets.samplers import join_index
 from kovilt.errors import KoviltError
-from tests.support.pair_data import IMAGE_PIPELINE, failure
+from tests.support.pair_data import IMAGE_PIPELINE, SUBSET, failure
 
 
 def open_(data, **options) -> QuestionDataset:
@@ -213,6 +214,25 @@ def test_a_tokenizer_of_other_texts_is_refused(data, tmp_path):
     steps = [{'type': 'TokenizeKorean', 'tokenizer': str(tmp_path / 'other'), 'max_text_len': 12}]
     with pytest.raises(KoviltError, match=r'tokenizer .*other: \d+% of the tokens of the texts'):
         open_(data, text_pipeline=steps)
+
+
+def test_the_digest_of_images_depends_on_their_content_alone(data):
+    """Not on times, nor on whether they lie in folders or in a zip."""
+    data.living(images=4)
+    digest = open_(data).digest_images()
+    for file in data.root.rglob('*.jpg'):
+        os.utime(file, (1e9, 1e9))
+    assert open_(data).digest_images() == digest
+    first, second = sorted(data.root.rglob('*.jpg'))[:2]
+    one, two = first.read_bytes(), second.read_bytes()
+    for exchanged in ((two, one), (one[:-1], two), (b'', two), (one[:99] + b'?' + one[100:], two)):
+        first.write_bytes(exchanged[0])
+        second.write_bytes(exchanged[1])
+        assert open_(data).digest_images() != digest
+    first.write_bytes(one)
+    second.write_bytes(two)
+    data.zip('Training/images/images.zip', f'Training/images/{SUBSET}')
+    assert open_(data).digest_images() == digest
 
 
 def test_the_digest_depends_on_the_content(data):

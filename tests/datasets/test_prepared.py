@@ -104,6 +104,27 @@ def test_training_gets_the_same_batches(living, workers):
         assert_same(files, prepared, epoch=epoch, num_workers=workers)
 
 
+def test_the_digest_of_images_is_that_of_their_patches(living, tmp_path):
+    living.prepare()
+    digest = living.open()[1].digest_images()
+    for file in living.data.root.rglob('*.jpg'):  # nobody reads them again
+        file.unlink()
+    living.out = living.out.rename(tmp_path / 'moved')
+    assert (
+        living.kind(
+            reader=PreparedReader(data_root=str(living.out), split='train'),
+            **{**living.data.pipelines, 'image_pipeline': LOAD},
+            answers=str(living.out / 'answers.json'),
+        ).digest_images()
+        == digest
+    )
+    summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
+    summary['files']['train/shard-00002.patches']['sha256'] = '0' * 64
+    (living.out / 'prepared.json').write_text(json.dumps(summary))
+    rows = PreparedReader(data_root=str(living.out), split='train').read_rows()
+    assert rows.images.digest(rows.row_images) != digest
+
+
 def test_evaluation_gets_the_same_batches_and_records(living):
     living.prepare()
     files, prepared = living.open(**VAL)
@@ -137,7 +158,9 @@ def test_images_may_stay_in_their_files(living):
     summary = living.prepare(images=False)
     assert not list(living.out.rglob('*.patches')) and summary['splits']['train']['shards'] == 0
     read = {**living.train, 'image_pipeline': living.data.pipelines['image_pipeline']}
-    assert_same(*living.open(**read))
+    files, prepared = living.open(**read)
+    assert_same(files, prepared)
+    assert prepared.digest_images() == files.digest_images()
     with pytest.raises(KoviltError, match='prepared with --no-images; instead of LoadPrepared give LoadImage'):
         living.open()
 

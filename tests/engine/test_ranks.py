@@ -13,7 +13,7 @@ from kovilt.engine.distributed import check_ranks_agree, check_same_file
 from kovilt.errors import KoviltError
 from tests.tools.test_dist import free_port
 
-FACTS = {'kovilt': '1', 'seed': 0, 'the rows of the training split': 'ab', 'optim_wrapper.optimizer.lr': '0.1'}
+FACTS = {'kovilt': '1', 'seed': 0, 'data.train.rows': 'ab', 'optim_wrapper.optimizer.lr': '0.1'}
 
 
 def join_and_check(rank: int, port: str, check: Callable[[int], None], results: multiprocessing.Queue) -> None:
@@ -32,7 +32,7 @@ def join_and_check(rank: int, port: str, check: Callable[[int], None], results: 
     [
         ({}, ''),
         ({'seed': 5}, 'rank 1 differs from rank 0 in seed: 5, not 0; start all processes with the same code'),
-        ({'the rows of the training split': 'cd'}, "in the rows of the training split: 'cd', not 'ab'"),
+        ({'data.train.rows': 'cd'}, "in data.train.rows: 'cd', not 'ab'"),
         ({'model.drop_rate': '0.5'}, "in model.drop_rate: '0.5', not None"),
     ],
     ids=['same', 'seed', 'rows', 'config'],
@@ -88,9 +88,7 @@ def run_on_two_ranks(check: Callable[[int], None]) -> list[str]:
 
 
 def test_a_run_shares_its_rows_answers_tokenizer_and_config(build):
-    runner = build(steps=1, limit=16)
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    facts = runner._shared_facts()
-    assert {'seed', 'the rows of the training split', 'the answers', 'model.encoder.hidden_size'} <= facts.keys()
-    assert 'vocabulary_digest of the training split' in facts
+    facts = build(steps=1, limit=16).run_facts
+    assert {'randomness.seed', 'model.encoder.hidden_size', 'code.kovilt'} <= facts.keys()
+    assert {'data.train.rows', 'data.val.images', 'vocabulary', 'tokenizer', 'answers'} <= facts.keys()
     assert not any('data_root' in name or 'work_dir' in name for name in facts)
