@@ -47,6 +47,11 @@ def add_arguments(parser: CommandParser) -> None:
         'another model',
     )
     parser.add_argument(
+        '--force',
+        action='store_true',
+        help="with --load-from: start also from less than 95 %% of the encoder's tensors",
+    )
+    parser.add_argument(
         '--amp',
         nargs='?',
         const='auto',
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
     follow_launcher()
     try:
-        RUNNERS.build(config).train(args.allow_change)
+        RUNNERS.build(config).train(args.allow_change, force_load=args.force)
     except Interruption as interruption:
         show(str(interruption))
         end_process(interruption.exit_code)

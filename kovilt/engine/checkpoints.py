@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from kovilt.formats.checkpoint import (
     load_encoder,
 )
 from kovilt.formats.fields import Field, check_fields
+from kovilt.formats.report import shorten_list
 from kovilt.weights.folder import folder_as_checkpoint
 
 if TYPE_CHECKING:
@@ -216,25 +218,28 @@ def _keep_own_files(info: dict[str, Any], work_dir: str) -> None:
     info['keep_ckpt_ids'] = [number for number in numbers or () if type(number) is int]
 
 
-def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str) -> str:
+def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str, *, force: bool = False) -> str:
     """Load the encoder of a checkpoint into a model and leave the model's heads as they are.
 
     Afterwards the checkpoint's `state_dict` is that of the whole model, because hooks such as EMAHook copy it.
-    Returns a line for the log: what was loaded, what was left out, what is new.
+    Returns a line for the log: how many tensors were kept, and which are new or were dropped. `force` is that of
+    `load_encoder`.
     """
-    loaded, total = load_encoder(model, checkpoint, filename)
-    left_out, new = (
-        ', '.join(_parts_outside_encoder(state)) for state in (checkpoint['state_dict'], model.state_dict())
-    )
-    checkpoint['state_dict'] = weights_to_cpu(model.state_dict())
+    kept, total = load_encoder(model, checkpoint, filename, force=force)
+    ours, theirs = model.state_dict(), checkpoint['state_dict']
+    checkpoint['state_dict'] = weights_to_cpu(ours)
     return (
-        f'{filename} ({describe_checkpoint(checkpoint)}): {loaded} of {total} tensors of the encoder loaded; '
-        f'left out: {left_out or "nothing"}; new: {new or "nothing"}'
+        f'{filename} ({describe_checkpoint(checkpoint)}): kept {kept} of {total} tensors of the encoder; '
+        f'new: {_describe_others(ours, theirs)}; dropped: {_describe_others(theirs, ours)}'
     )
 
 
-def _parts_outside_encoder(state_dict: Mapping[str, Any]) -> list[str]:
-    return sorted({name.split('.')[0] for name in state_dict if not name.startswith(ENCODER_PREFIX)})
+def _describe_others(names: Iterable[str], others: Container[str]) -> str:
+    """Tensors of the encoder that are not among others, by name, and all tensors outside of it, counted by part."""
+    of_encoder = [name for name in names if name.startswith(ENCODER_PREFIX) and name not in others]
+    parts = Counter(name.split('.')[0] for name in names if not name.startswith(ENCODER_PREFIX))
+    counts = [f'{part} ({count})' for part, count in sorted(parts.items())]
+    return ', '.join([*counts, *([shorten_list(of_encoder)] if of_encoder else [])]) or 'nothing'
 
 
 def to_plain(value: Any) -> Any:

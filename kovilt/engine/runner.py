@@ -105,6 +105,7 @@ class KoviltRunner(Runner):
         self.files = RunFiles(work_dir, (kwargs.get('cfg') or {}).get('on_save_error', 'stop'))
         self.writer = CheckpointWriter(self.files)
         self._allow_change: Sequence[str] = ()
+        self._force_load = False
         self._changes: list[Change] = []  # since the checkpoint that the run was resumed from
         self._work_dir_before = WorkDirBefore(work_dir)
         check_writable(work_dir)
@@ -139,13 +140,14 @@ class KoviltRunner(Runner):
     def _write_config(self) -> None:
         write_text(Path(self.work_dir, Path(self.cfg.filename or f'{self.timestamp}.py').name), self.config_text)
 
-    def train(self, allow_change: Sequence[str] = ()) -> nn.Module:
+    def train(self, allow_change: Sequence[str] = (), *, force_load: bool = False) -> nn.Module:
         """Train from the start, or from a checkpoint if the config has `resume`, and return the model.
 
         Args:
             allow_change: keys of what may have changed since the checkpoint; see `engine.changes`.
+            force_load: start also from a file with less than 95 % of the encoder's tensors.
         """
-        self._allow_change = allow_change
+        self._allow_change, self._force_load = allow_change, force_load
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
         logs = closing(self.visualizer)  # also when the run is interrupted
         with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, logs:
@@ -469,7 +471,7 @@ class KoviltRunner(Runner):
             self.logger.warning(f'{filename}: {mismatch}: its weights are only a starting point')
         is_same_model = checkpoint['meta'].get('model_type') == type(model).__name__
         if is_start and (not is_same_model or self.cfg.get('load_encoder_only', False)):
-            self.logger.info(start_from_encoder(model, checkpoint, filename))
+            self.logger.info(start_from_encoder(model, checkpoint, filename, force=self._force_load))
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)

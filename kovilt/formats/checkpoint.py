@@ -266,10 +266,15 @@ def check_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: str |
         )
 
 
-def load_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -> tuple[int, int]:
+def load_encoder(
+    model: nn.Module, checkpoint: Mapping[str, Any], source: str | os.PathLike[str], *, force: bool = False
+) -> tuple[int, int]:
     """Load the encoder alone, as fine-tuning from pre-training does; the heads keep their fresh weights.
 
     Returns how many of the encoder's tensors were loaded, and how many it has.
+
+    Args:
+        force: a single tensor is enough; the others keep their fresh weights.
 
     Raises:
         KoviltError: a tensor is of another size, or less than 95 % of the encoder's tensors are there.
@@ -285,10 +290,11 @@ def load_encoder(model: nn.Module, checkpoint: Mapping[str, Any], source: str | 
             f'{source}: this encoder is of another size; it is {describe_checkpoint(checkpoint)}, and '
             f'{"; ".join(found[:3])}; give encoder the sizes of the checkpoint'
         )
-    if len(shared) < MIN_ENCODER_COVERAGE * max(len(ours), 1):
+    if len(shared) < (1 if force else MIN_ENCODER_COVERAGE * max(len(ours), 1)):
+        remedy = '--force starts from them all the same; ' if shared and not force else ''
         raise KoviltError(
-            f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; '
-            f'it is {describe_checkpoint(checkpoint)}'
+            f'{source}: holds {len(shared)} of the {len(ours)} tensors of this encoder; it is '
+            f'{describe_checkpoint(checkpoint)}; {remedy}kovilt import reads what others have published'
         )
     check_values(shared, ours, source, 'take an earlier checkpoint')
     model.load_state_dict(shared, strict=False)

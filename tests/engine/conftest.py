@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,14 @@ from tiny_rooms import tiny_config
 from kovilt.engine.config import load_config
 from kovilt.engine.runner import KoviltRunner
 from kovilt.registry import RUNNERS
+
+
+@pytest.fixture(scope='module')
+def unformatted_configs() -> Iterator[None]:
+    """Formatting the text of its config takes two thirds of the time in which a tiny run begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **options: (text, True))
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -15,16 +15,9 @@ import kovilt
 from kovilt.engine.changes import check_allowed_keys, check_changes, find_changes
 from kovilt.errors import KoviltError
 
+pytestmark = pytest.mark.usefixtures('unformatted_configs')
 RUN = {'steps': 4, 'save_every': 2, 'limit': 32}
 DATA = 'train_dataloader.dataset'
-
-
-@pytest.fixture(scope='module', autouse=True)
-def configs_without_line_breaks():
-    """Formatting the text of its config takes two thirds of the time in which a tiny run begins."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **options: (text, True))
-        yield
 
 
 @pytest.fixture(scope='module')
