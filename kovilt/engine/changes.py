@@ -113,12 +113,12 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any], *, processes
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key, ...) != now.get(key, ...))
     # Other rows have other images.
     keys = [key for key in keys if not (key.endswith('.images') and f'{key.removesuffix("images")}rows' in keys)]
-    changes = [Change(key, _show(before, key), _show(now, key)) for key in keys]
+    hints = {'randomness.seed': f' (--seed {before.get("randomness.seed")} keeps it)'}
     if 'pairs_per_step' in keys:
         size, rest = divmod(before['pairs_per_step'], processes)
         hint = f'{processes} processes cannot share them' if rest else f'train_dataloader.batch_size={size} keeps them'
-        changes = [each._replace(now=f'{each.now} ({hint})') if 'pairs' in each.key else each for each in changes]
-    return changes
+        hints['pairs_per_step'] = f' ({hint})'
+    return [Change(key, _show(before, key), _show(now, key) + hints.get(key, '')) for key in keys]
 
 
 def check_allowed_keys(allowed: Iterable[str], keys: Iterable[str]) -> None:

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 # are large and stand elsewhere: the config, the metainfo of the data, the history of every scalar as pickled objects.
 RESUMED_INFO = ('best_', 'keep_ckpt_ids', 'last_ckpt', 'nonfinite_skipped', 'early_stopping')
 
-# Where checkpoints without `run` have the values of its keys, in their `meta`.
-_EARLIER_FACTS = {'seed': 'randomness.seed', 'pairs_per_step': 'pairs_per_step'}
+# What also stands in `meta` itself, where checkpoints of earlier versions have nothing else.
+_FACTS_OF_META = {'seed': 'randomness.seed', 'pairs_per_step': 'pairs_per_step'}
 
 _OBJECT = Field(dict, is_required=True)
 _OPTIMIZER = dict(param_groups=Field(list, items=Field(dict), is_required=True), state=_OBJECT)
@@ -121,7 +121,8 @@ def check_same_run(
             f'{source}: an earlier version wrote it, without what its run was made of; of the changes since then only '
             'seed and batch size are found'
         )
-        theirs = {**ours, **{key: meta[name] for name, key in _EARLIER_FACTS.items() if name in meta}}
+        theirs = ours
+    theirs = {**theirs, **{key: meta[name] for name, key in _FACTS_OF_META.items() if name in meta}}
     check_allowed_keys(allowed, [*ours, *theirs])
     changes = find_changes(theirs, ours, processes=runner.world_size)
     model = unwrap_model(runner.model)

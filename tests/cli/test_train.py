@@ -42,7 +42,7 @@ def test_a_run_leaves_its_record(trained):
 
 
 def test_a_resumed_run_goes_on(trained, call):
-    arguments = [trained / 'tiny.py', '--seed', 7, '--resume', '--work-dir', trained / 'work']
+    arguments = [trained / 'tiny.py', '--amp', '--seed', 7, '--resume', '--work-dir', trained / 'work']
     arguments += ['--load-from', 'ignored.pth', '--cfg-options', 'train_cfg.max_iters=4']
     code, out, error = call('train', *arguments)
     assert code == 0, error

@@ -223,7 +223,7 @@ def test_resuming_where_nothing_is_starts_afresh(build, tmp_path, trained):
 
 def test_a_resumed_run_keeps_its_seed(build, trained):
     runner = build(steps=2, options=('randomness.seed=5',), overrides={'load_from': str(trained), 'resume': True})
-    with pytest.raises(KoviltError, match='randomness.seed was 0, is 5: .* --allow-change randomness.seed'):
+    with pytest.raises(KoviltError, match='seed was 0, is 5 .--seed 0 keeps it.: .* --allow-change randomness.seed'):
         runner.load_or_resume()
 
 
