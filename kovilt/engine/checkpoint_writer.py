@@ -14,6 +14,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from kovilt.engine.distributed import mark_progress
 from kovilt.engine.run_files import RunFiles, SaveFault
 from kovilt.errors import KoviltError, RunFault
 
@@ -95,6 +96,8 @@ class CheckpointWriter:
         if job is None:
             return
         start = time.monotonic()
+        if not job.written.done():
+            mark_progress('before_save_checkpoint')  # so that other processes wait as for a checkpoint
         try:
             job.written.result()
             self._unsaved = None

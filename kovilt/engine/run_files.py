@@ -80,5 +80,5 @@ class RunFiles:
         except (KoviltError, OSError):  # the disk does not even read
             latest = None
         if latest is None:
-            return 'no checkpoint is there yet; make room or choose another folder, and start again'
+            return 'no checkpoint is there yet; make room or mend the folder, then start again with --resume'
         return f'{latest} is safe; make room or mend the folder, then repeat the command with --resume'
