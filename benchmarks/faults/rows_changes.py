@@ -72,7 +72,7 @@ HARMLESS = (
     'changed between save and resume: config, data, images, tokenizer, seed, code',
     '저장과 재개 사이의 변경: 설정, 데이터, 이미지, 토크나이저, 시드, 코드',
     tries=len(CHANGES) + len(HARMLESS),
-    fast=0,
+    fast=1,
 )
 def changed(attempt: Try) -> None:
     """Each change is named and refused, and the work folder stays as it was; the unchanged command then goes on

@@ -116,14 +116,15 @@ def hanging_rank(attempt: Try) -> None:
     if attempt.number < 3:
         commands = [attempt.train_command(options=options)] * 2
         processes = attempt.start_ranks(commands, {1: at_step('before_step', step, how)})
-        outcome = checked(processes[0].wait(timeout + 60))
+        outcome = checked(processes[0].wait())
         if processes[1].is_running():
             processes[1].send(signal.SIGKILL)
     else:
         outcome = checked(launch(attempt, *options[2:], fault=['before_step', step, 1, how]))
+    waited = time.time() - Path(f'{attempt.work}.trace').stat().st_mtime
     check_no_orphans()
     expect_told(outcome, 1, 'rank 1', f'the last step that all have finished is {step - 1}')
-    expect(outcome.seconds < timeout + 60, f'it took {outcome.seconds:.0f} s')  # 15 s to start
+    expect(waited < timeout + 45, f'it took {waited:.0f} s')
     attempt.resume_exactly(*TWO_RANKS, ranks=2, golden=golden)
 
 
@@ -157,7 +158,7 @@ def no_rendezvous(attempt: Try) -> None:
             outcome = attempt.call(command[0], '--launcher', 'pytorch', *command[1:], environment=environment)
     check_no_orphans()
     expect_told(outcome, 1 if kind == 1 else 2, port)
-    expect(outcome.seconds < timeout + 30, f'it took {outcome.seconds:.0f} s')
+    expect(outcome.seconds < timeout + 90, f'it took {outcome.seconds:.0f} s')  # with the start of the processes
     expect(not attempt.work.exists(), 'a work folder is left')
 
 

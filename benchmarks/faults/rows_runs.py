@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from benchmarks.faults.checks import (
     expect_told,
     latest,
 )
+from benchmarks.faults.files import FileEvent, FileEvents
 from benchmarks.faults.hooks import FaultHook
 from benchmarks.faults.rig import STEPS, Try
 from benchmarks.faults.suite import row
@@ -227,6 +230,49 @@ def run_alone(command: list[str], folder: Path, environment: dict[str, str], uma
     return checked(Outcome(done.returncode, text, time.monotonic() - start))
 
 
+FAILING = ('add_scalars refuse', 'add_scalars hang', 'add_config full', 'add_config exit', 'close hang', 'close other')
+
+
+@row(
+    'F28',
+    'log back end refuses, hangs or exits, its disk is full, its package is missing',
+    '로그 백엔드가 거부하거나 멈추거나 종료함, 디스크가 가득 참, 패키지가 없음',
+    tries=8,
+    fast=1,
+)
+def failing_back_end(attempt: Try) -> None:
+    """One warning, and the run is exactly what it is without the back end. A missing package is one line with the
+    command that installs it."""
+
+    def be_impatient() -> None:
+        from kovilt.engine import log_backends
+
+        log_backends.PATIENCE = 0.2
+
+    attempt.task = 'vqa'
+    golden = attempt.golden_of()
+    if attempt.number == len(FAILING):
+        attempt.task = 'backends'
+        missing = 'visualizer.vis_backends.1={"type": "NeptuneVisBackend"}'
+        expect_told(attempt.train(missing), 2, 'pip install')
+        return
+    if attempt.number > len(FAILING):
+
+        def fill(number: int, event: FileEvent) -> None:
+            if 'vis_data' in event.path or event.path.endswith('.log'):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        outcome = attempt.train(fault=partial(FileEvents, attempt.work, fill))
+    else:
+        attempt.task = 'backends'
+        how = FAILING[attempt.number]
+        outcome = attempt.train(environment={'KOVILT_BACKEND': how}, fault=be_impatient)
+        warnings = outcome.text.count('FaultBackend fails (')
+        expect(warnings == 1, f'{warnings} warnings')
+    expect_told(outcome, 0)
+    attempt.check(golden, lost=0)
+
+
 SOAK = 3000  # steps
 
 
@@ -266,7 +312,6 @@ def soak(attempt: Try) -> None:
     found = {int(step): values for step, values in json.loads(log.read_text()).items()}
     first, last = found[min(found)], found[max(found)]
     growth = 100 * (last['memory'] - first['memory']) / first['memory']
-    print(found)
     expect(growth <= 2, f'the memory grew by {growth:.1f} %: {found}')
     for name in ('files', 'threads', 'processes', 'shared'):
         expect(last[name] <= first[name], f'{name}: {first[name]}, then {last[name]}')

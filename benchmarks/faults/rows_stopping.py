@@ -97,26 +97,27 @@ def ask_to_end(attempt: Try, moment: str, name: str) -> Callable[[], None]:
     'F07',
     'SIGTERM, SIGINT, SIGUSR1 in a step, a save, a validation, before step 1',
     '스텝, 저장, 검증 도중과 첫 스텝 전의 SIGTERM, SIGINT, SIGUSR1',
-    tries=18,
+    tries=22,
     fast=2,
 )
 def asked_to_end(attempt: Try) -> None:
-    """On one rank; every third try on two, of which one gets the signal. All end with 75, saved; no step is lost. In
-    two tries a second SIGINT ends the run at once."""
-    name, moment = ASKING[attempt.number % 3], MOMENTS[attempt.number // 3 % 4]
-    if attempt.number >= 16:
+    """On one rank, then on two, of which one gets the signal. All end with 75, saved; no step is lost. In two tries a
+    second SIGINT ends the run at once."""
+    if attempt.number >= 20:
         second_sigint(attempt)
         return
-    fault = ask_to_end(attempt, moment, name)
-    if attempt.number >= 12:
-        rank = attempt.number % 2 if moment != 'save' else 0
-        golden = attempt.golden_of(*TWO_RANKS, ranks=2)
-        outcome = attempt.train(*TWO_RANKS, ranks=2, faults={rank: fault})
-        expect_told(outcome, 75, 'the run is saved up to step', '--resume')
-        attempt.resume_exactly(*TWO_RANKS, ranks=2, lost=0, golden=golden)
-    else:
+    name = ASKING[attempt.number % 3]
+    if attempt.number < 12:
+        fault = ask_to_end(attempt, MOMENTS[attempt.number // 3], name)
         expect_told(attempt.train(fault=fault), 75, f'{name}: the run is saved up to step', '--resume')
         attempt.resume_exactly(lost=0)
+        return
+    moment = MOMENTS[attempt.number % 4]
+    rank = 0 if moment == 'save' else attempt.number // 4 % 2
+    golden = attempt.golden_of(*TWO_RANKS, ranks=2)
+    outcome = attempt.train(*TWO_RANKS, ranks=2, faults={rank: ask_to_end(attempt, moment, name)})
+    expect_told(outcome, 75, 'the run is saved up to step', '--resume')
+    attempt.resume_exactly(*TWO_RANKS, ranks=2, lost=0, golden=golden)
 
 
 def second_sigint(attempt: Try) -> None:

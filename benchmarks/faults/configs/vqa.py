@@ -6,7 +6,7 @@ Command: python -m benchmarks.faults F01
 import os
 
 _base_ = '../../../configs/rooms/vqa.py'
-custom_imports = dict(imports=['benchmarks.faults.hooks'])
+custom_imports = dict(imports=['benchmarks.faults.hooks', 'benchmarks.faults.backend'])
 custom_hooks = [dict(type='FaultHook')]
 load_from = None
 
