@@ -9,6 +9,6 @@ _base_ = 'vqa.py'
 visualizer = dict(
     vis_backends=[
         dict(type='LocalVisBackend'),
-        dict(type='FaultBackend', save_dir=None, fails=os.environ.get('KOVILT_BACKEND', '')),
+        dict(type='FaultBackend', save_dir='', fails=os.environ.get('KOVILT_BACKEND', '')),
     ]
 )
