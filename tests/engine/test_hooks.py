@@ -31,6 +31,14 @@ def train_and_record_seeds(runner):
     return hook.seeds
 
 
+def test_histories_of_the_log_do_not_grow_for_ever(build, monkeypatch):
+    monkeypatch.setattr('kovilt.engine.hooks.step_info.MAX_HISTORY', 4)
+    runner = build(steps=9, limit=48)
+    runner.train()
+    lengths = {name: len(scalar.data[0]) for name, scalar in runner.message_hub.log_scalars.items()}
+    assert {'train/loss', 'train/time'} <= lengths.keys() and max(lengths.values()) == 4
+
+
 def test_samplers_learn_the_epoch_in_both_loops_with_any_workers(build):
     by_epoch = train_and_record_seeds(build(epochs=2, limit=48))
     first, second = by_epoch[:3], by_epoch[3:]

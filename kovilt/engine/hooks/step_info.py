@@ -10,13 +10,17 @@ from mmengine.runner import Runner
 
 from kovilt.registry import HOOKS
 
+# Values of each scalar that are kept for means in the log. MMEngine keeps a million, and copies all of them when one is
+# added: milliseconds a step after 100,000 steps.
+MAX_HISTORY = 10_000
+
 
 @HOOKS.register_module()
 class StepInfoHook(RuntimeInfoHook):
     """MMEngine's RuntimeInfoHook, but it does not make the host wait for the device at every step.
 
     Losses and the other outputs of a step stay on the device until the logger's next line, and then go to the message
-    hub together.
+    hub together. The histories there do not grow for ever.
     """
 
     priority = 'VERY_HIGH'
@@ -46,6 +50,8 @@ class StepInfoHook(RuntimeInfoHook):
             for name, value in zip(self.names, step, strict=True):
                 runner.message_hub.update_scalar(f'train/{name}', value)
         self.steps.clear()
+        for history in runner.message_hub.log_scalars.values():
+            history.max_length = min(history.max_length, MAX_HISTORY)
 
 
 def step_values(runner: Runner, outputs: dict[str, Any] | None) -> dict[str, torch.Tensor]:
