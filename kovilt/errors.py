@@ -82,6 +82,8 @@ def config_errors(place: str) -> Iterator[None]:
 def user_error(error: BaseException) -> KoviltError | None:
     """The KoviltError that `error` is or was raised from; None when there is none, so the program has a bug.
 
+    Running out of memory is a RunFault, where `kovilt.models.memory` has not already told the batch.
+
     torch's DataLoader raises the exception of a worker again in the main process, with the worker's whole traceback as
     the message. The original message is the last line of it.
     """
@@ -93,7 +95,23 @@ def user_error(error: BaseException) -> KoviltError | None:
                 message = message.splitlines()[-1].split('KoviltError: ', 1)[-1]
             return type(cause)(message)
         cause = cause.__cause__
+    if is_out_of_memory(error):
+        return RunFault(
+            'out of memory while data was read or written; use fewer worker processes (--workers, num_workers of the '
+            'data loaders), smaller batches, or a machine with more memory'
+        )
     return None
+
+
+# Of torch's DefaultCPUAllocator, of C++, and of oneDNN, which computes products on CPUs; each raises a RuntimeError.
+_NO_MEMORY = re.compile("can't allocate memory|std::bad_alloc|could not (create|execute) a primitive$")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python, in torch on a CPU or in torch on a GPU (torch.OutOfMemoryError)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 _format_other_warning = warnings.formatwarning

@@ -85,7 +85,7 @@ def answer_windows(
         if window.errors:
             yield [(number, {'error': message}) for number, message in window.errors]
         for numbers, batch, notes in window.batches:
-            with torch.inference_mode(), memory_errors([batch], training=False):
+            with torch.inference_mode(), memory_errors([batch], 'prediction'):
                 predictions = inferencer.model(batch, mode='predict')
             answers = [{key: one[key] for key in ('answer', 'score', 'topk')} for one in predictions]
             yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]

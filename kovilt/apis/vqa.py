@@ -19,6 +19,7 @@ from kovilt.apis.pair_transforms import ImageLike, PairTransforms, ReadQuestion
 from kovilt.apis.questions import clean_question
 from kovilt.datasets.korean import find_loose_jamo
 from kovilt.errors import KoviltError, KoviltWarning, first_line
+from kovilt.models.memory import memory_errors
 from kovilt.modules.int8 import make_int8
 from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
 from kovilt.modules.vilt import ViLT
@@ -184,7 +185,7 @@ class VQAInferencer:
             (batch,) = self._collate(samples)
             if self._image_cache is not None:
                 batch['encoded_images'] = PrefixImages.concatenate([image['encoded'] for image in prepared.values()])
-            with torch.inference_mode():
+            with torch.inference_mode(), memory_errors([batch], 'prediction'):
                 predictions = self.model(batch, mode='predict')
             for i, prediction in zip(chosen, predictions, strict=True):
                 results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}

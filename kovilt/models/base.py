@@ -33,7 +33,7 @@ def accumulate_step(
     """
     counts = [len(batch['input_ids']) for batch in micro_batches]
     logs: dict[str, Tensor] = {}
-    with memory_errors(micro_batches, training=True):
+    with memory_errors(micro_batches, 'training'):
         for i, batch in enumerate(micro_batches):
             weight = counts[i] / sum(counts) if sum(counts) else 1 / len(counts)
             last = i + 1 == len(micro_batches)
@@ -86,7 +86,7 @@ class KoviltModel(BaseModel):
         return accumulate_step(self, self.parse_losses, data, optim_wrapper)
 
     def val_step(self, data: list[Batch]) -> list[dict[str, Any]]:
-        with memory_errors(data, training=False):
+        with memory_errors(data, 'evaluation'):
             return [prediction for batch in data for prediction in self(batch, mode='predict')]
 
     test_step = val_step

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kovilt.errors import RunFault
+from kovilt.errors import RunFault, user_error
 from kovilt.models.memory import memory_errors
 
 BATCH = {'input_ids': torch.zeros(3, 7), 'grids': torch.tensor([[2, 3], [4, 5]])}
@@ -20,18 +20,20 @@ BATCH = {'input_ids': torch.zeros(3, 7), 'grids': torch.tensor([[2, 3], [4, 5]])
 def test_the_batch_and_the_remedies_are_named(error):
     size = 'out of memory in a batch of 1 x 3 pairs with 7 tokens and 26 patches'
     with pytest.raises(RunFault, match=f'{size}: .*micro_batches=4 or model.encoder.with_cp=True, or add --amp'):
-        with memory_errors([BATCH], training=True):
+        with memory_errors([BATCH], 'training'):
             raise error
-    with pytest.raises(RunFault, match=f'{size}: lower val_dataloader.batch_size'):
-        with memory_errors([BATCH], training=False):
+    for task, remedy in (('evaluation', 'lower val_dataloader.batch_size'), ('prediction', 'lower batch_size')):
+        with pytest.raises(RunFault, match=f'{size}: {remedy}'), memory_errors([BATCH], task):
             raise error
+    assert isinstance(user_error(error), RunFault)  # wherever it is raised
 
 
 def test_what_torch_raises_on_this_machine_is_recognized():
-    with pytest.raises(RunFault, match='out of memory'), memory_errors([BATCH], training=True):
+    with pytest.raises(RunFault, match='out of memory'), memory_errors([BATCH], 'training'):
         torch.empty(1 << 55)
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match='size mismatch'), memory_errors([BATCH], training=True):
+    with pytest.raises(RuntimeError, match='size mismatch'), memory_errors([BATCH], 'training'):
         raise RuntimeError('size mismatch')
+    assert user_error(RuntimeError('size mismatch')) is None
