@@ -22,7 +22,7 @@ from kovilt.apis.vqa import VQAInferencer
 from kovilt.batch import Batch
 from kovilt.datasets.collate import pack
 from kovilt.datasets.zip_files import ZipMember
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, RunFault
 from kovilt.models.memory import memory_errors
 
 _BATCHES_OF_WINDOW = 8  # 200 MB of patches at 384 x 640 pixels, 32 questions a batch, each about another image
@@ -70,6 +70,23 @@ def answer_windows(
     Args:
         workers: processes that read images; with 0, or a single window, this process does.
     """
+    inferencer.model.topk = topk
+    for window in prepare_windows(inferencer, windows, workers=workers):
+        if window.errors:
+            yield [(number, {'error': message}) for number, message in window.errors]
+        for numbers, batch, notes in window.batches:
+            with torch.inference_mode(), memory_errors([batch], 'prediction'):
+                predictions = inferencer.model(batch, mode='predict')
+            answers = [{key: one[key] for key in ('answer', 'score', 'topk')} for one in predictions]
+            yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]
+
+
+def prepare_windows(inferencer: VQAInferencer, windows: Sequence[Window], *, workers: int) -> Iterator[PreparedWindow]:
+    """The batches of each window and its errors, in order; `workers` as for `answer_windows`.
+
+    Raises:
+        RunFault: a worker was killed.
+    """
     workers = workers if len(windows) > 1 else 0
     can_fork = 'fork' in multiprocessing.get_all_start_methods()  # a forked worker shares the rows and the tokenizer
     loader: DataLoader[PreparedWindow] = DataLoader(
@@ -80,15 +97,15 @@ def answer_windows(
         prefetch_factor=1 if workers else None,
         multiprocessing_context='fork' if workers and can_fork else None,
     )
-    inferencer.model.topk = topk
-    for window in loader:
-        if window.errors:
-            yield [(number, {'error': message}) for number, message in window.errors]
-        for numbers, batch, notes in window.batches:
-            with torch.inference_mode(), memory_errors([batch], 'prediction'):
-                predictions = inferencer.model(batch, mode='predict')
-            answers = [{key: one[key] for key in ('answer', 'score', 'topk')} for one in predictions]
-            yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not str(error).startswith('DataLoader worker'):
+            raise
+        raise RunFault(
+            'a process that reads images was killed, perhaps for lack of memory; the answers so far are safe: repeat '
+            'the command with fewer --workers'
+        ) from error
 
 
 def _prepare(samples: list[dict[str, Any]]) -> PreparedBatch:

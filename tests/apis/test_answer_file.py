@@ -169,6 +169,23 @@ def test_a_full_disk_is_one_line_and_loses_no_answer(inferencer, table, tmp_path
     assert write_answers(inferencer, rows, output, workers=0).rows == 20
 
 
+def test_a_killed_worker_is_one_line_and_loses_no_answer(inferencer, table, tmp_path, monkeypatch):
+    monkeypatch.setattr('kovilt.apis.answer_rows._BATCHES_OF_WINDOW', 1)
+    rows, output = read_question_rows(table), tmp_path / 'answers.jsonl'
+    read_question, main = inferencer.transforms.read_question, os.getpid()
+
+    def die(text):
+        if os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_question(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inferencer.transforms, 'read_question', die)
+        with pytest.raises(RunFault, match='process that reads images was killed.*repeat the command'):
+            write_answers(inferencer, rows, output, workers=1)
+    assert write_answers(inferencer, rows, output, workers=0).rows == 20
+
+
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
