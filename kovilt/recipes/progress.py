@@ -30,6 +30,8 @@ class StepProgress:
         self.start = time.monotonic()
         self.end = self.start + expected  # estimated, on the monotonic clock
         self.values: dict[str, str] = {}
+        self._share = 0.0  # the largest that was shown
+        self._is_measured = False  # whether the step has told how long it takes
         self._patterns = {name: re.compile(rf'\b{re.escape(name)}: (-?\d+\.?\d*)') for name in watch}
 
     def read(self, line: str) -> None:
@@ -37,8 +39,10 @@ class StepProgress:
         if found := _ETA.search(line):
             days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
             self.end = now + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+            self._is_measured = True
         elif (found := _COUNT.search(line)) and 0 < int(found[1]) <= int(found[2]):
             self.end = self.start + (now - self.start) * int(found[2]) / int(found[1])
+            self._is_measured = True
         for name, pattern in self._patterns.items():
             if found := pattern.search(line):
                 self.values[name] = found[1]
@@ -47,12 +51,13 @@ class StepProgress:
         return time.monotonic() - self.start
 
     def seconds_left(self) -> float:
-        """At least one second, as long as the step runs."""
-        return max(self.end - time.monotonic(), 1.0)
+        """At least one second, as long as the step runs; before it has told its own time, a quarter of the past."""
+        return max(self.end - time.monotonic(), 1.0, 0.0 if self._is_measured else self.elapsed() / 4)
 
     def share(self) -> float:
-        """The part that is done, 0 to 1."""
-        return self.elapsed() / (self.elapsed() + self.seconds_left())
+        """The part that is done, 0 to 1. It never falls, also when the step proves to take longer than expected."""
+        self._share = max(self._share, self.elapsed() / (self.elapsed() + self.seconds_left()))
+        return self._share
 
     def describe_values(self) -> list[str]:
         return [f'{name} {value}' for name, value in self.values.items()]

@@ -149,7 +149,18 @@ def test_time_left_is_read_from_what_the_tools_print(line, left, monkeypatch):
     now[0] = 20.0
     assert step.seconds_left() == (40 if left is None else left - 10)
     now[0] = 1e6
-    assert step.seconds_left() == 1 and 0.99 < step.share() < 1
+    assert step.seconds_left() == (250_000 if left is None else 1) and 0.79 < step.share() < 1
+
+
+def test_the_share_that_is_done_never_falls(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    step, shares = StepProgress(10), []
+    for second, line in ((9, ''), (40, ''), (50, 'eta: 0:02:00'), (60, 'Iter [1/2]'), (110, ''), (180, '')):
+        now[0] = float(second)
+        step.read(line)
+        shares.append(step.share())
+    assert shares == sorted(shares) and shares[1] == 0.8 and shares[-1] > 0.9
 
 
 def show_step(output, monkeypatch, interval=15.0):
