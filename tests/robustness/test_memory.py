@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -21,17 +19,6 @@ def one_line(error: str) -> str:
     lines = [line for line in error.splitlines() if line.startswith('error: ')]
     assert len(lines) == 1 and 'Traceback' not in error
     return lines[0]
-
-
-@pytest.fixture(scope='module')
-def run(rooms, tmp_path_factory) -> Path:
-    """A config and, in the folder `run`, a run of two steps."""
-    from kovilt.cli.main import main
-
-    folder = tmp_path_factory.mktemp('memory')
-    config = tiny_config(folder / 'tiny.py', steps=2, limit=32)
-    assert main(['train', str(config), '--work-dir', str(folder / 'run')]) == 0
-    return folder
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from PIL import Image
 from tiny_models import IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 
 import kovilt
+from kovilt.cli.main import main
 from kovilt.datasets import load_tokenizer, prepare, train_tokenizer, verify_prepared
 from kovilt.errors import KoviltError
-from kovilt.files import atomic_folder, write_json, write_json_lines
+from kovilt.files import atomic_folder, read_json, write_json, write_json_lines
 from kovilt.rooms import make_rooms
 from kovilt.visualization import write_report
 from kovilt.visualization.cards import save_sheet
@@ -180,6 +181,28 @@ def test_prepared_data_is_completed_by_the_same_command(rooms, tmp_path):
         prepare(folder / 'prepared', {'train': config})
 
     kill_everywhere(write, read, tmp_path, meanwhile=('/prepared.json', '.state'))
+
+
+def test_a_test_that_was_killed_is_repeated(run, tmp_path):
+    results = ('metrics.json', 'predictions.jsonl')
+
+    def test(folder: Path) -> None:
+        work = ['--work-dir', str(folder), '--out', str(folder / 'predictions.jsonl')]
+        assert main(['test', str(run / 'tiny.py'), str(run / 'run'), *work]) == 0
+
+    test(tmp_path / 'whole')
+    due = {name: content(tmp_path / 'whole')[name] for name in results[1:]}
+    killed, points, found = True, 0, set()
+    while killed:
+        killed = run_in_child(lambda: test(tmp_path / 'killed'), points)
+        there = content(tmp_path / 'killed')
+        assert all(there.get(name, digest) == digest for name, digest in due.items())
+        found.add(tuple(name for name in results if name in there))
+        points += 9  # a test takes a second
+    assert {(), results} <= found
+    assert not [name for name in there if name.endswith('.tmp')]
+    metrics = [read_json(tmp_path / name / 'metrics.json')['metrics'] for name in ('killed', 'whole')]
+    assert metrics[0] == metrics[1]
 
 
 # Calls that write, and where they may stand besides kovilt/files.py and drafts.py: in a folder that gets its name in
