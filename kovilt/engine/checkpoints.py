@@ -174,7 +174,7 @@ def check_resumable(runner: Runner, checkpoint: Mapping[str, Any], source: str, 
     """
     missing = [key for key in ('epoch', 'iter') if key not in checkpoint['meta']]
     missing += [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
-    if is_same_course and runner.param_schedulers and 'param_schedulers' not in checkpoint:
+    if runner.param_schedulers and 'param_schedulers' not in checkpoint:
         missing.append('param_schedulers')
     if missing:
         raise KoviltError(

@@ -18,6 +18,7 @@ import torch
 import kovilt
 from kovilt.engine.config_options import flatten_config
 from kovilt.engine.data_sizes import read_data_sizes
+from kovilt.formats.checkpoint import digest_answers
 
 if TYPE_CHECKING:
     from kovilt.engine.runner import KoviltRunner
@@ -69,7 +70,7 @@ def _describe_texts(dataset: Any) -> dict[str, str]:
         facts['vocabulary'] = read_data_sizes(dataset)['vocabulary_digest']
         facts['tokenizer'] = _digest(json.dumps(tokenizer(list(_PROBES))['input_ids']).encode())
     if vocabulary := getattr(dataset, 'answer_vocabulary', None):
-        facts['answers'] = _digest(json.dumps(list(vocabulary.answers)).encode())
+        facts['answers'] = digest_answers(vocabulary.answers)
     return facts
 
 

@@ -101,7 +101,10 @@ def lock_work_dir(work_dir: str | os.PathLike[str], *, resume: bool) -> Iterator
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)  # a start that is refused leaves the folder as it was
 
 
 def _check_no_earlier_run(work_dir: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import pickle
@@ -9,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,13 @@ def _check_meta(checkpoint: Mapping[str, Any], path: Path) -> None:
     check_fields(data, dict(answer_counts=Field(list, items=Field(int, low=0))), f'{source}.dataset_meta')
     if data.get('answers') is not None:
         check_answers(data['answers'], f'{source}.dataset_meta.answers')
+        if (meta.get('run') or {}).get('answers') not in (None, digest_answers(data['answers'])):
+            raise KoviltError(f'{source}: the answers there are not those of its run; take the original file')
+
+
+def digest_answers(answers: Iterable[str]) -> str:
+    """A digest of an answer vocabulary, in label order."""
+    return hashlib.blake2b(json.dumps(list(answers)).encode(), digest_size=8).hexdigest()
 
 
 class _Placeholder:

@@ -14,6 +14,7 @@ from tiny_rooms import tiny_config
 import kovilt
 from kovilt.engine.changes import check_allowed_keys, check_changes, find_changes
 from kovilt.errors import KoviltError
+from kovilt.formats.checkpoint import digest_answers
 
 pytestmark = pytest.mark.usefixtures('unformatted_configs')
 RUN = {'steps': 4, 'save_every': 2, 'limit': 32}
@@ -96,7 +97,7 @@ def test_changes_are_named_and_the_proposed_options_go_on(resume, case):
 
 def test_a_refusal_leaves_the_work_folder_as_it_was(build, saved):
     def content() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in saved.rglob('*') if path.is_file() and path.name != 'run.lock'}
+        return {path: path.read_bytes() for path in saved.rglob('*') if path.is_file()}
 
     before = content()
     with pytest.raises(KoviltError, match='drop_rate was 0.0, is 0.3'):
@@ -158,9 +159,14 @@ def test_answers_are_never_exchanged(resume):
     def exchange(checkpoint: dict) -> None:
         answers = checkpoint['meta']['dataset_meta']['answers']
         answers[0], answers[1] = answers[1], answers[0]
-        checkpoint['meta']['run']['answers'] = 'others'
 
-    message = refusal(resume, change=exchange, allow=('answers',))
+    def exchange_all(checkpoint: dict) -> None:
+        exchange(checkpoint)
+        checkpoint['meta']['run']['answers'] = digest_answers(checkpoint['meta']['dataset_meta']['answers'])
+
+    with pytest.raises(KoviltError, match='none of its 1 checkpoints can be read'):
+        resume(change=exchange)
+    message = refusal(resume, change=exchange_all, allow=('answers',))
     assert 'its answers are not those of this data: answer 0 is' in message and 'changed: answers was' in message
     keys = ('answers', f'{DATA}.answers.min_count', 'data.train.rows')
     message = refusal(resume, f'{DATA}.answers.min_count=3', allow=keys)
