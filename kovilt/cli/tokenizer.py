@@ -2,6 +2,7 @@
 
 kovilt tokenizer data/rooms/tokenizer --vocab-size 1000 \
     --captions data/rooms/captions --questions data/rooms/vqa
+kovilt tokenizer data/tokenizer --vocab-size 8000 --data data/kvqa --data data/custom
 """
 
 from __future__ import annotations
@@ -24,24 +25,32 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument('--captions', action='append', default=[], metavar='ROOT', help='data_root of AI-Hub 261')
     parser.add_argument('--questions', action='append', default=[], metavar='ROOT', help='data_root of AI-Hub 101')
+    parser.add_argument(
+        '--data', action='append', default=[], metavar='FOLDER', help='of any data set that kovilt verify recognizes'
+    )
     parser.add_argument('--text', action='append', default=[], metavar='FILE', help='UTF-8 text, one sentence a line')
 
 
 def read_texts(args: argparse.Namespace) -> Iterator[str]:
     """The training texts; the images that they are about may be absent."""
     from kovilt.datasets import AIHubCOCOKoreanReader, AIHubLivingReader, normalize_korean
+    from kovilt.verification import sources_of_folder
 
     for root in args.captions:
         yield from AIHubCOCOKoreanReader(data_root=root, split='train').read_rows().texts()
     for root in args.questions:
         yield from AIHubLivingReader(data_root=root, split='train').read_rows().texts()
+    for folder in args.data:
+        for source in sources_of_folder(folder, None):
+            if source.training:
+                yield from source.reader(**source.options).read_rows().texts()
     for file in args.text:
         yield from filter(None, map(normalize_korean, read_lines(file, 'table')))
 
 
 def run(args: argparse.Namespace) -> None:
-    if not (args.captions or args.questions or args.text):
-        raise KoviltError('nothing to train on: give --captions, --questions or --text')
+    if not (args.captions or args.questions or args.data or args.text):
+        raise KoviltError('nothing to train on: give --captions, --questions, --data or --text')
     from kovilt.datasets import train_tokenizer
 
     size = train_tokenizer(read_texts(args), args.out, vocab_size=args.vocab_size, min_frequency=args.min_frequency)

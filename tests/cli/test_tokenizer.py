@@ -1,7 +1,10 @@
+import planted_faults
 import pytest
 
 from kovilt.cli.main import main
 from kovilt.datasets import load_tokenizer
+from kovilt.datasets.tokenizer_check import count_tokens
+from kovilt.verification import sources_of_folder
 from tests.support.pair_data import Data
 
 
@@ -21,6 +24,22 @@ def test_it_trains_on_captions_questions_and_text_without_images(tmp_path, capsy
     tokenizer = load_tokenizer(out)
     for text in ('소파 위에 고양이가 있다.', '의자는 몇 개예요?', '탁자 밑에'):
         assert tokenizer.unk_token_id not in tokenizer(text)['input_ids']
+
+
+@pytest.mark.parametrize(
+    'kind', [planted_faults.plain, planted_faults.living, planted_faults.kvqa, planted_faults.vqav2]
+)
+def test_it_trains_on_every_data_set_that_verification_recognizes(tmp_path, kind):
+    data = Data(tmp_path / 'data')
+    kind(data)
+    assert run(tmp_path / 'korean', '--vocab-size', 200, '--data', data.root) == 0
+    tokenizer = load_tokenizer(tmp_path / 'korean')
+    texts = [text for source in sources_of_folder(str(data.root), None) for text in rows_of(source) if source.training]
+    assert texts and count_tokens(tokenizer, texts).unknown_share == 0
+
+
+def rows_of(source):
+    return source.reader(**source.options).read_rows().texts()
 
 
 @pytest.mark.parametrize(
