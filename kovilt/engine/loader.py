@@ -39,7 +39,7 @@ class WatchedDataLoader(DataLoader):
         self.patience: float = loader.patience if isinstance(loader, WatchedDataLoader) else loader.timeout
         super().__init__(
             loader.dataset,
-            batch_sampler=batch_sampler or loader.batch_sampler,
+            batch_sampler=loader.batch_sampler if batch_sampler is None else batch_sampler,  # one may be empty
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from kovilt.datasets.reading import Reading
 from kovilt.engine.loader import WatchedDataLoader, WorkerFault, watch_workers
+from kovilt.engine.loops import StepSampler
 
 TIMEOUT = 1
 
@@ -84,6 +85,12 @@ def test_a_loader_keeps_its_options():
     assert loader.persistent_workers and not again.persistent_workers and again.batch_sampler == [[1, 2]]
     alone = watch_workers(DataLoader(Numbers(lambda: None), batch_size=4))
     assert alone.timeout == 0 and len(list(alone)) == 3
+
+
+def test_a_run_that_is_over_has_no_batch_left():
+    """A sampler of no batches is false, and must not be taken for none."""
+    loader = DataLoader(Numbers(None), batch_size=2)
+    assert len(loader) == 6 and list(WatchedDataLoader(loader, StepSampler(loader.batch_sampler, 6, 6))) == []
 
 
 def test_workers_end_with_their_process(tmp_path):
