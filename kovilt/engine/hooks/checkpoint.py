@@ -114,8 +114,7 @@ class CheckpointHook(mmengine_hooks.CheckpointHook):
         if runner.rank:
             return
         kept = {self._path(one).name for one in numbers}
-        former = {Path(self.out_dir, Path(str(one)).name) for key, one in before.items() if key.startswith('best_ckpt')}
-        still_best = {Path(str(one)) for key, one in info.items() if key.startswith('best_ckpt')}
+        former, still_best = self._best_files(before), self._best_files(info)
 
         def write(checkpoint: dict[str, Any]) -> None:
             for best_path, line in best.items():
@@ -144,6 +143,11 @@ class CheckpointHook(mmengine_hooks.CheckpointHook):
             undo=undo,
             background=self.background,
         )
+
+    def _best_files(self, info: Mapping[str, Any]) -> set[Path]:
+        """The files that a record calls the best, in the work folder."""
+        names = [Path(path).name for key, path in info.items() if key.startswith('best_ckpt') and path]
+        return {Path(self.out_dir, name) for name in names}
 
     def _path(self, step: int) -> Path:
         return Path(self.out_dir, self.filename_tmpl.format(step))
