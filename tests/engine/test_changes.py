@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,11 @@ import torch
 from tiny_rooms import tiny_config
 
 import kovilt
+from kovilt.cli.main import main
 from kovilt.engine.changes import check_allowed_keys, check_changes, find_changes
 from kovilt.errors import KoviltError
-from kovilt.formats.checkpoint import digest_answers
+from kovilt.formats.checkpoint import digest_answers, load_checkpoint_file
+from tests.tools.test_dist import free_port
 
 pytestmark = pytest.mark.usefixtures('unformatted_configs')
 RUN = {'steps': 4, 'save_every': 2, 'limit': 32}
@@ -356,3 +361,44 @@ def test_options_of_the_command(saved, rooms, tmp_path, call):
     for _ in range(2):  # the second time the checkpoint is of the changed run, as after a restart
         assert call(*command, '--resume', *change, *allow)[0] == 0
     assert rates(tmp_path / 'work')[4] == pytest.approx([0.125] * 4 + [0.375] * 2)
+
+
+def train_on_two(arguments: list[object], log: Path) -> list[int | None]:
+    """Run `kovilt train` on two processes, forks of this one; returns their exit codes."""
+
+    def train(rank: int) -> None:
+        os.environ |= variables | {'RANK': str(rank), 'LOCAL_RANK': str(rank)}
+        with open(log.with_suffix(f'.{rank}'), 'w', encoding='utf-8') as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            sys.stdout = sys.stderr = open(1, 'w', encoding='utf-8', closefd=False)  # pytest has replaced them
+            code = main([*map(str, arguments), '--launcher', 'pytorch'])
+            sys.stdout.flush()
+            os._exit(code)
+
+    variables = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port(), 'WORLD_SIZE': '2'}
+    processes = [multiprocessing.get_context('fork').Process(target=train, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(200)
+        process.kill()
+    return [process.exitcode for process in processes]
+
+
+def test_another_number_of_processes_takes_the_same_samples(saved, rooms, tmp_path, call):
+    """The batch of all processes stays; one that they cannot share is refused."""
+    config = tiny_config(tmp_path / 'tiny.py', **RUN)
+    for name in ('one', 'two'):
+        shutil.copytree(saved, tmp_path / name)
+    command = ['train', config, '--resume', '--work-dir']
+    odd = [*command, tmp_path / 'two', '--cfg-options', 'train_dataloader.batch_size=3']
+    assert train_on_two(odd, tmp_path / 'odd') == [2, 2]
+    text = (tmp_path / 'odd.0').read_text(encoding='utf-8')
+    assert 'pairs_per_step was 16, is 6 (train_dataloader.batch_size=8 keeps them)' in text
+    assert call(*command, tmp_path / 'one')[0] == 0
+    half = [*command, tmp_path / 'two', '--cfg-options', 'train_dataloader.batch_size=8']
+    assert train_on_two(half, tmp_path / 'half') == [0, 0], (tmp_path / 'half.0').read_text(encoding='utf-8')[-3000:]
+    ours, theirs = (load_checkpoint_file(tmp_path / name / 'iter_4.pth')['state_dict'] for name in ('two', 'one'))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6)
