@@ -13,6 +13,7 @@ environment:
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -39,8 +40,9 @@ def main(argv: Sequence[str]) -> int:
     if processes > (cpus := os.cpu_count() or processes):
         print(f'warning: {processes} processes share the {cpus} CPUs of this machine', file=sys.stderr)
     _set_log_levels()
-    # A new store for each start: the old one holds the addresses of processes that have died.
-    os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
+    if '--rdzv-backend=c10d' in arguments and '--max-restarts=0' not in arguments:
+        # A new store for each start: torchrun gives the old one to no machine that is started anew.
+        os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
     threading.Thread(target=_wake_stopped_processes, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
         os.environ[FOLDER] = folder
@@ -53,8 +55,9 @@ def _set_log_levels() -> None:
     """Torch tells a lost connection with a page of addresses: here that is an error, which is told in one line."""
     level = os.environ.get('TORCH_CPP_LOG_LEVEL')
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'FATAL')
-    os.environ.setdefault('LOGLEVEL', 'ERROR')  # of torchrun
-    import torch  # noqa: F401  reads the level
+    import torch.distributed.run  # noqa: F401  reads the level
+
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.ERROR)
 
     os.environ['TORCH_CPP_LOG_LEVEL'] = level or 'ERROR'  # for the processes, in which NCCL tells its errors so
 
