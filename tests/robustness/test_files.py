@@ -147,6 +147,7 @@ ALLOWED = {
     'datasets/tokenizer_training.py': {'file.read_bytes()'},  # just written
     'datasets/zip_files.py': {'zipfile.ZipFile(file)'},  # of an opened file
     'engine/config.py': {'Config.fromfile(path)'},  # parsed by parse_config_files before
+    'engine/run_facts.py': {'path.read_bytes()'},  # of modules that are imported already
     'engine/config_origins.py': {'Config.fromfile(base)'},
     'errors.py': {'os.open(os.devnull, os.O_WRONLY)'},
     'formats/checkpoint.py': {  # after check_torch_file, or check_file where no tensor is read
