@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kovilt.modules import int8
-from kovilt.modules.int8 import Int8Linear, linear_slice, make_int8
+from kovilt.modules.int8 import Int8Linear, RowChunks, linear_slice, make_int8
 
 
 @pytest.fixture
@@ -35,6 +35,18 @@ def test_a_row_does_not_depend_on_its_neighbours_nor_an_output_on_the_others(lin
     assert torch.equal(whole[2:4], layer(x[2:4])) and torch.equal(whole[:, 3:8], layer(x, slice(3, 8)))
     for kind in (layer, linear):
         torch.testing.assert_close(linear_slice(kind, x, slice(4, None)), kind(x)[:, 4:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('count', [1, 5, 600])
+def test_packed_weights_and_chunks_of_rows_give_the_plain_products(count, monkeypatch, linear):
+    layer, x = Int8Linear(linear), torch.randn(count, 37)
+    mlp = nn.Sequential(Int8Linear(nn.Linear(37, 50)), nn.GELU(), Int8Linear(nn.Linear(50, 37)))
+    found = layer(x), layer(x, slice(2, 9)), RowChunks(mlp)(x)
+    monkeypatch.setattr(int8, '_has_packed_product', lambda: False)
+    monkeypatch.setattr(int8, '_ROWS', 1000)
+    for ours, plain in zip(found, (layer(x), layer(x, slice(2, 9)), mlp(x)), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
