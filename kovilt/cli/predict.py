@@ -32,12 +32,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('--topk', type=int, default=5, metavar='K', help='number of answers to list (default: 5)')
     parser.add_argument('--json', action='store_true', help='print what the API returns, one line for each question')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
-    parser.add_argument(
-        '--precision',
-        choices=('float32', 'int8'),
-        default='float32',
-        help='int8: two to three times as fast on a CPU, and some answers change (default: float32)',
-    )
+    parser.add_precision()
     parser.add_argument('--trust', action='store_true', help='run a .pt2 file, a program; only from people you trust')
     many = parser.add_argument_group('many questions')
     many.add_argument('--input', type=Path, metavar='PATH', help='JSONL or CSV with image and question, or a folder')

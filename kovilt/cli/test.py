@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError
@@ -28,11 +28,15 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         '--work-dir', help='folder of metrics.json and logs (default: the folder test beside the checkpoint)'
     )
+    parser.add_precision()
     parser.add_cfg_options('val_dataloader.batch_size=64')
     parser.add_launcher('tools/dist_test.sh')
 
 
 def run(args: argparse.Namespace) -> None:
+    from mmengine.hooks import Hook
+
+    from kovilt.apis.precision import set_precision
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher
     from kovilt.engine.hooks.run_record import describe_environment, to_numbers
@@ -49,11 +53,19 @@ def run(args: argparse.Namespace) -> None:
         config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
     follow_launcher()
     runner = RUNNERS.build(config)
+
+    class PrecisionHook(Hook):
+        def before_test(self, runner: Any) -> None:
+            model = runner.model  # whose weights have been loaded
+            set_precision(getattr(model, 'module', model), args.precision, checkpoint)
+
+    runner.register_hook(PrecisionHook())
     metrics = runner.test()
     if runner.rank == 0:
         report = {
             'config': args.config,
             'checkpoint': str(checkpoint),
+            'precision': args.precision,
             'metrics': to_numbers(metrics),
             'environment': describe_environment(runner),
         }

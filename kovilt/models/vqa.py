@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kovilt.batch import Batch
@@ -25,10 +27,12 @@ class ViLTForVQA(KoviltModel):
         topk: how many answers a prediction lists, best first.
 
     Attributes:
+        answers_in_bfloat16: whether scores are computed in bfloat16; see `kovilt.apis.precision.set_precision`.
         answers: the answer vocabulary in label order; empty until `set_answers`.
     """
 
     loss_names = ('vqa_loss', 'vqa_accuracy')
+    answers_in_bfloat16 = False
 
     @check_arguments
     def __init__(
@@ -73,7 +77,14 @@ class ViLTForVQA(KoviltModel):
 
     def scores(self, batch: Batch) -> Tensor:
         """Scores before the softmax of a preprocessed batch, float32 (B, C)."""
-        return self.vqa_head(self.pooled(batch)).float()
+        with self.answer_context():
+            return self.vqa_head(self.pooled(batch)).float()
+
+    def answer_context(self) -> AbstractContextManager[Any]:
+        """The context in which the encoder and the head compute scores."""
+        if not self.answers_in_bfloat16:
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, torch.bfloat16)
 
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
         """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record."""

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_checkpoint, tiny_config, tiny_model, tiny_tokenizer
 
-from kovilt.apis import VQAInferencer
-from kovilt.errors import KoviltError
+from kovilt.apis import VQAInferencer, precision
+from kovilt.errors import KoviltError, KoviltWarning
 from kovilt.modules import int8
 from kovilt.weights import save_model_folder
 
@@ -194,11 +194,13 @@ def test_the_cache_is_bounded(prefix_folder):
     assert all(image['patches'].nbytes == 0 for image in cached)
 
 
+@pytest.mark.parametrize('name', ['int8', 'bfloat16'])
 @pytest.mark.parametrize('kind', ['joint', 'prefix'])
-def test_int8_answers_nearly_the_same_and_only_on_request(folder, prefix_folder, kind):
+def test_other_precisions_answer_nearly_the_same_and_only_on_request(folder, prefix_folder, kind, name, monkeypatch):
+    monkeypatch.setattr(precision, 'has_fast_bfloat16', lambda: True)
     place = {'joint': folder, 'prefix': prefix_folder}[kind]
-    plain, inferencer = (VQAInferencer(place, device='cpu', precision=name) for name in ('float32', 'int8'))
-    assert (VQAInferencer(place, device='cpu').precision, inferencer.precision) == ('float32', 'int8')
+    plain, inferencer = (VQAInferencer(place, device='cpu', precision=one) for one in ('float32', name))
+    assert (VQAInferencer(place, device='cpu').precision, inferencer.precision) == ('float32', name)
     images = [image(number) for number in range(4)]
     expected, ours = plain(images, QUESTIONS), inferencer(images, QUESTIONS)
     for mine, theirs in zip(ours, expected, strict=True):
@@ -206,12 +208,26 @@ def test_int8_answers_nearly_the_same_and_only_on_request(folder, prefix_folder,
         assert all(abs(row['score'] - scores[row['answer']]) < 0.03 for row in mine['topk'])
     assert ours != expected and inferencer(images, QUESTIONS) == ours
     if kind == 'prefix':  # cached or encoded again: exactly equal here, too
-        assert VQAInferencer(place, device='cpu', precision='int8', image_cache_size=0)(images, QUESTIONS) == ours
+        assert VQAInferencer(place, device='cpu', precision=name, image_cache_size=0)(images, QUESTIONS) == ours
+
+
+def test_bfloat16_is_what_training_computes_in_and_a_slow_processor_is_named(folder, monkeypatch):
+    """The same scores as under autocast, whose weights are converted at every call; heads and norms stay float32."""
+    monkeypatch.setattr(precision, 'has_fast_bfloat16', lambda: False)
+    with pytest.warns(KoviltWarning, match='precision bfloat16: this processor computes it slower than float32'):
+        ours = VQAInferencer(folder, device='cpu', precision='bfloat16')
+    monkeypatch.setattr(precision, 'has_fast_bfloat16', lambda: True)
+    found = ours([image(0), image(1)], QUESTIONS[0])
+    with torch.autocast('cpu', torch.bfloat16):
+        expected = VQAInferencer(folder, device='cpu')([image(0), image(1)], QUESTIONS[0])
+    assert close(found, expected)
+    dtypes = {type(m).__name__: m.weight.dtype for m in ours.model.modules() if hasattr(m, 'weight')}
+    assert dtypes['Linear'] == torch.bfloat16 and dtypes['LayerNorm'] == dtypes['Embedding'] == torch.float32
 
 
 def test_int8_is_refused_where_it_is_not_supported(folder, monkeypatch):
     for arguments, message in (
-        (dict(precision='int4'), "precision='int4': give one of float32, int8"),
+        (dict(precision='int4'), "precision='int4': give one of float32, bfloat16, int8"),
         (dict(precision='int8', device='cuda'), 'precision int8 is for CPUs; leave out the device cuda'),
     ):
         with pytest.raises(KoviltError, match=message):

@@ -315,3 +315,6 @@ optim_wrapper = dict(optimizer=dict(lr=1e-30))""",
     assert answer['answer'] in second.model.answers and len(answer['topk']) == 3
     with pytest.raises(KoviltError, match='precision int8 is for ViLT and PrefixViLT, not for METER'):
         VQAInferencer(work / 'iter_2.pth', precision='int8')
+    half = VQAInferencer(work / 'iter_2.pth', device='cpu', precision='bfloat16')
+    [nearly] = half(str(image), '소파는 무슨 색이에요?', topk=3)
+    assert abs(nearly['score'] - answer['score']) < 0.05

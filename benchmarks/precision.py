@@ -1,14 +1,14 @@
-"""int8 on a CPU: how fast it answers, against float32 and against transformers, and what it does to the accuracy.
+"""float32, bfloat16 and int8 on a CPU: how fast each answers, and what it does to the accuracy.
 
-    python -m benchmarks.int8                                        # speed, base size, one thread
-    python -m benchmarks.int8 --graphs                               # with onnxruntime's graphs as well
-    python -m benchmarks.int8 --model work_dirs/rooms/model --config configs/rooms/vqa.py    # accuracy
+    python -m benchmarks.precision                                   # speed, base size, one thread
+    python -m benchmarks.precision --graphs                          # with onnxruntime's graphs as well
+    python -m benchmarks.precision --model work_dirs/rooms/model --config configs/rooms/vqa.py    # its accuracy
 
 Speed: all variants have the same weights and answer the same batches in turn; transformers'
 ViltForQuestionAnswering gets them padded to the largest of the batch, as its processor does. Times are processor time;
 a ratio is the median over the rounds of each round's own ratio, and above 1 the variant of the row is faster.
-Accuracy: the model folder answers the validation data of the config in float32 and in int8; --also names further
-folders, such as its int8 graph.
+Accuracy: the model folder answers the validation data of the config in each precision, every batch in each in turn;
+--also names further folders of the same model, such as its int8 graph.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from benchmarks.fixtures import (
     base_model,
@@ -31,7 +31,7 @@ from benchmarks.fixtures import (
     transformers_inputs,
 )
 from benchmarks.report import markdown_table
-from benchmarks.timing import prepare_device, ratio, time_in_turn
+from benchmarks.timing import prepare_device, processor_clock, ratio, time_in_turn
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
 
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from kovilt.batch import Batch
     from kovilt.models.vqa import ViLTForVQA
 
-Precision = Literal['float32', 'int8']
-KOVILT, KOVILT_INT8, TRANSFORMERS = 'kovilt, float32', 'kovilt, int8', 'transformers, float32'
+KOVILT, TRANSFORMERS = 'kovilt, float32', 'transformers, float32'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,14 +112,14 @@ def make_variants(folder: Path, graphs: bool) -> dict[str, Callable[[Any], Tenso
     import transformers
 
     from kovilt.apis import VQAInferencer, export_checkpoint
+    from kovilt.apis.precision import Precision
 
     model_folder = save_folder(base_model(), folder / 'model')
     theirs = transformers.ViltForQuestionAnswering.from_pretrained(model_folder).eval()
     variants: dict[str, Callable[[Any], Tensor]] = {TRANSFORMERS: lambda inputs: theirs(**inputs).logits}
-    precisions: dict[str, Precision] = {KOVILT: 'float32', KOVILT_INT8: 'int8'}
-    for name, precision in precisions.items():
+    for precision in get_args(Precision):
         inferencer = VQAInferencer(model_folder, device='cpu', precision=precision)
-        variants[name] = partial(score, inferencer.model)
+        variants[f'kovilt, {precision}'] = partial(score, inferencer.model)
     if graphs:
         for dtype in ('float32', 'int8'):
             exported = export_checkpoint(model_folder, folder / dtype, format='onnx', dtype=dtype)
@@ -135,17 +134,22 @@ def score(model: ViLTForVQA, batch: Batch) -> Tensor:
 
 # Accuracy
 
+Lines = dict[str, dict[str, Any]]  # predictions by question, as `kovilt test` writes them
+
 
 def measure_accuracy(args: argparse.Namespace) -> None:
-    """Print the accuracy of each variant, and its difference from float32 on the same questions."""
+    """Print the accuracy and speed of each variant, and its differences from float32 on the same questions."""
     from mmengine.logging import MMLogger
 
+    from kovilt.apis import VQAInferencer
+    from kovilt.apis.precision import Precision
     from kovilt.evaluation.comparison import compare_predictions
 
     MMLogger.get_current_instance().setLevel('WARNING')
-    variants: dict[str, tuple[str, Precision]] = {'float32': (args.model, 'float32'), 'int8': (args.model, 'int8')}
-    variants |= {folder: (folder, 'float32') for folder in args.also}
-    predictions = {name: predict(args, *variant) for name, variant in variants.items()}
+    variants = {name: VQAInferencer(args.model, device='cpu', precision=name).model for name in get_args(Precision)} | {
+        folder: VQAInferencer(folder, device='cpu').model for folder in args.also
+    }
+    predictions, seconds = predict(args, variants)
     expected = predictions['float32']
     print(f'{args.model} on {args.config}: {len(expected):,} questions, accuracy in percent\n')
     rows = []
@@ -161,24 +165,25 @@ def measure_accuracy(args: argparse.Namespace) -> None:
                 f'{low:+.2f} to {high:+.2f}',
                 f'{changed:,}',
                 f'{found["mcnemar_p"]:.2f}',
+                f'{sum(seconds[name]) / len(lines) * 1e3:.2f}',
+                f'{ratio(seconds["float32"], seconds[name]):.2f}',
             ]
         )
-    head = ['', 'accuracy', 'less float32', '95 % interval', 'changed answers', 'McNemar p']
+    head = ['', 'accuracy', 'less float32', '95 % interval', 'changed answers', 'McNemar p', 'ms', 'times float32']
     print(markdown_table(head, rows))
 
 
-def predict(args: argparse.Namespace, folder: str, precision: Precision) -> dict[str, dict[str, Any]]:
-    """The predictions of a model folder for the config's validation data, by question, as `kovilt test` writes them."""
+def predict(args: argparse.Namespace, variants: dict[str, Any]) -> tuple[dict[str, Lines], dict[str, list[float]]]:
+    """Predictions for the config's validation data, and the seconds of each batch, by variant."""
     import torch
     from mmengine.registry import DefaultScope
 
-    from kovilt.apis import VQAInferencer, load_trained
+    from kovilt.apis import load_trained
     from kovilt.engine.config import load_config
     from kovilt.engine.hooks.predictions import prediction_line
     from kovilt.engine.runner import KoviltRunner
 
-    inferencer = VQAInferencer(folder, device='cpu', precision=precision)
-    trained = load_trained(folder, graphs=True)
+    trained = load_trained(args.model, graphs=True)
     config = load_config(args.config, args.cfg_options)
     if 'vqa_head' not in config.model or 'val_dataloader' not in config:
         raise KoviltError(f'{args.config}: it has no validation questions; give a config of question answering')
@@ -188,14 +193,19 @@ def predict(args: argparse.Namespace, folder: str, precision: Precision) -> dict
     )
     if args.limit is not None:
         data['dataset']['limit'] = args.limit
-    lines = {}
+    lines: dict[str, Lines] = {name: {} for name in variants}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     with DefaultScope.overwrite_default_scope(config.default_scope), torch.inference_mode():
         for micro_batches in KoviltRunner.build_dataloader({**data, 'num_workers': 0}, seed=0):
             for batch in micro_batches:
-                for prediction, record in zip(inferencer.model(batch, mode='predict'), batch['records'], strict=True):
-                    line = prediction_line(prediction | {'record': record})
-                    lines[str(line['question_id'])] = line
-    return lines
+                for name, model in variants.items():
+                    start = processor_clock()
+                    answered = model(batch, mode='predict')
+                    seconds[name].append(processor_clock() - start)
+                    for prediction, record in zip(answered, batch['records'], strict=True):
+                        line = prediction_line(prediction | {'record': record})
+                        lines[name][str(line['question_id'])] = line
+    return lines, seconds
 
 
 if __name__ == '__main__':
