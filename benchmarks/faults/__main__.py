@@ -5,9 +5,9 @@
     python -m benchmarks.faults --fast                   what `make test` runs
 
 A try survives when the run ends by itself or after the same command with --resume, is exactly what a run without the
-fault is, loses at most one save interval, and reports truthfully. It is silent when it ends as if all were well and its
-result is wrong. Without rows, the suite first removes safeguards of kovilt and must find silent failures. The exit code
-is 1 unless every try survives.
+fault is, loses only what came after the last complete checkpoint, and reports truthfully. It is silent when it ends as
+if all were well and its result is wrong. Without rows, the suite first removes safeguards of kovilt and must find
+silent failures. The exit code is 1 unless every try survives.
 """
 
 from __future__ import annotations

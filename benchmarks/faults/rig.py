@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.checks import (
-    SAVE_EVERY,
+    MOST_LOST,
     Golden,
     Outcome,
     check_exact,
@@ -173,7 +173,7 @@ class Try:
     def test_command(self, checkpoint: Path, out: Path, work: Path) -> list[str]:
         return ['test', str(CONFIGS / f'{self.task}.py'), str(checkpoint), '--out', str(out), '--work-dir', str(work)]
 
-    def check(self, golden: Golden | None = None, *, lost: int = SAVE_EVERY) -> None:
+    def check(self, golden: Golden | None = None, *, lost: int = MOST_LOST) -> None:
         """`check_exact` of the work folder."""
         check_exact(self.work, golden or self.golden[self.task], lost=lost)
 
@@ -196,7 +196,7 @@ class Try:
         Path(f'{self.work}.trace').unlink(missing_ok=True)
 
     def resume_exactly(
-        self, *options: str, lost: int = SAVE_EVERY, golden: Golden | None = None, **others: Any
+        self, *options: str, lost: int = MOST_LOST, golden: Golden | None = None, **others: Any
     ) -> Outcome:
         """Run the same command with --resume; all runs together must give what one without a fault gives.
 
