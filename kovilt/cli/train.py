@@ -9,6 +9,7 @@ bash tools/dist_train.sh kovilt_pretrain_coco 8
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # torch: huge pages save 3 % of a small model's step on a CPU
     if Path(args.config).is_dir():
         return _train_folder(args)
     if given := [name for name in _OF_FOLDERS if getattr(args, name)]:

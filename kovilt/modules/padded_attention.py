@@ -32,6 +32,8 @@ class PaddedLayout:
 
     def __init__(self, lengths: Tensor, num_heads: int, device: torch.device) -> None:
         self._num_heads = num_heads
+        self._gather_indices: dict[tuple[int, ...], Tensor] = {}  # by number and strides of the parts
+        self._scatter_indices: dict[int, Tensor] = {}  # by number of parts
         self._sizes: list[tuple[int, int]] = []  # pairs * h and width of each rectangle
         masks, tokens = [], []
         starts = lengths.cumsum(0) - lengths
@@ -59,19 +61,25 @@ class PaddedLayout:
 
         x may be a part of a larger projection: its rows are taken from where they lie in memory.
         """
-        size = x.shape[-1]
+        length, parts, heads, size = x.shape
         token_step, part_step = x.stride(0) // size, x.stride(1) // size
-        rows = x.as_strided(((len(x) - 1) * token_step + (x.shape[1] - 1) * part_step + x.shape[2], size), (size, 1))
-        index = self._token * token_step + self._head + torch.arange(x.shape[1], device=x.device)[:, None] * part_step
-        return rows.index_select(0, index.flatten()).view(x.shape[1], -1, size)
+        rows = x.as_strided(((length - 1) * token_step + (parts - 1) * part_step + heads, size), (size, 1))
+        key = parts, token_step, part_step
+        if key not in self._gather_indices:  # once for all blocks of an encoder
+            part = torch.arange(parts, device=x.device)[:, None]
+            self._gather_indices[key] = (self._token * token_step + self._head + part * part_step).flatten()
+        return rows.index_select(0, self._gather_indices[key]).view(parts, -1, size)
 
     def scatter(self, rows: Tensor, length: int) -> Tensor:
         """Rows (n, C, d) as packed tokens (length, n, h, d), the inverse of `gather`; 0 behind the last segment."""
-        parts, count, size = rows.shape
-        index = self._row.view(-1, 1, self._num_heads) + torch.arange(parts, device=rows.device)[:, None] * count
+        parts, _, size = rows.shape
+        if parts not in self._scatter_indices:
+            part = torch.arange(parts, device=rows.device)[:, None]
+            self._scatter_indices[parts] = (self._row.view(-1, 1, self._num_heads) + part * len(self._token)).flatten()
         x = rows.new_empty(length, parts, self._num_heads, size)
-        torch.index_select(rows.flatten(0, 1), 0, index.flatten(), out=x[: len(index)].view(-1, size))
-        x[len(index) :] = 0
+        count = len(self._row) // self._num_heads
+        torch.index_select(rows.flatten(0, 1), 0, self._scatter_indices[parts], out=x[:count].view(-1, size))
+        x[count:] = 0
         return x
 
     def biases(self, dtype: torch.dtype) -> list[Tensor]:
