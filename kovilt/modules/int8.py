@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _MAX = 127  # the range is -127..127, without -128, so that one scale serves both signs
-_ROWS = 1024  # computed at once: what lies between two products then fits into memory that is used again
+# Computed at once: larger results exceed what malloc keeps (32 MB), and the system clears their memory at every call.
+_ROWS = 2048
 
 
 class Int8Linear(nn.Module):
@@ -41,11 +43,12 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
         """x float32 (R, K); returns (R, N), or only the named outputs."""
         first, last, _ = outputs.indices(self.out_features)
-        y = x.new_empty(len(x), last - first)
-        for rows, out in zip(x.split(_ROWS), y.split(_ROWS), strict=True):
-            quantized, scale = _quantize_rows(rows)
-            torch.addcmul(self.bias[first:last], self._product(quantized, first, last), scale, out=out)
-        return y
+        return by_chunks(lambda rows: self._forward(rows, first, last), x)
+
+    def _forward(self, x: Tensor, first: int, last: int) -> Tensor:
+        x, scale = _quantize_rows(x)
+        y = self._product(x, first, last)
+        return torch.addcmul(self.bias[first:last], y, scale, out=y)
 
     def _product(self, x: Tensor, first: int, last: int) -> Tensor:
         """x int8 (R, K) times the weights of the outputs from `first` to `last`, float32 (R, last - first)."""
@@ -84,10 +87,14 @@ class RowChunks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (R, D); returns (R, D)."""
-        y = torch.empty_like(x)
-        for rows, out in zip(x.split(_ROWS), y.split(_ROWS), strict=True):
-            out.copy_(self.module(rows))
-        return y
+        return by_chunks(self.module, x)
+
+
+def by_chunks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x), computed chunk by chunk if x has many rows."""
+    if len(x) <= _ROWS:
+        return function(x)
+    return torch.cat([function(rows) for rows in x.split(_ROWS)])
 
 
 def _quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,14 @@ def test_on_gpu_calls_scripts_with_options_that_they_have():
             assert f'{option} ' in shown, f'{script} {option}'
 
 
+def test_on_gpu_starts_nothing_after_its_total_time(tmp_path):
+    environment = os.environ | {'TOTAL': '0'}
+    command = ['bash', str(ROOT / 'benchmarks' / 'on_gpu.sh'), str(tmp_path), 'meter', 'prefix']
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and not list(tmp_path.iterdir())
+    assert done.stdout.splitlines()[-1] == 'failed: meter (not started) prefix (not started)'
+
+
 def test_no_file_is_longer_than_300_lines():
     for file in (ROOT / 'benchmarks').iterdir():
         if file.is_file():
