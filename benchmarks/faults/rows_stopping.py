@@ -207,6 +207,6 @@ def dead_worker(attempt: Try) -> None:
     how = ('killed', 'exit', 'stuck')[attempt.number % 3]
     options = (f'train_dataloader.num_workers={1 + attempt.number // 6}', 'train_dataloader.timeout=5')
     outcome = attempt.train(*options, fault=hurt_worker(how, attempt.rng.randint(2, STEPS // 2)))
-    expect_told(outcome, 1, 'DataLoader', 'the run is saved up to step', '--resume')
+    expect_told(outcome, 1, 'data loader', 'the run is saved up to step', '--resume')
     check_no_orphans()
     attempt.resume_exactly(*options, lost=0)

@@ -103,6 +103,12 @@ class WatchedBatches:
             self._patience = self._later
             return batch
 
+    def fault_of(self, error: Exception) -> Exception:
+        """A WorkerFault in place of what torch raises for a dead worker, which it also does outside of `next`."""
+        if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker'):
+            return WorkerFault(self._describe_death(error))
+        return error
+
     def stop_workers(self) -> None:
         """End the workers. One that is stuck is killed: it would ignore SIGTERM, and this process would wait for it."""
         if self._batches._worker_pids_set:  # or torch raises an error for each worker that is killed here

@@ -111,8 +111,9 @@ class _TrainLoop(BaseLoop):
                 except StopIteration:
                     return
                 except Exception as error:
-                    told = self._save_and_describe(error)
-                    if isinstance(batches, WatchedBatches):
+                    is_watched = isinstance(batches, WatchedBatches)
+                    told = self._save_and_describe(batches.fault_of(error) if is_watched else error)
+                    if is_watched:
                         batches.stop_workers()
                     if told is not None:
                         raise told from error

@@ -8,6 +8,7 @@ of 4 MB, and lets a pickle of plain values allocate a bytearray of any size. The
 from __future__ import annotations
 
 import mmap
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ def check_torch_file(path: Path) -> None:
                 with zipfile.ZipFile(file) as archive:
                     _check_records(archive, path)
                     pickles = [archive.read(name) for name in archive.namelist() if name.endswith('.pkl')]
-            except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            except (zipfile.BadZipFile, ValueError, struct.error, EOFError, OSError, RuntimeError) as error:
                 raise KoviltError(f'{path}: not a checkpoint, or cut off ({first_line(error)})') from error
             makes_bytearray = any(_BYTEARRAY in content for content in pickles)
         elif start.startswith(_PICKLE_START):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -261,6 +262,24 @@ def test_a_killed_worker_leaves_a_checkpoint_of_the_last_step(build, whole, tmp_
     resumed = build(tmp_path, overrides={'resume': 'auto'}, **RARELY)
     resumed.train()
     assert same(whole, resumed) and [row['step'] for row in rows(tmp_path) if row['mode'] == 'train'] == [*range(1, 7)]
+
+
+class KillWorker(Hook):
+    """Kills the loader's worker in the middle of a step, and waits until this process was told of it."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 2:
+            (worker,) = multiprocessing.active_children()
+            worker.kill()
+            worker.join()
+
+
+def test_the_death_of_a_worker_during_a_step_is_told_in_one_line(build, tmp_path):
+    options = ('train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=False')
+    runner = build(tmp_path, options=options, **RARELY)
+    runner.register_hook(KillWorker())
+    with pytest.raises(RunFault, match=r'^worker 0 of the data loader .* SIGKILL .*; the run is saved up to step 3 in'):
+        runner.train()
 
 
 @pytest.mark.parametrize(

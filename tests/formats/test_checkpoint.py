@@ -172,3 +172,18 @@ def test_two_tokenizers_of_one_size_are_told_apart():
     check_vocabulary(ours, {'meta': {}}, 'x')
     with pytest.raises(KoviltError, match='x: it was trained with another tokenizer'):
         check_vocabulary(ours, {'meta': {'data_sizes': theirs}}, 'x')
+
+
+def test_any_flip_in_the_directory_of_a_checkpoint_is_refused_or_harmless(tmp_path):
+    """Names whose flag says UTF-8 may then be none, and sizes may be of parts that are not there."""
+    path = tmp_path / 'a.pth'
+    torch.save({'state_dict': {'weight': torch.arange(3.0)}, 'meta': {}}, path)
+    content = path.read_bytes()
+    for position in range(content.index(b'PK\x01\x02'), len(content), 3):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            assert load_checkpoint_file(path)['state_dict']['weight'].tolist() == [0.0, 1.0, 2.0]
+        except KoviltError as error:
+            assert str(error).startswith(str(path))
