@@ -45,7 +45,8 @@ def one_folder(attempt: Try) -> None:
 
         FaultHook.plan['before_step', step] = wait
 
-    first = attempt.start(*attempt.train_command(), fault=pause)
+    wait_for_saves = 'default_hooks.checkpoint.background=False'  # nothing is written while the run is paused
+    first = attempt.start(*attempt.train_command(options=(wait_for_saves,)), fault=pause)
     while not (attempt.folder / 'paused').exists():
         expect(first.is_running(), 'the first run has ended')
         time.sleep(0.01)

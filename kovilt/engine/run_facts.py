@@ -44,16 +44,22 @@ def collect_run_facts(runner: KoviltRunner) -> dict[str, Any]:
     - `answers`: a digest of the answers in label order;
     - `code.kovilt`, `code.torch`, `code.plugins.<module>`: versions, and digests of the modules of `custom_imports`.
     """
+    facts = collect_model_facts(runner)
+    for split, loop in (('train', runner.train_loop), ('val', runner.val_loop)):
+        dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+        if dataset is not None:
+            facts |= {f'data.{split}.{name}': value for name, value in _describe_data(dataset).items()}
+    return {**facts, **dict(_describe_code(runner.cfg))}
+
+
+def collect_model_facts(runner: KoviltRunner) -> dict[str, Any]:
+    """The facts that decide the sizes of the model, known before it is built: config, tokenizer, answers."""
     facts: dict[str, Any] = {}
     for keys, value in flatten_config(runner.cfg.to_dict()):
         if keys[-1] not in _PATHS and keys[0] not in _START_OPTIONS:
             facts['.'.join(keys)] = json.loads(json.dumps(value, default=str))
     facts |= {'randomness.seed': runner.seed, 'pairs_per_step': runner.pairs_per_step}
-    for split, loop in (('train', runner.train_loop), ('val', runner.val_loop)):
-        dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
-        if dataset is not None:
-            facts |= {f'data.{split}.{name}': value for name, value in _describe_data(dataset).items()}
-    return {**facts, **_describe_texts(runner.train_dataloader.dataset), **dict(_describe_code(runner.cfg))}
+    return facts | _describe_texts(runner._train_dataloader.dataset)
 
 
 def _describe_data(dataset: Any) -> dict[str, Any]:

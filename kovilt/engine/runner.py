@@ -46,7 +46,7 @@ from kovilt.engine.distributed import (
 from kovilt.engine.interruption import Interruption, SignalWatch
 from kovilt.engine.loader import watch_workers
 from kovilt.engine.log_backends import guard_backends, guard_log_files
-from kovilt.engine.run_facts import collect_run_facts
+from kovilt.engine.run_facts import collect_model_facts, collect_run_facts
 from kovilt.engine.run_files import RunFiles
 from kovilt.engine.schedule import WarmupLinearLR, follow_config
 from kovilt.engine.work_dir import WorkDirBefore, check_temporary_folder, check_writable, lock_work_dir
@@ -215,6 +215,8 @@ class KoviltRunner(Runner):
         """
         if not self.distributed:
             return super().wrap_model(None, model)
+        if self._train_dataloader is not None:  # with parameters of other sizes the wrapper would fail first
+            check_ranks_agree(collect_model_facts(self))
         wrapper = {
             'type': 'KoviltDistributedDataParallel',
             'device_ids': None,
