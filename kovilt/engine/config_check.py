@@ -229,9 +229,8 @@ def _check_schedules(config: Mapping[str, Any]) -> None:
     """Build MMEngine's hooks, torch's optimizer and the schedules once, so that their own checks come first."""
     for path, hook in hooks_of(config):
         kind = find_type(hook['type'], path, reg.HOOKS)
-        if is_foreign(
-            next((base for base in getattr(kind, '__mro__', ()) if '__init__' in vars(base)), kind)
-        ):  # whose checks are inherited, too
+        bases = [base for base in getattr(kind, '__mro__', ()) if '__init__' in vars(base) and base is not object]
+        if any(map(is_foreign, bases or [kind])):  # an own hook may pass its arguments on to a foreign one
             with config_errors(path):
                 reg.HOOKS.build({key: value for key, value in hook.items() if key != 'priority'})
     wrapper, schedules = config.get('optim_wrapper'), config.get('param_scheduler')

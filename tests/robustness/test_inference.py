@@ -182,7 +182,7 @@ def test_the_share_of_unknown_tokens_is_that_of_the_question(inferencer):
 @pytest.mark.parametrize('special', ['[MASK]', '[SEP]', '[PAD]', '[CLS]', '[UNK]'])
 def test_special_tokens_that_a_question_spells_out_are_text(inferencer, special):
     (read,) = [inferencer._read_question(0, f'소파 {special} 책')]
-    ids = read['tokens']['input_ids'].tolist()
+    ids = read.tokens['input_ids'].tolist()
     assert ids[0] == 2 and ids[-1] == 3 and not set(ids[1:-1]) & {0, 2, 3, 4}
 
 
