@@ -36,7 +36,7 @@ def test_help_needs_neither_torch_nor_an_installation(script):
 
 
 def test_a_wrong_number_is_one_line():
-    done = run('int8', '--rounds', '0')
+    done = run('precision', '--rounds', '0')
     assert done.returncode == 2 and done.stderr == 'error: argument --rounds: must be at least 1, not 0\n'
 
 

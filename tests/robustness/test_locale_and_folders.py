@@ -10,7 +10,9 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from torch.utils.data import DataLoader
@@ -31,12 +33,11 @@ def run_every_verb(folder: Path, variables: dict[str, str], umask: int) -> subpr
     environment = {name: value for name, value in os.environ.items() if name not in ('HOME', 'USER', 'LOGNAME')}
     paths = [str(PROGRAM.parents[2]), str(PROGRAM.parent)]
     environment |= {'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUTF8': '1', 'OMP_NUM_THREADS': '1', **variables}
-    if 'TMPDIR' in variables:
-        (temporary := folder.parent / variables['TMPDIR']).mkdir()
-        environment['TMPDIR'] = str(temporary)
-    return subprocess.run(
-        [sys.executable, PROGRAM, folder], capture_output=True, env=environment, cwd=READ_ONLY, umask=umask, timeout=300
-    )
+    with ExitStack() as stack:
+        if 'TMPDIR' in variables:  # a short path: sockets of data-loader workers lie in it
+            environment['TMPDIR'] = stack.enter_context(TemporaryDirectory(prefix=variables['TMPDIR'], dir='/tmp'))
+        command = [sys.executable, PROGRAM, folder]
+        return subprocess.run(command, capture_output=True, env=environment, cwd=READ_ONLY, umask=umask, timeout=300)
 
 
 @pytest.mark.skipif(not os.path.isdir(READ_ONLY), reason='the read-only folder is that of Linux')
