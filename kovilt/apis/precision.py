@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from kovilt.engine.optim import has_fast_bfloat16
 from kovilt.errors import KoviltError, KoviltWarning
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.modules.int8 import RowChunks, make_int8
+from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.modules.vilt import ViLT
 from kovilt.weights import GraphVQA
 

@@ -95,7 +95,7 @@ def check_devices() -> Iterator[Finding]:
     try:
         import torch
 
-        from kovilt.engine.optim import has_fast_bfloat16
+        from kovilt.modules.processor import has_fast_bfloat16
     except Exception as error:  # a broken installation fails with whatever its first part raises
         yield Finding(
             'devices', 'torch', f'does not load: {str(error).strip().splitlines()[0]}', 'wrong', 'see packages'

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kovilt.errors import KoviltError, nearest
+from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.ranges import Positive, Range, check_arguments
 from kovilt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
@@ -231,17 +232,6 @@ class ViLTAmpOptimWrapper(FiniteLossMixin, AmpOptimWrapper):
         """Update the parameters by the scaler, which skips the step if a gradient is not finite."""
         self.finite = self._is_finite()
         super().step(**kwargs)
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32: with AMX, or with AVX512-BF16 on AMD.
-
-    Measured: AMD's AVX512-BF16 (Zen 4 and later) takes half of float32's time, Intel's without AMX twice as much.
-    """
-    get_capabilities = getattr(torch.cpu, 'get_capabilities', None)
-    capabilities = get_capabilities() if get_capabilities else {}
-    is_amd = capabilities.get('cpu_name', '').startswith('AMD')
-    return capabilities.get('amx_bf16', False) or (is_amd and capabilities.get('avx512_bf16', False))
 
 
 def mixed_precision(optim_wrapper: dict[str, Any], dtype: str = 'auto') -> dict[str, Any]:

@@ -22,9 +22,9 @@ from kovilt.config_names import find_config
 from kovilt.datasets.folders import check_data_root
 from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.transforms.text import load_tokenizer
-from kovilt.engine.optim import has_fast_bfloat16
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256, write_text
+from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.weights import import_weights
 from kovilt.weights.extension import extend_model
