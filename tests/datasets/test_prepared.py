@@ -25,6 +25,7 @@ from kovilt.datasets import (
     preparing,
     verify_prepared,
 )
+from kovilt.datasets.prepared import digest_summary
 from kovilt.datasets.prepared_writer import file_entry
 from kovilt.datasets.table import map_table, write_table
 from kovilt.errors import KoviltError
@@ -120,7 +121,7 @@ def test_the_digest_of_images_is_that_of_their_patches(living, tmp_path):
     )
     summary = json.loads((living.out / 'prepared.json').read_text('utf-8'))
     summary['files']['train/shard-00002.patches']['sha256'] = '0' * 64
-    (living.out / 'prepared.json').write_text(json.dumps(summary))
+    (living.out / 'prepared.json').write_text(json.dumps(summary | {'digest': digest_summary(summary)}))
     rows = PreparedReader(data_root=str(living.out), split='train').read_rows()
     assert rows.images.digest(rows.row_images) != digest
 
