@@ -201,9 +201,13 @@ def damaged_labels(attempt: Try) -> None:
         expect(outcome.code == 0, f'it ended with {outcome.code}')
         attempt.check(golden)
         return
-    damage, word = list(REFUSED.values())[kind]
+    name = list(REFUSED)[kind]
+    damage, word = REFUSED[name]
     path.write_bytes(damage(attempt, text))
     outcome = attempt.train(environment=environment)
+    if name == 'a question is null' and attempt.task == 'pretrain':  # an image may lack captions, which is counted
+        expect_told(outcome, 0, 'left out: no Korean caption (1 rows)')
+        return
     expect_told(outcome, 2, path.name, word)
     errors = [line for line in outcome.text.splitlines() if line.startswith('error: ')]
     expect(len(errors) == 1, f'{len(errors)} lines of errors')

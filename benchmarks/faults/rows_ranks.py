@@ -116,7 +116,7 @@ def hanging_rank(attempt: Try) -> None:
     if attempt.number < 3:
         commands = [attempt.train_command(options=options)] * 2
         processes = attempt.start_ranks(commands, {1: at_step('before_step', step, how)})
-        outcome = checked(processes[0].wait())
+        outcome = checked(processes[0].wait(300))
         if processes[1].is_running():
             processes[1].send(signal.SIGKILL)
     else:

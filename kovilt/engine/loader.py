@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import multiprocessing.connection
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 from torch._C import _remove_worker_pids
@@ -161,5 +163,12 @@ def _inner(initialize: Callable[[int], None] | None) -> Callable[[int], None] | 
 
 def _start_worker(number: int, *, initialize: Callable[[int], None] | None) -> None:
     end_with_parent(signal.SIGKILL)  # a stuck one would outlive a process that is killed
+    sys.excepthook = _report_error
     if initialize is not None:
         initialize(number)
+
+
+def _report_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report an error of a worker's thread, unless the process to which it hands a tensor has stopped asking for it."""
+    if not isinstance(error, (EOFError, OSError)):
+        sys.__excepthook__(kind, error, trace)

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from kovilt.datasets.reading import Reading
-from kovilt.engine.loader import WatchedDataLoader, WorkerFault, watch_workers
+from kovilt.engine.loader import WatchedDataLoader, WorkerFault, _start_worker, watch_workers
 from kovilt.engine.loops import StepSampler
 
 TIMEOUT = 1
@@ -64,6 +65,16 @@ def test_the_sample_of_a_dead_or_stuck_worker_is_named(hurt, told):
     assert re.search(rf'worker 0 .*\(process {workers[0].pid}\) {told} row 5 of the numbers', str(fault.value))
     assert not any(worker.is_alive() for worker in workers)
     assert ('gave no batch for 1 s' in str(fault.value)) == (told == 'reads')
+
+
+def test_a_worker_reports_no_broken_connection_to_the_process_that_ends(monkeypatch, capsys):
+    """Of the thread that hands over its tensors."""
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
+    monkeypatch.setattr('kovilt.engine.loader.end_with_parent', lambda number: None)
+    _start_worker(0, initialize=None)
+    for error in (EOFError(), ConnectionResetError(), ValueError('a bug')):
+        sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == 'ValueError: a bug\n'
 
 
 def test_a_slow_worker_is_waited_for(monkeypatch):
