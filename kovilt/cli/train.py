@@ -123,6 +123,10 @@ _OF_FOLDERS = ('model', 'tokenizer', 'bert', 'minutes', 'epochs', 'image_size', 
 
 
 def _train_folder(args: argparse.Namespace) -> int:
+    if not any(Path(args.config, f'train.{suffix}').is_file() for suffix in ('jsonl', 'csv')):
+        raise KoviltError(
+            f'{args.config}: a folder; name a config file, or a folder of images with train.jsonl or train.csv'
+        )
     for name in ('resume', 'load_from', 'amp'):
         if getattr(args, name):
             raise KoviltError(

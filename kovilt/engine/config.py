@@ -42,6 +42,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     _apply_options(config, options)
     for name in [name for name in config if name not in top_level_keys()]:
         config.pop(name)
+    _remove_own_scope(config)
     for key, value in (overrides or {}).items():
         config[key] = value
     config.setdefault('default_scope', 'kovilt')
@@ -52,6 +53,21 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     except KoviltError as error:
         raise KoviltError(f'{path}: {error}') from error
     return config
+
+
+def _remove_own_scope(node: Any) -> None:
+    """Remove `_scope_='kovilt'`, which MMEngine adds to every dict of a base that is named `kovilt::NAME.py`.
+
+    It is the default scope, and arguments of functions, such as those of a collate function, must not hold it.
+    """
+    if isinstance(node, dict):
+        if node.get('_scope_') == 'kovilt':
+            del node['_scope_']
+        for value in node.values():
+            _remove_own_scope(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _remove_own_scope(value)
 
 
 def _read(path: Path, files: Iterable[Path]) -> Config:
