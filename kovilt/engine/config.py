@@ -42,7 +42,7 @@ def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[s
     _apply_options(config, options)
     for name in [name for name in config if name not in top_level_keys()]:
         config.pop(name)
-    _remove_own_scope(config)
+    _remove_own_scope(config._cfg_dict)
     for key, value in (overrides or {}).items():
         config[key] = value
     config.setdefault('default_scope', 'kovilt')
