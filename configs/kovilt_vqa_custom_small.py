@@ -7,13 +7,15 @@ Time: minutes on two CPU cores.
 Command: KOVILT_CUSTOM=FOLDER kovilt train kovilt_vqa_custom_small --amp
 """
 import os
+import sys
 
 _base_ = ['./_base_/runtime.py', './_base_/models/vilt_rooms.py']
 
 # Data
 data_root = os.environ.get('KOVILT_CUSTOM', 'data/custom')
-start = os.environ.get('KOVILT_START', 'kovilt/assets/rooms_encoder')  # a model folder: its weights and its tokenizer
-reader = dict(type='PlainReader', data_root=data_root, val_share=0.0)
+package = sys.modules['kovilt'].__path__[0]                            # wherever kovilt is installed
+start = os.environ.get('KOVILT_START', f'{package}/assets/rooms_encoder')   # a model folder: weights and tokenizer
+reader = dict(type='PlainReader', data_root=data_root)
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=start, max_text_len=40)]
 train_dataloader = dict(
     batch_size=32,

@@ -11,7 +11,7 @@ import glob
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -63,15 +63,15 @@ def write_answers(
     if output.exists() and not overwrite:
         raise KoviltError(f'{output}: exists; name another file, or add --overwrite')
     digest = _digest(inferencer, rows, topk)
-    parts = []
+    done: set[int] = set()
     for path in _parts(output):
         try:
-            parts.append(_Part(path, digest, len(rows)))
+            with _Part(path, digest, len(rows)) as part:
+                done.update(part.numbers)
         except KoviltError:
             if not overwrite:
                 raise
             path.unlink(missing_ok=True)
-    done = {number for part in parts for number in part.numbers}
     windows = [
         [(number, row) for number, row in window if number not in done]
         for index, window in enumerate(make_windows(rows, inferencer.batch_size))
@@ -159,6 +159,12 @@ class _Part:
             self.starts.append(self.end)
             self.end += len(line)
 
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
     def line(self, start: int) -> bytes:
         """The line of the output that begins there."""
         self.file.seek(start)
@@ -172,7 +178,10 @@ def _header(digest: str) -> bytes:
 def _open_part(path: Path, digest: str, rows: int) -> BinaryIO:
     """The part of this process, open behind its last whole line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    end = _Part(path, digest, rows).end if path.exists() else 0
+    end = 0
+    if path.exists():
+        with _Part(path, digest, rows) as part:
+            end = part.end
     file = open(path, 'ab')
     file.truncate(end)
     if not end:
@@ -183,21 +192,22 @@ def _open_part(path: Path, digest: str, rows: int) -> BinaryIO:
 
 def _join(output: Path, own: Path, digest: str, rows: int) -> AnswerSummary:
     """Write the output in the order of the rows if all of them are there, and remove the parts."""
-    try:
-        parts = [_Part(path, digest, rows) for path in _parts(output)]
-    except KoviltError:
-        if own.exists():
-            raise
-        parts = []
-    if not own.exists():  # another process found all rows first, has joined them and removed the parts
-        return _summary(output)
-    where = np.full((rows, 2), -1)  # part and start of each row's line
-    for index, part in enumerate(parts):
-        where[part.numbers] = np.stack([np.full(len(part.numbers), index), np.array(part.starts)], axis=1)
-    if missing := int((where[:, 0] < 0).sum()):
-        return AnswerSummary(rows - missing, 0, missing)
-    with atomic_path(output) as draft, open(draft, 'wb') as file:
-        file.writelines(parts[index].line(start) for index, start in where.tolist())
+    with ExitStack() as files:
+        try:
+            parts = [files.enter_context(_Part(path, digest, rows)) for path in _parts(output)]
+        except KoviltError:
+            if own.exists():
+                raise
+            parts = []
+        if not own.exists():  # another process found all rows first, has joined them and removed the parts
+            return _summary(output)
+        where = np.full((rows, 2), -1)  # part and start of each row's line
+        for index, part in enumerate(parts):
+            where[part.numbers] = np.stack([np.full(len(part.numbers), index), np.array(part.starts)], axis=1)
+        if missing := int((where[:, 0] < 0).sum()):
+            return AnswerSummary(rows - missing, 0, missing)
+        with atomic_path(output) as draft, open(draft, 'wb') as file:
+            file.writelines(parts[index].line(start) for index, start in where.tolist())
     for path in _parts(output):
         path.unlink(missing_ok=True)
     return _summary(output)

@@ -9,6 +9,7 @@ bash tools/dist_train.sh kovilt_pretrain_coco 8
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from kovilt.cli.arguments import CommandParser, at_least, available_cpus
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
+
+_OF_FOLDERS = ('model', 'tokenizer', 'bert', 'minutes', 'epochs', 'image_size', 'allow_outside')
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -119,9 +122,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-_OF_FOLDERS = ('model', 'tokenizer', 'bert', 'minutes', 'epochs', 'image_size', 'allow_outside')
-
-
 def _train_folder(args: argparse.Namespace) -> int:
     if not any(Path(args.config, f'train.{suffix}').is_file() for suffix in ('jsonl', 'csv')):
         raise KoviltError(
@@ -132,6 +132,8 @@ def _train_folder(args: argparse.Namespace) -> int:
             raise KoviltError(
                 f'--{name.replace("_", "-")} is for a config; a folder needs none, it continues by itself'
             )
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise KoviltError(f'--minutes {args.minutes:g}: give a number above 0')
     if args.launcher != 'none':
         raise KoviltError('--launcher: one process trains a folder; several train the config that this writes')
     from kovilt.recipes.own_images import Choices

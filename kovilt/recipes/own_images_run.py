@@ -37,7 +37,8 @@ def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callab
     """Plan, check the data, train, evaluate and export; repeated, it continues. Returns the content of result.json.
 
     Args:
-        work_dir: gets `<its name>.py`, plan.json, result.json, and train/, test/, model/ and the same without images.
+        work_dir: gets `<its name>.py`, plan.json, result.json, and start/, train/, train_test/, model/, and
+            question_only.py, question_only/, question_only_test/ of the same without images.
         workers: processes that check images.
         show: prints a line.
 
@@ -57,9 +58,10 @@ def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callab
                 'remove it'
             )
     else:
-        if work_dir.is_dir() and any(work_dir.iterdir()):
+        unplanned = {'start', config.name, 'question_only.py'}  # what a plan leaves that was refused or interrupted
+        if work_dir.is_dir() and {file.name for file in work_dir.iterdir() if file.name[0] != '.'} - unplanned:
             raise KoviltError(f'{work_dir}: is not empty; name another folder by --work-dir, or remove it')
-        plan = wanted | _make_plan(choices, data, config, workers, show)
+        plan = wanted | _make_plan(choices, data, config, workers)
         write_json(plan_file, plan)
     for line in plan['lines']:
         show(line)
@@ -71,9 +73,7 @@ def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callab
     return result
 
 
-def _make_plan(
-    choices: Choices, data: Data, config: Path, workers: int, show: Callable[[object], None]
-) -> dict[str, Any]:
+def _make_plan(choices: Choices, data: Data, config: Path, workers: int) -> dict[str, Any]:
     start = make_start(choices, data, config.parent / 'start')
     write_config(config, choices, data, start, Schedule.of(data.questions['train'], start, choices, 0.2), 'Unfinished.')
     findings = _check(config, choices, workers)

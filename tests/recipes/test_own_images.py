@@ -13,7 +13,7 @@ from recipe_steps import run_steps_here
 from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.files import read_json, read_json_lines
-from kovilt.recipes import own_images
+from kovilt.recipes import own_images, own_images_run
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.recipes.own_images import Choices, Schedule, Start
 from kovilt.recipes.own_images_run import result_lines
@@ -98,6 +98,11 @@ def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, 
     (folder / '사진 3.jpg').write_bytes(b'no image')
     code, _, error = call('train', 'mine')
     assert code == 2 and '사진 3.jpg' in error and 'kovilt verify mine lists all' in error and not within
+    write_folder(tmp_path / 'other')
+    (tmp_path / 'other' / '사진 3.jpg').replace(folder / '사진 3.jpg')
+    monkeypatch.setattr(own_images_run, 'run_steps', lambda steps, work_dir: {}['reached'])
+    with pytest.raises(KeyError, match='reached'):  # the mended folder is planned anew in the same work folder
+        own_images_run.train_folder(Choices('mine'), tmp_path / 'work_dirs' / 'mine', workers=1, show=print)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,8 @@ def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, 
         (('--model', 'none'), 'none'),
         (('--tokenizer', 'x'), '--tokenizer and --bert go with the weights of --model FOLDER'),
         (('--launcher', 'pytorch'), 'one process trains a folder'),
+        (('--minutes', '-1'), '--minutes -1: give a number above 0'),
+        (('--minutes', 'nan'), '--minutes nan: give a number above 0'),
     ],
 )
 def test_arguments_that_do_not_fit_a_folder(tmp_path, within, call, monkeypatch, arguments, message):
