@@ -54,6 +54,8 @@ class WatchedDataLoader(DataLoader):
         )
 
     def __iter__(self) -> Any:
+        if self.num_workers and (reading := getattr(self.dataset, 'reading', None)) is not None:
+            reading.clear()  # before the workers start: they read ahead at once
         batches = super().__iter__()
         return WatchedBatches(batches, self.dataset, self.patience) if self.num_workers else batches
 
@@ -77,8 +79,6 @@ class WatchedBatches:
     def __init__(self, batches: Any, dataset: Any, patience: float) -> None:
         self._batches, self._dataset = batches, dataset
         self._reading: Reading | None = getattr(dataset, 'reading', None)
-        if self._reading is not None:
-            self._reading.clear()
         self._patience = patience or FIRST_TIMEOUT
         self._later = patience or TIMEOUT
 

@@ -67,6 +67,19 @@ def test_the_sample_of_a_dead_or_stuck_worker_is_named(hurt, told):
     assert ('gave no batch for 1 s' in str(fault.value)) == (told == 'reads')
 
 
+def test_a_worker_that_dies_before_its_batches_are_asked_for_is_named(monkeypatch):
+    start = DataLoader.__iter__
+
+    def wait_for_its_death(loader):
+        batches = start(loader)
+        batches._workers[0].join()
+        return batches
+
+    monkeypatch.setattr(DataLoader, '__iter__', wait_for_its_death)
+    with pytest.raises(WorkerFault, match='exit code 0; it was reading row 5 of the numbers'):
+        next(iter(watched(lambda: os._exit(0), timeout=TIMEOUT)))
+
+
 def test_a_worker_reports_no_broken_connection_to_the_process_that_ends(monkeypatch, capsys):
     """Of the thread that hands over its tensors."""
     monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
