@@ -60,7 +60,8 @@ def with_encoder(model: ViLTForVQA, encoder_type: str) -> ViLTForVQA:
     import torch
 
     with torch.device('meta'):
-        other = base_model('meta', type=encoder_type, max_text_len=model.encoder.max_text_len)
+        sizes = dict(max_text_len=model.encoder.max_text_len, num_layers=len(model.encoder.blocks))
+        other = base_model('meta', type=encoder_type, **sizes)
     other.load_state_dict(model.state_dict(), assign=True)
     other.data_preprocessor.to(next(model.parameters()).device)
     return other.eval()

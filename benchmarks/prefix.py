@@ -54,6 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--texts', type=positive, metavar='N', help='questions of a step, at least one image (1; on cuda 448)'
     )
+    parser.add_argument('--layers', type=positive, default=12, metavar='N', help='blocks of the encoder (12)')
     parser.add_argument('--rounds', type=positive, default=5, metavar='N', help='timings of each measurement (5)')
     return parser.parse_args(argv)
 
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
     machine = prepare_device(args.device)
     texts = args.texts or (448 if is_cuda(args.device) else 1)
-    joint = base_model(args.device)
+    joint = base_model(args.device, num_layers=args.layers)
     prefix = with_encoder(joint, 'PrefixViLT')
     rng = torch.Generator().manual_seed(0)
     batches = {}

@@ -63,6 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--pairs', type=at_least(1), metavar='N', help='of a step where the batch is not varied (1; on cuda 64)'
     )
+    parser.add_argument('--layers', type=at_least(1), default=12, metavar='N', help='blocks of the encoder (12)')
     parser.add_argument('--rounds', type=at_least(1), default=5, metavar='N', help='timings of each point (5)')
     parser.add_argument('--plot', default='work_dirs/scaling.png', metavar='FILE', help='(work_dirs/scaling.png)')
     return parser.parse_args(argv)
@@ -117,7 +118,7 @@ def step_points(args: argparse.Namespace, names: Sequence[str]) -> dict[str, lis
 
     on_gpu = is_cuda(args.device)
     pairs = args.pairs or (64 if on_gpu else 1)
-    joint = base_model(args.device, max_text_len=MAX_TEXT_LEN)
+    joint = base_model(args.device, max_text_len=MAX_TEXT_LEN, num_layers=args.layers)
     prefix = with_encoder(joint, 'PrefixViLT')
     joint.train()
     prefix.train()
@@ -155,15 +156,25 @@ def step_points(args: argparse.Namespace, names: Sequence[str]) -> dict[str, lis
 def count_stored_states(model: ViLTForVQA, batch: Batch, on_gpu: bool) -> float:
     """The states of tokens and patches that training stores, summed over the blocks.
 
-    PrefixViLT stores the states of an image once, and their keys and values once more for every question.
+    PrefixViLT stores the states of an image once, and copies of the keys and values that its texts attend to: on a GPU
+    one for every text, on a CPU one for the texts that attend together (`modules/prefix_attention.py`).
     """
+    import torch
+
     from kovilt.modules import PrefixViLT
+    from kovilt.modules.prefix_attention import TextAttention
 
     tokens = int(batch['text_mask'].sum())
-    images = batch['grids'].prod(dim=1) + 1
+    patch_counts = batch['grids'].prod(dim=1)
+    images = patch_counts + 1
     attended = int(images[batch['image_index']].sum())
     states: float = tokens + attended
     if isinstance(model.encoder, PrefixViLT):
+        if not on_gpu:
+            packing = model.encoder.make_packing(
+                batch['text_mask'], batch['grids'], batch['image_index'], torch.device('cpu')
+            )
+            attended = sum(int(images[chunk.image]) for chunk in TextAttention(packing, patch_counts).chunks)
         again = KEYS_VALUES_BYTES[on_gpu] / STATE_BYTES[on_gpu]
         states = tokens + int(images.sum()) + (tokens + attended) * again
     return states * len(model.encoder.blocks)

@@ -92,6 +92,24 @@ ONE_GPU = {  # the published optimizer steps within the memory of one GPU
     'meter': ('train_dataloader.batch_size=512', 'train_dataloader.collate_fn.micro_batches=32'),
     'pretrain': ('train_dataloader.batch_size=4096', 'train_dataloader.collate_fn.micro_batches=32'),
 }
+ONE_GPU_SHORT = {  # in steps that fit one GPU, on so many questions as METER reads at 576 pixels in three minutes
+    'vilt': (
+        'train_dataloader.batch_size=256',
+        'train_dataloader.num_workers=8',
+        'train_dataloader.dataset.limit=32000',
+    ),
+    'meter': (
+        'train_dataloader.batch_size=256',
+        'train_dataloader.num_workers=8',
+        'train_dataloader.collate_fn.micro_batches=4',
+        'train_dataloader.dataset.limit=32000',
+    ),
+    'pretrain': (
+        'train_dataloader.batch_size=1024',
+        'train_dataloader.collate_fn.micro_batches=4',
+        'train_dataloader.dataset.limit=64000',
+    ),
+}
 TINY = {  # the configs of base size with models that only try the code
     'vilt': (
         'model.encoder.hidden_size=16',
@@ -129,6 +147,12 @@ SCALES = {
     ('rooms', 'base'): ReproductionScale(
         images=100_000, val_images=1000, full=3, question_only=1, subset_questions=44_000, subset_epochs=5, pretrain=10,
         fine_tune=1, configs=BASE, options=ONE_GPU),
+    ('rooms', 'base_short'): ReproductionScale(
+        images=100_000, val_images=1000, full=1, question_only=1, subset_questions=32_000, subset_epochs=5, pretrain=1,
+        fine_tune=1, val_questions=3000, cost_rounds=3, cost_batches=4, configs=BASE, options=ONE_GPU_SHORT),
+    ('rooms', 'base_tiny'): ReproductionScale(
+        images=40, val_images=8, full=1, question_only=1, subset_questions=64, subset_epochs=2, pretrain=1, fine_tune=1,
+        val_questions=20, cost_rounds=1, cost_batches=1, configs=BASE, options=TINY),
     ('aihub', 'base'): ReproductionScale(
         full=10, question_only=1, subset_questions=80_000, subset_epochs=5, pretrain=40, fine_tune=1,
         val_questions=3000, configs=BASE, options=ONE_GPU),

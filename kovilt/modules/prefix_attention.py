@@ -34,18 +34,22 @@ class TextAttention:
     Args:
         packing: of the pairs; on a CPU by image.
         patch_counts: int64 (I,): patches of each image.
+
+    Attributes:
+        chunks: the texts that attend in one call on a CPU in float32, where a copy of their image's keys and values is
+            made for each chunk.
     """
 
     def __init__(self, packing: Packing, patch_counts: Tensor) -> None:
         self._packing = packing
         self._image_lengths: list[int] = (patch_counts + 1).tolist()
-        self._chunks: list[Chunk] = []
+        self.chunks: list[Chunk] = []
         self._biases: dict[Output, list[Tensor]] = {}
         images, lengths = packing.image_index[packing.order].tolist(), packing.text_lengths[packing.order].tolist()
         for image, length in zip(images, lengths, strict=True):
-            last = self._chunks[-1] if self._chunks else None
+            last = self.chunks[-1] if self.chunks else None
             if last is None or last.image != image or sum(last.lengths) + length > MAX_CHUNK:
-                self._chunks.append(last := Chunk(image))
+                self.chunks.append(last := Chunk(image))
             last.lengths.append(length)
 
     def __call__(self, q: Tensor, kv_text: Tensor, kv_images: Tensor, output: Output) -> Tensor:
@@ -64,10 +68,10 @@ class TextAttention:
         return torch.cat([of_text, of_images.to(of_text.dtype)]).index_select(0, self._packing.gather_index)
 
     def _attend_chunks(self, q: Tensor, kv_text: Tensor, kv_images: Tensor, output: Output) -> Tensor:
-        tokens = [sum(chunk.lengths) for chunk in self._chunks]
-        queries = tokens if output == 'text' else [len(chunk.lengths) for chunk in self._chunks]
+        tokens = [sum(chunk.lengths) for chunk in self.chunks]
+        queries = tokens if output == 'text' else [len(chunk.lengths) for chunk in self.chunks]
         images = kv_images.split(self._image_lengths)
-        parts = zip(self._chunks, q.split(queries), kv_text.split(tokens), self._chunk_biases(output), strict=True)
+        parts = zip(self.chunks, q.split(queries), kv_text.split(tokens), self._chunk_biases(output), strict=True)
         out = []
         for chunk, q_, of_text, bias in parts:
             k, v = torch.cat([images[chunk.image], of_text]).transpose(0, 2).unbind(1)  # each (h, n + w, D/h)
@@ -79,7 +83,7 @@ class TextAttention:
         """For each chunk what is added to the scores of its queries for n + w keys: 0, or -inf for another text."""
         if output not in self._biases:
             self._biases[output] = []
-            for chunk in self._chunks:
+            for chunk in self.chunks:
                 lengths = torch.tensor(chunk.lengths)
                 text, _ = segment_ids_and_offsets(lengths)
                 hidden = text[:, None] != text

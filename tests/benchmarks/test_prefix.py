@@ -18,7 +18,7 @@ def tiny(monkeypatch):
 
 
 def test_it_prints_both_tables_and_the_second_question(tiny, capsys):
-    prefix.main(prefix.parse_args(['--questions', '1', '3', '--rounds', '1', '--texts', '4']))
+    prefix.main(prefix.parse_args(['--layers', '2', '--questions', '1', '3', '--rounds', '1', '--texts', '4']))
     lines = capsys.readouterr().out.splitlines()
     for name in ('training', 'answering'):
         start = next(i for i, line in enumerate(lines) if line.startswith(f'| {name}: questions an image'))

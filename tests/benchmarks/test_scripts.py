@@ -1,13 +1,18 @@
 """Every benchmark is a script that explains itself at once, from a checkout in which kovilt is not installed."""
 
 import os
-import re
 import subprocess
 import sys
+from collections import Counter
+from importlib import import_module
 
 import pytest
 
 from benchmarks.fixtures import ROOT
+from kovilt.cli.arguments import CommandParser
+from kovilt.engine.config import load_config
+from reproduction import __main__ as reproduction
+from reproduction.scales import SCALES
 
 SCRIPTS = sorted(
     file.stem for file in (ROOT / 'benchmarks').glob('*.py') if "if __name__ == '__main__':" in file.read_text('utf-8')
@@ -40,23 +45,61 @@ def test_a_wrong_number_is_one_line():
     assert done.returncode == 2 and done.stderr == 'error: argument --rounds: must be at least 1, not 0\n'
 
 
-def test_on_gpu_calls_scripts_with_options_that_they_have():
-    text = (ROOT / 'benchmarks' / 'on_gpu.sh').read_text('utf-8').replace('\\\n', ' ')
-    calls = re.findall(r'python3 -m (kovilt \S+|benchmarks\.\w+|reproduction)(.*)', text)
-    assert len(calls) >= 7
-    for script, arguments in calls:
-        command = [sys.executable, '-m', *script.split(), '--help']
-        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for option in re.findall(r'(?<= )--[a-z-]+', arguments.replace(':+', ' ')):
-            assert f'{option} ' in shown, f'{script} {option}'
+def on_gpu(*arguments, **environment):
+    command = ['bash', str(ROOT / 'benchmarks' / 'on_gpu.sh'), *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """Runs all of on_gpu.sh with a python3 that does nothing; returns the arguments of each call."""
+    (stub := tmp_path / 'bin' / 'python3').parent.mkdir()
+    stub.write_text('#!/bin/sh\nprintf "%s\\t" "$@" >> "$CALLS"; echo >> "$CALLS"\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv('PATH', str(stub.parent), prepend=os.pathsep)
+
+    def run(**environment):
+        done = on_gpu(tmp_path / 'out', CALLS=str(tmp_path / 'calls'), **environment)
+        assert done.returncode == 0, done.stdout
+        return [line.split('\t')[:-1] for line in (tmp_path / 'calls').read_text('utf-8').splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize('settings', [{}, {'SHORT': '1'}, {'DEVICE': 'cpu'}], ids=str)
+def test_on_gpu_calls_what_is_there_with_options_that_exist(settings, calls, monkeypatch):
+    done = Counter()
+    for _, module, *arguments in calls(**settings):
+        done[module] += 1
+        if module == 'kovilt':
+            verb = import_module(f'kovilt.cli.{arguments[0]}')
+            verb.add_arguments(parser := CommandParser(verb.__doc__))
+            args = parser.parse_args(arguments[1:])
+            if 'cfg_options' in args:
+                load_config(args.config, args.cfg_options)
+        elif module == 'reproduction':
+            monkeypatch.setattr('sys.argv', [module, *arguments])
+            args = reproduction.parse_args()
+            assert reproduction.selected_tables(args) and (args.data, args.scale or 'small') in SCALES
+        elif module != 'pytest':
+            import_module(module).parse_args(arguments)
+    benchmarks = ('against_hf', 'vilt_against_meter', 'prefix', 'scaling')
+    expected = {f'benchmarks.{name}': 1 for name in benchmarks} | {'kovilt': 8, 'reproduction': 5}
+    assert done == (expected if 'DEVICE' in settings else expected | {'pytest': 1})
 
 
 def test_on_gpu_starts_nothing_after_its_total_time(tmp_path):
-    environment = os.environ | {'TOTAL': '0'}
-    command = ['bash', str(ROOT / 'benchmarks' / 'on_gpu.sh'), str(tmp_path), 'meter', 'prefix']
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = on_gpu(tmp_path, 'meter', 'prefix', TOTAL='0')
     assert done.returncode == 1 and not list(tmp_path.iterdir())
     assert done.stdout.splitlines()[-1] == 'failed: meter (not started) prefix (not started)'
+
+
+@pytest.mark.parametrize('arguments', [[], ['out', 'meters'], ['out', 'prefix', 'run']])
+def test_on_gpu_names_its_sections(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = on_gpu(*arguments)
+    assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
+    assert done.stderr.startswith('error: ') and 'sections: parity against_hf' in done.stderr
 
 
 def test_no_file_is_longer_than_300_lines():

@@ -9,6 +9,7 @@ import torch
 
 from kovilt.errors import KoviltError
 from kovilt.formats.checkpoint import load_checkpoint_file
+from kovilt.models import ViLTForVQA
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -37,6 +38,20 @@ def test_compile_is_handed_to_the_encoder_and_checked(build):
     runner.cfg.compile = True
     with pytest.raises(KoviltError, match='a Linear has no parts to compile'):
         runner._maybe_compile('train_step')
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_validations_are_in_float32_unless_half_precision_is_asked_for(build, half, monkeypatch):
+    options = ('optim_wrapper.precision=bfloat16', *(['val_cfg.fp16=true'] if half else []))
+    scores, seen = ViLTForVQA.scores, set()
+
+    def watched(model, batch):
+        seen.add(torch.is_autocast_enabled('cpu'))
+        return scores(model, batch)
+
+    monkeypatch.setattr(ViLTForVQA, 'scores', watched)
+    build(steps=1, limit=48, options=options).train()
+    assert seen == {half}
 
 
 EMA = "default_hooks['ema'] = dict(type='EMAHook', momentum=0.1)"

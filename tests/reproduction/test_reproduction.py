@@ -52,7 +52,7 @@ def test_every_step_is_a_tool_that_depends_on_earlier_steps(data, scale, tmp_pat
         assert used <= set(step.after), step.name
 
 
-@pytest.mark.parametrize(('data', 'scale'), [('rooms', 'small'), ('rooms', 'base'), ('aihub', 'base')])
+@pytest.mark.parametrize(('data', 'scale'), SCALES)
 def test_the_options_of_every_training_exist(data, scale, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     steps = [step for step in steps_of(data, scale, tmp_path) if '--cfg-options' in step.command]
