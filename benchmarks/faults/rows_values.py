@@ -144,9 +144,16 @@ def out_of_memory(attempt: Try) -> None:
     step = attempt.rng.randint(1, 3)
     golden = attempt.golden_of(*options)
 
+    def used() -> int:
+        return int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+
     def limit(runner: Any) -> None:
-        pages = int(Path('/proc/self/statm').read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (8 << 20),) * 2)
+        runner.ballast = []  # takes what this process has freed and not given back, so that the step has to ask for more
+        for size in (1 << 20, 1 << 16):
+            full = used() + (8 << 20)
+            while used() < full:
+                runner.ballast.append(bytearray(size))
+        resource.setrlimit(resource.RLIMIT_AS, (used() + (8 << 20),) * 2)
 
     def plan() -> None:
         FaultHook.plan['before_step', step + 1] = limit

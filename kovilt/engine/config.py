@@ -18,7 +18,7 @@ from kovilt.engine.config_files import check_top_level_names, parse_config_files
 from kovilt.engine.config_options import flatten_config, parse_option
 from kovilt.errors import KoviltError, first_line, nearest
 
-_PATCH_SIZE_ARGUMENTS = {'Patchify': 'patch_size', 'ResizeViLT': 'divisor'}
+_PATCH_SIZE_ARGUMENTS = {'Patchify': 'patch_size', 'ResizeViLT': 'divisor', 'RandomResizeViLT': 'divisor'}
 
 
 def load_config(path: str | Path, options: Iterable[str] = (), overrides: dict[str, Any] | None = None) -> Config:
