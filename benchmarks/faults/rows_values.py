@@ -148,7 +148,7 @@ def out_of_memory(attempt: Try) -> None:
         return int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
 
     def limit(runner: Any) -> None:
-        runner.ballast = []  # takes what this process has freed and not given back, so that the step has to ask for more
+        runner.ballast = []  # takes what this process has freed, so that the step has to ask for more
         for size in (1 << 20, 1 << 16):
             full = used() + (8 << 20)
             while used() < full:

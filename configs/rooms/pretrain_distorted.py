@@ -11,7 +11,7 @@ _base_ = './pretrain_uniform_masking.py'
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='RandomCrop', min_side=0.8),
-    dict(type='RandomResizeViLT', shorts=[96, 96, 96, 128, 128, 160, 224]),              # first: the rest is cheaper then
+    dict(type='RandomResizeViLT', shorts=[96, 96, 96, 128, 128, 160, 224]),              # first: the rest costs less
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.3, hue=0.02),    # colors are asked about
     dict(type='GaussianBlur', prob=0.3, max_sigma=0.015),
     dict(type='GaussianNoise', prob=0.3, max_std=15.0),
