@@ -1,0 +1,219 @@
+"""What `kovilt train FOLDER` reaches on small sets, from the packaged encoder and from random weights.
+
+    python -m benchmarks.own_images photos --images 60 --seeds 0 1 2
+    python -m benchmarks.own_images data/rooms --images 60 250 1000 --variants rule scratch
+    python -m benchmarks.own_images photos --images 60 --variants rule lr=3e-4 drop=0.3 steps=600
+
+SOURCE is a folder of images, each named after the one thing that it shows (고양이.png, 컵.png, ...), or a folder that
+`kovilt rooms` has drawn. From the first kind, sets are made that show one thing or two beside each other, at random
+sizes and in random tints, with questions about kind, existence, side and tint. Each set is trained as `kovilt train`
+would, and judged on the questions of 100 other images. A variant is `rule`, `scratch` (random weights), or changes of
+the rule such as `lr=3e-4,drop=0.3`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.report import markdown_table
+from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.errors import KoviltError, run_cli
+from kovilt.rooms.particles import Noun
+
+TINTS = {'빨간색': (230, 60, 60), '파란색': (60, 80, 230), '초록색': (60, 180, 80), '노란색': (230, 210, 60)}
+VAL_IMAGES = 100
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = CommandParser(__doc__)
+    parser.add_argument('source', type=Path, metavar='SOURCE', help='images named after what they show, or Rooms')
+    parser.add_argument('--images', type=at_least(2), nargs='+', default=[60], metavar='N', help='training images (60)')
+    parser.add_argument(
+        '--seeds', type=at_least(0), nargs='+', default=[0], metavar='S', help='of set and training (0)'
+    )
+    parser.add_argument('--variants', nargs='+', default=['rule', 'scratch'], metavar='V', help='(rule scratch)')
+    parser.add_argument('--minutes', type=float, default=8.0, metavar='M', help='limit of a training (8)')
+    parser.add_argument('--keep', type=Path, metavar='FOLDER', help='keep the sets and the trainings there')
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out, rows = args.keep or Path(folder), []
+        for images in args.images:
+            for variant in args.variants:
+                results = [measure(args.source, out, images, seed, variant, args.minutes) for seed in args.seeds]
+                accuracy = [result['accuracy'] for result in results]
+                spread = f' ({min(accuracy):.1f} to {max(accuracy):.1f})' if len(accuracy) > 1 else ''
+                rows.append(
+                    [
+                        images,
+                        variant,
+                        f'{statistics.fmean(accuracy):.1f}{spread}',
+                        f'{statistics.fmean([result["majority_accuracy"] for result in results]):.1f}',
+                        *(round(statistics.fmean([result[key] for result in results])) for key in ('best', 'steps')),
+                        f'{statistics.fmean([result["seconds"] for result in results]):.0f} s',
+                    ]
+                )
+                print(' | '.join(map(str, rows[-1])), file=sys.stderr, flush=True)
+    header = ['images', 'variant', 'accuracy', 'most frequent answer', 'best step', 'steps', 'training']
+    print(markdown_table(header, rows))
+
+
+def measure(source: Path, out: Path, images: int, seed: int, variant: str, minutes: float) -> dict[str, Any]:
+    """Train one variant on a set of `images` images; its best validation accuracy in percent."""
+    data = out / f'{source.name}_{images}_{seed}'
+    if not data.is_dir():
+        write_set(source, data, images, seed)
+    return train(data, out / f'{data.name}_{variant}', seed, variant, minutes)
+
+
+def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -> dict[str, Any]:
+    import subprocess
+    import time
+
+    from kovilt.files import read_json_lines
+    from kovilt.recipes import commands
+    from kovilt.recipes.own_images import Choices, Schedule, Start, make_start, read_data, write_config
+    from kovilt.recipes.own_images_run import measure_step
+
+    choices = Choices(str(data), minutes=minutes * 2, seed=seed)
+    found = read_data(choices)
+    start = make_start(choices, found, work_dir / 'start')
+    if variant == 'scratch':
+        start = Start(start.folder, False, start.text)
+    config = work_dir / 'training.py'
+    write_config(config, choices, found, start, Schedule.of(found.questions['train'], start, choices, 0.2), '')
+    schedule = Schedule.of(found.questions['train'], start, choices, measure_step(config, choices))
+    write_config(config, choices, found, start, schedule, '')
+    begin = time.monotonic()
+    command = commands.train(str(config), work_dir / 'train', list(_options(variant)))
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KoviltError(f'{variant}: kovilt train ended with exit code {done.returncode}: {done.stderr[-500:]}')
+    lines = [row for _, row in read_json_lines(work_dir / 'train' / 'metrics.jsonl', 'table')]
+    validations = [row for row in lines if 'val/accuracy' in row]
+    best = max(validations, key=lambda row: row['val/accuracy'])
+    return {
+        'accuracy': best['val/accuracy'],
+        'majority_accuracy': best['val/majority_accuracy'],
+        'best': best['step'],
+        'steps': lines[-1]['step'],
+        'seconds': time.monotonic() - begin,
+    }
+
+
+def _options(variant: str) -> Iterator[str]:
+    """Config options of a variant such as `lr=3e-4,drop=0.3`."""
+    keys = {
+        'lr': 'optim_wrapper.optimizer.lr',
+        'decay': 'optim_wrapper.optimizer.weight_decay',
+        'head': 'optim_wrapper.paramwise_cfg.head_lr_mult',
+        'drop': 'model.encoder.drop_rate',
+        'steps': 'train_cfg.max_iters',
+        'every': 'train_cfg.val_interval',
+        'patience': 'custom_hooks.1.patience',
+    }
+    for change in () if variant in ('rule', 'scratch') else variant.split(','):
+        key, _, value = change.partition('=')
+        yield f'{keys.get(key, key)}={value}'
+
+
+def write_set(source: Path, out: Path, images: int, seed: int) -> None:
+    """Write train.jsonl of `images` images, val.jsonl of 100 others, and the images."""
+    make = write_rooms if (source / 'rooms.json').is_file() else write_photographs
+    out.mkdir(parents=True)
+    for split, rows in make(source, out, images, seed).items():
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (out / f'{split}.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def write_rooms(source: Path, out: Path, images: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+    from kovilt.datasets import AIHubLivingReader
+
+    rows = {}
+    for split, count in (('train', images), ('val', VAL_IMAGES)):
+        found = AIHubLivingReader(data_root=str(source / 'vqa'), split=split).read_rows()
+        chosen = set(np.random.default_rng(seed).permutation(len(found.images))[:count].tolist())
+        numbers, columns = (
+            found.row_images.tolist(),
+            {key: found.columns[key].to_pylist() for key in ('question', 'answer')},
+        )
+        names = {}
+        for number in sorted(chosen):
+            names[number] = f'{split}_{number}.jpg'
+            (out / names[number]).write_bytes(Path(found.images.name(number)).read_bytes())
+        rows[split] = [
+            {'image': names[number], 'question': columns['question'][row], 'answer': columns['answer'][row]}
+            for row, number in enumerate(numbers)
+            if number in chosen
+        ]
+    return rows
+
+
+def write_photographs(source: Path, out: Path, images: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+    files = sorted(file for file in source.iterdir() if file.suffix.lower() in ('.png', '.jpg', '.jpeg'))
+    if len(files) < 4:
+        raise KoviltError(f'{source}: {len(files)} images; at least 4 are needed, each named after what it shows')
+    things = {file.stem: Image.open(file).convert('RGB') for file in files}
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for split, count in (('train', images), ('val', VAL_IMAGES)):
+        rows[split] = []
+        for number in range(count):
+            name = f'{split}_{number}.jpg'
+            image, shown = compose(things, rng)
+            image.save(out / name, quality=90)
+            rows[split] += [{'image': name, 'question': q, 'answer': a} for q, a in ask(shown, list(things), rng)]
+    return rows
+
+
+def compose(things: dict[str, Image.Image], rng: np.random.Generator) -> tuple[Image.Image, list[tuple[str, str]]]:
+    """An image of one thing or two beside each other, and (thing, tint) of each, from left to right."""
+    count = int(rng.integers(1, 3))
+    canvas = Image.new('RGB', (400, 300), tuple(rng.integers(90, 255, 3).tolist()))
+    shown = []
+    for place, number in enumerate(rng.choice(len(things), count, replace=False).tolist()):
+        name, tint = list(things)[number], str(rng.choice(list(TINTS)))
+        picture = things[name]
+        width, height = (int(side * rng.uniform(0.75, 1)) for side in picture.size)
+        left, top = (
+            int(rng.integers(full - part + 1)) for full, part in zip(picture.size, (width, height), strict=True)
+        )
+        picture = picture.crop((left, top, left + width, top + height))
+        room = 400 // count - 10
+        picture.thumbnail((int(room * rng.uniform(0.7, 1)), int(290 * rng.uniform(0.7, 1))))
+        picture = Image.blend(picture, Image.new('RGB', picture.size, TINTS[tint]), 0.35)
+        x = place * 400 // count + int(rng.integers(0, 400 // count - picture.width))
+        canvas.paste(picture, (x, int(rng.integers(0, 300 - picture.height))))
+        shown.append((name, tint))
+    return canvas, shown
+
+
+def ask(shown: list[tuple[str, str]], names: list[str], rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    absent = [name for name in names if name not in dict(shown)]
+    for name in (str(rng.choice(list(dict(shown)))), str(rng.choice(absent))):
+        yield f'{Noun(name):이} 있어요?', '네' if name in dict(shown) else '아니요'
+    thing, tint = shown[int(rng.integers(len(shown)))]
+    yield f'{Noun(thing):은} 무슨 색이에요?', tint
+    if len(shown) == 1:
+        yield '무엇이 보여요?', thing
+        return
+    yield '왼쪽에 무엇이 있어요?', shown[0][0]
+    yield '오른쪽에 무엇이 있어요?', shown[1][0]
+    yield f'{Noun(thing):은} 어느 쪽에 있어요?', '왼쪽' if thing == shown[0][0] else '오른쪽'
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    sys.exit(run_cli(lambda: main(arguments), debug=arguments.debug))
