@@ -1,0 +1,54 @@
+"""The benchmark's sets are what `kovilt train FOLDER` reads, and their answers are right."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.own_images import TINTS, _options, compose, write_set
+from kovilt.errors import KoviltError
+
+COLORS = {'고양이': (250, 120, 0), '컵': (0, 120, 120), '책': (120, 0, 200), '공': (10, 10, 10)}
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    for name, color in COLORS.items():
+        Image.new('RGB', (120, 90), color).save(tmp_path / f'{name}.png')
+    return tmp_path
+
+
+def test_a_set_of_composed_images(photographs, tmp_path):
+    for out in ('a', 'b'):
+        write_set(photographs, tmp_path / out, images=8, seed=3)
+    rows = [json.loads(line) for line in (tmp_path / 'a' / 'train.jsonl').read_text('utf-8').splitlines()]
+    assert (tmp_path / 'a' / 'train.jsonl').read_bytes() == (tmp_path / 'b' / 'train.jsonl').read_bytes()
+    assert len({row['image'] for row in rows}) == 8
+    others = [json.loads(line) for line in (tmp_path / 'a' / 'val.jsonl').read_text('utf-8').splitlines()]
+    assert len({row['image'] for row in others}) == 100
+    assert {row['answer'] for row in others if row['question'].startswith('왼쪽')} == set(COLORS)
+    exists = [row['answer'] for row in rows if '있어요?' in row['question'] and row['answer'] in ('네', '아니요')]
+    assert exists.count('네') == exists.count('아니요') == 8
+
+
+def test_what_is_on_the_left_is_told_as_left():
+    """The colour in the middle of each half is that of the thing, in its tint."""
+    things = {name: Image.new('RGB', (400, 300), color) for name, color in COLORS.items()}
+    rng, pairs = np.random.default_rng(0), 0
+    for _ in range(30):
+        image, shown = compose(things, rng)
+        for place, (name, tint) in enumerate(shown):
+            width = 400 // len(shown)
+            half = np.asarray(image.crop((place * width, 0, (place + 1) * width, 300))).reshape(-1, 3)
+            due = 0.65 * np.array(COLORS[name]) + 0.35 * np.array(TINTS[tint])
+            assert (np.abs(half - due).max(1) < 3).mean() > 0.15
+        pairs += len(shown) == 2
+    assert 5 < pairs < 25
+
+
+def test_too_few_things_and_changes_of_the_rule(tmp_path):
+    with pytest.raises(KoviltError, match='0 images; at least 4 are needed'):
+        write_set(tmp_path, tmp_path / 'out', images=4, seed=0)
+    assert list(_options('rule')) == list(_options('scratch')) == []
+    assert list(_options('lr=3e-4,drop=0.3')) == ['optim_wrapper.optimizer.lr=3e-4', 'model.encoder.drop_rate=0.3']
