@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+Part = tuple[float, float, float, float]  # left, top, right and bottom, as shares of an image's width and height
 
 MIN_SIDE = 8  # pixels of an image
 
@@ -50,20 +52,45 @@ class PairTransforms:
         warnings = question_warnings(text, counts, num_read, korean=getattr(step, 'korean', True))
         return ReadQuestion(tokens, counts.unknown_share, list(warnings))
 
+    def token_texts(self, input_ids: Sequence[int]) -> list[str]:
+        """The tokens as text; their ids where the model has no tokenizer."""
+        step = next((step for step in self._texts if hasattr(step, 'tokenizer')), None)
+        return (
+            [str(number) for number in input_ids] if step is None else step.tokenizer.convert_ids_to_tokens(input_ids)
+        )
+
+    def read_source(self, image: ImageLike, name: str = 'image') -> tuple[np.ndarray, Part]:
+        """The upright image, uint8 (H, W, 3), as the first transform reads it, and the part of it that patches cover.
+
+        That is the whole image, unless a transform has a method `kept_part` as `CropSquare` has.
+
+        Raises:
+            KoviltError: as `read_image`; the transforms read no image.
+        """
+        load, *rest = self._images
+        pixels = load(_named(image, name)).get('img')
+        if pixels is None:
+            raise KoviltError(f'{name}: the transforms of the model do not begin with an image, such as by LoadImage')
+        crops = [step.kept_part for step in rest if hasattr(step, 'kept_part')]
+        return pixels, crops[0](*image_size(pixels)) if crops else (0.0, 0.0, 1.0, 1.0)
+
     def read_image(self, image: ImageLike | ZipMember, name: str = 'image') -> dict[str, Any]:
         """The `patches` and the `grid` of an image; `name` stands in messages for one that is not a file.
 
         Raises:
             KoviltError: a file that is missing or damaged, or an image that is too small or too large.
         """
-        results: dict[str, Any]
-        if isinstance(image, (Image.Image, np.ndarray)):
-            results = {'img_path': name, 'img': image}
-        else:
-            results = {'img_path': image if isinstance(image, ZipMember) else os.fspath(image)}
+        results = _named(image, name)
         for transform in self._images:
             results = transform(results)
             if 'img' in results and min(size := image_size(results['img'])) < MIN_SIDE:
                 shown = f'{results["img_path"]}: {size[0]} x {size[1]} pixels'
                 raise KoviltError(f'{shown}; give an image of at least {MIN_SIDE} a side')
         return {'patches': results['patches'], 'grid': results['grid']}
+
+
+def _named(image: ImageLike | ZipMember, name: str) -> dict[str, Any]:
+    """What the first transform takes."""
+    if isinstance(image, (Image.Image, np.ndarray)):
+        return {'img_path': name, 'img': image}
+    return {'img_path': image if isinstance(image, ZipMember) else os.fspath(image)}

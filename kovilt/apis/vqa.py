@@ -7,7 +7,7 @@ import os
 import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from kovilt.models.memory import memory_errors
 from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
+
+if TYPE_CHECKING:
+    from kovilt.apis.explanation import Explanation
 
 
 class VQAInferencer:
@@ -183,6 +186,30 @@ class VQAInferencer:
                 results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}
                 results[i]['unknown_token_share'] = texts[pairs[i][1]].unknown_token_share
         return results
+
+    def explain(self, image: ImageLike, question: str, answer: str | None = None) -> Explanation:
+        """Show where the model looks: what speaks for its answer to a question, or for another answer.
+
+        The relevance of each patch and each token is that of Chefer, Gur and Wolf (ICCV 2021); beside it stands the
+        transport plan of word-patch alignment. The pair is computed alone, in float32; nothing of it stays behind.
+
+        >>> explanation = answer.explain('room.jpg', '소파는 무슨 색이에요?')
+        >>> explanation.save('work_dirs/explanation')  # PNG, HTML, arrays; in a notebook it shows itself
+
+        Args:
+            image, question: one of each, as of a call.
+            answer: one of `answers`; None = the one that the model gives.
+
+        Warns:
+            KoviltWarning: as a call.
+
+        Raises:
+            KoviltError: an image or question that cannot be used; not an answer of the model; a graph, another
+                precision than float32, or an encoder for which no rule of relevance is known.
+        """
+        from kovilt.apis.explanation import explain_answer  # which draws, as answering does not
+
+        return explain_answer(self, image, question, answer)
 
     def _read_question(self, number: int, text: str) -> ReadQuestion:
         question = self.transforms.read_question(text)

@@ -54,7 +54,7 @@ class TextEncoder(BaseModule):
         from transformers import AutoConfig, AutoModel
 
         self.model_type, self.max_text_len, self.pretrained = model_type, max_text_len, pretrained
-        self.hidden_size = hidden_size
+        self.hidden_size, self.num_layers = hidden_size, num_layers
         roberta = dict(type_vocab_size=1, layer_norm_eps=1e-5) if model_type == 'roberta' else {}
         config = AutoConfig.for_model(
             model_type,

@@ -44,6 +44,12 @@ def write_report(
 
 def write_page(out: str | Path, template: str, **values: object) -> Path:
     """Write the HTML page of a template of this folder, with every text escaped, and return its path."""
+    write_text(out, render(template, **values) + '\n')
+    return Path(out)
+
+
+def render(template: str, **values: object) -> str:
+    """The HTML of a template of this folder, with every text escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -54,8 +60,7 @@ def write_page(out: str | Path, template: str, **values: object) -> Path:
         lstrip_blocks=True,
         finalize=_without_control_characters,
     )
-    write_text(out, environment.get_template(template).render(values) + '\n')
-    return Path(out)
+    return environment.get_template(template).render(values)
 
 
 def _without_control_characters(value: object) -> object:

@@ -73,12 +73,20 @@ class CropSquare(BaseTransform):
         self.side = side
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        size = results['img'].shape[1::-1]
-        width, height = (int(self.side * length / min(size)) for length in size)
-        left, top = round((width - self.side) / 2), round((height - self.side) / 2)
+        (width, height), left, top = self._square(*results['img'].shape[1::-1])
         image = resize_bicubic(results['img'], (width, height))
         results['img'] = image[top : top + self.side, left : left + self.side]
         return results
+
+    def kept_part(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What is kept of an image of this size: left, top, right and bottom as shares of its width and height."""
+        (width, height), left, top = self._square(width, height)
+        return left / width, top / height, (left + self.side) / width, (top + self.side) / height
+
+    def _square(self, width: int, height: int) -> tuple[tuple[int, int], int, int]:
+        """(width, height) to which an image of this size is resized, and the left and the top of the square in it."""
+        wide, high = (int(self.side * length / min(width, height)) for length in (width, height))
+        return (wide, high), round((wide - self.side) / 2), round((high - self.side) / 2)
 
 
 def resize_bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

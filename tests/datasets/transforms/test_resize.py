@@ -99,6 +99,18 @@ def test_the_middle_square_is_the_one_that_meter_crops(size):
     assert np.abs(found.astype(int) - np.asarray(meter(Image.fromarray(pixels)))).max() <= 2
 
 
+@pytest.mark.parametrize('size', [(50, 30), (30, 50), (40, 40), (31, 500)])
+def test_the_part_that_a_crop_keeps_is_told(size):
+    """Cutting that part out first changes nothing but the rounding."""
+    width, height = size
+    left, top, right, bottom = CropSquare(side=24).kept_part(width, height)
+    assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+    assert (
+        (right - left) * width == pytest.approx((bottom - top) * height, rel=0.05) == pytest.approx(min(size), rel=0.05)
+    )
+    assert left + right == pytest.approx(1, abs=0.05) and top + bottom == pytest.approx(1, abs=0.05)
+
+
 def test_a_square_has_a_side():
     with pytest.raises(ValueError, match='side is 0; it must be at least 1'):
         CropSquare(side=0)
