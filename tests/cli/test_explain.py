@@ -1,5 +1,9 @@
 """The verb writes the files, prints where the model looks, and refuses bad input in one line."""
 
+import re
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,3 +69,18 @@ def test_a_graph_is_refused_before_it_is_opened(files, call, tmp_path, monkeypat
     monkeypatch.setattr(folder_info, 'read_folder_info', lambda path: {'graph': {'format': 'pt2'}})
     code, _, error = call('explain', tmp_path, files[1], QUESTION)
     assert code == 2 and error.startswith(f'error: {tmp_path}: holds a graph, which has no gradients')
+
+
+def test_the_commands_and_the_code_of_its_page(files, call, tmp_path, monkeypatch, capsys):
+    """Which are the same in both languages."""
+    pages = [Path(__file__).parents[2] / 'docs' / language / 'explain.md' for language in ('en', 'ko')]
+    english, korean = (re.findall(r'^```(\w+)\n(.*?)^```$', page.read_text('utf-8'), re.M | re.S) for page in pages)
+    assert english == korean and [kind for kind, _ in english] == ['bash', 'python', 'sh']
+    monkeypatch.chdir(tmp_path)
+    Image.open(files[1]).convert('RGB').save('room.jpg')
+    for line in english[0][1].splitlines():
+        command, *arguments = shlex.split(line.replace('work_dirs/quickstart/model', str(files[0])))
+        assert command == 'kovilt' and call(*arguments)[0] == 0, line
+    assert {path.parent.name for path in Path('work_dirs').glob('*/explanation.html')} == {'explanation', 'red'}
+    exec(english[1][1].replace('work_dirs/quickstart/model', str(files[0])), {})
+    assert re.match(r'\S+( \S+)? \(4, 6\) \{', capsys.readouterr().out)
