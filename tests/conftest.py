@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('KOVILT_NO_REPORT', '1')  # a report takes longer than a tiny training; those of it unset this
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures, which need the device

@@ -128,6 +128,19 @@ def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
                 assert code in ((0, 1) if 'kovilt verify' in line else (0,)), f'{line}\n{error}'
 
 
+def test_the_commands_about_reports_are_those_of_the_training_page():
+    shown = [
+        [
+            line
+            for kind, block in blocks((ROOT / 'docs' / page).read_text('utf-8'))
+            if kind == 'bash'
+            for line in block.splitlines()
+        ]
+        for page in ('en/report.md', 'ko/report.md', 'en/training.md')
+    ]
+    assert shown[0] == shown[1] and set(shown[0]) <= set(shown[2])
+
+
 def page_block(language: str, name: str) -> str:
     """The only block of a language on a page, which is the same in English and Korean."""
     english, korean = (

@@ -11,7 +11,7 @@ import torch
 from kovilt.apis.loading import check_tokenizer, load_trained
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
-from kovilt.weights.folder import save_model_folder
+from kovilt.weights.folder import TrainedModel, save_model_folder
 from kovilt.weights.graph_files import Format
 
 Dtype = Literal['float32', 'float16', 'int8']
@@ -45,6 +45,18 @@ def export_checkpoint(
             f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{hint if dtype == "int8" else ""}'
         )
     trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
+    return export_trained(trained, out, format=format, dtype=dtype, overwrite=overwrite)
+
+
+def export_trained(
+    trained: TrainedModel,
+    out: str | os.PathLike[str],
+    *,
+    format: Literal['hf'] | Format = 'hf',
+    dtype: Dtype = 'float32',
+    overwrite: bool = False,
+) -> Path:
+    """Write a loaded model as the model folder `out`; arguments and errors as of `export_checkpoint`."""
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)
     return save_model_folder(

@@ -60,6 +60,15 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help=f'set by {script}')
         self.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
 
+    def add_no_report(self) -> None:
+        """Add `--no-report`; the environment variable KOVILT_NO_REPORT sets it for all commands."""
+        self.add_argument(
+            '--no-report',
+            action='store_true',
+            default=bool(os.environ.get('KOVILT_NO_REPORT')),
+            help='leave out report.html, curves, predictions.jsonl and the model folder (KOVILT_NO_REPORT=1: always)',
+        )
+
     def add_checkpoint_parts(self) -> None:
         """Add `--config` and `--tokenizer` of a checkpoint."""
         self.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')

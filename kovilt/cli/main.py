@@ -31,6 +31,7 @@ VERBS = {
     'config': 'print a config as a run reads it, with the origin of each value',
     'export': 'write a trained model as a folder for transformers, onnxruntime or torch.export',
     'import': 'make a model folder of public weights',
+    'report': 'write the report of a run anew, or of two runs side by side',
     'compare': 'compare two models by their predictions on the same questions',
     'alignment': 'score word-patch alignment against the boxes of Rooms',
 }

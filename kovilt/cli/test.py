@@ -7,10 +7,12 @@ bash tools/dist_test.sh kovilt_vqa_aihub CHECKPOINT 8
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kovilt.cli.arguments import CommandParser
+from kovilt.cli.report import leave_report
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
 
@@ -24,10 +26,11 @@ TEST_HOOKS = ('runtime_info', 'timer', 'logger')
 def add_arguments(parser: CommandParser) -> None:
     parser.add_config('the config that the checkpoint was trained with: a file or a name (rooms/vqa)')
     parser.add_argument('checkpoint', help='a .pth file, a model folder, or a work folder, of which the best is taken')
-    parser.add_argument('--out', metavar='FILE', help='write every prediction, one JSON object a line')
+    parser.add_argument('--out', metavar='FILE', help='write every prediction, one JSON object a line, to this file')
     parser.add_argument(
         '--work-dir', help='folder of metrics.json and logs (default: the folder test beside the checkpoint)'
     )
+    parser.add_no_report()
     parser.add_precision()
     parser.add_cfg_options('val_dataloader.batch_size=64')
     parser.add_launcher('tools/dist_test.sh')
@@ -39,7 +42,8 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.apis.precision import set_precision
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher
-    from kovilt.engine.hooks.run_record import describe_environment, to_numbers
+    from kovilt.engine.hooks import PredictionsHook
+    from kovilt.engine.hooks.run_record import describe_data, describe_environment, to_numbers
     from kovilt.files import write_json
     from kovilt.formats.checkpoint import choose_checkpoint
     from kovilt.registry import RUNNERS
@@ -53,6 +57,9 @@ def run(args: argparse.Namespace) -> None:
         config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
     follow_launcher()
     runner = RUNNERS.build(config)
+    predictions = Path(work_dir, 'predictions.jsonl')
+    if not args.no_report and not args.out:
+        runner.register_hook(PredictionsHook(str(predictions), is_asked=False))
 
     class PrecisionHook(Hook):
         def before_test(self, runner: Any) -> None:
@@ -67,11 +74,15 @@ def run(args: argparse.Namespace) -> None:
             'checkpoint': str(checkpoint),
             'precision': args.precision,
             'metrics': to_numbers(metrics),
+            'data': {'test': describe_data(runner.test_dataloader.dataset)},
             'environment': describe_environment(runner),
         }
         write_json(Path(work_dir) / 'metrics.json', report)
         show(f'{work_dir}/metrics.json')
-    end_process()
+    has_report = runner.rank == 0 and not args.no_report
+    if has_report and args.out and Path(args.out).resolve() != predictions.resolve():
+        shutil.copyfile(args.out, predictions)
+    end_process(last=(lambda: leave_report(work_dir)) if has_report else None)
 
 
 def make_test_config(config: Config, path: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.cli.arguments import CommandParser, at_least, available_cpus
+from kovilt.cli.report import leave_report
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
 
@@ -63,6 +64,7 @@ def add_arguments(parser: CommandParser) -> None:
         help='mixed precision; auto is bfloat16, or float16 on GPUs without bfloat16',
     )
     parser.add_argument('--seed', type=int, help='seed of the run (default: that of the config, 0)')
+    parser.add_no_report()
     parser.add_cfg_options('model.encoder.drop_rate=0.0')
     parser.add_launcher('tools/dist_train.sh')
     folder = parser.add_argument_group('a folder of images')
@@ -92,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         raise KoviltError('--allow-change is about a run that is continued; add --resume')
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher, is_restarted
+    from kovilt.engine.hooks import PredictionsHook
     from kovilt.engine.interruption import Interruption
     from kovilt.engine.optim import mixed_precision
     from kovilt.registry import RUNNERS
@@ -113,12 +116,16 @@ def run(args: argparse.Namespace) -> int:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
     follow_launcher()
     try:
-        RUNNERS.build(config).train(args.allow_change, force_load=args.force)
+        runner = RUNNERS.build(config)
+        if not args.no_report:
+            runner.register_hook(PredictionsHook(f'{runner.work_dir}/predictions.jsonl', is_asked=False))
+        runner.train(args.allow_change, force_load=args.force)
     except Interruption as interruption:
         show(str(interruption))
         end_process(interruption.exit_code)
         return interruption.exit_code
-    end_process()
+    has_report = runner.rank == 0 and not args.no_report
+    end_process(last=(lambda: leave_report(runner.work_dir)) if has_report else None)
     return 0
 
 

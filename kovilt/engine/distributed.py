@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -207,8 +207,10 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def end_process(code: int = 0) -> None:
+def end_process(code: int = 0, *, last: Callable[[], object] | None = None) -> None:
     """End this process with an exit code if it is one of several. To be called when all work is done and written.
+
+    `last` is what this process still does, in any case: alone, when it has left the others.
 
     The model holds the process group, and the group holds threads that release Python objects. If one of them does so
     while the interpreter shuts down, the process aborts ("terminate called without an active exception"). So the
@@ -217,12 +219,16 @@ def end_process(code: int = 0) -> None:
     torchrun takes every code but 0 for a fault, ends the other processes and, with MAX_RESTARTS, starts all again. So
     under torchrun the process ends with 0, and leaves the code for kovilt/cli/launch.py.
     """
-    if torch.distributed.is_initialized():
+    is_one_of_several = torch.distributed.is_initialized()
+    if is_one_of_several:
         if code and 'TORCHELASTIC_RUN_ID' in os.environ:
             if LAUNCH_FOLDER in os.environ:
                 Path(os.environ[LAUNCH_FOLDER], 'exit_code').write_text(str(code), encoding='ascii')
             code = 0
         _leave_process_group()
+    if last is not None:
+        last()
+    if is_one_of_several:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -28,8 +28,10 @@ def read_predictions(path: str | Path) -> Predictions:
     found: Predictions = {}
     for number, line in read_json_lines(path, 'table'):
         place = f'{path}, line {number}'
-        prediction = _check_prediction(line, place)
+        prediction = check_prediction(line, place)
         name = prediction['question_id']
+        if not name:
+            raise KoviltError(f'{place}: no question id, so it cannot be matched with the other file')
         if name in found:
             raise KoviltError(f'{place}: question id {name} occurs a second time; files are compared by their ids')
         found[name] = prediction
@@ -38,13 +40,11 @@ def read_predictions(path: str | Path) -> Predictions:
     return found
 
 
-def _check_prediction(line: dict[str, Any], place: str) -> dict[str, Any]:
-    """The line with texts as text and scores as numbers from 0 to 1."""
+def check_prediction(line: dict[str, Any], place: str) -> dict[str, Any]:
+    """A line of predictions with texts as text and scores as numbers from 0 to 1."""
     if missing := [key for key in REQUIRED_KEYS if key not in line]:
         raise KoviltError(f'{place}: no {", ".join(missing)}; write the file by kovilt test --out')
     texts = {key: text_of(line[key], key, place) for key in ('question_id', 'image', 'ground_truth', 'answer_type')}
-    if not texts['question_id']:
-        raise KoviltError(f'{place}: no question id, so it cannot be matched with the other file')
     for key in ('correct', 'tolerant_correct'):
         if not isinstance(line[key], bool | int | float) or not 0 <= line[key] <= 1:
             raise KoviltError(f'{place}: {key!r} is {str(line[key])[:40]!r}, not true, false or a score from 0 to 1')

@@ -78,8 +78,8 @@ class VQAAccuracy(BaseMetric):
     @staticmethod
     def metric_names(model: Mapping[str, Any]) -> list[str]:
         """What the evaluation of a config's `model` gives, with `*` for the answer types of the data."""
-        lengths = dict.fromkeys(_band(words, LENGTH_EDGES) for words in range(1, LENGTH_EDGES[-1] + 1))
-        frequencies = dict.fromkeys(_band(rows, FREQUENCY_EDGES) for rows in (0, *FREQUENCY_EDGES))
+        lengths = dict.fromkeys(band_of(words, LENGTH_EDGES) for words in range(1, LENGTH_EDGES[-1] + 1))
+        frequencies = dict.fromkeys(band_of(rows, FREQUENCY_EDGES) for rows in (0, *FREQUENCY_EDGES))
         groups = ['/*', *(f'_by_length/{band}' for band in lengths), *(f'_by_frequency/{band}' for band in frequencies)]
         whole = ['accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'coverage', 'ceiling']
         whole += ['answerable_accuracy', 'majority_accuracy', 'questions', 'broken']
@@ -141,11 +141,11 @@ class VQAAccuracy(BaseMetric):
 
         types = np.array([question.answer_type for question in questions])
         metrics |= _group_accuracies('', types, scores)
-        lengths = [_band(question.words, LENGTH_EDGES) if question.words else '' for question in questions]
+        lengths = [band_of(question.words, LENGTH_EDGES) if question.words else '' for question in questions]
         metrics |= _group_accuracies('_by_length', lengths, scores)
         if majority is not None:
             counts = [vocabulary.get(most_frequent(question.answers), 0) for question in questions]
-            metrics |= _group_accuracies('_by_frequency', [_band(count, FREQUENCY_EDGES) for count in counts], scores)
+            metrics |= _group_accuracies('_by_frequency', [band_of(count, FREQUENCY_EDGES) for count in counts], scores)
         _log_table(metrics, types, reachable > 0 if vocabulary else None, majority)
         return metrics
 
@@ -201,7 +201,7 @@ def _group_accuracies(suffix: str, groups: Sequence[str] | np.ndarray, scores: n
     return metrics
 
 
-def _band(value: int, edges: tuple[int, ...]) -> str:
+def band_of(value: int, edges: tuple[int, ...]) -> str:
     """The band between two edges that holds `value`: "0" below the first, "1-3", ..., "10+"."""
     index = bisect_right(edges, value)
     if index == 0:

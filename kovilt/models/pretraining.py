@@ -10,7 +10,7 @@ from torch import Tensor
 from kovilt.batch import Batch
 from kovilt.models.base import KoviltModel
 from kovilt.modules.heads.itm import ITMHead
-from kovilt.modules.heads.mlm import MLMHead
+from kovilt.modules.heads.mlm import IGNORE_INDEX, MLMHead
 from kovilt.modules.heads.wpa import WPAHead
 from kovilt.modules.packing import to_device
 from kovilt.modules.vilt import ViLTStates
@@ -103,6 +103,27 @@ class ViLTForPreTraining(KoviltModel):
             return self.encode(batch, images, 'cls')
         block = self.wpa_head.block
         return self.encode(batch, images, 'all' if block is None else 'cls', inner_block=block)
+
+    @torch.no_grad()
+    def fill_masks(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the model puts into the masked places of its captions, M of all B captions.
+
+        Returns:
+            the masked ids (B, L) on the host; the places, int64 (M, 2), a caption and a position each; the ids of the
+            three most probable tokens of each place (M, 3) and their probabilities (M, 3), on the host.
+
+        Raises:
+            ValueError: the model has no `mlm_head`.
+        """
+        if self.mlm_head is None:
+            raise ValueError('the model has no mlm_head, so it fills no masks')
+        batch = self.data_preprocessor(batch)
+        images = self.encoder.embed_images(batch['patches'], batch['grids'])
+        input_ids, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+        states = self.encode({**batch, 'input_ids': input_ids}, images, 'text')
+        index = (states.pack_text(labels) != IGNORE_INDEX).nonzero().squeeze(1)  # in the order of captions and places
+        best = self.mlm_head(states.packed[index.to(states.packed.device)]).float().softmax(1).topk(3, dim=1)
+        return input_ids, (labels != IGNORE_INDEX).nonzero(), best.indices.cpu(), best.values.cpu()
 
     @torch.no_grad()
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

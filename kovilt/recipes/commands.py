@@ -29,10 +29,17 @@ def train_tokenizer(folder: Path | str, data: Path | str) -> list[str]:
 
 
 def train(
-    config: str, work_dir: Path | str, options: Sequence[str], *, load_from: str = '', seed: int | None = None
+    config: str,
+    work_dir: Path | str,
+    options: Sequence[str],
+    *,
+    load_from: str = '',
+    seed: int | None = None,
+    report: bool = False,
 ) -> list[str]:
-    """A training that resumes when it is started again."""
+    """A training that resumes when it is started again. report: it leaves one, with a model folder."""
     start = ['--load-from', load_from] if load_from else []
+    start += [] if report else ['--no-report']
     if seed is not None:
         start += ['--seed', f'{seed}']
     start += ['--cfg-options', *options] if options else []
@@ -55,6 +62,7 @@ def tokenizer_options(tokenizer: str, *loaders: str) -> list[str]:
 def test(config: str, checkpoint: str, work_dir: Path | str, options: Sequence[str] = ()) -> list[str]:
     """An evaluation that writes metrics.json and predictions.jsonl."""
     command = kovilt('test', config, checkpoint, '--work-dir', work_dir, '--out', f'{work_dir}/predictions.jsonl')
+    command.append('--no-report')
     return [*command, '--cfg-options', *options] if options else command
 
 

@@ -161,7 +161,7 @@ def _steps(config: Path, plan: dict[str, Any]) -> list[Step]:
         Step(
             name,
             titles[name],
-            commands.train(str(file), work_dir / name, options),
+            commands.train(str(file), work_dir / name, options, report=name == 'train'),
             work_dir / name,
             seconds[name],
             commands.VQA_SCALARS,
@@ -215,4 +215,5 @@ def result_lines(result: dict[str, Any], config: Path, work_dir: Path) -> list[s
         f'  kovilt predict {work_dir}/model IMAGE "질문"',
         f'  kovilt train {config}        # the training again, after editing the config',
         f'  predictions: {work_dir}/train_test/predictions.jsonl',
+        f'  report: {work_dir}/train/report.html',
     ]

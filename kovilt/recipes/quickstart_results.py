@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
+from kovilt.evaluation.breakdown import read_all_predictions
 from kovilt.evaluation.table import format_table
 from kovilt.files import read_bytes, read_json, read_json_lines
 from kovilt.recipes import commands
 from kovilt.recipes.commands import PRETRAINING_LOSSES
+from kovilt.reporting import prediction_sections
 from kovilt.visualization import (
     AnsweredQuestion,
     Curve,
@@ -28,6 +30,7 @@ from kovilt.visualization import (
     read_metrics,
     write_report,
 )
+from kovilt.visualization.report import Section, Table
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ def format_tables(tables: Mapping[str, ReportTable]) -> str:
 
 
 def write_summary_page(work_dir: Path, tables: Mapping[str, ReportTable], footer: str) -> None:
-    """Write report.html: the tables and the images on one page."""
+    """Write report.html: the tables, the images and what the predictions show on one page."""
     images = {
         'Losses and validation accuracy · 손실과 정확도': work_dir / 'curves.png',
         'Validation questions sampled at random · 무작위로 고른 검증 질문': work_dir / 'contact_sheet.png',
@@ -213,12 +216,13 @@ def write_summary_page(work_dir: Path, tables: Mapping[str, ReportTable], footer
     example = work_dir / 'alignment' / 'example.png'
     if example.is_file():
         images['Where the words of a caption send their transport mass · 단어별 정렬'] = example
+    predictions = prediction_sections(read_all_predictions(work_dir / 'vqa_test' / 'predictions.jsonl'), {})
     numbered = (work_dir / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines()
     write_report(
         work_dir / 'report.html',
         title='Ko-ViLT on Rooms',
         lead='Synthetic household scenes with Korean questions, answered by models that were trained on them.',
-        tables=tables,
+        sections=[*(Section(heading, [Table(*table)]) for heading, table in tables.items()), *predictions],
         images=images,
         sentences=[line.split('. ', 1)[1] for line in numbered],
         footer=footer,

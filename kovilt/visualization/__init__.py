@@ -2,7 +2,7 @@
 
 from kovilt.visualization.cards import CardImage, CardLine, CardToken, SampleCard, draw_cards
 from kovilt.visualization.contact_sheet import AnsweredQuestion, draw_contact_sheet
-from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics
+from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics, run_panels, write_curves_csv
 from kovilt.visualization.fonts import MISSING_FONT_HINT, korean_font
 from kovilt.visualization.heatmap import draw_alignment
 from kovilt.visualization.report import ReportTable, write_report
@@ -23,5 +23,7 @@ __all__ = [
     'draw_curves',
     'korean_font',
     'read_metrics',
+    'run_panels',
+    'write_curves_csv',
     'write_report',
 ]

@@ -29,7 +29,9 @@ def trained(rooms, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_its_record(trained):
     work = trained / 'work'
-    assert {'iter_2.pth', 'iter_3.pth', 'tiny.py', 'last_checkpoint'} <= {path.name for path in work.iterdir()}
+    names = {path.name for path in work.iterdir()}
+    assert {'iter_2.pth', 'iter_3.pth', 'tiny.py', 'last_checkpoint'} <= names
+    assert not names & {'report.html', 'predictions.jsonl', 'curves.png', 'model'}  # KOVILT_NO_REPORT
     assert load_config(work / 'tiny.py').optim_wrapper.precision in ('float32', 'bfloat16')
     environment = json.loads((work / 'environment.json').read_text(encoding='utf-8'))
     assert environment['seed'] == 7 and environment['packages']['torch'] and '--amp' in environment['command']

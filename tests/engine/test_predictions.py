@@ -44,3 +44,49 @@ def test_a_line_scores_its_question_as_the_metric_does(tmp_path):
     assert ['answers' in line for line in lines] == [False, False, True, False]
     for key, name in (('correct', 'accuracy'), ('tolerant_correct', 'tolerant_accuracy')):
         assert 100 * sum(line[key] for line in lines) / 4 == pytest.approx(scores[name])
+
+
+def test_a_training_keeps_the_predictions_of_its_best_checkpoint(tmp_path):
+    """Where no best checkpoint is kept, those of the latest validation."""
+    info: dict = {}
+    runner = SimpleNamespace(
+        val_dataloader=SimpleNamespace(dataset=range(1)),
+        logger=SimpleNamespace(info=print, warning=print),
+        message_hub=SimpleNamespace(runtime_info=info),
+        epoch=0,
+        iter=0,
+    )
+    hook = PredictionsHook(str(tmp_path / 'predictions.jsonl'), is_asked=False)
+
+    def validate(step: int, answer: str) -> str:
+        runner.iter = step
+        hook.before_val_epoch(runner)
+        hook.after_val_iter(runner, 0, outputs=[prediction(0, answer, answer='예')])
+        hook.after_val_epoch(runner)
+        return json.loads(hook.out.read_text(encoding='utf-8'))['answer']
+
+    assert validate(2, '가') == '가' and validate(4, '나') == '나'
+    info['best_ckpt'] = str(tmp_path / 'best_accuracy_iter_6.pth')
+    assert validate(6, '다') == '다' and validate(8, '라') == '다' and validate(16, '마') == '다'
+    runner.epoch, info['best_ckpt'] = 3, str(tmp_path / 'best_accuracy_epoch_3.pth')
+    assert validate(20, '바') == '바'
+
+
+def test_unasked_predictions_end_no_run(tmp_path, capsys):
+    runner = SimpleNamespace(
+        val_dataloader=SimpleNamespace(dataset=range(1)),
+        logger=SimpleNamespace(warning=print),
+        message_hub=SimpleNamespace(runtime_info={}),
+        epoch=0,
+        iter=2,
+    )
+    hook = PredictionsHook(str(tmp_path / 'predictions.jsonl'), is_asked=False)
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, outputs=[{'mlm_loss': 1.0, 'num_pairs': 3}])  # of a model without answers
+    hook.after_val_epoch(runner)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / 'file').touch()
+    hook.out = tmp_path / 'file' / 'predictions.jsonl'  # whose folder cannot be made
+    hook.after_val_iter(runner, 0, outputs=[prediction(0, '예', answer='예')])
+    hook.after_val_epoch(runner)
+    assert 'predictions.jsonl: cannot be written' in capsys.readouterr().out

@@ -55,6 +55,18 @@ def test_alignment_takes_the_true_images_and_transports_every_token():
     torch.testing.assert_close(plan.sum(dim=2), token_mask / token_mask.sum(dim=1, keepdim=True), rtol=0, atol=1e-6)
 
 
+def test_filled_masks_are_those_of_the_loss():
+    model, batch = tiny_model('ViLTForPreTraining').eval(), make_batch(8)
+    masked, places, best, scores = model.fill_masks(batch)
+    true_ids = batch['input_ids'][places[:, 0], places[:, 1]]
+    with torch.no_grad():
+        expected = model(batch, mode='predict')[0]['mlm_accuracy']
+    assert len(places) >= 8 and (best[:, 0] == true_ids).float().mean().item() == pytest.approx(expected)
+    assert (scores.diff(dim=1) <= 0).all() and ((scores >= 0) & (scores <= 1)).all()
+    changed = (masked != batch['input_ids']).nonzero().tolist()
+    assert changed and all(place in places.tolist() for place in changed)
+
+
 @pytest.mark.parametrize('block', [None, 1])
 def test_an_image_prefix_is_encoded_once_for_both_passes_and_every_parameter_learns(block, monkeypatch):
     config = tiny_config('ViLTForPreTraining', type='PrefixViLT', drop_rate=0.0)

@@ -62,6 +62,7 @@ def within(monkeypatch):
 
 def test_from_a_folder_to_a_judged_model(tmp_path, within, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('KOVILT_NO_REPORT')
     folder = write_folder(tmp_path / '내 사진')
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     code, out, error = call('train', '내 사진', '--cfg-options', *FEW_STEPS)
@@ -73,6 +74,8 @@ def test_from_a_folder_to_a_judged_model(tmp_path, within, call, monkeypatch):
     assert '16 questions on 8 images' in out and '4 questions on 2 images, 20% of the images kept for validation' in out
     assert 'the packaged encoder; tokenizer: the packaged one and' in out and '0.0% unknown' in out
     result = read_json(work / 'result.json')
+    reports = list(work.rglob('report.html'))
+    assert reports == [work / 'train' / 'report.html'] and 'work_dirs/내 사진/train/report.html' in out
     assert result['questions'] == 4 and f'{result["accuracy"]:.2f} %' in out and 'without images' in out
 
     assert count_tokens(load_tokenizer(work / 'model'), ['제독의 사진은', '제독님이']).unknown_share == 0

@@ -57,12 +57,15 @@ def test_fine_tuning_and_its_baselines_differ_in_one_setting(tmp_path):
 
 def prediction(number: int, kind: str, right: bool, image: str) -> dict:
     return {
+        'question_id': str(number),
         'image': image,
         'question': f'질문 {number}?',
         'answer': '예',
         'ground_truth': '예' if right else '아니요',
         'score': 0.5,
         'answer_type': kind,
+        'correct': right,
+        'tolerant_correct': right,
     }
 
 

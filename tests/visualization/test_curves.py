@@ -4,7 +4,17 @@ import pytest
 from PIL import Image
 
 from kovilt.errors import KoviltError
-from kovilt.visualization.curves import Curve, Panel, draw_curves, read_metrics, smooth
+from kovilt.visualization.curves import (
+    Curve,
+    Panel,
+    describe_panel,
+    draw_curves,
+    draw_panel,
+    read_metrics,
+    run_panels,
+    smooth,
+    write_curves_csv,
+)
 
 
 def write(run, *rows, tail=''):
@@ -49,3 +59,31 @@ def test_curves_are_drawn_and_empty_panels_left_out(tmp_path):
         assert alone.format == 'PNG' and alone.width < alone.height * 1.6  # one panel, not two
     with pytest.raises(KoviltError, match='nothing to draw'):
         draw_curves([Panel('empty', 'nats', [])], tmp_path / 'none.png')
+
+
+def test_the_panels_of_a_run_are_its_losses_accuracies_and_rates():
+    steps = [1, 2]
+    metrics = {
+        name: (steps, [0.5, 0.25])
+        for name in (
+            *('train/loss', 'train/vqa_loss', 'train/vqa_accuracy', 'train/lr/head.decay', 'train/grad_norm'),
+            *('val/accuracy', 'val/accuracy/색', 'val/majority_accuracy', 'val/ceiling', 'val/questions'),
+        )
+    }
+    panels = {panel.title: panel for panel in run_panels({'': metrics})}
+    assert list(panels) == ['vqa_loss', 'accuracy', 'grad norm', 'learning rate']
+    accuracy = panels['accuracy']
+    assert [list(curve.values) for curve in accuracy.curves] == [[0.5, 0.25], [50.0, 25.0]]  # both in percent
+    assert accuracy.levels == {'majority': 0.25, 'ceiling': 0.25}
+    both = run_panels({'A': metrics, 'B': metrics})
+    assert [curve.label for curve in both[0].curves] == ['A train', 'B train']
+    assert draw_panel(both[0]).startswith(b'\x89PNG') and 'A train 0.5 at step 1' in describe_panel(both[0])
+    assert run_panels({'': {}}) == []
+
+
+def test_the_table_of_curves_has_a_row_for_each_record(tmp_path):
+    rows = [{'mode': 'train', 'step': 1, 'loss': 2.0}, {'mode': 'epoch', 'step': 1}]
+    rows += [{'mode': 'val', 'step': 1, 'epoch': 0, 'accuracy/색': None}]
+    (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows), encoding='utf-8')
+    table = write_curves_csv(tmp_path, tmp_path / 'curves.csv').read_text(encoding='utf-8-sig')
+    assert table.splitlines() == ['mode,step,epoch,loss,accuracy/색', 'train,1,,2.0,', 'val,1,0,,']

@@ -1,3 +1,5 @@
+import re
+
 from PIL import Image
 
 from kovilt.visualization import write_report
@@ -14,7 +16,8 @@ def test_the_page_holds_everything_and_loads_nothing(tmp_path):
         sentences=['무슨 색?  답: 빨강'],
         footer='make quickstart',
     ).read_text(encoding='utf-8')
-    assert 'data:image/png;base64,iVBOR' in page and '<script' not in page and 'http' not in page
+    assert 'data:image/png;base64,iVBOR' in page and '<script' not in page and not re.search('https?:', page)
+    assert """http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;""" in page
     assert '<td>색 &amp; 모양</td><td>1234</td><td>66.67</td>' in page and '&lt;90 %&gt;' in page
     assert '<li>무슨 색?  답: 빨강</li>' in page
 

@@ -1,8 +1,9 @@
-"""Writes the predictions of a test into a file, one line a question."""
+"""Writes the predictions of a test, or of the best validation of a training, into a file, one line a question."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from kovilt.registry import HOOKS
 class PredictionsHook(Hook):
     """Writes one JSON object a line for each question of a test, in the order of the data, from rank 0.
 
+    In a training it writes the predictions of the validation whose checkpoint is the best so far or, where no best one
+    is kept, of the latest validation: those of the checkpoint that `choose_checkpoint` takes. They cost no computation.
+
     Keys: question_id, image, question, answer (the model's), score (its softmax probability), ground_truth (of
     several answers the most frequent), answers (only where there are several), answer_type, correct and
     tolerant_correct, topk. The two `correct` keys come from `answer_score` and `tolerant_score`: true or false with
@@ -29,34 +33,64 @@ class PredictionsHook(Hook):
 
     Args:
         out: path of the file; its folder is created.
+        is_asked: the user has asked for the file (`--out`): a model that predicts no answers, and a file that cannot
+            be written, are errors. Otherwise the first writes nothing and the second is a warning.
     """
 
-    def __init__(self, out: str) -> None:
-        self.out = Path(out)
-        if self.out.is_dir():
+    priority = 'LOWEST'  # after CheckpointHook, which decides what is best
+
+    def __init__(self, out: str, *, is_asked: bool = True) -> None:
+        self.out, self.is_asked = Path(out), is_asked
+        if is_asked and self.out.is_dir():
             raise KoviltError(f'--out {self.out}: this is a folder; name a file, such as {self.out}/predictions.jsonl')
         self.lines: list[tuple[int, dict[str, Any]]] = []  # row of the table, line of the file
 
     def before_test_epoch(self, runner: Runner) -> None:
         self.lines = []
 
+    before_val_epoch = before_test_epoch
+
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[dict[str, Any]] | None = None
     ) -> None:
         for prediction in outputs or ():
-            if 'record' not in prediction:
+            if 'record' in prediction:
+                self.lines.append((prediction['record']['row'], prediction_line(prediction)))
+            elif self.is_asked:
                 raise KoviltError('--out: this model predicts no answers; test a VQA model with keep_record=True')
-            self.lines.append((prediction['record']['row'], prediction_line(prediction)))
+
+    after_val_iter = after_test_iter
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        lines = collect_results(self.lines, len(runner.test_dataloader.dataset), device='cpu')
-        if lines is None:  # not rank 0
+        self._write(runner, len(runner.test_dataloader.dataset))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        if _is_best(runner):
+            self._write(runner, len(runner.val_dataloader.dataset))
+        self.lines = []
+
+    def _write(self, runner: Runner, questions: int) -> None:
+        lines = collect_results(self.lines, questions, device='cpu')
+        if not lines:  # not rank 0, or no answers
             return
         try:
             write_json_lines(self.out, [line for _, line in sorted(lines, key=lambda item: item[0])])
         except OSError as error:
-            raise KoviltError(f'--out {self.out}: cannot be written ({error.strerror})') from error
-        runner.logger.info(f'{len(lines):,} predictions written to {self.out}')
+            message = f'{self.out}: cannot be written ({error.strerror})'
+            if self.is_asked:
+                raise KoviltError(f'--out {message}') from error
+            with suppress(OSError):
+                self.out.unlink(missing_ok=True)  # it would belong to another checkpoint
+            runner.logger.warning(f'{message}; the run goes on without it')
+        else:
+            runner.logger.info(f'{len(lines):,} predictions written to {self.out}')
+
+
+def _is_best(runner: Runner) -> bool:
+    """Whether the checkpoint of the current step, which has just been validated, is the best so far."""
+    best = [value for key, value in runner.message_hub.runtime_info.items() if key.startswith('best_ckpt') and value]
+    names = f'_iter_{runner.iter}.pth', f'_epoch_{runner.epoch}.pth'
+    return not best or any(str(path).endswith(names) for path in best)
 
 
 def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:

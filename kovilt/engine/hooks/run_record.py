@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -146,6 +147,7 @@ def describe_environment(runner: Runner) -> dict[str, Any]:
         'started': time.strftime('%Y-%m-%d %H:%M:%S'),
         'kovilt': kovilt.__version__,
         'git': get_git_hash(fallback='', digits=12),
+        'git_changes': changed_files(),
         'seed': runner.seed,
         'processes': runner.world_size,
         'python': platform.python_version(),
@@ -155,6 +157,22 @@ def describe_environment(runner: Runner) -> dict[str, Any]:
         'threads': torch.get_num_threads(),
         'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def changed_files(limit: int = 20) -> list[str]:
+    """The files of the current folder's repository that differ from its commit, at most `limit` and a count."""
+    try:
+        done = subprocess.run(
+            ['git', 'status', '--porcelain', '--untracked-files=no'],  # noqa: S607  # the user's git
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeError):  # no git, no repository, a slow disk
+        return []
+    files = [line[3:] for line in done.stdout.splitlines()]
+    return files[:limit] + ([f'and {len(files) - limit} more'] if len(files) > limit else [])
 
 
 def _version(package: str) -> str | None:
