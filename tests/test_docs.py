@@ -91,7 +91,8 @@ def smaller(line: str) -> str:
     line = re.sub(r'bash tools/slurm_train\.sh \S+ \S+ (\S+) (\S+)', r'kovilt train \1 --work-dir \2', line)
     line = line.replace('--images 2000', '--images 24').replace('--workers 16', '--workers 1')
     line = line.replace('iter_2000', 'iter_2').replace('epoch_10', 'epoch_1')
-    if re.search(r'\bkovilt (train|test) ', line):
+    line = line.replace('--optuna 20', '--optuna 1').replace('--seeds 2', '--seeds 1')
+    if re.search(r'\bkovilt (train|test|sweep) ', line):
         line += ' --cfg-options ' + ' '.join(SMALL_MODEL if re.search(r' kovilt_(vqa|pretrain)', line) else FEW_STEPS)
     if ' verify kovilt_vqa' in line:  # of so few rows hardly an answer occurs six times
         line += ' --cfg-options train_dataloader.dataset.answers.min_count=1'

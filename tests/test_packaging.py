@@ -24,7 +24,7 @@ import kovilt
 from kovilt.cli.main import overview
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ('export', 'tensorboard', 'tests')
+EXTRAS = ('export', 'mlflow', 'sweep', 'tensorboard', 'tests', 'wandb')
 IN_THE_SDIST = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'CITATION.cff', 'CHANGELOG.md', 'README.md')
 IN_THE_SDIST += ('README.ko.md', 'requirements.txt', 'requirements', 'model-index.yml', 'configs', 'tools')
 DISTRIBUTIONS = {
@@ -68,7 +68,7 @@ def imported(folder: str) -> dict[str, str]:
 
 def test_what_kovilt_imports_is_declared():
     undeclared = imported('kovilt').keys() - needs('runtime').keys()
-    assert undeclared <= {**needs('export'), **needs('tensorboard')}.keys(), {
+    assert undeclared <= {**needs('export'), **needs('tensorboard'), **needs('sweep')}.keys(), {
         name: imported('kovilt').get(name) for name in undeclared
     }
 

@@ -52,6 +52,16 @@ class CommandParser(argparse.ArgumentParser):
             'answers change (default: float32)',
         )
 
+    def add_logger(self) -> None:
+        """Add `--logger`, where a run logs besides its work folder."""
+        self.add_argument(
+            '--logger',
+            choices=('tensorboard', 'mlflow', 'wandb'),
+            action='append',
+            default=[],
+            help='log to TensorBoard, MLflow or Weights & Biases as well; may be repeated',
+        )
+
     def add_launcher(self, script: str) -> None:
         """Add `--launcher`, and `--local-rank`, which torch.distributed.launch passes beside LOCAL_RANK: it is ignored.
 

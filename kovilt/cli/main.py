@@ -20,6 +20,7 @@ VERBS = {
     'quickstart': 'try everything: draw data, pre-train, fine-tune, evaluate, ask (ten minutes on two cores)',
     'doctor': 'check packages, devices, fonts and disk; name what is missing and how to install it',
     'train': 'pre-train or fine-tune a config, on one process or several',
+    'sweep': 'train a config with several values of its keys and seeds, and rank them',
     'test': 'evaluate a checkpoint: accuracy with its interval, by groups, beside the majority answer',
     'predict': 'answer questions about an image',
     'explain': 'show where a model looks: the patches and words that speak for its answer',

@@ -31,6 +31,7 @@ def add_arguments(parser: CommandParser) -> None:
         '--work-dir', help='folder of metrics.json and logs (default: the folder test beside the checkpoint)'
     )
     parser.add_no_report()
+    parser.add_logger()
     parser.add_precision()
     parser.add_cfg_options('val_dataloader.batch_size=64')
     parser.add_launcher('tools/dist_test.sh')
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.engine.distributed import end_process, follow_launcher
     from kovilt.engine.hooks import PredictionsHook
     from kovilt.engine.hooks.run_record import describe_data, describe_environment, to_numbers
+    from kovilt.engine.log_backends import add_backends
     from kovilt.files import write_json
     from kovilt.formats.checkpoint import choose_checkpoint
     from kovilt.registry import RUNNERS
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
     make_test_config(config, args.config)
     if args.out:
         config.default_hooks['predictions'] = {'type': 'PredictionsHook', 'out': args.out}
+    if args.logger:
+        add_backends(config, args.logger)
     follow_launcher()
     runner = RUNNERS.build(config)
     predictions = Path(work_dir, 'predictions.jsonl')

@@ -65,6 +65,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument('--seed', type=int, help='seed of the run (default: that of the config, 0)')
     parser.add_no_report()
+    parser.add_logger()
     parser.add_cfg_options('model.encoder.drop_rate=0.0')
     parser.add_launcher('tools/dist_train.sh')
     folder = parser.add_argument_group('a folder of images')
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from kovilt.engine.distributed import end_process, follow_launcher, is_restarted
     from kovilt.engine.hooks import PredictionsHook
     from kovilt.engine.interruption import Interruption
+    from kovilt.engine.log_backends import add_backends
     from kovilt.engine.optim import mixed_precision
     from kovilt.registry import RUNNERS
 
@@ -114,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
         raise KoviltError(f'{args.config}: it has no train_cfg, so there is nothing to train')
     if args.amp:
         config.optim_wrapper = mixed_precision(config.optim_wrapper, args.amp)
+    if args.logger:
+        add_backends(config, args.logger)
     follow_launcher()
     try:
         runner = RUNNERS.build(config)
@@ -139,6 +143,8 @@ def _train_folder(args: argparse.Namespace) -> int:
             raise KoviltError(
                 f'--{name.replace("_", "-")} is for a config; a folder needs none, it continues by itself'
             )
+    if args.logger:
+        raise KoviltError('--logger is for a config; train the one that this writes into the work folder with it')
     if args.minutes is not None and not 0 < args.minutes < math.inf:
         raise KoviltError(f'--minutes {args.minutes:g}: give a number above 0')
     if args.launcher != 'none':

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
+from mmengine.visualization import LocalVisBackend, MLflowVisBackend, TensorboardVisBackend, Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 
 from kovilt.errors import KoviltError, first_line
@@ -23,14 +27,69 @@ PATIENCE = 30.0  # seconds that a training waits for a call; MLflow and W&B retr
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds without a call after a failed one
 _PACKAGES = {  # of the classes of MMEngine
     'TensorboardVisBackend': "'kovilt[tensorboard]'",
-    'MLflowVisBackend': 'mlflow',
-    'WandbVisBackend': 'wandb',
+    'MLflowVisBackend': "'kovilt[mlflow]'",
+    'WandbVisBackend': "'kovilt[wandb]'",
     'ClearMLVisBackend': 'clearml',
     'NeptuneVisBackend': 'neptune',
     'DVCLiveVisBackend': 'dvclive',
     'AimVisBackend': 'aim',
 }
+LOGGERS = {
+    'tensorboard': 'TensorboardVisBackend',
+    'mlflow': 'MLflowVisBackend',
+    'wandb': 'WandbVisBackend',
+}  # of --logger
 _METHODS = ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars')
+# In the names of metrics: in MLflow's file store accuracy/색 would be a file in the file accuracy.
+_NOT_OF_MLFLOW = re.compile(r'(?<!^train)(?<!^val)(?<!^test)/|[^/\w.\- ]')
+
+
+def add_backends(config: Config, names: Iterable[str]) -> None:
+    """Let a run log to 'tensorboard', 'mlflow' or 'wandb', too."""
+    visualizer = dict(config.get('visualizer') or {'type': 'Visualizer', 'vis_backends': [{'type': 'LocalVisBackend'}]})
+    backends = _backends_of(visualizer)
+    missing = {LOGGERS[name]: None for name in names}.keys() - {_type_name(backend) for backend in backends}
+    config.visualizer = {**visualizer, 'vis_backends': backends + [{'type': name} for name in sorted(missing)]}
+    # Else a loss of the training and that of the validation would be one curve.
+    config.log_processor = {
+        **(config.get('log_processor') or {'type': 'BriefLogProcessor'}),
+        'log_with_hierarchy': True,
+    }
+
+
+def complete_backends(visualizer: dict[str, Any], work_dir: str) -> None:
+    """Give the back ends of a config the places and names that it leaves open.
+
+    TensorBoard's files and MLflow's store lie in the work folder, so that all starts of a resumed run stand together.
+    MLFLOW_TRACKING_URI names another store or a server; WANDB_MODE and the other variables of W&B count as always.
+    """
+    folder, uri = Path(work_dir).resolve(), os.environ.get('MLFLOW_TRACKING_URI')
+    for backend in _backends_of(visualizer):
+        defaults: dict[str, Any] = {}
+        match _type_name(backend):
+            case 'TensorboardVisBackend':
+                defaults = {'save_dir': str(folder / 'tensorboard')}
+            case 'MLflowVisBackend':
+                defaults = {'exp_name': 'kovilt', 'run_name': folder.name, 'tracking_uri': uri}
+                if not backend.get('tracking_uri', uri):
+                    os.environ.setdefault('MLFLOW_ALLOW_FILE_STORE', 'true')  # newer versions ask for a database
+                    # No files of the work folder are copied into the store: it lies there, and would take in itself.
+                    defaults |= {'save_dir': str(folder / 'mlflow'), 'artifact_suffix': ()}
+            case 'WandbVisBackend':
+                names = {'project': 'kovilt', 'name': folder.name, 'group': folder.name}
+                defaults = {'save_dir': str(folder), 'init_kwargs': names}
+        for key, value in defaults.items():
+            backend.setdefault(key, value)
+
+
+def _backends_of(visualizer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    backends = visualizer.get('vis_backends') or []
+    return [backends] if isinstance(backends, Mapping) else list(backends)  # type: ignore[list-item]
+
+
+def _type_name(backend: Mapping[str, Any]) -> str:
+    kind = backend['type']
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 class GuardedBackend(BaseVisBackend):
@@ -80,6 +139,8 @@ class GuardedBackend(BaseVisBackend):
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
         self._closed = False
+        if method == 'add_scalars' and isinstance(self._backend, MLflowVisBackend):
+            args = ({_NOT_OF_MLFLOW.sub('.', name): value for name, value in args[0].items()}, *args[1:])
         if time.monotonic() < self._next_try or (self._thread is not None and self._thread.is_busy()):
             self._lost += 1
             return

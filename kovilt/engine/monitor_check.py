@@ -21,7 +21,7 @@ def check_monitors(config: Mapping[str, Any]) -> None:
 
     Evaluators list theirs by `metric_names`; where one does not, as MMEngine's or a plugin's, every name passes.
     """
-    given = list(_given_metrics(config))
+    given = list(given_metrics(config))
     if None in given:
         return
     names = [name for name in given if name is not None]
@@ -36,7 +36,7 @@ def check_monitors(config: Mapping[str, Any]) -> None:
             raise KoviltError(f'{path} is {monitor!r}, which the evaluation does not give{guess}')
 
 
-def _given_metrics(config: Mapping[str, Any]) -> Iterator[str | None]:
+def given_metrics(config: Mapping[str, Any]) -> Iterator[str | None]:
     """The names of the metrics of a validation, `*` for any text; None where an evaluator does not list its own."""
     evaluators = config.get('val_evaluator') or ()
     if isinstance(evaluators, Mapping):

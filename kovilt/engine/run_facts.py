@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine.config import Config
 
 import kovilt
 from kovilt.engine.config_options import flatten_config
@@ -54,12 +55,17 @@ def collect_run_facts(runner: KoviltRunner) -> dict[str, Any]:
 
 def collect_model_facts(runner: KoviltRunner) -> dict[str, Any]:
     """The facts that decide the sizes of the model, known before it is built: config, tokenizer, answers."""
-    facts: dict[str, Any] = {}
-    for keys, value in flatten_config(runner.cfg.to_dict()):
-        if keys[-1] not in _PATHS and keys[0] not in _START_OPTIONS:
-            facts['.'.join(keys)] = json.loads(json.dumps(value, default=str))
-    facts |= {'randomness.seed': runner.seed, 'pairs_per_step': runner.pairs_per_step}
+    facts = describe_config(runner.cfg) | {'randomness.seed': runner.seed, 'pairs_per_step': runner.pairs_per_step}
     return facts | _describe_texts(runner._train_dataloader.dataset)
+
+
+def describe_config(config: Config) -> dict[str, Any]:
+    """The values of a config by dotted keys, as values of JSON; without paths and what a start decides."""
+    return {
+        '.'.join(keys): json.loads(json.dumps(value, default=str))
+        for keys, value in flatten_config(config.to_dict())
+        if keys[-1] not in _PATHS and keys[0] not in _START_OPTIONS
+    }
 
 
 def _describe_data(dataset: Any) -> dict[str, Any]:

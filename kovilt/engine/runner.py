@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, master_only
+from mmengine.dist import broadcast_object_list, get_rank, master_only
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
@@ -32,6 +32,7 @@ from kovilt.engine.checkpoints import (
 )
 from kovilt.engine.component_check import arguments_of, find_type
 from kovilt.engine.config_files import escape_braces
+from kovilt.engine.console import RunConsole
 from kovilt.engine.data_sizes import read_data_sizes
 from kovilt.engine.distributed import (
     check_launcher,
@@ -45,7 +46,7 @@ from kovilt.engine.distributed import (
 )
 from kovilt.engine.interruption import Interruption, SignalWatch
 from kovilt.engine.loader import watch_workers
-from kovilt.engine.log_backends import guard_backends, guard_log_files
+from kovilt.engine.log_backends import complete_backends, guard_backends, guard_log_files
 from kovilt.engine.run_facts import collect_model_facts, collect_run_facts
 from kovilt.engine.run_files import RunFiles
 from kovilt.engine.schedule import WarmupLinearLR, follow_config
@@ -87,6 +88,7 @@ class KoviltRunner(Runner):
         signals: notes the signals that ask a training to save and end.
         files: decide what happens when a file of the run cannot be written (`on_save_error` of the config).
         writer: writes the checkpoints while the training goes on.
+        console: decides what of the log reaches the console, and draws bars on a terminal.
     """
 
     # Set by MMEngine's Runner, which has no types.
@@ -96,6 +98,7 @@ class KoviltRunner(Runner):
     _load_from: str | None
     _resume: bool | str
     _has_loaded: bool
+    console: RunConsole
 
     def __init__(self, model: nn.Module | dict[str, Any], work_dir: str, **kwargs: Any) -> None:
         """Build everything but the loops; all arguments are those of MMEngine's Runner."""
@@ -150,13 +153,15 @@ class KoviltRunner(Runner):
         self._allow_change, self._force_load = allow_change, force_load
         lock = lock_work_dir(self.work_dir, resume=bool(self._resume)) if self.rank == 0 else nullcontext()
         logs = closing(self.visualizer)  # also when the run is interrupted
-        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, logs:
+        bars = closing(self.console)
+        with self._no_logs_after_bad_input(), lost_process_errors(), lock, self.signals, self.writer, logs, bars:
             if self.rank == 0:
                 note_begin()
             return super().train()
 
     def test(self) -> dict[str, Any]:
-        with self._no_logs_after_bad_input(), lost_process_errors(), closing(self.visualizer):
+        logs, bars = closing(self.visualizer), closing(self.console)
+        with self._no_logs_after_bad_input(), lost_process_errors(), logs, bars:
             return super().test()
 
     @contextmanager
@@ -176,12 +181,15 @@ class KoviltRunner(Runner):
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
         guard_log_files(logger)
+        self.console = RunConsole(logger, is_first=get_rank() == 0)
         return logger
 
     def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
         """Build the visualizer, whose back ends can neither stop nor delay the run."""
         if isinstance(visualizer, dict):
+            visualizer = copy.deepcopy(visualizer)  # the config stays valid in another work folder
             visualizer.setdefault('type', 'Visualizer')
+            complete_backends(visualizer, self.work_dir)
         return guard_backends(super().build_visualizer(visualizer))
 
     # Processes and devices

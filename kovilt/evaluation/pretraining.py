@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
 
+from kovilt.evaluation.table import format_table
 from kovilt.registry import METRICS
 
 
@@ -53,4 +55,19 @@ class PretrainingMetrics(BaseMetric):
             for name, value in batch.items():
                 if name != 'num_pairs':
                     sums[name] += value * batch['num_pairs'] * (100 if name.endswith('_accuracy') else 1)
-        return {**{name: value / pairs for name, value in sums.items()}, 'captions': pairs}
+        metrics = {**{name: value / pairs for name, value in sums.items()}, 'captions': pairs}
+        _log_table(metrics)
+        return metrics
+
+
+def _log_table(metrics: Mapping[str, float | int]) -> None:
+    """Log a row of figures for each objective, accuracies in percent."""
+    figures = ('loss', 'accuracy', 'matched_distance', 'mismatched_distance')
+    rows = [
+        [name.upper(), *(f'{metrics[key]:.4g}' if (key := f'{name}_{figure}') in metrics else '' for figure in figures)]
+        for name in ('mlm', 'itm', 'wpa')
+        if f'{name}_loss' in metrics
+    ]
+    if rows:
+        header = ['objective', *(figure.replace('_', ' ') for figure in figures)]
+        MMLogger.get_current_instance().info(f'{metrics["captions"]:,} captions\n{format_table(header, rows)}')

@@ -25,6 +25,7 @@ from kovilt.registry import METRICS
 
 LENGTH_EDGES = (1, 4, 7, 10)  # words (eojeol) of a question
 FREQUENCY_EDGES = (1, 10, 100, 1000)  # number of training rows with an answer
+MAX_TYPES = 10  # answer types in the table of the log
 
 
 class ScoredQuestion(NamedTuple):
@@ -162,23 +163,23 @@ class VQAAccuracy(BaseMetric):
 def _log_table(
     metrics: dict[str, float | int], types: np.ndarray, covered: np.ndarray | None, majority: str | None
 ) -> None:
-    """Log a table of the answer types and the figures of the whole."""
+    """Log a table of the largest answer types and the figures of the whole."""
     header = ['answer type', 'questions', 'accuracy'] + ['coverage'] * (covered is not None)
     rows = []
-    for name in [*groups_by_size(types), '']:
+    names = groups_by_size(types)
+    for name in [*names[:MAX_TYPES], '']:
         key, own = (f'/{name}', types == name) if name else ('', slice(None))
         row = [name or 'all', f'{metrics[f"questions{key}"]:,}', f'{metrics[f"accuracy{key}"]:.2f}']
         rows.append(row + ([] if covered is None else [f'{_percent(covered[own]):.2f}']))
-    lines = [
-        'VQA accuracy in percent',
-        format_table(header, rows),
-        f'95 % interval: {metrics["accuracy_low"]:.2f} to {metrics["accuracy_high"]:.2f}; '
-        f'tolerant accuracy: {metrics["tolerant_accuracy"]:.2f}',
-    ]
+    if more := names[MAX_TYPES:]:
+        rows.insert(-1, [f'{len(more)} more', *[''] * (len(header) - 1)])
+    figures = [f'95 % interval: {metrics["accuracy_low"]:.2f} to {metrics["accuracy_high"]:.2f}']
+    figures.append(f'tolerant accuracy: {metrics["tolerant_accuracy"]:.2f}')
     if majority is not None:
-        lines.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
+        figures.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
     if metrics['broken']:
-        lines.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
+        figures.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
+    lines = ['VQA accuracy in percent', format_table(header, rows), '; '.join(figures)]
     MMLogger.get_current_instance().info('\n'.join(lines))
 
 

@@ -35,15 +35,20 @@ def train(
     *,
     load_from: str = '',
     seed: int | None = None,
+    amp: str = 'auto',
     report: bool = False,
 ) -> list[str]:
-    """A training that resumes when it is started again. report: it leaves one, with a model folder."""
+    """A training that resumes when it is started again.
+
+    amp: of --amp; '' = full precision. report: it leaves one, with a model folder.
+    """
     start = ['--load-from', load_from] if load_from else []
     start += [] if report else ['--no-report']
     if seed is not None:
         start += ['--seed', f'{seed}']
     start += ['--cfg-options', *options] if options else []
-    return kovilt('train', config, '--work-dir', work_dir, '--amp', '--resume', *start)
+    precision = {'auto': ['--amp'], '': []}.get(amp, ['--amp', amp])
+    return kovilt('train', config, '--work-dir', work_dir, *precision, '--resume', *start)
 
 
 def length_options(steps: int, val_interval: int, log_interval: int) -> list[str]:

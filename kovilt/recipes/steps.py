@@ -15,11 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from kovilt.errors import KoviltError
@@ -44,6 +45,7 @@ class Step:
         seconds: how long it takes on 2 cores.
         watch: numbers of its log to show while it runs, such as 'vqa_loss'.
         after: names of the earlier steps whose files it reads; None = all earlier steps.
+        key: what its result depends on, beside earlier steps; '' = its command and kovilt's version.
     """
 
     name: str
@@ -53,6 +55,15 @@ class Step:
     seconds: float
     watch: Sequence[str] = ()
     after: Sequence[str] | None = None
+    key: str = ''
+
+
+class StepFailure(KoviltError):
+    """Steps have failed; `failures` tells what went wrong, by the name of each."""
+
+    def __init__(self, message: str, failures: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 def run_steps(
@@ -64,7 +75,7 @@ def run_steps(
     failed one still run. An exception, such as Ctrl-C, ends the running commands. Progress goes to `output` (stdout).
 
     Raises:
-        KoviltError: a step failed; the message has its name, exit code, own error line and log.
+        StepFailure: a step failed; the message has its name, exit code, own error line and log.
     """
     runs = _make_runs(steps, work_dir)
     needed = _dependencies(steps)
@@ -73,7 +84,7 @@ def run_steps(
     waiting = sorted(runs, key=lambda run: -chains[run.step.name]) if jobs > 1 else list(runs)
     running: dict[Future[str], _StepRun] = {}
     seconds: dict[str, float] = {}
-    failures: list[str] = []
+    failures: dict[str, str] = {}
     expected = measured = 60.0  # seconds of the steps that ran, after a minute at the speed of 2 cores
 
     with StepsDisplay(output or sys.stdout, len(runs)) as display, ThreadPoolExecutor(jobs) as pool:
@@ -96,7 +107,7 @@ def run_steps(
                 for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     run = running.pop(future)
                     if failure := future.result():
-                        failures.append(failure)
+                        failures[run.step.name] = failure
                         display.print(f'{run.title}: FAILED')
                     else:
                         seconds[run.step.name] = run.seconds
@@ -110,8 +121,8 @@ def run_steps(
                 run.stop()
             raise
     if failures:
-        more = f' ({len(failures) - 1} more failed)' if len(failures) > 1 else ''
-        raise KoviltError(f'{failures[0]}{more}')
+        first, *others = failures.values()
+        raise StepFailure(f'{first} ({len(others)} more failed)' if others else first, failures)
     return seconds
 
 
@@ -143,7 +154,8 @@ def _make_runs(steps: Sequence[Step], work_dir: Path) -> list[_StepRun]:
     needed = _dependencies(steps)
     runs = []
     for number, step in enumerate(steps, 1):
-        parts = [__version__, *step.command, *sorted(keys[name] for name in needed[step.name])]
+        parts = [step.key] if step.key else [__version__, *step.command]
+        parts += sorted(keys[name] for name in needed[step.name])
         keys[step.name] = hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
         runs.append(_StepRun(step, number, len(steps), keys[step.name], work_dir))
     return runs

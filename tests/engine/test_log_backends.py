@@ -7,8 +7,10 @@ import resource
 import signal
 import sys
 import threading
+import types
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend
 from tiny_rooms import tiny_config
@@ -99,19 +101,109 @@ def test_it_is_tried_again_later(warnings_of, monkeypatch):
 
 @pytest.mark.parametrize(
     'name, package',
-    [('TensorboardVisBackend', "'kovilt[tensorboard]'"), ('WandbVisBackend', 'wandb'), ('MLflowVisBackend', 'mlflow')],
+    [('TensorboardVisBackend', 'tensorboard'), ('WandbVisBackend', 'wandb'), ('MLflowVisBackend', 'mlflow')],
 )
-def test_a_missing_package_is_told_before_the_training(rooms, tmp_path, call, monkeypatch, name, package):
+@pytest.mark.parametrize('by_option', [False, True])
+def test_a_missing_package_is_told_before_the_training(rooms, tmp_path, call, monkeypatch, name, package, by_option):
     for module in ('tensorboard', 'torch.utils.tensorboard', 'wandb', 'mlflow'):
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
-    config = tiny_config(tmp_path / 'tiny.py', steps=1, more=f"visualizer = dict(vis_backends=[dict(type='{name}')])")
-    code, _, error = call('train', config, '--work-dir', tmp_path / 'work')
+    more = '' if by_option else f"visualizer = dict(vis_backends=[dict(type='{name}')])"
+    config = tiny_config(tmp_path / 'tiny.py', steps=1, more=more)
+    option = ('--logger', package) if by_option else ()
+    code, _, error = call('train', config, '--work-dir', tmp_path / 'work', *option)
     assert (
         code == 2
         and error.startswith(f'error: visualizer: {name} lacks a package')
-        and f'pip install {package}, or' in error
+        and f"pip install 'kovilt[{package}]', or" in error
     )
     assert error.count('\n') == 1 and not (tmp_path / 'work').exists()
+
+
+def read_tensorboard(folder) -> dict[str, list[int]]:
+    """The steps of each curve."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {name: [event.step for event in events.Scalars(name)] for name in events.Tags()['scalars']}
+
+
+def test_tensorboard_has_the_curves_of_all_starts(rooms, tmp_path, call):
+    config, work = tiny_config(tmp_path / 'tiny.py', steps=3), tmp_path / 'work'
+    arguments = ['train', config, '--work-dir', work, '--logger', 'tensorboard', '--logger', 'tensorboard']
+    assert call(*arguments)[0] == 0
+    assert call(*arguments, '--resume', '--cfg-options', 'train_cfg.max_iters=5')[0] == 0
+    curves = read_tensorboard(work / 'tensorboard')
+    assert curves['train/loss'] == [2, 3, 4, 5] and curves['val/accuracy'] == [3, 5]
+    assert len(list(work.rglob('events.out.*'))) == 2
+    assert call('test', config, work / 'iter_5.pth', '--logger', 'tensorboard')[0] == 0
+    assert read_tensorboard(work / 'test' / 'tensorboard')['test/accuracy'] == [0]
+
+
+def test_mlflow_has_a_run_for_each_start(rooms, tmp_path, call, monkeypatch):
+    mlflow = pytest.importorskip('mlflow', reason="needs MLflow: pip install 'kovilt[mlflow]'")
+    monkeypatch.delenv('MLFLOW_TRACKING_URI', raising=False)
+    monkeypatch.setattr(log_backends, 'PATIENCE', 300.0)
+    config, work = tiny_config(tmp_path / 'tiny.py', steps=3), tmp_path / '실험 1'
+    arguments = ['train', config, '--work-dir', work, '--logger', 'mlflow']
+    for more in ([], ['--resume', '--cfg-options', 'train_cfg.max_iters=5']):
+        code, out, error = call(*arguments, *more)
+        assert code == 0 and 'MLflowVisBackend fails' not in out, error + out
+    client = mlflow.MlflowClient((work / 'mlflow').as_uri())
+    (experiment,) = [found for found in client.search_experiments() if found.name == 'kovilt']
+    second, first = client.search_runs([experiment.experiment_id])
+    assert first.info.run_name == '실험 1' and first.info.status == second.info.status == 'FINISHED'
+    assert first.data.params['optim_wrapper.optimizer.type'] == 'MuonAdamW'
+    for run, steps in ((first, [2, 3]), (second, [4, 5])):
+        assert [metric.step for metric in client.get_metric_history(run.info.run_id, 'train/loss')] == steps
+        assert any(name.startswith('val/accuracy_by_length.') for name in run.data.metrics)
+
+
+class FakeWandb(types.ModuleType):
+    """The calls that MMEngine makes."""
+
+    def __init__(self) -> None:
+        super().__init__('wandb')
+        self.started, self.logged, self.ended = [], [], 0
+        self.config = self.run = self
+
+    def init(self, **options) -> None:
+        self.started.append(options)
+
+    def update(self, values, allow_val_change) -> None:
+        self.values = values
+
+    def log_code(self, name) -> None:
+        pass
+
+    def log(self, values, commit) -> None:
+        self.logged.append(values)
+
+    def join(self) -> None:
+        self.ended += 1
+
+
+def test_wandb_gets_the_config_and_the_numbers(rooms, tmp_path, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', wandb := FakeWandb())
+    config, work = tiny_config(tmp_path / 'tiny.py', steps=2), tmp_path / 'mine'
+    assert call('train', config, '--work-dir', work, '--logger', 'wandb')[0] == 0
+    (options,) = wandb.started
+    assert options == {'project': 'kovilt', 'name': 'mine', 'group': 'mine', 'dir': str(work)}
+    assert wandb.values['train_cfg']['max_iters'] == 2 and wandb.ended == 1
+    assert {'train/loss', 'val/accuracy'} <= {name for values in wandb.logged for name in values}
+
+
+def test_places_that_a_config_names_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv('MLFLOW_TRACKING_URI', 'http://server')
+    backends = [{'type': 'TensorboardVisBackend', 'save_dir': 'mine'}, {'type': 'MLflowVisBackend', 'exp_name': 'mine'}]
+    visualizer = {'vis_backends': backends}
+    log_backends.complete_backends(visualizer, str(tmp_path / 'run'))
+    assert backends[0]['save_dir'] == 'mine'
+    assert backends[1]['exp_name'] == 'mine' and backends[1]['tracking_uri'] == 'http://server'
+    assert 'artifact_suffix' not in backends[1]  # the server gets the files of the work folder
+    config = Config({'visualizer': visualizer})
+    log_backends.add_backends(config, ['tensorboard', 'wandb', 'wandb'])
+    found = [backend['type'] for backend in config.visualizer.vis_backends]
+    assert found == ['TensorboardVisBackend', 'MLflowVisBackend', 'WandbVisBackend']
 
 
 @pytest.fixture

@@ -83,11 +83,13 @@ NO_HANGUL = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}  # a 
 def test_two_processes_with_accumulation_equal_one(one, tmp_path):
     work = tmp_path / '결과 work'
     parts = (*HALF, 'train_dataloader.collate_fn.micro_batches=2')
-    wait(start('dist_train.sh', one / 'tiny.py', 2, '--work-dir', work, *parts, **NO_HANGUL, KOVILT_NO_REPORT=''))
+    options = ('--logger', 'tensorboard', *parts)
+    wait(start('dist_train.sh', one / 'tiny.py', 2, '--work-dir', work, *options, **NO_HANGUL, KOVILT_NO_REPORT=''))
     assert_same_run(work, one)
     assert 'Missing · 빠진' not in (work / 'report.html').read_text(encoding='utf-8')  # rank 0 has written it
     predictions = (work / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
     assert len({json.loads(line)['question_id'] for line in predictions}) == lines(work, 'val')[0]['questions']
+    assert len(list((work / 'tensorboard').iterdir())) == 1
 
 
 def hurt(tmp_path: Path, one: Path, *faults: tuple[str, int]) -> Path:

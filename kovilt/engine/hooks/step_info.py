@@ -19,8 +19,8 @@ MAX_HISTORY = 10_000
 class StepInfoHook(RuntimeInfoHook):
     """MMEngine's RuntimeInfoHook, but it does not make the host wait for the device at every step.
 
-    Losses and the other outputs of a step stay on the device until the logger's next line, and then go to the message
-    hub together. The histories there do not grow for ever.
+    Losses and the other outputs of a step stay on the device until the logger's next line, or until the bar of a
+    terminal shows new numbers, and then go to the message hub together. The histories there do not grow for ever.
     """
 
     priority = 'VERY_HIGH'
@@ -39,7 +39,8 @@ class StepInfoHook(RuntimeInfoHook):
             self.names = list(values)  # the same at every step
             self.steps.append(torch.stack([value.float() for value in values.values()]))
         is_last = runner.iter + 1 == runner.max_iters
-        if is_last or (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
+        is_end = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if is_last or is_end or (batch_idx + 1) % self.interval == 0 or runner.console.wants_numbers():
             self._publish(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
