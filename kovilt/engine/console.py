@@ -88,8 +88,9 @@ class RunConsole:
         if kind not in self._tasks:
             self._tasks[kind] = bars.add_task(title, numbers='', left='')
         left = '' if seconds_left is None else f'{timedelta(seconds=round(seconds_left))} left'
-        changed = {'left': left} if numbers is None else {'left': left, 'numbers': numbers}
-        bars.update(self._tasks[kind], description=title, completed=done, total=total, **changed)
+        bars.update(self._tasks[kind], description=title, completed=done, total=total, left=left)
+        if numbers is not None:
+            bars.update(self._tasks[kind], numbers=numbers)
         bars.refresh()
 
     def finish(self, kind: str) -> None:

@@ -67,7 +67,7 @@ def _parse(text: str) -> Dimension:
             raise KoviltError(
                 f'{text!r}: the low end must be below the high end{", and above 0 for :log" * bool(scale)}'
             )
-        return ValueRange(key, *ends, log=bool(scale))
+        return ValueRange(key, ends[0], ends[1], log=bool(scale))
     parts = _split(values)
     if not all(parts):
         raise KoviltError(f'{text!r}: a value is empty')
