@@ -28,17 +28,22 @@ done
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 failed=()
+running=
+trap 'kill "$running"; wait "$running"; exit 143' INT TERM # what runs ends with the script, and is saved first
 
 run() { # run LIMIT_SECONDS NAME COMMAND...: run the command for at most that long, with its output in NAME.log
     local limit=$1 name=$2 start=$SECONDS left=$((${TOTAL:-3000} - SECONDS))
     shift 2
+    [ "$device" != cpu ] || limit=$((10 * limit)) # the limits are made for a GPU and its many cores
     if [ "$left" -le 0 ]; then
         echo "== $name: not started, TOTAL is over"
         failed+=("$name (not started)")
         return
     fi
     [ "$limit" -le "$left" ] || limit=$left
-    timeout --kill-after 60 "$limit" "$@" >"$out/$name.log" 2>&1 </dev/null || failed+=("$name ($?)")
+    timeout --kill-after 60 "$limit" "$@" >"$out/$name.log" 2>&1 </dev/null &
+    running=$!
+    wait "$running" || failed+=("$name ($?)")
     echo "== $name: $((SECONDS - start)) s"
     tail -n "${TAIL:-25}" "$out/$name.log" | cut -c 1-300
 }

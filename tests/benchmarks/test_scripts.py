@@ -51,12 +51,22 @@ def on_gpu(*arguments, **environment):
 
 
 @pytest.fixture
-def calls(tmp_path, monkeypatch):
+def stub(tmp_path, monkeypatch):
+    """Writes a script that on_gpu.sh calls in place of Python."""
+    (file := tmp_path / 'bin' / 'python3').parent.mkdir()
+    monkeypatch.setenv('PATH', str(file.parent), prepend=os.pathsep)
+
+    def write(text):
+        file.write_text(f'#!/bin/sh\n{text}\n')
+        file.chmod(0o755)
+
+    return write
+
+
+@pytest.fixture
+def calls(tmp_path, stub):
     """Runs all of on_gpu.sh with a python3 that does nothing; returns the arguments of each call."""
-    (stub := tmp_path / 'bin' / 'python3').parent.mkdir()
-    stub.write_text('#!/bin/sh\nprintf "%s\\t" "$@" >> "$CALLS"; echo >> "$CALLS"\n')
-    stub.chmod(0o755)
-    monkeypatch.setenv('PATH', str(stub.parent), prepend=os.pathsep)
+    stub('printf "%s\\t" "$@" >> "$CALLS"; echo >> "$CALLS"')
 
     def run(**environment):
         done = on_gpu(tmp_path / 'out', CALLS=str(tmp_path / 'calls'), **environment)
@@ -100,6 +110,17 @@ def test_on_gpu_names_its_sections(arguments, tmp_path, monkeypatch):
     done = on_gpu(*arguments)
     assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
     assert done.stderr.startswith('error: ') and 'sections: parity against_hf' in done.stderr
+
+
+def test_what_on_gpu_runs_ends_with_it(tmp_path, stub):
+    stub(f'trap "echo saved > {tmp_path}/saved; exit 1" TERM; echo runs > {tmp_path}/runs; sleep 60 & wait')
+    command = ['bash', str(ROOT / 'benchmarks' / 'on_gpu.sh'), str(tmp_path / 'out'), 'prefix']
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / 'runs').exists():
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert (tmp_path / 'saved').exists()
 
 
 def test_no_file_is_longer_than_300_lines():
