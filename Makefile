@@ -1,4 +1,5 @@
-# make quickstart   train and ask a small model in ten minutes      make rooms   also pre-train its encoder (hours on a CPU)
+# make quickstart   train and ask a small model in three minutes; COMPARE=1: and what it is compared with, ten minutes
+# make rooms        the same after pre-training its encoder from scratch (hours on a CPU)
 # make test         linters, type checker and all tests             make lint    without the tests
 # make faults       hurt small trainings in every way of the catalogue (half an hour); writes the table of docs/en/reliability.md
 # make clean        remove .venv
@@ -16,10 +17,10 @@ pip := $(bin)/python -m pip install --disable-pip-version-check $(PIP_ARGS)
 
 .PHONY: help quickstart rooms test lint faults install clean
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 7
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 8
 
 quickstart: $(VENV)/.installed
-	@$(bin)/kovilt quickstart --scale $(SCALE)
+	@$(bin)/kovilt quickstart --scale $(SCALE) $(if $(COMPARE),--compare)
 
 rooms: $(VENV)/.installed
 	@$(bin)/kovilt quickstart --recipe rooms --scale $(SCALE)

@@ -22,6 +22,7 @@ from PIL import Image
 
 import kovilt
 from kovilt.cli.main import overview
+from kovilt.model_names import packaged_models
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ('export', 'mlflow', 'sweep', 'tensorboard', 'tests', 'wandb')
@@ -144,6 +145,13 @@ def test_the_wheel_holds_the_code_the_assets_the_configs_and_nothing_else(wheel)
     assert {'kovilt/py.typed', 'kovilt/.mim/configs/rooms/vqa.py', 'kovilt/.mim/tools/train.py'} <= names
 
 
+def test_the_models_of_the_wheel_are_small_and_tell_how_they_were_trained():
+    assert 'rooms_encoder' in packaged_models()
+    for name, folder in packaged_models().items():
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= 8e6, name
+        assert '## Training' in (folder / 'README.md').read_text('utf-8'), name
+
+
 def test_an_editable_installation_links_the_configs_anew(tmp_path):
     for name in IN_THE_SDIST:
         (tmp_path / name).symlink_to(ROOT / name)
@@ -243,7 +251,8 @@ def test_the_wheel_trains_tests_and_answers_in_an_empty_folder(installed):
 
 def test_the_quickstart_of_the_wheel(installed):
     said = installed('kovilt', 'quickstart', '--scale', 'tiny')
-    assert 'kovilt quickstart: 8 steps into work_dirs/quickstart_tiny' in said
+    assert 'kovilt quickstart: 4 steps into work_dirs/quickstart_tiny' in said
+    assert 'kovilt quickstart --scale tiny --compare (make quickstart COMPARE=1)' in said
     assert '$ kovilt predict work_dirs/quickstart_tiny/model ' in said
     for name in ('report.html', 'curves.png', 'contact_sheet.png', 'summary.json', 'model/model.safetensors'):
         assert (installed.folder / 'work_dirs' / 'quickstart_tiny' / name).stat().st_size > 0

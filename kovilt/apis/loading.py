@@ -19,6 +19,7 @@ from kovilt.formats.checkpoint import (
     load_weights,
 )
 from kovilt.formats.plain_config import read_plain_config
+from kovilt.model_names import find_model
 from kovilt.models.sizes import complete_model_config
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
@@ -45,7 +46,7 @@ def load_trained(
     A line of the log names the checkpoint that was taken and, after training with EMAHook, its weights.
 
     Args:
-        path: folder or file.
+        path: folder or file, or the name of a model that kovilt carries (`find_model`).
         config: config file of a checkpoint; None = the one that the checkpoint carries.
         tokenizer: what `load_tokenizer` takes, in place of the tokenizer that the config names.
         kind: the required model class, such as 'ViLTForVQA', or several; None = any.
@@ -54,7 +55,7 @@ def load_trained(
     Raises:
         KoviltError: no such model, a damaged file, a model of another class, sizes that disagree.
     """
-    path = Path(path).expanduser()
+    path = find_model(path)
     if not path.exists():
         raise KoviltError(f'{path}: no such model folder or checkpoint')
     checkpoint = choose_checkpoint(path)

@@ -7,6 +7,7 @@ import os
 import reprlib
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from kovilt.apis.precision import Precision, check_precision, set_precision
 from kovilt.apis.questions import clean_question
 from kovilt.datasets.korean import find_loose_jamo
 from kovilt.errors import KoviltError, KoviltWarning, first_line
+from kovilt.model_names import find_model
 from kovilt.models.memory import memory_errors
 from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
 from kovilt.registry import FUNCTIONS
@@ -39,8 +41,8 @@ class VQAInferencer:
     image is encoded once: further questions about it, in this call or a later one, cost only their tokens.
 
     Args:
-        model: a model folder, also one with a graph (ONNX, .pt2); a training checkpoint (.pth); or a work folder, whose
-            best checkpoint is taken, else its latest.
+        model: a model folder, also one with a graph (ONNX, .pt2), or the name of one that kovilt carries; a training
+            checkpoint (.pth); or a work folder, whose best checkpoint is taken, else its latest.
         config: config file of a checkpoint; None = the one that the checkpoint carries.
         device: 'cpu', 'cuda', 'cuda:1', ...; None = the GPU if there is one. Graphs compute on the CPU.
         batch_size: pairs that are computed together.
@@ -81,7 +83,8 @@ class VQAInferencer:
         self.batch_size = batch_size
         kind = ('ViLTForVQA', 'METERForVQA')
         trained = load_trained(model, config=config, tokenizer=tokenizer, kind=kind, graphs=True, trust=trust)
-        self.source: str = trained.source or str(model)
+        found = find_model(model)
+        self.source: str = trained.source or str(model if found == Path(model) else found)
         self.precision: Precision = (trained.info.get('graph') or {}).get('precision', precision)
         use_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
         device = device or ('cuda' if use_gpu else 'cpu')

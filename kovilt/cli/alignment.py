@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument('model', help='a checkpoint (.pth) or model folder of pre-training')
+    parser.add_argument('model', help='a checkpoint (.pth), model folder or packaged model of pre-training')
     parser.add_argument('rooms', type=Path, help='folder written by `kovilt rooms`')
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
     parser.add_argument('--limit', type=at_least(1), metavar='N', help='score N sampled captions (default: all)')

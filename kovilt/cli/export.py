@@ -17,7 +17,10 @@ from kovilt.terminal import show
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument('checkpoint', help='training checkpoint (.pth), work folder of a training run, or model folder')
+    parser.add_argument(
+        'checkpoint',
+        help='training checkpoint (.pth), work folder of a training run, model folder, or name of a packaged model',
+    )
     parser.add_argument('out', help='folder to make')
     parser.add_checkpoint_parts()
     parser.add_argument(

@@ -14,7 +14,9 @@ from kovilt.terminal import show
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
-        'source', help='HuggingFace folder, or file: ViLT (HuggingFace, original code), ViT (HuggingFace, timm)'
+        'source',
+        help='HuggingFace folder, its OWNER/NAME on the hub, or file: ViLT (HuggingFace, original code), ViT '
+        '(HuggingFace, timm)',
     )
     parser.add_argument('out', help='folder to make')
     parser.add_argument(
@@ -23,7 +25,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         '--source-tokenizer', help='tokenizer that the source was trained with, if its folder holds none'
     )
-    parser.add_argument('--bert', help='folder of a Korean BERT that gives word embeddings')
+    parser.add_argument('--bert', help='Korean BERT that gives word embeddings: folder or name on the hub')
     parser.add_argument(
         '--answers', help='JSON file of the answers in the order of the answer head, if the source does not name them'
     )

@@ -17,7 +17,7 @@ from kovilt.terminal import printable, set_up_output
 from kovilt.version import __version__
 
 VERBS = {
-    'quickstart': 'try everything: draw data, pre-train, fine-tune, evaluate, ask (ten minutes on two cores)',
+    'quickstart': 'try everything: draw data, fine-tune, evaluate, ask (three minutes on two cores)',
     'doctor': 'check packages, devices, fonts and disk; name what is missing and how to install it',
     'train': 'pre-train or fine-tune a config, on one process or several',
     'sweep': 'train a config with several values of its keys and seeds, and rank them',

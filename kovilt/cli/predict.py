@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument('model', help='model folder, checkpoint (.pth), or work folder of a training run')
+    parser.add_argument(
+        'model', help='model folder, checkpoint (.pth), work folder of a training run, or name of a packaged model'
+    )
     parser.add_argument('image', nargs='?', help='image file')
     parser.add_argument('text', nargs='*', metavar='question', help='one question or several, each in quotes')
     parser.add_checkpoint_parts()

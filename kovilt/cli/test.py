@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kovilt.cli.arguments import CommandParser
 from kovilt.cli.report import leave_report
 from kovilt.errors import KoviltError
+from kovilt.model_names import packaged_models
 from kovilt.terminal import show
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ TEST_HOOKS = ('runtime_info', 'timer', 'logger')
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_config('the config that the checkpoint was trained with: a file or a name (rooms/vqa)')
-    parser.add_argument('checkpoint', help='a .pth file, a model folder, or a work folder, of which the best is taken')
+    parser.add_argument(
+        'checkpoint', help='a .pth file, a model folder, a work folder, of which the best is taken, or a packaged model'
+    )
     parser.add_argument('--out', metavar='FILE', help='write every prediction, one JSON object a line, to this file')
     parser.add_argument(
-        '--work-dir', help='folder of metrics.json and logs (default: the folder test beside the checkpoint)'
+        '--work-dir',
+        help='folder of metrics.json and logs (default: the folder test beside the checkpoint; of a packaged model '
+        'work_dirs/NAME_test)',
     )
     parser.add_no_report()
     parser.add_logger()
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.registry import RUNNERS
 
     checkpoint = choose_checkpoint(args.checkpoint)
-    work_dir = args.work_dir or str(checkpoint.parent / 'test')
+    work_dir = args.work_dir or str(default_work_dir(checkpoint))
     overrides = {'launcher': args.launcher, 'work_dir': work_dir, 'load_from': str(checkpoint), 'resume': False}
     config = load_config(args.config, args.cfg_options, overrides)
     make_test_config(config, args.config)
@@ -87,6 +92,12 @@ def run(args: argparse.Namespace) -> None:
     if has_report and args.out and Path(args.out).resolve() != predictions.resolve():
         shutil.copyfile(args.out, predictions)
     end_process(last=(lambda: leave_report(work_dir)) if has_report else None)
+
+
+def default_work_dir(checkpoint: Path) -> Path:
+    """The folder `test` beside the checkpoint; of a packaged model one of the current folder."""
+    is_packaged = checkpoint in packaged_models().values()
+    return Path('work_dirs', f'{checkpoint.name}_test') if is_packaged else checkpoint.parent / 'test'
 
 
 def make_test_config(config: Config, path: str) -> None:

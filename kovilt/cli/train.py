@@ -48,8 +48,8 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         '--load-from',
         metavar='CHECKPOINT',
-        help='start from the weights of a .pth or .safetensors file or a model folder; from its encoder, if it is '
-        'another model',
+        help='start from the weights of a .pth or .safetensors file, a model folder or a packaged model; from its '
+        'encoder, if it is another model',
     )
     parser.add_argument(
         '--force',
@@ -72,10 +72,15 @@ def add_arguments(parser: CommandParser) -> None:
     folder.add_argument(
         '--model',
         metavar='M',
-        help='small, base, or a folder of a model or of public weights (default: small, base on a GPU)',
+        help='small, base, a packaged model, a folder of a model or of public weights, or OWNER/NAME of a ViLT or ViT '
+        "on HuggingFace's hub (default: small, base on a GPU)",
     )
-    folder.add_argument('--tokenizer', help='Korean tokenizer for public weights, folder or file')
-    folder.add_argument('--bert', help='Korean BERT that gives word embeddings for public weights')
+    folder.add_argument(
+        '--tokenizer', help='Korean tokenizer in place of the chosen one: folder, file or name on the hub'
+    )
+    folder.add_argument(
+        '--bert', help='Korean BERT that gives word embeddings for public weights: folder or name on the hub'
+    )
     folder.add_argument('--minutes', type=float, help='of the whole command (default: 10 without a GPU)')
     folder.add_argument('--epochs', type=at_least(1), help='of the training (default: by the number of questions)')
     folder.add_argument('--image-size', type=at_least(16), metavar='PIXELS', help="shorter side (default: the model's)")

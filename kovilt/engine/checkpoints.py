@@ -38,6 +38,7 @@ from kovilt.formats.checkpoint import (
 )
 from kovilt.formats.fields import Field, check_fields
 from kovilt.formats.report import shorten_list
+from kovilt.model_names import find_model
 from kovilt.weights.folder import folder_as_checkpoint
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ _MESSAGE_HUB = dict(log_scalars=_OBJECT, runtime_info=_OBJECT, resumed_keys=_OBJ
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = 'cpu') -> dict[str, Any]:
-    """Read a checkpoint file or a model folder: a dict with `state_dict`, `meta` and whatever else a file holds."""
-    path = Path(path).expanduser()
+    """Read a checkpoint file or a model folder, which may be named as `find_model` takes it.
+
+    Returns a dict with `state_dict`, `meta` and whatever else a file holds.
+    """
+    path = find_model(path)
     return folder_as_checkpoint(path) if path.is_dir() else load_checkpoint_file(path, map_location)
 
 

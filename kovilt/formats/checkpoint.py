@@ -24,6 +24,7 @@ from kovilt.formats.fields import Field, check_answers, check_fields
 from kovilt.formats.report import shorten_list
 from kovilt.formats.tensor_files import check_digest, check_values, load_safetensors
 from kovilt.formats.torch_file import check_state, check_torch_file
+from kovilt.model_names import find_model
 
 POINTER_FILE = 'last_checkpoint'  # holds the name of the checkpoint that a run wrote last
 _NUMBERED = re.compile(r'(?:epoch|iter)_\d+\.pth')  # not best_accuracy_iter_9.pth, which has no optimizer state
@@ -214,9 +215,10 @@ def _recorded_step(path: Path) -> float:
 def choose_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The checkpoint that a path stands for: of a work folder its best one, else its latest; any other path is itself.
 
-    The best one is what CheckpointHook writes with `save_best`; of several, by several metrics, the newest.
+    The best one is what CheckpointHook writes with `save_best`; of several, by several metrics, the newest. The name of
+    a packaged model stands for its folder, as `find_model` has it.
     """
-    path = Path(path).expanduser()
+    path = find_model(path)
     return (
         (_newest(path, r'best_.+_(?:epoch|iter)_(\d+)\.pth') or latest_checkpoint(path) or path)
         if path.is_dir()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-SHIPPED_ENCODER = str(Path(__file__).parents[1] / 'assets' / 'rooms_encoder')  # a model folder; its README tells more
+from kovilt.model_names import ASSETS
+
+SHIPPED_ENCODER = str(ASSETS / 'rooms_encoder')  # a model folder; its README tells more
 PRETRAINING_LOSSES = ('mlm_loss', 'itm_loss', 'wpa_loss')
 VQA_SCALARS = ('vqa_loss', 'vqa_accuracy')
 
@@ -31,7 +33,7 @@ def train_tokenizer(folder: Path | str, data: Path | str) -> list[str]:
 def train(
     config: str,
     work_dir: Path | str,
-    options: Sequence[str],
+    options: Sequence[str] = (),
     *,
     load_from: str = '',
     seed: int | None = None,

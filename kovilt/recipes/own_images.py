@@ -6,6 +6,7 @@ Rooms and has not been measured on small sets of images of other kinds.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import pprint
@@ -22,8 +23,11 @@ from kovilt.config_names import find_config
 from kovilt.datasets.folders import check_data_root
 from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.transforms.text import load_tokenizer
+from kovilt.engine.config import load_config
+from kovilt.engine.config_options import parse_option
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256, write_text
+from kovilt.model_names import find_model
 from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.weights import import_weights
@@ -40,8 +44,9 @@ _BASE = dict(hidden_size=768, num_layers=12, num_heads=12, mlp_ratio=4.0, patch_
 class Choices:
     """What the user asks for; None = the plan decides.
 
-    model: 'auto', 'small', 'base', or a folder of a model (kovilt's, or public weights).
-    tokenizer, bert: for public weights, as `import_weights` takes them.
+    model: 'auto', 'small', 'base', the name of a packaged model, a folder of a model (kovilt's, or public weights), or
+        the name of public weights on HuggingFace's hub.
+    tokenizer: in place of the packaged one; for public weights as `import_weights` takes it. bert: for those alone.
     minutes: of the whole command. epochs: of the fine-tuning. image_size: shorter side in pixels.
     """
 
@@ -74,14 +79,16 @@ class Data:
 class Start:
     """Where a training starts.
 
-    folder: a model folder with the tokenizer. weights: it gives the weights, too. text: both in words.
+    folder: a model folder with the tokenizer. weights: it gives the weights, too. text: both in words. encoder,
+    image_pipeline: of another model than the packaged one. encoder_only: its heads are for other answers.
     """
 
     folder: str
     weights: bool
     text: str
-    encoder: dict[str, Any] | None = None  # of another size than the small model's
+    encoder: dict[str, Any] | None = None
     image_pipeline: list[dict[str, Any]] | None = None
+    encoder_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,34 +154,61 @@ def make_start(choices: Choices, data: Data, out: Path) -> Start:
     """Choose where the training starts; a tokenizer that is extended, and public weights, are written to `out`.
 
     Raises:
-        KoviltError: as `import_weights` and `read_folder_info`; a tokenizer where none can be chosen.
+        KoviltError: as `extend_model`, `import_weights` and `read_folder_info`; no such model; a tokenizer or BERT
+            where none can be chosen.
     """
     model = choices.model
     if model == 'auto':
         model = 'base' if torch.cuda.is_available() else 'small'
     if model in ('small', 'base'):
-        if choices.tokenizer or choices.bert:
-            raise KoviltError('--tokenizer and --bert go with the weights of --model FOLDER; leave them out')
-        found = extend_model(SHIPPED_ENCODER, data.texts, out, overwrite=True)
-        words = f'tokenizer: the packaged one and {found.new_tokens:,} tokens of yours'
-        words += f', {found.unknown_after:.1%} unknown (before {found.unknown_before:.1%})'
+        if choices.bert:
+            raise KoviltError('--bert goes with public weights, --model FOLDER or OWNER/NAME on the hub; leave it out')
+        found = extend_model(SHIPPED_ENCODER, data.texts, out, tokenizer=choices.tokenizer, overwrite=True)
+        chosen = choices.tokenizer or f'the packaged one and {found.new_tokens:,} tokens of yours'
+        words = f'tokenizer: {chosen}, {found.unknown_after:.1%} unknown (packaged alone: {found.unknown_before:.1%})'
         if model == 'base':
-            return Start(str(out), False, f'base size from random weights; {words}', dict(_BASE))
+            return Start(str(out.absolute()), False, f'base size from random weights; {words}', dict(_BASE))
         if found.unknown_before <= MAX_UNKNOWN:
-            return Start(str(out), True, f'the packaged encoder; {words}')
-        return Start(str(out), False, f'random weights: the packaged encoder knows other words; {words}')
-    folder = Path(model).expanduser()
+            return Start(str(out.absolute()), True, f'the packaged encoder; {words}')
+        return Start(str(out.absolute()), False, f'random weights: the packaged encoder knows other words; {words}')
+    try:
+        folder = find_model(model)
+    except KoviltError as error:
+        raise KoviltError(f'--model {error}; or give small, base, a folder, or OWNER/NAME on the hub') from error
+    text = f'{model}, with its tokenizer'
     if not (folder / INFO).is_file():
-        import_weights(folder, out, tokenizer=choices.tokenizer, bert=choices.bert, overwrite=True)
+        report = import_weights(folder, out, tokenizer=choices.tokenizer, bert=choices.bert, overwrite=True)
+        text = f'{report.details["imported from"].partition(" (")[0]}; tokenizer: '
+        text += str(choices.tokenizer or choices.bert or 'its own')
         folder = out
+    elif choices.tokenizer or choices.bert:
+        raise KoviltError(f'{model}: a model folder with its tokenizer; leave out --tokenizer and --bert')
     info = read_folder_info(folder)
     load_tokenizer(folder)  # refuses one that cannot read Korean
     encoder = {key: value for key, value in info['model']['encoder'].items() if key != 'vocab_size'}
-    return Start(str(folder), True, f'{model}, with its tokenizer', encoder, info['image_pipeline'])
+    has_answers = info['model']['type'].endswith('ForVQA')
+    return Start(str(folder.absolute()), True, text, encoder, info['image_pipeline'], encoder_only=has_answers)
 
 
-def write_config(file: Path, choices: Choices, data: Data, start: Start, schedule: Schedule, about: str) -> None:
-    """Write the config of the training, and beside it that of the same training without images."""
+def write_config(
+    file: Path,
+    choices: Choices,
+    data: Data,
+    start: Start,
+    schedule: Schedule,
+    about: str,
+    *,
+    cache_images: bool = True,
+    num_workers: int = 0,
+    options: Sequence[str] = (),
+) -> None:
+    """Write the config of the training, and beside it that of the same training without images.
+
+    Args:
+        about: the docstring of the config.
+        num_workers: processes that read the images of a training that does not cache them.
+        options: `a.b=value` texts, which have been tried on the config without them.
+    """
     reader: dict[str, Any] = dict(data_root=str(Path(choices.folder).expanduser().absolute()))
     if data.val_share:
         reader |= dict(val_share=data.val_share, val_seed=choices.seed)
@@ -209,8 +243,11 @@ def write_config(file: Path, choices: Choices, data: Data, start: Start, schedul
         if optimizer['type'] == 'MuonAdamW':
             optimizer['precision'] = 'bfloat16'
     interval = max(1, min(50, schedule.steps // 20))
+    loading: dict[str, Any] = {}
+    if not cache_images:
+        loading = dict(num_workers=num_workers, persistent_workers=True, dataset=dataset | dict(cache_images=False))
     values: dict[str, Any] = dict(
-        train_dataloader=dict(batch_size=min(BATCH_SIZE, data.questions['train']), dataset=dataset),
+        train_dataloader=dict(batch_size=min(BATCH_SIZE, data.questions['train']), dataset=dataset) | loading,
         val_dataloader=dict(dataset=dataset),
         load_from=start.folder if start.weights else None,
         optim_wrapper=wrapper,
@@ -221,18 +258,46 @@ def write_config(file: Path, choices: Choices, data: Data, start: Start, schedul
             checkpoint=dict(interval=schedule.val_interval),
         ),
         randomness=dict(seed=choices.seed),
+        work_dir=str(file.absolute().parent / 'again'),  # of this config alone; the recipe names other folders
     )
     if model:
         values['model'] = model
+        # Measured with the packaged encoder alone; an encoder that has learned to answer needs no other [CLS].
+        hooks = load_config('kovilt_vqa_custom_small', []).to_dict()['custom_hooks']
+        values['custom_hooks'] = [hook for hook in hooks if hook['type'] != 'InitCLSFromMaskHook']
+    if start.encoder_only:
+        values['load_encoder_only'] = True
+    if options:
+        values = {key: copy.deepcopy(value) for key, value in values.items()}  # the loaders share parts
+        resolved = load_config(file).to_dict()
+        for key, value in map(parse_option, options):
+            _set(values, resolved, key.split('.'), value)
     is_installed = (Path(kovilt.__file__).parent / '.mim' / 'model-index.yml').is_file()
     base = 'kovilt::kovilt_vqa_custom_small.py' if is_installed else str(find_config('kovilt_vqa_custom_small'))
     lines = [f'_base_ = {base!r}']
     lines += [f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in values.items()]
     write_text(file, f'"""{about}\n"""\n' + '\n'.join(lines) + '\n')
-    no_image = [dict(type='NoImage')]
+    no_image: list[dict[str, Any]] = [dict(type='NoImage')]
     write_text(
         file.with_name('question_only.py'),
         f'"""The training of {file.name} without images."""\n_base_ = \'./{file.name}\'\n'
         f'train_dataloader = dict(dataset=dict(image_pipeline={no_image!r}))\n'
         f'val_dataloader = dict(dataset=dict(image_pipeline={no_image!r}))\n',
     )
+
+
+def _set(values: dict[str, Any], resolved: Any, keys: list[str], value: Any) -> None:
+    """Set an option in the values that a config states. Of a list it then states the whole, as `resolved` has it."""
+    key, *rest = keys
+    if not rest:
+        values[key] = value
+        return
+    found = resolved.get(key) if isinstance(resolved, dict) else None
+    if not isinstance(found, list):
+        _set(values.setdefault(key, {}), found, rest, value)
+        return
+    node: Any = found
+    for part in rest[:-1]:
+        node = node[int(part) if isinstance(node, list) else part]
+    node[int(rest[-1]) if isinstance(node, list) else rest[-1]] = value
+    values[key] = found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.logging import MMLogger
@@ -31,6 +33,7 @@ from kovilt.verification.findings import FINDING_KINDS
 
 _START = 8  # seconds that a command takes to start
 _EVALUATION = 0.004  # seconds of a question in evaluation, beside a step's share
+_MAX_CACHE = 2e9  # bytes of images that are kept decoded; more are read again in each epoch, by worker processes
 
 
 def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callable[[object], None]) -> dict[str, Any]:
@@ -77,8 +80,14 @@ def _make_plan(choices: Choices, data: Data, config: Path, workers: int) -> dict
     start = make_start(choices, data, config.parent / 'start')
     write_config(config, choices, data, start, Schedule.of(data.questions['train'], start, choices, 0.2), 'Unfinished.')
     findings = _check(config, choices, workers)
-    step_seconds = measure_step(config, choices)
+    measured = measure_step(config, choices)
+    step_seconds = measured.seconds
     schedule = Schedule.of(data.questions['train'], start, choices, step_seconds)
+    cached = data.images['train'] * measured.image_bytes
+    loading: dict[str, Any] = {}
+    if cached > _MAX_CACHE:
+        loading = {'cache_images': False, 'num_workers': min(8, workers)}
+    memory = measured.memory + (0 if loading else cached)
     evaluations = -(-schedule.steps // schedule.val_interval)
     val_seconds = data.questions['val'] * (_EVALUATION + step_seconds / 100)
     seconds = {
@@ -86,8 +95,10 @@ def _make_plan(choices: Choices, data: Data, config: Path, workers: int) -> dict
         'question_only': _START + schedule.steps * step_seconds / 3 + evaluations * val_seconds / 3,
         'evaluate': 2 * (_START + val_seconds),
     }
-    lines = plan_lines(choices, data, start, schedule, findings, step_seconds, sum(seconds.values()))
-    write_config(config, choices, data, start, schedule, '\n'.join(lines))
+    measured = measured._replace(memory=memory)
+    lines = plan_lines(choices, data, start, schedule, findings, measured, sum(seconds.values()))
+    options = choices.cfg_options
+    write_config(config, choices, data, start, schedule, '\n'.join(lines), options=options, **loading)
     return {'lines': lines, 'seconds': seconds, 'schedule': asdict(schedule)}
 
 
@@ -102,8 +113,21 @@ def _check(config: Path, choices: Choices, workers: int) -> list[str]:
     return [str(finding) for finding in report.findings if FINDING_KINDS[finding.code].severity == 'warning']
 
 
-def measure_step(config: Path, choices: Choices) -> float:
-    """The wall time of an optimizer step on a batch of the data, in seconds: the median of three, after one."""
+class Measured(NamedTuple):
+    """What an optimizer step on a batch of the data takes.
+
+    seconds: of wall time, the median of three, after one. memory: bytes at the peak, of this process or of the GPU.
+    image_bytes: of an image in the cache, on average. parameters: of the model.
+    """
+
+    seconds: float
+    memory: float
+    image_bytes: float
+    parameters: int
+
+
+def measure_step(config: Path, choices: Choices) -> Measured:
+    """Take four optimizer steps."""
     cfg = load_config(config, choices.cfg_options)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.random.fork_rng():
         dataset: Any = DATASETS.build(cfg.train_dataloader.dataset.to_dict())
@@ -116,9 +140,15 @@ def measure_step(config: Path, choices: Choices) -> float:
         for step in range(4):
             rows = [(step * size + place) % len(dataset) for place in range(size)]
             begin = time.perf_counter()
-            model.train_step(collate_pairs(dataset.__getitems__(rows)), wrapper)
+            (batch,) = collate_pairs(dataset.__getitems__(rows))
+            model.train_step([batch], wrapper)
             seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds[1:])
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated()
+    image_bytes = batch['patches'].numel() / max(1, len(batch['grids']))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Measured(statistics.median(seconds[1:]), memory, image_bytes, parameters)
 
 
 def plan_lines(
@@ -127,7 +157,7 @@ def plan_lines(
     start: Start,
     schedule: Schedule,
     findings: list[str],
-    step_seconds: float,
+    measured: Measured,
     seconds: float,
 ) -> list[str]:
     """The plan, in at most 15 lines."""
@@ -144,16 +174,18 @@ def plan_lines(
         f'  validation  {data.questions["val"]:,} questions on {data.images["val"]:,} images{kept}',
         f'  answers     {len(data.answers):,}; {answer} most often ({count / data.answers.total():.0%}); '
         f'{data.coverage:.0%} of the validation answers occur in training',
+        f'  model       {measured.parameters:,} parameters',
         f'  start       {start.text}',
         f'  steps       at most {schedule.steps:,} of {batch_size} questions ({epochs:.1f} epochs), '
-        f'{step_seconds:.2f} s each; ends when validation no longer improves',
+        f'{measured.seconds:.2f} s each; ends when validation no longer improves',
         f'  time        about {format_duration(seconds)}, with the same training without images',
+        f'  memory      about {measured.memory / 1e9:.1f} GB{" of the GPU" if torch.cuda.is_available() else ""}',
         *(f'  warning     {line}' for line in listed),
     ]
 
 
 def _steps(config: Path, plan: dict[str, Any]) -> list[Step]:
-    work_dir, options = config.parent, plan['choices']['cfg_options']
+    work_dir = config.parent
     names = {'train': config, 'question_only': config.with_name('question_only.py')}
     titles = {'train': 'fine-tune · 미세조정', 'question_only': 'the same without images · 이미지 없이'}
     seconds = plan['seconds']
@@ -161,7 +193,7 @@ def _steps(config: Path, plan: dict[str, Any]) -> list[Step]:
         Step(
             name,
             titles[name],
-            commands.train(str(file), work_dir / name, options, report=name == 'train'),
+            commands.train(str(file), work_dir / name, report=name == 'train'),
             work_dir / name,
             seconds[name],
             commands.VQA_SCALARS,
@@ -170,7 +202,7 @@ def _steps(config: Path, plan: dict[str, Any]) -> list[Step]:
     ]
     for name, file in names.items():
         folder = work_dir / f'{name}_test'
-        test = commands.test(str(file), str(work_dir / name), folder, options)
+        test = commands.test(str(file), str(work_dir / name), folder)
         steps.append(Step(f'{name}_test', f'evaluate {name} · 평가', test, folder, seconds['evaluate'] / 2))
     export = commands.export(str(work_dir / 'train'), work_dir / 'model')
     return [*steps, Step('model', 'export the model · 모델 저장', export, work_dir / 'model', _START)]
@@ -200,8 +232,8 @@ def result_lines(result: dict[str, Any], config: Path, work_dir: Path) -> list[s
     else:
         what = 'Training with images ended below training without' if high < 0 else 'The images do not help measurably'
         verdict = (
-            f'{what} ({low:+.1f} to {high:+.1f} points). What helps: public weights (--model FOLDER of a ViLT), more '
-            'images, questions that only the image answers.'
+            f'{what} ({low:+.1f} to {high:+.1f} points). What helps: public weights (--model OWNER/NAME or FOLDER of a '
+            'ViLT), more images, questions that only the image answers.'
         )
     return [
         '',
@@ -213,7 +245,7 @@ def result_lines(result: dict[str, Any], config: Path, work_dir: Path) -> list[s
         verdict,
         '',
         f'  kovilt predict {work_dir}/model IMAGE "질문"',
-        f'  kovilt train {config}        # the training again, after editing the config',
+        f'  kovilt train {config}        # the training again, into {work_dir}/again; the config can be edited',
         f'  predictions: {work_dir}/train_test/predictions.jsonl',
         f'  report: {work_dir}/train/report.html',
     ]

@@ -56,23 +56,28 @@ MODELS = {  # by the folder of the training
 }
 
 
+LOSSES = {
+    'mlm_loss': 'masked words · 가린 단어 (mlm_loss)',
+    'itm_loss': 'matching, 0.69 by guessing · 매칭, 추측은 0.69 (itm_loss)',
+    'wpa_loss': 'word-patch alignment · 단어-패치 정렬 (wpa_loss)',
+}
+
+
 def read_summary(work_dir: Path, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The content of `summary.json`; accuracies in percent. `seconds`: of each finished step."""
-    test = read_json(work_dir / 'vqa_test' / 'metrics.json')['metrics']
-    metrics = {'vqa': test}
-    for name in ('vqa_scratch', 'question_only'):  # the last validation of their training has the same questions
-        if name in seconds:
-            last = {key: values[-1] for key, (_, values) in read_metrics(work_dir / name).items()}
-            metrics[name] = {key.removeprefix('val/'): value for key, value in last.items() if key.startswith('val/')}
-    alignment = read_json(work_dir / 'alignment' / 'alignment.json')
-    pretraining = read_metrics(work_dir / 'pretrain')
+    """The content of `summary.json`; accuracies in percent.
+
+    `seconds`: of each finished step; what other steps would give is left out.
+    """
+    metrics = {
+        name: read_json(work_dir / f'{name}_test' / 'metrics.json')['metrics']
+        for name in MODELS
+        if f'{name}_test' in seconds
+    }
+    test = metrics['vqa']
     answer_types = [key.removeprefix('accuracy/') for key in test if key.startswith('accuracy/')]
-    return {
+    summary: dict[str, Any] = {
         **{MODELS[name].accuracy_key: found['accuracy'] for name, found in metrics.items()},
         'majority_accuracy': test['majority_accuracy'],
-        'alignment_accuracy': alignment['alignment_accuracy'],
-        'alignment_random': alignment['alignment_random'],
-        'alignment_swapped': alignment['alignment_swapped'],
         'questions': test['questions'],
         'per_type': {
             kind: {
@@ -81,20 +86,27 @@ def read_summary(work_dir: Path, seconds: Mapping[str, float]) -> dict[str, Any]
             }
             for kind in answer_types
         },
-        'pretraining_losses': {
-            name: [pretraining[f'train/{name}'][1][i] for i in (0, -1)] for name in PRETRAINING_LOSSES
-        },
         'seconds': round(sum(seconds.values()), 1),
         'seconds_per_step': {name: round(value, 1) for name, value in seconds.items()},
     }
+    if 'pretrain' in seconds:
+        logged = read_metrics(work_dir / 'pretrain')
+        summary['pretraining_losses'] = {
+            name: [logged[f'train/{name}'][1][i] for i in (0, -1)] for name in PRETRAINING_LOSSES
+        }
+    if 'alignment' in seconds:
+        alignment = read_json(work_dir / 'alignment' / 'alignment.json')
+        summary |= {key: alignment[key] for key in ('alignment_accuracy', 'alignment_random', 'alignment_swapped')}
+    return summary
 
 
-def draw_training_curves(work_dir: Path, majority_accuracy: float) -> None:
-    """Write curves.png."""
-    runs = {name: read_metrics(work_dir / name) for name in ('pretrain', *MODELS) if (work_dir / name).is_dir()}
+def draw_training_curves(work_dir: Path, summary: Mapping[str, Any]) -> None:
+    """Write curves.png: of the trainings that the summary knows."""
+    finished = [name for name in ('pretrain', *MODELS) if name in summary['seconds_per_step']]
+    runs = {name: read_metrics(work_dir / name) for name in finished}
 
     def curve(label: str, run: str, scalar: str, scale: float = 1.0) -> Curve:
-        steps, values = runs[run].get(scalar, ((), ()))
+        steps, values = runs.get(run, {}).get(scalar, ((), ()))
         return Curve(label, steps, [scale * value for value in values])
 
     def pretraining(label: str, scalar: str, scale: float = 1.0) -> Curve:
@@ -109,7 +121,7 @@ def draw_training_curves(work_dir: Path, majority_accuracy: float) -> None:
         pretraining('masked tokens', 'mlm_accuracy', 100),
         pretraining('image-text matching', 'itm_accuracy', 100),
     ]
-    baseline = {'majority answer': majority_accuracy}
+    baseline = {'majority answer': summary['majority_accuracy']}
     panels = [
         Panel('Pre-training: masked tokens', 'L1, nats', [pretraining('masked tokens', 'mlm_loss')]),
         Panel('Pre-training: matching', 'L2, nats', [pretraining('image-text matching', 'itm_loss')]),
@@ -174,28 +186,32 @@ def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_tables(summary: Mapping[str, Any], encoder: str) -> dict[str, ReportTable]:
-    """The summary as tables, title -> (header, rows). `encoder`: what the fine-tuned model started from, in words."""
+    """The summary as tables, title -> (header, rows). `encoder`: what the fine-tuned model started from, in words.
+
+    What the summary does not hold has no table.
+    """
     models = [model for model in MODELS.values() if model.accuracy_key in summary]
     accuracy = [[model.title.format(encoder=encoder), summary[model.accuracy_key]] for model in models]
     by_type = [[answer_type, *row.values()] for answer_type, row in summary['per_type'].items()]
-    losses = [[name, *values] for name, values in summary['pretraining_losses'].items()]
+    losses = [[LOSSES[name], *values] for name, values in summary.get('pretraining_losses', {}).items()]
     alignment = {
-        'the patch with most of the transport mass of the word · 그 단어의 패치': summary['alignment_accuracy'],
-        "the patch of the image's other object words · 다른 단어의 패치": summary['alignment_swapped'],
-        'a random patch · 무작위 패치': summary['alignment_random'],
+        'the patch with most of the transport mass of the word · 그 단어의 패치': summary.get('alignment_accuracy'),
+        "the patch of the image's other object words · 다른 단어의 패치": summary.get('alignment_swapped'),
+        'a random patch · 무작위 패치': summary.get('alignment_random'),
     }
-    return {
+    tables: dict[str, ReportTable] = {
         f'Accuracy on {summary["questions"]:,} validation questions, percent · 정확도': (
             ['', '%'],
             [*accuracy, ['always the most frequent answer · 최빈 답', summary['majority_accuracy']]],
         ),
         'By answer type · 질문 유형별': (['', 'questions', *(model.column for model in models)], by_type),
-        'Pre-training losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
+        f'Pre-training of {encoder}: losses, first and last · 사전학습 손실': (['', 'first', 'last'], losses),
         'Object words whose object is found, percent · 단어-패치 정렬': (
             ['', '%'],
             [[name, value] for name, value in alignment.items() if value is not None],
         ),
     }
+    return {title: (header, rows) for title, (header, rows) in tables.items() if rows}
 
 
 def format_tables(tables: Mapping[str, ReportTable]) -> str:
@@ -207,14 +223,16 @@ def format_tables(tables: Mapping[str, ReportTable]) -> str:
     return '\n\n'.join(f'{title}\n{format_table(header, rows)}' for title, (header, rows) in text.items())
 
 
-def write_summary_page(work_dir: Path, tables: Mapping[str, ReportTable], footer: str) -> None:
+def write_summary_page(
+    work_dir: Path, summary: Mapping[str, Any], tables: Mapping[str, ReportTable], footer: str
+) -> None:
     """Write report.html: the tables, the images and what the predictions show on one page."""
     images = {
         'Losses and validation accuracy · 손실과 정확도': work_dir / 'curves.png',
         'Validation questions sampled at random · 무작위로 고른 검증 질문': work_dir / 'contact_sheet.png',
     }
     example = work_dir / 'alignment' / 'example.png'
-    if example.is_file():
+    if 'alignment_accuracy' in summary and example.is_file():
         images['Where the words of a caption send their transport mass · 단어별 정렬'] = example
     predictions = prediction_sections(read_all_predictions(work_dir / 'vqa_test' / 'predictions.jsonl'), {})
     numbered = (work_dir / 'contact_sheet.txt').read_text(encoding='utf-8').splitlines()

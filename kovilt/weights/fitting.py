@@ -88,8 +88,11 @@ def _resize_image_positions(table: Tensor, like: Tensor) -> Tensor:
     return torch.cat([table[:1], embedder.positions(new, new)])
 
 
-def make_report(weights: PublicWeights, results: list[ParameterResult], notes: list[str]) -> ImportReport:
-    """The report on an import; the coverage leaves out word embeddings, which another tokenizer changes by design."""
+def make_report(weights: PublicWeights, results: list[ParameterResult], notes: list[str], source: str) -> ImportReport:
+    """The report on an import of the weights that it calls `source`.
+
+    The coverage leaves out word embeddings, which another tokenizer changes by design.
+    """
     encoder = [result for result in results if result.name.startswith('encoder.') and result.name != WORD_EMBEDDINGS]
     total = sum(result.size for result in encoder)
     coverage = sum(result.from_source for result in encoder) / total
@@ -99,7 +102,7 @@ def make_report(weights: PublicWeights, results: list[ParameterResult], notes: l
     by_status = {status: [result for result in results if result.status == status] for status in get_args(Status)}
     new = [result.name for result in by_status['new']]
     details = {
-        'imported from': f'{weights.files.path.name} ({weights.layout}, sha256 {weights.files.sha256})',
+        'imported from': f'{source} ({weights.layout}, sha256 {weights.files.sha256})',
         'kept': _count(by_status['kept']),
         'resized': '; '.join(result.how for result in by_status['resized']),
         'rebuilt': '; '.join(result.how for result in by_status['rebuilt']),

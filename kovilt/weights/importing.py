@@ -18,6 +18,7 @@ from kovilt.files import read_json, read_text
 from kovilt.formats.checkpoint import MIN_ENCODER_COVERAGE, weight_differences
 from kovilt.formats.public_weights import TOKEN_TABLES, WORD_EMBEDDINGS, PublicWeights, read_bert, read_public_weights
 from kovilt.formats.report import ImportReport, shorten_list
+from kovilt.hub import find_hub_model
 from kovilt.json_text import parse_json
 from kovilt.models.sizes import build_model
 from kovilt.ranges import Size, check_arguments
@@ -127,11 +128,11 @@ def fit_weights(
     the source has none.
 
     Args:
-        source: what `read_public_weights` takes.
+        source: what `read_public_weights` takes, or the name of a model on HuggingFace's hub.
         tokenizer: the Korean one, what `load_tokenizer` takes; None = the BERT's, else the source's own. Rows of tokens
             that the source does not have come from the BERT or are random.
         source_tokenizer: the one that the source was trained with, if its folder does not hold it.
-        bert: folder of a BERT that gives word embeddings and decoder rows.
+        bert: folder, or name on the hub, of a BERT that gives word embeddings and decoder rows.
         answers: JSON file of the answers in the order of the answer head; None = those that the source states.
         image_size: side in pixels of the square image whose grid the position embeddings are made for; None = the
             source's.
@@ -141,11 +142,18 @@ def fit_weights(
         korean: check that the tokenizer can read Korean.
 
     Raises:
-        KoviltError: what `read_public_weights`, `read_bert` and `load_tokenizer` refuse; tensors of other sizes;
-            answers that do not fit; too little of an encoder.
+        KoviltError: what `find_hub_model`, `read_public_weights`, `read_bert` and `load_tokenizer` refuse; tensors of
+            other sizes; answers that do not fit; too little of an encoder.
     """
+    notes: list[str] = []
+    name = Path(source).name
+    if (of_hub := find_hub_model(source)) is not None:
+        source, name = of_hub.folder, str(of_hub)
+    if bert is not None and (of_hub := find_hub_model(bert)) is not None:
+        bert = of_hub.folder
+        notes.append(f'BERT: {of_hub}')
     weights = read_public_weights(source, num_heads=num_heads)
-    notes = list(weights.files.notes)
+    notes += weights.files.notes
     source_tables = _source_tables(weights, source_tokenizer, notes)
     bert_tables = None if bert is None else _bert_tables(bert, weights, str(source))
     chosen = tokenizer or bert or source_tokenizer or (source if source_tables.token_ids else None)
@@ -163,7 +171,7 @@ def fit_weights(
     _check_complete(weights, model_cfg, str(source))
     model = _build_seeded(model_cfg, str(source), head_answers)
     results = fill_model(model, weights, tokens.get_vocab(), source_tables, bert_tables)
-    report = make_report(weights, results, notes)
+    report = make_report(weights, results, notes, name)
     if report.encoder_coverage < MIN_ENCODER_COVERAGE and not force:
         missing = [result.name for result in results if result.status == 'new' and result.name.startswith('encoder.')]
         raise KoviltError(

@@ -7,22 +7,30 @@ import socket
 import matplotlib
 import numpy as np
 import pytest
+import torch
+from fake_hub import REVISION, fake_hub
 from PIL import Image
+from public_models import VILT, randomised, saved
 from recipe_steps import run_steps_here
+from tiny_models import tiny_tokenizer
+from transformers import ViltForQuestionAnswering
 
+from kovilt.apis import VQAInferencer
 from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.datasets.transforms.text import load_tokenizer
+from kovilt.engine.config import load_config
 from kovilt.files import read_json, read_json_lines
 from kovilt.recipes import own_images, own_images_run
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.recipes.own_images import Choices, Schedule, Start
 from kovilt.recipes.own_images_run import result_lines
+from kovilt.weights import load_model_folder
 
 COLOURS = {'빨간색': (255, 60, 60), '파란색': (60, 60, 255)}
 FEW_STEPS = ['train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
 
 
-def write_folder(folder, images=10, val=False):
+def write_folder(folder, images=10, val=False, questions=('제독의 사진은 무슨 색이에요?', '제독님이 있어요?')):
     """Parts of a portrait in the public domain, which matplotlib carries, in two tints."""
     folder.mkdir()
     portrait = Image.open(matplotlib.cbook.get_sample_data('grace_hopper.jpg'))
@@ -34,8 +42,8 @@ def write_folder(folder, images=10, val=False):
         part = portrait.crop((left, upper, left + 250, upper + 300))
         Image.blend(part, Image.new('RGB', part.size, COLOURS[colour]), 0.5).save(folder / f'사진 {number}.jpg')
         rows += [
-            {'image': f'사진 {number}.jpg', 'question': '제독의 사진은 무슨 색이에요?', 'answer': colour},
-            {'image': f'사진 {number}.jpg', 'question': '제독님이 있어요?', 'answer': '예'},
+            {'image': f'사진 {number}.jpg', 'question': questions[0], 'answer': colour},
+            {'image': f'사진 {number}.jpg', 'question': questions[1], 'answer': '예'},
         ]
     split = -4 if val else len(rows)
     for name, part in (('train', rows[:split]), ('val', rows[split:])):
@@ -82,7 +90,6 @@ def test_from_a_folder_to_a_judged_model(tmp_path, within, call, monkeypatch):
     code, out, error = call('predict', work / 'model', folder / '사진 0.jpg', '제독님이 있어요?', '--json')
     assert code == 0 and json.loads(out)['unknown_token_share'] == 0, error
     assert call('export', work / 'train', tmp_path / 'exported')[0] == 0
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
     assert call('train', '내 사진', '--cfg-options', *FEW_STEPS)[0] == 0
     assert len(within) == 5  # nothing runs twice
@@ -90,9 +97,29 @@ def test_from_a_folder_to_a_judged_model(tmp_path, within, call, monkeypatch):
     assert code == 2 and 'holds the training of other data or options' in error
     steps_taken = read_json_lines(work / 'train' / 'metrics.jsonl', 'table')
     assert max(row['step'] for _, row in steps_taken) == 2
-    code, out, error = call('train', work / '내 사진.py', '--work-dir', tmp_path / 'again', '--cfg-options', *FEW_STEPS)
+    written = (work / '내 사진.py').read_text('utf-8')
+    monkeypatch.chdir(folder)  # the config alone says everything, wherever it is repeated
+    code, out, error = call('train', work / '내 사진.py')
     assert code == 0, error
-    assert (tmp_path / 'again' / 'iter_2.pth').is_file()
+    assert (work / 'again' / 'iter_2.pth').is_file() and (work / '내 사진.py').read_text('utf-8') == written
+    first, again = (read_json_lines(run / 'metrics.jsonl', 'table') for run in (work / 'train', work / 'again'))
+    assert [row['vqa_loss'] for _, row in first if 'vqa_loss' in row] == pytest.approx(
+        [row['vqa_loss'] for _, row in again if 'vqa_loss' in row]
+    )
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_options_stand_in_the_config(tmp_path):
+    data = own_images.Data({'train': 40, 'val': 8}, {}, {'예': 40}, 1.0, [], 0.2, '')
+    choices, start = Choices('x'), Start(SHIPPED_ENCODER, True, '')
+    options = ['model.encoder.drop_rate=0.3', 'custom_hooks.1.patience=2', 'optim_wrapper.optimizer.lr=0.5']
+    for given in ((), options):
+        arguments = (choices, data, start, Schedule.of(40, start, choices, 0.1), 'A plan.')
+        own_images.write_config(tmp_path / 'x.py', *arguments, options=given)
+    for name in ('x.py', 'question_only.py'):
+        config = load_config(tmp_path / name)
+        assert config.model.encoder.drop_rate == 0.3 and config.optim_wrapper.optimizer.lr == 0.5
+        assert [hook.get('patience') for hook in config.custom_hooks] == [None, 2]
 
 
 def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, within, call, monkeypatch):
@@ -112,8 +139,11 @@ def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, 
     ('arguments', 'message'),
     [
         (('--amp',), '--amp is for a config'),
-        (('--model', 'none'), 'none'),
-        (('--tokenizer', 'x'), '--tokenizer and --bert go with the weights of --model FOLDER'),
+        (('--model', 'none'), 'kovilt carries; those are rooms_encoder; or give small, base, a folder, or OWNER/NAME'),
+        (('--model', 'some/vilt'), 'run: hf download some/vilt --local-dir FOLDER, and name that FOLDER here'),
+        (('--model', 'rooms_encoder', '--tokenizer', 'x'), 'a model folder with its tokenizer; leave out --tokenizer'),
+        (('--tokenizer', './x'), 'tokenizer ./x: no such file or folder'),
+        (('--bert', 'x'), '--bert goes with public weights, --model FOLDER or OWNER/NAME on the hub'),
         (('--launcher', 'pytorch'), 'one process trains a folder'),
         (('--minutes', '-1'), '--minutes -1: give a number above 0'),
         (('--minutes', 'nan'), '--minutes nan: give a number above 0'),
@@ -137,6 +167,45 @@ def test_texts_in_another_language_start_from_random_weights(tmp_path):
     assert not start.weights and 'random weights' in start.text
     korean = own_images.make_start(Choices('x', model='small'), data_of(['소파는 무슨 색이에요?']), tmp_path / 'korean')
     assert korean.weights
+
+
+def test_another_tokenizer_keeps_the_words_that_it_shares_with_the_packaged_one(tmp_path):
+    tiny_tokenizer().save_pretrained(tmp_path / 'tiny')
+    choices = Choices('x', model='small', tokenizer=str(tmp_path / 'tiny'))
+    start = own_images.make_start(choices, data_of(['소파는 무슨 색이에요?']), tmp_path / 'start')
+    assert start.weights and f'tokenizer: {tmp_path / "tiny"}, 0.0% unknown' in start.text
+    ours, theirs = (load_tokenizer(folder).get_vocab() for folder in (start.folder, SHIPPED_ENCODER))
+    new, old = (
+        load_model_folder(folder).model.encoder.text.word_embed.weight for folder in (start.folder, SHIPPED_ENCODER)
+    )
+    assert ours == tiny_tokenizer().get_vocab() and torch.equal(new[ours['소파']], old[theirs['소파']])
+    assert torch.equal(new[ours['[MASK]']], old[theirs['[MASK]']])
+
+
+def test_a_vilt_of_the_hub_with_other_answers_gives_its_encoder(tmp_path, within, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vqa = randomised(ViltForQuestionAnswering(VILT))
+    fake_hub(monkeypatch, tmp_path / 'cache', {'some/vilt-vqa': saved(vqa, tmp_path / 'there')})
+    write_folder(tmp_path / 'mine', questions=('소파는 무슨 색이에요?', '의자가 있어요?'))
+    code, out, error = call('train', 'mine', '--model', 'some/vilt-vqa', '--cfg-options', *FEW_STEPS)
+    assert code == 0, error
+    assert f'start       some/vilt-vqa, revision {REVISION}; tokenizer: its own' in out and 'memory      about' in out
+    config = load_config(tmp_path / 'work_dirs' / 'mine' / 'mine.py')
+    assert config.load_encoder_only and [hook['type'] for hook in config.custom_hooks] == ['EarlyStoppingHook']
+    image = tmp_path / 'mine' / '사진 0.jpg'
+    (answer,) = VQAInferencer(tmp_path / 'work_dirs' / 'mine' / 'model')(image, '의자가 있어요?', topk=1)
+    assert answer['answer'] in ('예', *COLOURS)
+
+
+def test_images_that_do_not_fit_into_memory_are_read_by_workers(tmp_path):
+    data = own_images.Data({'train': 40, 'val': 8}, {}, {'예': 40}, 1.0, [], 0.2, '')
+    choices, start = Choices('x'), Start(SHIPPED_ENCODER, True, '')
+    schedule = Schedule.of(40, start, choices, 0.1)
+    own_images.write_config(
+        tmp_path / 'x.py', choices, data, start, schedule, 'A plan.', cache_images=False, num_workers=3
+    )
+    loader = load_config(tmp_path / 'x.py').train_dataloader
+    assert loader.num_workers == 3 and loader.persistent_workers and not loader.dataset.cache_images
 
 
 def data_of(texts):

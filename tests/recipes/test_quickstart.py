@@ -8,6 +8,7 @@ from PIL import Image
 from kovilt.cli.main import VERBS
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
+from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.recipes.quickstart import SIZES, recipe_steps
 from kovilt.recipes.quickstart_results import (
     ask_model,
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize('recipe', ['quickstart', 'rooms'])
 def test_every_step_is_a_tool_with_a_folder_of_its_own(recipe, tmp_path):
-    steps = recipe_steps(recipe, SIZES[recipe, 'tiny'], tmp_path)
+    steps = recipe_steps(recipe, SIZES[recipe, 'tiny'], tmp_path, compare=True)
     assert all(step.command[:2] == ['-m', 'kovilt'] and step.command[2] in VERBS for step in steps)
     assert len({step.name for step in steps}) == len({step.folder for step in steps}) == len(steps)
     assert all(step.folder.is_relative_to(tmp_path) and step.folder != tmp_path for step in steps)
@@ -34,21 +35,37 @@ def test_every_step_is_a_tool_with_a_folder_of_its_own(recipe, tmp_path):
 @pytest.mark.parametrize('recipe', ['quickstart', 'rooms'])
 def test_the_options_of_every_training_exist(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a recipe needs nothing of the current folder
-    for step in recipe_steps(recipe, SIZES[recipe, 'default'], tmp_path):
-        if step.command[0] == 'kovilt train':
-            options = step.command[step.command.index('--cfg-options') + 1 :]
-            config = load_config(step.command[3], options)
-            assert config.train_cfg.max_iters >= config.train_cfg.val_interval > 0
+    trainings = [
+        step.command
+        for step in recipe_steps(recipe, SIZES[recipe, 'default'], tmp_path, compare=True)
+        if step.command[2] == 'train'
+    ]
+    assert len(trainings) >= 4
+    for command in trainings:
+        config = load_config(command[3], command[command.index('--cfg-options') + 1 :])
+        assert config.train_cfg.max_iters >= config.train_cfg.val_interval > 0
 
 
-def test_the_quickstart_fits_in_ten_minutes(tmp_path):
-    assert sum(step.seconds for step in recipe_steps('quickstart', SIZES['quickstart', 'default'], tmp_path)) < 570
+def quickstart(folder, compare=True):
+    return recipe_steps('quickstart', SIZES['quickstart', 'default'], folder, compare=compare)
+
+
+def test_the_quickstart_answers_within_three_minutes_and_compares_afterwards(tmp_path):
+    first, everything = quickstart(tmp_path, compare=False), quickstart(tmp_path)
+    assert [step.name for step in first] == ['draw', 'vqa', 'vqa_test', 'model']
+    assert sum(step.seconds for step in first) < 170  # tables, images and an answer come on top
+    assert everything[: len(first)] == first  # so that --compare goes on from a finished quickstart
+    assert sum(step.seconds for step in everything) < 570
+
+
+def test_pretraining_that_is_shown_starts_where_matching_is_learned(tmp_path):
+    (command,) = (step.command for step in quickstart(tmp_path) if step.name == 'pretrain')
+    assert command[3] == 'rooms/pretrain_uniform_masking'
+    assert command[command.index('--load-from') + 1] == SHIPPED_ENCODER
 
 
 def test_fine_tuning_and_its_baselines_differ_in_one_setting(tmp_path):
-    steps = {
-        step.name: list(step.command) for step in recipe_steps('quickstart', SIZES['quickstart', 'default'], tmp_path)
-    }
+    steps = {step.name: list(step.command) for step in quickstart(tmp_path)}
     scratch = steps['vqa_scratch']
     begin = steps['vqa'].index('--load-from')
     assert [word.replace('vqa', 'vqa_scratch') for word in steps['vqa'][:begin] + steps['vqa'][begin + 2 :]] == scratch
@@ -88,14 +105,11 @@ def finished(tmp_path):
         metrics |= {'accuracy/색': accuracy, 'questions/색': 12, 'accuracy/개수': accuracy, 'questions/개수': 8}
         (tmp_path / name).mkdir()
         training = [{'mode': 'train', 'step': s, 'vqa_loss': 3 / s, 'vqa_accuracy': 0.1 * s} for s in (1, 2)]
-        training += [{'mode': 'val', 'step': 1, **dict.fromkeys(metrics, 1.0)}, {'mode': 'val', 'step': 2, **metrics}]
+        training += [{'mode': 'val', 'step': step, **dict.fromkeys(metrics, 1.0)} for step in (1, 2)]
         (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, training)) + '\n', encoding='utf-8')
+        (tmp_path / f'{name}_test').mkdir()
+        (tmp_path / f'{name}_test' / 'metrics.json').write_text(json.dumps({'metrics': metrics}), encoding='utf-8')
     folder = tmp_path / 'vqa_test'
-    folder.mkdir()
-    (folder / 'metrics.json').write_text(
-        json.dumps({'metrics': metrics | dict.fromkeys(('accuracy', 'accuracy/색', 'accuracy/개수'), 80.0)}),
-        encoding='utf-8',
-    )
     rows = [prediction(i, '색' if i % 2 else '개수', i % 3 > 0, str(tmp_path / 'a.jpg')) for i in range(20)]
     lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
     (folder / 'predictions.jsonl').write_text(lines, encoding='utf-8')
@@ -109,18 +123,29 @@ def finished(tmp_path):
     return tmp_path
 
 
-SECONDS = dict.fromkeys(('vqa', 'vqa_scratch', 'question_only'), 0.0)
+SECONDS = {step.name: 0.0 for step in quickstart(Path('work'))}
 
 
-def test_the_recipe_that_pretrains_its_encoder_has_no_run_from_scratch_beside_it(finished):
-    seconds = {name: value for name, value in SECONDS.items() if 'scratch' not in name}
+@pytest.mark.parametrize(
+    ('recipe', 'there', 'missing'),
+    [
+        ('rooms', ('Pre-training of the encoder', 'without images', 'Object words'), ('from scratch',)),
+        ('quickstart', ('By answer type', 'most frequent'), ('without images', 'Pre-training', 'Object words')),
+    ],
+)
+def test_results_show_what_the_steps_have_given_and_nothing_of_other_runs(finished, recipe, there, missing):
+    (finished / 'alignment' / 'example.png').write_bytes(b'of an earlier version')
+    seconds = dict.fromkeys((step.name for step in recipe_steps(recipe, SIZES[recipe, 'tiny'], finished)), 1.0)
     summary = read_summary(finished, seconds)
-    assert 'scratch_accuracy' not in summary and summary['per_type']['색']['question_only_accuracy'] == 41.5
-    draw_training_curves(finished, summary['majority_accuracy'])
+    assert 'scratch_accuracy' not in summary and summary['per_type']['색']['accuracy'] == 80.0
+    draw_training_curves(finished, summary)
     draw_predictions(finished)
     tables = summary_tables(summary, 'the encoder')
-    write_summary_page(finished, tables, 'make rooms')
-    assert 'from scratch' not in format_tables(tables)
+    write_summary_page(finished, summary, tables, 'make rooms')
+    page = (finished / 'report.html').read_text('utf-8')
+    assert ('transport mass' in page) == (recipe == 'rooms')
+    printed = format_tables(tables)
+    assert all(words in printed for words in there) and not any(words in printed for words in missing)
 
 
 def test_the_summary_holds_the_metrics_of_all_models(finished):
@@ -140,10 +165,10 @@ def test_the_summary_holds_the_metrics_of_all_models(finished):
 
 def test_the_images_the_page_and_the_printed_summary(finished):
     summary = read_summary(finished, SECONDS)
-    draw_training_curves(finished, summary['majority_accuracy'])
+    draw_training_curves(finished, summary)
     assert len(draw_predictions(finished)) == 12
     tables = summary_tables(summary, 'the shipped encoder')
-    write_summary_page(finished, tables, 'make quickstart, 0:00')
+    write_summary_page(finished, summary, tables, 'make quickstart, 0:00')
     for name in ('curves.png', 'contact_sheet.png', 'contact_sheet.txt', 'report.html'):
         assert (finished / name).stat().st_size > 0
     page = (finished / 'report.html').read_text(encoding='utf-8')

@@ -17,6 +17,8 @@ from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_k
 from kovilt.datasets.tokenizer_files import check_tokenizer_files
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
+from kovilt.hub import download
+from kovilt.model_names import packaged_models
 from kovilt.ranges import Range, check_arguments
 from kovilt.registry import TRANSFORMS
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r'\S+')
 _CHARACTERS_PER_TOKEN = 32  # a text is cut to this many per token of max_text_len; real tokens have fewer than ten
-_HUB_TIMEOUT = 5  # seconds
 _HUB_FILES = ['*.json', '*.txt', '*.model']  # of a tokenizer, without code and weights
 
 
@@ -75,13 +76,13 @@ class TokenizeKorean(BaseTransform):
 def load_tokenizer(
     name_or_path: str | os.PathLike[str], *, korean: bool = True, for_saving: bool = True
 ) -> PreTrainedTokenizerFast:
-    """Load a HuggingFace tokenizer from a folder, a `vocab.txt`, a `tokenizer.json` or the hub.
+    """Load a HuggingFace tokenizer from a folder, a `vocab.txt`, a `tokenizer.json`, a packaged model or the hub.
 
     The tokenizer's own files decide whether it lower-cases and strips accents. A `vocab.txt` without a
     `tokenizer_config.json` beside it is taken as cased, and accents stay.
 
     Args:
-        name_or_path: a path or a name on the hub.
+        name_or_path: a path, the name of a model that kovilt carries, or a name on the hub.
         korean: check that it can read Korean; False for a vocabulary that is only compared with another, and for a
             model of another language.
         for_saving: give the class that its files name. False = any fast tokenizer class will do; from a model folder
@@ -91,6 +92,8 @@ def load_tokenizer(
         KoviltError: nothing is there, the hub cannot be reached, special tokens are missing, or Hangul would be lost.
     """
     path = Path(os.path.expanduser(name_or_path))
+    if not path.exists():
+        path = packaged_models().get(str(name_or_path), path)
     try:
         tokenizer = _from_files(path, for_saving) if path.exists() else _from_hub(str(name_or_path))
     except KoviltError:
@@ -168,27 +171,14 @@ def _json_value(file: Path, key: str) -> Any:
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:
     """Load from the hub's cache, else from the hub, with one request first: transformers would retry for minutes."""
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     if name.startswith(('.', '/', '~')) or name.count('/') > 1 or name.endswith(('.txt', '.json')):
         raise KoviltError(f'tokenizer {name}: no such file or folder')
     try:
         return _from_hub_cache(name)
-    except LocalEntryNotFoundError:
-        pass  # not in the cache
-    except HFValidationError:
-        raise KoviltError(f'tokenizer {name}: neither a local file or folder nor a name on the hub') from None
-    try:
-        huggingface_hub.HfApi().model_info(name, timeout=_HUB_TIMEOUT)
-        huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES)
-    except RepositoryNotFoundError:
-        raise KoviltError(f'tokenizer {name}: neither a local file or folder nor a name on the hub') from None
-    except Exception as error:  # whatever the hub's HTTP library raises
-        raise KoviltError(
-            f'tokenizer {name}: not found locally, and the hub cannot be reached ({first_line(error)}); '
-            'give a local folder'
-        ) from error
+    except (LocalEntryNotFoundError, HFValidationError):  # not in the cache, or no name: `download` tells that
+        download(name, _HUB_FILES, what='tokenizer', remedy='give a local folder')
     return _from_hub_cache(name)
 
 
