@@ -94,7 +94,7 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
         start = Start(start.folder, False, start.text)
     config = work_dir / 'training.py'
     write_config(config, choices, found, start, Schedule.of(found.questions['train'], start, choices, 0.2), '')
-    schedule = Schedule.of(found.questions['train'], start, choices, measure_step(config, choices))
+    schedule = Schedule.of(found.questions['train'], start, choices, measure_step(config, choices).seconds)
     write_config(config, choices, found, start, schedule, '')
     begin = time.monotonic()
     command = commands.train(str(config), work_dir / 'train', list(_options(variant)))
