@@ -99,7 +99,7 @@ def test_from_a_folder_to_a_judged_model(tmp_path, within, call, monkeypatch):
     assert max(row['step'] for _, row in steps_taken) == 2
     written = (work / '내 사진.py').read_text('utf-8')
     monkeypatch.chdir(folder)  # the config alone says everything, wherever it is repeated
-    code, out, error = call('train', work / '내 사진.py')
+    code, out, error = call('train', work / '내 사진.py', '--no-report')
     assert code == 0, error
     assert (work / 'again' / 'iter_2.pth').is_file() and (work / '내 사진.py').read_text('utf-8') == written
     first, again = (read_json_lines(run / 'metrics.jsonl', 'table') for run in (work / 'train', work / 'again'))
