@@ -1,5 +1,7 @@
 """Takes a screenshot of a page of kovilt with Chromium, and measures the page in it (tests/reporting/test_browser.py).
 
+The machine needs a font with Hangul: apt install chromium fonts-nanum.
+
 python -m benchmarks.screenshots work_dirs/vqa/report.html docs/images/report.png --width 1200 --height 1600
 """
 

@@ -9,7 +9,10 @@ Every training and every test leaves report.html in its work folder by itself; d
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser
@@ -46,15 +49,34 @@ def run(args: argparse.Namespace) -> None:
 
 
 def leave_report(folder: str | Path) -> None:
-    """Write the report of a run that has ended well. Whatever fails is a warning in one line: the run is finished."""
-    try:
-        from kovilt.reporting import write_run_report  # here: in the days of a run the code may have been exchanged
+    """Write the report of a run that has ended well. Whatever fails is a warning in one line: the run is finished.
 
-        page, missing = write_run_report(folder)
-    except Exception as error:
+    A signal, such as that of a job whose time is over, ends the report alone.
+    """
+    try:
+        with _signals_raised():
+            from kovilt.reporting import write_run_report  # here: in the days of a run the code may have been exchanged
+
+            page, missing = write_run_report(folder)
+    except (Exception, KeyboardInterrupt) as error:
         message = f'warning: {folder}: no report ({first_line(error)}); kovilt report {folder} tries again'
         print(printable(message), file=sys.stderr)
         return
     if missing:
         print(printable(f'warning: {page}: without {"; ".join(missing)}'), file=sys.stderr)
     show(f'report: {page}')
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 raise KeyboardInterrupt, as SIGINT does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(f'ended by {signal.Signals(number).name}')
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

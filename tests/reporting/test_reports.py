@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
+import time
 
 import pytest
 from PIL import Image
@@ -143,7 +146,20 @@ def test_a_damaged_part_is_named_and_the_others_are_shown(runs, tmp_path):
     assert 'predictions.jsonl, line 1' in shown and 'Curves' in shown and 'its checkpoint is gone' in shown
 
 
+@pytest.mark.parametrize(('name', 'reason'), [('SIGTERM', 'ended by SIGTERM'), ('SIGUSR1', 'ended by SIGUSR1')])
+def test_a_signal_ends_the_report_alone(tmp_path, capsys, monkeypatch, name, reason):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(
+        'kovilt.reporting.write_run_report', lambda folder: os.kill(os.getpid(), number) or time.sleep(9)
+    )
+    report_verb.leave_report(tmp_path)
+    assert f'no report ({reason})' in capsys.readouterr().err and signal.getsignal(number) == before
+
+
 def test_a_failing_report_is_a_warning_and_the_run_is_finished(runs, call, monkeypatch):
+    (runs.vqa / '.model.0123456789ab.tmp').mkdir()  # what a report leaves that was killed
+
     def fail(folder: object) -> None:
         raise MemoryError
 
@@ -152,7 +168,6 @@ def test_a_failing_report_is_a_warning_and_the_run_is_finished(runs, call, monke
     code, _, error = call('train', runs.config, '--work-dir', runs.vqa, '--resume')
     (warning,) = [line for line in error.splitlines() if line.startswith('warning: ')]
     assert code == 0 and warning.endswith(f'no report (MemoryError); kovilt report {runs.vqa} tries again')
-    report_verb.leave_report(runs.vqa)
 
 
 ATTACKS = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '{{ 7 * 7 }}', "' onmouseover='x", '\u202e뒤']

@@ -48,7 +48,8 @@ class CheckpointHook(mmengine_hooks.CheckpointHook):
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         if runner.rank == 0:
             for draft in Path(self.out_dir).glob('.*.tmp'):
-                draft.unlink(missing_ok=True)
+                if not draft.is_dir():  # of a model folder, which the next one to be written there removes
+                    draft.unlink(missing_ok=True)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
