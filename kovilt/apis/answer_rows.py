@@ -70,14 +70,12 @@ def answer_windows(
     Args:
         workers: processes that read images; with 0, or a single window, this process does.
     """
-    inferencer.model.topk = topk
     for window in prepare_windows(inferencer, windows, workers=workers):
         if window.errors:
             yield [(number, {'error': message}) for number, message in window.errors]
         for numbers, batch, notes in window.batches:
             with torch.inference_mode(), memory_errors([batch], 'prediction'):
-                predictions = inferencer.model(batch, mode='predict')
-            answers = [{key: one[key] for key in ('answer', 'score', 'topk')} for one in predictions]
+                answers = inferencer.model.answer(batch, topk)
             yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]
 
 

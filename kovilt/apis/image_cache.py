@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from kovilt.errors import KoviltError
 from kovilt.files import file_sha256
-from kovilt.modules.prefix_vilt import PrefixImages
 
-CachedImage = dict[str, Any]  # the keys of `get`
+CachedImage = dict[str, Any]  # patches, grid and, once encoded, `encoded`, which replaces the patches
 
 
 class EncodedImageCache:
@@ -27,14 +27,15 @@ class EncodedImageCache:
             raise KoviltError(f'image_cache_size={max_images!r}: give the number of images to cache, 0 for none')
         self.max_images = max_images
         self._images: OrderedDict[Hashable, CachedImage] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._images)
 
     def get(
-        self, source: Any, read: Callable[[], CachedImage], encode: Callable[[CachedImage], PrefixImages]
+        self, source: Any, read: Callable[[], CachedImage], encode: Callable[[CachedImage], CachedImage]
     ) -> CachedImage:
-        """An image as dict(patches=..., grid=..., encoded=...), with no patches in `patches`: `encoded` replaces them.
+        """What `encode` has made of an image. Threads may share the cache.
 
         Args:
             source: a path, or any object that `read` can read.
@@ -42,16 +43,21 @@ class EncodedImageCache:
             encode: returns what the encoder makes of that.
         """
         key = _file_digest(source)
-        if key not in self._images:
+        cached = self._find(key)
+        if cached is None:
             image = read()
             key = key or (tuple(image['grid']), hashlib.sha256(image['patches'].tobytes()).digest())
-            if key not in self._images:
-                self._images[key] = dict(patches=image['patches'][:0], grid=image['grid'], encoded=encode(image))
-        self._images.move_to_end(key)
-        cached = self._images[key]
-        if len(self._images) > self.max_images:
-            self._images.popitem(last=False)
+            cached = self._find(key) or encode(image)
+        with self._lock:
+            self._images[key] = cached
+            self._images.move_to_end(key)
+            if len(self._images) > self.max_images:
+                self._images.popitem(last=False)
         return cached
+
+    def _find(self, key: Hashable) -> CachedImage | None:
+        with self._lock:
+            return self._images.get(key)
 
 
 def _file_digest(image: Any) -> Hashable | None:

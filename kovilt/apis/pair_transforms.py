@@ -74,8 +74,10 @@ class PairTransforms:
         crops = [step.kept_part for step in rest if hasattr(step, 'kept_part')]
         return pixels, crops[0](*image_size(pixels)) if crops else (0.0, 0.0, 1.0, 1.0)
 
-    def read_image(self, image: ImageLike | ZipMember, name: str = 'image') -> dict[str, Any]:
-        """The `patches` and the `grid` of an image; `name` stands in messages for one that is not a file.
+    def read_image(self, image: ImageLike | ZipMember | bytes, name: str = 'image') -> dict[str, Any]:
+        """The `patches` and the `grid` of an image; bytes are the content of a file.
+
+        `name` stands in messages for what has no path.
 
         Raises:
             KoviltError: a file that is missing or damaged, or an image that is too small or too large.
@@ -89,8 +91,10 @@ class PairTransforms:
         return {'patches': results['patches'], 'grid': results['grid']}
 
 
-def _named(image: ImageLike | ZipMember, name: str) -> dict[str, Any]:
+def _named(image: ImageLike | ZipMember | bytes, name: str) -> dict[str, Any]:
     """What the first transform takes."""
     if isinstance(image, (Image.Image, np.ndarray)):
         return {'img_path': name, 'img': image}
+    if isinstance(image, bytes):
+        return {'img_path': name, 'img_bytes': image}
     return {'img_path': image if isinstance(image, ZipMember) else os.fspath(image)}

@@ -6,15 +6,15 @@ import html
 import os
 import reprlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
-from kovilt.apis.image_cache import EncodedImageCache
+from kovilt.apis.image_cache import CachedImage, EncodedImageCache
 from kovilt.apis.loading import build_pipelines, load_trained
 from kovilt.apis.pair_transforms import ImageLike, PairTransforms, ReadQuestion
 from kovilt.apis.precision import Precision, check_precision, set_precision
@@ -31,8 +31,16 @@ if TYPE_CHECKING:
     from kovilt.apis.explanation import Explanation
 
 
+class PreparedPair(NamedTuple):
+    """A question about an image, as `VQAInferencer.answer_pairs` takes it."""
+
+    image_number: int  # equal for the pairs of one image, which stand together
+    image: CachedImage  # of `VQAInferencer.encode_image`
+    question: ReadQuestion
+
+
 class VQAInferencer:
-    """Answers Korean questions about images.
+    """Answers Korean questions about images. Threads may share one.
 
     >>> answer = VQAInferencer('work_dirs/quickstart/model')
     >>> answer('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
@@ -169,26 +177,33 @@ class VQAInferencer:
         pairs = [(numbers[i % len(images)], i % len(texts)) for i in range(count)]
         order = sorted(range(count), key=lambda i: pairs[i][0])  # questions about one image stand together
 
-        self.model.topk = topk
         results: list[dict[str, Any]] = [{}] * count
         prepared: dict[int, dict[str, Any]] = {}  # images of the current batch, by number
         for start in range(0, count, self.batch_size):
             chosen = order[start : start + self.batch_size]
             needed = dict.fromkeys(pairs[i][0] for i in chosen)
             prepared = {n: prepared.get(n) or self._prepare_image(n, images[n]) for n in needed}
-            samples = [
-                dict(texts[text].tokens, image=prepared[number], image_id=number, sample_seed=0)
-                for number, text in (pairs[i] for i in chosen)
-            ]
-            (batch,) = self._collate(samples)
-            if self._image_cache is not None:
-                batch['encoded_images'] = PrefixImages.concatenate([image['encoded'] for image in prepared.values()])
-            with torch.inference_mode(), memory_errors([batch], 'prediction'):
-                predictions = self.model(batch, mode='predict')
-            for i, prediction in zip(chosen, predictions, strict=True):
-                results[i] = {key: prediction[key] for key in ('answer', 'score', 'topk')}
-                results[i]['unknown_token_share'] = texts[pairs[i][1]].unknown_token_share
+            asked = [PreparedPair(number, prepared[number], texts[text]) for number, text in (pairs[i] for i in chosen)]
+            for i, result in zip(chosen, self.answer_pairs(asked, topk), strict=True):
+                results[i] = result
         return results
+
+    def answer_pairs(self, pairs: Sequence[PreparedPair], topk: int) -> list[dict[str, Any]]:
+        """Answer at least one prepared pair, all in one batch; returns for each what `__call__` does.
+
+        A server prepares images and questions by `transforms` in other threads than that of the model.
+        """
+        samples = [
+            dict(pair.question.tokens, image=pair.image, image_id=pair.image_number, sample_seed=0) for pair in pairs
+        ]
+        (batch,) = self._collate(samples)
+        if self._image_cache is not None:
+            images = {pair.image_number: pair.image['encoded'] for pair in pairs}
+            batch['encoded_images'] = PrefixImages.concatenate(list(images.values()))
+        with torch.inference_mode(), memory_errors([batch], 'prediction'):
+            answers = self.model.answer(batch, topk)
+        shares = [pair.question.unknown_token_share for pair in pairs]
+        return [one | {'unknown_token_share': share} for one, share in zip(answers, shares, strict=True)]
 
     def explain(self, image: ImageLike, question: str, answer: str | None = None) -> Explanation:
         """Show where the model looks: what speaks for its answer to a question, or for another answer.
@@ -224,16 +239,22 @@ class VQAInferencer:
         """The patches and the grid of an image; for a `PrefixViLT` its grid and the encoded image."""
         if self._image_cache is None:
             return self._read_image(number, image)
-        return self._image_cache.get(image, lambda: self._read_image(number, image), self._encode)
+        return self._image_cache.get(image, lambda: self._read_image(number, image), self.encode_image)
 
     @torch.inference_mode()
-    def _encode(self, image: dict[str, Any]) -> PrefixImages:
-        """Encode one image alone, so that its states are the same to the last bit in every batch, cached or not."""
+    def encode_image(self, image: CachedImage) -> CachedImage:
+        """An image of `transforms.read_image` as `answer_pairs` takes it: encoded for a `PrefixViLT`, else as it is.
+
+        It is encoded alone, so that its states are the same to the last bit in every batch, cached or not.
+        """
+        if self._image_cache is None:
+            return image
         batch = self.model.data_preprocessor(dict(patches=torch.from_numpy(image['patches'])))
         encoder: PrefixViLT = self.model.encoder
         with self.model.answer_context():
             images = encoder.embed_images(batch['patches'], torch.tensor([image['grid']]))
-            return encoder.encode_images(images).without_inputs()
+            encoded = encoder.encode_images(images).without_inputs()
+        return dict(patches=image['patches'][:0], grid=image['grid'], encoded=encoded)
 
     def _read_image(self, number: int, image: ImageLike) -> dict[str, Any]:
         """The patches and the grid of an image."""

@@ -91,6 +91,13 @@ def list_needs() -> list[Need]:
     return needs
 
 
+def require_extra(extra: str) -> None:
+    """KoviltError with the one command that installs an optional part, unless all its packages are there."""
+    missing = [str(need.requirement) for need in list_needs() if need.extra == extra and not need.is_met]
+    if missing:
+        raise KoviltError(f"{', '.join(missing)}: not installed; run: pip install 'kovilt[{extra}]'")
+
+
 def installed_version(package: str) -> str | None:
     try:
         return version(package)

@@ -24,6 +24,7 @@ VERBS = {
     'test': 'evaluate a checkpoint: accuracy with its interval, by groups, beside the majority answer',
     'predict': 'answer questions about an image',
     'explain': 'show where a model looks: the patches and words that speak for its answer',
+    'serve': 'answer questions over HTTP',
     'verify': 'find the faults of a data set before training does',
     'browse': 'show samples as training receives them',
     'prepare': 'resize the images of a data set once, for long runs',

@@ -57,10 +57,17 @@ class TokenCounts(NamedTuple):
         return (self.unknown + self.lost) / max(self.given + self.lost, 1)
 
 
+def text_backend(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The backend of a tokenizer, set to take special tokens that a text spells out as text. Threads may share it."""
+    backend = tokenizer.backend_tokenizer
+    if not backend.encode_special_tokens:  # pickling loses the setting; it cannot be made while another thread encodes
+        backend.encode_special_tokens = True
+    return backend
+
+
 def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> TokenCounts:
     """Count the tokens of some texts, without special tokens. Special tokens that a text spells out are text."""
-    backend, given, unknown, lost = tokenizer.backend_tokenizer, 0, 0, 0
-    backend.encode_special_tokens = True
+    backend, given, unknown, lost = text_backend(tokenizer), 0, 0, 0
     for text in texts:
         encoding = backend.encode(text, add_special_tokens=False)
         covered = {place for start, end in encoding.offsets for place in range(start, end)}

@@ -86,6 +86,10 @@ class ViLTForVQA(KoviltModel):
             return nullcontext()
         return torch.autocast(next(self.parameters()).device.type, torch.bfloat16)
 
+    def answer(self, batch: Batch, topk: int) -> list[dict[str, Any]]:
+        """For each pair of a batch of `PairCollate` what `rank_answers` gives. Threads may share the model."""
+        return rank_answers(self.scores(self.data_preprocessor(batch)), self.answers, topk)
+
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
         """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record."""
         if not len(batch['input_ids']):

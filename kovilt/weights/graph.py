@@ -106,7 +106,11 @@ class GraphVQA:
         return self
 
     def __call__(self, batch: Batch, mode: Literal['predict'] = 'predict') -> list[dict[str, Any]]:
-        """One prediction per pair of the batch, as `ViLTForVQA` gives them.
+        """One prediction per pair of the batch, as `ViLTForVQA` gives them; raises KoviltError as `answer`."""
+        return self.answer(batch, self.topk)
+
+    def answer(self, batch: Batch, topk: int) -> list[dict[str, Any]]:
+        """As `ViLTForVQA.answer`.
 
         Raises:
             KoviltError: as `pad`, or the graph gives something else than a finite score for each pair and answer.
@@ -117,7 +121,7 @@ class GraphVQA:
                 f'the graph gives {tuple(scores.shape)} {str(scores.dtype)[6:]} values instead of {expected} finite '
                 'scores; export the model anew'
             )
-        return rank_answers(scores, self.answers, self.topk)
+        return rank_answers(scores, self.answers, topk)
 
     def scores(self, batch: Batch) -> Tensor:
         """Scores (B, C) before the softmax, for a batch of at least one pair."""

@@ -190,7 +190,7 @@ def test_a_question_asked_ten_thousand_times_is_read_once(inferencer, monkeypatc
     read, original = [], inferencer._read_question
     monkeypatch.setattr(inferencer, '_read_question', lambda *arguments: read.append(arguments) or original(*arguments))
     monkeypatch.setattr(inferencer, 'batch_size', 2500)
-    monkeypatch.setattr(inferencer.model, 'forward', lambda batch, mode: [
+    monkeypatch.setattr(inferencer.model, 'answer', lambda batch, topk: [
         dict(answer='네', score=1.0, topk=[]) for _ in batch['image_index']
     ])  # fmt: skip
     results = inferencer(IMAGE, (QUESTION for _ in range(10_000)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_korean
+from kovilt.datasets.tokenizer_check import SPECIAL_TOKENS, check_class, check_korean, text_backend
 from kovilt.datasets.tokenizer_files import check_tokenizer_files
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
@@ -56,15 +56,14 @@ class TokenizeKorean(BaseTransform):
         korean: bool = True,
     ) -> None:
         self.tokenizer = load_tokenizer(tokenizer, korean=korean, for_saving=False)
+        text_backend(self.tokenizer)  # before threads share it
         self.max_text_len, self.korean = max_text_len, korean
         self._cls_id, self._sep_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         self._pad_id = self.tokenizer.pad_token_id
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         text, length = results['text'][: self.max_text_len * _CHARACTERS_PER_TOKEN], self.max_text_len - 2
-        backend = self.tokenizer.backend_tokenizer
-        backend.encode_special_tokens = True  # pickling loses this setting, so it is set at each use
-        encoding = backend.encode(text, add_special_tokens=False)
+        encoding = text_backend(self.tokenizer).encode(text, add_special_tokens=False)
         starts = [word.start() for word in _WORD.finditer(text)]
         words = [bisect_right(starts, start) - 1 for start, _ in encoding.offsets[:length]]
         results['input_ids'] = np.array([self._cls_id, *encoding.ids[:length], self._sep_id], dtype=np.int64)

@@ -1,0 +1,175 @@
+"""Runs the application on uvicorn, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+from kovilt.errors import KoviltError
+from kovilt.serving.metrics import FOLDER
+from kovilt.serving.settings import ServerSettings
+from kovilt.terminal import set_up_output, show
+
+HEADER_SECONDS = 10  # in which the header of a request has to arrive
+DRAIN_SECONDS = 10  # that running requests have when the service ends
+MAX_CONNECTIONS = 1000  # more get 503; a connection without a request costs little, but not nothing
+_BACKLOG = 2048
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        KoviltError: the address is not free, or the model cannot be loaded.
+    """
+    with _bind(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        address = f'http://{f"[{host}]" if ":" in host else host}:{port}'
+        if settings.workers > 1:
+            _run_workers(settings, listener, address)
+            return
+        _log_to_output()
+        server = uvicorn.Server(_config(create(settings)))
+        listener.listen(_BACKLOG)
+        _announce(settings, address)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when all is done
+            signal.signal(number, _end_well)
+        server.run(sockets=[listener])
+
+
+def create(settings: ServerSettings) -> FastAPI:
+    from mmengine.logging import MMLogger
+
+    from kovilt.serving.app import create_app
+
+    MMLogger.get_current_instance().setLevel('WARNING')  # it writes to stdout, which is for the access log
+    return create_app(settings)
+
+
+def _announce(settings: ServerSettings, address: str) -> None:
+    show(f'{address}: {settings.model_name} is served; {address}/docs shows how to ask', flush=True)
+    if not settings.token and settings.host not in ('127.0.0.1', '::1', 'localhost'):
+        show('warning: no --token: everybody who reaches this address can ask', flush=True)
+
+
+def _end_well(number: int, frame: Any) -> None:
+    """In place of the handler that would end the process by the signal: it has ended as it should."""
+
+
+def _bind(settings: ServerSettings) -> socket.socket:
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise KoviltError(
+            f'{settings.host}, port {settings.port}: cannot be used ({reason}); name another --host or --port'
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _config(app: Any, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop='asyncio',
+        http=TimedProtocol,
+        ws='none',
+        lifespan='on',
+        log_config=None,
+        log_level='warning',
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_worker_healthcheck=60,  # loading a model may hold up the thread that answers
+        **more,
+    )
+
+
+def _log_to_output() -> None:
+    """The access log, one JSON object a line, goes to stdout; everything else to stderr."""
+    set_up_output()
+    access = logging.getLogger('kovilt.serving.access')
+    access.handlers, access.propagate = [logging.StreamHandler(sys.stdout)], False
+    access.setLevel(logging.INFO)
+
+
+class TimedProtocol(H11Protocol):
+    """uvicorn's, which would wait without end for the rest of a request's header."""
+
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._expect_header()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+
+    def _expect_header(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+        self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close_without_header)
+
+    def _close_without_header(self) -> None:
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if is_waiting and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _run_workers(settings: ServerSettings, listener: socket.socket, address: str) -> None:
+    with tempfile.TemporaryDirectory(prefix='kovilt-metrics-') as folder:
+        os.environ[FOLDER] = folder
+        _announce(settings, address)
+        config = _config(functools.partial(_worker_app, settings), factory=True, workers=settings.workers)
+        workers = _Workers(config, sockets=[listener])
+        workers.run()
+    if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
+        raise KoviltError(f'{settings.model}: no worker could start; the lines above tell why')
+
+
+class _Workers(Multiprocess):
+    def handle_hup(self) -> None:
+        """Let each worker load the model anew; uvicorn would start new workers and close their connections."""
+        for worker in self.processes:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGHUP)
+
+
+def _worker_app(settings: ServerSettings) -> FastAPI:
+    """The application in a worker process, which shares the processors with the others."""
+    import torch
+
+    _log_to_output()
+    torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
+    try:
+        return create(settings)
+    except KoviltError as error:
+        show(f'error: {error}', flush=True)
+        sys.exit(STARTUP_FAILURE)

@@ -1,0 +1,99 @@
+"""JSONL in, JSONL out: in order, with an error in the place of a line that cannot be answered."""
+
+import asyncio
+import base64
+import json
+
+import pytest
+
+from kovilt.serving import batch_stream
+from tests.serving.conftest import QUESTIONS, image_file
+from tests.serving.test_limits import CHUNKED, Connection, run
+
+IMAGES = [base64.b64encode(image_file(seed)).decode() for seed in range(3)]
+
+
+def stream(parts, kind=Connection, **more):
+    return kind(parts, '/v1/batch', [*CHUNKED, *more.pop('headers', ())], kind=b'application/jsonl', **more)
+
+
+def line(number, **more):
+    return json.dumps({'id': number, 'image': IMAGES[number % 3], 'questions': QUESTIONS[:2], **more})
+
+
+def send(client, body):
+    response = client.post('/v1/batch', content=body, headers={'content-type': 'application/jsonl'})
+    assert response.status_code == 200 and response.headers['content-type'] == 'application/jsonl', response.text
+    return [json.loads(row) for row in response.text.splitlines()]
+
+
+def test_lines_are_answered_in_order_as_single_requests_are(client):
+    rows = send(client, '\n'.join(line(number) for number in range(70)))
+    assert [(row['id'], row['line']) for row in rows] == [(number, number + 1) for number in range(70)]
+    alone = [
+        client.post('/v1/vqa', json={'image': image, 'questions': QUESTIONS[:2]}).json()['answers'] for image in IMAGES
+    ]
+    for number, row in enumerate(rows):
+        assert [one['answer'] for one in row['answers']] == [one['answer'] for one in alone[number % 3]]
+        assert row['answers'][0].keys() == alone[0][0].keys()
+
+
+def test_a_bad_line_has_its_error_and_the_others_their_answers(client):
+    bad = ['{', '[]', line(2, image='AAAA'), line(3, questions=[]), line(4, image='http://x/a.png'), '한' * 10]
+    rows = send(client, '\r\n'.join([line(0), '', *bad, '   ', line(9)]) + '\n\n')
+    assert [row['line'] for row in rows] == [1, *range(3, 9), 10]
+    assert [row['id'] for row in rows] == [0, None, None, 2, None, 4, None, 9]
+    assert ['error' in row for row in rows] == [False, *[True] * 6, False]
+    assert all('\n' not in row['error']['message'] for row in rows[1:-1])
+    assert 'the body, line 3, column 3: ' in rows[1]['error']['message']
+
+
+def test_other_content_and_an_empty_stream(client):
+    assert client.post('/v1/batch', content=line(0), headers={'content-type': 'application/json'}).status_code == 415
+    assert send(client, b'') == []
+
+
+def test_answers_come_while_the_request_is_being_sent(idle_app):
+    async def work(app):
+        answered = asyncio.Event()
+
+        class Conversation(Connection):
+            async def send(self, message):
+                await super().send(message)
+                if b'"answers"' in message.get('body', b''):
+                    answered.set()
+
+            async def receive(self):
+                if self.read == 1:
+                    await answered.wait()  # a client that sends its second line only after the first answer
+                return await super().receive()
+
+        lines = [f'{line(0)}\n'.encode(), f'{line(1)}\n'.encode(), None]
+        return await stream(lines, Conversation).answer(app)
+
+    rows = [json.loads(row) for row in run(idle_app, work).body.splitlines()]
+    assert [row['id'] for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ('parts', 'timeout', 'code', 'said'),
+    [
+        ([f'{line(0)}\n'.encode(), *[b' ' * 500_000] * 9, None], 30, '413', 'the line is larger than'),
+        ([f'{line(0)}\n'.encode(), b'{"image"'], 1, '408', 'did not arrive in time'),
+        ([f'{line(0)}\n'.encode(), b'\n' * 50, None], 30, '413', 'more than 20 lines'),
+    ],
+)
+def test_a_stream_that_cannot_be_read_on_ends_with_an_error(make_app, monkeypatch, parts, timeout, code, said):
+    monkeypatch.setattr(batch_stream, 'MAX_LINES', 20)
+    app = make_app(timeout=timeout, max_image_mb=0.1)
+    connection = stream(parts, headers=[(b'expect', b'100-continue')])
+    run(app, connection.answer)
+    first, last = (json.loads(row) for row in connection.body.splitlines())
+    assert 'answers' in first and last['error']['code'] == code and said in last['error']['message']
+    assert connection.messages[-1].get('more_body', False) is False
+
+
+def test_a_client_that_goes_ends_its_stream(idle_app, caplog):
+    connection = stream([f'{line(0)}\n'.encode() * 3, b'{'], stays=False)
+    run(idle_app, connection.answer)
+    assert idle_app.state.service._queue_length == 0 and 'Traceback' not in caplog.text
