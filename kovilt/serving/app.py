@@ -47,8 +47,12 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     500: {'description': '서비스의 결함'},
     503: {'description': '제때 답하지 못함, Retry-After 뒤에 다시'},
 }
-FAILURES = {status: {'model': schema.ErrorResponse, **shown} for status, shown in _FAILURES.items()}
-UNAUTHORIZED = {401: {'model': schema.ErrorResponse, 'description': '토큰이 없거나 틀림'}}
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {'model': schema.ErrorResponse, **shown} for status, shown in _FAILURES.items()
+}
+UNAUTHORIZED: dict[int | str, dict[str, Any]] = {
+    401: {'model': schema.ErrorResponse, 'description': '토큰이 없거나 틀림'}
+}
 
 
 def create_app(settings: ServerSettings) -> FastAPI:
@@ -79,7 +83,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer_failure)
     guard = [Depends(_token_check(settings.token))] if settings.token else []
-    guarded: dict[int | str, dict[str, Any]] = {**UNAUTHORIZED} if guard else {}
+    guarded = UNAUTHORIZED if guard else {}
     app.include_router(_state_routes(service))
     app.include_router(_model_routes(service), dependencies=guard, responses=guarded)
     app.include_router(_question_routes(service), dependencies=guard, responses=guarded | FAILURES)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from kovilt.serving.settings import MAX_QUESTIONS
 
 TopK = Annotated[int, Field(ge=1, le=100)]
-QUESTIONS = ['소파는 무슨 색이에요?', '의자가 있어요?']
+QUESTIONS: list[JsonValue] = ['소파는 무슨 색이에요?', '의자가 있어요?']
 IMAGE = (  # a PNG of 32 x 32 red pixels, so that the example can be sent as it is
     'iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKklEQVR42mM4oSFHU8QwasGoBaMWjFow'
     'asGoBaMWjFowasGoBaMWDBULALP5OD2bhkZqAAAAAElFTkSuQmCC'
 )
-_ANSWER = {
+_ANSWER: dict[str, JsonValue] = {
     'question': QUESTIONS[0],
     'answer': '빨간색',
     'score': 0.93,

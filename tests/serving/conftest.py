@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from PIL import Image
 
 pytest.importorskip('fastapi', reason="kovilt serve needs pip install 'kovilt[serve]'")
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from tiny_models import IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 
+from kovilt.serving import server
 from kovilt.serving.app import create_app
 from kovilt.serving.settings import ServerSettings
 from kovilt.weights import save_model_folder
@@ -66,6 +69,25 @@ def app(make_app: Callable[..., FastAPI]) -> FastAPI:
 def idle_app(make_app: Callable[..., FastAPI]) -> FastAPI:
     """Like `app`, but started by each test in an event loop of its own."""
     return make_app(max_image_mb=0.1, max_queue=4)
+
+
+@pytest.fixture(scope='session')
+def address(make_app: Callable[..., FastAPI]) -> Iterator[tuple[str, int]]:
+    """Host and port of a server in a thread of this process."""
+    listener = server._bind(ServerSettings(model='', port=0))
+    running = uvicorn.Server(server._config(make_app(max_image_mb=5, timeout=60, max_queue=8)))
+    thread = threading.Thread(target=running.run, kwargs={'sockets': [listener]})
+    thread.start()
+    listener.listen()
+    yield listener.getsockname()
+    running.should_exit = True
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope='session')
+def served(address: tuple[str, int]) -> str:
+    return 'http://{}:{}'.format(*address)
 
 
 @pytest.fixture(scope='module')

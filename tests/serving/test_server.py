@@ -11,18 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 
 from kovilt.serving import server
-from kovilt.serving.settings import ServerSettings
 from kovilt.weights import save_model_folder
 from tests.serving.conftest import QUESTIONS, image_file
 
@@ -67,21 +64,6 @@ def post(address, body=BODY):
     connection.request('POST', '/v1/vqa', body, {'content-type': 'application/json'})
     response = connection.getresponse()
     return response.status, json.loads(response.read())
-
-
-@pytest.fixture(scope='module')
-def address(make_app):
-    """A server in a thread of this process."""
-    app = make_app(max_image_mb=5, timeout=60, max_queue=8)
-    listener = server._bind(ServerSettings(model='', port=0))
-    running = uvicorn.Server(server._config(app))
-    thread = threading.Thread(target=running.run, kwargs={'sockets': [listener]})
-    thread.start()
-    listener.listen()
-    yield listener.getsockname()
-    running.should_exit = True
-    thread.join(30)
-    assert not thread.is_alive()
 
 
 def test_two_hundred_clients_at_a_time_are_answered_or_told_to_come_again(address):
