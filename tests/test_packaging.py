@@ -72,9 +72,7 @@ def imported(folder: str) -> dict[str, str]:
 def test_what_kovilt_imports_is_declared():
     undeclared = imported('kovilt').keys() - needs('runtime').keys()
     extras = needs('export') | needs('serve') | needs('sweep') | needs('tensorboard')
-    assert undeclared <= extras.keys(), {
-        name: imported('kovilt').get(name) for name in undeclared
-    }
+    assert undeclared <= extras.keys(), {name: imported('kovilt').get(name) for name in undeclared}
 
 
 def test_what_the_tests_import_is_declared():
