@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from kovilt.engine.console import FILE_ONLY
 from kovilt.errors import KoviltError, nearest
 from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.ranges import Positive, Range, check_arguments
@@ -105,10 +106,10 @@ class ViLTOptimWrapperConstructor:
         ordered = [groups[key] for key in sorted(groups)]
         for group in ordered:
             count = sum(parameter.numel() for parameter in group['params'])
-            print_log(
+            MMLogger.get_current_instance().info(
                 f'optimizer group {group["name"]}: {len(group["params"])} tensors, {count:,} parameters, '
                 f'lr {group.get("lr")}, weight decay {group["weight_decay"]}',
-                logger='current',
+                extra=FILE_ONLY,
             )
         return ordered
 

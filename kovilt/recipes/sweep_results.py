@@ -136,7 +136,7 @@ def result_lines(outcomes: list[Outcome], metric: Metric, work_dir: Path) -> lis
 
 def _header(outcomes: list[Outcome], metric: Metric) -> list[str]:
     keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.setting))
-    return ['', *short_keys(keys).values(), metric.name, '95 % interval', 'over seeds']
+    return ['rank', *short_keys(keys).values(), metric.name, '95 % interval', 'over seeds']
 
 
 def _rows(outcomes: list[Outcome]) -> list[list[str]]:
