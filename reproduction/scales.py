@@ -103,6 +103,7 @@ ONE_GPU_SHORT = {  # in steps that fit one GPU, on so many questions as METER re
         'train_dataloader.num_workers=8',
         'train_dataloader.collate_fn.micro_batches=4',
         'train_dataloader.dataset.limit=32000',
+        'model.encoder.image_encoder_weights=none',  # CLIP's would come from the network
     ),
     'pretrain': (
         'train_dataloader.batch_size=1024',
@@ -133,6 +134,7 @@ TINY = {  # the configs of base size with models that only try the code
         'train_dataloader.dataset.image_pipeline.1.side=64',
         'val_dataloader.dataset.image_pipeline.1.side=64',
         'model.encoder.text_encoder.pretrained=none',
+        'model.encoder.image_encoder_weights=none',
         'train_dataloader.num_workers=0',
     ),
     'pretrain': ('train_dataloader.num_workers=0',),
