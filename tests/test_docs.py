@@ -69,7 +69,7 @@ def checkout(tmp_path, rooms, monkeypatch):
     for name in ('configs', 'examples'):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / 'kovilt').symlink_to(ROOT / 'kovilt')
-    for name in [name for name in os.environ if name.startswith('KOVILT_')]:
+    for name in [name for name in os.environ if name.startswith('KOVILT_') and name != 'KOVILT_NO_REPORT']:
         monkeypatch.delenv(name)
     monkeypatch.setenv('KOVILT_TOKENIZER', str(rooms / 'tokenizer'))
     monkeypatch.chdir(tmp_path)
