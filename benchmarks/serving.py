@@ -85,6 +85,7 @@ def measure(args: argparse.Namespace) -> None:
             alone = time_model(args, bodies['distinct'])
             rows.append(['the model alone', BATCH, alone, 100.0, None, None, None])
             for name, clients in ((name, clients) for name in bodies for clients in args.clients):
+                print(f'{name} images, {clients} clients', file=sys.stderr)
                 rate, times = asyncio.run(load(server.port, bodies[name], clients, args.requests))
                 rows.append([f'{name} images', clients, rate, 100 * rate / alone, *percentiles(times)])
         if args.memory_requests:

@@ -146,6 +146,7 @@ class TimedProtocol(H11Protocol):
 def _run_workers(settings: ServerSettings, listener: socket.socket, address: str) -> None:
     with tempfile.TemporaryDirectory(prefix='kovilt-metrics-') as folder:
         os.environ[FOLDER] = folder
+        listener.listen(_BACKLOG)  # a client that comes before the workers have loaded the model waits
         _announce(settings, address)
         config = _config(functools.partial(_worker_app, settings), factory=True, workers=settings.workers)
         workers = _Workers(config, sockets=[listener])
@@ -155,6 +156,11 @@ def _run_workers(settings: ServerSettings, listener: socket.socket, address: str
 
 
 class _Workers(Multiprocess):
+    def terminate_all(self) -> None:
+        for listener in self.sockets:  # else clients would be let in as long as this process has it open
+            listener.close()
+        super().terminate_all()
+
     def handle_hup(self) -> None:
         """Let each worker load the model anew; uvicorn would start new workers and close their connections."""
         for worker in self.processes:
