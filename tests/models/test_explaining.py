@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_fast_model_in_a_padded_batch(name):
 def relevance_by_huggingface(theirs, inputs, number, label):
     """The relevance of the text [CLS], by the full matrices of the paper, from transformers' own attentions."""
     outputs = theirs(**inputs, output_attentions=True)
-    gradients = torch.autograd.grad(outputs.logits[number, label], outputs.attentions)
+    gradients = torch.autograd.grad(outputs.logits.softmax(1)[number, label].logit(), outputs.attentions)
     relevance = torch.eye(outputs.attentions[0].shape[-1])
     for attention, gradient in zip(outputs.attentions, gradients, strict=True):
         relevance = relevance + (gradient * attention)[number].clamp(min=0).mean(0) @ relevance
@@ -94,7 +94,7 @@ def test_relevance_is_that_of_the_exported_graph(kind):
     graph = GraphVQA(lambda inputs: inputs, [(3, 5)], ANSWERS)
     with ObservedAttention() as observed:
         scores = PaddedVQA(model, [(3, 5)])(**graph.pad(pair))
-    first, last = attention_weights(scores[0, 2], observed.probabilities)
+    first, last = attention_weights(scores[0].softmax(0)[2].logit(), observed.probabilities)
     row = last[0] + last[0] @ first + first[0]  # (I + last) (I + first) - I, of the text [CLS]
     found = explain_pair(model, pair, 2)
     torch.testing.assert_close(torch.cat([found.tokens, found.patches.flatten()]), row[torch.arange(21) != 5])
