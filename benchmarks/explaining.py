@@ -34,12 +34,23 @@ STEPS = 10  # of the deletion test
 POINTING = {
     'relevance': 'relevance',
     'relevance, right answers': 'relevance_right',
+    "relevance for the answer's score, as in the paper": 'paper',
     'transport plan of the named words': 'plan',
     'raw attention': 'attention',
     'relevance of another question': 'swapped',
     'random patch': 'random',
     'random point of the image': 'area',
     'the most that is possible': 'possible',
+}
+
+
+DELETED = {
+    'relevance': 'relevance',
+    'paper': "relevance for the answer's score, as in the paper",
+    'attention': 'raw attention',
+    'plan': 'transport plan of the named words',
+    'random': 'random',
+    'relevance, least first': 'relevance, least first',
 }
 
 
@@ -125,8 +136,11 @@ def explain_questions(inferencer: VQAInferencer, questions: Sequence[NamingQuest
         read = inferencer.transforms.read_question(question.text)
         _, (left, top, right, bottom) = inferencer.transforms.read_source(question.image)
         sample = dict(read.tokens, image=inferencer.transforms.read_image(question.image), image_id=0, sample_seed=0)
-        found = explain_pair(inferencer.model, pack([sample]))
-        maps = {'relevance': found.patches.cpu().numpy(), 'attention': found.attention.cpu().numpy()}
+        batch = pack([sample])
+        found = explain_pair(inferencer.model, batch)
+        as_published = explain_pair(inferencer.model, batch, objective=lambda scores, label: scores[label])
+        maps = {'relevance': found.patches.cpu().numpy(), 'paper': as_published.patches.cpu().numpy()}
+        maps['attention'] = found.attention.cpu().numpy()
         if found.plan is not None:
             tokens = np.isin(read.tokens['word_ids'], question.words)
             maps['plan'] = found.plan.cpu().numpy()[tokens].sum(axis=0)
@@ -152,7 +166,7 @@ def score_pointing(explained: Sequence[Explained]) -> dict[str, np.ndarray]:
 
     scores: dict[str, list[float]] = {name: [] for name in POINTING.values()}
     for one in explained:
-        for kind in ('relevance', 'plan', 'attention'):
+        for kind in ('relevance', 'paper', 'plan', 'attention'):
             scores[kind].append(hits(one, one, kind))
         scores['relevance_right'].append(scores['relevance'][-1] if one.is_right else np.nan)
         same_image = (other for other in explained if other.question.image == one.question.image)
@@ -264,13 +278,14 @@ def main(args: argparse.Namespace) -> None:
         areas, part_images = score_deletion(inferencer, part, args.seed), images[: args.deletion]
         rows = [
             [
-                name,
+                DELETED[name],
                 *percent_with_interval(values, part_images),
+                *percent_with_interval(values - areas['relevance'], part_images),
                 *percent_with_interval(values - areas['random'], part_images),
             ]
             for name, values in areas.items()
         ]
-        head = ['deleted first', 'area (%)', '95 %', 'against random', '95 % of that']
+        head = ['deleted first', 'area (%)', '95 %', 'less relevance', '95 % of that', 'less random', '95 % of it']
         report.add_table(f'deletion of {len(part)}', head, rows)
     if args.json:
         write_json(args.json, report.numbers)

@@ -29,9 +29,11 @@ from kovilt.modules.relevance import (
 )
 from kovilt.modules.vilt import ViLT, ViLTStates
 
-# Of the last states, after the final norm, as ViLT aligns them. On Rooms plans nearer to the exact one, of centered
-# states or of the middle block, lead to the named objects less often.
+# ViLT's settings. On Rooms plans nearer to the exact one, or of centered states, lead to the named objects less often.
 _ALIGNMENT = WPAHead(loss_weight=0.0, mismatched='ignore', beta=0.5, iterations=50)
+
+
+Objective = Callable[[Tensor, int], Tensor]
 
 
 class PairRelevance(NamedTuple):
@@ -56,7 +58,15 @@ class PairRelevance(NamedTuple):
     plan: Tensor | None
 
 
-def explain_pair(model: ViLTForVQA, batch: Batch, label: int | None = None) -> PairRelevance:
+def log_odds(scores: Tensor, label: int) -> Tensor:
+    """log(p / (1 - p)) of an answer's softmax probability p, from scores (C,); unlike log p it does not saturate."""
+    others = torch.cat([scores[:label], scores[label + 1 :]])
+    return scores[label] - others.logsumexp(dim=0) if len(others) else scores[label]
+
+
+def explain_pair(
+    model: ViLTForVQA, batch: Batch, label: int | None = None, *, objective: Objective = log_odds
+) -> PairRelevance:
     """Explain one answer about the only pair of a batch; relevance follows `kovilt.modules.relevance`.
 
     Computed in float32, in evaluation mode. Parameters, their gradients, and the mode of the model stay as they are.
@@ -65,6 +75,8 @@ def explain_pair(model: ViLTForVQA, batch: Batch, label: int | None = None) -> P
         model: of ViLT, PrefixViLT, or METER with a VisionTransformer as image encoder.
         batch: of `PairCollate`, not preprocessed.
         label: of the answer; None = the one with the highest score.
+        objective: what is differentiated, of the scores (C,) and the label. The paper takes the score of the answer.
+            We take its log odds, as what raises the scores of all answers alike speaks for none of them.
 
     Raises:
         KoviltError: for this encoder no rule is known, or the model reads no image.
@@ -76,16 +88,7 @@ def explain_pair(model: ViLTForVQA, batch: Batch, label: int | None = None) -> P
         raise KoviltError('the model reads no image, so nothing shows where it looks; explain a model that does')
     device = next(model.parameters()).device
     with _plain_forward(model), torch.autocast(device.type, enabled=False):
-        return explain(model, model.data_preprocessor(batch), label)
-
-
-def _log_odds(scores: Tensor, label: int) -> Tensor:
-    """log(p / (1 - p)) of an answer's softmax probability p, from scores (C,); unlike log p it does not saturate.
-
-    The paper differentiates the answer's score. What raises the scores of all answers alike speaks for none of them.
-    """
-    others = torch.cat([scores[:label], scores[label + 1 :]])
-    return scores[label] - others.logsumexp(dim=0) if len(others) else scores[label]
+        return explain(model, model.data_preprocessor(batch), label, objective)
 
 
 def _no_rule(kind: str) -> KoviltError:
@@ -113,7 +116,7 @@ def _plain_forward(model: nn.Module) -> Iterator[None]:
                 module.with_cp = with_cp
 
 
-def _explain_vilt(model: ViLTForVQA, batch: Batch, label: int | None) -> PairRelevance:
+def _explain_vilt(model: ViLTForVQA, batch: Batch, label: int | None, objective: Objective) -> PairRelevance:
     """`PrefixViLT` is computed as the ViLT that it is, under a mask that hides the text from the patches."""
     encoder: ViLT = model.encoder
     device, depth = encoder.norm.weight.device, len(encoder.blocks)
@@ -127,14 +130,16 @@ def _explain_vilt(model: ViLTForVQA, batch: Batch, label: int | None) -> PairRel
         text = encoder.embed_text(batch['input_ids'], packing)
         images = ViLT.embed_images(encoder, batch['patches'], batch['grids'])
         # 'all' though [CLS] is enough: then the last block attends like the others.
-        x, _ = ViLT.run_blocks(encoder, text, images, packing, 'all', None)
+        x, inner = ViLT.run_blocks(encoder, text, images, packing, 'all', depth - 1 or None)
         states = ViLTStates(encoder.norm(x), packing, 'all')
         scores = model.vqa_head(encoder.pool(states)).float()[0]
     if len(observed.probabilities) != depth:
         raise _no_rule(type(encoder).__name__)
     label = int(scores.argmax()) if label is None else label
-    relevance = single_stream_relevance(attention_weights(_log_odds(scores, label), observed.probabilities))
-    tokens, patches = states.packed.detach()[None].split([length, 1 + rows * columns], dim=1)
+    relevance = single_stream_relevance(attention_weights(objective(scores, label), observed.probabilities))
+    # The plan is of the states before the last block: the last ones of patches take no part in the answer.
+    aligned = (states.packed if inner is None else inner).detach()[None]
+    tokens, patches = aligned.split([length, 1 + rows * columns], dim=1)
     attention = observed.probabilities[-1].detach()[0, :, 0].mean(dim=0)  # (N,)
     token_mask, patch_mask = to_device(batch['word_ids'] >= 0, device), torch.ones(1, rows * columns, device=device) > 0
     _, plan = _ALIGNMENT(tokens, token_mask, patches[:, 1:], patch_mask)
@@ -148,7 +153,7 @@ def _explain_vilt(model: ViLTForVQA, batch: Batch, label: int | None) -> PairRel
     )
 
 
-def _explain_meter(model: ViLTForVQA, batch: Batch, label: int | None) -> PairRelevance:
+def _explain_meter(model: ViLTForVQA, batch: Batch, label: int | None, objective: Objective) -> PairRelevance:
     """The paper's rules for two streams, after the self-attention of both encoders.
 
     The answer is computed from the first states of both streams, or the mean of the image's; the paper has a model with
@@ -173,7 +178,7 @@ def _explain_meter(model: ViLTForVQA, batch: Batch, label: int | None) -> PairRe
     if [len(observed.probabilities) for observed in (of_image, of_text, of_fusion)] != numbers:
         raise _no_rule('METER with attention of another kind')
     probabilities = [*of_image.probabilities, *of_text.probabilities, *of_fusion.probabilities]
-    weights = iter(attention_weights(_log_odds(scores, label), probabilities))
+    weights = iter(attention_weights(objective(scores, label), probabilities))
     relevance = BiModalRelevance(text.shape[1], images.shape[1], images.device)
     for weight in islice(weights, numbers[0]):
         relevance.attend_image(weight)
@@ -199,5 +204,5 @@ def _explain_meter(model: ViLTForVQA, batch: Batch, label: int | None) -> PairRe
     )
 
 
-_Rule = Callable[[ViLTForVQA, Batch, int | None], PairRelevance]
+_Rule = Callable[[ViLTForVQA, Batch, int | None, Objective], PairRelevance]
 _RULES: tuple[tuple[type[nn.Module], _Rule], ...] = ((ViLT, _explain_vilt), (METER, _explain_meter))

@@ -18,6 +18,7 @@ from tiny_models import (
     tiny_tokenizer,
 )
 
+from benchmarks.screenshots import find_browser, measure
 from kovilt.apis import VQAInferencer
 from kovilt.apis.explanation import FILES
 from kovilt.datasets import CropSquare
@@ -141,6 +142,17 @@ def test_it_is_written_for_people_and_programs(inferencer, pixels, tmp_path, mon
     assert len(re.findall('<img ', page)) == 2 + len(found.words)
     total = found.patch_relevance.sum() + found.token_relevance.sum()
     assert f'{100 * found.word_relevance[0] / total:.1f} %' in page
+
+
+@pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
+def test_the_page_is_readable_at_both_widths(inferencer, pixels, tmp_path):
+    page = (inferencer.explain(pixels, QUESTION).save(tmp_path) / 'explanation.html').read_text('utf-8')
+    found, console = measure(page, (400, 1200))
+    assert not console
+    for width in ('400', '1200'):
+        assert found[width]['scroll_width'] == found[width]['client_width'] == int(width)
+        assert found[width]['images'] == 7 and not found[width]['missing_images']
+        assert not found[width]['images_without_alt'] and found[width]['smallest_font'] >= 12
 
 
 def test_a_folder_that_cannot_be_written_is_named(inferencer, pixels, tmp_path):
