@@ -5,10 +5,10 @@
     python -m benchmarks.own_images photos --images 60 --variants rule lr=3e-4 drop=0.3 steps=600
 
 SOURCE is a folder of images, each named after the one thing that it shows (고양이.png, 컵.png, ...), or a folder that
-`kovilt rooms` has drawn. From the first kind, sets are made that show one thing or two beside each other, at random
-sizes and in random tints, with questions about kind, existence, side and tint. Each set is trained as `kovilt train`
-would, and judged on the questions of 100 other images. A variant is `rule`, `scratch` (random weights), or changes of
-the rule such as `lr=3e-4,drop=0.3`.
+`kovilt rooms` has drawn. From the first kind, sets are made that show one thing each (with --pairs, some two beside
+each other), at random sizes and in random tints, with questions about kind, existence, tint and side. Each set is
+trained as `kovilt train` would, and judged on the questions of 100 other images. A variant is `rule`, `scratch` (random
+weights), or changes of the rule such as `lr=3e-4,drop=0.3`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,19 @@ from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
 from kovilt.rooms.particles import Noun
 
+_DISTORT = [
+    dict(type='LoadImage'),
+    dict(type='RandomCrop', min_side=0.85),
+    dict(type='ResizeViLT', short=96, long=159, divisor=16),
+    dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
+    dict(type='Patchify', patch_size=16),
+]
+_CHANGES = {
+    'distort': [
+        'train_dataloader.dataset.cache_images=False',
+        f'train_dataloader.dataset.image_pipeline={_DISTORT}',
+    ]
+}
 TINTS = {'빨간색': (230, 60, 60), '파란색': (60, 80, 230), '초록색': (60, 180, 80), '노란색': (230, 210, 60)}
 VAL_IMAGES = 100
 
@@ -42,6 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--seeds', type=at_least(0), nargs='+', default=[0], metavar='S', help='of set and training (0)'
     )
     parser.add_argument('--variants', nargs='+', default=['rule', 'scratch'], metavar='V', help='(rule scratch)')
+    parser.add_argument('--pairs', type=float, default=0.0, metavar='SHARE', help='of images that show two things (0)')
     parser.add_argument('--minutes', type=float, default=8.0, metavar='M', help='limit of a training (8)')
     parser.add_argument('--keep', type=Path, metavar='FOLDER', help='keep the sets and the trainings there')
     return parser.parse_args(argv)
@@ -52,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
         out, rows = args.keep or Path(folder), []
         for images in args.images:
             for variant in args.variants:
-                results = [measure(args.source, out, images, seed, variant, args.minutes) for seed in args.seeds]
+                results = [measure(args, out, images, seed, variant) for seed in args.seeds]
                 accuracy = [result['accuracy'] for result in results]
                 spread = f' ({min(accuracy):.1f} to {max(accuracy):.1f})' if len(accuracy) > 1 else ''
                 rows.append(
@@ -70,12 +84,12 @@ def main(args: argparse.Namespace) -> None:
     print(markdown_table(header, rows))
 
 
-def measure(source: Path, out: Path, images: int, seed: int, variant: str, minutes: float) -> dict[str, Any]:
+def measure(args: argparse.Namespace, out: Path, images: int, seed: int, variant: str) -> dict[str, Any]:
     """Train one variant on a set of `images` images; its best validation accuracy in percent."""
-    data = out / f'{source.name}_{images}_{seed}'
+    data = out / f'{args.source.name}_{args.pairs:g}_{images}_{seed}'
     if not data.is_dir():
-        write_set(source, data, images, seed)
-    return train(data, out / f'{data.name}_{variant}', seed, variant, minutes)
+        write_set(args.source, data, images, seed, args.pairs)
+    return train(data, out / f'{data.name}_{variant}', seed, variant, args.minutes)
 
 
 def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -> dict[str, Any]:
@@ -90,7 +104,7 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
     choices = Choices(str(data), minutes=minutes * 2, seed=seed)
     found = read_data(choices)
     start = make_start(choices, found, work_dir / 'start')
-    if variant == 'scratch':
+    if 'scratch' in variant.split(','):
         start = Start(start.folder, False, start.text)
     config = work_dir / 'training.py'
     write_config(config, choices, found, start, Schedule.of(found.questions['train'], start, choices, 0.2), '')
@@ -102,11 +116,10 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
     if done.returncode:
         raise KoviltError(f'{variant}: kovilt train ended with exit code {done.returncode}: {done.stderr[-500:]}')
     lines = [row for _, row in read_json_lines(work_dir / 'train' / 'metrics.jsonl', 'table')]
-    validations = [row for row in lines if 'val/accuracy' in row]
-    best = max(validations, key=lambda row: row['val/accuracy'])
+    best = max((row for row in lines if row['mode'] == 'val'), key=lambda row: row['accuracy'])
     return {
-        'accuracy': best['val/accuracy'],
-        'majority_accuracy': best['val/majority_accuracy'],
+        'accuracy': best['accuracy'],
+        'majority_accuracy': best['majority_accuracy'],
         'best': best['step'],
         'steps': lines[-1]['step'],
         'seconds': time.monotonic() - begin,
@@ -124,21 +137,26 @@ def _options(variant: str) -> Iterator[str]:
         'every': 'train_cfg.val_interval',
         'patience': 'custom_hooks.1.patience',
     }
-    for change in () if variant in ('rule', 'scratch') else variant.split(','):
-        key, _, value = change.partition('=')
+    for change in variant.split(','):
+        key, equals, value = change.partition('=')
+        if change in _CHANGES:
+            yield from _CHANGES[change]
+            continue
+        if not equals:
+            continue
         yield f'{keys.get(key, key)}={value}'
 
 
-def write_set(source: Path, out: Path, images: int, seed: int) -> None:
+def write_set(source: Path, out: Path, images: int, seed: int, pairs: float = 0.0) -> None:
     """Write train.jsonl of `images` images, val.jsonl of 100 others, and the images."""
     make = write_rooms if (source / 'rooms.json').is_file() else write_photographs
     out.mkdir(parents=True)
-    for split, rows in make(source, out, images, seed).items():
+    for split, rows in make(source, out, images, seed, pairs).items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (out / f'{split}.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
-def write_rooms(source: Path, out: Path, images: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+def write_rooms(source: Path, out: Path, images: int, seed: int, pairs: float) -> dict[str, list[dict[str, Any]]]:
     from kovilt.datasets import AIHubLivingReader
 
     rows = {}
@@ -161,7 +179,7 @@ def write_rooms(source: Path, out: Path, images: int, seed: int) -> dict[str, li
     return rows
 
 
-def write_photographs(source: Path, out: Path, images: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+def write_photographs(source: Path, out: Path, images: int, seed: int, pairs: float) -> dict[str, list[dict[str, Any]]]:
     files = sorted(file for file in source.iterdir() if file.suffix.lower() in ('.png', '.jpg', '.jpeg'))
     if len(files) < 4:
         raise KoviltError(f'{source}: {len(files)} images; at least 4 are needed, each named after what it shows')
@@ -172,15 +190,17 @@ def write_photographs(source: Path, out: Path, images: int, seed: int) -> dict[s
         rows[split] = []
         for number in range(count):
             name = f'{split}_{number}.jpg'
-            image, shown = compose(things, rng)
+            image, shown = compose(things, pairs, rng)
             image.save(out / name, quality=90)
             rows[split] += [{'image': name, 'question': q, 'answer': a} for q, a in ask(shown, list(things), rng)]
     return rows
 
 
-def compose(things: dict[str, Image.Image], rng: np.random.Generator) -> tuple[Image.Image, list[tuple[str, str]]]:
+def compose(
+    things: dict[str, Image.Image], pairs: float, rng: np.random.Generator
+) -> tuple[Image.Image, list[tuple[str, str]]]:
     """An image of one thing or two beside each other, and (thing, tint) of each, from left to right."""
-    count = int(rng.integers(1, 3))
+    count = 1 + int(rng.random() < pairs)
     canvas = Image.new('RGB', (400, 300), tuple(rng.integers(90, 255, 3).tolist()))
     shown = []
     for place, number in enumerate(rng.choice(len(things), count, replace=False).tolist()):

@@ -21,7 +21,7 @@ def photographs(tmp_path):
 
 def test_a_set_of_composed_images(photographs, tmp_path):
     for out in ('a', 'b'):
-        write_set(photographs, tmp_path / out, images=8, seed=3)
+        write_set(photographs, tmp_path / out, images=8, seed=3, pairs=0.5)
     rows = [json.loads(line) for line in (tmp_path / 'a' / 'train.jsonl').read_text('utf-8').splitlines()]
     assert (tmp_path / 'a' / 'train.jsonl').read_bytes() == (tmp_path / 'b' / 'train.jsonl').read_bytes()
     assert len({row['image'] for row in rows}) == 8
@@ -37,7 +37,7 @@ def test_what_is_on_the_left_is_told_as_left():
     things = {name: Image.new('RGB', (400, 300), color) for name, color in COLORS.items()}
     rng, pairs = np.random.default_rng(0), 0
     for _ in range(30):
-        image, shown = compose(things, rng)
+        image, shown = compose(things, 0.5, rng)
         for place, (name, tint) in enumerate(shown):
             width = 400 // len(shown)
             half = np.asarray(image.crop((place * width, 0, (place + 1) * width, 300))).reshape(-1, 3)
