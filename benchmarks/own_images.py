@@ -149,7 +149,7 @@ def _options(variant: str) -> Iterator[str]:
 
 def write_set(source: Path, out: Path, images: int, seed: int, pairs: float = 0.0) -> None:
     """Write train.jsonl of `images` images, val.jsonl of 100 others, and the images."""
-    make = write_rooms if (source / 'rooms.json').is_file() else write_photographs
+    make = write_rooms if (source / 'rooms.json').is_file() else write_composed
     out.mkdir(parents=True)
     for split, rows in make(source, out, images, seed, pairs).items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
@@ -179,7 +179,7 @@ def write_rooms(source: Path, out: Path, images: int, seed: int, pairs: float) -
     return rows
 
 
-def write_photographs(source: Path, out: Path, images: int, seed: int, pairs: float) -> dict[str, list[dict[str, Any]]]:
+def write_composed(source: Path, out: Path, images: int, seed: int, pairs: float) -> dict[str, list[dict[str, Any]]]:
     files = sorted(file for file in source.iterdir() if file.suffix.lower() in ('.png', '.jpg', '.jpeg'))
     if len(files) < 4:
         raise KoviltError(f'{source}: {len(files)} images; at least 4 are needed, each named after what it shows')
@@ -205,17 +205,15 @@ def compose(
     shown = []
     for place, number in enumerate(rng.choice(len(things), count, replace=False).tolist()):
         name, tint = list(things)[number], str(rng.choice(list(TINTS)))
-        picture = things[name]
-        width, height = (int(side * rng.uniform(0.75, 1)) for side in picture.size)
-        left, top = (
-            int(rng.integers(full - part + 1)) for full, part in zip(picture.size, (width, height), strict=True)
-        )
-        picture = picture.crop((left, top, left + width, top + height))
+        image = things[name]
+        kept = [int(side * rng.uniform(0.75, 1)) for side in image.size]
+        left, top = (int(rng.integers(full - side + 1)) for full, side in zip(image.size, kept, strict=True))
+        image = image.crop((left, top, left + kept[0], top + kept[1]))
         room = 400 // count - 10
-        picture.thumbnail((int(room * rng.uniform(0.7, 1)), int(290 * rng.uniform(0.7, 1))))
-        picture = Image.blend(picture, Image.new('RGB', picture.size, TINTS[tint]), 0.35)
-        x = place * 400 // count + int(rng.integers(0, 400 // count - picture.width))
-        canvas.paste(picture, (x, int(rng.integers(0, 300 - picture.height))))
+        image.thumbnail((int(room * rng.uniform(0.7, 1)), int(290 * rng.uniform(0.7, 1))))
+        image = Image.blend(image, Image.new('RGB', image.size, TINTS[tint]), 0.35)
+        x = place * 400 // count + int(rng.integers(0, 400 // count - image.width))
+        canvas.paste(image, (x, int(rng.integers(0, 300 - image.height))))
         shown.append((name, tint))
     return canvas, shown
 

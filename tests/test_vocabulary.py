@@ -27,6 +27,7 @@ class Retired(NamedTuple):
     instead: str
     where: tuple[str, ...] = CODE + PROSE
     unless: str = ''  # phrases in which it is the right word
+    except_in: str = ''  # paths in which it is
 
 
 RETIRED = [
@@ -39,6 +40,7 @@ RETIRED = [
         'encoder',
         unless=r'(request|response|message|http|html|loop|function|method|class) bod(y|ies)|</?body\b|\.body'
         '|Loop.*body',
+        except_in='serv(e|ing)',  # HTTP's word
     ),
     Retired('towers?', 'encoder'),
     Retired('chances?', 'rng, random or probability'),
@@ -117,7 +119,7 @@ def find_retired(path: str, content: str) -> Iterator[Hit]:
         if not ANY_RULE.search(words):
             continue
         for rule, pattern, unless in RULES:
-            if kind not in rule.where:
+            if kind not in rule.where or (rule.except_in and re.search(rule.except_in, path)):
                 continue
             right_uses = [found.span() for found in unless.finditer(words)]
             for found in pattern.finditer(words):

@@ -13,15 +13,15 @@ COLORS = {'고양이': (250, 120, 0), '컵': (0, 120, 120), '책': (120, 0, 200)
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def images(tmp_path):
     for name, color in COLORS.items():
         Image.new('RGB', (120, 90), color).save(tmp_path / f'{name}.png')
     return tmp_path
 
 
-def test_a_set_of_composed_images(photographs, tmp_path):
+def test_a_set_of_composed_images(images, tmp_path):
     for out in ('a', 'b'):
-        write_set(photographs, tmp_path / out, images=8, seed=3, pairs=0.5)
+        write_set(images, tmp_path / out, images=8, seed=3, pairs=0.5)
     rows = [json.loads(line) for line in (tmp_path / 'a' / 'train.jsonl').read_text('utf-8').splitlines()]
     assert (tmp_path / 'a' / 'train.jsonl').read_bytes() == (tmp_path / 'b' / 'train.jsonl').read_bytes()
     assert len({row['image'] for row in rows}) == 8

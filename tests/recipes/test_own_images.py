@@ -219,7 +219,7 @@ def test_the_schedule_keeps_to_the_minutes_and_to_the_epochs():
     start = Start(SHIPPED_ENCODER, True, '')
     assert Schedule.of(10_000, start, Choices('x', minutes=10), step_seconds=0.5).steps == 600
     assert Schedule.of(320, start, Choices('x', epochs=3), step_seconds=0.5).steps == 30
-    assert Schedule.of(64, start, Choices('x'), step_seconds=0.01).steps == 150
+    assert Schedule.of(64, start, Choices('x'), step_seconds=0.01).steps == 400
     assert Schedule.of(64, Start('', False, ''), Choices('x'), 0.01).optimizer['lr'] > 1e-3
 
 
