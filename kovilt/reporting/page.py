@@ -40,14 +40,15 @@ def write_run_report(folder: str | Path, out: str | Path | None = None) -> tuple
     attempt = _Attempts()
     attempt('model folder', lambda: _write_model(run), None)
     result = attempt('result', lambda: result_section(run), Section('Result · 결과'))
-    curves = attempt('curves', lambda: _curve_blocks(run), [])
+    no_blocks, no_sections = list[Block](), list[Section]()
+    curves = attempt('curves', lambda: _curve_blocks(run), no_blocks)
     data = attempt('data', lambda: data_section(run), Section('Data · 데이터'))
-    findings = [] if run.is_test else attempt('verification', lambda: verification_blocks(run), [])
+    findings = no_blocks if run.is_test else attempt('verification', lambda: verification_blocks(run), no_blocks)
     sections = [
         result,
         *([Section('Curves · 학습 곡선', curves)] if curves else []),
-        *attempt('predictions', lambda: _prediction_sections(run, attempt), []),
-        *attempt('pre-training examples', lambda: _pretraining_sections(run), []),
+        *attempt('predictions', lambda: _prediction_sections(run, attempt), no_sections),
+        *attempt('pre-training examples', lambda: _pretraining_sections(run), no_sections),
         Section(data.title, [*data.blocks, *findings]),
         attempt('run', lambda: run_section(run), Section('Run · 실행')),
     ]

@@ -63,7 +63,7 @@ def _masked_blocks(model: Any, dataset: PairDataset, batch: Batch) -> list[Block
             guesses = zip(tokenizer.convert_ids_to_tokens(best[row].tolist()), scores[row].tolist(), strict=True)
             mark = 'O' if int(best[row, 0]) == true_id else 'X'
             text = ', '.join(f'{token} {score:.0%}' for token, score in guesses)
-            lines.append((tokenizer.convert_ids_to_tokens(true_id), f'{mark}  {text}'))
+            lines.append((f'{tokenizer.convert_ids_to_tokens(true_id)}', f'{mark}  {text}'))
         cards.append(Card(lines, image_url(images[int(batch['image_index'][number])], THUMBNAIL)))
     text = (
         'Captions of the validation data. What the model has to predict stands in brackets, and below it the correct '
