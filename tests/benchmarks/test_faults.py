@@ -78,3 +78,11 @@ def test_the_table_of_a_page_is_replaced(tmp_path, monkeypatch):
 def test_help_needs_no_torch():
     code = "import sys; from benchmarks.faults.__main__ import parse_args; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
+def test_the_pages_list_every_row():
+    for language in ('en', 'ko'):
+        text = (ROOT / 'docs' / language / 'reliability.md').read_text('utf-8')
+        rows = re.findall(r'^\| (F\d+) \| .* \| (\d+)/(\d+) \| (\d+) \|$', text, re.M)
+        assert [row[0] for row in rows] == sorted(ROWS)
+        assert all(survived == tried and silent == '0' for _, survived, tried, silent in rows)
