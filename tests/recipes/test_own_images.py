@@ -139,7 +139,10 @@ def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, 
     ('arguments', 'message'),
     [
         (('--amp',), '--amp is for a config'),
-        (('--model', 'none'), 'kovilt carries; those are rooms, rooms_encoder; or give small, base, a folder, or OWNER/NAME'),
+        (
+            ('--model', 'none'),
+            'kovilt carries; those are rooms, rooms_encoder; or give small, base, a folder, or OWNER/NAME',
+        ),
         (('--model', 'some/vilt'), 'run: hf download some/vilt --local-dir FOLDER, and name that FOLDER here'),
         (('--model', 'rooms_encoder', '--tokenizer', 'x'), 'a model folder with its tokenizer; leave out --tokenizer'),
         (('--tokenizer', './x'), 'tokenizer ./x: no such file or folder'),
