@@ -38,6 +38,13 @@ def tolerant_score(prediction: str, answers: Sequence[str]) -> float:
     return answer_score(tolerant_form(prediction), [tolerant_form(answer) for answer in answers])
 
 
+def is_lower_better(metric: str) -> bool:
+    """Whether the smaller of two values of a metric is the better one: of losses, and of the distance between the words
+    and the patches of matched pairs. That of mismatched pairs is to be large.
+    """
+    return 'loss' in metric or metric.endswith('_matched_distance')
+
+
 def groups_by_size(groups: np.ndarray) -> list[str]:
     """The distinct names in `groups` (N,), which holds the group of each question; largest group first, "" left out."""
     names, counts = np.unique(groups, return_counts=True)

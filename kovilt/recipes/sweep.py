@@ -20,6 +20,7 @@ from kovilt.engine.monitor_check import given_metrics
 from kovilt.engine.run_facts import describe_config
 from kovilt.engine.work_dir import lock_work_dir
 from kovilt.errors import KoviltError, RunFault, first_line, nearest
+from kovilt.evaluation.scoring import is_lower_better
 from kovilt.files import read_json, write_json
 from kovilt.recipes import commands
 from kovilt.recipes.search_space import Dimension, Setting, ValueList, describe, folder_name, grid
@@ -99,7 +100,10 @@ class Sweep:
         runs = []
         for seed, step in steps.items():
             if step.name in finished:
-                runs.append(read_run(seed, step.folder, self.ranking))
+                try:
+                    runs.append(read_run(seed, step.folder, self.ranking))
+                except KoviltError as error:  # its record is gone or damaged: the others still have results
+                    runs.append(Run(seed, step.name, error=str(error)))
             else:
                 runs.append(Run(seed, step.name, error=self.failures.get(step.name, 'not finished')))
         return Outcome(setting, runs)
@@ -159,8 +163,8 @@ def choose_metric(config: Config, name: str, source: str) -> Metric:
         raise KoviltError(f'{source}: it has no validation whose result could rank the runs')
     if given and not any(fnmatch(chosen, pattern) for pattern in given):
         raise KoviltError(f'--metric {chosen}: the validation does not give it{nearest(chosen, given)}')
-    is_loss = rule_of.get(chosen, 'less' if 'loss' in chosen else 'greater') == 'less'
-    return Metric(chosen, is_lower_better=is_loss, takes_best=chosen in saved)
+    rule = rule_of.get(chosen, 'less' if is_lower_better(chosen) else 'greater')
+    return Metric(chosen, is_lower_better=rule == 'less', takes_best=chosen in saved)
 
 
 def _check_same_sweep(sweep: Sweep) -> None:
@@ -191,6 +195,12 @@ def _open_study(sweep: Sweep) -> optuna.Study:
         direction='minimize' if sweep.ranking.is_lower_better else 'maximize',
         load_if_exists=True,
     )
+    if (metric := study.user_attrs.setdefault('metric', sweep.ranking.name)) != sweep.ranking.name:
+        raise KoviltError(
+            f'--metric {sweep.ranking.name}: the search in {sweep.work_dir} is for the best {metric}; begin another '
+            'with --work-dir'
+        )
+    study.set_user_attr('metric', metric)
     study.sampler = optuna.samplers.TPESampler(seed=len(study.get_trials()))  # another one at each start
     return study
 
@@ -202,6 +212,10 @@ def _search(sweep: Sweep, study: optuna.Study, trials: int, show: Callable[[obje
     def count(*states: TrialState) -> int:
         return len(study.get_trials(deepcopy=False, states=states))
 
+    chosen = map(_setting_of, study.get_trials(states=(TrialState.COMPLETE,)))
+    incomplete = [setting for setting in chosen if not sweep.outcome(setting).is_complete]
+    if incomplete:  # --seeds is larger than it was
+        sweep.run(incomplete)
     failed_before = count(TrialState.FAIL)
     space = {dimension.key: _distribution(dimension) for dimension in sweep.dimensions}
     waiting = [trial for trial in study.get_trials(states=(TrialState.RUNNING,))]

@@ -145,7 +145,7 @@ def _rows(outcomes: list[Outcome]) -> list[list[str]]:
     for place, outcome in enumerate(outcomes, 1):
         mean, interval, spread = outcome.mean, outcome.interval, outcome.spread
         done, due = len(outcome.values), len(outcome.runs)
-        seeds = '' if spread is None else f'sd {spread:.2f}, n {done}'
+        seeds = '' if spread is None else f'sd {spread:.2g}, n {done}'
         if done < due:
             seeds = f'{due - done} of {due} missing'
         rows.append([

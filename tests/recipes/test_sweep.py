@@ -94,6 +94,16 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(config, tmp_path, tr
     assert code == 0 and trainings[3:] == ['lr=2e-3,seed=0'] and 'missing' not in out
 
 
+def test_a_run_whose_record_is_gone_hides_no_other(config, tmp_path, trainings, call):
+    work = tmp_path / 'sweep'
+    arguments = ['sweep', config, f'{LR}=1e-3,2e-3', '--work-dir', work]
+    assert call(*arguments)[0] == 0
+    (work / 'runs' / 'lr=2e-3,seed=0' / 'metrics.jsonl').unlink()
+    code, out, error = call(*arguments)
+    assert code == 0 and '1 of 1 missing' in out, error
+    assert [setting['mean'] for setting in read_json(work / 'result.json')['settings']] == [51.0, None]
+
+
 def test_an_interrupted_sweep_goes_on_where_it_was(config, tmp_path, trainings, call):
     work = tmp_path / 'sweep'
     arguments = ['sweep', config, f'{LR}=1e-3,2e-3', '--work-dir', work]
@@ -149,6 +159,11 @@ def test_optuna_searches_and_continues(config, tmp_path, trainings, call):
     assert len(done) == 5 and all(abs(trial.value - 50 - 1000 * trial.params[LR]) < 1e-9 for trial in done)
     best = read_json(work / 'result.json')['settings'][0]
     assert float(best['setting'][LR]) == max(trial.params[LR] for trial in done)
+    before = len(trainings)
+    assert call(*arguments, '--seeds', 2)[0] == 0  # the same settings, each with one more seed
+    assert len(trainings) == before + 5 and not {*trainings[before:]} & {*trainings[:before]}
+    code, _, error = call(*arguments, '--metric', 'coverage')
+    assert code == 2 and 'is for the best accuracy' in error and error.count('\n') == 1
     code, _, error = call('sweep', config, f'{LR}=1e-4..1e-2:log', f'{DROP}=0.3,0.4', '--optuna', 9, '--work-dir', work)
     assert code == 2 and 'other values of a key' in error and error.count('\n') == 1
 
@@ -162,6 +177,8 @@ def test_the_metric_is_that_of_the_best_checkpoint_or_the_first(rooms, tmp_path)
     assert choose_metric(vqa, '', 'x') == Metric('accuracy', is_lower_better=False, takes_best=True)
     assert choose_metric(vqa, 'coverage', 'x') == Metric('coverage', is_lower_better=False, takes_best=False)
     assert choose_metric(pretrain, '', 'x') == Metric('mlm_loss', is_lower_better=True, takes_best=False)
+    assert choose_metric(pretrain, 'wpa_matched_distance', 'x').is_lower_better
+    assert not choose_metric(pretrain, 'wpa_mismatched_distance', 'x').is_lower_better
 
 
 def test_the_lowest_loss_comes_first_and_what_has_none_last():
