@@ -9,6 +9,7 @@ Every training and every test leaves report.html in its work folder by itself; d
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -48,13 +49,18 @@ def run(args: argparse.Namespace) -> None:
     show(page)
 
 
-def leave_report(folder: str | Path) -> None:
+def leave_report(folder: str | Path, predictions: Path | None = None) -> None:
     """Write the report of a run that has ended well. Whatever fails is a warning in one line: the run is finished.
 
     A signal, such as that of a job whose time is over, ends the report alone.
+
+    Args:
+        predictions: a file that is first copied to the folder's predictions.jsonl.
     """
     try:
         with _signals_raised():
+            if predictions is not None:
+                shutil.copyfile(predictions, Path(folder, 'predictions.jsonl'))
             from kovilt.reporting import write_run_report  # here: in the days of a run the code may have been exchanged
 
             page, missing = write_run_report(folder)

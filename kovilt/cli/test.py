@@ -7,7 +7,6 @@ bash tools/dist_test.sh kovilt_vqa_aihub CHECKPOINT 8
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +88,8 @@ def run(args: argparse.Namespace) -> None:
         write_json(Path(work_dir) / 'metrics.json', report)
         show(f'{work_dir}/metrics.json')
     has_report = runner.rank == 0 and not args.no_report
-    if has_report and args.out and Path(args.out).resolve() != predictions.resolve():
-        shutil.copyfile(args.out, predictions)
-    end_process(last=(lambda: leave_report(work_dir)) if has_report else None)
+    elsewhere = Path(args.out) if args.out and Path(args.out).resolve() != predictions.resolve() else None
+    end_process(last=(lambda: leave_report(work_dir, elsewhere)) if has_report else None)
 
 
 def default_work_dir(checkpoint: Path) -> Path:

@@ -163,7 +163,8 @@ def changed_files(limit: int = 20) -> list[str]:
     """The files of the current folder's repository that differ from its commit, at most `limit` and a count."""
     try:
         done = subprocess.run(
-            ['git', 'status', '--porcelain', '--untracked-files=no'],  # noqa: S607  # the user's git
+            # The user's git. quotePath: names in Hangul stay as they are.
+            ['git', '-c', 'core.quotePath=false', 'status', '--porcelain', '--untracked-files=no'],  # noqa: S607
             capture_output=True,
             text=True,
             timeout=10,
