@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
 from kovilt.evaluation.breakdown import Prediction, different_images
 from kovilt.evaluation.comparison import compare_predictions, read_predictions
-from kovilt.reporting.facts import describe_run, panel_figures
+from kovilt.reporting.facts import describe_run, number_text, panel_figures
 from kovilt.reporting.predictions import calibration_blocks, prediction_card
 from kovilt.reporting.run import Run
 from kovilt.visualization import run_panels, write_report
-from kovilt.visualization.report import Bar, Block, Cards, Paragraph, Section, Table
+from kovilt.visualization.report import Bar, Block, Card, Cards, Paragraph, Section, Table
 
 MAX_EXAMPLES, MAX_KEYS = 16, 300
 _NUMBERS = ('accuracy', 'tolerant_accuracy', 'majority_accuracy', 'ceiling', 'mlm_accuracy', 'itm_accuracy')
@@ -66,7 +67,7 @@ def _result_blocks(one: Run, other: Run, names: tuple[str, str]) -> list[Block]:
     blocks: list[Block] = [Table(['% (95 % interval)', *names], [row for row in rows if any(row[1:])])]
     losses = sorted({key for run in (one, other) for key in run.result if key.endswith(('loss', 'distance'))})
     if losses:
-        values = [[key, *(run.result.get(key, '') for run in (one, other))] for key in losses]
+        values = [[key, *(number_text(run.result.get(key)) for run in (one, other))] for key in losses]
         blocks.append(Table(['validation · 검증', *names], values))
     if one.predictions and other.predictions:
         blocks += _difference_blocks(one, other, names)
@@ -124,7 +125,8 @@ def _question_sections(one: Run, other: Run, names: tuple[str, str]) -> list[Sec
         better = [
             prediction
             for number, prediction in ours.items()
-            if number and number in theirs and prediction['correct'] > theirs[number]['correct']
+            if number and _is_same_question(prediction, theirs.get(number))
+            if prediction['correct'] > theirs[number]['correct']
         ]
         better.sort(key=lambda prediction: -prediction['score'])
         chosen = different_images(better, MAX_EXAMPLES)
@@ -134,10 +136,15 @@ def _question_sections(one: Run, other: Run, names: tuple[str, str]) -> list[Sec
     return [Section('Different answers · 서로 다른 답', blocks)]
 
 
-def _pair_card(prediction: Prediction, other: Prediction) -> Any:
+def _is_same_question(one: Prediction, other: Prediction | None) -> bool:
+    """Other data may have the same question ids."""
+    return other is not None and all(one[key] == other[key] for key in ('question', 'ground_truth'))
+
+
+def _pair_card(prediction: Prediction, other: Prediction) -> Card:
     card = prediction_card(prediction)
     line = ('다른 모델', f'{other["answer"]} ({other["score"]:.0%})')
-    return type(card)([*card.lines[:2], line, *card.lines[2:]], card.image, card.is_right)
+    return replace(card, lines=[*card.lines[:2], line, *card.lines[2:]])
 
 
 def _config_blocks(one: Run, other: Run, names: tuple[str, str]) -> list[Block]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import math
 import shlex
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from kovilt.evaluation.scoring import is_lower_better
 from kovilt.reporting.run import Run
 from kovilt.verification import FINDING_KINDS, VerificationReport, sources_of_config, verify
 from kovilt.visualization.curves import Panel, describe_panel, draw_panel, percent_scale
@@ -22,7 +24,8 @@ _RESULTS = {  # keys of the metrics, and how the page calls them
     'mlm_accuracy': 'masked tokens · 가린 토큰',
     'itm_accuracy': 'image-text matching · 이미지-텍스트 매칭',
 }
-# Verification reads all rows and the headers of all images. It is part of a report where it takes about this long.
+# Verification reads all rows and the headers of all images. It is part of a report where it takes no longer than this:
+# what takes longer is not begun or, where images come slower than is usual, given up.
 _SECONDS_A_ROW, _SECONDS_AN_IMAGE = 40e-6, 1.5e-3
 _MIN_SECONDS, _SHARE_OF_RUN = 15.0, 0.02
 
@@ -56,7 +59,7 @@ def result_section(run: Run) -> Section:
             )
     if rows:
         blocks.append(Table(['', '% (95 % interval)'], rows))
-    losses = [[name, value] for name, value in result.items() if name.endswith(('loss', 'distance'))]
+    losses = [[name, number_text(value)] for name, value in result.items() if name.endswith(('loss', 'distance'))]
     if losses:
         blocks.append(Table(['validation · 검증', 'value'], losses))
     checkpoint = run.checkpoint.name if run.checkpoint else 'no checkpoint'
@@ -74,7 +77,7 @@ def panel_figures(panels: Sequence[Panel], caption: str) -> FigureRow:
 
 
 def losses_table(run: Run) -> Table:
-    """First, lowest and last value of each loss and of the other numbers of the curves."""
+    """First, best and last value of each loss and of the other numbers of the curves."""
     rows = []
     for name, (steps, values) in run.curves.items():
         scale = percent_scale(*name.split('/', 1))
@@ -86,17 +89,19 @@ def losses_table(run: Run) -> Table:
             or 'majority' in name
         ):
             continue
-        best = (min if name.endswith(('loss', 'distance')) else max)(known)
-        rows.append([name, _number(known[0][0]), f'{_number(best[0])} (step {best[1]:,})', _number(known[-1][0])])
+        best = (min if is_lower_better(name) else max)(known, key=lambda one: one[0])  # the first of equal ones
+        first, last = number_text(known[0][0]), number_text(known[-1][0])
+        rows.append([name, first, f'{number_text(best[0])} (step {best[1]:,})', last])
     return Table(['', 'first · 처음', 'best · 최고', 'last · 마지막'], rows)
 
 
-def _number(value: float) -> str:
-    return f'{value:.4g}'
+def number_text(value: object) -> str:
+    """A loss or another number of any size with four digits; nothing for one that is missing or was not finite."""
+    return f'{value:.4g}' if isinstance(value, int | float) else ''
 
 
 def data_section(run: Run) -> Section:
-    """What the data was, and what verification finds in it."""
+    """What the data was; of a training `verification_blocks` follow."""
     rows = [
         [
             split,
@@ -118,10 +123,27 @@ def verification_blocks(run: Run) -> list[Block]:
     """What `kovilt verify` finds in the data of a training, from the headers of the images."""
     rows, images = (sum(data.get(key, 0) for data in run.data.values()) for key in ('rows', 'images'))
     name = run.config_file.name if run.config_file else 'CONFIG'
-    if rows * _SECONDS_A_ROW + images * _SECONDS_AN_IMAGE > max(_MIN_SECONDS, _SHARE_OF_RUN * run.seconds):
-        return [Paragraph(f'Not verified here, because it would take long beside the run: kovilt verify {name}')]
-    sources = sources_of_config(run.config, str(run.config_file))
-    return findings_blocks(verify(sources, deep=False, workers=1, progress=lambda done, total: None), name)
+    limit = max(_MIN_SECONDS, _SHARE_OF_RUN * run.seconds)
+    too_long: list[Block] = [
+        Paragraph(f'Not verified here, because it would take long beside the run: kovilt verify {name}')
+    ]
+    if rows * _SECONDS_A_ROW + images * _SECONDS_AN_IMAGE > limit:
+        return too_long
+    end = time.monotonic() + limit
+
+    def watch(done: int, total: int) -> None:
+        if time.monotonic() > end:
+            raise _TooLong
+
+    try:
+        sources = sources_of_config(run.config, str(run.config_file))
+        return findings_blocks(verify(sources, deep=False, workers=1, progress=watch), name)
+    except _TooLong:
+        return too_long
+
+
+class _TooLong(Exception):
+    """Ends a verification whose images are read too slowly."""
 
 
 def findings_blocks(found: VerificationReport, name: str) -> list[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os.path
 from pathlib import Path
 
 from PIL import Image
@@ -28,11 +29,10 @@ def thumbnail_of(path: str) -> str:
 
 def find_image(path: str) -> Path | ZipMember | None:
     """Where an image lies that `ImageStore.name` calls so: a file, or a member of a zip."""
-    if not path or '\0' in path:
-        return None
-    if Path(path).is_file():
+    # os.path: Path.is_file raises at a name that no file can have, such as one of 300 characters
+    if os.path.isfile(path):
         return Path(path)
-    zips = [folder for folder in Path(path).parents if folder.suffix.lower() == '.zip' and folder.is_file()]
+    zips = [folder for folder in Path(path).parents if folder.suffix.lower() == '.zip' and os.path.isfile(folder)]
     return _members(str(zips[0])).get(path) if zips else None
 
 

@@ -24,6 +24,7 @@ EXAMPLES = {
     'worst': 'Wrong and surest · 가장 확신한 오답',
     'random': 'At random · 무작위',
 }
+_AS_SURE_AS_RIGHT = 1.0  # points between the mean probability and the accuracy
 
 
 def prediction_sections(predictions: Sequence[Prediction], answer_counts: Mapping[str, int]) -> list[Section]:
@@ -42,7 +43,7 @@ def _group_blocks(predictions: Sequence[Prediction], answer_counts: Mapping[str,
         'words of the question · 질문의 어절 수': by_question_length(predictions),
     }
     if answer_counts:
-        groups['training rows with the answer · 학습 데이터의 정답 빈도'] = by_answer_frequency(
+        groups['training rows with the answer, 0 = OOV · 학습 데이터의 정답 빈도'] = by_answer_frequency(
             predictions, answer_counts
         )
     return [group_table(name, found) for name, found in groups.items() if found]
@@ -58,10 +59,12 @@ def calibration_blocks(predictions: Sequence[Prediction]) -> list[Block]:
     bins = reliability_bins(column(predictions, 'score'), column(predictions, 'correct'))
     ece = expected_calibration_error(bins)
     confidence, accuracy = (100 * column(predictions, key).mean() for key in ('score', 'correct'))
+    verdict = 'too sure' if confidence > accuracy else 'not sure enough'
+    if abs(confidence - accuracy) < _AS_SURE_AS_RIGHT:
+        verdict = 'about as sure as it is right'
     text = (
         f'Expected calibration error (ECE, {NUM_BINS} bins): {100 * ece:.1f} %. Mean probability of the answers '
-        f'{confidence:.1f} %, accuracy {accuracy:.1f} %: on the whole the model is too '
-        f'{"sure" if confidence > accuracy else "unsure"}.'
+        f'{confidence:.1f} %, accuracy {accuracy:.1f} %: on the whole the model is {verdict}.'
     )
     rows = [
         [f'{one.low:.2f} to {one.high:.2f}', f'{one.questions:,}', 100 * one.confidence, 100 * one.accuracy]
@@ -81,7 +84,7 @@ def calibration_blocks(predictions: Sequence[Prediction]) -> list[Block]:
 def _confusion_blocks(predictions: Sequence[Prediction]) -> list[Block]:
     found = find_confusions(predictions)
     if not found:
-        return [Paragraph('no answer was confused with another')]
+        return [Paragraph('No answer was confused with another.')]
     rows = [[one.ground_truth, one.answer, f'{one.times:,}', one.example['question']] for one in found]
     header = ['correct · 정답', 'answered · 답', 'times', 'surest example · 예']
     examples = [prediction_card(one.example) for one in found[:8]]

@@ -29,7 +29,8 @@ def pretraining_sections(run: Run) -> list[Section]:
     if model.mlm_head is not None:
         sections.append(Section('Masked words · 가린 단어', _masked_blocks(model, dataset, batch)))
     if model.wpa_head is not None:
-        sections.append(Section('Where words point · 단어-패치 정렬', _alignment_blocks(model, batch)))
+        blocks = _alignment_blocks(model, batch, dataset.reader.TEXT)
+        sections.append(Section('Where words point · 단어-패치 정렬', blocks))
     return sections
 
 
@@ -81,7 +82,8 @@ def join_tokens(tokens: list[str], word_ids: list[int]) -> str:
     return text.strip()
 
 
-def _alignment_blocks(model: Any, batch: Batch) -> list[Block]:
+def _alignment_blocks(model: Any, batch: Batch, text: str) -> list[Block]:
+    """text: the key of the records with the caption."""
     plans = model.align(batch)[0].float().cpu().numpy()  # (B, L, P)
     images = _images(batch)
     blocks: list[Block] = [
@@ -93,10 +95,10 @@ def _alignment_blocks(model: Any, batch: Batch) -> list[Block]:
     for number, record in list(enumerate(batch['records']))[:ALIGNED_CAPTIONS]:
         image = int(batch['image_index'][number])
         rows, columns = batch['grids'][image].tolist()
-        if not rows * columns:  # the image cannot be read
-            continue
         word_ids = batch['word_ids'][number].numpy()
-        words = record['text'].split()[: min(MAX_WORDS, word_ids.max() + 1)]
+        words = record[text].split()[: min(MAX_WORDS, word_ids.max() + 1)]
+        if not rows * columns or not words:  # the image cannot be read, or the caption has no token
+            continue
         plan = plans[number, :, : rows * columns]
         mass = np.stack([plan[word_ids == word].sum(0).reshape(rows, columns) for word in range(len(words))])
         share = above_uniform(mass)
@@ -106,7 +108,7 @@ def _alignment_blocks(model: Any, batch: Batch) -> list[Block]:
             Figure(image_url(overlay(shown, one), THUMBNAIL), word, f'where {word} points')
             for word, one in zip(words, share, strict=True)
         ]
-        blocks.append(FigureRow(maps, record['text']))
+        blocks.append(FigureRow(maps, record[text]))
         most = mass / np.maximum(mass.mean((1, 2), keepdims=True), 1e-12)
         colours = [f'rgb({red}, {green}, {blue})' for red, green, blue in heat_colour(np.linspace(0, 1, 5)).tolist()]
         largest = max(2.0, float(most.max()))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_path, read_json_lines
 
@@ -133,8 +135,11 @@ def percent_scale(split: str, name: str) -> float:
 
 def smooth(values: Sequence[float], share: float = 0.03) -> list[float]:
     """Running mean over a window of `share` of the values (at least one), to show the trend of a noisy loss."""
-    width = max(1, round(share * len(values)))
-    return [sum(values[max(0, i - width + 1) : i + 1]) / min(width, i + 1) for i in range(len(values))]
+    width, count = max(1, round(share * len(values))), len(values)
+    # No running sum: a single NaN would be in all sums after it.
+    sums = np.convolve(np.asarray(values, dtype=float), np.ones(width))[:count]
+    means: list[float] = (sums / np.minimum(width, np.arange(1, count + 1))).tolist()
+    return means
 
 
 def draw_curves(panels: Sequence[Panel], out: str | Path, title: str = '') -> Path:

@@ -15,7 +15,9 @@ from PIL import Image
 from kovilt.apis import VQAInferencer
 from kovilt.cli import report as report_verb
 from kovilt.evaluation.breakdown import by_answer_frequency, by_answer_type, by_question_length, read_all_predictions
-from kovilt.reporting import prediction_sections, write_run_report
+from kovilt.files import write_json_lines
+from kovilt.reporting import facts, prediction_sections, write_comparison, write_run_report
+from kovilt.reporting.images import thumbnail_of
 from kovilt.reporting.run import Run
 from kovilt.visualization import fonts, write_report
 
@@ -122,6 +124,28 @@ def test_two_runs_side_by_side(runs, call, tmp_path):
     assert 'mlm_loss' in page and 'vqa_loss' in page and not re.search('src="(?!data:)', page)
 
 
+def test_equal_ids_of_other_questions_are_not_compared(runs, tmp_path):
+    other = tmp_path / 'other'
+    predictions = read_all_predictions(runs.test / 'predictions.jsonl')
+    changed = [one | {'question': f'{one["question"]} 왜?', 'correct': not one['correct']} for one in predictions]
+    write_json_lines(other / 'predictions.jsonl', changed)
+    (other / 'metrics.json').write_bytes((runs.test / 'metrics.json').read_bytes())
+    assert 'Different answers' not in write_comparison(runs.test, other).read_text(encoding='utf-8')
+    write_json_lines(other / 'predictions.jsonl', [one | {'correct': not one['correct']} for one in predictions])
+    assert 'Different answers' in write_comparison(runs.test, other).read_text(encoding='utf-8')
+
+
+def test_a_verification_that_is_slower_than_expected_is_given_up(runs, monkeypatch):
+    for limit in ('_SECONDS_A_ROW', '_SECONDS_AN_IMAGE', '_MIN_SECONDS', '_SHARE_OF_RUN'):
+        monkeypatch.setattr(facts, limit, 0.0)
+    (paragraph,) = facts.verification_blocks(Run(runs.vqa))
+    assert 'would take long' in paragraph.text
+
+
+def test_a_name_that_no_file_can_have_is_no_image():
+    assert [thumbnail_of(name) for name in ('', 'x' * 300, '\0', '\ud800', f'{"x" * 300}.zip/a.jpg')] == [''] * 5
+
+
 @pytest.mark.parametrize('record', [None, '{"mode": "val"\n', '[]\n'])
 def test_folders_without_a_readable_run_are_one_line(tmp_path, call, record):
     if record:
@@ -155,6 +179,15 @@ def test_a_signal_ends_the_report_alone(tmp_path, capsys, monkeypatch, name, rea
     )
     report_verb.leave_report(tmp_path)
     assert f'no report ({reason})' in capsys.readouterr().err and signal.getsignal(number) == before
+
+
+def test_predictions_from_elsewhere_belong_to_the_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('kovilt.reporting.write_run_report', lambda folder: (folder / 'report.html', []))
+    (tmp_path / 'mine').write_text('line\n')
+    report_verb.leave_report(tmp_path, tmp_path / 'mine')
+    assert (tmp_path / 'predictions.jsonl').read_text() == 'line\n'
+    report_verb.leave_report(tmp_path, tmp_path / 'gone')
+    assert 'no report (' in capsys.readouterr().err
 
 
 def test_a_failing_report_is_a_warning_and_the_run_is_finished(runs, call, monkeypatch):

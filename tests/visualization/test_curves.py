@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -50,6 +51,12 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 def test_smoothing_keeps_a_constant_and_the_first_value():
     assert smooth([2.0] * 100) == [2.0] * 100
     assert smooth([7.0, 1.0], share=1.0) == [7.0, 4.0]
+
+
+def test_a_number_that_is_none_is_in_the_means_of_its_window_alone():
+    means = smooth([1.0] * 50 + [math.nan] + [1.0] * 149)
+    assert [step for step, mean in enumerate(means) if math.isnan(mean)] == list(range(50, 56))
+    assert {mean for mean in means if not math.isnan(mean)} == {1.0}
 
 
 def test_curves_are_drawn_and_empty_panels_left_out(tmp_path):
