@@ -75,7 +75,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(
             '--no-report',
             action='store_true',
-            default=bool(os.environ.get('KOVILT_NO_REPORT')),
+            default=os.environ.get('KOVILT_NO_REPORT', '0') not in ('', '0'),
             help='leave out report.html, curves, predictions.jsonl and the model folder (KOVILT_NO_REPORT=1: always)',
         )
 

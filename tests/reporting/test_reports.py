@@ -18,6 +18,7 @@ from kovilt.evaluation.breakdown import by_answer_frequency, by_answer_type, by_
 from kovilt.files import write_json_lines
 from kovilt.reporting import facts, prediction_sections, write_comparison, write_run_report
 from kovilt.reporting.images import thumbnail_of
+from kovilt.reporting.predictions import calibration_blocks
 from kovilt.reporting.run import Run
 from kovilt.visualization import fonts, write_report
 
@@ -140,6 +141,14 @@ def test_a_verification_that_is_slower_than_expected_is_given_up(runs, monkeypat
         monkeypatch.setattr(facts, limit, 0.0)
     (paragraph,) = facts.verification_blocks(Run(runs.vqa))
     assert 'would take long' in paragraph.text
+
+
+@pytest.mark.parametrize(
+    ('score', 'verdict'), [(0.9, 'too sure'), (0.2, 'not sure enough'), (0.5, 'about as sure as it is right')]
+)
+def test_the_verdict_of_calibration_is_that_of_its_numbers(score, verdict):
+    text = calibration_blocks([{'score': score, 'correct': correct} for correct in (False, True)])[0].text
+    assert f'accuracy 50.0 %: on the whole the model is {verdict}.' in text
 
 
 def test_a_name_that_no_file_can_have_is_no_image():
