@@ -3,13 +3,15 @@
     python -m benchmarks.explaining work_dirs/quickstart/model data/rooms
 
 Pointing game: of the validation questions that name an object of their image, the share whose best patch has its center
-in a box of a named object. The best patch is that of the highest relevance (Chefer, Gur and Wolf), that to which the
-transport plan sends most mass of the named words, or that of the highest raw attention. A random patch is the measure
-of all; the best patch of another question about the image shows whether the question matters or only what is salient.
+in a box of a named object. The best patch is that of the highest relevance (Chefer, Gur and Wolf) for the log odds of
+the answer, as `kovilt explain` shows it, or for its score, as in the paper; that to which the transport plan sends most
+mass of the named words; or that of the highest raw attention. A random patch is the measure of all; the best patch of
+another question about the image shows whether the question matters or only what is salient.
 
 Deletion test: the patches are painted over with the mean colour of their image, the best first, in ten steps. The area
 below the mean probability of the answer, which the model gives to the whole image, is smaller the earlier the patches
-come that it needs. Images are resampled with all of their questions.
+come that it needs. The columns "less relevance" and "less random" are the differences from the areas of these two.
+Images are resampled with all of their questions.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--limit', type=at_least(2), metavar='N', help='questions, of sampled images (default: all)')
     parser.add_argument('--deletion', type=at_least(0), default=500, metavar='N', help='of them deleted (500)')
     parser.add_argument('--device', default='cpu', help='(default: cpu)')
-    parser.add_argument('--seed', type=int, default=0, help='of the sampled images and random orders (0)')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='of the sampled images and random orders (0)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures too')
     return parser.parse_args(argv)
 

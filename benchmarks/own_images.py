@@ -7,14 +7,17 @@
 SOURCE is a folder of images, each named after the one thing that it shows (고양이.png, 컵.png, ...), or a folder that
 `kovilt rooms` has drawn. From the first kind, sets are made that show one thing each (with --pairs, some two beside
 each other), at random sizes and in random tints, with questions about kind, existence, tint and side. Each set is
-trained as `kovilt train` would, and judged on the questions of 100 other images. A variant is `rule`, `scratch` (random
-weights), or changes of the rule such as `lr=3e-4,drop=0.3`.
+trained as `kovilt train --model small` would, and judged on the questions of 100 other images. A variant is `rule`,
+`scratch` (random weights), `distort` (distorted images), or changes of the rule such as `lr=3e-4,drop=0.3`; a variant
+may have several of these, with commas.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import shutil
 import statistics
 import sys
 import tempfile
@@ -58,10 +61,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--pairs', type=float, default=0.0, metavar='SHARE', help='of images that show two things (0)')
     parser.add_argument('--minutes', type=float, default=8.0, metavar='M', help='limit of a training (8)')
     parser.add_argument('--keep', type=Path, metavar='FOLDER', help='keep the sets and the trainings there')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.pairs <= 1:
+        parser.error(f'argument --pairs: must be 0 to 1, not {args.pairs:g}')
+    if not 0 < args.minutes < math.inf:
+        parser.error(f'argument --minutes: must be above 0, not {args.minutes:g}')
+    return args
 
 
 def main(args: argparse.Namespace) -> None:
+    for variant in args.variants:
+        list(_options(variant))  # a misspelt one is told before the first training
     with tempfile.TemporaryDirectory() as folder:
         out, rows = args.keep or Path(folder), []
         for images in args.images:
@@ -86,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
 
 def measure(args: argparse.Namespace, out: Path, images: int, seed: int, variant: str) -> dict[str, Any]:
     """Train one variant on a set of `images` images; its best validation accuracy in percent."""
-    data = out / f'{args.source.name}_{args.pairs:g}_{images}_{seed}'
+    data = out / f'{args.source.resolve().name}_{args.pairs:g}_{images}_{seed}'
     if not data.is_dir():
         write_set(args.source, data, images, seed, args.pairs)
     return train(data, out / f'{data.name}_{variant}', seed, variant, args.minutes)
@@ -101,7 +111,7 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
     from kovilt.recipes.own_images import Choices, Schedule, Start, make_start, read_data, write_config
     from kovilt.recipes.own_images_run import measure_step
 
-    choices = Choices(str(data), minutes=minutes * 2, seed=seed)
+    choices = Choices(str(data), model='small', minutes=minutes * 2, seed=seed)  # half of them are for the training
     found = read_data(choices)
     start = make_start(choices, found, work_dir / 'start')
     if 'scratch' in variant.split(','):
@@ -127,7 +137,11 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
 
 
 def _options(variant: str) -> Iterator[str]:
-    """Config options of a variant such as `lr=3e-4,drop=0.3`."""
+    """Config options of a variant such as `lr=3e-4,drop=0.3`.
+
+    Raises:
+        KoviltError: a part of it is neither a change nor a name of one.
+    """
     keys = {
         'lr': 'optim_wrapper.optimizer.lr',
         'decay': 'optim_wrapper.optimizer.weight_decay',
@@ -141,19 +155,29 @@ def _options(variant: str) -> Iterator[str]:
         key, equals, value = change.partition('=')
         if change in _CHANGES:
             yield from _CHANGES[change]
-            continue
-        if not equals:
-            continue
-        yield f'{keys.get(key, key)}={value}'
+        elif equals:
+            yield f'{keys.get(key, key)}={value}'
+        elif change not in ('rule', 'scratch'):
+            names = ', '.join(('rule', 'scratch', *_CHANGES))
+            raise KoviltError(f'--variants {variant}: {change!r} is no variant; give {names}, or KEY=VALUE')
 
 
 def write_set(source: Path, out: Path, images: int, seed: int, pairs: float = 0.0) -> None:
-    """Write train.jsonl of `images` images, val.jsonl of 100 others, and the images."""
+    """Write train.jsonl of `images` images, val.jsonl of 100 others, and the images.
+
+    Raises:
+        KoviltError: no such source, or it has too few images.
+    """
+    if not source.is_dir():
+        raise KoviltError(f'{source}: no such folder')
     make = write_rooms if (source / 'rooms.json').is_file() else write_composed
-    out.mkdir(parents=True)
-    for split, rows in make(source, out, images, seed, pairs).items():
+    draft = out.with_name(f'{out.name}.draft')  # an interrupted set is not taken for a whole one
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for split, rows in make(source, draft, images, seed, pairs).items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-        (out / f'{split}.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+        (draft / f'{split}.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    draft.rename(out)
 
 
 def write_rooms(source: Path, out: Path, images: int, seed: int, pairs: float) -> dict[str, list[dict[str, Any]]]:
@@ -162,6 +186,10 @@ def write_rooms(source: Path, out: Path, images: int, seed: int, pairs: float) -
     rows = {}
     for split, count in (('train', images), ('val', VAL_IMAGES)):
         found = AIHubLivingReader(data_root=str(source / 'vqa'), split=split).read_rows()
+        if len(found.images) < count:
+            raise KoviltError(
+                f'{source}: {len(found.images)} {split} images, {count} are needed; draw more by `kovilt rooms`'
+            )
         chosen = set(np.random.default_rng(seed).permutation(len(found.images))[:count].tolist())
         numbers, columns = (
             found.row_images.tolist(),

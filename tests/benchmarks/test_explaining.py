@@ -74,3 +74,5 @@ def test_the_questions_name_objects_that_are_there(rooms):
 def test_a_folder_without_boxes_is_named(call_benchmark, model, tmp_path):
     code, _, error = call_benchmark('explaining', model, tmp_path)
     assert code == 2 and error.startswith(f'error: {tmp_path}/boxes.jsonl: no boxes file')
+    code, _, error = call_benchmark('explaining', model, tmp_path, '--seed', -1)
+    assert (code, error) == (2, 'error: argument --seed: must be at least 0, not -1\n')

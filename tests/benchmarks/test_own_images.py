@@ -52,3 +52,32 @@ def test_too_few_things_and_changes_of_the_rule(tmp_path):
         write_set(tmp_path, tmp_path / 'out', images=4, seed=0)
     assert list(_options('rule')) == list(_options('scratch')) == []
     assert list(_options('lr=3e-4,drop=0.3')) == ['optim_wrapper.optimizer.lr=3e-4', 'model.encoder.drop_rate=0.3']
+    with pytest.raises(
+        KoviltError, match="--variants rul: 'rul' is no variant; give rule, scratch, distort, or KEY=VALUE"
+    ):
+        list(_options('rul'))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('--pairs', '1.5'), 'argument --pairs: must be 0 to 1, not 1.5'),
+        (('--pairs', 'nan'), 'argument --pairs: must be 0 to 1, not nan'),
+        (('--minutes', '0'), 'argument --minutes: must be above 0, not 0'),
+        (('--minutes', 'inf'), 'argument --minutes: must be above 0, not inf'),
+        (('--images', '1'), 'argument --images: must be at least 2, not 1'),
+        (('--variants', 'rule', 'lr3e-4'), "--variants lr3e-4: 'lr3e-4' is no variant"),
+        ((), 'none: no such folder'),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(call_benchmark, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, error = call_benchmark('own_images', 'none', '--keep', 'kept', *arguments)
+    assert (code, out) == (2, '') and error.startswith(f'error: {message}') and error.count('\n') == 1
+    assert not (tmp_path / 'kept').exists()
+
+
+def test_rooms_with_too_few_images_are_named_and_leave_no_set(rooms, tmp_path):
+    with pytest.raises(KoviltError, match=r'train images, 10000 are needed; draw more by `kovilt rooms`'):
+        write_set(rooms, tmp_path / 'out', images=10_000, seed=0)
+    assert not (tmp_path / 'out').exists()
