@@ -143,7 +143,7 @@ def _train_folder(args: argparse.Namespace) -> int:
         raise KoviltError(
             f'{args.config}: a folder; name a config file, or a folder of images with train.jsonl or train.csv'
         )
-    for name in ('resume', 'load_from', 'amp'):
+    for name in ('resume', 'load_from', 'amp', 'allow_change', 'force'):
         if getattr(args, name):
             raise KoviltError(
                 f'--{name.replace("_", "-")} is for a config; a folder needs none, it continues by itself'
@@ -157,6 +157,8 @@ def _train_folder(args: argparse.Namespace) -> int:
     from kovilt.recipes.own_images import Choices
     from kovilt.recipes.own_images_run import train_folder
 
+    if args.no_report:
+        os.environ['KOVILT_NO_REPORT'] = '1'  # by which the steps are told; their commands, and so what is done, stay
     name = Path(args.config).resolve().name
     choices = Choices(
         folder=args.config,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
 import pprint
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from kovilt.files import file_sha256, write_text
 from kovilt.model_names import find_model
 from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.recipes.commands import SHIPPED_ENCODER
+from kovilt.terminal import printable
 from kovilt.weights import import_weights
 from kovilt.weights.extension import extend_model
 from kovilt.weights.folder_info import INFO, read_folder_info
@@ -105,8 +107,9 @@ class Schedule:
     def of(cls, questions: int, start: Start, choices: Choices, step_seconds: float) -> Schedule:
         """The rule.
 
-        From weights a small model sees each question 10 times, from random weights 30 times, in at least 400 steps,
-        and in no more than half of the minutes allow (10 by default on a CPU). Early stopping ends it before that.
+        From weights a model sees each question 10 times, from random weights 30 times, and takes at least 400 steps;
+        epochs that are given hold for both. It takes no more steps than fit into half of the minutes (10 by default on
+        a CPU, without given epochs). Early stopping may end it before that.
         """
         epoch = math.ceil(questions / BATCH_SIZE)
         epochs = choices.epochs or (10 if start.weights else 30)
@@ -185,6 +188,8 @@ def make_start(choices: Choices, data: Data, out: Path) -> Start:
     elif choices.tokenizer or choices.bert:
         raise KoviltError(f'{model}: a model folder with its tokenizer; leave out --tokenizer and --bert')
     info = read_folder_info(folder)
+    if info.get('graph'):
+        raise KoviltError(f'{model}: holds a graph, which is not trained; name the model that it was exported from')
     load_tokenizer(folder)  # refuses one that cannot read Korean
     encoder = {key: value for key, value in info['model']['encoder'].items() if key != 'vocab_size'}
     has_answers = info['model']['type'].endswith('ForVQA')
@@ -210,7 +215,7 @@ def write_config(
         num_workers: processes that read the images of a training that does not cache them.
         options: `a.b=value` texts, which have been tried on the config without them.
     """
-    reader: dict[str, Any] = dict(data_root=str(Path(choices.folder).expanduser().absolute()))
+    reader: dict[str, Any] = dict(data_root=str(Path(os.path.expanduser(choices.folder)).absolute()))
     if data.val_share:
         reader |= dict(val_share=data.val_share, val_seed=choices.seed)
     if choices.allow_outside:
@@ -277,11 +282,13 @@ def write_config(
     base = 'kovilt::kovilt_vqa_custom_small.py' if is_installed else str(find_config('kovilt_vqa_custom_small'))
     lines = [f'_base_ = {base!r}']
     lines += [f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}' for key, value in values.items()]
+    # The plan names files and an answer of the user, which may hold what ends or spoils a text of Python.
+    about = printable(about, keep='\n').replace('\\', '\\\\').replace('"""', '\\"\\"\\"')
     write_text(file, f'"""{about}\n"""\n' + '\n'.join(lines) + '\n')
     no_image: list[dict[str, Any]] = [dict(type='NoImage')]
     write_text(
         file.with_name('question_only.py'),
-        f'"""The training of {file.name} without images."""\n_base_ = \'./{file.name}\'\n'
+        f'"""The same training without images."""\n_base_ = {f"./{file.name}"!r}\n'
         f'train_dataloader = dict(dataset=dict(image_pipeline={no_image!r}))\n'
         f'val_dataloader = dict(dataset=dict(image_pipeline={no_image!r}))\n',
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shlex
 import statistics
 import sys
 import time
@@ -50,6 +51,10 @@ def train_folder(choices: Choices, work_dir: Path, *, workers: int, show: Callab
     """
     MMLogger.get_current_instance().setLevel('WARNING')  # what is built here is built again, and told, by the steps
     config = work_dir / f'{work_dir.resolve().name}.py'
+    if config.name == 'question_only.py':
+        raise KoviltError(
+            f'{work_dir}: its config would have the name of another file; name another folder by --work-dir'
+        )
     plan_file = work_dir / 'plan.json'
     data = read_data(choices)
     wanted = {'choices': asdict(choices) | {'cfg_options': list(choices.cfg_options)}, 'data': data.digest}
@@ -109,7 +114,7 @@ def _check(config: Path, choices: Choices, workers: int) -> list[str]:
     found = [finding for finding in report.findings if FINDING_KINDS[finding.code].severity == 'error']
     if found:
         more = f' (and {len(found) - 1} more)' if len(found) > 1 else ''
-        raise KoviltError(f'{found[0]}{more}; kovilt verify {choices.folder} lists all')
+        raise KoviltError(f'{found[0]}{more}; kovilt verify {shlex.quote(choices.folder)} lists all')
     return [str(finding) for finding in report.findings if FINDING_KINDS[finding.code].severity == 'warning']
 
 
@@ -142,6 +147,8 @@ def measure_step(config: Path, choices: Choices) -> Measured:
             begin = time.perf_counter()
             (batch,) = collate_pairs(dataset.__getitems__(rows))
             model.train_step([batch], wrapper)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # a GPU computes on after the call
             seconds.append(time.perf_counter() - begin)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     if torch.cuda.is_available():
@@ -166,7 +173,7 @@ def plan_lines(
     kept = f', {data.val_share:.0%} of the images kept for validation' if data.val_share else ''
     epochs = schedule.steps * batch_size / data.questions['train']
     listed = findings[:3] + (
-        [f'... and {len(findings) - 3} more: kovilt verify {choices.folder}'] if findings[3:] else []
+        [f'... and {len(findings) - 3} more: kovilt verify {shlex.quote(choices.folder)}'] if findings[3:] else []
     )
     return [
         f'plan for {choices.folder}',
@@ -235,6 +242,7 @@ def result_lines(result: dict[str, Any], config: Path, work_dir: Path) -> list[s
             f'{what} ({low:+.1f} to {high:+.1f} points). What helps: public weights (--model OWNER/NAME or FOLDER of a '
             'ViLT), more images, questions that only the image answers.'
         )
+    report = work_dir / 'train' / 'report.html'
     return [
         '',
         f'  accuracy             {result["accuracy"]:6.2f} %  ({result["accuracy_low"]:.2f} to '
@@ -244,8 +252,9 @@ def result_lines(result: dict[str, Any], config: Path, work_dir: Path) -> list[s
         f'  possible at most     {result["ceiling"]:6.2f} %  (answers that occur in training)',
         verdict,
         '',
-        f'  kovilt predict {work_dir}/model IMAGE "질문"',
-        f'  kovilt train {config}        # the training again, into {work_dir}/again; the config can be edited',
+        f'  kovilt predict {shlex.quote(f"{work_dir}/model")} IMAGE "질문"',
+        f'  kovilt train {shlex.quote(str(config))}        # the training again, into {work_dir}/again; the config can '
+        'be edited',
         f'  predictions: {work_dir}/train_test/predictions.jsonl',
-        f'  report: {work_dir}/train/report.html',
+        *([f'  report: {report}'] if report.is_file() else []),
     ]

@@ -1,7 +1,9 @@
 """`kovilt train FOLDER` gets from a folder of photographs to a judged model, without a network, and continues."""
 
 import json
+import os
 import runpy
+import shlex
 import socket
 
 import matplotlib
@@ -19,6 +21,7 @@ from kovilt.apis import VQAInferencer
 from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.engine.config import load_config
+from kovilt.errors import KoviltError
 from kovilt.files import read_json, read_json_lines
 from kovilt.recipes import own_images, own_images_run
 from kovilt.recipes.commands import SHIPPED_ENCODER
@@ -139,6 +142,9 @@ def test_errors_of_the_data_stop_before_training_and_name_their_place(tmp_path, 
     ('arguments', 'message'),
     [
         (('--amp',), '--amp is for a config'),
+        (('--force',), '--force is for a config'),
+        (('--allow-change', 'data'), '--allow-change is for a config'),
+        (('--work-dir', 'question_only'), 'question_only: its config would have the name of another file'),
         (
             ('--model', 'none'),
             'kovilt carries; those are rooms, rooms_encoder; or give small, base, a folder, or OWNER/NAME',
@@ -157,6 +163,23 @@ def test_arguments_that_do_not_fit_a_folder(tmp_path, within, call, monkeypatch,
     write_folder(tmp_path / 'mine', images=2)
     code, _, error = call('train', 'mine', *arguments)
     assert code == 2 and message in error and error.count('\n') == 1 and not within
+
+
+def test_no_report_reaches_the_steps(tmp_path, call, monkeypatch):
+    monkeypatch.setenv('KOVILT_NO_REPORT', '')
+    seen = []
+    monkeypatch.setattr(own_images_run, 'train_folder', lambda *_, **__: seen.append(os.environ['KOVILT_NO_REPORT']))
+    write_folder(tmp_path / 'mine', images=2)
+    for options in ((), ('--no-report',)):
+        assert call('train', tmp_path / 'mine', *options)[0] == 0
+    assert seen == ['', '1']
+
+
+def test_a_graph_is_not_trained(tmp_path, monkeypatch):
+    (tmp_path / 'kovilt.json').write_text('{}')
+    monkeypatch.setattr(own_images, 'read_folder_info', lambda path: {'graph': {'format': 'onnx'}})
+    with pytest.raises(KoviltError, match='holds a graph, which is not trained; name the model that it was exported'):
+        own_images.make_start(Choices('x', model=str(tmp_path)), data_of(['의자가 있어요?']), tmp_path / 'start')
 
 
 def test_arguments_of_a_folder_do_not_fit_a_config(call):
@@ -239,6 +262,21 @@ def test_the_result_says_what_the_images_brought(tmp_path, interval, words):
     assert words in text and ('--model' in text) == (interval[0] <= 0)
 
 
+def test_the_next_commands_can_be_typed_and_name_what_is_there(tmp_path):
+    keys = ('accuracy', 'accuracy_low', 'accuracy_high', 'majority_accuracy', 'ceiling', 'question_only_accuracy')
+    result = dict.fromkeys(keys, 50.0) | {'questions': 4, 'images_bring': 2.0, 'images_bring_interval': (1.0, 3.0)}
+    work = tmp_path / "kim's images"
+    lines = result_lines(result, work / 'x.py', work)
+    (command,) = (shlex.split(line, comments=True) for line in lines if 'kovilt predict' in line)
+    assert command == ['kovilt', 'predict', f'{work}/model', 'IMAGE', '질문']
+    (command,) = (shlex.split(line.split('#')[0]) for line in lines if 'kovilt train' in line)
+    assert command == ['kovilt', 'train', f'{work}/x.py']
+    assert 'report' not in '\n'.join(lines)
+    (work / 'train').mkdir(parents=True)
+    (work / 'train' / 'report.html').write_text('')
+    assert f'  report: {work}/train/report.html' in result_lines(result, work / 'x.py', work)
+
+
 def test_the_config_is_readable_python(tmp_path):
     data = own_images.Data({'train': 40, 'val': 8}, {}, {'예': 40}, 1.0, [], 0.2, '')
     schedule = Schedule.of(40, Start('start', True, ''), Choices('x'), 0.1)
@@ -247,3 +285,15 @@ def test_the_config_is_readable_python(tmp_path):
     values = runpy.run_path(str(tmp_path / 'x.py'))
     assert values['train_cfg']['max_iters'] == schedule.steps and values['__doc__'].startswith('A plan.')
     assert values['train_dataloader']['dataset']['image_pipeline'][1]['short'] == 128
+
+
+@pytest.mark.parametrize('text', ['"""', '""""', r'\N', r'\u12 \x', "it's 'so'", 'a\\'])
+def test_the_config_is_python_whatever_names_and_answers_are(tmp_path, text):
+    data = own_images.Data({'train': 40, 'val': 8}, {}, {'예': 40}, 1.0, [], 0.2, '')
+    start, choices = Start(SHIPPED_ENCODER, True, ''), Choices("kim's")
+    file = tmp_path / "kim's.py"
+    about = f'plan\n  answers     3; {text} most often'
+    own_images.write_config(file, choices, data, start, Schedule.of(40, start, choices, 0.1), about)
+    assert runpy.run_path(str(file))['__doc__'] == f'{about}\n'
+    for config in (file, file.with_name('question_only.py')):
+        assert load_config(config).train_dataloader.dataset.reader.data_root.endswith("/kim's")
