@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def find_hub_model(name: str | Path) -> HubModel | None:
     Raises:
         KoviltError: no such model, one without safetensors, or the hub cannot be reached.
     """
-    name, path = str(name), Path(name).expanduser()
+    name, path = str(name), Path(os.path.expanduser(name))
     if path.exists() or path.parent.is_dir() or not _NAME.fullmatch(name) or name.endswith(_ENDINGS):
         return None
     by_hand = f'hf download {name} --local-dir FOLDER'

@@ -23,7 +23,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     Raises:
         KoviltError: a name, without folder and ending, of neither; the message lists the packaged models.
     """
-    path, names = Path(name).expanduser(), packaged_models()
+    path, names = Path(os.path.expanduser(name)), packaged_models()
     if path.exists() or str(name) != path.name or path.suffix:
         return path
     if path.name not in names:

@@ -49,11 +49,19 @@ def test_an_unknown_name_lists_the_packaged_models(packaged, call, name, hint):
     assert (code, out, said) == (2, '', f'error: {error.value}\n')
 
 
+def test_the_home_of_an_unknown_user_is_a_path_to_nothing(packaged, call):
+    assert find_model('~nobody-here/model') == Path('~nobody-here/model')
+    code, _, said = call('predict', '~nobody-here/model', 'room.jpg', '의자가 있어요?')
+    assert code == 2 and said.startswith('error: ~nobody-here/model: ') and said.count('\n') == 1
+
+
 def test_every_verb_that_takes_a_model_takes_its_name(packaged, rooms, call):
     Image.new('RGB', (40, 30), 'tan').save('room.png')
     code, out, said = call('predict', 'halls', 'room.png', '의자가 있어요?', '--topk', 1)
     assert code == 0 and out.split()[-3] in ANSWERS and str(packaged) in said
     assert VQAInferencer('halls').source == str(packaged)
+    code, out, said = call('explain', 'halls', 'room.png', '의자가 있어요?')
+    assert code == 0 and 'most relevant patch' in out and str(packaged) in said
     assert call('export', 'halls', 'copy')[0] == 0 and VQAInferencer('copy').answers == ANSWERS
     code, _, said = call('alignment', 'halls', rooms, '--out', 'alignment')
     assert code == 2 and 'halls: holds a ViLTForVQA, a ViLTForPreTraining is needed here' in said

@@ -78,7 +78,7 @@ def load_checkpoint_file(
         KoviltError: no such file, not a checkpoint, cut off or damaged, it holds objects that could run code or fill
             the memory, or what stands beside the weights is of another type than a run writes.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         raise KoviltError(f'{path}: is a folder, not a checkpoint file')
     if not path.is_file():

@@ -10,6 +10,7 @@ one are refused (kovilt/engine/component_check.py).
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -170,7 +171,7 @@ def resize_positions(table: Tensor, like: Tensor) -> Tensor:
 
 def _find_or_download(name: str) -> Path:
     """The file or folder `name`, or the local copy of the hub's model of that name."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.exists() or path.suffix or not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
         return path
     from huggingface_hub import snapshot_download

@@ -7,6 +7,7 @@ Nothing that a file may hold is run. Tokenizers are not read here: the caller co
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -71,7 +72,7 @@ def read_public_weights(path: str | Path, *, num_heads: int | None = None) -> Pu
     Raises:
         KoviltError: not readable, another model, damaged numbers, or sizes that contradict one another.
     """
-    files, source = read_weight_files(Path(path).expanduser()), str(path)
+    files, source = read_weight_files(Path(os.path.expanduser(path))), str(path)
     layout = find_layout(files.state, _LAYOUTS, source=source, models=_MODELS)
     if layout is _BERT:
         raise KoviltError(f'{source}: a BERT has no part for images; give it by --bert, beside a ViLT or ViT')
@@ -108,7 +109,7 @@ def read_bert(path: str | Path) -> tuple[dict[str, Tensor], Path]:
     Raises:
         KoviltError: not a BERT, no tokenizer beside it, or damaged numbers.
     """
-    files = read_weight_files(Path(path).expanduser())
+    files = read_weight_files(Path(os.path.expanduser(path)))
     layout = find_layout(files.state, _LAYOUTS, source=str(path), models=_MODELS)
     if layout is not _BERT:
         raise KoviltError(f'{path}: no BERT, but a {layout.name}; give it as the source')

@@ -6,6 +6,7 @@ Shapes: B pairs, I images, S image_size, P patches and N states of an image, L t
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +81,7 @@ class TextEncoder(BaseModule):
             return
         from transformers import AutoModel
 
-        path = Path(self.pretrained).expanduser()
+        path = Path(os.path.expanduser(self.pretrained))
         try:
             public = AutoModel.from_pretrained(
                 str(path) if path.exists() else self.pretrained, add_pooling_layer=False, trust_remote_code=False

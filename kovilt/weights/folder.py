@@ -112,7 +112,7 @@ def save_model_folder(
     """
     from kovilt.datasets.transforms.text import tokenizer_sizes
 
-    out = Path(os.path.abspath(Path(out).expanduser()))
+    out = Path(os.path.abspath(os.path.expanduser(out)))
     _check_destination(out, overwrite)
     kind = str(model_cfg.get('type', '')).rpartition('.')[2]
     if kind not in ARCHITECTURES:
@@ -181,7 +181,7 @@ def load_model_folder(
         KoviltError: not a model folder, or a newer format; a file is missing, cut off or changed; weights or answers
             do not fit; a graph where weights are needed.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     info = read_folder_info(path)
     model_cfg = info['model']
     check_kind(model_cfg['type'], kind, path)

@@ -44,7 +44,7 @@ def test_what_lies_on_this_machine_goes_first(hub, mlm, tmp_path):
     shutil.copytree(mlm.folder, 'some/vilt')
     assert find_hub_model('some/vilt') is None and find_hub_model(tmp_path / 'nothing') is None
     assert find_hub_model('some/wilt') is None  # a path with a misspelt end
-    for name in ('vilt', 'other/vilt.pth', './other/vilt', 'other/more/vilt', '~/vilt'):
+    for name in ('vilt', 'other/vilt.pth', './other/vilt', 'other/more/vilt', '~/vilt', '~nobody-here/vilt'):
         assert find_hub_model(name) is None, name
     assert not hub
 
