@@ -18,7 +18,9 @@ from kovilt.errors import KoviltError
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument('model', help='model folder, checkpoint (.pth), or work folder of a training run')
+    parser.add_argument(
+        'model', help='model folder, checkpoint (.pth), work folder of a training run, or name of a packaged model'
+    )
     parser.add_argument('image', help='image file')
     parser.add_argument('question', help='in quotes')
     parser.add_argument('--answer', help="an answer of the model to explain (default: the model's own)")

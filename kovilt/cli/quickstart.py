@@ -95,7 +95,8 @@ def _show_results(args: argparse.Namespace, work_dir: Path, seconds: dict[str, f
     summary['size'] = size
     duration = format_duration(summary['seconds'])
     command = f'kovilt quickstart{" --recipe rooms" if args.recipe == "rooms" else ""}'
-    results.write_summary_page(work_dir, summary, tables, f'{command}, {duration} (h:mm:ss)')
+    unit = 'h:mm:ss' if duration.count(':') == 2 else 'm:ss'
+    results.write_summary_page(work_dir, summary, tables, f'{command}, {duration} ({unit})')
     write_json(work_dir / 'summary.json', summary)
     print(f'{duration} in all · 걸린 시간. Results · 결과 보기:')
     for name in ('report.html', 'curves.png', 'contact_sheet.png', 'summary.json'):
