@@ -158,8 +158,8 @@ def make_start(choices: Choices, data: Data, out: Path) -> Start:
     """Choose where the training starts; a tokenizer that is extended, and public weights, are written to `out`.
 
     Raises:
-        KoviltError: as `extend_model`, `import_weights` and `read_folder_info`; no such model; a tokenizer or BERT
-            where none can be chosen.
+        KoviltError: as `extend_model`, `import_weights` and `read_folder_info`; no such model; a graph or a METER; a
+            tokenizer or BERT where none can be chosen.
     """
     model = choices.model
     if model == 'auto':
@@ -190,6 +190,8 @@ def make_start(choices: Choices, data: Data, out: Path) -> Start:
     info = read_folder_info(folder)
     if info.get('graph'):
         raise KoviltError(f'{model}: holds a graph, which is not trained; name the model that it was exported from')
+    if (kind := info['model']['type']).startswith('METER'):  # whose preprocessor and sizes are others
+        raise KoviltError(f'{model}: holds a {kind}; give a ViLT, or train METER by a config such as meter_vqa_aihub')
     load_tokenizer(folder)  # refuses one that cannot read Korean
     encoder = {key: value for key, value in info['model']['encoder'].items() if key != 'vocab_size'}
     has_answers = info['model']['type'].endswith('ForVQA')

@@ -175,10 +175,20 @@ def test_no_report_reaches_the_steps(tmp_path, call, monkeypatch):
     assert seen == ['', '1']
 
 
-def test_a_graph_is_not_trained(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('info', 'message'),
+    [
+        (
+            {'graph': {'format': 'onnx'}},
+            'holds a graph, which is not trained; name the model that it was exported from',
+        ),
+        ({'model': {'type': 'METERForVQA'}}, 'holds a METERForVQA; give a ViLT, or train METER by a config'),
+    ],
+)
+def test_a_model_folder_that_cannot_be_continued_is_refused(tmp_path, monkeypatch, info, message):
     (tmp_path / 'kovilt.json').write_text('{}')
-    monkeypatch.setattr(own_images, 'read_folder_info', lambda path: {'graph': {'format': 'onnx'}})
-    with pytest.raises(KoviltError, match='holds a graph, which is not trained; name the model that it was exported'):
+    monkeypatch.setattr(own_images, 'read_folder_info', lambda path: info)
+    with pytest.raises(KoviltError, match=message):
         own_images.make_start(Choices('x', model=str(tmp_path)), data_of(['의자가 있어요?']), tmp_path / 'start')
 
 
