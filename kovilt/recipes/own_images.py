@@ -216,6 +216,9 @@ def write_config(
         about: the docstring of the config.
         num_workers: processes that read the images of a training that does not cache them.
         options: `a.b=value` texts, which have been tried on the config without them.
+
+    Raises:
+        KoviltError: the image size is below that of a patch.
     """
     reader: dict[str, Any] = dict(data_root=str(Path(os.path.expanduser(choices.folder)).absolute()))
     if data.val_share:
@@ -235,6 +238,10 @@ def write_config(
     side = choices.image_size or (None if pipeline or not encoder else encoder['image_size'])
     if side:
         patch = (encoder or {}).get('patch_size', 16)
+        if side < patch:
+            raise KoviltError(
+                f'--image-size {side}: a patch of this model has {patch} pixels a side; give at least that'
+            )
         pipeline = [
             dict(type='LoadImage'),
             dict(type='ResizeViLT', short=side, long=int(1333 / 800 * side), divisor=patch),

@@ -307,3 +307,12 @@ def test_the_config_is_python_whatever_names_and_answers_are(tmp_path, text):
     assert runpy.run_path(str(file))['__doc__'] == f'{about}\n'
     for config in (file, file.with_name('question_only.py')):
         assert load_config(config).train_dataloader.dataset.reader.data_root.endswith("/kim's")
+
+
+def test_an_image_smaller_than_a_patch_is_refused(tmp_path):
+    data = own_images.Data({'train': 40, 'val': 8}, {}, {'예': 40}, 1.0, [], 0.2, '')
+    start, choices = Start('start', False, '', encoder=dict(own_images._BASE)), Choices('x', image_size=16)
+    schedule = Schedule.of(40, start, choices, 0.1)
+    with pytest.raises(KoviltError, match='--image-size 16: a patch of this model has 32 pixels a side'):
+        own_images.write_config(tmp_path / 'x.py', choices, data, start, schedule, '')
+    assert not (tmp_path / 'x.py').exists()
