@@ -12,6 +12,7 @@ import argparse
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,12 +76,13 @@ def leave_report(folder: str | Path, predictions: Path | None = None) -> None:
 
 @contextmanager
 def _signals_raised() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 raise KeyboardInterrupt, as SIGINT does."""
+    """Let SIGTERM and SIGUSR1 raise KeyboardInterrupt, as SIGINT does; in the main thread, which alone gets signals."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt(f'ended by {signal.Signals(number).name}')
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
