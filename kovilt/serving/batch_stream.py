@@ -19,6 +19,8 @@ from kovilt.serving.service import Service
 from kovilt.serving.settings import MAX_LINES
 
 MEDIA_TYPES = ('application/jsonl', 'application/x-ndjson', 'application/x-jsonlines')
+MAX_WAITING = 16 << 20  # bytes of answers that the client has not taken
+_DISCARDED = 64 << 20  # bytes of a body that is given up; they are read, as the client may take nothing before its end
 log = logging.getLogger('kovilt.serving')
 
 
@@ -26,8 +28,8 @@ class BatchStream(Response):
     """The response to a request of lines, which it reads itself.
 
     The next lines are read whether or not the client takes the answers: most clients send everything before they read
-    anything, and both sides would wait for each other. As many lines as make a batch of the model are answered at a
-    time. A line that cannot be answered gets an `error`.
+    anything, and both sides would wait for each other. `MAX_WAITING` bounds the answers that such a client leaves.
+    `Service.lines` bounds the lines that are answered at a time. A line that cannot be answered gets an `error`.
     """
 
     media_type = MEDIA_TYPES[0]
@@ -36,18 +38,20 @@ class BatchStream(Response):
         super().__init__()
         del self.headers['content-length']
         self._service = service
+        self._waiting = 0  # bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_gone = False
         with self._service.slot():
             await send({'type': 'http.response.start', 'status': 200, 'headers': self.raw_headers})
-            results: asyncio.Queue[asyncio.Task[BatchResult] | None] = asyncio.Queue()
+            results: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
             try:
                 async with asyncio.TaskGroup() as group:
                     reader = group.create_task(self._read(receive, results, group))
                     while (task := await results.get()) is not None:
-                        line = (await task).model_dump(exclude_unset=True)
-                        await send({'type': 'http.response.body', 'body': _encode(line), 'more_body': True})
+                        line = await task
+                        await send({'type': 'http.response.body', 'body': line, 'more_body': True})
+                        self._waiting -= len(line)
                     reader.cancel()
             except* ClientDisconnect:
                 is_gone = True
@@ -56,21 +60,27 @@ class BatchStream(Response):
             await send({'type': 'http.response.body', 'body': b''})
 
     async def _read(
-        self, receive: Receive, results: asyncio.Queue[asyncio.Task[BatchResult] | None], group: asyncio.TaskGroup
+        self, receive: Receive, results: asyncio.Queue[asyncio.Task[bytes] | None], group: asyncio.TaskGroup
     ) -> None:
         """Start a task for each line. Afterwards wait for the client to go, until this is cancelled."""
-        window, number = asyncio.Semaphore(self._service.settings.max_batch), 0
+        lines, number = self._service.lines, 0
         try:
             async for number, line in self._lines(receive):
-                await window.acquire()
+                await lines.acquire()
                 task = group.create_task(self._answer(number, line))
-                task.add_done_callback(lambda _: window.release())
+                task.add_done_callback(lambda _: lines.release())
                 results.put_nowait(task)
+                if self._waiting > MAX_WAITING:
+                    message = f'{self._waiting / 1e6:.0f} MB of answers were not taken; read them while you send'
+                    raise RequestError(413, message)
         except RequestError as error:  # the rest of the body is given up
-            results.put_nowait(group.create_task(_failed(number + 1, error)))
+            results.put_nowait(group.create_task(self._encode(_failed(number + 1, error))))
         results.put_nowait(None)
-        while (await receive())['type'] != 'http.disconnect':
-            pass
+        unread = _DISCARDED
+        while (message := await receive())['type'] != 'http.disconnect':
+            unread -= len(message.get('body', b''))
+            if unread < 0:  # it may send without end
+                await asyncio.Event().wait()
         raise ClientDisconnect
 
     async def _lines(self, receive: Receive) -> AsyncIterator[tuple[int, bytes]]:
@@ -99,6 +109,8 @@ class BatchStream(Response):
             end = buffer.find(b'\n') if end < 0 else end
             end = len(buffer) if end < 0 else end
             line = bytes(buffer[:end])
+            if not buffer:  # after the last line
+                return
             del buffer[: end + 1]
             number += 1
             if number > MAX_LINES:
@@ -106,25 +118,27 @@ class BatchStream(Response):
             if line.strip():
                 yield number, line
 
-    async def _answer(self, number: int, line: bytes) -> BatchResult:
+    async def _answer(self, number: int, line: bytes) -> bytes:
         identity, service = None, self._service
         try:
             asked = await service.in_thread(lambda: parse_body(line, BatchLine, number))
             identity = asked.id
             image = await service.in_thread(lambda: decode_image(asked.image, service.settings.max_image_bytes))
             answers: list[Any] = await service.answer(image, asked.questions, asked.topk)
-            return BatchResult(id=identity, line=number, answers=answers)
+            result = BatchResult(id=identity, line=number, answers=answers)
         except Exception as error:
             found = as_request_error(error)
             if found is None:
                 log.exception('line %d of a batch failed', number)
                 found = RequestError(500, 'a fault of the service; its log tells more')
-            return await _failed(number, found, identity)
+            result = _failed(number, found, identity)
+        return await self._encode(result)
+
+    async def _encode(self, result: BatchResult) -> bytes:
+        line = f'{dump_json(result.model_dump(exclude_unset=True))}\n'.encode()
+        self._waiting += len(line)
+        return line
 
 
-async def _failed(number: int, error: RequestError, identity: str | int | None = None) -> BatchResult:
+def _failed(number: int, error: RequestError, identity: str | int | None = None) -> BatchResult:
     return BatchResult(id=identity, line=number, error=error_detail(error.status_code, str(error.detail)))
-
-
-def _encode(line: dict[str, Any]) -> bytes:
-    return f'{dump_json(line)}\n'.encode()

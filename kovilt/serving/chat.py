@@ -27,7 +27,8 @@ def find_question(messages: list[ChatMessage]) -> tuple[str, str]:
     parts = messages[last].content or ''
     texts = [parts] if isinstance(parts, str) else [part.text for part in parts if isinstance(part, TextPart)]
     for message in reversed(messages[: last + 1]):
-        images = [part for part in message.content or () if isinstance(part, ImagePart)]
+        content = message.content if isinstance(message.content, list) else []
+        images = [part for part in content if isinstance(part, ImagePart)]
         if len(images) > 1:
             raise RequestError(400, f'messages: {len(images)} images in one message; send one')
         if images:

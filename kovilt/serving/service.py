@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from kovilt.errors import KoviltError
+from kovilt.errors import user_error
 from kovilt.serving.batching import Batcher
 from kovilt.serving.engine import Engine, Job
 from kovilt.serving.failures import RETRY, RequestError
@@ -25,6 +25,9 @@ T = TypeVar('T')
 class Service:
     """A model that answers requests of many clients.
 
+    Attributes:
+        lines: bounds the lines of all requests to /v1/batch that are answered at a time, as each may hold an image.
+
     Raises:
         KoviltError: the model cannot be loaded.
     """
@@ -35,6 +38,7 @@ class Service:
         self.engine = self._load()
         self.is_draining = False
         self._batcher: Batcher | None = None
+        self.lines: asyncio.Semaphore
         self._queue_length = 0
         self._reloading = asyncio.Lock()
 
@@ -43,6 +47,7 @@ class Service:
 
     def start(self) -> None:
         """Begin to answer, in the event loop that runs."""
+        self.lines = asyncio.Semaphore(self.settings.max_batch)
         self._batcher = Batcher(
             max_batch=self.settings.max_batch, max_wait=self.settings.max_wait_ms / 1000, metrics=self.metrics
         )
@@ -91,8 +96,9 @@ class Service:
         assert self._batcher is not None
         engine, loop = self.engine, asyncio.get_running_loop()
         async with asyncio.timeout(self.settings.timeout):
-            read = engine.read_questions(questions)
-            digest = await self.in_thread(lambda: hashlib.sha256(image).digest())
+            read, digest = await self.in_thread(
+                lambda: (engine.read_questions(questions), hashlib.sha256(image).digest())
+            )
             prepared = await engine.prepare_image(image, digest)
             jobs = [Job(engine, prepared, question, topk, loop.create_future()) for question in read]
             answers = await asyncio.gather(*map(self._batcher.submit, jobs))
@@ -106,9 +112,11 @@ class Service:
         async with self._reloading:
             try:
                 self.engine = await asyncio.get_running_loop().run_in_executor(None, self._load)
-            except KoviltError as error:
+            except Exception as error:  # whatever it is, the old model answers
                 self.metrics.reloads.labels('failed').inc()
-                log.error('the model was not loaded anew, the old one goes on: %s', error)
+                found = user_error(error)
+                message = 'the model was not loaded anew, the old one goes on: %s'
+                log.error(message, found or repr(error), exc_info=None if found else error)
             else:
                 self.metrics.reloads.labels('done').inc()
                 log.warning('the model was loaded anew')

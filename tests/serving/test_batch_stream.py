@@ -75,6 +75,61 @@ def test_answers_come_while_the_request_is_being_sent(idle_app):
     assert [row['id'] for row in rows] == [0, 1]
 
 
+def test_as_many_lines_as_are_allowed_are_answered(idle_app, monkeypatch):
+    monkeypatch.setattr(batch_stream, 'MAX_LINES', 2)
+    rows = run(idle_app, stream([f'{line(0)}\n{line(1)}\n'.encode(), None]).answer).body.splitlines()
+    assert len(rows) == 2 and all('answers' in json.loads(row) for row in rows)
+
+
+def test_answers_that_the_client_does_not_take_are_bounded(idle_app, monkeypatch):
+    monkeypatch.setattr(batch_stream, 'MAX_WAITING', 100)
+
+    async def work(app):
+        answered, all_sent = asyncio.Event(), asyncio.Event()
+
+        class TakingNothing(Connection):
+            """Takes the answers when all is sent; sends the second line when the first is answered."""
+
+            async def send(self, message):
+                if b'"answers"' in message.get('body', b''):
+                    answered.set()
+                    await all_sent.wait()
+                await super().send(message)
+
+            async def receive(self):
+                if self.read == 1:
+                    await answered.wait()
+                message = await super().receive()
+                if not message['more_body']:
+                    all_sent.set()
+                return message
+
+        return await stream([*(f'{line(n)}\n'.encode() for n in range(4)), None], TakingNothing).answer(app)
+
+    first, second, last = (json.loads(row) for row in run(idle_app, work).body.splitlines())
+    assert 'answers' in first and 'answers' in second
+    assert last['line'] == 3 and last['error']['code'] == '413' and 'were not taken' in last['error']['message']
+
+
+def test_all_streams_together_have_a_bounded_number_of_lines_in_work(make_app, monkeypatch):
+    app = make_app(max_batch=2)
+    service, answered = app.state.service, []
+    answer = service.answer
+
+    async def counted(*asked):
+        answered.append(2 - service.lines._value)
+        return await answer(*asked)
+
+    monkeypatch.setattr(service, 'answer', counted)
+
+    async def work(app):
+        streams = [stream([''.join(f'{line(n)}\n' for n in range(4)).encode(), None]) for _ in range(3)]
+        return await asyncio.gather(*(one.answer(app) for one in streams))
+
+    assert [len(one.body.splitlines()) for one in run(app, work)] == [4, 4, 4]
+    assert len(answered) == 12 and max(answered) == 2 and service.lines._value == 2
+
+
 @pytest.mark.parametrize(
     ('parts', 'timeout', 'code', 'said'),
     [

@@ -161,15 +161,16 @@ def test_a_reload_answers_all_and_a_failed_one_keeps_the_model(idle_app, monkeyp
             gate.opened.set()
             assert await before == await after
             kept = service.engine
-            monkeypatch.setattr(service, '_load', lambda: (_ for _ in ()).throw(KoviltError('damaged')))
-            await service.reload()
-            assert service.engine is kept and 'the old one goes on: damaged' in caplog.text
+            for error, said in ((KoviltError('damaged'), 'damaged'), (OSError('no disk'), "OSError('no disk')")):
+                monkeypatch.setattr(service, '_load', lambda error=error: (_ for _ in ()).throw(error))
+                await service.reload()
+                assert service.engine is kept and f'the old one goes on: {said}' in caplog.text
             assert await service.answer(image_file(), QUESTIONS, 1)
 
     asyncio.run(asyncio.wait_for(ask_all(), 60))
 
 
-def test_a_full_service_refuses_and_a_slow_one_gives_up(make_app, monkeypatch):
+def test_a_slow_service_gives_up(make_app, monkeypatch):
     app = make_app(timeout=0.05)
 
     async def ask_all():
