@@ -102,6 +102,7 @@ def _watch_signals(service: Service) -> None:
         task.add_done_callback(tasks.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # `serve` holds it back while the model is loaded
     previous = signal.getsignal(signal.SIGTERM)
 
     def drain(number: int, frame: Any) -> None:
@@ -154,7 +155,7 @@ def _model_routes(service: Service) -> APIRouter:
     @routes.get('/', response_class=HTMLResponse)
     def card() -> str:
         """모델 카드."""
-        file = Path(service.settings.model) / 'README.md'
+        file = Path(service.engine.inferencer.source) / 'README.md'
         text = read_text(file, 'config') if file.is_file() else ''
         return (
             f'<!doctype html><html lang="ko"><meta charset="utf-8"><title>{html.escape(name)}</title>'

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors.multiprocess import Multiprocess
@@ -25,6 +26,7 @@ from kovilt.terminal import set_up_output, show
 
 HEADER_SECONDS = 10  # in which the header of a request has to arrive
 DRAIN_SECONDS = 10  # that running requests have when the service ends
+TAKE_SECONDS = 60  # a client that takes nothing of its answer for so long, and sends nothing, is cut off
 MAX_CONNECTIONS = 1000  # more get 503; a connection without a request costs little, but not nothing
 _BACKLOG = 2048
 
@@ -42,7 +44,12 @@ def serve(settings: ServerSettings) -> None:
             _run_workers(settings, listener, address)
             return
         _log_to_output()
-        server = uvicorn.Server(_config(create(settings)))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it would end the process; `create_app` takes it
+        try:
+            server = uvicorn.Server(_config(create(settings)))
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+            raise
         listener.listen(_BACKLOG)
         _announce(settings, address)
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when all is done
@@ -115,12 +122,14 @@ def _log_to_output() -> None:
 
 
 class TimedProtocol(H11Protocol):
-    """uvicorn's, which would wait without end for the rest of a request's header."""
+    """uvicorn's, which would wait without end for the header of a request, and for a client to take its answer."""
 
     _header_timer: asyncio.TimerHandle | None = None
+    _taking_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # `pause_writing` is called whenever the client does not keep up
         self._expect_header()
 
     def on_response_complete(self) -> None:
@@ -129,8 +138,36 @@ class TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._header_timer is not None:
-            self._header_timer.cancel()
+        for timer in (self._header_timer, self._taking_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._taking_timer is not None:
+            self._expect_taking()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_taking()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taking_timer is not None:
+            self._taking_timer.cancel()
+            self._taking_timer = None
+
+    def _expect_taking(self) -> None:
+        if self._taking_timer is not None:
+            self._taking_timer.cancel()
+        waiting = self.transport.get_write_buffer_size()
+        self._taking_timer = self.loop.call_later(TAKE_SECONDS, self._abort_unless_taken, waiting)
+
+    def _abort_unless_taken(self, waiting: int) -> None:
+        if self.transport.get_write_buffer_size() < waiting:
+            self._expect_taking()
+        else:
+            self.transport.abort()
 
     def _expect_header(self) -> None:
         if self._header_timer is not None:
@@ -156,10 +193,21 @@ def _run_workers(settings: ServerSettings, listener: socket.socket, address: str
 
 
 class _Workers(Multiprocess):
+    def init_processes(self) -> None:
+        """A worker that is started later and cannot load the model is tried again: the others go on."""
+        super().init_processes()
+        self.config.app = functools.partial(self.config.app, failure=1)
+
     def terminate_all(self) -> None:
         for listener in self.sockets:  # else clients would be let in as long as this process has it open
             listener.close()
         super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        before = {worker.pid for worker in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {worker.pid for worker in self.processes}:
+            mark_process_dead(pid)  # else kovilt_queue_length would count the requests that it had for ever
 
     def handle_hup(self) -> None:
         """Let each worker load the model anew; uvicorn would start new workers and close their connections."""
@@ -168,8 +216,12 @@ class _Workers(Multiprocess):
                 os.kill(worker.pid, signal.SIGHUP)
 
 
-def _worker_app(settings: ServerSettings) -> FastAPI:
-    """The application in a worker process, which shares the processors with the others."""
+def _worker_app(settings: ServerSettings, failure: int = STARTUP_FAILURE) -> FastAPI:
+    """The application in a worker process, which shares the processors with the others.
+
+    Args:
+        failure: the exit code if the model cannot be loaded; `STARTUP_FAILURE` ends all workers.
+    """
     import torch
 
     _log_to_output()
@@ -178,4 +230,4 @@ def _worker_app(settings: ServerSettings) -> FastAPI:
         return create(settings)
     except KoviltError as error:
         show(f'error: {error}', flush=True)
-        sys.exit(STARTUP_FAILURE)
+        sys.exit(failure)

@@ -77,6 +77,12 @@ def test_the_state_the_metrics_and_the_model_card(client, folder, app):
     assert client.get('/v1/models').json()['data'][0]['id'] == 'tiny'
 
 
+def test_a_packaged_model_shows_its_card(make_app):
+    with TestClient(make_app(model='rooms')) as client:
+        assert 'library_name: kovilt' in client.get('/').text
+        assert client.get('/v1/models').json()['data'][0]['id'] == 'rooms'
+
+
 def test_the_page_of_the_api_fetches_nothing_from_outside(client):
     page = client.get('/docs').text
     places = re.findall(r'(?:src|href|url)\s*[=:]\s*["\']([^"\']+)', page)

@@ -11,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_models import ANSWERS, IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
@@ -133,6 +135,24 @@ def test_a_header_that_does_not_come_is_not_waited_for(address, monkeypatch):
     assert status_of(answer) == 200 and answer.count(b'HTTP/1.1') == 1
 
 
+def test_a_client_that_takes_no_answer_is_cut_off(address, monkeypatch):
+    cut, end_if_not_taken = threading.Event(), server.TimedProtocol._abort_unless_taken
+
+    def noted(protocol, waiting):
+        end_if_not_taken(protocol, waiting)
+        if protocol.transport.is_closing():
+            cut.set()
+
+    monkeypatch.setattr(server, 'TAKE_SECONDS', 0.2)
+    monkeypatch.setattr(server.TimedProtocol, '_abort_unless_taken', noted)
+    path, number = b'/static-offline-docs/swagger-ui-bundle.js', 20
+    with connected(address) as connection:
+        connection.sendall(b'GET %b HTTP/1.1\r\nhost: a\r\n\r\n' % path * number)
+        assert cut.wait(60)
+        answer = read_all(connection)
+    assert answer.count(b'HTTP/1.1 200') < number and post(address)[0] == 200
+
+
 def test_clients_that_go_before_their_answer_do_no_harm(address):
     for content in (WHOLE, WHOLE[:-10], HEADER):
         for _ in range(5):
@@ -206,12 +226,11 @@ def save_model(out: Path, answers) -> None:
     )
 
 
-def test_a_reload_and_an_end_lose_no_request(tmp_path):
-    """SIGHUP loads another model while requests are answered; SIGTERM lets one that is being sent come to its end."""
-    old, new = (['하나', '둘'], ['셋', '넷'])
-    save_model(tmp_path / 'model', old)
+@contextmanager
+def serving(folder: Path, *options: str):
+    """`kovilt serve` as a process, and its address."""
     process = subprocess.Popen(
-        [sys.executable, '-m', 'kovilt', 'serve', tmp_path / 'model', '--port', '0', '--device', 'cpu'],
+        [sys.executable, '-m', 'kovilt', 'serve', folder, '--port', '0', '--device', 'cpu', *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -220,16 +239,30 @@ def test_a_reload_and_an_end_lose_no_request(tmp_path):
     try:
         line = process.stdout.readline()
         host, port = re.match(r'http://([\d.]+):(\d+): model is served', line).groups()
-        address = (host, int(port))
-        status, body = post(address)
-        assert status == 200 and {one['answer'] for one in body['answers']} <= set(old)
+        yield process, (host, int(port))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answers_of(address):
+    status, body = post(address)
+    assert status == 200, body
+    return {one['answer'] for one in body['answers']}
+
+
+def test_a_reload_and_an_end_lose_no_request(tmp_path):
+    """SIGHUP loads another model while requests are answered; SIGTERM lets one that is being sent come to its end."""
+    old, new = ({'하나', '둘'}, {'셋', '넷'})
+    save_model(tmp_path / 'model', sorted(old))
+    with serving(tmp_path / 'model') as (process, address):
+        assert answers_of(address) <= old
         shutil.rmtree(tmp_path / 'model')
-        save_model(tmp_path / 'model', new)
+        save_model(tmp_path / 'model', sorted(new))
         process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 120
-        while not {one['answer'] for one in body['answers']} <= set(new):
-            status, body = post(address)
-            assert status == 200 and time.monotonic() < deadline
+        while not answers_of(address) <= new:
+            assert time.monotonic() < deadline
         with connected(address) as connection:
             connection.sendall(WHOLE[:-20])
             assert post(address)[0] == 200  # so the other request is being read
@@ -245,6 +278,49 @@ def test_a_reload_and_an_end_lose_no_request(tmp_path):
         assert errors == 'the model was loaded anew\n'
         lines = [json.loads(row) for row in rest.splitlines()]
         assert {one['path'] for one in lines} == {'/v1/vqa'} and {one['status'] for one in lines} == {200}
-    finally:
-        process.kill()
-        process.communicate()
+
+
+def workers_of(process):
+    """The process ids of the workers; the parent also has a process of multiprocessing, which answers nothing."""
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    return {int(child) for child in children if b'spawn_main' in Path(f'/proc/{child}/cmdline').read_bytes()}
+
+
+def test_a_worker_may_be_killed_and_all_load_a_model_anew(tmp_path):
+    """The other one answers, and a new one takes its place; SIGHUP reaches both."""
+    old, new = ({'하나', '둘'}, {'셋', '넷'})
+    save_model(tmp_path / 'model', sorted(old))
+    with serving(tmp_path / 'model', '--workers', '2') as (process, address):
+        deadline = time.monotonic() + 120
+        assert answers_of(address) <= old  # the clients wait until the first worker has loaded the model
+        killed = min(workers_of(process))
+        os.kill(killed, signal.SIGKILL)
+        while killed in workers_of(process) or len(workers_of(process)) < 2:
+            assert answers_of(address) <= old and time.monotonic() < deadline
+        # The new one may not have begun to load the model: without it, or ended by SIGHUP, it is started once more.
+        shutil.rmtree(tmp_path / 'model')
+        save_model(tmp_path / 'model', sorted(new))
+        process.send_signal(signal.SIGHUP)
+        in_turn = 0
+        while in_turn < 20:
+            in_turn = in_turn + 1 if answers_of(address) <= new else 0
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0 and 'Traceback' not in errors, errors
+
+
+def test_the_requests_of_a_dead_worker_are_no_longer_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv('PROMETHEUS_MULTIPROC_DIR', str(tmp_path))
+    files = [tmp_path / f'gauge_livesum_{pid}.db' for pid in (11, 12)]
+    for file in files:
+        file.touch()
+    workers = server._Workers.__new__(server._Workers)  # without the signals of a real one
+    workers.processes = [SimpleNamespace(pid=11), SimpleNamespace(pid=12)]
+
+    def replace(self):
+        self.processes[0] = SimpleNamespace(pid=13)
+
+    monkeypatch.setattr(server.Multiprocess, 'keep_subprocess_alive', replace)
+    workers.keep_subprocess_alive()
+    assert [file.exists() for file in files] == [False, True]
