@@ -12,6 +12,7 @@ from kovilt.errors import RunFault, user_error
 from kovilt.serving.schema import ErrorDetail
 
 _KINDS = {401: 'authentication_error', 404: 'not_found_error', 429: 'rate_limit_error'}
+_MAX_MESSAGE = 400  # characters; a message may quote a key of the body
 RETRY = {'Retry-After': '1'}  # seconds
 
 
@@ -50,7 +51,9 @@ def describe_problem(error: ValidationError) -> str:
 
 def error_detail(status: int, message: str) -> ErrorDetail:
     kind = _KINDS.get(status, 'invalid_request_error' if status < 500 else 'server_error')
-    return ErrorDetail(message=' '.join(message.split()), type=kind, code=str(status))
+    line = ' '.join(message.split())
+    shown = line if len(line) <= _MAX_MESSAGE else f'{line[:_MAX_MESSAGE]}...'
+    return ErrorDetail(message=shown, type=kind, code=str(status))
 
 
 def error_response(error: RequestError) -> JSONResponse:

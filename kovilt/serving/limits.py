@@ -20,7 +20,7 @@ from kovilt.serving.settings import ServerSettings
 BATCH_PATH = '/v1/batch'  # whose body is read by lines, each with limits of its own
 GONE = 499  # the status that the log gives a request whose client has gone; nobody receives it
 _DRAINED_BYTES, _DRAIN_SECONDS = 64 << 20, 3  # of a refused body; see `_Exchange.drain`
-_SHOWN = 200  # characters of a path in the log
+_SHOWN = 200  # characters of a path or a method in the log
 log = logging.getLogger('kovilt.serving')
 access_log = logging.getLogger('kovilt.serving.access')
 
@@ -144,7 +144,7 @@ def _log_line(scope: Scope, exchange: _Exchange, seconds: float) -> dict[str, An
         'time': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         'id': exchange.id,
         'client': (scope.get('client') or [None])[0],
-        'method': scope['method'],
+        'method': scope['method'][:_SHOWN],
         'path': scope['path'][:_SHOWN],
         'status': exchange.status,
         'milliseconds': round(1000 * seconds, 1),

@@ -168,6 +168,8 @@ VALID = json.dumps({'image': ENCODED, 'questions': QUESTIONS})
         (422, '{}', JSON, 'questions: Field required'),
         (422, '{"image": 7, "questions": ["a"]}', JSON, 'image: Input should be a valid string'),
         (422, VALID[:-1] + ', "tokp": 1}', JSON, 'tokp: Extra inputs'),
+        (422, f'{VALID[:-1]}, "{"k" * 9999}": 1}}', JSON, 'kkk...'),
+        (400, f'{VALID[:-1]}, "{"k" * 9999}": 1, "{"k" * 9999}": 1}}', JSON, 'kkk'),
         (422, VALID[:-1] + ', "topk": 0}', JSON, 'topk: '),
         (422, VALID[:-1] + ', "topk": "many"}', JSON, 'topk: '),
         (422, json.dumps({'image': ENCODED, 'questions': []}), JSON, 'questions: '),
