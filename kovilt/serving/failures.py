@@ -43,8 +43,12 @@ def as_request_error(error: Exception) -> RequestError | None:
 
 
 def describe_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with a body, in one line: questions.0: Input should be a valid string."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    """The first thing that is wrong with a body, in one line: questions.0: Input should be a valid string.
+
+    It is the first of the deepest: where several types are allowed, a body comes furthest with the one that was meant.
+    """
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    first = max(found, key=lambda one: len(one['loc']))
     place = '.'.join(map(str, first['loc']))
     return f'{place}: {first["msg"]}' if place else first['msg']
 

@@ -197,6 +197,12 @@ class _Workers(Multiprocess):
         """A worker that is started later and cannot load the model is tried again: the others go on."""
         super().init_processes()
         self.config.app = functools.partial(self.config.app, failure=1)
+        self._leave_pipes()
+
+    def _leave_pipes(self) -> None:
+        """Close the workers' ends of the pipes here: a dead worker would be waited for as if it could still answer."""
+        for worker in self.processes:
+            worker.child_conn.close()
 
     def terminate_all(self) -> None:
         for listener in self.sockets:  # else clients would be let in as long as this process has it open
@@ -206,6 +212,7 @@ class _Workers(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         before = {worker.pid for worker in self.processes}
         super().keep_subprocess_alive()
+        self._leave_pipes()
         for pid in before - {worker.pid for worker in self.processes}:
             mark_process_dead(pid)  # else kovilt_queue_length would count the requests that it had for ever
 
