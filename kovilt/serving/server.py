@@ -196,7 +196,8 @@ class _Workers(Multiprocess):
     def init_processes(self) -> None:
         """A worker that is started later and cannot load the model is tried again: the others go on."""
         super().init_processes()
-        self.config.app = functools.partial(self.config.app, failure=1)
+        app: Any = self.config.app
+        self.config.app = functools.partial(app, failure=1)
         self._leave_pipes()
 
     def _leave_pipes(self) -> None:
