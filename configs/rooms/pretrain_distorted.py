@@ -7,7 +7,9 @@ Time: about 40 minutes on two CPU cores.
 Command: kovilt train rooms/pretrain_distorted --amp
     --load-from work_dirs/pretrain_uniform_masking/iter_2000.pth
 """
-_base_ = './pretrain_uniform_masking.py'
+_base_ = './pretrain.py'
+model = dict(mlm_head=dict(mask_ratio=0.35, content_ratio=0.35))       # as in rooms/pretrain_uniform_masking.py
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 image_pipeline = [
     dict(type='LoadImage'),
     dict(type='RandomCrop', min_side=0.8),

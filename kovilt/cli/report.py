@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError, first_line
+from kovilt.files import atomic_path
 from kovilt.terminal import printable, show
 
 
@@ -61,7 +62,8 @@ def leave_report(folder: str | Path, predictions: Path | None = None) -> None:
     try:
         with _signals_raised():
             if predictions is not None:
-                shutil.copyfile(predictions, Path(folder, 'predictions.jsonl'))
+                with atomic_path(Path(folder, 'predictions.jsonl')) as draft:
+                    shutil.copyfile(predictions, draft)
             from kovilt.reporting import write_run_report  # here: in the days of a run the code may have been exchanged
 
             page, missing = write_run_report(folder)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kovilt.evaluation.scoring import is_lower_better
+from kovilt.files import read_text
 from kovilt.reporting.run import Run
 from kovilt.verification import FINDING_KINDS, VerificationReport, sources_of_config, verify
 from kovilt.visualization.curves import Panel, describe_panel, draw_panel, percent_scale
@@ -161,7 +162,7 @@ def run_section(run: Run) -> Section:
     """Command, versions, git state, seed, machine, time and memory, and the config."""
     blocks: list[Block] = [Table(['', ''], [[name, value] for name, value in describe_run(run).items()], texts=(0, 1))]
     if run.config_file is not None:
-        text = run.config_file.read_text(encoding='utf-8', errors='replace')
+        text = read_text(run.config_file, 'config')
         blocks.append(Listing(f'Config · 설정: {run.config_file.name}', text))
     return Section('Run · 실행', blocks)
 

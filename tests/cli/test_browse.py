@@ -13,7 +13,7 @@ def run(*arguments) -> int:
 
 
 def cells(page: str) -> list[dict[str, str]]:
-    head, *rows = [re.findall(r'<t[hd]>(.*?)</t[hd]>', row) for row in re.findall('<tr>(.*?)</tr>', page)]
+    head, *rows = [re.findall(r'<t[hd][^>]*>(.*?)</t[hd]>', row) for row in re.findall('<tr>(.*?)</tr>', page)]
     return [dict(zip(head, row, strict=False)) for row in rows]
 
 

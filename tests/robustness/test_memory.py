@@ -25,11 +25,12 @@ def one_line(error: str) -> str:
 def greedy_model(monkeypatch):
     """A model whose predictions need more memory than there is."""
 
-    def predict(self, batch):
+    def answer(self, batch, *rest, **options):
         torch.empty(TOO_MUCH)
         raise AssertionError('the memory was not limited')
 
-    monkeypatch.setattr(ViLTForVQA, 'predict', predict)
+    monkeypatch.setattr(ViLTForVQA, 'predict', answer)
+    monkeypatch.setattr(ViLTForVQA, 'answer', answer)
 
 
 def test_an_evaluation_names_its_batch(run, greedy_model, call):

@@ -215,6 +215,7 @@ WRITES = {
 }
 ALLOWED = {
     'apis/answer_file.py': {"open(path, 'ab')", 'file.truncate(end)'},  # ends at its last whole line when it is read
+    'cli/explain.py': {'explanation.save(args.out)'},  # by atomic_path
     'datasets/preparing.py': {'vocabulary.save(out / ANSWER_FILE)'},  # by write_json
     'datasets/tokenizer_training.py': {'trained.save_pretrained(made)'},  # in the temporary folder
     'engine/distributed.py': {  # for the launcher of this process, in a temporary folder
@@ -239,6 +240,10 @@ ALLOWED = {
         "zipfile.ZipFile(folder / f'[라벨]{subset}.zip', 'w')",
         "zipfile.ZipFile(folder / f'{subset}.zip', 'w')",
     },
+    'visualization/curves.py': {"figure.savefig(buffer, format='png')"},  # these four in memory
+    'visualization/explanation.py': {"image.save(buffer, 'JPEG', quality=90)"},
+    'visualization/reliability.py': {"figure.savefig(buffer, format='svg', metadata={'Date': None})"},
+    'visualization/report.py': {"image.save(buffer, 'JPEG', quality=80)"},
     'verification/page.py': {"image.save(buffer, 'JPEG', quality=80)"},  # in memory
     'weights/graph_files.py': {  # in a draft
         'file.rename(float_file)',
