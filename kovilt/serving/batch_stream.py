@@ -71,8 +71,8 @@ class BatchStream(Response):
                 task.add_done_callback(lambda _: lines.release())
                 results.put_nowait(task)
                 if self._waiting > MAX_WAITING:
-                    message = f'{self._waiting / 1e6:.0f} MB of answers were not taken; read them while you send'
-                    raise RequestError(413, message)
+                    said = f'{self._waiting / 1e6:.0f} MB of answers were not taken; read them while you send'
+                    raise RequestError(413, said)
         except RequestError as error:  # the rest of the body is given up
             results.put_nowait(group.create_task(self._encode(_failed(number + 1, error))))
         results.put_nowait(None)
