@@ -245,7 +245,7 @@ def test_the_wheel_trains_tests_and_answers_in_an_empty_folder(installed):
         'kovilt', 'test', work / 'kovilt_vqa_custom.py', work / 'epoch_1.pth', '--out', 'predictions.jsonl'
     )
     metrics, report = (f'work_dirs/kovilt_vqa_custom/test/{name}' for name in ('metrics.json', 'report.html'))
-    assert said.splitlines()[-2:] == [metrics, f'report: {report}']
+    assert metrics in said.splitlines() and said.splitlines()[-1] == f'report: {report}'
     assert len((installed.folder / 'predictions.jsonl').read_text('utf-8').splitlines()) == 2
     answers = installed('kovilt', 'predict', work, 'data/custom/a.png', '의자가 있어요?').splitlines()
     assert answers[0] == '의자가 있어요?' and {answer.split()[0] for answer in answers[1:]} == {'빨간색', '파란색'}
