@@ -1,7 +1,7 @@
 """What `kovilt train FOLDER` decides about a folder of images and questions, and the config that it writes.
 
-The rule for the length of a training and its learning rate stands in `Schedule.of`. It is taken from the trainings on
-Rooms and has not been measured on small sets of images of other kinds.
+The rule for the length of a training and its learning rate stands in `Schedule.of`; docs/en/own_images.md tells what it
+reaches on small sets (`benchmarks/own_images.py`).
 """
 
 from __future__ import annotations
