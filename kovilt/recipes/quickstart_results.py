@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
-from kovilt.evaluation.breakdown import read_all_predictions
+from kovilt.evaluation.breakdown import different_images, read_all_predictions
 from kovilt.evaluation.table import format_table
 from kovilt.files import read_bytes, read_json, read_json_lines
 from kovilt.recipes import commands
@@ -160,12 +160,7 @@ def sample_predictions(predictions: Sequence[dict[str, Any]], count: int) -> lis
         by_type[row['answer_type']].append(row)
     in_turn = [row for rows in by_type.values() for row in rows]
     in_turn.sort(key=lambda row: by_type[row['answer_type']].index(row))
-    seen: set[str] = set()
-    parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])  # the first of an image, and the others
-    for row in in_turn:
-        parts[row['image'] in seen].append(row)
-        seen.add(row['image'])
-    return [*parts[0], *parts[1]][:count]
+    return different_images(in_turn, count)
 
 
 def ask_model(model: str, prediction: Mapping[str, Any]) -> dict[str, Any]:

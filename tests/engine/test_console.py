@@ -131,11 +131,11 @@ def test_a_pipe_has_plain_lines_and_few_before_the_first_step(rooms, tmp_path, c
 
 def test_a_test_has_a_bar_too(build, tmp_path, call, terminal):
     terminal()
-    build(tmp_path / 'work', steps=1, limit=48).train()
+    build(tmp_path / 'run', steps=1, limit=48).train()
     config = tiny_config(tmp_path / 'tiny.py', steps=1)
-    code, out, _ = call('test', config, tmp_path / 'work' / 'iter_1.pth')
+    code, out, _ = call('test', config, tmp_path / 'run' / 'iter_1.pth')
     assert code == 0 and 'test ' in out and ' samples/s' in out and 'answer type' in out
-    assert out.endswith(f'{tmp_path}/work/test/metrics.json\n')
+    assert out.endswith(f'{tmp_path}/run/test/metrics.json\n')
 
 
 def test_what_reaches_the_console(terminal, capsys, monkeypatch):
