@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.faults.checks import Failed, Outcome
@@ -98,6 +100,11 @@ def adopt_orphans() -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(('127.0.0.1', 0))
-        return int(place.getsockname()[1])
+    """A port for the next group of processes. It is none of those that the system gives to connections (from 32768),
+    which another try could get before the group has begun."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as place, suppress(OSError):
+            place.bind(('127.0.0.1', port))
+            return port
+

@@ -50,7 +50,13 @@ from kovilt.engine.log_backends import complete_backends, guard_backends, guard_
 from kovilt.engine.run_facts import collect_model_facts, collect_run_facts
 from kovilt.engine.run_files import RunFiles
 from kovilt.engine.schedule import WarmupLinearLR, follow_config
-from kovilt.engine.work_dir import WorkDirBefore, check_temporary_folder, check_writable, lock_work_dir
+from kovilt.engine.work_dir import (
+    WorkDirBefore,
+    check_temporary_folder,
+    check_writable,
+    create_log_dir,
+    lock_work_dir,
+)
 from kovilt.errors import KoviltError, RunFault, config_errors, first_line, nearest
 from kovilt.files import write_text
 from kovilt.formats.checkpoint import (
@@ -67,6 +73,7 @@ from kovilt.models.sizes import build_model, check_sizes, complete_model_config
 from kovilt.registry import DATASETS, MODEL_WRAPPERS, RUNNERS
 
 # MMEngine names a run after the second in which it starts; two runs of one second would share logs and message hub.
+# This counts those of this process, also in other work folders; `create_log_dir` finds those of other processes.
 _USED_TIMESTAMPS: Counter[str] = Counter()
 
 
@@ -212,8 +219,10 @@ class KoviltRunner(Runner):
             join_processes(**env_cfg.get('dist_cfg', {}))
         super().setup_env(env_cfg)
         _USED_TIMESTAMPS[self._timestamp] += 1
-        if (count := _USED_TIMESTAMPS[self._timestamp]) > 1:
-            self._timestamp += f'_{count}'
+        number = _USED_TIMESTAMPS[self._timestamp]
+        names = [create_log_dir(self.work_dir, self._timestamp, number) if self.rank == 0 else '']
+        broadcast_object_list(names)
+        self._timestamp = names[0]
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wrap the model with KoviltDistributedDataParallel if there are several processes.
@@ -350,9 +359,11 @@ class KoviltRunner(Runner):
         sizes = read_data_sizes(dataset)
         check_sizes(self.cfg.model, {**sizes, 'num_answers': None})
         if self.data_sizes.get('vocabulary_digest', sizes.get('vocabulary_digest')) != sizes.get('vocabulary_digest'):
+            # Without training data the sizes are those of the checkpoint.
+            is_tested = self._train_dataloader is None
+            trained = f'{self.load_from}: it was trained' if is_tested else 'the training data is read'
             raise KoviltError(
-                'the evaluation data is read with another tokenizer than the training data or checkpoint; give both '
-                'the same TokenizeKorean'
+                f'{trained} with another tokenizer than the evaluation data; give both the same TokenizeKorean'
             )
         answers = {key: value for key, value in self.dataset_meta.items() if key in ('answers', 'answer_counts')}
         loop.evaluator.dataset_meta = {**getattr(dataset, 'metainfo', {}), **answers}

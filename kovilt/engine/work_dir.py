@@ -68,6 +68,23 @@ class WorkDirBefore:
                 folder.rmdir()
 
 
+def create_log_dir(work_dir: str | os.PathLike[str], timestamp: str, number: int = 1) -> str:
+    """Create a log folder that no other run has, also one that begins in the same second, and return its name.
+
+    A run that shared the folder of another would write into its log, and remove it when bad input stops the run.
+
+    Args:
+        timestamp: the name of the folder; the second run of a second appends `_2`.
+        number: the first number to try.
+    """
+    while True:
+        name = timestamp if number == 1 else f'{timestamp}_{number}'
+        with suppress(FileExistsError):
+            Path(work_dir, name).mkdir()
+            return name
+        number += 1
+
+
 @contextmanager
 def lock_work_dir(work_dir: str | os.PathLike[str], *, resume: bool) -> Iterator[None]:
     """Hold the lock of a work folder, so that one folder belongs to one run.

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,23 @@ def test_an_error_before_the_first_step_leaves_nothing(build, tmp_path):
     with pytest.raises(KoviltError, match='^no image can be read$'):
         runner.train()
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_refused_run_leaves_the_log_of_a_run_that_began_in_the_same_second(build, tmp_path, monkeypatch):
+    """Each run is as the first of its process, as it is when a resumed run follows at once."""
+    monkeypatch.setattr('mmengine.runner.runner.time.strftime', lambda *arguments: '20261129_180000')
+    used = Counter()
+    monkeypatch.setattr('kovilt.engine.runner._USED_TIMESTAMPS', used)
+    first = build(tmp_path, **RARELY)
+    first.train()
+    files = {path: path.read_bytes() for path in Path(first.log_dir).rglob('*') if path.is_file()}
+    assert any(path.suffix == '.log' for path in files)
+    used.clear()
+    second = build(tmp_path, **RARELY)
+    with pytest.raises(KoviltError, match='holds an earlier run'):
+        second.train()
+    assert {path: path.read_bytes() for path in files} == files
+    assert not Path(second.log_dir).exists()
 
 
 def test_an_error_of_the_validation_leaves_a_checkpoint_of_the_trained_weights(build, whole, tmp_path):

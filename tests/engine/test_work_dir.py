@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kovilt.engine.work_dir import WorkDirBefore, check_writable, lock_work_dir
+from kovilt.engine.work_dir import WorkDirBefore, check_writable, create_log_dir, lock_work_dir
 from kovilt.errors import KoviltError
 
 
@@ -77,6 +77,14 @@ def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
     with pytest.raises(KoviltError, match='cannot be locked .*; choose a folder on another disk'):
         with lock_work_dir(tmp_path, resume=False):
             pass
+
+
+def test_runs_of_the_same_second_have_log_folders_of_their_own(tmp_path):
+    names = [create_log_dir(tmp_path, '20261129_180000') for _ in range(3)]
+    assert names == ['20261129_180000', '20261129_180000_2', '20261129_180000_3']
+    assert create_log_dir(tmp_path, '20261129_180000', number=2) == '20261129_180000_4'
+    assert create_log_dir(tmp_path, '20261129_180001', number=2) == '20261129_180001_2'
+    assert len([*tmp_path.iterdir()]) == 5
 
 
 @pytest.mark.parametrize('name', ['metrics.jsonl', 'iter_3.pth', 'epoch_1.pth', 'best_accuracy_iter_5.pth'])
