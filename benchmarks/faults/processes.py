@@ -107,4 +107,3 @@ def free_port() -> int:
         with socket.socket() as place, suppress(OSError):
             place.bind(('127.0.0.1', port))
             return port
-
