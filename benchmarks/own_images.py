@@ -3,6 +3,7 @@
     python -m benchmarks.own_images photos --images 60 --seeds 0 1 2
     python -m benchmarks.own_images data/rooms --images 60 250 1000 --variants rule scratch
     python -m benchmarks.own_images photos --images 60 --variants rule lr=3e-4 drop=0.3 steps=600
+    python -m benchmarks.own_images data/rooms --images 250 --noise --without-images
 
 SOURCE is a folder of images, each named after the one thing that it shows (고양이.png, 컵.png, ...), or a folder that
 `kovilt rooms` has drawn. From the first kind, sets are made that show one thing each (with --pairs, some two beside
@@ -10,6 +11,9 @@ each other), at random sizes and in random tints, with questions about kind, exi
 trained as `kovilt train --model small` would, and judged on the questions of 100 other images. A variant is `rule`,
 `scratch` (random weights), `distort` (distorted images), or changes of the rule such as `lr=3e-4,drop=0.3`; a variant
 may have several of these, with commas.
+
+--without-images runs the whole of `kovilt train` instead and prints its accuracy beside that of its training without
+images; --noise puts noise in the place of every image, so that images cannot help.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +37,8 @@ from PIL import Image
 from benchmarks.report import markdown_table
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
+from kovilt.files import read_json, read_json_lines
+from kovilt.recipes import commands
 from kovilt.rooms.particles import Noun
 
 _DISTORT = [
@@ -48,6 +56,7 @@ _CHANGES = {
 }
 TINTS = {'빨간색': (230, 60, 60), '파란색': (60, 80, 230), '초록색': (60, 180, 80), '노란색': (230, 210, 60)}
 VAL_IMAGES = 100
+_COMPARED = ['images', 'seed', 'with images', 'without', 'most frequent answer', 'difference', 'processor time']
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,6 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--variants', nargs='+', default=['rule', 'scratch'], metavar='V', help='(rule scratch)')
     parser.add_argument('--pairs', type=float, default=0.0, metavar='SHARE', help='of images that show two things (0)')
+    parser.add_argument('--noise', action='store_true', help='noise in the place of each image')
+    parser.add_argument('--without-images', action='store_true', help='compare with training without images')
     parser.add_argument('--minutes', type=float, default=8.0, metavar='M', help='limit of a training (8)')
     parser.add_argument('--keep', type=Path, metavar='FOLDER', help='keep the sets and the trainings there')
     args = parser.parse_args(argv)
@@ -74,6 +85,9 @@ def main(args: argparse.Namespace) -> None:
         list(_options(variant))  # a misspelt one is told before the first training
     with tempfile.TemporaryDirectory() as folder:
         out, rows = args.keep or Path(folder), []
+        if args.without_images:
+            print(markdown_table(_COMPARED, [compare(args, out, n, seed) for n in args.images for seed in args.seeds]))
+            return
         for images in args.images:
             for variant in args.variants:
                 results = [measure(args, out, images, seed, variant) for seed in args.seeds]
@@ -90,29 +104,50 @@ def main(args: argparse.Namespace) -> None:
                     ]
                 )
                 print(' | '.join(map(str, rows[-1])), file=sys.stderr, flush=True)
-    header = ['images', 'variant', 'accuracy', 'most frequent answer', 'best step', 'steps', 'training']
+    header = ['images', 'variant', 'accuracy', 'most frequent answer', 'best step', 'steps', 'processor time']
     print(markdown_table(header, rows))
 
 
 def measure(args: argparse.Namespace, out: Path, images: int, seed: int, variant: str) -> dict[str, Any]:
     """Train one variant on a set of `images` images; its best validation accuracy in percent."""
-    data = out / f'{args.source.resolve().name}_{args.pairs:g}_{images}_{seed}'
-    if not data.is_dir():
-        write_set(args.source, data, images, seed, args.pairs)
+    data = make_set(args, out, images, seed)
     return train(data, out / f'{data.name}_{variant}', seed, variant, args.minutes)
+
+
+def compare(args: argparse.Namespace, out: Path, images: int, seed: int) -> list[str]:
+    """What `kovilt train` reaches with and without the images of a set."""
+    data = make_set(args, out, images, seed)
+    work_dir = out / f'{data.name}_command'
+    options = ['--model', 'small', '--minutes', 2 * args.minutes, '--seed', seed, '--no-report']
+    seconds = _run(commands.kovilt('train', data, '--work-dir', work_dir, *options))
+    result = read_json(work_dir / 'result.json')
+    low, high = result['images_bring_interval']
+    row = [f'{result[key]:.1f}' for key in ('accuracy', 'question_only_accuracy', 'majority_accuracy')]
+    return [
+        str(images),
+        str(seed),
+        *row,
+        f'{result["images_bring"]:+.1f} ({low:+.1f} to {high:+.1f})',
+        f'{seconds:.0f} s',
+    ]
+
+
+def make_set(args: argparse.Namespace, out: Path, images: int, seed: int) -> Path:
+    """The folder of a set, which is written unless it is there."""
+    kind = f'{args.source.resolve().name}_{args.pairs:g}{"_noise" if args.noise else ""}'
+    data = out / f'{kind}_{images}_{seed}'
+    if not data.is_dir():
+        write_set(args.source, data, images, seed, args.pairs, noise=args.noise)
+    return data
 
 
 def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -> dict[str, Any]:
     """Train as `kovilt train` plans it, with the changes of the variant.
 
     Returns:
-        accuracy and majority_accuracy (percent) of the best validation, its step, the number of steps, and seconds.
+        accuracy and majority_accuracy (percent) of the best validation, its step, the number of steps, and seconds of
+        processor time.
     """
-    import subprocess
-    import time
-
-    from kovilt.files import read_json_lines
-    from kovilt.recipes import commands
     from kovilt.recipes.own_images import Choices, Schedule, Start, make_start, read_data, write_config
     from kovilt.recipes.own_images_run import measure_step
 
@@ -125,11 +160,7 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
     write_config(config, choices, found, start, Schedule.of(found.questions['train'], start, choices, 0.2), '')
     schedule = Schedule.of(found.questions['train'], start, choices, measure_step(config, choices).seconds)
     write_config(config, choices, found, start, schedule, '')
-    begin = time.monotonic()
-    command = commands.train(str(config), work_dir / 'train', list(_options(variant)))
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise KoviltError(f'{variant}: kovilt train ended with exit code {done.returncode}: {done.stderr[-500:]}')
+    seconds = _run(commands.train(str(config), work_dir / 'train', list(_options(variant))))
     lines = [row for _, row in read_json_lines(work_dir / 'train' / 'metrics.jsonl', 'table')]
     best = max((row for row in lines if row['mode'] == 'val'), key=lambda row: row['accuracy'])
     return {
@@ -137,8 +168,23 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
         'majority_accuracy': best['majority_accuracy'],
         'best': best['step'],
         'steps': lines[-1]['step'],
-        'seconds': time.monotonic() - begin,
+        'seconds': seconds,
     }
+
+
+def _run(command: list[str]) -> float:
+    """Run a command of kovilt; returns its processor time in seconds, with that of its processes.
+
+    Raises:
+        KoviltError: it fails.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        line = f'kovilt {command[2]} ended with exit code {done.returncode}'
+        raise KoviltError(f'{line}: {(done.stderr or done.stdout)[-500:]}')
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _options(variant: str) -> Iterator[str]:
@@ -167,8 +213,11 @@ def _options(variant: str) -> Iterator[str]:
             raise KoviltError(f'--variants {variant}: {change!r} is no variant; give {names}, or KEY=VALUE')
 
 
-def write_set(source: Path, out: Path, images: int, seed: int, pairs: float = 0.0) -> None:
+def write_set(source: Path, out: Path, images: int, seed: int, pairs: float = 0.0, *, noise: bool = False) -> None:
     """Write train.jsonl of `images` images, val.jsonl of 100 others, and the images.
+
+    Args:
+        noise: of each image only its size is kept; noise fills it.
 
     Raises:
         KoviltError: no such source, or it has too few images.
@@ -182,6 +231,10 @@ def write_set(source: Path, out: Path, images: int, seed: int, pairs: float = 0.
     for split, rows in make(source, draft, images, seed, pairs).items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (draft / f'{split}.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    rng = np.random.default_rng(seed)
+    for file in sorted(draft.glob('*.jpg')) if noise else ():
+        width, height = Image.open(file).size
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(file)
     draft.rename(out)
 
 

@@ -2,7 +2,7 @@
 
 Worker processes read images and tokenize questions while the model computes. They take the rows in windows, whole
 images at a time: an image is read once for its questions, and the pairs of a window are sorted by size, so that a
-batch holds pairs of about one shape.
+batch holds pairs of about one shape. A `PrefixViLT` encodes it once, too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from kovilt.datasets.collate import pack
 from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError, RunFault
 from kovilt.models.memory import memory_errors
+from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
 
 _BATCHES_OF_WINDOW = 8  # 200 MB of patches at 384 x 640 pixels, 32 questions a batch, each about another image
 
@@ -73,9 +74,10 @@ def answer_windows(
     for window in prepare_windows(inferencer, windows, workers=workers):
         if window.errors:
             yield [(number, {'error': message}) for number, message in window.errors]
+        encoder = _ImageEncoder(inferencer.model) if inferencer.encodes_once else None
         for numbers, batch, notes in window.batches:
             with torch.inference_mode(), memory_errors([batch], 'prediction'):
-                answers = inferencer.model.answer(batch, topk)
+                answers = inferencer.model.answer(encoder.encode(batch) if encoder else batch, topk)
             yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]
 
 
@@ -106,8 +108,34 @@ def prepare_windows(inferencer: VQAInferencer, windows: Sequence[Window], *, wor
         ) from error
 
 
-def _prepare(samples: list[dict[str, Any]]) -> PreparedBatch:
-    return PreparedBatch([one['row'] for one in samples], pack(samples), [one['note'] for one in samples])
+class _ImageEncoder:
+    """Encodes the images of a window's batches for a `PrefixViLT`, each once.
+
+    The pairs of an image stand together: if they fill more than a batch, the next one begins with its last image.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._last: tuple[int, PrefixImages] | None = None  # the last image that was encoded, with its id
+
+    def encode(self, batch: Batch) -> Batch:
+        """The batch with encoded images in place of their patches."""
+        ids, grids, patches = batch['image_id'].tolist(), batch['grids'], batch['patches']
+        parts = []
+        if self._last is not None and self._last[0] == ids[0]:
+            parts.append(self._last[1])
+            patches, grids = patches[int(grids[0].prod()) :], grids[1:]
+        if len(grids):
+            encoder: PrefixViLT = self._model.encoder
+            with self._model.answer_context():
+                inputs = self._model.data_preprocessor({'patches': patches})
+                parts.append(encoder.encode_images(encoder.embed_images(inputs['patches'], grids)))
+        images = PrefixImages.concatenate(parts)
+        self._last = ids[-1], images.last()
+        encoded = batch.copy()
+        encoded['encoded_images'] = images
+        del encoded['patches']
+        return encoded
 
 
 def _unchanged(window: Any) -> Any:

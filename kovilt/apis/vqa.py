@@ -136,6 +136,11 @@ class VQAInferencer:
         """Every answer that the model can give."""
         return list(self.model.answers)
 
+    @property
+    def encodes_once(self) -> bool:
+        """Whether an image is encoded once for all its questions, as by a `PrefixViLT`."""
+        return self._image_cache is not None
+
     def __call__(
         self, images: ImageLike | Iterable[ImageLike], questions: str | Iterable[str], topk: int = 5
     ) -> list[dict[str, Any]]:

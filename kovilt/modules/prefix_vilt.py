@@ -39,6 +39,11 @@ class PrefixImages:
         # contiguous: as a view it would keep the queries in memory, which were computed in the same tensor.
         return PrefixImages(self.patch_counts, None, [kv.contiguous() for kv in self.keys_values])
 
+    def last(self) -> PrefixImages:
+        """The last of encoded images, without inputs."""
+        tokens = int(self.patch_counts[-1]) + 1  # and its CLS
+        return PrefixImages(self.patch_counts[-1:], None, [kv[-tokens:].clone() for kv in self.keys_values])
+
     def require_inputs(self) -> list[Tensor]:
         if self.inputs is None:
             raise ValueError('the images were cached without their states: only text states can be output')

@@ -171,7 +171,9 @@ def make_start(choices: Choices, data: Data, out: Path) -> Start:
         chosen = choices.tokenizer or f'the packaged one and {found.new_tokens:,} tokens of yours'
         words = f'tokenizer: {chosen}, {found.unknown_after:.1%} unknown (packaged alone: {found.unknown_before:.1%})'
         if model == 'base':
-            return Start(str(out.absolute()), False, f'base size from random weights; {words}', dict(_BASE))
+            hint = 'small sets learn more with --model small, or from public weights: --model OWNER/NAME'
+            why = f', because there is a GPU; {hint}' if choices.model == 'auto' else ''
+            return Start(str(out.absolute()), False, f'base size from random weights{why}; {words}', dict(_BASE))
         if found.unknown_before <= MAX_UNKNOWN:
             return Start(str(out.absolute()), True, f'the packaged encoder; {words}')
         return Start(str(out.absolute()), False, f'random weights: the packaged encoder knows other words; {words}')

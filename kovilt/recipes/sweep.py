@@ -45,6 +45,7 @@ class Sweep:
         metric: what the runs are ranked by; '' = the metric that the config saves the best checkpoint by, or the first
             that its validation gives.
         failures: what went wrong, by the folder name of a run.
+        lost: why a finished run has no result, by the same name.
     """
 
     config: str
@@ -56,6 +57,7 @@ class Sweep:
     load_from: str = ''
     metric: str = ''
     failures: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         config = load_config(self.config, self.options)
@@ -103,7 +105,8 @@ class Sweep:
                 try:
                     runs.append(read_run(seed, step.folder, self.ranking))
                 except KoviltError as error:  # its record is gone or damaged: the others still have results
-                    runs.append(Run(seed, step.name, error=str(error)))
+                    self.lost[step.name] = f'{error}; remove {step.folder} to train it again'
+                    runs.append(Run(seed, step.name, error=self.lost[step.name]))
             else:
                 runs.append(Run(seed, step.name, error=self.failures.get(step.name, 'not finished')))
         return Outcome(setting, runs)
@@ -117,7 +120,7 @@ def run_sweep(sweep: Sweep, *, trials: int = 0, show: Callable[[object], None]) 
         show: prints a line.
 
     Raises:
-        RunFault: runs have failed; the others are done.
+        RunFault: runs have failed, or finished ones have lost their records; the others are done.
         KoviltError: the work folder belongs to another sweep, Optuna is missing, or a range is given without it.
     """
     settings = [] if trials else list(grid(sweep.dimensions))
@@ -136,12 +139,15 @@ def run_sweep(sweep: Sweep, *, trials: int = 0, show: Callable[[object], None]) 
             outcomes = write_results(map(sweep.outcome, settings), sweep.work_dir, sweep.ranking, sweep.config)
     for line in result_lines(outcomes, sweep.ranking, sweep.work_dir):
         show(line)
+    total = sum(len(outcome.runs) for outcome in outcomes)
     if sweep.failures:
         reason = next(iter(sweep.failures.values()))
         raise RunFault(
-            f'{len(sweep.failures)} of {sum(len(outcome.runs) for outcome in outcomes)} runs failed ({reason}); the '
-            'others are done; repeat the command to try again'
+            f'{len(sweep.failures)} of {total} runs failed ({reason}); the others are done; repeat the command to try '
+            'again'
         )
+    if sweep.lost:
+        raise RunFault(f'{len(sweep.lost)} of {total} runs have no result: {next(iter(sweep.lost.values()))}')
     return outcomes
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from kovilt.errors import KoviltError
 from kovilt.evaluation.table import format_table
 from kovilt.files import read_json_lines, write_json
 from kovilt.recipes.search_space import Setting, describe, short_keys
@@ -74,15 +75,19 @@ class Outcome:
 
 
 def read_run(seed: int, folder: Path, metric: Metric) -> Run:
-    """Read the record of a finished run."""
+    """Read the record of a finished run.
+
+    Raises:
+        KoviltError: the record is gone or damaged, or holds no value of the metric.
+    """
     lines = [line for _, line in read_json_lines(folder / 'metrics.jsonl', 'JSON')]
-    found = [line for line in lines if line['mode'] == 'val' and isinstance(line.get(metric.name), (int, float))]
+    found = [line for line in lines if line.get('mode') == 'val' and isinstance(line.get(metric.name), (int, float))]
     if not found:
-        return Run(seed, folder.name, error=f'no validation gave {metric.name}')
+        raise KoviltError(f'{folder / "metrics.jsonl"}: no validation gave {metric.name}')
     sign = -1 if metric.is_lower_better else 1
     line = max(found, key=lambda line: sign * line[metric.name]) if metric.takes_best else found[-1]
     low, high = (line.get(f'{metric.name}_{end}') for end in ('low', 'high'))
-    return Run(seed, folder.name, line[metric.name], low, high, line['step'])
+    return Run(seed, folder.name, line[metric.name], low, high, line.get('step'))
 
 
 def rank(outcomes: Iterable[Outcome], metric: Metric) -> list[Outcome]:

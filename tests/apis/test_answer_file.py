@@ -9,13 +9,21 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import tiny_checkpoint
+from tiny_models import (
+    IMAGE_PIPELINE,
+    MAX_TEXT_LEN,
+    tiny_checkpoint,
+    tiny_config,
+    tiny_model,
+    tiny_tokenizer,
+)
 
-from kovilt.apis import VQAInferencer, answer_file
+from kovilt.apis import VQAInferencer, answer_file, precision
 from kovilt.apis.answer_file import write_answers
 from kovilt.apis.question_rows import read_question_rows
 from kovilt.datasets.preparing_task import Task
 from kovilt.errors import KoviltError, RunFault
+from kovilt.weights import save_model_folder
 
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?', '책은 몇 개 ?']
 KOREAN = '거실 사진.png'
@@ -78,6 +86,48 @@ def test_each_row_has_the_answer_that_it_gets_alone(inferencer, table, folder, t
             assert line['score'] == pytest.approx(alone['score'], abs=1e-5) and line['answer'] == alone['answer']
             assert len(line['topk']) == 2 and line['unknown_token_share'] == alone['unknown_token_share']
     assert os.listdir(tmp_path) == ['answers.jsonl']
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    """Model folders of a ViLT and of a PrefixViLT, by the name of the encoder."""
+    return {
+        name: save_model_folder(
+            tiny_model(type=name),
+            tiny_tokenizer(),
+            tmp_path_factory.mktemp('models') / name,
+            model_cfg=tiny_config(type=name),
+            image_pipeline=IMAGE_PIPELINE,
+            max_text_len=MAX_TEXT_LEN,
+        )
+        for name in ('ViLT', 'PrefixViLT')
+    }
+
+
+@pytest.mark.parametrize('kind', ['float32', 'bfloat16', 'int8'])
+@pytest.mark.parametrize('encoder', ['ViLT', 'PrefixViLT'])
+def test_every_encoder_and_precision_answers_as_one_by_one(models, table, tmp_path, monkeypatch, encoder, kind):
+    monkeypatch.setattr(precision, 'has_fast_bfloat16', lambda: True)
+    inferencer = VQAInferencer(models[encoder], device='cpu', batch_size=3, precision=kind)
+    rows, output = read_question_rows(table), tmp_path / 'answers.jsonl'
+    assert write_answers(inferencer, rows, output, workers=0) == (20, 2, 0)
+    for row, line in zip(rows, lines_of(output), strict=True):
+        if 'error' not in line:
+            (alone,) = inferencer(row.place, row.question)
+            scores = {one['answer']: one['score'] for one in alone['topk']}
+            found = {one['answer']: one['score'] for one in line['topk']}
+            assert found == pytest.approx(scores, abs=1e-5 if kind == 'float32' else 0.02)
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 32])
+def test_a_prefix_vilt_encodes_an_image_once_for_all_its_questions(models, table, tmp_path, monkeypatch, batch_size):
+    """Two of three images fill more than a batch of one or of three questions."""
+    inferencer = VQAInferencer(models['PrefixViLT'], device='cpu', batch_size=batch_size)
+    encoder, encoded = inferencer.model.encoder, []
+    embed_images = encoder.embed_images
+    monkeypatch.setattr(encoder, 'embed_images', lambda p, grids: encoded.extend(grids) or embed_images(p, grids))
+    write_answers(inferencer, read_question_rows(table), tmp_path / 'answers.jsonl', workers=0)
+    assert len(encoded) == 3
 
 
 def test_a_folder_and_its_zips_are_asked_the_same_questions(inferencer, folder, tmp_path):

@@ -32,6 +32,18 @@ def test_a_set_of_composed_images(images, tmp_path):
     assert exists.count('네') == exists.count('아니요') == 8
 
 
+def test_noise_takes_the_place_of_the_images_alone(images, tmp_path):
+    for noise in (False, True):
+        write_set(images, tmp_path / str(noise), images=4, seed=3, noise=noise)
+    names = {file.name for file in (tmp_path / 'True').iterdir()}
+    assert names == {file.name for file in (tmp_path / 'False').iterdir()}
+    for name in names:
+        plain, noisy = (tmp_path / kind / name for kind in ('False', 'True'))
+        assert (plain.read_bytes() == noisy.read_bytes()) == name.endswith('.jsonl')
+        if name.endswith('.jpg'):
+            assert np.asarray(Image.open(noisy).convert('L')).std() > 25 and Image.open(noisy).size == (400, 300)
+
+
 def test_what_is_on_the_left_is_told_as_left():
     """The colour in the middle of each half is that of the thing, in its tint."""
     things = {name: Image.new('RGB', (400, 300), color) for name, color in COLORS.items()}

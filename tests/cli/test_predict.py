@@ -96,3 +96,20 @@ def test_a_folder_of_images_is_answered_into_a_file(files, call, tmp_path):
     table.write_text(f'image,question\nbroken.jpg,{QUESTIONS[0]}\n', encoding='utf-8')
     code, _, error = call('predict', model, '--input', table, '--output', output, '--overwrite')
     assert code == 2 and error.endswith(f'error: {output}: no question could be answered; its lines say why\n')
+
+
+def test_processes_of_torchrun_share_the_questions(files, call, tmp_path, monkeypatch):
+    model, image = files
+    monkeypatch.setattr('kovilt.apis.answer_rows._BATCHES_OF_WINDOW', 1)
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for name in 'abcd':
+        (folder / f'{name}.png').write_bytes(image.read_bytes())
+    arguments = ['--input', folder, '--question', QUESTIONS[0], '--batch-size', 1, '--workers', 1]
+    assert call('predict', model, *arguments, '--output', tmp_path / 'alone.jsonl')[0] == 0
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    for rank, words in ((1, 'task 2 of 2 is done; 2 questions of other tasks are missing'), (0, ': 4 questions, in ')):
+        monkeypatch.setenv('RANK', str(rank))
+        code, out, error = call('predict', model, *arguments, '--output', tmp_path / 'shared.jsonl')
+        assert code == 0 and words in out, error
+    assert (tmp_path / 'shared.jsonl').read_bytes() == (tmp_path / 'alone.jsonl').read_bytes()

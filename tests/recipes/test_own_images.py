@@ -22,11 +22,11 @@ from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
-from kovilt.files import read_json, read_json_lines
+from kovilt.files import read_json, read_json_lines, write_json, write_json_lines
 from kovilt.recipes import own_images, own_images_run
 from kovilt.recipes.commands import SHIPPED_ENCODER
 from kovilt.recipes.own_images import Choices, Schedule, Start
-from kovilt.recipes.own_images_run import result_lines
+from kovilt.recipes.own_images_run import read_result, result_lines
 from kovilt.weights import load_model_folder
 
 COLOURS = {'빨간색': (255, 60, 60), '파란색': (60, 60, 255)}
@@ -270,6 +270,54 @@ def test_the_result_says_what_the_images_brought(tmp_path, interval, words):
     result |= {'questions': 4, 'images_bring': sum(interval) / 2, 'images_bring_interval': interval}
     text = '\n'.join(result_lines(result, tmp_path / 'x.py', tmp_path))
     assert words in text and ('--model' in text) == (interval[0] <= 0)
+
+
+@pytest.mark.parametrize(
+    ('seeing', 'blind', 'words'),
+    [
+        (8, 4, 'The images bring +40.0 points'),
+        (5, 5, 'do not help measurably'),
+        (3, 7, 'images ended below training without'),
+    ],
+)
+def test_what_the_images_brought_is_read_from_the_predictions(tmp_path, seeing, blind, words):
+    """40 images with 10 questions each, of which as many are answered correctly, partly the same ones."""
+    keys = ('accuracy_low', 'accuracy_high', 'majority_accuracy', 'ceiling')
+    metrics = {'questions': 400} | dict.fromkeys(keys, 50.0)
+    for name, right in (('train', seeing), ('question_only', blind)):
+        rows = [
+            {
+                **{key: f'{image}_{number}' for key in ('question_id', 'ground_truth', 'answer_type')},
+                'image': str(image),
+                **dict.fromkeys(('correct', 'tolerant_correct'), (number + image * (name == 'train')) % 10 < right),
+            }
+            for image in range(40)
+            for number in range(10)
+        ]
+        write_json_lines(tmp_path / f'{name}_test' / 'predictions.jsonl', rows)
+        write_json(tmp_path / f'{name}_test' / 'metrics.json', {'metrics': metrics | {'accuracy': 10.0 * right}})
+    result = read_result(tmp_path)
+    assert result['images_bring'] == pytest.approx(10 * (seeing - blind))
+    assert result['accuracy'] == 10 * seeing and result['question_only_accuracy'] == 10 * blind
+    assert words in '\n'.join(result_lines(result, tmp_path / 'x.py', tmp_path))
+
+
+@pytest.mark.parametrize('model', ['auto', 'base'])
+def test_with_a_gpu_the_base_size_is_trained_and_the_plan_says_from_what(tmp_path, monkeypatch, model):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    choices, data = Choices('x', model=model), data_of(['소파는 무슨 색이에요?'] * 20_000)
+    start = own_images.make_start(choices, data, tmp_path / 'start')
+    assert start.encoder['hidden_size'] == 768 and not start.weights
+    assert start.text.startswith('base size from random weights')
+    assert ('because there is a GPU; small sets learn more with --model small' in start.text) == (model == 'auto')
+    schedule = Schedule.of(20_000, start, choices, step_seconds=9.0)
+    assert schedule.steps == 30 * 625 and schedule.optimizer['type'] == 'AdamW'  # no ten minutes as on a CPU
+    own_images.write_config(tmp_path / 'x.py', choices, data, start, schedule, 'A plan.')
+    config = load_config(tmp_path / 'x.py')
+    assert (config.model.encoder.num_layers, config.load_from) == (12, None)
+    assert config.optim_wrapper.precision == 'bfloat16'
+    small = own_images.make_start(Choices('x', model='small'), data_of(['소파는 무슨 색이에요?']), tmp_path / 'small')
+    assert small.weights and small.encoder is None
 
 
 def test_the_next_commands_can_be_typed_and_name_what_is_there(tmp_path):

@@ -5,6 +5,7 @@ The sweeps of docs/en/training.md, which tests/test_docs.py runs, train really.
 
 import json
 import re
+import shutil
 
 import pytest
 from tiny_rooms import tiny_config
@@ -94,14 +95,30 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(config, tmp_path, tr
     assert code == 0 and trainings[3:] == ['lr=2e-3,seed=0'] and 'missing' not in out
 
 
-def test_a_run_whose_record_is_gone_hides_no_other(config, tmp_path, trainings, call):
+@pytest.mark.parametrize(
+    ('record', 'reason'),
+    [
+        (None, 'no such file'),
+        ('{"mode": "val", "ste\n', 'line 1'),
+        ('{"mode": "train", "step": 1}\n', 'no validation gave'),
+    ],
+)
+def test_a_finished_run_without_a_result_is_told_and_hides_no_other(config, tmp_path, trainings, call, record, reason):
     work = tmp_path / 'sweep'
     arguments = ['sweep', config, f'{LR}=1e-3,2e-3', '--work-dir', work]
     assert call(*arguments)[0] == 0
-    (work / 'runs' / 'lr=2e-3,seed=0' / 'metrics.jsonl').unlink()
+    run = work / 'runs' / 'lr=2e-3,seed=0'
+    (run / 'metrics.jsonl').unlink()
+    if record:
+        (run / 'metrics.jsonl').write_text(record)
     code, out, error = call(*arguments)
-    assert code == 0 and '1 of 1 missing' in out, error
+    assert code == 1 and '1 of 1 missing' in out and error.count('\n') == 1 and len(trainings) == 2
+    assert error.startswith('error: 1 of 2 runs have no result: ') and reason in error
+    assert error.endswith(f'remove {run} to train it again\n')
     assert [setting['mean'] for setting in read_json(work / 'result.json')['settings']] == [51.0, None]
+    assert reason in (work / 'sweep.html').read_text('utf-8')
+    shutil.rmtree(run)
+    assert call(*arguments)[0] == 0 and trainings[2:] == ['lr=2e-3,seed=0']
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(config, tmp_path, trainings, call):
