@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from kovilt.apis.precision import set_precision
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher
-    from kovilt.engine.hooks import PredictionsHook
+    from kovilt.engine.hooks import NoReportHook, PredictionsHook
     from kovilt.engine.hooks.run_record import describe_data, describe_environment, to_numbers
     from kovilt.engine.log_backends import add_backends
     from kovilt.files import write_json
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> None:
     follow_launcher()
     runner = RUNNERS.build(config)
     predictions = Path(work_dir, 'predictions.jsonl')
-    if not args.no_report and not args.out:
+    if args.no_report:
+        runner.register_hook(NoReportHook())
+    elif not args.out:
         runner.register_hook(PredictionsHook(str(predictions), is_asked=False))
 
     class PrecisionHook(Hook):

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         raise KoviltError('--allow-change is about a run that is continued; add --resume')
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher, is_restarted
-    from kovilt.engine.hooks import PredictionsHook
+    from kovilt.engine.hooks import NoReportHook, PredictionsHook
     from kovilt.engine.interruption import Interruption
     from kovilt.engine.log_backends import add_backends
     from kovilt.engine.optim import mixed_precision
@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     follow_launcher()
     try:
         runner = RUNNERS.build(config)
-        if not args.no_report:
-            runner.register_hook(PredictionsHook(f'{runner.work_dir}/predictions.jsonl', is_asked=False))
+        predictions = PredictionsHook(f'{runner.work_dir}/predictions.jsonl', is_asked=False)
+        runner.register_hook(NoReportHook() if args.no_report else predictions)
         runner.train(args.allow_change, force_load=args.force)
     except Interruption as interruption:
         show(str(interruption))

@@ -40,7 +40,10 @@ def test_transformers_alone_gives_every_answer_of_a_trained_model(rooms, tmp_pat
     wide = 'model.encoder.init_std=0.4'
     assert call('train', config, '--work-dir', work, '--seed', 0, '--cfg-options', wide)[0] == 0
     out = work / 'test' / 'predictions.jsonl'
+    out.parent.mkdir()
+    (out.parent / 'report.html').write_text('of an earlier test')
     assert call('test', config, work / 'iter_3.pth', '--out', out)[0] == 0
+    assert not (out.parent / 'report.html').exists()  # --no-report, by KOVILT_NO_REPORT
     assert call('export', work, tmp_path / 'model')[0] == 0
     done = subprocess.run(
         [sys.executable, '-c', PLAIN, rooms / 'vqa', tmp_path / 'model'], cwd=tmp_path, capture_output=True, text=True

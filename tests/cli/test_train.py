@@ -13,6 +13,7 @@ from tiny_rooms import CONFIGS, tiny_config
 
 from kovilt.cli.main import main
 from kovilt.engine.config import load_config
+from kovilt.engine.hooks.no_report import REPORT_FILES
 
 
 @pytest.fixture(scope='module')
@@ -44,10 +45,17 @@ def test_a_run_leaves_its_record(trained):
 
 
 def test_a_resumed_run_goes_on(trained, call):
+    """Without a report, and without that of the steps before."""
     arguments = [trained / 'tiny.py', '--amp', '--seed', 7, '--resume', '--work-dir', trained / 'work']
+    earlier = [trained / 'work' / name for name in (*REPORT_FILES, 'model')]
+    for file in earlier:
+        file.write_text('of three steps')
+    assert call('train', *arguments)[0] == 0 and all(file.exists() for file in earlier)  # it took no step
     arguments += ['--load-from', 'ignored.pth', '--cfg-options', 'train_cfg.max_iters=4']
     code, out, error = call('train', *arguments)
     assert code == 0, error
+    assert [file.name for file in earlier if file.exists()] == ['model']
+    earlier[-1].unlink()
     assert 'resumed epoch: 0, iter: 3' in out
     steps = [json.loads(line)['step'] for line in (trained / 'work' / 'metrics.jsonl').read_text().splitlines()]
     assert max(steps) == 4

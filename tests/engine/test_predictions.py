@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kovilt.engine.hooks import PredictionsHook
+from kovilt.engine.hooks import NoReportHook, PredictionsHook
 from kovilt.evaluation import VQAAccuracy
 
 
@@ -81,6 +81,7 @@ def test_unasked_predictions_end_no_run(tmp_path, capsys):
         iter=2,
     )
     hook = PredictionsHook(str(tmp_path / 'predictions.jsonl'), is_asked=False)
+    hook.out.write_text('of another model')
     hook.before_val_epoch(runner)
     hook.after_val_iter(runner, 0, outputs=[{'mlm_loss': 1.0, 'num_pairs': 3}])  # of a model without answers
     hook.after_val_epoch(runner)
@@ -90,3 +91,17 @@ def test_unasked_predictions_end_no_run(tmp_path, capsys):
     hook.after_val_iter(runner, 0, outputs=[prediction(0, '예', answer='예')])
     hook.after_val_epoch(runner)
     assert 'predictions.jsonl: cannot be written' in capsys.readouterr().out
+
+
+def test_without_a_report_that_of_earlier_steps_goes_once_and_by_one_process(tmp_path):
+    files = [tmp_path / name for name in ('report.html', 'curves.png', 'curves.csv', 'predictions.jsonl', 'vqa.py')]
+
+    def remains(hook: NoReportHook, rank: int) -> list[str]:
+        for file in files:
+            file.touch()
+        hook.after_train_iter(SimpleNamespace(rank=rank, work_dir=str(tmp_path)), 0)
+        return [file.name for file in files if file.exists()]
+
+    hook = NoReportHook()
+    assert len(remains(NoReportHook(), rank=1)) == 5
+    assert remains(hook, rank=0) == ['vqa.py'] and len(remains(hook, rank=0)) == 5

@@ -7,6 +7,7 @@ from kovilt.engine.hooks.epoch_time import EpochTimeHook
 from kovilt.engine.hooks.exact_resume import ExactResumeHook
 from kovilt.engine.hooks.init_cls_from_mask import InitCLSFromMaskHook
 from kovilt.engine.hooks.interrupt import InterruptHook
+from kovilt.engine.hooks.no_report import NoReportHook
 from kovilt.engine.hooks.nonfinite import NonFiniteHook
 from kovilt.engine.hooks.predictions import PredictionsHook
 from kovilt.engine.hooks.run_logger import RunLoggerHook
@@ -21,6 +22,7 @@ __all__ = [
     'ExactResumeHook',
     'InitCLSFromMaskHook',
     'InterruptHook',
+    'NoReportHook',
     'NonFiniteHook',
     'PredictionsHook',
     'RunLoggerHook',

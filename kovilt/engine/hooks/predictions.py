@@ -71,7 +71,11 @@ class PredictionsHook(Hook):
 
     def _write(self, runner: Runner, questions: int) -> None:
         lines = collect_results(self.lines, questions, device='cpu')
-        if not lines:  # not rank 0, or no answers
+        if lines is None:  # not rank 0
+            return
+        if not lines:  # no answers; an older file would belong to another model
+            with suppress(OSError):
+                self.out.unlink(missing_ok=True)
             return
         try:
             write_json_lines(self.out, [line for _, line in sorted(lines, key=lambda item: item[0])])
