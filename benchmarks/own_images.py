@@ -66,7 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--seeds', type=at_least(0), nargs='+', default=[0], metavar='S', help='of set and training (0)'
     )
-    parser.add_argument('--variants', nargs='+', default=['rule', 'scratch'], metavar='V', help='(rule scratch)')
+    parser.add_argument('--variants', nargs='+', metavar='V', help='(rule scratch)')
     parser.add_argument('--pairs', type=float, default=0.0, metavar='SHARE', help='of images that show two things (0)')
     parser.add_argument('--noise', action='store_true', help='noise in the place of each image')
     parser.add_argument('--without-images', action='store_true', help='compare with training without images')
@@ -77,6 +77,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'argument --pairs: must be 0 to 1, not {args.pairs:g}')
     if not 0 < args.minutes < math.inf:
         parser.error(f'argument --minutes: must be above 0, not {args.minutes:g}')
+    if args.variants and args.without_images:
+        parser.error('argument --without-images: the command follows the rule; leave out --variants')
+    args.variants = args.variants or ['rule', 'scratch']
     return args
 
 
@@ -84,9 +87,11 @@ def main(args: argparse.Namespace) -> None:
     for variant in args.variants:
         list(_options(variant))  # a misspelt one is told before the first training
     with tempfile.TemporaryDirectory() as folder:
-        out, rows = args.keep or Path(folder), []
+        out = args.keep or Path(folder)
+        rows: list[list[Any]] = []
         if args.without_images:
-            print(markdown_table(_COMPARED, [compare(args, out, n, seed) for n in args.images for seed in args.seeds]))
+            rows = [compare(args, out, images, seed) for images in args.images for seed in args.seeds]
+            print(markdown_table(_COMPARED, rows))
             return
         for images in args.images:
             for variant in args.variants:
@@ -114,7 +119,7 @@ def measure(args: argparse.Namespace, out: Path, images: int, seed: int, variant
     return train(data, out / f'{data.name}_{variant}', seed, variant, args.minutes)
 
 
-def compare(args: argparse.Namespace, out: Path, images: int, seed: int) -> list[str]:
+def compare(args: argparse.Namespace, out: Path, images: int, seed: int) -> list[Any]:
     """What `kovilt train` reaches with and without the images of a set."""
     data = make_set(args, out, images, seed)
     work_dir = out / f'{data.name}_command'

@@ -1,13 +1,16 @@
 """The benchmark's sets are what `kovilt train FOLDER` reads, and their answers are right."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import own_images
 from benchmarks.own_images import TINTS, _options, compose, write_set
 from kovilt.errors import KoviltError
+from kovilt.files import write_json
 
 COLORS = {'고양이': (250, 120, 0), '컵': (0, 120, 120), '책': (120, 0, 200), '공': (10, 10, 10)}
 
@@ -70,6 +73,20 @@ def test_too_few_things_and_changes_of_the_rule(tmp_path):
         list(_options('rul'))
 
 
+def test_the_whole_command_is_compared_with_its_training_without_images(images, call_benchmark, tmp_path, monkeypatch):
+    def train(command):
+        assert command[2:4] == ['train', str(tmp_path / 'kept' / f'{images.name}_0_noise_4_7')]
+        accuracies = dict.fromkeys(('accuracy', 'question_only_accuracy', 'majority_accuracy'), 25.0)
+        bring = {'images_bring': -1.5, 'images_bring_interval': [-4.0, 1.0]}
+        write_json(Path(command[command.index('--work-dir') + 1], 'result.json'), accuracies | bring)
+        return 61.2
+
+    monkeypatch.setattr(own_images, '_run', train)
+    arguments = ('--images', 4, '--seeds', 7, '--noise', '--without-images', '--keep', tmp_path / 'kept')
+    code, out, error = call_benchmark('own_images', images, *arguments)
+    assert code == 0 and '| 4 | 7 | 25.0 | 25.0 | 25.0 | -1.5 (-4.0 to +1.0) | 61 s |' in out, error
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -78,6 +95,7 @@ def test_too_few_things_and_changes_of_the_rule(tmp_path):
         (('--minutes', '0'), 'argument --minutes: must be above 0, not 0'),
         (('--minutes', 'inf'), 'argument --minutes: must be above 0, not inf'),
         (('--images', '1'), 'argument --images: must be at least 2, not 1'),
+        (('--without-images', '--variants', 'rule'), 'argument --without-images: the command follows the rule'),
         (('--variants', 'rule', 'lr3e-4'), "--variants lr3e-4: 'lr3e-4' is no variant"),
         ((), 'none: no such folder'),
     ],
