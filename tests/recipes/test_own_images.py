@@ -5,6 +5,7 @@ import os
 import runpy
 import shlex
 import socket
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -304,7 +305,8 @@ def test_what_the_images_brought_is_read_from_the_predictions(tmp_path, seeing, 
 
 @pytest.mark.parametrize('model', ['auto', 'base'])
 def test_with_a_gpu_the_base_size_is_trained_and_the_plan_says_from_what(tmp_path, monkeypatch, model):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    with_gpu = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+    monkeypatch.setattr(own_images, 'torch', with_gpu)  # of the plan alone: the weights here are read on the CPU
     choices, data = Choices('x', model=model), data_of(['소파는 무슨 색이에요?'] * 20_000)
     start = own_images.make_start(choices, data, tmp_path / 'start')
     assert start.encoder['hidden_size'] == 768 and not start.weights
