@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from kovilt.errors import KoviltError, nearest
 from kovilt.formats.report import shorten_list
 
-# What may change between save and resume, `*` = any text. docs/en/training.md has this table.
+# What may change between save and resume, `*` = any text. docs/en/interrupted.md has this table.
 _WITHOUT_EFFECT = (
     'train_cfg.max_epochs',  # the length; the schedules follow it
     'train_cfg.max_iters',

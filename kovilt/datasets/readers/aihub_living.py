@@ -32,7 +32,7 @@ class AIHubLivingReader(AIHubReader):
     the split are candidates. Rows and images are joined by `image_id`; an image is found as
     `<subset>/<category>/<file>` or else as the only `<file>` of the subset.
 
-    Source of layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the AI-Hub page, see README.
+    Source of layout and keys: the public loader of KETI (AIRC-KETI/guesswhat) and the page of AI-Hub; docs/en/aihub.md.
     """
 
     DATA_SET = 'AI-Hub 101'
