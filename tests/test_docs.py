@@ -1,4 +1,7 @@
-"""Every command and config that docs/en/training.md, interrupted.md, data.md and plugins.md show is run, in seconds."""
+"""Every command and config that a page shows is run, in seconds, or stands in `NOT_RUN` with the reason.
+
+tests/test_docs_site.py holds the pages of both languages to the same commands.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,43 @@ from recipe_steps import run_steps_here
 
 from kovilt.engine.interruption import Interruption
 from kovilt.errors import KoviltError
-from tests.test_readme import run
+from kovilt.model_names import packaged_models
+from tests.test_readme import blocks as blocks_of
+from tests.test_readme import commands, run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / 'docs').rglob('*.md'))
+# The pages whose commands run in the test below, and what their readers have done before.
+RUN: dict[str, list[str]] = {
+    'aihub': [],
+    'data': [],
+    'distributed': [],
+    'encoders': [],
+    'evaluation': ['kovilt train rooms/vqa', 'kovilt test rooms/vqa work_dirs/vqa/iter_2000.pth --out B.jsonl'],
+    'explain': [],
+    'interrupted': [],
+    'own_images': [],
+    'plugins': [],
+    'predict': [],
+    'prepare': [],
+    'pretraining': [],
+    'training': [],
+    'verify': [],
+}
+# What is not run here: regular expressions of lines, and of the first line of programs.
+NOT_RUN = {
+    r'make \w+( COMPARE=1)?': '.ci/run runs them (test_ci_runs_what_make_is_told)',
+    r'docker |kubectl |KOVILT_TOKEN=': 'Docker or a cluster; tests/serving/test_deploy.py compares the files',
+    r'pip install ': 'a package index',
+    r'kovilt serve |curl ': 'tests/serving asks the server in every way',
+    r'import base64': 'tests/serving/test_chat.py asks with the same client',
+    r'@MODELS|_base_ = ': 'parts of examples/plugin, which the other commands of plugins.md train',
+    r'kovilt report ': 'commands of training.md (see below)',
+    r'kovilt export |kovilt predict models/kovilt-vqa': 'tests/weights/test_graph_files.py exports small ones',
+    r'kovilt import |kovilt train kovilt_\w+ --load-from OUT': 'public weights; tests/weights/test_importing.py',
+    r'python -m reproduction ': 'hours; tests/reproduction runs the smallest scale',
+    r'(OMP_NUM_THREADS=1 )?python -m benchmarks\.': 'minutes; tests/benchmarks measures at the smallest size',
+}
 NOT_THERE = ('aihub_visual', 'aihub_knowledge', 'kvqa', 'vqav2')  # data sets of which no test has a copy
 FEW_STEPS = [
     'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=8',
@@ -82,6 +118,11 @@ def checkout(tmp_path, rooms, monkeypatch):
             shutil.copytree(rooms / 'captions' / folder, path.parent / folder)
             write_table(path, sorted((path.parent / folder).iterdir()))
     Image.new('RGB', (320, 240), 'tan').save('room.jpg')
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (320, 240), 'tan').save('images/sofa.jpg')
+    Path('questions.jsonl').write_text('{"image": "room.jpg", "question": "소파가 있어요?"}\n', encoding='utf-8')
+    (tmp_path / 'work_dirs' / 'quickstart').mkdir(parents=True)
+    (tmp_path / 'work_dirs' / 'quickstart' / 'model').symlink_to(packaged_models()['rooms'])
     return tmp_path
 
 
@@ -110,23 +151,64 @@ def run_line(line: str, monkeypatch) -> int:
         return run(smaller(line))
 
 
-@pytest.mark.parametrize('name', ['training', 'interrupted', 'data', 'own_images', 'plugins'])
+@pytest.mark.parametrize('name', RUN)
 def test_the_commands_of_a_page(name, checkout, rooms, capsys, monkeypatch):
     run_steps_here(monkeypatch)
     text = (ROOT / 'docs' / 'en' / f'{name}.md').read_text('utf-8')
     if 'kovilt rooms' not in text:
         shutil.copytree(rooms, 'data/rooms')
+    for line in RUN[name]:
+        assert run_line(line, monkeypatch) == 0
+    capsys.readouterr()
     for language, block in blocks(text):
         if path := re.match(r'# (\S+\.py)\n', block):
             Path(path[1]).write_text(block, encoding='utf-8')
         elif language == 'python' and block.startswith('from '):
             exec(block, {})
-        for line in block.splitlines() if language == 'bash' else ():
+        for line in commands(f'```bash\n{block}```') if language == 'bash' else ():
+            if line.startswith('make '):
+                continue
             code, error = run_line(line, monkeypatch), capsys.readouterr().err
             if any(data in line for data in NOT_THERE):
                 assert code == 2 and re.match('error: .*data/', error), line
             else:
                 assert code in ((0, 1) if 'kovilt verify' in line else (0,)), f'{line}\n{error}'
+
+
+def test_every_command_and_program_is_run_or_listed_with_the_reason():
+    listed = []  # what test_the_commands_of_a_page leaves out
+    for page in sorted((ROOT / 'docs' / 'en').rglob('*.md')):
+        for kind, block in blocks(page.read_text('utf-8')):
+            runs = page.stem in RUN
+            if kind == 'python' and not (runs and re.match(r'# \S+\.py\n|from ', block)):
+                listed.append(block.splitlines()[0])
+            if kind in ('bash', 'sh') and not block.startswith('#!'):  # a job, which the test of Slurm runs
+                lines = commands(f'```bash\n{block}```')
+                listed += [line for line in lines if not runs or kind == 'sh' or line.startswith('make ')]
+    assert [line for line in listed if not any(re.match(pattern, line) for pattern in NOT_RUN)] == []
+    assert [pattern for pattern in NOT_RUN if not any(re.match(pattern, line) for line in listed)] == []
+
+
+def test_a_prediction_prints_the_best_answers(checkout, capsys):
+    """The first commands and the program of predict.md."""
+    text = (ROOT / 'docs' / 'en' / 'predict.md').read_text('utf-8')
+    for line in blocks_of(text, 'bash')[0].splitlines():
+        assert run(line) == 0
+        assert len(re.findall(r'^  \S+ +\d+\.\d+ %$', capsys.readouterr().out, re.M)) == 5
+    exec(blocks_of(text, 'python')[0], {})
+    assert len(re.findall(r'^\S+ 0\.\d+$', capsys.readouterr().out, re.M)) == 2
+
+
+@pytest.mark.parametrize('line', commands((ROOT / 'docs' / 'en' / 'aihub.md').read_text('utf-8')))
+def test_a_command_without_its_files_says_what_is_missing(line, tmp_path, monkeypatch, capsys):
+    """What dist_train.sh adds is tested in tests/tools/test_dist.py."""
+    for name in [name for name in os.environ if name.startswith('KOVILT_') and name != 'KOVILT_NO_REPORT']:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    assert run(line) == 2
+    (error,) = re.findall(r'^error: (.*)$', capsys.readouterr().err, re.M)
+    assert 'aihub.or.kr' in error or re.search(r'(epoch_10\.pth|scratch\.jsonl): no such', error)
+    assert not (tmp_path / 'work_dirs').exists()
 
 
 def test_the_commands_about_reports_are_those_of_the_training_page():

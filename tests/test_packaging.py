@@ -25,7 +25,7 @@ from kovilt.cli.main import overview
 from kovilt.model_names import packaged_models
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ('export', 'mlflow', 'serve', 'sweep', 'tensorboard', 'tests', 'wandb')
+EXTRAS = ('docs', 'export', 'mlflow', 'serve', 'sweep', 'tensorboard', 'tests', 'wandb')
 IN_THE_SDIST = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'CITATION.cff', 'CHANGELOG.md', 'README.md')
 IN_THE_SDIST += ('README.ko.md', 'requirements.txt', 'requirements', 'model-index.yml', 'configs', 'tools')
 DISTRIBUTIONS = {
