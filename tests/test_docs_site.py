@@ -37,7 +37,7 @@ def shape(page: str) -> dict[str, object]:
         'rows': len(re.findall(r'^ *\|', prose, re.M)),
         'images': re.findall(r'!\[[^]]*\]\(([^)]+)\)', prose),
         'links': sorted(set(re.findall(r'(?<!!)\[[^]]*\]\(([^)#]+)', prose))),
-        'numbers': sorted(set(re.findall(r'(?<![\w.])\d+\.\d+(?![\w.])', prose, re.A))),
+        'numbers': sorted(set(re.findall(r'(?<![\w.])\d+\.\d+(?!\w|\.\d| million)', prose, re.A))),
     }
 
 
