@@ -1,4 +1,4 @@
-"""Names, comments, docstrings, strings and pages use the words of the field; CONTRIBUTING.md has the glossary.
+"""Names, comments, docstrings, strings and pages use the words of the field; docs/en/glossary.md has the glossary.
 
 `RETIRED` is the table of words that are not used. They are compared as whole words, in any case: `keep_pictures` and
 `LoadPicture` contain the word picture, `somebody` does not contain the word body.
