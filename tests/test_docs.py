@@ -35,6 +35,7 @@ RUN: dict[str, list[str]] = {
     'evaluation': ['kovilt train rooms/vqa', 'kovilt test rooms/vqa work_dirs/vqa/iter_2000.pth --out B.jsonl'],
     'explain': [],
     'interrupted': [],
+    'model_zoo': [],
     'own_images': [],
     'plugins': [],
     'predict': [],
@@ -131,6 +132,7 @@ def smaller(line: str) -> str:
     line = re.sub(r'bash tools/dist_(train|test)\.sh (.*?) 8\b', r'kovilt \1 \2', line)
     line = re.sub(r'bash tools/slurm_train\.sh \S+ \S+ (\S+) (\S+)', r'kovilt train \1 --work-dir \2', line)
     line = line.replace('--images 2000', '--images 24').replace('--workers 16', '--workers 1')
+    line = line.replace('--val-images 500', '--val-images 4')
     line = line.replace('iter_2000', 'iter_2').replace('epoch_10', 'epoch_1')
     line = line.replace('--optuna 20', '--optuna 1').replace('--seeds 2', '--seeds 1')
     if re.search(r'\bkovilt (train|test|sweep) ', line):
