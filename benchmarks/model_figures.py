@@ -7,6 +7,8 @@ python -m benchmarks.model_figures docs/images
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
 
 FIGURES = ('how_packing.png', 'how_masking.png', 'how_matching.png', 'how_transport.png')
 # The number of a validation image of Rooms (seed 0), and of one of its captions.
-PACKED = ((0, 0), (1, 0), (1, 1), (2, 0))
-MASKED, ALIGNED = (3, 0), (3, 0)
-MATCHED = ((0, 0), (1, 0), (2, 0), (3, 0))
+PACKED = ((0, 0), (1, 0), (1, 1), (8, 1))
+MASKED, ALIGNED = (48, 3), (41, 3)
+MATCHED = ((41, 3), (8, 1), (10, 1), (6, 4))
 MASKING_SEED, MATCHING_SEED = 1, 7  # of the random numbers of the samples
 TEXT, CLS, PATCH, PADDING, MASK = '#4e79a7', '#e15759', '#a0cbe8', '#e3e3e3', '#f1ce63'
 
@@ -131,34 +133,41 @@ def draw_cells(axes: Axes, x: int, y: float, *runs: tuple[int, str]) -> int:
 
 def draw_masking(example: Example) -> Figure:
     """A caption, what the encoder reads of it after masking, and the three tokens that the MLM head puts there."""
+    from rich.cells import cell_len  # Hangul is two cells wide
+
     images, _, batch = read_pairs(example, [MASKED], MASKING_SEED)
     masked, places, best, scores = example.model.fill_masks(batch)
     tokens, shown = example.token_texts(batch['input_ids'][0].tolist()), example.token_texts(masked[0].tolist())
-    words = batch['word_ids'][0].tolist()
-    at = [position for _, position in places.tolist()]
-    figure = new_figure(12, 3.2)
-    left, axes = figure.subplots(1, 2, width_ratios=(1, 4.2))
+    words, at = batch['word_ids'][0].tolist(), [position for _, position in places.tolist()]
+    guesses = {
+        place: [f'{token} {100 * value:.0f}' for token, value in zip(example.token_texts(ids), values, strict=True)]
+        for place, ids, values in zip(at, best.tolist(), scores.tolist(), strict=True)
+    }
+    widths = [
+        1.5 + max(map(cell_len, (token, other, *guesses.get(place, ()))))
+        for place, (token, other) in enumerate(zip(tokens, shown, strict=True))
+    ]
+    ends = list(itertools.accumulate(widths))
+    figure = new_figure(12, 3)
+    left, axes = figure.subplots(1, 2, width_ratios=(1, 4))
     left.imshow(images[0])
     left.axis('off')
-    for x, (token, other) in enumerate(zip(tokens, shown, strict=True)):
-        label(axes, x, 3, token, example, TEXT if x in at else None)
-        label(axes, x, 2, other, example, MASK if x in at else None)
-        if x in at:
-            axes.annotate('', (x, 2.3), (x, 2.7), arrowprops={'arrowstyle': '->', 'color': '#666666'})
-    for place, ids, values in zip(at, best.tolist(), scores.tolist(), strict=True):
-        for rank, (token, value) in enumerate(zip(example.token_texts(ids), values, strict=True)):
-            right = token == tokens[place]
-            y = 1.2 - 0.4 * rank
-            axes.text(
-                place, y, f'{token} {100 * value:.0f}', ha='center',
-                va='center', fontproperties=sized(example, 8), color='#1b7f3b' if right else '#777777',
-            )  # fmt: skip
+    for place, (end, width) in enumerate(zip(ends, widths, strict=True)):
+        x = end - width / 2
+        label(axes, x, 3, tokens[place], example, TEXT if place in at else None)
+        label(axes, x, 2, shown[place], example, MASK if place in at else None)
+        for rank, guess in enumerate(guesses.get(place, ())):
+            colour = '#1b7f3b' if guess.split()[0] == tokens[place] else '#777777'
+            axes.text(x, 1.2 - 0.4 * rank, guess, ha='center', va='center', color=colour, font=sized(example, 8.5))
+        if place in at:
+            axes.annotate('', (x, 2.25), (x, 2.75), arrowprops={'arrowstyle': '->', 'color': '#666666'})
     for word in range(max(words) + 1):
-        inside = [x for x, number in enumerate(words) if number == word]
-        axes.plot([inside[0] - 0.4, inside[-1] + 0.4], [3.4, 3.4], color='#333333', linewidth=1.5)
-    for y, name in ((3, 'tokens'), (2, 'input'), (0.8, 'MLM head, %')):
-        axes.text(-1.0, y, name, ha='right', va='center', fontsize=9)
-    axes.set(xlim=(-2.6, len(tokens) - 0.3), ylim=(0, 3.7))
+        inside = [place for place, number in enumerate(words) if number == word]
+        start = ends[inside[0]] - widths[inside[0]]
+        axes.plot([start + 0.5, ends[inside[-1]] - 0.5], [3.4, 3.4], color='#333333', linewidth=1.5)
+    for y, name in ((3.4, 'eojeols'), (3, 'tokens'), (2, 'input'), (0.8, 'MLM head, %')):
+        axes.text(-1, y, name, ha='right', va='center', fontsize=9)
+    axes.set(xlim=(-13, ends[-1]), ylim=(0.1, 3.6))
     axes.axis('off')
     return figure
 
@@ -200,12 +209,13 @@ def draw_matching(example: Example) -> Figure:
 
 
 def draw_transport(example: Example) -> Figure:
-    """The cost of each token and patch, the plan that IPOT finds, and the plan of some words over the image."""
+    """The cost of each token and patch, the plan that IPOT finds, and the plan of words for objects on the image."""
     import torch
 
     from kovilt.models.pretraining import alignment_inputs
     from kovilt.modules.heads.wpa import mean_center
     from kovilt.modules.transport import ipot, transport_cost, transport_distance
+    from kovilt.rooms import KINDS
     from kovilt.visualization.heatmap import above_uniform, overlay
 
     images, captions, batch = read_pairs(example, [ALIGNED])
@@ -226,9 +236,9 @@ def draw_transport(example: Example) -> Figure:
     shares = (plan[0] * int(kept.sum()))[kept]  # of the mass of each token
     word_of = batch['word_ids'][0][kept]
     by_word = torch.stack([plan[0][kept][word_of == n].sum(dim=0) for n in range(int(word_of.max()) + 1)])
-    most = (by_word / by_word.sum(dim=1, keepdim=True)).amax(dim=1).argsort(descending=True)[:4].sort().values.tolist()
     excess = above_uniform(by_word.view(-1, rows, columns).numpy())
     words = captions[0].split()
+    named = [number for number, word in enumerate(words[: len(by_word)]) if word.startswith(tuple(KINDS))][:4]
     figure = new_figure(11, 5.2)
     above, below = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     for axes, values, title, colours in zip(
@@ -243,14 +253,14 @@ def draw_transport(example: Example) -> Figure:
         axes.set_xticks(range(0, rows * columns, columns), [f'row {row}' for row in range(rows)], fontsize=7)
         axes.set_title(title, fontsize=10)
         above.colorbar(shown, ax=axes)
-    panels = below.subplots(1, 1 + len(most))
+    panels = below.subplots(1, 1 + len(named))
     panels[0].imshow(images[0])
     for line in range(1, rows):
         panels[0].axhline(line * images[0].height / rows, color='white', linewidth=0.6)
     for line in range(1, columns):
         panels[0].axvline(line * images[0].width / columns, color='white', linewidth=0.6)
     panels[0].set_title(f'{rows} x {columns} patches', fontsize=9)
-    for axes, number in zip(panels[1:], most, strict=True):
+    for axes, number in zip(panels[1:], named, strict=True):
         axes.imshow(overlay(images[0].convert('RGB'), excess[number]))
         axes.set_title(words[number], fontproperties=sized(example, 10))
     for axes in panels:
@@ -286,12 +296,15 @@ def wrapped(text: str, width: int) -> str:
 
 def draw_figures(out: Path) -> list[Path]:
     """Draw the FIGURES into a folder; returns their paths."""
+    from PIL import Image
+
     example = load_example()
     files = []
     for name, draw in zip(FIGURES, (draw_packing, draw_masking, draw_matching, draw_transport), strict=True):
-        figure = draw(example)
-        with atomic_path(out / name) as draft:
-            figure.savefig(draft, format='png', metadata={'Software': None})
+        buffer = io.BytesIO()
+        draw(example).savefig(buffer, format='png')
+        with atomic_path(out / name) as draft:  # 256 colours are enough, and a third of the bytes
+            Image.open(buffer).convert('RGB').quantize(256).save(draft, 'PNG', optimize=True)
         files.append(out / name)
     return files
 

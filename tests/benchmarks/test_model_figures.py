@@ -30,7 +30,7 @@ def test_every_figure_of_the_page_is_drawn(example, tmp_path, monkeypatch):
     for file in files:
         assert f'../images/{file.name}' in page
         kept = ROOT / 'docs' / 'images' / file.name
-        assert kept.stat().st_size < 150_000 and Image.open(kept).size == Image.open(file).size
+        assert kept.stat().st_size < 100_000 and Image.open(kept).size == Image.open(file).size
 
 
 def test_two_captions_of_an_image_share_its_patches(example):
