@@ -38,7 +38,7 @@ lint: $(VENV)/.tests-installed
 
 # The site is made from the text of the code, so that neither kovilt nor torch has to be installed.
 docs: $(VENV)/.docs-installed
-	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
 	@echo 'build/docs is complete: $(bin)/python -m http.server --directory build/docs 8001'
 
 faults: $(VENV)/.installed
