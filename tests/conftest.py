@@ -36,6 +36,18 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_rooms(tmp_path_factory.mktemp('data') / 'rooms')
 
 
+@pytest.fixture(scope='session')
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny checkpoint and what `kovilt export` makes of it: 'hf', 'pt2', 'triton', and 'onnx', which lies in that."""
+    from tiny_models import tiny_checkpoint
+
+    from kovilt.apis import export_checkpoint
+
+    checkpoint = tiny_checkpoint(run := tmp_path_factory.mktemp('exported'))
+    made = {kind: export_checkpoint(checkpoint, run / kind, format=kind) for kind in ('hf', 'pt2', 'triton')}
+    return {'checkpoint': checkpoint, 'onnx': made['triton'] / 'kovilt' / '1', **made}
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
     """Runs a verb of the command `kovilt` in this process, which has everything imported.

@@ -36,6 +36,8 @@ DISTRIBUTIONS = {
     'cv2': 'mmcv-lite',
     'fastapi_offline': 'fastapi-offline',
     'prometheus_client': 'prometheus-client',
+    'google': 'protobuf',
+    'grpc': 'grpcio',
 }  # mmcv-lite brings OpenCV
 
 

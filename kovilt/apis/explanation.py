@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from kovilt.apis.pair_transforms import ImageLike, Part
+from kovilt.apis.pair_transforms import ImageLike, Part, ReadQuestion
 from kovilt.apis.questions import clean_question
 from kovilt.datasets.collate import pack
 from kovilt.datasets.korean import normalize_korean
@@ -31,6 +32,7 @@ from kovilt.weights import GraphVQA
 
 if TYPE_CHECKING:
     from kovilt.apis.vqa import VQAInferencer
+    from kovilt.models.explaining import PairRelevance
 
 FILES = ('explanation.png', 'explanation.html', 'explanation.npz')  # that `Explanation.save` writes
 
@@ -174,27 +176,15 @@ def explain_answer(
     inferencer: VQAInferencer, image: ImageLike, question: str, answer: str | None = None
 ) -> Explanation:
     """See `VQAInferencer.explain`."""
-    from kovilt.models.explaining import explain_pair
-
+    _check_explainable(inferencer)
     model = inferencer.model
-    if isinstance(model, GraphVQA):
-        raise KoviltError(
-            f'{inferencer.source}: a graph has no gradients, which explain needs; give the model folder or checkpoint '
-            'that it was exported from'
-        )
-    if inferencer.precision != 'float32':
-        raise KoviltError(f'precision {inferencer.precision}: explain computes gradients in float32; leave it out')
     text = clean_question(question, 'question')
     label = None if answer is None else _find_label(inferencer.answers, answer)
     read = inferencer.transforms.read_question(text)
     for message in read.warnings:
         warnings.warn(f'question: {message}', KoviltWarning, stacklevel=3)
     pixels, part = inferencer.transforms.read_source(image)
-    sample = dict(read.tokens, image=inferencer.transforms.read_image(image), image_id=0, sample_seed=0)
-    with torch.inference_mode(False):
-        batch = pack([sample])
-        with memory_errors([batch], 'prediction'):
-            found = explain_pair(model, batch, label)
+    found = find_relevance(inferencer, inferencer.transforms.read_image(image), read, label)
     probabilities = found.scores.softmax(dim=0)
     return Explanation(
         image=Image.fromarray(pixels),
@@ -211,6 +201,38 @@ def explain_answer(
         part=part,
         source=inferencer.source,
     )
+
+
+def find_relevance(
+    inferencer: VQAInferencer, image: Mapping[str, Any], question: ReadQuestion, label: int | None = None
+) -> PairRelevance:
+    """What speaks for an answer to a question about an image, both read by `inferencer.transforms`.
+
+    Args:
+        label: number of the answer; None = the one that the model gives.
+
+    Raises:
+        KoviltError: a graph, another precision than float32, or an encoder for which no rule of relevance is known.
+    """
+    from kovilt.models.explaining import explain_pair
+
+    _check_explainable(inferencer)
+    sample = dict(question.tokens, image=image, image_id=0, sample_seed=0)
+    with torch.inference_mode(False):
+        batch = pack([sample])
+        with memory_errors([batch], 'prediction'):
+            return explain_pair(inferencer.model, batch, label)
+
+
+def _check_explainable(inferencer: VQAInferencer) -> None:
+    """KoviltError unless gradients can be computed."""
+    if isinstance(inferencer.model, GraphVQA):
+        raise KoviltError(
+            f'{inferencer.source}: a graph has no gradients, which explain needs; give the model folder or checkpoint '
+            'that it was exported from'
+        )
+    if inferencer.precision != 'float32':
+        raise KoviltError(f'precision {inferencer.precision}: explain computes gradients in float32; leave it out')
 
 
 def _find_label(answers: list[str], answer: object) -> int:

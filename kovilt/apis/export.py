@@ -13,10 +13,17 @@ from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
 from kovilt.weights.folder import TrainedModel, save_model_folder
 from kovilt.weights.graph_files import Format
+from kovilt.weights.triton import write_triton_repository
 
 Dtype = Literal['float32', 'float16', 'int8']
+ExportFormat = Literal['hf', 'triton'] | Format
 
-_DTYPES: dict[str, tuple[Dtype, ...]] = {'hf': ('float32', 'float16'), 'onnx': ('float32', 'int8'), 'pt2': ('float32',)}
+_DTYPES: dict[ExportFormat, tuple[Dtype, ...]] = {
+    'hf': ('float32', 'float16'),
+    'onnx': ('float32', 'int8'),
+    'pt2': ('float32',),
+    'triton': ('float32', 'int8'),
+}
 
 
 def export_checkpoint(
@@ -25,16 +32,17 @@ def export_checkpoint(
     *,
     config: str | os.PathLike[str] | None = None,
     tokenizer: str | None = None,
-    format: Literal['hf'] | Format = 'hf',
+    format: ExportFormat = 'hf',
     dtype: Dtype = 'float32',
     overwrite: bool = False,
 ) -> Path:
     """Load a model as `load_trained` does, with the same arguments, and write it as the model folder `out`.
 
     Args:
-        format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`).
-        dtype: of the stored weights: for 'hf' 'float32' or 'float16', for 'onnx' 'float32' or 'int8', for 'pt2'
-            'float32'. An int8 graph also computes in int8, and some of its answers differ.
+        format: 'hf', weights in HuggingFace's layout; 'onnx' or 'pt2', a graph that answers questions (`write_graph`);
+            'triton', a model repository with the ONNX graph (`write_triton_repository`).
+        dtype: of the stored weights: for 'hf' 'float32' or 'float16', for 'onnx' and 'triton' 'float32' or 'int8', for
+            'pt2' 'float32'. An int8 graph also computes in int8, and some of its answers differ.
 
     Raises:
         KoviltError: as `load_trained`, `save_model_folder` and `write_graph`.
@@ -52,11 +60,18 @@ def export_trained(
     trained: TrainedModel,
     out: str | os.PathLike[str],
     *,
-    format: Literal['hf'] | Format = 'hf',
+    format: ExportFormat = 'hf',
     dtype: Dtype = 'float32',
+    name: str = '',
     overwrite: bool = False,
 ) -> Path:
-    """Write a loaded model as the model folder `out`; arguments and errors as of `export_checkpoint`."""
+    """Write a loaded model; arguments and errors as of `export_checkpoint`, and `name` as of `save_model_folder`."""
+    if format == 'triton':
+        return write_triton_repository(
+            out,
+            lambda folder, name: export_trained(trained, folder, format='onnx', dtype=dtype, name=name),
+            overwrite=overwrite,
+        )
     tokens = load_tokenizer(next(step['tokenizer'] for step in trained.text_pipeline if 'tokenizer' in step))
     check_tokenizer(trained, tokens)
     return save_model_folder(
@@ -70,5 +85,6 @@ def export_trained(
         training=trained.info['training'],
         dtype=torch.float16 if dtype == 'float16' else torch.float32,
         graph=None if format == 'hf' else (format, 'int8' if dtype == 'int8' else 'float32'),
+        name=name,
         overwrite=overwrite,
     )

@@ -59,7 +59,7 @@ class PairTransforms:
             [str(number) for number in input_ids] if step is None else step.tokenizer.convert_ids_to_tokens(input_ids)
         )
 
-    def read_source(self, image: ImageLike, name: str = 'image') -> tuple[np.ndarray, Part]:
+    def read_source(self, image: ImageLike | bytes, name: str = 'image') -> tuple[np.ndarray, Part]:
         """The upright image, uint8 (H, W, 3), as the first transform reads it, and the part of it that patches cover.
 
         That is the whole image, unless a transform has a method `kept_part` as `CropSquare` has.

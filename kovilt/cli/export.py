@@ -3,9 +3,10 @@
     kovilt export work_dirs/vqa/epoch_10.pth models/kovilt-vqa
     kovilt export models/kovilt-vqa models/kovilt-vqa-onnx --format onnx
     kovilt export models/kovilt-vqa models/kovilt-vqa-int8 --format onnx --dtype int8
+    kovilt export models/kovilt-vqa models/triton --format triton
 
-`kovilt predict` and VQAInferencer load all of them. A graph is written only if its scores are those of the model (in
-int8: close to them).
+`kovilt predict` and VQAInferencer load all of them; of a Triton model repository, its folder kovilt/1. A graph is
+written only if its scores are those of the model (in int8: close to them).
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_checkpoint_parts()
     parser.add_argument(
         '--format',
-        choices=('hf', 'onnx', 'pt2'),
+        choices=('hf', 'onnx', 'pt2', 'triton'),
         default='hf',
-        help="hf: weights in HuggingFace's layout; onnx, pt2: graph for onnxruntime or torch.export (default: hf)",
+        help="hf: weights in HuggingFace's layout; onnx, pt2: graph for onnxruntime or torch.export; triton: the ONNX "
+        'graph as a model repository of Triton Inference Server (default: hf)',
     )
     parser.add_argument(
         '--dtype',
         choices=('float32', 'float16', 'int8'),
         default='float32',
-        help='of the weights: float16 (hf) takes half the space, int8 (onnx) a quarter and less time (float32)',
+        help='of the weights: float16 (hf) takes half the space, int8 (onnx, triton) a quarter and less time (float32)',
     )
     parser.add_argument('--overwrite', action='store_true', help='replace an older model folder')
 
@@ -51,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         overwrite=args.overwrite,
     )
-    show(f'{out}: {sum(file.stat().st_size for file in out.iterdir()) / 1e6:,.1f} MB')
-    graph = read_json(out / 'kovilt.json').get('graph')
+    show(f'{out}: {sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6:,.1f} MB')
+    graph = read_json(next(out.rglob('kovilt.json'))).get('graph')
     if graph:
         print(
             f'largest difference to torch {graph["largest_difference"]:.1e} on {graph["inputs"]} batches; '

@@ -3,8 +3,8 @@
     kovilt serve work_dirs/quickstart/model
     kovilt serve models/kovilt-vqa-int8 --host 0.0.0.0 --port 80 --token "$(cat token)"
 
-http://127.0.0.1:8000/docs shows how to ask. SIGTERM ends the service after the running requests, within 10 seconds;
-SIGHUP loads the model anew without losing one. docs/en/serve.md tells the rest.
+http://127.0.0.1:8000/docs shows how to ask. SIGTERM ends the service after the running requests, within 10 seconds and
+with exit code 0; SIGHUP loads the model anew without losing one. docs/en/serve.md tells the rest.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     require_extra('serve')
-    from kovilt.serving.server import serve
-    from kovilt.serving.settings import ServerSettings
+    from kovilt.serving.ending import ended_by_signals
 
-    serve(ServerSettings(**{name: value for name, value in vars(args).items() if name != 'debug'}))
+    with ended_by_signals():  # before the imports, as that of torch takes seconds
+        from kovilt.serving.server import serve
+        from kovilt.serving.settings import ServerSettings
+
+        serve(ServerSettings(**{name: value for name, value in vars(args).items() if name != 'debug'}))

@@ -190,12 +190,17 @@ def _check_model(asked: str | None, name: str) -> None:
 def _question_routes(service: Service) -> APIRouter:
     routes, name = APIRouter(tags=['questions']), service.settings.model_name
 
-    @routes.post('/v1/vqa', openapi_extra=_body({'application/json': 'VQARequest', 'multipart/form-data': 'VQAUpload'}))
+    @routes.post(
+        '/v1/vqa',
+        response_model_exclude_unset=True,  # an explanation that was not asked for
+        openapi_extra=_body({'application/json': 'VQARequest', 'multipart/form-data': 'VQAUpload'}),
+    )
     async def vqa(request: Request) -> schema.VQAResponse:
         """한 이미지에 대한 질문들에 답합니다. JSON 으로 보내거나 파일로 올립니다."""
         with service.slot():
             image, asked = await read_vqa_body(request, service)
-            answers: list[Any] = await _while_connected(request, service.answer(image, asked.questions, asked.topk))
+            work = service.answer(image, asked.questions, asked.topk, explain=asked.explain)
+            answers: list[Any] = await _while_connected(request, work)
         _note(request, questions=len(answers))
         return schema.VQAResponse(model=name, answers=answers)
 

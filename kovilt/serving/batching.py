@@ -6,14 +6,16 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from kovilt.errors import KoviltError
 from kovilt.serving.engine import Engine, Job
 from kovilt.serving.metrics import Metrics
 
 log = logging.getLogger('kovilt.serving')
+T = TypeVar('T')
 
 
 class Batcher:
@@ -27,6 +29,7 @@ class Batcher:
         self._max_batch, self._max_wait, self._metrics = max_batch, max_wait, metrics
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, 'model')
+        self._other_work = asyncio.Lock()
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -37,6 +40,11 @@ class Batcher:
         """Queue a job; returns its answer to come. A job whose answer is cancelled is not computed."""
         self._jobs.put_nowait(job)
         return job.answer
+
+    async def between_batches(self, work: Callable[[], T]) -> T:
+        """Do other work of the model in its thread, one at a time: between two of them comes the batch that waits."""
+        async with self._other_work:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
         self._task.cancel()

@@ -10,7 +10,7 @@ from typing import Any
 
 from kovilt.apis import VQAInferencer
 from kovilt.apis.image_cache import CachedImage
-from kovilt.apis.pair_transforms import ReadQuestion
+from kovilt.apis.pair_transforms import Part, ReadQuestion
 from kovilt.apis.questions import clean_question
 from kovilt.apis.vqa import PreparedPair
 from kovilt.serving.metrics import Metrics
@@ -107,3 +107,28 @@ class Engine:
             warnings = jobs[i].question.warnings
             results[i] = found | {'topk': found['topk'][: jobs[i].topk], 'warnings': warnings}
         return results
+
+    def read_whole(self, content: bytes) -> tuple[CachedImage, Part]:
+        """The image in a file as an explanation needs it, not encoded, and the part of it that its patches cover."""
+        pixels, part = self.inferencer.transforms.read_source(content)
+        return self.inferencer.transforms.read_image(pixels), part
+
+    def explain(self, image: CachedImage, question: ReadQuestion, answer: str) -> dict[str, Any]:
+        """What speaks for an answer, in the thread of the model: the keys of `Relevance` but for the part.
+
+        Raises:
+            KoviltError: a model that cannot be explained (`find_relevance`).
+        """
+        from kovilt.apis.explanation import find_relevance  # which can also draw, as answering does not
+
+        found = find_relevance(self.inferencer, image, question, self.inferencer.model.answers.index(answer))
+        return {
+            'tokens': self.inferencer.transforms.token_texts(question.tokens['input_ids'].tolist()),
+            'token_relevance': [_short(value) for value in found.tokens.tolist()],
+            'patch_relevance': [[_short(value) for value in row] for row in found.patches.tolist()],
+        }
+
+
+def _short(value: float) -> float:
+    """The number with four digits: an answer has hundreds of them."""
+    return float(f'{value:.4g}')

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from kovilt.serving.settings import MAX_QUESTIONS
+from kovilt.serving.settings import MAX_EXPLAINED, MAX_QUESTIONS
 
 TopK = Annotated[int, Field(ge=1, le=100)]
 QUESTIONS: list[JsonValue] = ['소파는 무슨 색이에요?', '의자가 있어요?']
@@ -35,6 +35,9 @@ class Questions(Strict):
 
     questions: list[str] = Field(min_length=1, max_length=MAX_QUESTIONS, description='질문들, 한국어 문장')
     topk: TopK = Field(5, description='질문마다 돌려줄 답의 수')
+    explain: bool = Field(
+        False, strict=True, description=f'답마다 근거(패치와 토큰의 관련도)를 덧붙임, 질문은 {MAX_EXPLAINED}개까지'
+    )
 
 
 class VQARequest(Questions):
@@ -62,6 +65,15 @@ class ScoredAnswer(BaseModel):
     score: float = Field(ge=0, le=1)
 
 
+class Relevance(BaseModel):
+    """What speaks for an answer (Chefer, Gur and Wolf, ICCV 2021): 0 or more, on one scale for patches and tokens."""
+
+    tokens: list[str] = Field(description='질문의 토큰, [CLS]와 [SEP] 포함')
+    token_relevance: list[float] = Field(description='토큰마다 하나')
+    patch_relevance: list[list[float]] = Field(description='패치마다 하나, 행마다 한 배열')
+    part: list[float] = Field(description='패치들이 덮는 이미지 부분: 왼쪽, 위, 오른쪽, 아래, 너비와 높이에 대한 비율')
+
+
 class VQAAnswer(ScoredAnswer):
     """The best answer to a question and the next ones."""
 
@@ -71,6 +83,7 @@ class VQAAnswer(ScoredAnswer):
     topk: list[ScoredAnswer]
     unknown_token_share: float | None = Field(description='질문의 토큰 가운데 모델이 모르는 것의 비율, 0~1')
     warnings: list[str] = Field(description='모델이 질문에서 읽지 못하는 것')
+    explanation: Relevance | None = Field(None, description='요청에 explain 이 있을 때만')
 
 
 class VQAResponse(BaseModel):

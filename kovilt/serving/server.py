@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -32,7 +34,7 @@ _BACKLOG = 2048
 
 
 def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, which are raised again at the end (`kovilt.serving.ending`).
 
     Raises:
         KoviltError: the address is not free, or the model cannot be loaded.
@@ -52,8 +54,6 @@ def serve(settings: ServerSettings) -> None:
             raise
         listener.listen(_BACKLOG)
         _announce(settings, address)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when all is done
-            signal.signal(number, _end_well)
         server.run(sockets=[listener])
 
 
@@ -70,10 +70,6 @@ def _announce(settings: ServerSettings, address: str) -> None:
     show(f'{address}: {settings.model_name} is served; {address}/docs shows how to ask', flush=True)
     if not settings.token and settings.host not in ('127.0.0.1', '::1', 'localhost'):
         show('warning: no --token: everybody who reaches this address can ask', flush=True)
-
-
-def _end_well(number: int, frame: Any) -> None:
-    """In place of the handler that would end the process by the signal: it has ended as it should."""
 
 
 def _bind(settings: ServerSettings) -> socket.socket:
@@ -184,18 +180,27 @@ def _run_workers(settings: ServerSettings, listener: socket.socket, address: str
     with tempfile.TemporaryDirectory(prefix='kovilt-metrics-') as folder:
         os.environ[FOLDER] = folder
         listener.listen(_BACKLOG)  # a client that comes before the workers have loaded the model waits
-        _announce(settings, address)
         config = _config(functools.partial(_worker_app, settings), factory=True, workers=settings.workers)
-        workers = _Workers(config, sockets=[listener])
+        workers = _Workers(config, [listener], announce=lambda: _announce(settings, address))
         workers.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
         raise KoviltError(f'{settings.model}: no worker could start; the lines above tell why')
 
 
 class _Workers(Multiprocess):
+    """
+    Args:
+        announce: called once, when the first worker can answer.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], announce: Callable[[], None]) -> None:
+        super().__init__(config, sockets)
+        self._announce: Callable[[], None] | None = announce
+
     def init_processes(self) -> None:
         """A worker that is started later and cannot load the model is tried again: the others go on."""
-        super().init_processes()
+        with _interrupts_held_back():
+            super().init_processes()
         app: Any = self.config.app
         self.config.app = functools.partial(app, failure=1)
         self._leave_pipes()
@@ -212,16 +217,30 @@ class _Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         before = {worker.pid for worker in self.processes}
-        super().keep_subprocess_alive()
+        with _interrupts_held_back():
+            super().keep_subprocess_alive()
         self._leave_pipes()
         for pid in before - {worker.pid for worker in self.processes}:
             mark_process_dead(pid)  # else kovilt_queue_length would count the requests that it had for ever
+        if self._announce is not None and any(worker.is_ready() for worker in self.processes):
+            self._announce()
+            self._announce = None
 
     def handle_hup(self) -> None:
         """Let each worker load the model anew; uvicorn would start new workers and close their connections."""
         for worker in self.processes:
             if worker.pid is not None:
                 os.kill(worker.pid, signal.SIGHUP)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that are started here never get SIGINT: Ctrl-C reaches all of a terminal, and this one ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _worker_app(settings: ServerSettings, failure: int = STARTUP_FAILURE) -> FastAPI:
@@ -234,8 +253,11 @@ def _worker_app(settings: ServerSettings, failure: int = STARTUP_FAILURE) -> Fas
 
     _log_to_output()
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvicorn's would wait until the model is loaded
     try:
         return create(settings)
     except KoviltError as error:
         show(f'error: {error}', flush=True)
         sys.exit(failure)
+    finally:
+        signal.signal(signal.SIGTERM, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from kovilt.apis.pair_transforms import ReadQuestion
 from kovilt.errors import user_error
 from kovilt.serving.batching import Batcher
 from kovilt.serving.engine import Engine, Job
 from kovilt.serving.failures import RETRY, RequestError
 from kovilt.serving.metrics import Metrics
-from kovilt.serving.settings import ServerSettings
+from kovilt.serving.settings import MAX_EXPLAINED, ServerSettings
 
 _READERS = 4  # threads; they bound how many images are decoded at a time, each of up to 0.2 GB
 log = logging.getLogger('kovilt.serving')
@@ -83,16 +85,21 @@ class Service:
         """Do what would hold up the event loop, such as parsing megabytes."""
         return asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def answer(self, image: bytes, questions: list[str], topk: int) -> list[dict[str, Any]]:
+    async def answer(
+        self, image: bytes, questions: list[str], topk: int, *, explain: bool = False
+    ) -> list[dict[str, Any]]:
         """Answer questions about the image in a file, in their order.
 
         Returns:
-            For each the keys of `VQAAnswer`, and num_tokens, of the question.
+            For each the keys of `VQAAnswer`, and num_tokens, of the question; explanation only with `explain`.
 
         Raises:
-            KoviltError: an image or a question that cannot be used.
+            KoviltError: an image or a question that cannot be used, or a model that cannot be explained.
+            RequestError: more questions with `explain` than `MAX_EXPLAINED`.
             TimeoutError: not in time.
         """
+        if explain and len(questions) > MAX_EXPLAINED:
+            raise RequestError(422, f'explain: {len(questions)} questions; send at most {MAX_EXPLAINED} with it')
         assert self._batcher is not None
         engine, loop = self.engine, asyncio.get_running_loop()
         async with asyncio.timeout(self.settings.timeout):
@@ -102,9 +109,23 @@ class Service:
             prepared = await engine.prepare_image(image, digest)
             jobs = [Job(engine, prepared, question, topk, loop.create_future()) for question in read]
             answers = await asyncio.gather(*map(self._batcher.submit, jobs))
+            if explain:
+                explanations = await self._explain(engine, image, read, [one['answer'] for one in answers])
+                answers = [one | {'explanation': why} for one, why in zip(answers, explanations, strict=True)]
         return [
             {'question': text, 'num_tokens': len(one.tokens['input_ids'])} | answer
             for text, one, answer in zip(questions, read, answers, strict=True)
+        ]
+
+    async def _explain(
+        self, engine: Engine, image: bytes, questions: list[ReadQuestion], answers: list[str]
+    ) -> list[dict[str, Any]]:
+        assert self._batcher is not None
+        whole, part = await self.in_thread(lambda: engine.read_whole(image))
+        return [
+            {'part': list(part)}
+            | await self._batcher.between_batches(functools.partial(engine.explain, whole, question, answer))
+            for question, answer in zip(questions, answers, strict=True)
         ]
 
     async def reload(self) -> None:

@@ -11,6 +11,7 @@ from kovilt.errors import KoviltError
 from kovilt.ranges import Range, check_value
 
 MAX_QUESTIONS = 64  # of one request about one image
+MAX_EXPLAINED = 8  # questions of one request whose answers are explained, each at the cost of several
 MAX_LINES = 10_000  # of one request to /v1/batch
 
 

@@ -8,16 +8,10 @@ from typing import Any
 
 def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *, num_parameters: int) -> str:
     """The card in Markdown, from the config.json and kovilt.json of the model folder `name` (template card.md.j2)."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from kovilt.terminal import printable
 
-    loader = PackageLoader('kovilt.weights', '.')
-    environment = Environment(  # noqa: S701  # Markdown, not HTML
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters['printable'] = printable
-    return environment.get_template('card.md.j2').render(
+    return render(
+        'card.md.j2',
         name=printable(name),
         name_literal=repr(name),
         config=config,
@@ -26,6 +20,20 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
         transforms=[_as_call(step) for step in info['image_pipeline']],
         num_parameters=num_parameters,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of a template beside this file, which is no HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from kovilt.terminal import printable
+
+    loader = PackageLoader('kovilt.weights', '.')
+    environment = Environment(  # noqa: S701  # no HTML
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters['printable'] = printable
+    return environment.get_template(template).render(values)
 
 
 def _as_call(config: Mapping[str, Any]) -> str:

@@ -92,6 +92,7 @@ def save_model_folder(
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     graph: tuple[Format, Precision] | None = None,
+    name: str = '',
     overwrite: bool = False,
 ) -> Path:
     """Write the folder `out` completely or not at all; returns its absolute path.
@@ -106,6 +107,7 @@ def save_model_folder(
         training: plain values worth knowing later (epochs, seed, scores, ...).
         dtype: of the stored weights; they are always read back as float32.
         graph: format and precision of `write_graph`, to write a graph in place of the weights.
+        name: of the model in its card; '' = that of the folder.
 
     Raises:
         KoviltError: `out` exists or cannot be written, a weight is not finite, or sizes disagree.
@@ -113,7 +115,7 @@ def save_model_folder(
     from kovilt.datasets.transforms.text import tokenizer_sizes
 
     out = Path(os.path.abspath(os.path.expanduser(out)))
-    _check_destination(out, overwrite)
+    check_destination(out, overwrite)
     kind = str(model_cfg.get('type', '')).rpartition('.')[2]
     if kind not in ARCHITECTURES:
         raise KoviltError(f'model type {kind!r}: no model folder can hold it; it holds {" and ".join(ARCHITECTURES)}')
@@ -158,7 +160,9 @@ def save_model_folder(
         files = [file for file in sorted(draft.iterdir()) if file.suffix != DIGEST_SUFFIX]
         info['files'] = {file.name: size_and_digest(file) for file in files}
         write_json(draft / INFO, info)
-        card = model_card(out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values()))
+        card = model_card(
+            name or out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values())
+        )
         write_text(draft / _CARD, card)
     return out
 
@@ -270,11 +274,11 @@ def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
             raise KoviltError(f'{source}: {key} holds NaN or infinity; take an earlier checkpoint')
 
 
-def _check_destination(out: Path, overwrite: bool) -> None:
-    """KoviltError if `out` is not free, or, when it may be overwritten, is no model folder."""
+def check_destination(out: Path, overwrite: bool, *, kind: str = 'model folder', holds: str = INFO) -> None:
+    """KoviltError if `out` is not free, or, when it may be overwritten, does not hold what folders of its kind do."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
         raise KoviltError(f'{out}: exists already; choose another name or ask for overwriting')
-    if not (out / INFO).is_file():
-        raise KoviltError(f'{out}: exists and is no model folder, so it is not overwritten; choose another name')
+    if not (out / holds).is_file():
+        raise KoviltError(f'{out}: exists and is no {kind}, so it is not overwritten; choose another name')

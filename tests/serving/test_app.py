@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from kovilt.apis import VQAInferencer
-from kovilt.serving.settings import MAX_QUESTIONS
+from kovilt.serving.settings import MAX_EXPLAINED, MAX_QUESTIONS
 from tests.serving.conftest import QUESTIONS, image_file
 
 CONTENT = image_file()
@@ -59,6 +59,34 @@ def test_each_request_gets_the_topk_that_it_asks_for_and_the_warnings_of_its_que
     assert (len(one['topk']), len(other['topk'])) == (1, 5) and one['unknown_token_share'] == 1
     assert 'unknown to the model' in one['warnings'][0]
     assert ask(client).json()['answers'][0]['warnings'] == []
+
+
+def test_an_answer_is_explained_on_request(client, folder):
+    found = VQAInferencer(folder, device='cpu').explain(Image.open(io.BytesIO(CONTENT)), QUESTIONS[1])
+    upload = client.post('/v1/vqa', files={'image': CONTENT}, data={'questions': QUESTIONS, 'explain': 'true'})
+    for response in (ask(client, explain=True), upload):
+        answers = response.json()['answers']
+        assert [one['question'] for one in answers] == QUESTIONS and answers[1]['answer'] == found.answer
+        why = answers[1]['explanation']
+        assert why['tokens'] == found.tokens and why['part'] == [0, 0, 1, 1]
+        assert why['token_relevance'] == pytest.approx(found.token_relevance.tolist(), rel=1e-3)
+        assert [len(row) for row in why['patch_relevance']] == [found.patch_relevance.shape[1]] * len(
+            found.patch_relevance
+        )
+        flat = [value for row in why['patch_relevance'] for value in row]
+        assert flat == pytest.approx(found.patch_relevance.ravel().tolist(), rel=1e-3)
+    assert 'explanation' not in ask(client, explain=False).json()['answers'][0]
+
+
+def test_explanations_have_a_limit_and_need_gradients(client, app, monkeypatch):
+    refused = ask(client, questions=['책?'] * (MAX_EXPLAINED + 1), explain=True)
+    assert refused.status_code == 422 and f'at most {MAX_EXPLAINED}' in error_of(refused)['message']
+    assert ask(client, questions=['책?'] * (MAX_EXPLAINED + 1)).status_code == 200
+    for wrong in (1, 'true', None):
+        assert 'explain: ' in error_of(ask(client, explain=wrong))['message']
+    monkeypatch.setattr(app.state.service.engine.inferencer, 'precision', 'int8')
+    refused = ask(client, explain=True)
+    assert refused.status_code == 400 and 'explain computes gradients in float32' in error_of(refused)['message']
 
 
 def test_the_state_the_metrics_and_the_model_card(client, folder, app):

@@ -48,6 +48,14 @@ def test_a_bad_line_has_its_error_and_the_others_their_answers(client):
     assert 'the body, line 3, column 3: ' in rows[1]['error']['message']
 
 
+def test_lines_may_ask_for_explanations(client):
+    explained, plain, too_many = send(
+        client, '\n'.join([line(0, explain=True), line(1), line(2, explain=True, questions=['책?'] * 9)])
+    )
+    assert all(one['explanation']['patch_relevance'] for one in explained['answers'])
+    assert 'explanation' not in plain['answers'][0] and too_many['error']['code'] == '422'
+
+
 def test_other_content_and_an_empty_stream(client):
     assert client.post('/v1/batch', content=line(0), headers={'content-type': 'application/json'}).status_code == 415
     assert send(client, b'') == []
@@ -116,9 +124,9 @@ def test_all_streams_together_have_a_bounded_number_of_lines_in_work(make_app, m
     service, answered = app.state.service, []
     answer = service.answer
 
-    async def counted(*asked):
+    async def counted(*asked, **more):
         answered.append(2 - service.lines._value)
-        return await answer(*asked)
+        return await answer(*asked, **more)
 
     monkeypatch.setattr(service, 'answer', counted)
 

@@ -148,6 +148,32 @@ def test_a_request_that_is_given_up_is_not_computed(idle_app, monkeypatch):
     asyncio.run(asyncio.wait_for(ask_all(), 60))
 
 
+def test_a_batch_waits_for_one_explanation_at_most(idle_app, monkeypatch):
+    async def ask_all():
+        async with running(idle_app) as service:
+            order, begun, may_end = [], threading.Event(), threading.Event()
+            answer, explain = service.engine.answer, service.engine.explain
+
+            def explain_slowly(*asked):
+                order.append('explanation')
+                begun.set()
+                assert may_end.wait(30)
+                return explain(*asked)
+
+            monkeypatch.setattr(service.engine, 'answer', lambda jobs: order.append('batch') or answer(jobs))
+            monkeypatch.setattr(service.engine, 'explain', explain_slowly)
+            explained = asyncio.create_task(service.answer(image_file(), QUESTIONS, 1, explain=True))
+            assert await asyncio.to_thread(begun.wait, 30)
+            other = asyncio.create_task(service.answer(image_file(), QUESTIONS, 1))
+            while not service._batcher._thread._work_queue.qsize():
+                await asyncio.sleep(0)
+            may_end.set()
+            assert len(await other) == 3 and all('explanation' in one for one in await explained)
+            assert order == ['batch', 'explanation', 'batch', 'explanation', 'explanation']
+
+    asyncio.run(asyncio.wait_for(ask_all(), 60))
+
+
 def test_a_reload_answers_all_and_a_failed_one_keeps_the_model(idle_app, monkeypatch, caplog):
     async def ask_all():
         async with running(idle_app) as service:

@@ -104,6 +104,17 @@ def test_a_body_that_does_not_arrive_in_time_is_given_up(make_app, path):
     assert connection.status == 408 and b'did not arrive in time' in connection.body
 
 
+def test_a_body_that_trickles_in_has_no_more_time_than_others(make_app):
+    class Trickling(Connection):
+        async def receive(self):
+            await asyncio.sleep(0)
+            return {'type': 'http.request', 'body': b' ', 'more_body': True}
+
+    connection = Trickling([], headers=[*CHUNKED, (b'expect', b'')])
+    run(make_app(timeout=0.05), connection.answer)
+    assert connection.status == 408 and b'did not arrive in time' in connection.body
+
+
 def test_a_client_that_goes_while_it_sends_or_waits_leaves_nothing_behind(idle_app, caplog):
     async def work(app):
         service = app.state.service

@@ -216,6 +216,20 @@ def test_without_the_extra_the_command_that_installs_it_is_named(call, folder, m
     )
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_model_is_loaded_ends_the_command_in_order(call, folder, monkeypatch, number):
+    def load(settings):
+        assert signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        signal.raise_signal(number)
+        raise AssertionError('it goes on')
+
+    monkeypatch.setattr(server, 'create', load)
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    assert call('serve', folder, '--port', 0) == (0, '', '')
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def save_model(out: Path, answers) -> None:
     save_model_folder(
         tiny_model(answers=answers),
@@ -294,7 +308,7 @@ def test_a_worker_may_be_killed_and_all_load_a_model_anew(tmp_path):
     with serving(tmp_path / 'model', '--workers', '2') as (process, address):
         deadline = time.monotonic() + 120
         threading.Thread(target=process.stdout.read, daemon=True).start()  # else the workers wait for a reader
-        assert answers_of(address) <= old  # the clients wait until the first worker has loaded the model
+        assert answers_of(address) <= old
         killed = min(workers_of(process))
         os.kill(killed, signal.SIGKILL)
         while killed in workers_of(process) or len(workers_of(process)) < 2:
@@ -317,12 +331,31 @@ def test_the_requests_of_a_dead_worker_are_no_longer_counted(tmp_path, monkeypat
     files = [tmp_path / f'gauge_livesum_{pid}.db' for pid in (11, 12)]
     for file in files:
         file.touch()
-    workers = server._Workers.__new__(server._Workers)  # without the signals of a real one
-    workers.processes = [SimpleNamespace(pid=pid, child_conn=io.BytesIO()) for pid in (11, 12)]
+    workers = fake_workers(11, 12)
 
     def replace(self):
-        self.processes[0] = SimpleNamespace(pid=13, child_conn=io.BytesIO())
+        self.processes[0] = fake_workers(13).processes[0]
 
     monkeypatch.setattr(server.Multiprocess, 'keep_subprocess_alive', replace)
     workers.keep_subprocess_alive()
     assert [file.exists() for file in files] == [False, True]
+
+
+def fake_workers(*pids):
+    """Workers that are not ready, without the signals and processes of real ones."""
+    workers = server._Workers.__new__(server._Workers)
+    workers.said = []
+    workers._announce = lambda: workers.said.append('served')
+    workers.processes = [SimpleNamespace(pid=pid, child_conn=io.BytesIO(), is_ready=lambda: False) for pid in pids]
+    return workers
+
+
+def test_workers_are_announced_once_when_the_first_can_answer(monkeypatch):
+    workers = fake_workers(11, 12)
+    monkeypatch.setattr(server.Multiprocess, 'keep_subprocess_alive', lambda self: None)
+    workers.keep_subprocess_alive()
+    assert workers.said == []
+    for worker in reversed(workers.processes):
+        worker.is_ready = lambda: True
+        workers.keep_subprocess_alive()
+        assert workers.said == ['served']

@@ -21,13 +21,8 @@ QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자 ?', '의자 위에 책�
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    return tiny_checkpoint(tmp_path_factory.mktemp('run'))
-
-
-@pytest.fixture(scope='module')
-def exported(checkpoint):
-    return {kind: export_checkpoint(checkpoint, checkpoint.parent / kind, format=kind) for kind in ('onnx', 'pt2')}
+def checkpoint(exported):
+    return exported['checkpoint']
 
 
 def images():
