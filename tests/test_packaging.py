@@ -38,6 +38,7 @@ DISTRIBUTIONS = {
     'prometheus_client': 'prometheus-client',
     'google': 'protobuf',
     'grpc': 'grpcio',
+    'kubernetes_validate': 'kubernetes-validate',
 }  # mmcv-lite brings OpenCV
 
 

@@ -1,8 +1,10 @@
 """A Triton model repository fits Triton's schema and the graph, and its README shows how to get the model's answers."""
 
+import io
 import json
 import re
 import shutil
+from contextlib import redirect_stdout
 
 import numpy as np
 import onnxruntime
@@ -30,15 +32,16 @@ def images():
 
 @pytest.fixture
 def client_code(exported, images, tmp_path, monkeypatch):
-    """Runs the README's program in a copy of the repository, asking a stand-in of Triton; returns its names."""
+    """Runs the program of the README, which asks a stand-in of Triton; gives its names, and what it printed."""
     shutil.copytree(exported['triton'], tmp_path / 'repository')
     monkeypatch.chdir(tmp_path / 'repository')
     images[0].save('image.jpg', quality=95)
     (code,) = re.findall('```python\n(.*?)```', (tmp_path / 'repository' / 'README.md').read_text('utf-8'), re.S)
     with serving(tmp_path / 'repository') as address:
         scope = {}
-        exec(code.replace('127.0.0.1:8001', address), scope)
-        yield scope
+        with redirect_stdout(io.StringIO()) as printed:
+            exec(code.replace('127.0.0.1:8001', address), scope)
+        yield scope | {'printed': printed.getvalue()}
         scope['client'].close()
 
 
@@ -73,9 +76,9 @@ def test_its_configuration_is_that_of_the_graph_by_the_schema_of_triton(exported
         text_format.Parse('max_batchsize: 1', model_config_pb2.ModelConfig())
 
 
-def test_the_program_of_its_readme_gets_the_answers_of_the_model(client_code, exported, images, capsys):
+def test_the_program_of_its_readme_gets_the_answers_of_the_model(client_code, exported, images):
     answer, ask, client = VQAInferencer(exported['checkpoint'], device='cpu'), client_code['ask'], client_code['client']
-    assert re.fullmatch(r"\['[-\d.]+:\d:\S+(', '[-\d.]+:\d:[^']+){2}'\]\n", capsys.readouterr().out)
+    assert re.fullmatch(r"\['[-\d.]+:\d:\S+(', '[-\d.]+:\d:[^']+){2}'\]\n", client_code['printed'])
     for image in images:
         for question, expected in zip(QUESTIONS, answer(image, QUESTIONS), strict=True):
             found = [text.split(':', 2) for text in ask(client, image, f' {question}', topk=len(ANSWERS))]
