@@ -126,12 +126,12 @@ def word_scores(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     return model.mlm_head(states.text(batch['input_ids'].shape[1]))
 
 
-def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', **meta: Any) -> Path:
+def tiny_checkpoint(out: Path, kind: str = 'ViLTForVQA', seed: int = 0, **meta: Any) -> Path:
     """What `KoviltRunner` leaves of a training: `out`/epoch_1.pth, with its tokenizer in `out`/tokenizer."""
     from kovilt.datasets.transforms.text import tokenizer_sizes
     from kovilt.formats.checkpoint import write_checkpoint
 
-    tokenizer, model = tiny_tokenizer(), tiny_model(kind)
+    tokenizer, model = tiny_tokenizer(), tiny_model(kind, seed)
     tokenizer.save_pretrained(out / 'tokenizer')
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(out / 'tokenizer'), max_text_len=MAX_TEXT_LEN)]
     config = tiny_config(kind)
