@@ -258,7 +258,7 @@ class PairDataset(Dataset):
 
         Returns:
             dicts of `input_ids`, `word_ids` int64 (l,), `pad_id`, `image_id`, `image` (a dict of `patches` uint8
-            (P, 3*p*p) and `grid`), `sample_seed` and, with `keep_record`, `record`.
+            (P, 3 * p * p) and `grid`), `sample_seed` and, with `keep_record`, `record`.
         """
         images: dict[int, dict[str, Any] | None] = {}
         chosen = []

@@ -149,7 +149,7 @@ class PreparedPatches:
         self._shards: dict[int, np.ndarray] = {}
 
     def read(self, number: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Patches uint8 (P, 3*p*p), a view of the mapped file, and the grid of an image.
+        """Patches uint8 (P, 3 * p * p), a view of the mapped file, and the grid of an image.
 
         Raises:
             KoviltError: the image could not be read when the data was prepared, or its patches have changed since.

@@ -59,7 +59,7 @@ class PatchEmbedder(nn.Module):
         self._interpolations: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """patches (sum of P, 3*p*p) in [-1, 1], grids int64 (I, 2) on the host; returns (sum of (1 + P), D).
+        """patches (sum of P, 3 * p * p) in [-1, 1], grids int64 (I, 2) on the host; returns (sum of (1 + P), D).
 
         Each image is its CLS, then its patches; an image with grid (0, 0) is its CLS alone.
         """

@@ -131,8 +131,8 @@ class ViLT(nn.Module):
     def embed_images(self, patches: Tensor, grids: Tensor) -> Any:
         """Compute what depends on the images alone, once for all texts and passes of a batch; `forward` takes it.
 
-        patches float32 (sum of P, 3*p*p) in [-1, 1], on the device; grids int64 (I, 2), on the host. Here Emb_img of
-        the images one after another, (sum of (1 + P), D).
+        patches float32 (sum of P, 3 * p * p) in [-1, 1], on the device; grids int64 (I, 2), on the host. Here Emb_img
+        of the images one after another, (sum of (1 + P), D).
         """
         return self.image(patches, grids) + self.modality_embed.weight[1]
 

@@ -18,9 +18,9 @@ NO_IMAGE = {'patches': np.zeros((0, 0), dtype=np.uint8), 'grid': (0, 0)}
 class Patchify(BaseTransform):
     """Cut `img`, uint8 (H, W, 3), into patches of p x p pixels.
 
-    Gives `patches`, uint8 (rows * columns, 3*p*p), and `grid`, (rows, columns). Patches run row by row. A patch holds
-    its three channels one after the other, each row by row: the order of the flattened kernel of a patch convolution.
-    Pixels stay uint8; the model's preprocessor normalizes them.
+    Gives `patches`, uint8 (rows * columns, 3 * p * p), and `grid`, (rows, columns). Patches run row by row. A patch
+    holds its three channels one after the other, each row by row: the order of the flattened kernel of a patch
+    convolution. Pixels stay uint8; the model's preprocessor normalizes them.
 
     Args:
         patch_size: p, pixels; the sides of the image must be multiples of it. A config may leave it out: it takes that
@@ -42,7 +42,7 @@ class Patchify(BaseTransform):
 
 
 def join_patches(patches: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Undo `Patchify`: patches uint8 (rows * columns, 3*p*p) to pixels uint8 (H, W, 3)."""
+    """Undo `Patchify`: patches uint8 (rows * columns, 3 * p * p) to pixels uint8 (H, W, 3)."""
     (rows, columns), p = grid, math.isqrt(patches.shape[1] // 3)
     pixels = patches.reshape(rows, columns, 3, p, p).transpose(0, 3, 1, 4, 2)  # (rows, p, columns, p, 3)
     return pixels.reshape(rows * p, columns * p, 3)
