@@ -19,7 +19,7 @@ class Batch(TypedDict):
     the device.
 
     Shapes: B pairs, I images, L tokens of the longest text, P patches of an image (differs from image to image),
-    p side of a patch in pixels, C answers of the vocabulary.
+    p side of a patch in pixels, C answers of the vocabulary, Q questions of multiple choice.
     """
 
     # Every model reads these.
@@ -40,5 +40,15 @@ class Batch(TypedDict):
     label: NotRequired[Tensor]  # int64 (B,), -1 = out of vocabulary (OOV), or soft float32 (B, C)
     records: NotRequired[list[dict[str, Any]]]  # B rows of the table; predictions carry them to the metric
 
+    # Multiple choice: the pairs are each question with its options, one question after another, and `label` int64 (Q,),
+    # the number of the right option, and `records` belong to questions. ViLTForMultipleChoice reads it.
+    option_offsets: NotRequired[Tensor]  # int64 (Q + 1,): pairs option_offsets[q] to option_offsets[q + 1] are of q
+
     # A PrefixImages (kovilt.modules.prefix_vilt). VQAInferencer writes it in place of `patches`; ViLTForVQA reads it.
     encoded_images: NotRequired[Any]
+
+
+def count_samples(batch: Batch) -> int:
+    """How many samples a batch holds: questions in multiple choice, else pairs."""
+    offsets = batch.get('option_offsets')
+    return len(batch['input_ids']) if offsets is None else len(offsets) - 1

@@ -114,14 +114,15 @@ def _line(number: int, row: QuestionRow, result: dict[str, Any]) -> bytes:
 
 def _digest(inferencer: VQAInferencer, rows: Sequence[QuestionRow], topk: int) -> str:
     """Identifies what is asked, and the model that answers: only answers of the same belong into one file."""
-    digest = hashlib.sha256(dump_json([inferencer.precision, topk, inferencer.answers]).encode())
+    digest = hashlib.sha256(dump_json([inferencer.precision, topk, inferencer.answers, inferencer.choices]).encode())
     for name, value in inferencer.model.state_dict().items():
         if isinstance(value, torch.Tensor):
             digest.update(name.encode() + value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     for graph in sorted(Path(inferencer.source).glob('*.onnx')) + sorted(Path(inferencer.source).glob('*.pt2')):
         digest.update(file_sha256(graph, 'weights').encode())
     for row in rows:
-        digest.update(f'{row.image}\0{row.question}\0{row.question_id}\0'.encode(errors='backslashreplace'))
+        asked = '\0'.join((row.image, row.question, str(row.question_id), *row.choices))
+        digest.update(f'{asked}\0'.encode(errors='backslashreplace'))
     return digest.hexdigest()
 
 

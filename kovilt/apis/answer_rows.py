@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kovilt.apis.pair_transforms import PairTransforms
+from kovilt.apis.pair_transforms import ReadQuestion
 from kovilt.apis.question_rows import QuestionRow
-from kovilt.apis.questions import clean_question
+from kovilt.apis.questions import check_asked, clean_choices, clean_question
 from kovilt.apis.vqa import VQAInferencer
 from kovilt.batch import Batch
 from kovilt.datasets.collate import pack
@@ -37,6 +37,7 @@ class PreparedBatch(NamedTuple):
     numbers: list[int]
     batch: Batch
     notes: list[dict[str, Any]]  # of each row: `unknown_token_share`, and `warnings` if there are any
+    choices: list[list[str]]  # of each row: the answers among which to choose, none = all of the model
 
 
 class PreparedWindow(NamedTuple):
@@ -75,9 +76,9 @@ def answer_windows(
         if window.errors:
             yield [(number, {'error': message}) for number, message in window.errors]
         encoder = _ImageEncoder(inferencer.model) if inferencer.encodes_once else None
-        for numbers, batch, notes in window.batches:
+        for numbers, batch, notes, choices in window.batches:
             with torch.inference_mode(), memory_errors([batch], 'prediction'):
-                answers = inferencer.model.answer(encoder.encode(batch) if encoder else batch, topk)
+                answers = inferencer.rank(encoder.encode(batch) if encoder else batch, choices, topk)
             yield [(number, one | note) for number, one, note in zip(numbers, answers, notes, strict=True)]
 
 
@@ -90,7 +91,7 @@ def prepare_windows(inferencer: VQAInferencer, windows: Sequence[Window], *, wor
     workers = workers if len(windows) > 1 else 0
     can_fork = 'fork' in multiprocessing.get_all_start_methods()  # a forked worker shares the rows and the tokenizer
     loader: DataLoader[PreparedWindow] = DataLoader(
-        _Windows(windows, inferencer.transforms, inferencer.batch_size),
+        _Windows(windows, inferencer),
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=workers,
@@ -106,6 +107,11 @@ def prepare_windows(inferencer: VQAInferencer, windows: Sequence[Window], *, wor
             'a process that reads images was killed, perhaps for lack of memory; the answers so far are safe: repeat '
             'the command with fewer --workers'
         ) from error
+
+
+def _prepare(samples: list[dict[str, Any]]) -> PreparedBatch:
+    numbers, notes, choices = ([one[key] for one in samples] for key in ('row', 'note', 'choices'))
+    return PreparedBatch(numbers, pack(samples), notes, choices)
 
 
 class _ImageEncoder:
@@ -146,8 +152,9 @@ def _unchanged(window: Any) -> Any:
 class _Windows(Dataset[PreparedWindow]):
     """Windows as batches that a model can take."""
 
-    def __init__(self, windows: Sequence[Window], transforms: PairTransforms, batch_size: int) -> None:
-        self._windows, self._transforms, self._batch_size = windows, transforms, batch_size
+    def __init__(self, windows: Sequence[Window], inferencer: VQAInferencer) -> None:
+        self._windows, self._transforms, self._batch_size = windows, inferencer.transforms, inferencer.batch_size
+        self._chooses, self._choices = inferencer.chooses, inferencer.choices
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -159,7 +166,7 @@ class _Windows(Dataset[PreparedWindow]):
         errors: list[tuple[int, str]] = []
         for number, row in self._windows[index]:
             try:
-                question = self._transforms.read_question(clean_question(row.question, 'question'))
+                question = self._read_question(row)
                 image = images[row.place] = images.get(row.place) or self._read_image(row.place)
                 if isinstance(image, KoviltError):
                     raise image
@@ -170,13 +177,20 @@ class _Windows(Dataset[PreparedWindow]):
             if question.warnings:
                 note['warnings'] = question.warnings
             image_id = image_ids.setdefault(row.place, len(image_ids))
-            samples.append(question.tokens | dict(image=image, image_id=image_id, sample_seed=0, row=number, note=note))
+            known = dict(image=image, image_id=image_id, sample_seed=0)
+            samples.append(question.tokens | known | dict(row=number, note=note, choices=question.choices))
         samples.sort(key=lambda one: (len(one['image']['patches']), one['image_id'], len(one['input_ids'])))
         parts = [samples[at : at + self._batch_size] for at in range(0, len(samples), self._batch_size)]
-        batches = [
-            PreparedBatch([one['row'] for one in part], pack(part), [one['note'] for one in part]) for part in parts
-        ]
-        return PreparedWindow(batches, errors)
+        return PreparedWindow([_prepare(part) for part in parts], errors)
+
+    def _read_question(self, row: QuestionRow) -> ReadQuestion:
+        choices = self._choices
+        if self._chooses and row.choices:
+            choices = clean_choices(row.choices, 'options')
+        check_asked(choices, chooses=self._chooses)
+        return self._transforms.read_question(
+            clean_question(row.question, 'question', may_be_empty=self._chooses), choices
+        )
 
     def _read_image(self, place: Path | ZipMember) -> dict[str, Any] | KoviltError:
         try:

@@ -231,6 +231,8 @@ def _check_explainable(inferencer: VQAInferencer) -> None:
             f'{inferencer.source}: a graph has no gradients, which explain needs; give the model folder or checkpoint '
             'that it was exported from'
         )
+    if inferencer.chooses:
+        raise KoviltError(f'{inferencer.source}: explain is for models that have answers, not for multiple choice')
     if inferencer.precision != 'float32':
         raise KoviltError(f'precision {inferencer.precision}: explain computes gradients in float32; leave it out')
 

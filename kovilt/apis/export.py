@@ -52,7 +52,8 @@ def export_checkpoint(
         raise KoviltError(
             f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{hint if dtype == "int8" else ""}'
         )
-    trained = load_trained(path, config=config, tokenizer=tokenizer, kind=None if format == 'hf' else 'ViLTForVQA')
+    kind = None if format == 'hf' else ('ViLTForVQA', 'ViLTForMultipleChoice')
+    trained = load_trained(path, config=config, tokenizer=tokenizer, kind=kind)
     return export_trained(trained, out, format=format, dtype=dtype, overwrite=overwrite)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from kovilt.formats.checkpoint import (
 )
 from kovilt.formats.plain_config import read_plain_config
 from kovilt.model_names import find_model
-from kovilt.models.sizes import complete_model_config
+from kovilt.models.choice import ViLTForMultipleChoice
+from kovilt.models.sizes import build_model_or_refuse, complete_model_config
 from kovilt.registry import TRANSFORMS
 from kovilt.weights.folder import TrainedModel, check_kind, load_model_folder
 from kovilt.weights.importing import is_public_model, open_public_model
@@ -74,6 +76,25 @@ def load_trained(
             if 'tokenizer' in step:
                 step['tokenizer'] = tokenizer
     return trained
+
+
+def as_choice_model(trained: TrainedModel, source: str | os.PathLike[str]) -> TrainedModel:
+    """A pre-trained model as one that chooses among given answers by its matching (ITM) head, without any fine-tuning.
+
+    Raises:
+        KoviltError: pre-trained without a matching head; `source` names the model.
+    """
+    config = trained.info['model']
+    kept = {key: config[key] for key in ('encoder', 'data_preprocessor') if key in config}
+    kind = config['type'].replace('ForPreTraining', 'ForMultipleChoice')
+    config = dict(kept, type=kind, choice_head=dict(type='ChoiceHead'))
+    model = build_model_or_refuse(config, answers=(), source=str(source), is_stored=True)
+    try:
+        model.load_state_dict(ViLTForMultipleChoice.from_matching(trained.model.state_dict()))
+    except KoviltError as error:
+        raise KoviltError(f'{source}: {error}') from None
+    info = {**trained.info, 'model': config}
+    return dataclasses.replace(trained, model=model.eval(), info=info)
 
 
 def build_pipelines(trained: TrainedModel) -> tuple[list[Any], list[Any]]:

@@ -24,9 +24,10 @@ MIN_SIDE = 8  # pixels of an image
 class ReadQuestion(NamedTuple):
     """A question as a model reads it."""
 
-    tokens: dict[str, Any]  # input_ids, word_ids, pad_id
+    tokens: dict[str, Any]  # input_ids, word_ids, pad_id; with `reads_options` also `options`, the same for each choice
     unknown_token_share: float | None  # of its tokens, 0 to 1; None if the model has no tokenizer
     warnings: list[str]  # what the model cannot read of it
+    choices: list[str] = []  # the answers among which the model chooses; none = all that it knows
 
 
 class PairTransforms:
@@ -34,23 +35,41 @@ class PairTransforms:
 
     Args:
         images, texts: of `build_pipelines`.
+        reads_options: the model reads a question with each of its choices, as a `ViLTForMultipleChoice` does.
     """
 
-    def __init__(self, images: list[Any], texts: list[Any]) -> None:
-        self._images, self._texts = images, texts
+    def __init__(self, images: list[Any], texts: list[Any], *, reads_options: bool = False) -> None:
+        self._images, self._texts, self._reads_options = images, texts, reads_options
 
-    def read_question(self, text: str) -> ReadQuestion:
-        """Tokenize a text that `clean_question` gave."""
-        results: dict[str, Any] = {'text': text}
+    def read_question(self, text: str, choices: list[str] | None = None) -> ReadQuestion:
+        """Tokenize a text that `clean_question` gave, and choices of `clean_choices`.
+
+        Where the model reads options, the text may be empty: they are read alone then. What is said of its tokens is
+        said of the option that the model knows least, and of the one that is cut most.
+        """
+        tokens, choices = self._tokenize(text=text), choices or []
+        step = next((step for step in self._texts if hasattr(step, 'tokenizer')), None)
+        texts = [(text, tokens)] if text else []
+        if self._reads_options:
+            options = [self._tokenize(text=text, option=one) if text else self._tokenize(text=one) for one in choices]
+            tokens = tokens | {'options': options}
+            texts = [(f'{text} {choice}', option) for choice, option in zip(choices, options, strict=True)]
+        if step is None:
+            return ReadQuestion(tokens, None, [], choices)
+        counted = [
+            (one, count_tokens(step.tokenizer, [one]), int((read['word_ids'] >= 0).sum())) for one, read in texts
+        ]
+        least_known = max(counted, key=lambda one: one[1].unknown_share)
+        most_cut = max(counted, key=lambda one: one[1].given - one[2])
+        korean = getattr(step, 'korean', True)
+        warnings = [said for one in (most_cut, least_known) for said in question_warnings(*one, korean=korean)]
+        return ReadQuestion(tokens, least_known[1].unknown_share, list(dict.fromkeys(warnings)), choices)
+
+    def _tokenize(self, **texts: str) -> dict[str, Any]:
+        results: dict[str, Any] = dict(texts)
         for transform in self._texts:
             results = transform(results)
-        tokens = {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
-        step = next((step for step in self._texts if hasattr(step, 'tokenizer')), None)
-        if step is None:
-            return ReadQuestion(tokens, None, [])
-        counts, num_read = count_tokens(step.tokenizer, [text]), int((results['word_ids'] >= 0).sum())
-        warnings = question_warnings(text, counts, num_read, korean=getattr(step, 'korean', True))
-        return ReadQuestion(tokens, counts.unknown_share, list(warnings))
+        return {key: results[key] for key in ('input_ids', 'word_ids', 'pad_id')}
 
     def token_texts(self, input_ids: Sequence[int]) -> list[str]:
         """The tokens as text; their ids where the model has no tokenizer."""

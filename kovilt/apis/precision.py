@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kovilt.errors import KoviltError, KoviltWarning
-from kovilt.models.vqa import ViLTForVQA
+from kovilt.models.answering import AnsweringModel
 from kovilt.modules.int8 import RowChunks, make_int8
 from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.modules.vilt import ViLT
@@ -48,7 +48,7 @@ def set_precision(model: Any, precision: Precision, source: str | os.PathLike[st
     if isinstance(model, GraphVQA):
         hint = f'leave out precision {precision}'
         raise KoviltError(f'{source}: a graph has the precision that it was exported with; {hint}')
-    if not isinstance(model, ViLTForVQA):
+    if not isinstance(model, AnsweringModel):
         raise KoviltError(f'{source}: precision {precision} is for models that answer questions; leave it out')
     if precision == 'int8':
         _make_int8(model, source)
@@ -62,7 +62,7 @@ def set_precision(model: Any, precision: Precision, source: str | os.PathLike[st
     model.answers_in_bfloat16 = True
 
 
-def _make_int8(model: ViLTForVQA, source: str | os.PathLike[str]) -> None:
+def _make_int8(model: AnsweringModel, source: str | os.PathLike[str]) -> None:
     if not isinstance(model.encoder, ViLT):
         kind = type(model.encoder).__name__
         raise KoviltError(f'{source}: precision int8 is for ViLT and PrefixViLT, not for {kind}; leave it out')

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kovilt.apis.questions import clean_question
 from kovilt.datasets.folders import list_folders, locate
 from kovilt.datasets.image_store import folder_images
+from kovilt.datasets.options import has_options, read_choice
 from kovilt.datasets.readers.json_rows import required
 from kovilt.datasets.readers.tables import CSVTable, JSONLines, TableFile
 from kovilt.datasets.values import text_of
@@ -26,6 +27,7 @@ class QuestionRow(NamedTuple):
     place: Path | ZipMember
     question: str
     question_id: str | None = None
+    choices: tuple[str, ...] = ()  # the row's own options
 
 
 def read_question_rows(
@@ -34,8 +36,8 @@ def read_question_rows(
     """The rows of a table, or the images of a folder and its zips, in the order of their names, with each question.
 
     Args:
-        source: a JSONL or CSV file with `image` and `question` in each row, and maybe `question_id`; other columns,
-            such as answers, are ignored. Or a folder.
+        source: a JSONL or CSV file with `image` and `question` in each row, and maybe `question_id` and options, in a
+            form of `read_choice`; other columns, such as answers, are ignored. Or a folder.
         questions: for a folder, and for a folder only.
         image_root: folder beneath which the images of a table lie; None = the folder of the table.
         allow_outside: accept images outside this folder.
@@ -80,11 +82,16 @@ def _table_rows(table: TableFile, root: Path, allow_outside: bool) -> Iterator[Q
             except KoviltError as error:
                 raise KoviltError(f'{table.place}: {error}') from None
         question_id: Any = row.get('question_id')
+        question, choices = required(row, 'question', table), ()
+        if has_options(row):
+            question, options, _ = read_choice({**row, 'question': question, 'answer': None}, table)
+            choices = tuple(options)
         yield QuestionRow(
             image,
             places[image],
-            required(row, 'question', table),
+            question,
             None if question_id is None else text_of(question_id, 'question_id', table.place),
+            choices,
         )
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from kovilt.datasets.korean import HANGUL, find_loose_jamo, normalize_korean, show_codes
 from kovilt.datasets.tokenizer_check import TokenCounts
-from kovilt.errors import KoviltError
+from kovilt.errors import KoviltError, nearest
 
 MAX_CHARACTERS = 10_000  # far beyond the 40 tokens that a model reads, so more is a mistake of the caller
 MAX_UNKNOWN_SHARE = 0.3  # of the tokens of a question
 _SURROGATE = re.compile('[\ud800-\udfff]')
 
 
-def clean_question(question: object, place: str) -> str:
+def clean_question(question: object, place: str, *, may_be_empty: bool = False) -> str:
     """The normalized text of a question; `place`, such as 'question 0', is named in errors.
+
+    `may_be_empty`: of a model that reads choices, which are then read alone.
 
     Raises:
         KoviltError: no text, text that no file could hold, text without a word, or too long a text.
@@ -29,6 +31,8 @@ def clean_question(question: object, place: str) -> str:
     if half := _SURROGATE.search(question):
         raise KoviltError(f'{place}: it holds {show_codes(half[0])}, half a character; give it in valid UTF-8')
     text = normalize_korean(question)
+    if not text and may_be_empty:
+        return ''
     if not text:
         raise KoviltError(f'{place}: it is empty; give text')
     if len(text) > MAX_CHARACTERS:
@@ -36,6 +40,38 @@ def clean_question(question: object, place: str) -> str:
     if not any(character.isalnum() or _is_drawing(character) for character in text):
         raise KoviltError(f'{place}: {text[:20]!r} is punctuation only; give a question in words')
     return text
+
+
+def clean_choices(choices: object, place: str, known: Collection[str] = ()) -> list[str]:
+    """The normalized texts of the answers among which a model is to choose; `place` is named in errors.
+
+    Args:
+        known: the answers of the model, if it can give no others.
+
+    Raises:
+        KoviltError: no list, fewer than two, one that `clean_question` refuses, one twice, or one that is not known.
+    """
+    if isinstance(choices, str | bytes) or not isinstance(choices, Sequence):
+        raise KoviltError(f'{place}: {reprlib.repr(choices)} is a {type(choices).__name__}; give a list of texts')
+    cleaned = [clean_question(choice, f'{place}, number {number}') for number, choice in enumerate(choices)]
+    if len(cleaned) < 2:
+        raise KoviltError(f'{place}: {len(cleaned)} texts; give at least two')
+    if len(set(cleaned)) < len(cleaned):
+        twice = next(choice for choice in cleaned if cleaned.count(choice) > 1)
+        raise KoviltError(f'{place}: {twice!r} is there twice; remove one')
+    if unknown := [choice for choice in cleaned if known and choice not in known]:
+        said, hint = f'{place}: {unknown[0]!r} is none of the {len(known):,} answers', nearest(unknown[0], known)
+        raise KoviltError(f'{said} of the model{hint}; a model of multiple choice takes any')
+    return cleaned
+
+
+def check_asked(choices: Sequence[str] | None, *, chooses: bool) -> None:
+    """KoviltError if a model that `chooses` among given answers is asked without any."""
+    if chooses and not choices:
+        raise KoviltError(
+            'a model of multiple choice: give choices, the answers among which it chooses (--choices "a|b", or options '
+            'in the table)'
+        )
 
 
 def question_warnings(text: str, counts: TokenCounts, num_read: int, *, korean: bool) -> Iterator[str]:

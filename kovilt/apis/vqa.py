@@ -15,20 +15,23 @@ import torch
 from PIL import Image
 
 from kovilt.apis.image_cache import CachedImage, EncodedImageCache
-from kovilt.apis.loading import build_pipelines, load_trained
+from kovilt.apis.loading import as_choice_model, build_pipelines, load_trained
 from kovilt.apis.pair_transforms import ImageLike, PairTransforms, ReadQuestion
 from kovilt.apis.precision import Precision, check_precision, set_precision
-from kovilt.apis.questions import clean_question
+from kovilt.apis.questions import check_asked, clean_choices, clean_question
 from kovilt.datasets.korean import find_loose_jamo
 from kovilt.errors import KoviltError, KoviltWarning, first_line
 from kovilt.model_names import find_model
+from kovilt.models.choice import ViLTForMultipleChoice
 from kovilt.models.memory import memory_errors
 from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
+from kovilt.weights.graph import GraphChoice
 
 if TYPE_CHECKING:
     from kovilt.apis.explanation import Explanation
+    from kovilt.batch import Batch
 
 
 class PreparedPair(NamedTuple):
@@ -45,6 +48,11 @@ class VQAInferencer:
     >>> answer = VQAInferencer('work_dirs/quickstart/model')
     >>> answer('room.jpg', ['소파는 무슨 색이에요?', '의자가 있어요?'], topk=3)
 
+    A model of multiple choice chooses among answers that are given with the question, whatever they are:
+
+    >>> choose = VQAInferencer('work_dirs/choice/model')
+    >>> choose('room.jpg', '소파는 무슨 색이에요?', choices=['빨간색', '파란색', '노란색'])
+
     A question about an image gets the same answer alone and in a batch. If the model's encoder is a `PrefixViLT`, an
     image is encoded once: further questions about it, in this call or a later one, cost only their tokens.
 
@@ -58,6 +66,8 @@ class VQAInferencer:
         trust: run a graph in a .pt2 file. It is a program: set this only for files of people whom you trust.
         image_cache_size: number of images that a `PrefixViLT` keeps encoded on the device between calls, those used
             last; at base size one takes up to 17 MB. Other models cache none.
+        choices: of calls that give none. A pre-trained model needs them here: it chooses by its matching (ITM) head,
+            without any fine-tuning.
         precision: 'float32'; 'int8' to answer two to three times as fast on a CPU; or 'bfloat16', which is faster on
             GPUs and on CPUs with AMX or, of AMD, AVX512-BF16. Some answers change (`kovilt.apis.precision`). A graph
             keeps the precision that it was exported with; leave this out.
@@ -65,6 +75,7 @@ class VQAInferencer:
     Attributes:
         source: the model folder or checkpoint that was loaded; of a checkpoint also its step and kind of weights.
         device, precision: with which it computes.
+        chooses: whether it is a model of multiple choice, whose questions need choices.
         transforms: that prepare its images and questions.
 
     Raises:
@@ -83,14 +94,19 @@ class VQAInferencer:
         trust: bool = False,
         image_cache_size: int = 16,
         precision: Precision = 'float32',
+        choices: Sequence[str] | None = None,
     ) -> None:
         check_count('batch_size', batch_size)
         check_precision(precision, device)
         device = 'cpu' if precision == 'int8' else device
         _check_device(device)
         self.batch_size = batch_size
-        kind = ('ViLTForVQA', 'METERForVQA')
+        kind: tuple[str, ...] = ('ViLTForMultipleChoice', 'METERForMultipleChoice', 'ViLTForVQA', 'METERForVQA')
+        if choices is not None:
+            kind += ('ViLTForPreTraining', 'METERForPreTraining')
         trained = load_trained(model, config=config, tokenizer=tokenizer, kind=kind, graphs=True, trust=trust)
+        if trained.info['model']['type'].endswith('ForPreTraining'):
+            trained = as_choice_model(trained, model)
         found = find_model(model)
         self.source: str = trained.source or str(model if found == Path(model) else found)
         self.precision: Precision = (trained.info.get('graph') or {}).get('precision', precision)
@@ -102,11 +118,15 @@ class VQAInferencer:
         except (RuntimeError, AssertionError) as error:
             raise KoviltError(f'device {device}: {first_line(error)}') from error
         set_precision(self.model, precision, model)
-        self.transforms = PairTransforms(*build_pipelines(trained))
+        self.chooses = isinstance(self.model, ViLTForMultipleChoice | GraphChoice)
+        if isinstance(self.model, ViLTForMultipleChoice):
+            self.model.pairs_at_once = batch_size
+        self.transforms = PairTransforms(*build_pipelines(trained), reads_options=self.chooses)
         caches = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
         self._image_cache = EncodedImageCache(image_cache_size) if caches else None
         self._collate: Any = FUNCTIONS.get('PairCollate')
-        if loose := [answer for answer in self.model.answers if find_loose_jamo(answer)]:
+        self.choices = None if choices is None else clean_choices(choices, 'choices', self.answers)
+        if loose := [answer for answer in self.answers if find_loose_jamo(answer)]:
             message = f'{model}: {len(loose)} answers hold letters that form no syllable, such as {loose[0]!r}'
             warnings.warn(message, KoviltWarning, stacklevel=2)
 
@@ -126,15 +146,15 @@ class VQAInferencer:
         return {
             'source': self.source,
             'model': type(self.model).__name__,
-            'answers': len(self.model.answers),
+            'answers': len(self.answers) or 'the given choices',
             'precision': self.precision,
             'device': str(self.device),
         }
 
     @property
     def answers(self) -> list[str]:
-        """Every answer that the model can give."""
-        return list(self.model.answers)
+        """Every answer that the model can give; empty where it `chooses`."""
+        return list(getattr(self.model, 'answers', ()))
 
     @property
     def encodes_once(self) -> bool:
@@ -142,7 +162,11 @@ class VQAInferencer:
         return self._image_cache is not None
 
     def __call__(
-        self, images: ImageLike | Iterable[ImageLike], questions: str | Iterable[str], topk: int = 5
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        questions: str | Iterable[str],
+        topk: int = 5,
+        choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
     ) -> list[dict[str, Any]]:
         """Answer each pair of an image and a question, in their order.
 
@@ -150,12 +174,16 @@ class VQAInferencer:
             images: one or a list of paths, PIL images or uint8 arrays (H, W, 3) or (H, W). An image that is given for
                 several questions (the same path, or the same object) is read once.
             questions: one or a list. If one of the two is single, it is paired with all of the other.
-            topk: how many answers to list, best first; fewer if the model has fewer.
+            topk: how many answers to list, best first; fewer if there are fewer.
+            choices: the answers among which to choose: a list for all questions, or such a list for each pair. A model
+                of multiple choice takes any texts, also for an empty question, which reads the choices alone, as
+                descriptions of the image; another model takes some of its `answers`.
 
         Returns:
             For each pair dict(answer=..., score=..., topk=[dict(answer=..., score=...), ...], unknown_token_share=...);
             a score is the softmax probability of the answer among all answers of the model, and unknown_token_share (0
-            to 1) the share of the question's tokens that the model does not know, None if it has no tokenizer.
+            to 1) the share of the question's tokens that the model does not know, None if it has no tokenizer. With
+            choices a score is the probability among these, and `choice` the number of the answer, counted from 0.
 
         Warns:
             KoviltWarning: a question that is cut, has no Hangul, or has more than 30 % unknown tokens.
@@ -168,18 +196,22 @@ class VQAInferencer:
         questions = _listed(questions, (str,), 'questions')
         first: dict[Any, int] = {}  # number of each distinct image
         numbers = [first.setdefault(_identity(n, image), n) for n, image in enumerate(images)]
-        cleaned = [clean_question(question, f'question {n}') for n, question in enumerate(questions)]
-        read: dict[str, ReadQuestion] = {}  # each distinct question is read once
-        for number, text in enumerate(cleaned):
-            if text not in read:
-                read[text] = self._read_question(number, text)
-        texts = [read[text] for text in cleaned]
         if len(images) != len(questions) and 1 not in (len(images), len(questions)):
             raise KoviltError(
                 f'{len(images)} images and {len(questions)} questions: give as many of each, or one of either'
             )
         count = max(len(images), len(questions)) if images and questions else 0
-        pairs = [(numbers[i % len(images)], i % len(texts)) for i in range(count)]
+        given = self._listed_choices(choices, count)
+        read: dict[tuple[str, int], ReadQuestion] = {}  # each distinct question is read once
+        texts: list[ReadQuestion] = []
+        for i in range(max(count, len(questions))):
+            number, own = i % len(questions), given[i % len(given)]
+            check_asked(own, chooses=self.chooses)
+            key = clean_question(questions[number], f'question {number}', may_be_empty=self.chooses), id(own)
+            if key not in read:
+                read[key] = self._read_question(number, key[0], *([own] if own else []))
+            texts.append(read[key])
+        pairs = [(numbers[i % len(images)], i) for i in range(count)]
         order = sorted(range(count), key=lambda i: pairs[i][0])  # questions about one image stand together
 
         results: list[dict[str, Any]] = [{}] * count
@@ -206,9 +238,19 @@ class VQAInferencer:
             images = {pair.image_number: pair.image['encoded'] for pair in pairs}
             batch['encoded_images'] = PrefixImages.concatenate(list(images.values()))
         with torch.inference_mode(), memory_errors([batch], 'prediction'):
-            answers = self.model.answer(batch, topk)
+            answers = self.rank(batch, [pair.question.choices for pair in pairs], topk)
         shares = [pair.question.unknown_token_share for pair in pairs]
         return [one | {'unknown_token_share': share} for one, share in zip(answers, shares, strict=True)]
+
+    def rank(self, batch: Batch, choices: Sequence[Sequence[str]], topk: int) -> list[dict[str, Any]]:
+        """The answers to the questions of a batch, each among its choices, or among all that the model has."""
+        if not any(choices):
+            return self.model.answer(batch, topk)
+        if all(choices):
+            return self.model.answer(batch, topk, choices)
+        every = self.model.answer(batch, topk)  # some questions of a batch of a server may have choices, others none
+        given = self.model.answer(batch, topk, [own or self.answers for own in choices])
+        return [one if own else other for own, one, other in zip(choices, given, every, strict=True)]
 
     def explain(self, image: ImageLike, question: str, answer: str | None = None) -> Explanation:
         """Show where the model looks: what speaks for its answer to a question, or for another answer.
@@ -234,8 +276,18 @@ class VQAInferencer:
 
         return explain_answer(self, image, question, answer)
 
-    def _read_question(self, number: int, text: str) -> ReadQuestion:
-        question = self.transforms.read_question(text)
+    def _listed_choices(self, choices: Any, count: int) -> Sequence[list[str] | None]:
+        """The choices of each pair, or those of all."""
+        if choices is None:
+            return [self.choices]
+        if isinstance(choices, Sequence) and choices and not any(isinstance(one, str) for one in choices):
+            if len(choices) != count:
+                raise KoviltError(f'choices: {len(choices)} lists for {count} questions; give a list for each, or one')
+            return [clean_choices(own, f'choices {number}', self.answers) for number, own in enumerate(choices)]
+        return [clean_choices(choices, 'choices', self.answers)]
+
+    def _read_question(self, number: int, text: str, choices: list[str] | None = None) -> ReadQuestion:
+        question = self.transforms.read_question(text, choices)
         for message in question.warnings:
             warnings.warn(f'question {number}: {message}', KoviltWarning, stacklevel=3)
         return question

@@ -104,15 +104,17 @@ def make_cards(config: Any, dataset: PairDataset, batch: Batch) -> list[SampleCa
     masked, matching, images = mask_tokens(model, batch), sample_negatives(model, batch), join_images(batch)
     answers = training_answers(config, dataset)
     cards = []
-    for pair, record in enumerate(batch['records']):
+    offsets = batch.get('option_offsets')  # of multiple choice; there a card is a question with its first option
+    for number, record in enumerate(batch['records']):
+        pair = number if offsets is None else int(offsets[number])
         own = int(batch['image_index'][pair])
         card_images = [original_image(dataset, record), images[own]]
         if pair in matching:
             image, matches = matching[pair]
             caption = 'matching: its own image' if matches else f'matching: image of card {card_of(batch, image)}'
             card_images.append(CardImage(images[image].image, caption, matches=matches))
-        lines = text_lines(dataset, batch, pair, masked) + answer_lines(answers, batch, pair)
-        title = f'{pair + 1}   row {record["row"]}   {Path(record["image"]).name}'
+        lines = text_lines(dataset, batch, pair, masked, record) + answer_lines(answers, batch, number)
+        title = f'{number + 1}   row {record["row"]}   {Path(record["image"]).name}'
         cards.append(SampleCard(title, card_images, lines))
     return cards
 
@@ -159,13 +161,15 @@ def join_images(batch: Batch) -> list[CardImage]:
     return images
 
 
-def text_lines(dataset: PairDataset, batch: Batch, pair: int, masked: tuple[Any, Any] | None) -> list[CardLine]:
+def text_lines(
+    dataset: PairDataset, batch: Batch, pair: int, masked: tuple[Any, Any] | None, record: dict[str, Any]
+) -> list[CardLine]:
     """The text, its tokens, and the tokens after masking."""
     from kovilt.modules.heads.mlm import IGNORE_INDEX
     from kovilt.visualization import CardLine
 
     ids, words = batch['input_ids'][pair].tolist(), batch['word_ids'][pair].tolist()
-    lines = [CardLine(dataset.reader.TEXT, batch['records'][pair][dataset.reader.TEXT])]
+    lines = [CardLine(dataset.reader.TEXT, record[dataset.reader.TEXT])]
     if dataset.tokenizer is None:
         return lines
     if masked is None:
@@ -203,25 +207,27 @@ def card_tokens(
     ]
 
 
-def answer_lines(answers: list[str] | None, batch: Batch, pair: int) -> list[CardLine]:
-    """The answer of a pair, the answers of several people, and the label."""
+def answer_lines(answers: list[str] | None, batch: Batch, number: int) -> list[CardLine]:
+    """The answer to a question, its options, the answers of several people, and the label."""
     from collections import Counter
 
     import torch
 
     from kovilt.visualization import CardLine
 
-    record = batch['records'][pair]
+    record = batch['records'][number]
     if 'answer' not in record:
         return []
     kind = f'   ({record["answer_type"]})' if record['answer_type'] else ''
     lines = [CardLine('answer', record['answer'] + kind)]
+    if 'options' in record:
+        lines.append(CardLine('options', ', '.join(record['options'])))
     if 'answers' in record:
         counts = Counter(record['answers']).most_common()
         lines.append(CardLine('people', ', '.join(f'{answer} x {people}' for answer, people in counts)))
     if not answers:
         return lines
-    label = batch['label'][pair] if 'label' in batch else torch.tensor(label_of(record['answer'], answers))
+    label = batch['label'][number] if 'label' in batch else torch.tensor(label_of(record['answer'], answers))
     scores = {int(n): float(label[n]) for n in label.nonzero()} if label.ndim else {int(label): 1.0}
     known = [
         f'{answers[n]} = class {n}' + (f' ({score:.1f})' if score < 1 else '') for n, score in scores.items() if n >= 0

@@ -2,6 +2,7 @@
 
 kovilt predict work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?"
 kovilt predict work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의자는 몇 개예요?" --topk 3
+kovilt predict work_dirs/choice/model room.jpg "소파는 무슨 색이에요?" --choices "빨간색|파란색|노란색"
 kovilt predict work_dirs/quickstart/model --input questions.jsonl --output answers.jsonl
 kovilt predict work_dirs/quickstart/model --input images --question "소파가 있어요?" --output answers.jsonl
 torchrun --nproc-per-node 2 -m kovilt predict work_dirs/quickstart/model --input questions.csv --output answers.jsonl
@@ -31,6 +32,11 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('image', nargs='?', help='image file')
     parser.add_argument('text', nargs='*', metavar='question', help='one question or several, each in quotes')
     parser.add_checkpoint_parts()
+    parser.add_argument(
+        '--choices',
+        metavar='"A|B|C"',
+        help='choose among these: any, for a model of multiple choice or a pre-trained one, else some of its answers',
+    )
     parser.add_argument('--topk', type=int, default=5, metavar='K', help='number of answers to list (default: 5)')
     parser.add_argument('--json', action='store_true', help='print what the API returns, one line for each question')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
@@ -51,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.logging import MMLogger
 
     from kovilt.apis import VQAInferencer
+    from kovilt.datasets.options import split_options
     from kovilt.terminal import printable
 
     one = args.image is not None and bool(args.text)
@@ -68,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
         tokenizer=args.tokenizer,
         trust=args.trust,
         precision=args.precision,
+        choices=None if args.choices is None else split_options(args.choices),
     )
     results = inferencer(args.image, args.text, topk=args.topk) if one else []
     if inferencer.source != args.model:

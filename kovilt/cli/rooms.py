@@ -34,12 +34,14 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='same seed, same bytes (default: 0)')
     parser.add_workers('draw')
+    parser.add_argument('--choices', action='store_true', help='multiple-choice questions, too: OUT/choices')
     parser.add_argument('--zip', action='store_true', help='zips, as AI-Hub 101 is downloaded, instead of folders')
 
 
 def run(args: argparse.Namespace) -> None:
     val_images = args.val_images or min(1000, max(1, args.images // 10))
     from kovilt.cli.progress import progress_bar
+    from kovilt.rooms.choices import write_choices
     from kovilt.rooms.write import ALONE, make_rooms
 
     with progress_bar('drawing rooms') as progress:
@@ -53,5 +55,8 @@ def run(args: argparse.Namespace) -> None:
             alone=ALONE if args.alone is None else args.alone,
             progress=progress,
         )
+    if args.choices:
+        with progress_bar('writing choices') as progress:
+            write_choices(args.out, workers=args.workers, progress=progress)
     how = 'drawn' if drawn else 'already there'
     show(f'{args.out}: {args.images} + {val_images} images, seed {args.seed}, {how}')

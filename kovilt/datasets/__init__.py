@@ -1,6 +1,7 @@
 """From annotation files to packed batches. Importing this package registers its parts."""
 
 from kovilt.datasets.answers import AnswerVocabulary, soft_scores, vqa_score
+from kovilt.datasets.choices import ChoiceDataset
 from kovilt.datasets.collate import collate_pairs
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.pairs import PairDataset
@@ -12,6 +13,7 @@ from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeReader
 from kovilt.datasets.readers.aihub_living import AIHubLivingReader
 from kovilt.datasets.readers.aihub_visual import AIHubVisualReader
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
+from kovilt.datasets.readers.choice import ChoiceReader
 from kovilt.datasets.readers.kvqa import KVQAReader
 from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.readers.vqav2 import VQAv2Reader
@@ -48,6 +50,8 @@ __all__ = [
     'AIHubLivingReader',
     'AIHubVisualReader',
     'AnswerVocabulary',
+    'ChoiceDataset',
+    'ChoiceReader',
     'ColorJitter',
     'CropSquare',
     'GaussianBlur',

@@ -33,7 +33,10 @@ def collate_pairs(samples: list[dict[str, Any]], *, micro_batches: MicroBatches 
 
 
 def pack(samples: list[dict[str, Any]]) -> Batch:
-    """Pack samples into one batch. Samples of one image share its patches."""
+    """Pack samples into one batch. Samples of one image share its patches.
+
+    A sample with `options`, a question of multiple choice, becomes a pair for each of them.
+    """
     index: dict[int, int] = {}
     images: list[dict[str, Any]] = []
     for sample in samples:
@@ -41,17 +44,22 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
             images.append(sample['image'])
     width = max((image['patches'].shape[1] for image in images), default=0)  # 0 when no image has any patch
     patches = [image['patches'] for image in images if len(image['patches'])]
-    input_ids, text_mask, word_ids = pad_texts(samples)
+    pairs = samples
+    if samples and 'options' in samples[0]:
+        pairs = [sample | option for sample in samples for option in sample['options']]
+    input_ids, text_mask, word_ids = pad_texts(pairs)
     batch: Batch = {
         'patches': torch.from_numpy(np.concatenate(patches) if patches else np.zeros((0, width), np.uint8)),
         'grids': _int64([image['grid'] for image in images]).view(-1, 2),
         'image_id': _int64(list(index)),
-        'image_index': _int64([index[sample['image_id']] for sample in samples]),
+        'image_index': _int64([index[pair['image_id']] for pair in pairs]),
         'input_ids': input_ids,
         'text_mask': text_mask,
         'word_ids': word_ids,
-        'sample_seed': _int64([sample['sample_seed'] for sample in samples]),
+        'sample_seed': _int64([pair['sample_seed'] for pair in pairs]),
     }
+    if pairs is not samples:
+        batch['option_offsets'] = _int64([0, *(len(sample['options']) for sample in samples)]).cumsum(0)
     if samples and 'label' in samples[0]:
         labels = [sample['label'] for sample in samples]
         batch['label'] = torch.from_numpy(np.stack(labels)) if isinstance(labels[0], np.ndarray) else _int64(labels)

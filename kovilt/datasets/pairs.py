@@ -288,15 +288,23 @@ class PairDataset(Dataset):
         return f'row {record["row"]} of {self.split!r}{question}, image {record["image"]}'
 
     def _make_sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
-        results: dict[str, Any] = {'text': self.row_set.table[self.reader.TEXT][self.rows[row]].as_py()}
-        for step in self.text_pipeline:
-            results = step(results)
         return {
-            **{name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')},
+            **self._read_text(row),
             'image_id': self.image_store.image_id(number),
             'image': NO_IMAGE if image is None else image,
             'sample_seed': hash63(self.seed, epoch, row),
         }
+
+    def _read_text(self, row: int) -> dict[str, Any]:
+        """What a sample holds of the text of its row."""
+        return self._tokenize(text=self.row_set.table[self.reader.TEXT][self.rows[row]].as_py())
+
+    def _tokenize(self, **texts: str) -> dict[str, Any]:
+        """Run the text pipeline on a `text` and maybe an `option`."""
+        results: dict[str, Any] = dict(texts)
+        for step in self.text_pipeline:
+            results = step(results)
+        return {name: results[name] for name in ('input_ids', 'word_ids', 'pad_id')}
 
     def _load_image(self, number: int, epoch: int) -> dict[str, Any] | None:
         """`patches` and `grid` of an image, from the cache if there is one; None when the image is broken."""

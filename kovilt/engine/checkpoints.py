@@ -38,7 +38,9 @@ from kovilt.formats.checkpoint import (
 )
 from kovilt.formats.fields import Field, check_fields
 from kovilt.formats.report import shorten_list
+from kovilt.formats.tensor_files import check_values
 from kovilt.model_names import find_model
+from kovilt.models.choice import ViLTForMultipleChoice
 from kovilt.weights.folder import folder_as_checkpoint
 
 if TYPE_CHECKING:
@@ -221,6 +223,29 @@ def _keep_own_files(info: dict[str, Any], work_dir: str) -> None:
         info[key] = str(own) if own.suffix == '.pth' and own.is_file() else None
     numbers = info.get('keep_ckpt_ids')
     info['keep_ckpt_ids'] = [number for number in numbers or () if type(number) is int]
+
+
+def matching_as_choice(model: nn.Module, checkpoint: dict[str, Any], filename: str) -> str:
+    """Turn the matching head of a pre-trained checkpoint into a choice head, and load it into a model that has one.
+
+    With the encoder of the checkpoint the model can then choose without any fine-tuning. Returns a line for the log, ''
+    if the model has no choice head or the checkpoint is not of pre-training.
+
+    Raises:
+        KoviltError: pre-trained without a matching head.
+    """
+    kind = str(checkpoint['meta'].get('model_type'))
+    if not isinstance(model, ViLTForMultipleChoice) or not kind.endswith('ForPreTraining'):
+        return ''
+    try:
+        checkpoint['state_dict'] = state = model.from_matching(checkpoint['state_dict'])
+    except KoviltError as error:
+        raise KoviltError(f'{filename}: {error}') from None
+    ours, head = model.state_dict(), {name: state[name] for name in state if name.startswith('choice_head.')}
+    check_values(head, ours, filename, 'take an earlier checkpoint')
+    if all(value.shape == ours[name].shape for name, value in head.items()):  # else the encoder is of another size, too
+        model.load_state_dict(head, strict=False)
+    return f'{filename}: the choice head is its matching (ITM) head'
 
 
 def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str, *, force: bool = False) -> str:

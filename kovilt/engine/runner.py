@@ -26,6 +26,7 @@ from kovilt.engine.checkpoint_writer import CheckpointWriter, check_finite, to_h
 from kovilt.engine.checkpoints import (
     check_same_run,
     make_checkpoint,
+    matching_as_choice,
     read_checkpoint,
     start_from_encoder,
     unwrap_model,
@@ -474,8 +475,9 @@ class KoviltRunner(Runner):
         A run that is resumed or tested, or that starts from a checkpoint of the same model, takes every tensor. A run
         that starts from a checkpoint of another model (fine-tuning from pre-training), or from a file of weights
         alone, takes the encoder and keeps its new heads; with `load_encoder_only = True` in the config, also if the
-        models are the same. A checkpoint of another kind of encoder (`ViLT`, `PrefixViLT`) may start a training, with
-        a warning, but can neither be resumed nor tested. `strict` and `revise_keys` of MMEngine's Runner are not used.
+        models are the same. A choice head begins as the matching head of pre-training, which may also be tested so. A
+        checkpoint of another kind of encoder (`ViLT`, `PrefixViLT`) may start a training, with a warning, but can
+        neither be resumed nor tested. `strict` and `revise_keys` of MMEngine's Runner are not used.
 
         Raises:
             KoviltError: unreadable file, or it does not fit the model, the data or the run.
@@ -491,7 +493,10 @@ class KoviltRunner(Runner):
         elif (mismatch := encoder_mismatch(model, checkpoint)) is not None:
             self.logger.warning(f'{filename}: {mismatch}: its weights are only a starting point')
         is_same_model = checkpoint['meta'].get('model_type') == type(model).__name__
-        if is_start and (not is_same_model or self.cfg.get('load_encoder_only', False)):
+        encoder_only = is_start and self.cfg.get('load_encoder_only', False)
+        if not encoder_only and (line := matching_as_choice(model, checkpoint, filename)):
+            self.logger.info(line)
+        if encoder_only or is_start and not is_same_model:
             self.logger.info(start_from_encoder(model, checkpoint, filename, force=self._force_load))
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         else:

@@ -38,6 +38,8 @@ class ScoredQuestion(NamedTuple):
     answers: list[str]
     prediction: str
     broken: bool  # the image cannot be read
+    options: int = 0  # of a multiple-choice question
+    tied: bool = False  # another option has the probability of the predicted one
 
 
 @METRICS.register_module()
@@ -69,6 +71,13 @@ class VQAAccuracy(BaseMetric):
     - `majority_accuracy`: accuracy of always predicting the most frequent answer of the training rows, broken
       images counted as wrong.
 
+    Of multiple-choice questions, whose records have `options`, also:
+
+    - `random_accuracy`: of choosing at random;
+    - `circular_accuracy`: by the rule CircularEval (MMBench), that a question counts if it is answered correctly with
+      its options in every cyclic order. A kovilt model scores each option by itself, so that orders matter only where
+      two options have equal scores, which count as wrong here: no order has to be computed.
+
     Args:
         prefix: put before each key with a slash; None = bare keys.
         others: as in MMEngine's BaseMetric.
@@ -84,6 +93,7 @@ class VQAAccuracy(BaseMetric):
         groups = ['/*', *(f'_by_length/{band}' for band in lengths), *(f'_by_frequency/{band}' for band in frequencies)]
         whole = ['accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'coverage', 'ceiling']
         whole += ['answerable_accuracy', 'majority_accuracy', 'questions', 'broken']
+        whole += ['random_accuracy', 'circular_accuracy'] if model.get('choice_head') else []
         return whole + [f'{name}{group}' for group in groups for name in ('accuracy', 'questions')]
 
     expected = 0  # questions
@@ -101,6 +111,8 @@ class VQAAccuracy(BaseMetric):
                     answers=ground_truth_answers(record),
                     prediction=normalize_korean(prediction['answer']),
                     broken=bool(record.get('broken', False)),
+                    options=len(record.get('options') or ()),
+                    tied=_is_tied(prediction),
                 )
             )
 
@@ -139,6 +151,10 @@ class VQAAccuracy(BaseMetric):
             majority_scores = np.array([answer_score(majority, question.answers) for question in questions])
             metrics['majority_accuracy'] = _percent(majority_scores * intact)
         metrics |= {'questions': len(questions), 'broken': int((~intact).sum())}
+        if all(question.options for question in questions):
+            untied = np.array([not question.tied for question in questions])
+            at_random = np.array([1 / question.options for question in questions])
+            metrics |= {'random_accuracy': _percent(at_random), 'circular_accuracy': _percent(scores * untied)}
 
         types = np.array([question.answer_type for question in questions])
         metrics |= _group_accuracies('', types, scores)
@@ -177,10 +193,17 @@ def _log_table(
     figures.append(f'tolerant accuracy: {metrics["tolerant_accuracy"]:.2f}')
     if majority is not None:
         figures.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
+    if 'random_accuracy' in metrics:
+        figures.append(f'at random: {metrics["random_accuracy"]:.2f}; CircularEval: {metrics["circular_accuracy"]:.2f}')
     if metrics['broken']:
         figures.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
     lines = ['VQA accuracy in percent', format_table(header, rows), '; '.join(figures)]
     MMLogger.get_current_instance().info('\n'.join(lines))
+
+
+def _is_tied(prediction: Mapping[str, Any]) -> bool:
+    first, second = [*(guess['score'] for guess in prediction.get('topk') or ()), 0.0, -1.0][:2]
+    return first == second
 
 
 def _percent(shares: np.ndarray) -> float:

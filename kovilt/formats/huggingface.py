@@ -44,6 +44,7 @@ HUGGINGFACE_VILT = Layout(
         **{name: (f'embeddings.{theirs}',) for name, theirs in _EMBEDDINGS.items()},
         **_HEADS,
         'itm_head.fc': ('kovilt.itm_score.fc',),
+        'choice_head.fc': ('rank_output',),
         'vqa_head.fc1': ('classifier.0',),
         'vqa_head.norm': ('classifier.1',),
         'vqa_head.fc2': ('classifier.3',),

@@ -1,7 +1,8 @@
 """Models that MMEngine's Runner trains, and the components they are built of, registered under the scope `kovilt`."""
 
 from kovilt import modules
-from kovilt.models.meter import METER, METERForPreTraining, METERForVQA, TextEncoder
+from kovilt.models.choice import ViLTForMultipleChoice
+from kovilt.models.meter import METER, METERForMultipleChoice, METERForPreTraining, METERForVQA, TextEncoder
 from kovilt.models.preprocessor import METERPreprocessor, ViLTPreprocessor
 from kovilt.models.pretraining import ViLTForPreTraining
 from kovilt.models.vqa import ViLTForVQA
@@ -13,10 +14,12 @@ for name in modules.__all__:
 
 __all__ = [
     'METER',
+    'METERForMultipleChoice',
     'METERForPreTraining',
     'METERForVQA',
     'METERPreprocessor',
     'TextEncoder',
+    'ViLTForMultipleChoice',
     'ViLTForPreTraining',
     'ViLTForVQA',
     'ViLTPreprocessor',

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from kovilt.batch import Batch
+from kovilt.batch import Batch, count_samples
 from kovilt.models.memory import memory_errors
 from kovilt.modules.packing import Output
 from kovilt.registry import MODELS
@@ -25,13 +25,13 @@ def accumulate_step(
     optim_wrapper: OptimWrapper,
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Tensor]:
-    """One optimizer step over the pairs of all micro-batches; each is weighted by its share of the pairs.
+    """One optimizer step over the samples of all micro-batches; each is weighted by its share of the samples.
 
     The data loader cuts a batch into micro-batches, so accumulation saves memory and changes nothing else: batch size,
     number of steps, schedule and log values are those of the whole batch. `no_sync` holds back DDP's gradient exchange
     until the last micro-batch.
     """
-    counts = [len(batch['input_ids']) for batch in micro_batches]
+    counts = [count_samples(batch) for batch in micro_batches]
     logs: dict[str, Tensor] = {}
     with memory_errors(micro_batches, 'training'):
         for i, batch in enumerate(micro_batches):

@@ -15,6 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from kovilt.errors import KoviltError, first_line
+from kovilt.models.choice import ViLTForMultipleChoice
 from kovilt.models.pretraining import ViLTForPreTraining
 from kovilt.models.vqa import ViLTForVQA
 from kovilt.modules.attention import fast_attention
@@ -273,6 +274,13 @@ class METERForVQA(ViLTForVQA):
     """A `ViLTForVQA` whose encoder is a `METER` and whose preprocessor a `METERPreprocessor`, which must be given."""
 
     default_preprocessor = 'METERPreprocessor'  # its mean and std have no default
+
+
+@MODELS.register_module()
+class METERForMultipleChoice(ViLTForMultipleChoice):
+    """A `ViLTForMultipleChoice` whose encoder is a `METER`; its preprocessor, a `METERPreprocessor`, must be given."""
+
+    default_preprocessor = 'METERPreprocessor'
 
 
 @MODELS.register_module()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kovilt.batch import Batch
-from kovilt.models.base import KoviltModel
+from kovilt.models.answering import AnsweringModel, rank_answers
 from kovilt.ranges import Count, check_arguments
 from kovilt.registry import MODELS
 
 
 @MODELS.register_module()
-class ViLTForVQA(KoviltModel):
+class ViLTForVQA(AnsweringModel):
     """An encoder with an answer head on the pooled state of each pair.
 
     Shapes: B pairs, C answers.
@@ -27,12 +25,10 @@ class ViLTForVQA(KoviltModel):
         topk: how many answers a prediction lists, best first.
 
     Attributes:
-        answers_in_bfloat16: whether scores are computed in bfloat16; see `kovilt.apis.precision.set_precision`.
         answers: the answer vocabulary in label order; empty until `set_answers`.
     """
 
     loss_names = ('vqa_loss', 'vqa_accuracy')
-    answers_in_bfloat16 = False
 
     @check_arguments
     def __init__(
@@ -65,12 +61,9 @@ class ViLTForVQA(KoviltModel):
             raise ValueError(f'{len(answers)} answers, but only {len(set(answers))} different ones')
         self.answers = list(answers)
 
-    def pooled(self, batch: Batch) -> Tensor:
-        """The pooled state of each pair of a preprocessed batch, (B, encoder.pooled_size)."""
-        images = batch.get('encoded_images')  # of `PrefixViLT`, from the cache of `VQAInferencer`
-        if images is None:
-            images = self.encoder.embed_images(batch['patches'], batch['grids'])
-        return self.encoder.pool(self.encode(batch, images, 'cls'))
+    @property
+    def head(self) -> nn.Module:
+        return self.vqa_head
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.vqa_head.loss(self.pooled(batch), batch['label'])
@@ -80,30 +73,18 @@ class ViLTForVQA(KoviltModel):
         with self.answer_context():
             return self.vqa_head(self.pooled(batch)).float()
 
-    def answer_context(self) -> AbstractContextManager[Any]:
-        """The context in which the encoder and the head compute scores."""
-        if not self.answers_in_bfloat16:
-            return nullcontext()
-        return torch.autocast(next(self.parameters()).device.type, torch.bfloat16)
-
-    def answer(self, batch: Batch, topk: int) -> list[dict[str, Any]]:
+    def answer(self, batch: Batch, topk: int, choices: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
         """For each pair of a batch of `PairCollate` what `rank_answers` gives. Threads may share the model."""
-        return rank_answers(self.scores(self.data_preprocessor(batch)), self.answers, topk)
+        return rank_answers(self.scores(self.data_preprocessor(batch)), self.answers, topk, choices)
 
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
-        """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record."""
+        """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record.
+
+        A question whose record has `options` is answered with one of them.
+        """
         if not len(batch['input_ids']):
             return []
         records = batch.get('records') or [{}] * len(batch['input_ids'])
-        ranked = rank_answers(self.scores(batch), self.answers, self.topk)
+        options = [record['options'] for record in records if 'options' in record]
+        ranked = rank_answers(self.scores(batch), self.answers, self.topk, options)
         return [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]
-
-
-def rank_answers(scores: Tensor, answers: Sequence[str], topk: int) -> list[dict[str, Any]]:
-    """For each pair of scores (B, C) its best answer, the softmax probability, and the `topk` best of both."""
-    best = scores.softmax(dim=1).topk(min(topk, len(answers)), dim=1)
-    ranked = []
-    for labels, values in zip(best.indices.tolist(), best.values.float().tolist(), strict=True):
-        listed = [dict(answer=answers[label], score=value) for label, value in zip(labels, values, strict=True)]
-        ranked.append(dict(listed[0], topk=listed))
-    return ranked

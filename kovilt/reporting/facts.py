@@ -19,6 +19,8 @@ from kovilt.visualization.report import Bar, Block, Figure, FigureRow, Listing, 
 _RESULTS = {  # keys of the metrics, and how the page calls them
     'accuracy': 'accuracy · 정확도',
     'tolerant_accuracy': 'the same, spelling ignored · 표기 차이 허용',
+    'circular_accuracy': 'in every order of the options (CircularEval) · 보기의 모든 순서에서',
+    'random_accuracy': 'options chosen at random · 무작위 선택',
     'majority_accuracy': 'always the most frequent answer · 최빈 답',
     'ceiling': 'possible at most with the answers of training · 상한',
     'answerable_accuracy': 'of the questions whose answer is known · 어휘 안의 질문만',

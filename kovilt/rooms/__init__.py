@@ -9,13 +9,15 @@
     OUT/captions/{train,val}2014/COCO_{train,val}2014_<12 digits>.jpg     the same images
     OUT/boxes.jsonl                                                       the visible box of every object
     OUT/rooms.json                                                        parameters, counts
+    OUT/choices/{train,val}.jsonl                                         multiple-choice questions, with --choices
 
-`scene` samples the objects and their boxes, `questions` and `captions` write the texts, `draw_scene` and `draw_object`
-draw the image, `write` writes the files. Image i of a split depends on (seed, split, i) alone; its bytes depend on the
-version of Pillow too. Nothing here needs torch.
+`scene` samples the objects and their boxes, `questions`, `choices` and `captions` write the texts, `draw_scene` and
+`draw_object` draw the image, `write` writes the files. Image i of a split depends on (seed, split, i) alone; its bytes
+depend on the version of Pillow too. Nothing here needs torch.
 """
 
+from kovilt.rooms.choices import write_choices
 from kovilt.rooms.scene import COLORS, KINDS, Scene, sample_scene
 from kovilt.rooms.write import make_rooms
 
-__all__ = ['COLORS', 'KINDS', 'Scene', 'sample_scene', 'make_rooms']
+__all__ = ['COLORS', 'KINDS', 'Scene', 'sample_scene', 'make_rooms', 'write_choices']

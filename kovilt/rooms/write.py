@@ -54,17 +54,23 @@ def json_line(**values: object) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
+def coco_name(split: str, index: int) -> tuple[int, str]:
+    """The id of image `index` of a split, and its path within AI-Hub 261."""
+    image_id = 2 * index + (1 if split == 'train' else 2)  # odd for training, even for validation: both can grow
+    folder = SPLITS[split][1]
+    return image_id, f'{folder}/COCO_{folder}_{image_id:012d}.jpg'
+
+
 def draw_image(root: Path, wanted: dict[str, Any], job: Job) -> Drawn:
     """Draws one image into its file below `root`; returns its entry, its row of captions and its line of boxes."""
     seed, (split, index) = wanted['seed'], job
-    folder, coco_folder = SPLITS[split]
+    folder = SPLITS[split][0]
     scene = sample_scene(seed, split, index, alone=wanted['alone'] if split == 'train' else 0.0)
     pixels, boxes, _ = draw_scene(scene, seed, split, index)
-    image_id = 2 * index + (1 if split == 'train' else 2)  # odd for training, even for validation: both can grow
+    image_id, coco_file = coco_name(split, index)
     file = hashlib.md5(f'kovilt rooms {seed} {split} {index}'.encode(), usedforsecurity=False).hexdigest() + '.jpg'
     subset = SUBSETS[any(obj.kind.alive for obj in scene.objects)]
     member = f'{subset}/{scene.room}/{file}'
-    coco_file = f'{coco_folder}/COCO_{coco_folder}_{image_id:012d}.jpg'
     target = root / 'captions' / coco_file
     buffer = io.BytesIO()  # Pillow itself would not tell why a file cannot be written
     pixels.save(buffer, 'JPEG', quality=JPEG_QUALITY)

@@ -116,7 +116,7 @@ def run_panels(runs: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[flo
     levels = {
         name: metrics[f'val/{key}'][1][-1]
         for metrics in list(runs.values())[:1]
-        for name, key in (('majority', 'majority_accuracy'), ('ceiling', 'ceiling'))
+        for name, key in (('majority', 'majority_accuracy'), ('at random', 'random_accuracy'), ('ceiling', 'ceiling'))
         if f'val/{key}' in metrics
     }
     panels.append(Panel('accuracy', 'percent', curves(accuracies, len(accuracies) > 1), levels))
@@ -125,7 +125,7 @@ def run_panels(runs: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[flo
     return [panel for panel in panels if panel.curves]
 
 
-_DERIVED = ('majority', 'tolerant', 'answerable')  # accuracies that stand in the tables
+_DERIVED = ('majority', 'tolerant', 'answerable', 'circular', 'random')  # accuracies that stand in the tables
 
 
 def percent_scale(split: str, name: str) -> float:

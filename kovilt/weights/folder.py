@@ -98,7 +98,7 @@ def save_model_folder(
     """Write the folder `out` completely or not at all; returns its absolute path.
 
     Args:
-        model: a `ViLTForVQA` that has its `answers`, or a `ViLTForPreTraining`.
+        model: a `ViLTForVQA` that has its `answers`, a `ViLTForMultipleChoice` or a `ViLTForPreTraining`.
         tokenizer: the HuggingFace tokenizer that the model was trained with.
         model_cfg: the config that `model` was built from, with every size filled in.
         image_pipeline: transforms of an image in evaluation.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kovilt.batch import Batch
 from kovilt.errors import KoviltError
-from kovilt.models.vqa import ViLTForVQA, rank_answers
+from kovilt.models.answering import AnsweringModel, rank_answers, rank_options
 from kovilt.modules import PrefixViLT
 from kovilt.modules.packing import segment_starts
 from kovilt.modules.transformer import Block
@@ -26,9 +26,10 @@ Inputs = dict[str, Tensor]
 
 
 class PaddedVQA(nn.Module):
-    """`ViLTForVQA` from uint8 patches to scores, on padded batches, with the model's own parameters.
+    """An `AnsweringModel` from uint8 patches to scores, on padded batches, with the model's own parameters.
 
-    Shapes: B pairs, L tokens, P patches, p patch size, G grids, N = L + 1 + P, D hidden size, h heads, C answers.
+    Shapes: B pairs, L tokens, P patches, p patch size, G grids, N = L + 1 + P, D hidden size, h heads, C answers, 1 for
+    a `ViLTForMultipleChoice`.
 
     Args:
         model: in evaluation mode, in float32, on the CPU.
@@ -39,10 +40,10 @@ class PaddedVQA(nn.Module):
     starts: Tensor  # int64 (G,): first row of each grid in `positions`
     positions: Tensor  # float32 (sum of counts, D): position embeddings of all grids, one after the other
 
-    def __init__(self, model: ViLTForVQA, grids: Sequence[Grid]) -> None:
+    def __init__(self, model: AnsweringModel, grids: Sequence[Grid]) -> None:
         super().__init__()
         self.encoder: Any = model.encoder
-        self.vqa_head: Any = model.vqa_head
+        self.head: Any = model.head
         counts = torch.tensor(grids).prod(dim=1)
         self.register_buffer('counts', counts)
         self.register_buffer('starts', segment_starts(counts))
@@ -74,7 +75,7 @@ class PaddedVQA(nn.Module):
         for block in encoder.blocks[:-1]:
             x = _run_block(block, x, mask)
         x = _run_block(encoder.blocks[-1], x, mask, num_queries=1)  # only the text's [CLS] is pooled
-        return self.vqa_head(torch.tanh(encoder.pooler(encoder.norm(x[:, 0]))))
+        return self.head(torch.tanh(encoder.pooler(encoder.norm(x[:, 0]))))
 
 
 def _run_block(block: Block, x: Tensor, mask: Tensor, num_queries: int | None = None) -> Tensor:
@@ -109,19 +110,22 @@ class GraphVQA:
         """One prediction per pair of the batch, as `ViLTForVQA` gives them; raises KoviltError as `answer`."""
         return self.answer(batch, self.topk)
 
-    def answer(self, batch: Batch, topk: int) -> list[dict[str, Any]]:
+    def answer(self, batch: Batch, topk: int, choices: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
         """As `ViLTForVQA.answer`.
 
         Raises:
             KoviltError: as `pad`, or the graph gives something else than a finite score for each pair and answer.
         """
-        scores, expected = self.scores(batch), (len(batch['input_ids']), len(self.answers))
+        return rank_answers(self._checked_scores(batch, len(self.answers)), self.answers, topk, choices)
+
+    def _checked_scores(self, batch: Batch, columns: int) -> Tensor:
+        scores, expected = self.scores(batch), (len(batch['input_ids']), columns)
         if tuple(scores.shape) != expected or not scores.is_floating_point() or not torch.isfinite(scores).all():
             raise KoviltError(
                 f'the graph gives {tuple(scores.shape)} {str(scores.dtype)[6:]} values instead of {expected} finite '
                 'scores; export the model anew'
             )
-        return rank_answers(scores, self.answers, topk)
+        return scores
 
     def scores(self, batch: Batch) -> Tensor:
         """Scores (B, C) before the softmax, for a batch of at least one pair."""
@@ -151,3 +155,11 @@ class GraphVQA:
                 'grids; prepare images by the steps of its kovilt.json'
             )
         return self._grid_numbers[rows, columns]
+
+
+class GraphChoice(GraphVQA):
+    """A graph in place of a `ViLTForMultipleChoice`: takes batches of `PairCollate` and chooses among their options."""
+
+    def answer(self, batch: Batch, topk: int, choices: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
+        """As `ViLTForMultipleChoice.answer`; raises KoviltError as `GraphVQA.answer`."""
+        return rank_options(self._checked_scores(batch, 1).squeeze(1), choices, topk)

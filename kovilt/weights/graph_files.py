@@ -19,9 +19,9 @@ from kovilt.batch import Batch
 from kovilt.errors import KoviltError, first_line
 from kovilt.formats.torch_file import check_torch_file
 from kovilt.json_text import parse_json
-from kovilt.models.vqa import ViLTForVQA
+from kovilt.models.answering import AnsweringModel
 from kovilt.registry import TRANSFORMS
-from kovilt.weights.graph import GraphVQA, Grid, Inputs, PaddedVQA
+from kovilt.weights.graph import GraphChoice, GraphVQA, Grid, Inputs, PaddedVQA
 from kovilt.weights.onnx_graph import import_all, load_onnx
 
 Format = Literal['onnx', 'pt2']
@@ -35,7 +35,7 @@ _MAX_ONNX_BYTES = 2**31  # limit of protobuf, in which ONNX files are written
 
 def write_graph(
     folder: Path,
-    model: ViLTForVQA,
+    model: AnsweringModel,
     *,
     image_pipeline: Sequence[Mapping[str, Any]],
     format: Format,
@@ -59,20 +59,20 @@ def write_graph(
             differs by 1e-4 or more, in int8 by half the standard deviation of the scores or more.
     """
     grids = _possible_grids(image_pipeline, model.encoder.patch_size)
-    padded = PaddedVQA(model, grids)
+    padded, answers = PaddedVQA(model, grids), getattr(model, 'answers', [])
     batches = _random_batches(model, grids)
     file = folder / f'model.{format}'
-    program, shapes = _trace(padded, GraphVQA(padded, grids, model.answers).pad(batches[-1]))
+    program, shapes = _trace(padded, GraphVQA(padded, grids, answers).pad(batches[-1]))
     if format == 'onnx':
         _write_onnx(program, shapes, file)
         if precision == 'int8':
             _quantise_onnx(file)
     else:
         torch.export.save(program, file)
-    graph = GraphVQA(_LOADERS[format](file, len(model.answers)), grids, model.answers)
+    graph = GraphVQA(_LOADERS[format](file, len(answers) or 1), grids, answers)
 
     def torch_scores(batch: Batch) -> Tensor:
-        return model.scores(model.data_preprocessor(batch))
+        return model.scores(model.data_preprocessor(batch)).view(len(batch['input_ids']), -1)
 
     def milliseconds(compute: Callable[[Batch], Tensor]) -> float:
         return round(1000 * median(timeit.repeat(lambda: compute(batches[0]), number=1, repeat=_NUM_TIMINGS)), 2)
@@ -100,7 +100,7 @@ def write_graph(
 
 
 def open_graph(folder: Path, info: Mapping[str, Any], answers: Sequence[str], *, trust: bool) -> GraphVQA:
-    """Load the graph of a model folder whose files have been compared with their digests.
+    """Load the graph of a model folder whose files have been compared with their digests; without answers it chooses.
 
     `info` is what `write_graph` returned. `trust` loads a .pt2 file, too, though it is a program: torch evaluates
     expressions of the file.
@@ -114,7 +114,8 @@ def open_graph(folder: Path, info: Mapping[str, Any], answers: Sequence[str], *,
             f'{file}: a .pt2 file is a program and may do anything on this machine; if you trust who made it, pass '
             'trust=True (on the command line --trust), else take an ONNX or HuggingFace export'
         )
-    return GraphVQA(_LOADERS[format](file, len(answers)), info['grids'], answers)
+    run = _LOADERS[format](file, len(answers) or 1)
+    return (GraphVQA if answers else GraphChoice)(run, info['grids'], answers)
 
 
 def _possible_grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int) -> list[Grid]:
@@ -128,7 +129,7 @@ def _possible_grids(image_pipeline: Sequence[Mapping[str, Any]], patch_size: int
     return sorted({(height // patch_size, width // patch_size) for width, height in TRANSFORMS.build(resize).targets()})
 
 
-def _random_batches(model: ViLTForVQA, grids: Sequence[Grid]) -> list[Batch]:
+def _random_batches(model: AnsweringModel, grids: Sequence[Grid]) -> list[Batch]:
     """Batches of 1, 2, ... pairs with images and texts of many sizes; the first is one pair of the largest sizes."""
     generator = torch.Generator().manual_seed(0)
 

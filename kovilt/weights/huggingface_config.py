@@ -10,7 +10,11 @@ from mmengine.model import BaseModel
 from kovilt.errors import KoviltError
 from kovilt.modules import PrefixViLT
 
-ARCHITECTURES = {'ViLTForVQA': 'ViltForQuestionAnswering', 'ViLTForPreTraining': 'ViltForMaskedLM'}
+ARCHITECTURES = {
+    'ViLTForVQA': 'ViltForQuestionAnswering',
+    'ViLTForMultipleChoice': 'ViltForImageAndTextRetrieval',  # whose head, too, is one score of the pooled state
+    'ViLTForPreTraining': 'ViltForMaskedLM',
+}
 
 
 def vilt_config(model: BaseModel, kind: str, pad_token_id: int) -> dict[str, Any]:

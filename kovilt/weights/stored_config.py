@@ -11,7 +11,7 @@ _PART = Field(dict, is_required=True)
 _STEP = dict(type=Field(str, is_required=True), tokenizer=Field(str), max_text_len=Field(int, low=3, high=100_000))
 _MODEL = dict(
     type=Field(str, is_required=True), encoder=_PART, data_preprocessor=Field(dict), vqa_head=Field(dict),
-    mlm_head=Field(dict), itm_head=Field(dict), wpa_head=Field(dict),
+    choice_head=Field(dict), mlm_head=Field(dict), itm_head=Field(dict), wpa_head=Field(dict),
 )  # fmt: skip
 _VQA_HEAD = dict(num_answers=Field(int, low=1))
 

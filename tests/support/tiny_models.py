@@ -58,6 +58,8 @@ def tiny_config(kind: str = 'ViLTForVQA', *, num_answers: int = len(ANSWERS), **
     if kind == 'ViLTForVQA':
         head = dict(type='VQAHead', num_answers=num_answers, loss='cross_entropy')
         return dict(type=kind, encoder=tiny_encoder() | encoder, vqa_head=head)
+    if kind == 'ViLTForMultipleChoice':
+        return dict(type=kind, encoder=tiny_encoder() | encoder, choice_head=dict(type='ChoiceHead'))
     return dict(
         type=kind,
         encoder=tiny_encoder() | encoder,

@@ -87,7 +87,8 @@ class QuestionReader(Reader):
 
     A data set in which several people answer each question sets `COLUMNS = QuestionReader.SEVERAL_ANSWERS` and gives
     `answers`, a list; where the reader gives no `answer`, it is the most frequent of them. Of several rows with the
-    same question_id and image only the first is used.
+    same question_id and image only the first is used. One of multiple-choice questions sets `COLUMNS =
+    QuestionReader.WITH_OPTIONS` and gives `options`, a list of texts, of which `answer` is one (see `read_options`).
     """
 
     COLUMNS = {
@@ -97,6 +98,7 @@ class QuestionReader(Reader):
         'answer_type': CATEGORY,
     }
     SEVERAL_ANSWERS = {**COLUMNS, 'answers': CATEGORY_LIST}
+    WITH_OPTIONS = {**COLUMNS, 'options': CATEGORY_LIST}
     TEXT = 'question'
 
 

@@ -38,6 +38,9 @@ class TokenizeKorean(BaseTransform):
     token belongs: of the eojeol, the characters between two blanks with particles and punctuation; -1 for [CLS] and
     [SEP]. If a text spells a special token out, it is tokenized as ordinary text.
 
+    With an `option` beside the text, one of the options of a question, they are [CLS] text [SEP] option [SEP]. If both
+    are too long together, the text is cut first, but to no less than half of the tokens.
+
     A text is cut to 32 characters per token before it is tokenized, so that a text of 10,000 characters costs no more
     than others. Only a text whose tokens are longer than that on average would change.
 
@@ -62,14 +65,26 @@ class TokenizeKorean(BaseTransform):
         self._pad_id = self.tokenizer.pad_token_id
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        text, length = results['text'][: self.max_text_len * _CHARACTERS_PER_TOKEN], self.max_text_len - 2
-        encoding = text_backend(self.tokenizer).encode(text, add_special_tokens=False)
-        starts = [word.start() for word in _WORD.finditer(text)]
-        words = [bisect_right(starts, start) - 1 for start, _ in encoding.offsets[:length]]
-        results['input_ids'] = np.array([self._cls_id, *encoding.ids[:length], self._sep_id], dtype=np.int64)
+        room = self.max_text_len - 2
+        ids, words = self._encode(results['text'], room)
+        if (option := results.get('option')) is not None:
+            room -= 1  # for the [SEP] between them
+            option_ids, option_words = self._encode(option, room)
+            kept = min(len(ids), max(room - len(option_ids), room // 2))
+            first = max(words, default=-1) + 1  # the number of the option's first word
+            ids = [*ids[:kept], self._sep_id, *option_ids[: room - kept]]
+            words = [*words[:kept], -1, *(first + word for word in option_words[: room - kept])]
+        results['input_ids'] = np.array([self._cls_id, *ids, self._sep_id], dtype=np.int64)
         results['word_ids'] = np.array([-1, *words, -1], dtype=np.int64)
         results['pad_id'] = self._pad_id
         return results
+
+    def _encode(self, text: str, length: int) -> tuple[list[int], list[int]]:
+        """The ids of the first tokens of a text, up to `length`, and the numbers of their words."""
+        text = text[: self.max_text_len * _CHARACTERS_PER_TOKEN]
+        encoding = text_backend(self.tokenizer).encode(text, add_special_tokens=False)
+        starts = [word.start() for word in _WORD.finditer(text)]
+        return encoding.ids[:length], [bisect_right(starts, start) - 1 for start, _ in encoding.offsets[:length]]
 
 
 def load_tokenizer(
