@@ -190,3 +190,23 @@ def test_columns_stand_straight_with_hangul():
 
 if __name__ == '__main__':
     answer_share(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+
+
+def choice(row: int, answer: str, scores: dict[str, float], options: list[str], right: str) -> dict:
+    topk = [dict(answer=one, score=score) for one, score in scores.items()]
+    return dict(record=dict(row=row, answer=right, options=options), answer=answer, topk=topk)
+
+
+def test_multiple_choice_has_random_and_circular_accuracies():
+    metric = VQAAccuracy()
+    rows = [
+        choice(0, '가', {'가': 0.7, '나': 0.3}, ['가', '나'], '가'),
+        choice(1, '가', {'가': 0.5, '나': 0.5}, ['가', '나'], '가'),  # right in one of two orders
+        choice(2, '다', {'다': 0.4, '가': 0.3, '나': 0.2, '라': 0.1}, ['가', '나', '다', '라'], '가'),
+    ]
+    metric.process(None, rows)
+    scores = metric.evaluate(3)
+    assert scores['accuracy'] == pytest.approx(200 / 3) and scores['circular_accuracy'] == pytest.approx(100 / 3)
+    assert scores['random_accuracy'] == pytest.approx(100 * 1.25 / 3)
+    named = VQAAccuracy.metric_names(dict(choice_head=dict(type='ChoiceHead')))
+    assert {'random_accuracy', 'circular_accuracy'} <= {*named}

@@ -61,6 +61,8 @@ def tiny_meter(kind: str = 'METERForVQA', **encoder):
             itm_head=dict(type='ITMHead', loss_weight=1.0),
             mlm_head=MLM_HEAD,
         )
+    if kind == 'METERForMultipleChoice':
+        heads = dict(choice_head=dict(type='ChoiceHead'))
     torch.manual_seed(0)
     config = dict(type=kind, encoder=ENCODER | encoder, data_preprocessor=PREPROCESSOR, **heads)
     return build_model(config, answers=ANSWERS).eval()
@@ -318,3 +320,19 @@ optim_wrapper = dict(optimizer=dict(lr=1e-30))""",
     half = VQAInferencer(work / 'iter_2.pth', device='cpu', precision='bfloat16')
     [nearly] = half(str(image), '소파는 무슨 색이에요?', topk=3)
     assert abs(nearly['score'] - answer['score']) < 0.05
+
+
+@torch.no_grad()
+def test_without_training_it_scores_each_option_as_it_matches_that_pair():
+    pretrained, model = tiny_meter('METERForPreTraining'), tiny_meter('METERForMultipleChoice')
+    model.load_state_dict(model.from_matching(pretrained.state_dict()))
+    batch = make_batch()
+    found = model.scores(model.data_preprocessor(batch))
+    preprocessed = pretrained.data_preprocessor(batch)
+    images = pretrained.encoder.embed_images(preprocessed['patches'], preprocessed['grids'])
+    matching = pretrained.itm_head(pretrained.encoder.pool(pretrained.encode(preprocessed, images, 'cls')))
+    torch.testing.assert_close(found, matching[:, 1] - matching[:, 0])
+    model.pairs_at_once = 3
+    torch.testing.assert_close(model.scores(model.data_preprocessor(batch)), found, atol=1e-5, rtol=1e-5)
+    losses = model(batch | dict(option_offsets=torch.tensor([0, 2, 4]), label=torch.tensor([1, 0])), mode='loss')
+    assert losses.keys() == {'choice_loss', 'choice_accuracy'} and torch.isfinite(losses['choice_loss'])

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kovilt.datasets import AIHubCOCOKoreanReader, AIHubLivingReader, train_tokenizer
-from kovilt.rooms import make_rooms
+from kovilt.rooms import make_rooms, write_choices
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -37,6 +37,7 @@ texts = [dict(type='TokenizeKorean', tokenizer={tokenizer!r}, max_text_len=24)]
 def tiny_rooms(root: Path, images: int = 12, val_images: int = 4) -> Path:
     """Generate Rooms with a tokenizer in the folder that configs of this process and its children read."""
     make_rooms(root, images=images, val_images=val_images, seed=0)
+    write_choices(root)
     texts: list[str] = []
     for reader, folder in ((AIHubLivingReader, 'vqa'), (AIHubCOCOKoreanReader, 'captions')):
         texts += reader(data_root=str(root / folder), split='train').read_rows().texts()
@@ -67,7 +68,7 @@ def tiny_config(
             length=length,
             more=more,
             wpa='wpa_head=dict(block=1)' if task == 'pretrain' else '',
-            answers=', answers=dict(min_count=2)' if task != 'pretrain' else '',
+            answers='' if task in ('pretrain', 'choice') else ', answers=dict(min_count=2)',
             limit=f', limit={limit}' if limit else '',
             pipelines=PIPELINES.format(tokenizer=f'{os.environ["KOVILT_ROOMS"]}/tokenizer'),
         ),

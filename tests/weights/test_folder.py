@@ -22,7 +22,14 @@ from tiny_models import (
     tiny_tokenizer,
     word_scores,
 )
-from transformers import AutoConfig, AutoModel, ViltForMaskedLM, ViltForQuestionAnswering, ViltModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    ViltForImageAndTextRetrieval,
+    ViltForMaskedLM,
+    ViltForQuestionAnswering,
+    ViltModel,
+)
 
 from kovilt.datasets.transforms.text import tokenizer_sizes
 from kovilt.errors import KoviltError
@@ -70,6 +77,18 @@ def test_transformers_gives_the_same_scores(saved):
     scores = answer_scores(ours, batch)
     assert scores.std() > 0.1
     torch.testing.assert_close(theirs(**inputs).logits, scores, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_transformers_scores_the_same_options(tmp_path):
+    """A choice head is the head of its ViltForImageAndTextRetrieval."""
+    folder = save(tmp_path / 'choice', 'ViLTForMultipleChoice')
+    ours, theirs = load_model_folder(folder).model, ViltForImageAndTextRetrieval.from_pretrained(folder).eval()
+    batch, inputs = tiny_pairs()
+    scores = ours.scores(ours.data_preprocessor(batch))
+    assert (scores[0] - scores[1]).abs() > 0.01
+    torch.testing.assert_close(theirs(**inputs).logits[:, 0], scores, atol=1e-4, rtol=1e-4)
+    assert 'choices=[' in (folder / 'README.md').read_text(encoding='utf-8')
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kovilt.datasets.image_store import ImageIndex
 from kovilt.datasets.options import read_choice
 from kovilt.datasets.readers.base import QuestionReader
 from kovilt.datasets.readers.plain import PlainReader
@@ -26,5 +25,5 @@ class ChoiceReader(PlainReader):
         '["...", "..."], "answer": 0}, and the images beneath, in folders or zips'
     )
 
-    def _question_record(self, row: Any, source: TableFile, images: ImageIndex) -> dict[str, Any]:
-        return super()._question_record(row, source, images) | read_choice(row, source)._asdict()
+    def _question_record(self, row: Any, source: TableFile, *others: Any) -> dict[str, Any]:
+        return super()._question_record(row, source, *others) | read_choice(row, source)._asdict()
