@@ -39,6 +39,7 @@ RUN: dict[str, list[str]] = {
     'explain': [],
     'interrupted': [],
     'model_zoo': [],
+    'multiple_choice': [],
     'own_images': [],
     'plugins': [],
     'predict': [],
