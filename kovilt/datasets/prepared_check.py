@@ -29,6 +29,7 @@ _ROW_COLUMNS = {
     'answer': CATEGORY,
     'answer_type': CATEGORY,
     'answers': CATEGORY_LIST,
+    'options': CATEGORY_LIST,
     'image': pa.int32(),
 }
 _OTHER_TYPES = (STRING, CATEGORY, CATEGORY_LIST, pa.int64(), pa.int32())  # of the columns of readers that plugins add
