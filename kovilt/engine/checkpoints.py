@@ -248,19 +248,22 @@ def matching_as_choice(model: nn.Module, checkpoint: dict[str, Any], filename: s
     return f'{filename}: the choice head is its matching (ITM) head'
 
 
-def start_from_encoder(model: nn.Module, checkpoint: dict[str, Any], filename: str, *, force: bool = False) -> str:
+def start_from_encoder(
+    model: nn.Module, checkpoint: dict[str, Any], filename: str, *, force: bool = False, loaded: tuple[str, ...] = ()
+) -> str:
     """Load the encoder of a checkpoint into a model and leave the model's heads as they are.
 
     Afterwards the checkpoint's `state_dict` is that of the whole model, because hooks such as EMAHook copy it.
     Returns a line for the log: how many tensors were kept, and which are new or were dropped. `force` is that of
-    `load_encoder`.
+    `load_encoder`; `loaded` are the beginnings of the names of tensors that the model has already.
     """
     kept, total = load_encoder(model, checkpoint, filename, force=force)
     ours, theirs = model.state_dict(), checkpoint['state_dict']
     checkpoint['state_dict'] = weights_to_cpu(ours)
+    own, others = ([name for name in state if not name.startswith(loaded)] for state in (ours, theirs))
     return (
         f'{filename} ({describe_checkpoint(checkpoint)}): kept {kept} of {total} tensors of the encoder; '
-        f'new: {_describe_others(ours, theirs)}; dropped: {_describe_others(theirs, ours)}'
+        f'new: {_describe_others(own, others)}; dropped: {_describe_others(others, own)}'
     )
 
 

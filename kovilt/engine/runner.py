@@ -494,10 +494,11 @@ class KoviltRunner(Runner):
             self.logger.warning(f'{filename}: {mismatch}: its weights are only a starting point')
         is_same_model = checkpoint['meta'].get('model_type') == type(model).__name__
         encoder_only = is_start and self.cfg.get('load_encoder_only', False)
-        if not encoder_only and (line := matching_as_choice(model, checkpoint, filename)):
+        if line := '' if encoder_only else matching_as_choice(model, checkpoint, filename):
             self.logger.info(line)
         if encoder_only or is_start and not is_same_model:
-            self.logger.info(start_from_encoder(model, checkpoint, filename, force=self._force_load))
+            loaded, force = ('choice_head.',) if line else (), self._force_load
+            self.logger.info(start_from_encoder(model, checkpoint, filename, force=force, loaded=loaded))
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)

@@ -61,8 +61,8 @@ def rank_answers(
         classes = {answer: number for number, answer in enumerate(answers)}
         lowest = torch.finfo(scores.dtype).min
         flat = [
-            float(row[classes[choice]]) if choice in classes else lowest
-            for row, own in zip(scores, choices, strict=True)
+            row[classes[choice]] if choice in classes else lowest
+            for row, own in zip(scores.tolist(), choices, strict=True)
             for choice in own
         ]
         return rank_options(torch.tensor(flat), choices, topk)

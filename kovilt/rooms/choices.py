@@ -118,6 +118,8 @@ def ask_sentence(rng: random.Random, scene: Scene, seed: int) -> ChoiceRow | Non
         return (scene.objects[number].kind.name, color) not in held_out
 
     numbers = [number for number, obj in enumerate(scene.objects) if is_seen(number, obj.color.name)]
+    if not numbers:
+        return None
     chosen = rng.sample(numbers, min(len(numbers), 2))
     used = sorted({str(obj.color.name) for obj in scene.objects})
     form_seed = rng.random()  # one generator for all, so that all sentences have the same form
@@ -128,7 +130,7 @@ def ask_sentence(rng: random.Random, scene: Scene, seed: int) -> ChoiceRow | Non
         named = [objects[number] for number in chosen]
         return caption_places(random.Random(form_seed), replace(scene, objects=objects), named)[1]
 
-    texts = {describe(used): None} if chosen else {}
+    texts = {describe(used): None}
     for _ in range(_TRIES):
         colors = rng.sample(sorted(set(COLORS) - set(used)), len(used))
         if all(is_seen(number, colors[used.index(scene.objects[number].color.name)]) for number in chosen):

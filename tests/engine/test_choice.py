@@ -113,7 +113,7 @@ def dataset_batch(samples: list[dict]) -> list:
 
 
 def test_the_same_questions_are_answered_by_classes_among_their_options(build, tmp_path):
-    runner = build(tmp_path, task='choice_vocabulary', steps=2, limit=24)
+    runner = build(tmp_path, task='choice_vocabulary', steps=2, limit=16)
     runner.train()
     dataset, model = runner.val_loop.dataloader.dataset, runner.model.eval()
     with torch.no_grad():
