@@ -224,10 +224,10 @@ def test_a_killed_worker_is_one_line_and_loses_no_answer(inferencer, table, tmp_
     rows, output = read_question_rows(table), tmp_path / 'answers.jsonl'
     read_question, main = inferencer.transforms.read_question, os.getpid()
 
-    def die(text):
+    def die(text, choices=None):
         if os.getpid() != main:
             os.kill(os.getpid(), signal.SIGKILL)
-        return read_question(text)
+        return read_question(text, choices)
 
     with monkeypatch.context() as patch:
         patch.setattr(inferencer.transforms, 'read_question', die)
