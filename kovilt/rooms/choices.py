@@ -20,7 +20,7 @@ from typing import NamedTuple
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_folder, read_json
 from kovilt.processes import map_in_processes
-from kovilt.rooms.captions import caption_places
+from kovilt.rooms.captions import NUMERALS, caption_places
 from kovilt.rooms.questions import Question, write_questions
 from kovilt.rooms.scene import CENTER, COLORS, KINDS, LEFT, RIGHT, Scene, sample_scene, seeded_rng
 from kovilt.rooms.write import CHUNK, MAX_QUESTIONS, SUMMARY_FILE, VERSION, coco_name, json_line, open_text
@@ -71,7 +71,7 @@ def options_of(rng: random.Random, scene: Scene, asked: Question) -> list[str]:
     if asked.answer in (LEFT, RIGHT):
         return [LEFT, RIGHT]
     if asked.answer_type == '개수':
-        return [str(number) for number in range(1, NUM_OPTIONS + 1)]
+        return [count_text(asked, number) for number in range(1, NUM_OPTIONS + 1)]
     if asked.answer_type == '비교':
         return [name for name in KINDS if name in asked.text]
     names = COLORS if asked.answer in COLORS else KINDS
@@ -79,6 +79,17 @@ def options_of(rng: random.Random, scene: Scene, asked: Question) -> list[str]:
     others = [name for name in rng.sample(list(names), len(names)) if name != asked.answer and name not in asked.text]
     others.sort(key=lambda name: name not in present)
     return [asked.answer, *others[: NUM_OPTIONS - 1]]
+
+
+def answer_of(asked: Question) -> str:
+    """The answer of a question as an option."""
+    return count_text(asked, int(asked.answer)) if asked.answer_type == '개수' else asked.answer
+
+
+def count_text(asked: Question, number: int) -> str:
+    """두 마리: a number with the counter of the kind that a question counts. Captions, too, have no digits."""
+    kind = next(kind for name, kind in KINDS.items() if name in asked.text)
+    return f'{NUMERALS[number]} {kind.counter}'
 
 
 def ask_combination(rng: random.Random, scene: Scene, seed: int, *, unseen: bool) -> ChoiceRow | None:
@@ -145,7 +156,7 @@ def write_choice_questions(scene: Scene, seed: int, split: str, index: int) -> l
     rng = seeded_rng('kovilt rooms choices', seed, split, index)
     ordinary = write_questions(scene, seed, split, index)
     rows: list[ChoiceRow | None] = [
-        ChoiceRow(one.text, options_of(rng, scene, one), one.answer, one.answer_type)
+        ChoiceRow(one.text, options_of(rng, scene, one), answer_of(one), one.answer_type)
         for one in rng.sample(ordinary, min(ORDINARY, len(ordinary)))
     ]
     rows += [ask_combination(rng, scene, seed, unseen=False), ask_sentence(rng, scene, seed)]
