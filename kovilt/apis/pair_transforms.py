@@ -63,6 +63,10 @@ class PairTransforms:
         most_cut = max(counted, key=lambda one: one[1].given - one[2])
         korean = getattr(step, 'korean', True)
         warnings = [said for one in (most_cut, least_known) for said in question_warnings(*one, korean=korean)]
+        if self._reads_options and (same := _equal_choices(choices, tokens['options'])):
+            warnings.append(
+                f'{same[0]!r} and {same[1]!r} are the same tokens to the model, so it cannot tell them apart'
+            )
         return ReadQuestion(tokens, least_known[1].unknown_share, list(dict.fromkeys(warnings)), choices)
 
     def _tokenize(self, **texts: str) -> dict[str, Any]:
@@ -108,6 +112,15 @@ class PairTransforms:
                 shown = f'{results["img_path"]}: {size[0]} x {size[1]} pixels'
                 raise KoviltError(f'{shown}; give an image of at least {MIN_SIDE} a side')
         return {'patches': results['patches'], 'grid': results['grid']}
+
+
+def _equal_choices(choices: list[str], options: list[dict[str, Any]]) -> tuple[str, str] | None:
+    """Two choices of the same tokens: of unknown ones, or cut before they differ."""
+    first: dict[bytes, str] = {}
+    for choice, option in zip(choices, options, strict=True):
+        if (other := first.setdefault(option['input_ids'].tobytes(), choice)) != choice:
+            return other, choice
+    return None
 
 
 def _named(image: ImageLike | ZipMember | bytes, name: str) -> dict[str, Any]:

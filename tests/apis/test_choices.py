@@ -157,6 +157,11 @@ def test_what_it_has_no_answers_for_is_refused_or_told(choose, folders):
     with pytest.warns(KoviltWarning, match='of its tokens are unknown'):
         (result,) = choose(image(0), '책', choices=['소파', '뷁 쀍 꿻'])
     assert result['unknown_token_share'] > 0.5
+    with pytest.warns(KoviltWarning, match="question 0: '하나' and '둘' are the same tokens to the model"):
+        (result,) = choose(image(0), '책은 몇 개 ?', choices=['소파', '하나', '둘'])
+    assert {one['answer']: one['score'] for one in result['topk']}['하나'] == pytest.approx(
+        {one['answer']: one['score'] for one in result['topk']}['둘']
+    )
 
 
 def test_a_table_with_options_is_answered_in_bulk(folders, choose, tmp_path, call):
