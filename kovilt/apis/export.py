@@ -52,7 +52,8 @@ def export_checkpoint(
         raise KoviltError(
             f'dtype {dtype}: format {format} has {" or ".join(_DTYPES[format])}{hint if dtype == "int8" else ""}'
         )
-    kind = None if format == 'hf' else ('ViLTForVQA', 'ViLTForMultipleChoice')
+    graphs = ('ViLTForVQA',) if format == 'triton' else ('ViLTForVQA', 'ViLTForMultipleChoice')
+    kind = None if format == 'hf' else graphs
     trained = load_trained(path, config=config, tokenizer=tokenizer, kind=kind)
     return export_trained(trained, out, format=format, dtype=dtype, overwrite=overwrite)
 

@@ -216,7 +216,7 @@ def test_a_model_that_cannot_be_a_graph_is_refused_with_the_reason(checkpoint, t
         with pytest.raises(KoviltError, match=f'dtype {dtype}: format {kind} has {has}'):
             export_checkpoint(checkpoint, tmp_path / 'out', format=kind, dtype=dtype)
     pretrained = tiny_checkpoint(tmp_path / 'pretrained', 'ViLTForPreTraining')
-    with pytest.raises(KoviltError, match='a ViLTForVQA is needed'):
+    with pytest.raises(KoviltError, match='a ViLTForVQA or ViLTForMultipleChoice is needed'):
         export_checkpoint(pretrained, tmp_path / 'out', format='onnx')
     huge = SimpleNamespace(state_dict={'weight': torch.empty(2**29, device='meta')})
     monkeypatch.setattr(graph_files, '_trace', lambda padded, inputs: (huge, {}))
