@@ -107,8 +107,9 @@ async def _read_upload(request: Request, max_bytes: int) -> tuple[bytes, Questio
         raise RequestError(400, f'the body: {error.message} Send one file and few short fields') from None
     fields: dict[str, Any] = {'questions': form.getlist('questions')}
     fields |= {name: value for name, value in form.multi_items() if name not in ('image', 'questions')}
-    if str(flag := fields.get('explain')).lower() in ('true', 'false'):
-        fields['explain'] = flag.lower() == 'true'
+    flag = str(fields.get('explain')).lower()
+    if flag in ('true', 'false'):
+        fields['explain'] = flag == 'true'
     asked, image = Questions.model_validate(fields), form.get('image')
     if not isinstance(image, UploadFile):
         raise RequestError(422, 'image: Field required; send it as a file')
