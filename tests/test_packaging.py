@@ -25,7 +25,7 @@ from kovilt.cli.main import overview
 from kovilt.model_names import packaged_models
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ('docs', 'export', 'mlflow', 'serve', 'sweep', 'tensorboard', 'tests', 'wandb')
+EXTRAS = ('demo', 'docs', 'export', 'mlflow', 'serve', 'sweep', 'tensorboard', 'tests', 'wandb')
 IN_THE_SDIST = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'CITATION.cff', 'CHANGELOG.md', 'README.md')
 IN_THE_SDIST += ('README.ko.md', 'requirements.txt', 'requirements', 'model-index.yml', 'configs', 'tools')
 DISTRIBUTIONS = {
@@ -74,7 +74,7 @@ def imported(folder: str) -> dict[str, str]:
 
 def test_what_kovilt_imports_is_declared():
     undeclared = imported('kovilt').keys() - needs('runtime').keys()
-    extras = needs('export') | needs('serve') | needs('sweep') | needs('tensorboard')
+    extras = needs('demo') | needs('export') | needs('serve') | needs('sweep') | needs('tensorboard')
     assert undeclared <= extras.keys(), {name: imported('kovilt').get(name) for name in undeclared}
 
 

@@ -26,6 +26,8 @@ from kovilt.visualization.explanation import (
     ExplainedWord,
     draw_explanation,
     explanation_html,
+    plan_images,
+    relevance_image,
     write_explanation_page,
 )
 from kovilt.weights import GraphVQA
@@ -106,6 +108,14 @@ class Explanation:
         left, top = left * self.image.width + column * width, top * self.image.height + row * height
         return round(left), round(top), round(left + width), round(top + height)
 
+    def relevance_image(self, width: int = 480) -> Image.Image:
+        """The image, `width` pixels wide, coloured by relevance; the most relevant patch has the strongest colour."""
+        return relevance_image(self._explained(), width)
+
+    def plan_images(self, width: int = 480) -> list[Image.Image]:
+        """For each of `words` the image coloured by where its mass goes, on one scale; empty for METER."""
+        return [shown for _, shown in plan_images(self._explained(), width)]
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the FILES into a folder, in place of older ones, and return it.
 
@@ -154,7 +164,7 @@ class Explanation:
         plans = self.word_plan
         return ExplainedImage(
             image=self.image,
-            part=_box(self.part, self.image.size),
+            part=pixel_box(self.part, self.image.size),
             patches=self.patch_relevance / total,
             question=self.question,
             answer=self.answer,
@@ -167,7 +177,8 @@ class Explanation:
         )
 
 
-def _box(part: Part, size: tuple[int, int]) -> Box:
+def pixel_box(part: Part, size: tuple[int, int]) -> Box:
+    """A part of an image of `size` (width, height), in pixels."""
     left, top, right, bottom = (round(share * side) for share, side in zip(part, size * 2, strict=True))
     return left, top, right, bottom
 

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kovilt.apis.device import check_device, move_to_device
 from kovilt.apis.image_cache import CachedImage, EncodedImageCache
 from kovilt.apis.loading import as_choice_model, build_pipelines, load_trained
 from kovilt.apis.pair_transforms import ImageLike, PairTransforms, ReadQuestion
 from kovilt.apis.precision import Precision, check_precision, set_precision
 from kovilt.apis.questions import check_asked, clean_choices, clean_question
 from kovilt.datasets.korean import find_loose_jamo
-from kovilt.errors import KoviltError, KoviltWarning, first_line
+from kovilt.errors import KoviltError, KoviltWarning
 from kovilt.model_names import find_model
 from kovilt.models.choice import ViLTForMultipleChoice
 from kovilt.models.memory import memory_errors
@@ -99,7 +100,7 @@ class VQAInferencer:
         check_count('batch_size', batch_size)
         check_precision(precision, device)
         device = 'cpu' if precision == 'int8' else device
-        _check_device(device)
+        check_device(device)
         self.batch_size = batch_size
         kind: tuple[str, ...] = ('ViLTForMultipleChoice', 'METERForMultipleChoice', 'ViLTForVQA', 'METERForVQA')
         if choices is not None:
@@ -110,13 +111,8 @@ class VQAInferencer:
         found = find_model(model)
         self.source: str = trained.source or str(model if found == Path(model) else found)
         self.precision: Precision = (trained.info.get('graph') or {}).get('precision', precision)
-        use_gpu = torch.cuda.is_available() and not isinstance(trained.model, GraphVQA)
-        device = device or ('cuda' if use_gpu else 'cpu')
-        try:
-            self.model = trained.model.to(device)
-            self.device = torch.device(device)
-        except (RuntimeError, AssertionError) as error:
-            raise KoviltError(f'device {device}: {first_line(error)}') from error
+        self.model = trained.model
+        self.device = move_to_device(self.model, device or ('cpu' if isinstance(self.model, GraphVQA) else None))
         set_precision(self.model, precision, model)
         self.chooses = isinstance(self.model, ViLTForMultipleChoice | GraphChoice)
         if isinstance(self.model, ViLTForMultipleChoice):
@@ -347,17 +343,3 @@ def check_count(name: str, value: object) -> None:
     """KoviltError unless `value`, the argument `name`, is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise KoviltError(f'{name}={value!r}: give a whole number of at least 1')
-
-
-def _check_device(device: Any) -> None:
-    """KoviltError unless `device` is None or a device that this machine has."""
-    wanted = "give 'cpu', or 'cuda' where torch finds a GPU, or leave it out"
-    if device is None:
-        return
-    try:
-        found = torch.device('' if isinstance(device, bool) else device)
-    except (RuntimeError, TypeError) as error:
-        raise KoviltError(f'device {device}: no such device; {wanted}') from error
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found.type == 'meta' or found.type == 'cuda' and (found.index or 0) >= count:
-        raise KoviltError(f'device {device}: torch finds {count} GPUs here; {wanted}')

@@ -25,6 +25,7 @@ VERBS = {
     'predict': 'answer questions about an image',
     'explain': 'show where a model looks: the patches and words that speak for its answer',
     'serve': 'answer questions over HTTP',
+    'demo': 'try a model in the browser: ask, see where it looks, compare two, browse errors',
     'verify': 'find the faults of a data set before training does',
     'browse': 'show samples as training receives them',
     'prepare': 'resize the images of a data set once, for long runs',

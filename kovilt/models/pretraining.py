@@ -105,12 +105,19 @@ class ViLTForPreTraining(KoviltModel):
         return self.encode(batch, images, 'all' if block is None else 'cls', inner_block=block)
 
     @torch.no_grad()
-    def fill_masks(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def fill_masks(
+        self, batch: Batch, masked: Tensor | None = None, topk: int = 3
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the model puts into the masked places of its captions, M of all B captions.
+
+        Args:
+            masked: bool (B, L), the tokens of words to mask, all by [MASK]; None = words chosen as in training, of
+                which some become random tokens and some stay.
+            topk: K, how many tokens to give for each place.
 
         Returns:
             the masked ids (B, L) on the host; the places, int64 (M, 2), a caption and a position each; the ids of the
-            three most probable tokens of each place (M, 3) and their probabilities (M, 3), on the host.
+            K most probable tokens of each place (M, K) and their probabilities (M, K), on the host.
 
         Raises:
             ValueError: the model has no `mlm_head`.
@@ -119,11 +126,16 @@ class ViLTForPreTraining(KoviltModel):
             raise ValueError('the model has no mlm_head, so it fills no masks')
         batch = self.data_preprocessor(batch)
         images = self.encoder.embed_images(batch['patches'], batch['grids'])
-        input_ids, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+        if masked is None:
+            input_ids, labels = self.mlm_head.mask_tokens(batch['input_ids'], batch['word_ids'], batch['sample_seed'])
+            masked = labels != IGNORE_INDEX
+        else:
+            input_ids = batch['input_ids'].masked_fill(masked, self.mlm_head.mask_token_id)
         states = self.encode({**batch, 'input_ids': input_ids}, images, 'text')
-        index = (states.pack_text(labels) != IGNORE_INDEX).nonzero().squeeze(1)  # in the order of captions and places
-        best = self.mlm_head(states.packed[index.to(states.packed.device)]).float().softmax(1).topk(3, dim=1)
-        return input_ids, (labels != IGNORE_INDEX).nonzero(), best.indices.cpu(), best.values.cpu()
+        index = states.pack_text(masked).nonzero().squeeze(1)  # in the order of captions and places
+        scores = self.mlm_head(states.packed[index.to(states.packed.device)]).float()
+        best = scores.softmax(1).topk(min(topk, scores.shape[1]), dim=1)
+        return input_ids, masked.nonzero(), best.indices.cpu(), best.values.cpu()
 
     @torch.no_grad()
     def align(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -58,12 +58,12 @@ def draw_explanation(explained: ExplainedImage, out: str | Path) -> Path:
     """
     has_font = korean_font() is not None
     name = f'relevance: {explained.answer}' if has_font else 'relevance'
-    relevance = captioned_panel(_relevance_image(explained, WIDTH), name)
+    relevance = captioned_panel(relevance_image(explained, WIDTH), name)
     with_scale = Image.new('RGB', (WIDTH, relevance.height + _SCALE_HEIGHT), PAPER)
     with_scale.paste(relevance, (0, 0))
     with_scale.paste(_draw_scale(float(explained.patches.max())), (0, relevance.height))
     panels = [captioned_panel(_at_width(explained.image, WIDTH), 'image'), with_scale]
-    for number, (word, shown) in enumerate(_plan_images(explained, WIDTH), 1):
+    for number, (word, shown) in enumerate(plan_images(explained, WIDTH), 1):
         panels.append(captioned_panel(shown, f'plan: {word.text}' if has_font else f'plan of word {number}'))
     return save_sheet(panels, out, columns=4)
 
@@ -83,34 +83,42 @@ def _page_values(explained: ExplainedImage) -> dict[str, object]:
     return dict(
         explained=explained,
         image=_as_base64(_at_width(explained.image, _PAGE_WIDTH)),
-        relevance=_as_base64(_relevance_image(explained, _PAGE_WIDTH)),
+        relevance=_as_base64(relevance_image(explained, _PAGE_WIDTH)),
         largest=float(explained.patches.max()),
         on_image=float(explained.patches.sum()),
         colours=[_as_hex(strength) for strength in np.linspace(0, 1, 5)],
         words=[(word.text, word.share, word.share / largest) for word in explained.words],
-        plans=[(word.text, _as_base64(shown)) for word, shown in _plan_images(explained, WIDTH)],
+        plans=[(word.text, _as_base64(shown)) for word, shown in plan_images(explained, WIDTH)],
     )
 
 
-def _relevance_image(explained: ExplainedImage, width: int) -> Image.Image:
+def relevance_image(explained: ExplainedImage, width: int) -> Image.Image:
+    """The image, `width` pixels wide, coloured by relevance; the most relevant patch has the strongest colour."""
     most = float(explained.patches.max())
-    return _heat_over(explained, explained.patches / most if most > 0 else explained.patches, width)
+    patches = explained.patches / most if most > 0 else explained.patches
+    return heat_over(explained.image, explained.part, patches, width)
 
 
-def _plan_images(explained: ExplainedImage, width: int) -> list[tuple[ExplainedWord, Image.Image]]:
-    """The words whose plan is known, with its image; one colour scale for all."""
+def plan_images(explained: ExplainedImage, width: int) -> list[tuple[ExplainedWord, Image.Image]]:
+    """The words whose plan is known, with its image, `width` pixels wide; one colour scale for all."""
     known = [(word, word.plan) for word in explained.words if word.plan is not None]
     if not known:
         return []
     excess = above_uniform(np.stack([plan for _, plan in known]))
-    return [(word, _heat_over(explained, mass, width)) for (word, _), mass in zip(known, excess, strict=True)]
+    return [
+        (word, heat_over(explained.image, explained.part, mass, width))
+        for (word, _), mass in zip(known, excess, strict=True)
+    ]
 
 
-def _heat_over(explained: ExplainedImage, mass: np.ndarray, width: int) -> Image.Image:
-    """The image, shrunk or enlarged, coloured by the mass (rows, columns) of its patches, 0 to 1."""
-    small = _at_width(explained.image, width)
-    across, down = small.width / explained.image.width, small.height / explained.image.height
-    left, top, right, bottom = explained.part
+def heat_over(image: Image.Image, part: Box, mass: np.ndarray, width: int) -> Image.Image:
+    """The image, shrunk or enlarged to `width` pixels, coloured by the mass (rows, columns) of its patches, 0 to 1.
+
+    The patches cover the `part` of the image, in its pixels.
+    """
+    small = _at_width(image, width)
+    across, down = small.width / image.width, small.height / image.height
+    left, top, right, bottom = part
     left, top = min(round(left * across), small.width - 1), min(round(top * down), small.height - 1)
     box = (left, top, max(round(right * across), left + 1), max(round(bottom * down), top + 1))
     shown = overlay(small, np.zeros((1, 1)))

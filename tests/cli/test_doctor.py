@@ -80,7 +80,7 @@ def test_little_disk_and_no_font_are_notes(call, monkeypatch):
 
 def test_an_installed_kovilt_is_asked_for_its_needs(monkeypatch, tmp_path):
     in_the_checkout = {(str(need.requirement), need.extra) for need in list_needs()}
-    names = ['docs', 'export', 'mlflow', 'serve', 'sweep', 'tensorboard', 'tests', 'wandb']
+    names = ['demo', 'docs', 'export', 'mlflow', 'serve', 'sweep', 'tensorboard', 'tests', 'wandb']
     assert {extra for _, extra in in_the_checkout} == {'', *names}
     declared = [f'{need.requirement}' + (f'; extra == "{need.extra}"' if need.extra else '') for need in list_needs()]
     monkeypatch.setattr(environment.kovilt, '__file__', str(tmp_path / 'site-packages' / 'kovilt' / '__init__.py'))

@@ -13,6 +13,7 @@ from kovilt.cli.main import MODULES, VERBS, main, overview
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ('torch', 'torchvision', 'mmengine', 'mmcv', 'transformers', 'numpy', 'pyarrow', 'scipy', 'rich', 'PIL', 'cv2')
+HEAVY += ('fastapi', 'gradio')
 HELP_OF_ALL = f"""
 import contextlib, io, json, sys
 import kovilt.cli.main as command

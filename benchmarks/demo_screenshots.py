@@ -1,0 +1,102 @@
+"""Takes the screenshots of docs/en/demo.md: the page of `kovilt demo` in Chromium, driven by playwright.
+
+The machine needs a font with Hangul: apt install chromium fonts-nanum; pip install 'kovilt[demo,tests]'.
+
+python -m benchmarks.demo_screenshots docs/images
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.screenshots import find_browser
+from kovilt.cli.arguments import CommandParser
+from kovilt.errors import KoviltError, run_cli
+from kovilt.terminal import show
+
+WIDTH, HEIGHT = 1360, 900  # pixels of the window
+
+
+@contextmanager
+def running_demo(**settings: Any) -> Iterator[str]:
+    """The address of a demo that runs in a thread of this process; arguments are those of `DemoSettings`."""
+    from kovilt.serving.demo.server import open_demo
+    from kovilt.serving.demo.settings import DemoSettings
+
+    with open_demo(DemoSettings(port=0, device='cpu', **settings)) as demo:
+        thread = threading.Thread(target=demo.run)
+        thread.start()
+        try:
+            yield demo.address
+        finally:
+            demo.should_exit = True
+            thread.join(30)
+
+
+@contextmanager
+def open_browser(locale: str) -> Iterator[Any]:
+    """A page of playwright in a Chromium whose user prefers a language, such as ko-KR.
+
+    Raises:
+        KoviltError: there is no Chromium.
+    """
+    from playwright.sync_api import sync_playwright
+
+    if find_browser() is None:
+        raise KoviltError('no Chromium found; install it: apt install chromium')
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser())
+        context = browser.new_context(locale=locale, viewport={'width': WIDTH, 'height': HEIGHT})
+        try:
+            yield context.new_page()
+        finally:
+            browser.close()
+
+
+def choose_example(page: Any, number: int) -> None:
+    """Click an example and wait until its question stands in the page."""
+    before = page.locator('#question textarea').input_value()
+    page.locator('#examples tbody tr').nth(number).click()
+    page.wait_for_function('before => document.querySelector("#question textarea").value !== before', arg=before)
+
+
+def ask(page: Any, question: str | None = None) -> str:
+    """Ask a question, None = the one that stands there, and return the best answer."""
+    asked = page.locator('#history tbody tr').count()
+    if question is not None:
+        page.locator('#question textarea').fill(question)
+    page.locator('#ask').click()
+    page.locator('#history tbody tr').nth(asked).wait_for()
+    return page.locator('#answers h2').inner_text().strip()
+
+
+def open_look_tab(page: Any) -> None:
+    """Open the tab that shows where the model looks, and wait for both heat maps."""
+    page.get_by_role('tab').nth(1).click()
+    for name in ('relevance', 'plan'):
+        page.locator(f'#{name} img').wait_for()
+
+
+def main() -> None:
+    parser = CommandParser(__doc__)
+    parser.add_argument('out', type=Path, help='folder of demo_ask.png and demo_look.png')
+    args = parser.parse_args()
+    with running_demo() as address, open_browser('ko-KR') as page:
+        page.goto(address)
+        choose_example(page, 0)
+        ask(page)
+        ask(page, '소파는 무슨 색이에요?')
+        ask(page, '의자가 있어요?')
+        page.screenshot(path=args.out / 'demo_ask.png')
+        choose_example(page, 1)
+        open_look_tab(page)
+        page.screenshot(path=args.out / 'demo_look.png')
+    show(f'{args.out}: demo_ask.png, demo_look.png')
+
+
+if __name__ == '__main__':
+    raise SystemExit(run_cli(main))

@@ -1,0 +1,98 @@
+"""The demo in a browser: Chromium, where it is installed, driven by playwright."""
+
+import tempfile
+from urllib.parse import urlsplit
+
+import pytest
+
+from benchmarks.demo_screenshots import ask, choose_example, open_browser, open_look_tab, running_demo
+from benchmarks.screenshots import find_browser
+from kovilt.serving.demo.texts import ENGLISH, KOREAN
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
+pytest.importorskip('playwright', reason="the browser test needs pip install 'kovilt[tests]'")
+
+
+def open_tab(page, text):
+    page.get_by_role('tab', name=text, exact=True).click()
+
+
+def wait_for_text(page, selector, text):
+    page.locator(selector, has_text=text).first.wait_for()
+
+
+def test_all_tabs_in_chromium(tmp_path, monkeypatch, demo, examples, predictions):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
+    (tmp_path / 'temporary').mkdir()
+    requests, console = [], []
+    with running_demo(compare='rooms', predictions=str(predictions)) as address, open_browser('ko-KR') as page:
+        page.on('request', lambda request: requests.append(request.url))
+        page.on('console', lambda message: console.append(message.text) if message.type == 'error' else None)
+        page.goto(address)
+        check_answers(page, demo, examples)
+        check_heat_maps(page)
+        check_masked_words(page)
+        check_comparison_and_errors(page)
+        check_a_broken_file(page)
+        page.locator('#language').click()
+        page.get_by_role('tab', name=ENGLISH.look_tab, exact=True).wait_for()
+        assert urlsplit(page.url).path == '/en/' and page.locator('html').get_attribute('lang') == 'en'
+        assert list((tmp_path / 'temporary').rglob('*.jpg'))
+    assert not list((tmp_path / 'temporary').iterdir())
+    hosts = {urlsplit(url).hostname for url in requests if url.startswith(('http', 'ws'))}
+    assert len(requests) > 20 and hosts == {'127.0.0.1'}
+    assert not console
+
+
+def check_answers(page, demo, examples):
+    page.get_by_role('tab', name=KOREAN.look_tab, exact=True).wait_for()
+    assert urlsplit(page.url).path == '/ko/' and page.locator('html').get_attribute('lang') == 'ko'
+    page.locator('#image input[type=file]').set_input_files(examples[0].image)
+    page.locator('#image img').wait_for()
+    pixels = demo.model.transforms.read_source(examples[0].image)[0]
+    for question in ('소파는 무슨 색이에요?', '의자가 있어요?'):
+        assert ask(page, question) == demo.ask(pixels, question).best
+    rows = page.locator('#history tbody tr').all_inner_texts()
+    assert len(rows) == 2 and '의자가 있어요?' in rows[0] and '소파는 무슨 색이에요?' in rows[1]
+
+
+def check_heat_maps(page):
+    choose_example(page, 1)
+    open_look_tab(page)
+    question = page.locator('#question textarea').input_value()
+    page.locator('#look-words').get_by_text(question.split()[0]).first.click()
+    wait_for_text(page, '#plan label', KOREAN.plan.format(question.split()[0]))
+    other = page.locator('#look-answers .confidence-set').nth(1)
+    answer = other.locator('dt').first.inner_text().strip()
+    other.click()
+    wait_for_text(page, '#relevance label', KOREAN.relevance.format(answer))
+
+
+def check_masked_words(page):
+    open_tab(page, KOREAN.words_tab)
+    caption = page.locator('#caption textarea').input_value()
+    assert len(caption.split()) > 2
+    page.locator('#caption-words').get_by_text(caption.split()[0]).first.click()
+    page.locator('#word-plan img').wait_for()
+    wait_for_text(page, '#candidates', '%')
+
+
+def check_comparison_and_errors(page):
+    open_tab(page, KOREAN.compare_tab)
+    page.locator('#compare').click()
+    for number in range(2):
+        page.locator(f'#model-{number} .confidence-set').first.wait_for()
+    open_tab(page, KOREAN.errors_tab)
+    page.locator('#errors-table td', has_text='의자는 무슨 색이에요?').first.click()
+    page.locator('#error-image img').wait_for()
+    page.locator('#take-over').click()
+    page.wait_for_function('document.querySelector("#question textarea").value === "의자는 무슨 색이에요?"')
+
+
+def check_a_broken_file(page):
+    page.locator('#image button[aria-label="Clear"]').or_(page.locator('#image button[title="Clear"]')).first.click()
+    page.locator('#image input[type=file]').set_input_files(
+        {'name': '깨진.png', 'mimeType': 'image/png', 'buffer': b'\x89PNG no image'}
+    )
+    wait_for_text(page, '[data-testid=toast-body]', '깨진.png: not a readable image')
+    page.locator('#image input[type=file]').wait_for(state='attached')  # the place is free again
