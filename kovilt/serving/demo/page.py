@@ -141,7 +141,7 @@ def _ask_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any],
             gr.Warning(html.escape(warning), title=text.warning)
         row = [name, question, found.best, f'{100 * found.answers[found.best]:.1f}']
         rows = [row, *rows][:_MAX_HISTORY]
-        return found.answers, rows, rows, gr.Tabs(selected='ask')
+        return found.answers, rows, rows, gr.update(selected='ask')
 
     gr.on(
         [ask.click, inputs.question.submit],
@@ -165,8 +165,8 @@ def _look_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any]
 
     def show_word(found: Looked, number: int) -> Any:
         if not found.plans:
-            return gr.Image(value=None, label=text.no_plan)
-        return gr.Image(value=found.plans[number], label=text.plan.format(found.words[number][0]))
+            return gr.update(value=None, label=text.no_plan)
+        return gr.update(value=found.plans[number], label=text.plan.format(found.words[number][0]))
 
     def show(upload: dict[str, Any] | None, question: str, answer: str | None) -> tuple[Any, ...]:
         _, pixels = read(upload)
@@ -176,7 +176,7 @@ def _look_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any]
         return (
             demo.ask(pixels, question).answers,
             shaded,
-            gr.Image(value=found.image, label=text.relevance.format(found.answer)),
+            gr.update(value=found.image, label=text.relevance.format(found.answer)),
             show_word(found, found.most_relevant_word),
             found,
         )
@@ -222,8 +222,8 @@ def _words_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any
         shown = found.plan_image()
         word = found.words[found.hidden]
         return (
-            gr.Label(value=dict(found.candidates), label=f'{text.candidates}: {word}'),
-            gr.Image(value=shown, label=text.no_plan if shown is None else text.plan.format(word)),
+            gr.update(value=dict(found.candidates), label=f'{text.candidates}: {word}'),
+            gr.update(value=shown, label=text.no_plan if shown is None else text.plan.format(word)),
         )
 
     inputs.caption.change(on_caption, inputs.caption, [words, candidates, plan], show_progress='hidden')
@@ -282,7 +282,7 @@ def _errors_tab(demo: Demo, text: Texts, inputs: _Inputs) -> None:
         topk = one.get('topk') or [{'answer': one['answer'], 'score': one['score']}]
         label = text.image if pixels is not None else text.no_such_image.format(one['image'])
         return (
-            gr.Image(value=pixels, label=label),
+            gr.update(value=pixels, label=label),
             {str(answer['answer']): float(answer['score']) for answer in topk},
             int(event.row_value[0]),
         )
