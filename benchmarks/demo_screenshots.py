@@ -19,6 +19,7 @@ from kovilt.errors import KoviltError, run_cli
 from kovilt.terminal import show
 
 WIDTH, HEIGHT = 1360, 900  # pixels of the window
+HISTORY = '#history .virtual-row'  # the rows of the table of questions
 
 
 @contextmanager
@@ -66,11 +67,11 @@ def choose_example(page: Any, number: int) -> None:
 
 def ask(page: Any, question: str | None = None) -> str:
     """Ask a question, None = the one that stands there, and return the best answer."""
-    asked = page.locator('#history tbody tr').count()
+    asked = page.locator(HISTORY).count()
     if question is not None:
         page.locator('#question textarea').fill(question)
     page.locator('#ask').click()
-    page.locator('#history tbody tr').nth(asked).wait_for()
+    page.locator(HISTORY).nth(asked).wait_for()
     return page.locator('#answers h2').inner_text().strip()
 
 
@@ -89,8 +90,8 @@ def main() -> None:
         page.goto(address)
         choose_example(page, 0)
         ask(page)
-        ask(page, '소파는 무슨 색이에요?')
-        ask(page, '의자가 있어요?')
+        ask(page, '고양이는 무슨 색이에요?')
+        ask(page, '고양이는 어느 쪽에 있어요?')
         page.screenshot(path=args.out / 'demo_ask.png')
         choose_example(page, 1)
         open_look_tab(page)

@@ -27,6 +27,11 @@ from kovilt.serving.demo.tabs import (
 from kovilt.serving.demo.texts import Texts
 
 _CACHE = (3600, 86_400)  # seconds: every hour files of the day before are removed
+_RESULT = {
+    'interactive': False,
+    'format': 'png',
+    'buttons': ['download', 'fullscreen'],
+}  # of images; Gradio would add a link to its site
 _MAX_HISTORY = 200
 _MAX_WAITING = 64  # events; further ones are told that the demo is busy
 
@@ -159,8 +164,8 @@ def _look_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any]
         answers = gr.Label(label=text.look_answers, show_heading=False, elem_id='look-answers')
         words = gr.HighlightedText(label=text.look_words, elem_id='look-words')
     with gr.Row():
-        relevance = gr.Image(label=text.relevance.format(''), interactive=False, format='png', elem_id='relevance')
-        plan = gr.Image(label=text.plan.format(''), interactive=False, format='png', elem_id='plan')
+        relevance = gr.Image(label=text.relevance.format(''), **_RESULT, elem_id='relevance')
+        plan = gr.Image(label=text.plan.format(''), **_RESULT, elem_id='plan')
     looked = gr.State(None)
 
     def show_word(found: Looked, number: int) -> Any:
@@ -210,10 +215,13 @@ def _words_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any
     words = gr.HighlightedText(label=text.caption_words, elem_id='caption-words')
     with gr.Row():
         candidates = gr.Label(label=text.candidates, elem_id='candidates')
-        plan = gr.Image(label=text.plan.format(''), interactive=False, format='png', elem_id='word-plan')
+        plan = gr.Image(label=text.plan.format(''), **_RESULT, elem_id='word-plan')
+
+    def shade(words: Sequence[str], hidden: int | None = None) -> list[tuple[str, float]]:
+        return [(word, 0.8 if number == hidden else 0.1) for number, word in enumerate(words)]
 
     def on_caption(caption: str | None) -> tuple[Any, ...]:
-        return [(word, None) for word in (caption or '').split()], {}, None
+        return shade((caption or '').split()), {}, None
 
     @_shown(text)
     def on_word(upload: dict[str, Any] | None, caption: str, event: gr.SelectData) -> tuple[Any, ...]:
@@ -222,12 +230,13 @@ def _words_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any
         shown = found.plan_image()
         word = found.words[found.hidden]
         return (
+            shade(caption.split(), found.hidden),
             gr.update(value=dict(found.candidates), label=f'{text.candidates}: {word}'),
             gr.update(value=shown, label=text.no_plan if shown is None else text.plan.format(word)),
         )
 
     inputs.caption.change(on_caption, inputs.caption, [words, candidates, plan], show_progress='hidden')
-    words.select(on_word, [inputs.image, inputs.caption], [candidates, plan], preprocess=False)
+    words.select(on_word, [inputs.image, inputs.caption], [words, candidates, plan], preprocess=False)
 
 
 def _compare_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any]) -> None:
@@ -260,7 +269,7 @@ def _errors_tab(demo: Demo, text: Texts, inputs: _Inputs) -> None:
     found = gr.Markdown()
     table = gr.Dataframe(headers=list(text.table_header), interactive=False, wrap=True, elem_id='errors-table')
     with gr.Row():
-        shown = gr.Image(label=text.image, interactive=False, format='png', elem_id='error-image')
+        shown = gr.Image(label=text.image, **_RESULT, elem_id='error-image')
         answers = gr.Label(label=text.answers, elem_id='error-answers')
     take = gr.Button(text.take_over, elem_id='take-over')
     chosen = gr.State(None)

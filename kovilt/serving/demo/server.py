@@ -144,12 +144,19 @@ def _make_app(demo: Demo, settings: DemoSettings, folder: Path) -> FastAPI:
         return RedirectResponse(f'{next((one for one in wanted if one in LANGUAGES), "en")}/')
 
     examples, names = draw_examples(folder), list(LANGUAGES)
+
+    @app.get('/favicon.ico')
+    @app.get('/manifest.json')
+    def find_in_a_page(request: Request) -> RedirectResponse:
+        return RedirectResponse(f'{names[0]}{request.url.path}')  # browsers ask for them here
+
     for number, (language, text) in enumerate(LANGUAGES.items()):
         page = build_page(demo, text, names[number - 1], examples, folder)
         gr.mount_gradio_app(
             app,
             page,
             f'/{language}',
+            root_path=f'{os.environ.get("GRADIO_ROOT_PATH", "")}/{language}',  # which it does not find out everywhere
             footer_links=[],
             run_history=False,
             show_error=False,

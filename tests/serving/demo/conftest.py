@@ -30,17 +30,17 @@ def predictions(tmp_path_factory: pytest.TempPathFactory, examples: list) -> Pat
     ]
     path = tmp_path_factory.mktemp('predictions') / 'predictions.jsonl'
     with path.open('w', encoding='utf-8') as file:
-        for number, (question, kind, truth, answer, score, image) in enumerate(rows):
+        for number, (question, kind, correct_answer, answer, score, image) in enumerate(rows):
             line = dict(
                 question_id=str(number),
                 image=image,
                 question=question,
-                ground_truth=truth,
+                ground_truth=correct_answer,
                 answer=answer,
                 answer_type=kind,
                 score=score,
-                correct=truth == answer,
-                tolerant_correct=truth == answer,
+                correct=correct_answer == answer,
+                tolerant_correct=correct_answer == answer,
                 topk=[{'answer': answer, 'score': score}, {'answer': '2', 'score': 0.01}],
             )
             file.write(json.dumps(line, ensure_ascii=False) + '\n')

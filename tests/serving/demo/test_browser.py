@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.demo_screenshots import ask, choose_example, open_browser, open_look_tab, running_demo
+from benchmarks.demo_screenshots import HISTORY, ask, choose_example, open_browser, open_look_tab, running_demo
 from benchmarks.screenshots import find_browser
 from kovilt.serving.demo.texts import ENGLISH, KOREAN
 
@@ -24,10 +24,14 @@ def wait_for_text(page, selector, text):
 def test_all_tabs_in_chromium(tmp_path, monkeypatch, demo, examples, predictions):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
     (tmp_path / 'temporary').mkdir()
-    requests, console = [], []
+    requests, console, failed = [], [], []
     with running_demo(compare='rooms', predictions=str(predictions)) as address, open_browser('ko-KR') as page:
         page.on('request', lambda request: requests.append(request.url))
-        page.on('console', lambda message: console.append(message.text) if message.type == 'error' else None)
+        page.on('response', lambda response: failed.append(response.url) if response.status >= 400 else None)
+        page.on(
+            'console',
+            lambda message: console.append(f'{message.text} {message.location}') if message.type == 'error' else None,
+        )
         page.goto(address)
         check_answers(page, demo, examples)
         check_heat_maps(page)
@@ -36,23 +40,25 @@ def test_all_tabs_in_chromium(tmp_path, monkeypatch, demo, examples, predictions
         check_a_broken_file(page)
         page.locator('#language').click()
         page.get_by_role('tab', name=ENGLISH.look_tab, exact=True).wait_for()
-        assert urlsplit(page.url).path == '/en/' and page.locator('html').get_attribute('lang') == 'en'
+        page.locator('html[lang=en]').wait_for()
+        assert urlsplit(page.url).path == '/en/'
         assert list((tmp_path / 'temporary').rglob('*.jpg'))
     assert not list((tmp_path / 'temporary').iterdir())
     hosts = {urlsplit(url).hostname for url in requests if url.startswith(('http', 'ws'))}
     assert len(requests) > 20 and hosts == {'127.0.0.1'}
-    assert not console
+    assert not failed and not console
 
 
 def check_answers(page, demo, examples):
     page.get_by_role('tab', name=KOREAN.look_tab, exact=True).wait_for()
-    assert urlsplit(page.url).path == '/ko/' and page.locator('html').get_attribute('lang') == 'ko'
+    page.locator('html[lang=ko]').wait_for()
+    assert urlsplit(page.url).path == '/ko/'
     page.locator('#image input[type=file]').set_input_files(examples[0].image)
     page.locator('#image img').wait_for()
     pixels = demo.model.transforms.read_source(examples[0].image)[0]
     for question in ('소파는 무슨 색이에요?', '의자가 있어요?'):
         assert ask(page, question) == demo.ask(pixels, question).best
-    rows = page.locator('#history tbody tr').all_inner_texts()
+    rows = page.locator(HISTORY).all_inner_texts()
     assert len(rows) == 2 and '의자가 있어요?' in rows[0] and '소파는 무슨 색이에요?' in rows[1]
 
 
@@ -83,14 +89,14 @@ def check_comparison_and_errors(page):
     for number in range(2):
         page.locator(f'#model-{number} .confidence-set').first.wait_for()
     open_tab(page, KOREAN.errors_tab)
-    page.locator('#errors-table td', has_text='의자는 무슨 색이에요?').first.click()
+    page.locator('#errors-table .virtual-row [role=gridcell]', has_text='의자는 무슨 색이에요?').click()
     page.locator('#error-image img').wait_for()
     page.locator('#take-over').click()
     page.wait_for_function('document.querySelector("#question textarea").value === "의자는 무슨 색이에요?"')
 
 
 def check_a_broken_file(page):
-    page.locator('#image button[aria-label="Clear"]').or_(page.locator('#image button[title="Clear"]')).first.click()
+    page.locator('#image button[aria-label="Remove Image"]').click()
     page.locator('#image input[type=file]').set_input_files(
         {'name': '깨진.png', 'mimeType': 'image/png', 'buffer': b'\x89PNG no image'}
     )

@@ -94,7 +94,8 @@ def test_a_hidden_word_has_candidates_and_a_plan(call, upload, event):
     caption = '소파 한 개가 놓여 있다'
     words, *cleared = call('on_caption', caption)
     assert [word for word, _ in words] == caption.split() and cleared == [{}, None]
-    candidates, plan = call('on_word', upload, caption, event(index=2), number=1)
+    words, candidates, plan = call('on_word', upload, caption, event(index=2), number=1)
+    assert max(words, key=lambda word: word[1])[0] == '개가'
     assert len(candidates['value']) == 5 and candidates['label'] == f'{KOREAN.candidates}: 개가'
     assert plan['label'] == KOREAN.plan.format('개가') and plan['value'].width == 480
 

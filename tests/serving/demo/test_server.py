@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import tempfile
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -58,6 +59,12 @@ def test_the_language_is_that_of_the_browser(address, preferred, language):
     assert f'lang = "{language}"' in page.replace('\\"', '"')
 
 
+@pytest.mark.parametrize('path', ['/favicon.ico', '/manifest.json'])
+def test_what_browsers_ask_for_is_there(address, path):
+    status, headers, _ = request(address, 'GET', path)
+    assert status == 307 and request(address, 'GET', f'/{headers["location"]}')[0] == 200
+
+
 def test_it_is_reached_by_the_names_of_this_machine_alone(address):
     assert request(address, 'GET', '/', host='elsewhere.example')[0] == 400
     for name in ('localhost', '127.0.0.1:7860', '[::1]:7860'):
@@ -84,6 +91,7 @@ def test_no_other_file_and_no_address_is_read(address, path):
     assert request(address, 'GET', f'/ko/gradio_api/file={path}')[0] >= 400
     image = {'path': path, 'orig_name': 'room.jpg', 'meta': {'_type': 'gradio.FileData'}}
     assert 'event: error' in call(address, 'on_ask', image, '의자가 있어요?')
+    assert not list(Path(os.environ['GRADIO_TEMP_DIR']).rglob('hostname'))
 
 
 def test_no_other_machine_is_reached_while_it_runs(address):
