@@ -82,6 +82,11 @@ def open_look_tab(page: Any) -> None:
         page.locator(f'#{name} img').wait_for()
 
 
+def take_screenshot(page: Any, out: Path) -> None:
+    page.wait_for_timeout(1000)  # until results are no longer dimmed, as they are when they have just come
+    page.screenshot(path=out)
+
+
 def main() -> None:
     parser = CommandParser(__doc__)
     parser.add_argument('out', type=Path, help='folder of demo_ask.png and demo_look.png')
@@ -92,10 +97,10 @@ def main() -> None:
         ask(page)
         ask(page, '고양이는 무슨 색이에요?')
         ask(page, '고양이는 어느 쪽에 있어요?')
-        page.screenshot(path=args.out / 'demo_ask.png')
+        take_screenshot(page, args.out / 'demo_ask.png')
         choose_example(page, 1)
         open_look_tab(page)
-        page.screenshot(path=args.out / 'demo_look.png')
+        take_screenshot(page, args.out / 'demo_look.png')
     show(f'{args.out}: demo_ask.png, demo_look.png')
 
 
