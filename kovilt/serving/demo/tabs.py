@@ -79,6 +79,7 @@ class Demo:
     """
 
     def __init__(self, settings: DemoSettings) -> None:
+        self.settings = settings
         self.model = VQAInferencer(
             settings.model,
             config=settings.config,
@@ -88,15 +89,19 @@ class Demo:
             trust=settings.trust,
         )
         self.other = None if settings.compare is None else VQAInferencer(settings.compare, device=settings.device)
+        for name, model in zip(self.names, (self.model, self.other), strict=False):
+            if model is not None and model.chooses:
+                raise KoviltError(
+                    f'{name}: a model of multiple choice, for which the demo has no tab; name another one'
+                )
         self.filler = MaskFiller(settings.pretrained, device=settings.device)
-        self.settings = settings
         self.predictions = _read_predictions(settings)
         self._lock = threading.Lock()
 
     @property
     def names(self) -> list[str]:
         """Of the models that answer."""
-        return [self.settings.model, *([] if self.settings.compare is None else [self.settings.compare])]
+        return [name for name in (self.settings.model, self.settings.compare) if name is not None]
 
     def ask(self, pixels: np.ndarray, question: str) -> Asked:
         """Raises KoviltError for a question or an image that cannot be used, as all methods do."""

@@ -99,3 +99,6 @@ def test_models_and_values_that_cannot_be_used_are_named(tmp_path):
         Demo(DemoSettings(pretrained='rooms', device='cpu'))
     with pytest.raises(KoviltError, match='no such file'):
         Demo(DemoSettings(predictions=str(tmp_path / 'absent.jsonl'), device='cpu'))
+    tiny_checkpoint(tmp_path, 'ViLTForMultipleChoice')
+    with pytest.raises(KoviltError, match=f'{tmp_path}: a model of multiple choice'):
+        Demo(DemoSettings(compare=str(tmp_path), device='cpu'))
