@@ -50,7 +50,13 @@ def _split_words(name: str) -> set[str]:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The text " (did you mean 'x'?)" for the candidate most similar to `name`; empty when none is similar.
+    """The text " (did you mean 'x'?)" for the candidate most similar to `name`; empty when none is similar."""
+    found = nearest_name(name, candidates)
+    return f' (did you mean {found!r}?)' if found is not None else ''
+
+
+def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most similar to `name`; None when none is similar.
 
     A candidate of another split is never proposed: who misses train.jsonl does not mean val.jsonl.
     """
@@ -59,7 +65,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     if split:
         by_lower = {lower: candidate for lower, candidate in by_lower.items() if _split_words(lower) in (split, set())}
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    return f' (did you mean {by_lower[matches[0]]!r}?)' if matches else ''
+    return by_lower[matches[0]] if matches else None
 
 
 def first_line(error: BaseException) -> str:

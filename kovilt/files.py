@@ -28,7 +28,9 @@ from kovilt.drafts import new_draft, replace_folder
 from kovilt.errors import KoviltError
 from kovilt.json_text import MAX_VALUE, NUL_BYTE, dump_json, encoding_error, parse_json
 
-FileKind = Literal['config', 'JSON', 'table', 'labels', 'tokenizer', 'weights', 'image', 'zip', 'prepared', 'answers']
+FileKind = Literal[
+    'config', 'JSON', 'table', 'labels', 'tokenizer', 'weights', 'image', 'zip', 'archive', 'prepared', 'answers'
+]
 
 # The bytes that a file may have at most, by what it holds.
 MAX_BYTES: dict[FileKind, int] = {
@@ -40,6 +42,7 @@ MAX_BYTES: dict[FileKind, int] = {
     'weights': 16 << 30,  # a checkpoint of 1 billion parameters with the state of AdamW
     'image': 200 << 20,  # 50 megapixels without compression, 4 bytes a pixel
     'zip': 1 << 40,  # only its directory is read whole; the largest image zips of AI-Hub have 0.1 TB
+    'archive': 1 << 40,  # tars, and tables with images in their cells; read by parts
     'prepared': 1 << 40,  # mapped, not read
     'answers': 1 << 40,  # written by kovilt, read by lines
 }

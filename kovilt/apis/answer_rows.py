@@ -21,7 +21,7 @@ from kovilt.apis.questions import check_asked, clean_choices, clean_question
 from kovilt.apis.vqa import VQAInferencer
 from kovilt.batch import Batch
 from kovilt.datasets.collate import pack
-from kovilt.datasets.zip_files import ZipMember
+from kovilt.datasets.members import Member
 from kovilt.errors import KoviltError, RunFault
 from kovilt.models.memory import memory_errors
 from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
@@ -49,7 +49,7 @@ class PreparedWindow(NamedTuple):
 
 def make_windows(rows: Sequence[QuestionRow], batch_size: int) -> Iterator[Window]:
     """Divide the rows into windows of several batches; the rows of an image stand together, in one window."""
-    images: dict[Path | ZipMember, Window] = {}
+    images: dict[Path | Member, Window] = {}
     for number, row in enumerate(rows):
         images.setdefault(row.place, []).append((number, row))
     window: Window = []
@@ -160,8 +160,8 @@ class _Windows(Dataset[PreparedWindow]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> PreparedWindow:
-        images: dict[Path | ZipMember, dict[str, Any] | KoviltError] = {}
-        image_ids: dict[Path | ZipMember, int] = {}
+        images: dict[Path | Member, dict[str, Any] | KoviltError] = {}
+        image_ids: dict[Path | Member, int] = {}
         samples: list[dict[str, Any]] = []
         errors: list[tuple[int, str]] = []
         for number, row in self._windows[index]:
@@ -192,7 +192,7 @@ class _Windows(Dataset[PreparedWindow]):
             clean_question(row.question, 'question', may_be_empty=self._chooses), choices
         )
 
-    def _read_image(self, place: Path | ZipMember) -> dict[str, Any] | KoviltError:
+    def _read_image(self, place: Path | Member) -> dict[str, Any] | KoviltError:
         try:
             return self._transforms.read_image(place)
         except KoviltError as error:

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from kovilt.apis.questions import question_warnings
+from kovilt.datasets.members import Member
 from kovilt.datasets.tokenizer_check import count_tokens
 from kovilt.datasets.transforms.load_image import image_size
-from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -97,7 +97,7 @@ class PairTransforms:
         crops = [step.kept_part for step in rest if hasattr(step, 'kept_part')]
         return pixels, crops[0](*image_size(pixels)) if crops else (0.0, 0.0, 1.0, 1.0)
 
-    def read_image(self, image: ImageLike | ZipMember | bytes, name: str = 'image') -> dict[str, Any]:
+    def read_image(self, image: ImageLike | Member | bytes, name: str = 'image') -> dict[str, Any]:
         """The `patches` and the `grid` of an image; bytes are the content of a file.
 
         `name` stands in messages for what has no path.
@@ -123,10 +123,10 @@ def _equal_choices(choices: list[str], options: list[dict[str, Any]]) -> tuple[s
     return None
 
 
-def _named(image: ImageLike | ZipMember | bytes, name: str) -> dict[str, Any]:
+def _named(image: ImageLike | Member | bytes, name: str) -> dict[str, Any]:
     """What the first transform takes."""
     if isinstance(image, (Image.Image, np.ndarray)):
         return {'img_path': name, 'img': image}
     if isinstance(image, bytes):
         return {'img_path': name, 'img_bytes': image}
-    return {'img_path': image if isinstance(image, ZipMember) else os.fspath(image)}
+    return {'img_path': image if isinstance(image, Member) else os.fspath(image)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 
@@ -84,10 +84,34 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument('--config', help='config of the checkpoint (default: the one that it carries)')
         self.add_argument('--tokenizer', help='folder or file of the tokenizer, if it is not where the config says')
 
+    def add_columns(self) -> None:
+        """Add `--columns` of a table, as `parse_columns` reads it."""
+        self.add_argument(
+            '--columns',
+            nargs='+',
+            action='extend',
+            default=[],
+            metavar='NAME=COLUMN',
+            help="of a table with other names than kovilt's: image=사진 question=질문 answer=답",
+        )
+
     def add_workers(self, task: str) -> None:
         """Add `--workers`; the task is what the processes do."""
         help = f'processes that {task} (default: one per CPU)'
         self.add_argument('--workers', type=at_least(1), default=available_cpus(), metavar='W', help=help)
+
+
+def parse_columns(options: Sequence[str]) -> dict[str, str]:
+    """The names of columns by kovilt's, of texts NAME=COLUMN. Raises KoviltError for any other text."""
+    from kovilt.errors import KoviltError
+
+    columns: dict[str, str] = {}
+    for option in options:
+        ours, _, theirs = option.partition('=')
+        if not (ours and theirs) or ours in columns:
+            raise KoviltError(f'--columns {option}: give NAME=COLUMN, each name once, such as question=질문')
+        columns[ours] = theirs
+    return columns
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

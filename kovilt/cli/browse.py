@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.cli.arguments import CommandParser, at_least, parse_columns
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
 
@@ -27,7 +27,8 @@ LEGEND = 'orange: masked; blue: replaced by a random token; green: predicted but
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_config()
+    parser.add_config("a file or a name of kovilt's configs (rooms/vqa); or a folder with a data set")
+    parser.add_columns()
     parser.add_argument('--out', type=Path, metavar='FOLDER', help='(default: work_dirs/browse/<name of the config>)')
     parser.add_argument(
         '--split', choices=('train', 'val', 'test'), default='train', help='whose data loader (default: train)'
@@ -241,9 +242,14 @@ def label_of(answer: str, answers: list[str]) -> int:
 
 def run(args: argparse.Namespace) -> None:
     from kovilt.engine.config import load_config
+    from kovilt.engine.folder_config import config_of_folder
     from kovilt.visualization import MISSING_FONT_HINT, draw_cards, korean_font, write_report
 
-    config = load_config(args.config, args.cfg_options)
+    if Path(args.config).is_dir():
+        columns = parse_columns(args.columns)
+        config = config_of_folder(args.config, 'kovilt_vqa_custom_small', args.cfg_options, columns=columns)
+    else:
+        config = load_config(args.config, args.cfg_options)
     dataset, batch = open_batch(config, args)
     cards = make_cards(config, dataset, batch)
     out = args.out or Path('work_dirs', 'browse', Path(args.config).stem)

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kovilt.cli.arguments import CommandParser, at_least
+from kovilt.cli.arguments import CommandParser, at_least, parse_columns
 from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:
@@ -43,13 +43,16 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_precision()
     parser.add_argument('--trust', action='store_true', help='run a .pt2 file, a program; only from people you trust')
     many = parser.add_argument_group('many questions')
-    many.add_argument('--input', type=Path, metavar='PATH', help='JSONL or CSV with image and question, or a folder')
+    many.add_argument(
+        '--input', type=Path, metavar='PATH', help='JSONL, CSV or Parquet with image and question, or a folder'
+    )
     many.add_argument('--output', type=Path, metavar='FILE', help='JSONL to write, a line for each question')
     many.add_argument('--question', action='append', default=[], metavar='TEXT', help='for each image of a folder')
     many.add_argument('--image-root', type=Path, metavar='FOLDER', help="of a table's images (default: its own folder)")
     many.add_argument('--allow-outside', action='store_true', help='read images outside this folder')
     many.add_argument('--batch-size', type=at_least(1), default=32, metavar='B', help='of the model (default: 32)')
     many.add_argument('--overwrite', action='store_true', help='replace the output instead of continuing it')
+    parser.add_columns()
     parser.add_workers('read images')
 
 
@@ -106,7 +109,11 @@ def _read_rows(args: argparse.Namespace) -> list[QuestionRow]:
     from kovilt.apis.question_rows import read_question_rows
 
     return read_question_rows(
-        args.input, questions=args.question, image_root=args.image_root, allow_outside=args.allow_outside
+        args.input,
+        questions=args.question,
+        image_root=args.image_root,
+        allow_outside=args.allow_outside,
+        columns=parse_columns(args.columns),
     )
 
 

@@ -14,18 +14,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kovilt.cli.arguments import CommandParser, at_least, available_cpus
+from kovilt.cli.arguments import CommandParser, at_least, available_cpus, parse_columns
 from kovilt.cli.report import leave_report
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
 
-_OF_FOLDERS = ('model', 'tokenizer', 'bert', 'minutes', 'epochs', 'image_size', 'allow_outside')
+_OF_FOLDERS = ('model', 'tokenizer', 'bert', 'minutes', 'epochs', 'image_size', 'allow_outside', 'columns')
 
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_config(
         "a file or a name of kovilt's configs (rooms/vqa); also the file that a run saved; or a folder with images and "
-        'train.jsonl or train.csv'
+        'questions: train.jsonl, train.csv, Parquet files, ...'
     )
     parser.add_argument(
         '--work-dir', help='folder of checkpoints and records (default: that of the config, else work_dirs/<its name>)'
@@ -85,6 +85,7 @@ def add_arguments(parser: CommandParser) -> None:
     folder.add_argument('--epochs', type=at_least(1), help='of the training (default: by the number of questions)')
     folder.add_argument('--image-size', type=at_least(16), metavar='PIXELS', help="shorter side (default: the model's)")
     folder.add_argument('--allow-outside', action='store_true', help='read images that lie outside the folder')
+    parser.add_columns()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,10 +140,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train_folder(args: argparse.Namespace) -> int:
-    if not any(Path(args.config, f'train.{suffix}').is_file() for suffix in ('jsonl', 'csv')):
-        raise KoviltError(
-            f'{args.config}: a folder; name a config file, or a folder of images with train.jsonl or train.csv'
-        )
     for name in ('resume', 'load_from', 'amp', 'allow_change', 'force'):
         if getattr(args, name):
             raise KoviltError(
@@ -165,7 +162,8 @@ def _train_folder(args: argparse.Namespace) -> int:
         model=args.model or 'auto',
         seed=args.seed or 0,
         cfg_options=args.cfg_options,
-        **{key: getattr(args, key) for key in _OF_FOLDERS if key != 'model'},
+        columns=parse_columns(args.columns),
+        **{key: getattr(args, key) for key in _OF_FOLDERS if key not in ('model', 'columns')},
     )
     train_folder(choices, Path(args.work_dir or Path('work_dirs', name)), workers=available_cpus(), show=show)
     return 0

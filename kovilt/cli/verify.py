@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kovilt.cli.arguments import CommandParser
+from kovilt.cli.arguments import CommandParser, parse_columns
 from kovilt.errors import KoviltError
 from kovilt.terminal import show
 
@@ -36,6 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
         action='store_true',
         help='for a folder whose paths you trust: read images and follow links that lead out of it',
     )
+    parser.add_columns()
     parser.add_workers('check images')
     parser.add_argument('--list', type=int, default=5, metavar='N', help='places shown of each code (default: 5)')
     parser.add_cfg_options('train_dataloader.dataset.reader.data_root=data/aihub')
@@ -49,9 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from kovilt.verification import sources_of_config, sources_of_folder, verify, write_verification_page
 
     if args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).is_dir()):
+        if args.columns:
+            raise KoviltError(
+                f'--columns is for a folder; {args.data} is a config, whose readers take columns=dict(...)'
+            )
         sources = sources_of_config(load_config(args.data, args.cfg_options).to_dict(), args.data)
     else:
-        sources = sources_of_folder(args.data, args.tokenizer, allow_outside=args.allow_outside)
+        columns = parse_columns(args.columns)
+        sources = sources_of_folder(args.data, args.tokenizer, allow_outside=args.allow_outside, columns=columns)
     with progress_bar('checking') as progress:
         report = verify(sources, deep=args.deep or None, workers=args.workers, progress=progress)
     print('\n'.join(report.lines(args.list)))

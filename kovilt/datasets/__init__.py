@@ -9,14 +9,19 @@ from kovilt.datasets.prepared import PreparedReader, verify_prepared
 from kovilt.datasets.preparing import prepare
 from kovilt.datasets.questions import QuestionDataset
 from kovilt.datasets.readers.aihub_coco import AIHubCOCOKoreanReader
+from kovilt.datasets.readers.aihub_dialogue import AIHubDialogueReader
 from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeReader
 from kovilt.datasets.readers.aihub_living import AIHubLivingReader
 from kovilt.datasets.readers.aihub_visual import AIHubVisualReader
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
 from kovilt.datasets.readers.choice import ChoiceReader
 from kovilt.datasets.readers.kvqa import KVQAReader
+from kovilt.datasets.readers.llava import LLaVAReader
+from kovilt.datasets.readers.parquet import HFDatasetReader, ParquetCaptionReader, ParquetReader
 from kovilt.datasets.readers.plain import PlainReader
+from kovilt.datasets.readers.tsv import TSVReader
 from kovilt.datasets.readers.vqav2 import VQAv2Reader
+from kovilt.datasets.readers.webdataset import WebDatasetReader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.samplers import GlobalBatchSampler, ImageGroupSampler
 from kovilt.datasets.tokenizer_training import train_tokenizer
@@ -46,6 +51,7 @@ __all__ = [
     'ReadReport',
     'RowSet',
     'AIHubCOCOKoreanReader',
+    'AIHubDialogueReader',
     'AIHubKnowledgeReader',
     'AIHubLivingReader',
     'AIHubVisualReader',
@@ -57,13 +63,17 @@ __all__ = [
     'GaussianBlur',
     'GaussianNoise',
     'GlobalBatchSampler',
+    'HFDatasetReader',
     'ImageGroupSampler',
     'JoinPatches',
     'KVQAReader',
+    'LLaVAReader',
     'LoadImage',
     'LoadPrepared',
     'NoImage',
     'PairDataset',
+    'ParquetCaptionReader',
+    'ParquetReader',
     'Patchify',
     'PlainReader',
     'PreparedReader',
@@ -72,8 +82,10 @@ __all__ = [
     'RandomCrop',
     'RandomResizeViLT',
     'ResizeViLT',
+    'TSVReader',
     'TokenizeKorean',
     'VQAv2Reader',
+    'WebDatasetReader',
     'collate_pairs',
     'load_tokenizer',
     'normalize_korean',

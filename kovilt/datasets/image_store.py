@@ -1,6 +1,6 @@
-"""Finding image files in folders and zips, and reading them by number.
+"""Finding image files in folders, zips and tars, and reading them by number.
 
-Folders and zips are listed once; only workers read the images. Names are compared after `normalize_korean`, because
+These are listed once; only workers read the images. Names are compared after `normalize_korean`, because
 some zips and file systems hold decomposed Hangul.
 """
 
@@ -16,22 +16,28 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from kovilt.datasets.base64_files import BASE64, Base64Image
 from kovilt.datasets.folders import Folder
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.members import Member
 from kovilt.datasets.table import CATEGORY, STRING, Table, TableBuilder, take_rows
+from kovilt.datasets.table_files import TABLE_CELL, TableCell
+from kovilt.datasets.tar_files import TAR, TarMember, tar_members
 from kovilt.datasets.zip_files import ZipMember, zip_members
 from kovilt.errors import KoviltError
 from kovilt.files import read_bytes
 
+# by `method`; all others lie in zips
+_MEMBERS: dict[int, type[Member]] = {TAR: TarMember, TABLE_CELL: TableCell, BASE64: Base64Image}
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 
 
-def read_image_file(place: Path | ZipMember) -> bytes:
+def read_image_file(place: Path | Member) -> bytes:
     """The bytes of an image file. Raises KoviltError when it is missing, cannot be read or is too large."""
     return read_bytes(place, 'image') if isinstance(place, Path) else place.read_bytes()
 
 
-def _size_and_checksum(place: Path | ZipMember | None) -> tuple[int, int] | None:
+def _size_and_checksum(place: Path | Member | None) -> tuple[int, int] | None:
     """Size and CRC-32 of an image file; a zip states both. None if it cannot be read."""
     if isinstance(place, ZipMember):
         return place.content_size, place.checksum
@@ -43,13 +49,13 @@ def _size_and_checksum(place: Path | ZipMember | None) -> tuple[int, int] | None
 
 
 class ImageStore:
-    """The locations of images, by number: a `Path`, a `ZipMember`, or None for an image known to be absent.
+    """The locations of images, by number: a `Path`, a `Member`, or None for an image known to be absent.
 
     Images are appended first; from `freeze` on they can be read.
 
     Attributes:
         table: once frozen, a row for each image: `image_id`; `container`, the folder or zip, '' for an absent image;
-            `name` within it; the other values of a `ZipMember`, with start = -1 for a file and -2 for an image that
+            `name` within it; the other values of a `Member`, with start = -1 for a file and -2 for an image that
             is absent even from the labels.
     """
 
@@ -69,11 +75,11 @@ class ImageStore:
         if table is None:
             self._builder = TableBuilder(self.COLUMNS)
 
-    def append(self, place: Path | ZipMember | None, name: str, image_id: int = 0, *, listed: bool = True) -> None:
+    def append(self, place: Path | Member | None, name: str, image_id: int = 0, *, listed: bool = True) -> None:
         """Add an image; `name` identifies an absent one, a present one is identified by its path."""
-        if not isinstance(place, ZipMember):
+        if not isinstance(place, Member):
             container, name = ('', name) if place is None else os.path.split(place)
-            place = ZipMember(container, name, start=-1 if listed else -2, size=0, content_size=0, method=0, checksum=0)
+            place = Member(container, name, start=-1 if listed else -2, size=0, content_size=0, method=0, checksum=0)
         self._builder.append({'image_id': image_id, **place._asdict()})
 
     def freeze(self) -> ImageStore:
@@ -125,11 +131,11 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.table['name']) if self.table else len(self._builder)
 
-    def __getitem__(self, number: int) -> Path | ZipMember | None:
-        place = ZipMember(**{column: self.table[column][number].as_py() for column in ZipMember._fields})
+    def __getitem__(self, number: int) -> Path | Member | None:
+        place = Member(*(self.table[column][number].as_py() for column in Member._fields))
         if not place.container:
             return None
-        return place if place.start >= 0 else Path(place.container, place.name)
+        return _MEMBERS.get(place.method, ZipMember)(*place) if place.start >= 0 else Path(place.container, place.name)
 
     def name(self, number: int) -> str:
         """The path of an image, or the name of an absent one."""
@@ -151,14 +157,14 @@ class ImageIndex:
     def groups(self) -> list[str]:
         return list(self._numbers)
 
-    def add(self, group: str, category: str, place: Path | ZipMember) -> None:
+    def add(self, group: str, category: str, place: Path | Member) -> None:
         """Add an image; of two with the same group, category and file name the first counts."""
         key = f'{category}/{normalize_korean(os.path.basename(place.name))}'
         numbers = self._numbers.setdefault(group, {})
         if numbers.setdefault(key, len(self._store)) == len(self._store):
             self._store.append(place, '')
 
-    def __getitem__(self, number: int | None) -> Path | ZipMember | None:
+    def __getitem__(self, number: int | None) -> Path | Member | None:
         """Where an image lies, by the result of `at` or `find`; None for None. Nothing can be added afterwards."""
         return None if number is None else self._store.freeze()[number]
 
@@ -188,19 +194,23 @@ class ImageIndex:
         return self._by_file[group]
 
 
-def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | ZipMember]]:
-    """List the images in a folder and in its zips, each with the names of its folders; a zip counts as a folder."""
+def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | Member]]:
+    """List the images in a folder and in its zips and tars, each with the names of its folders.
+
+    A zip or tar counts as a folder.
+    """
     for name in folder.files:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in IMAGE_SUFFIXES:
             yield folder.parts, Path(folder.path, name)
-        elif suffix.lower() == '.zip':
-            for inside, member in zip_members(os.path.join(folder.path, name), IMAGE_SUFFIXES, 'image'):
+        elif suffix.lower() in ('.zip', '.tar'):
+            members = zip_members if suffix.lower() == '.zip' else tar_members
+            for inside, member in members(os.path.join(folder.path, name), IMAGE_SUFFIXES, 'image'):
                 yield (*folder.parts, normalize_korean(stem), *inside), member
 
 
 def index_by_folder(folders: Iterable[Folder]) -> ImageIndex:
-    """Index all images of the folders and of their zips in group ''; the category is the name of the folder."""
+    """Index all images of the folders, their zips and tars in group ''; the category is the name of the folder."""
     images = ImageIndex()
     for folder in folders:
         for parts, place in folder_images(folder):

@@ -23,6 +23,7 @@ from kovilt.datasets.rows import RowSet, describe_left_out
 from kovilt.datasets.samplers import join_index, split_index
 from kovilt.datasets.shared_array import share
 from kovilt.datasets.table import STRING, Table, digest_table, take_rows
+from kovilt.datasets.tar_files import extract_command, find_compressed
 from kovilt.datasets.tokenizer_check import check_fits
 from kovilt.datasets.transforms.patches import NO_IMAGE, LoadPrepared
 from kovilt.datasets.transforms.text import TokenizeKorean
@@ -132,7 +133,9 @@ class PairDataset(Dataset):
         found = f'{len(absent):,} of {total:,} images are absent, e.g. {names}{hint}'
         if len(absent) == total or not self.test_mode and len(absent) > self.max_broken_fraction * total:
             allowed = f' (max_broken_fraction={self.max_broken_fraction:g} allows fewer)' if len(absent) < total else ''
-            raise KoviltError(f'{self.data_root}: {found}{allowed}. {self.reader.HOW_TO_GET}')
+            compressed = find_compressed(self.reader.list_folders())
+            hint = f'{compressed} is not extracted: {extract_command(compressed)}' if compressed else ''
+            raise KoviltError(f'{self.data_root}: {found}{allowed}. {hint or self.reader.HOW_TO_GET}')
         self._log(found, logging.WARNING)
         return absent
 

@@ -28,11 +28,11 @@ import xxhash
 from mmengine.logging import print_log
 
 from kovilt.datasets.image_store import ImageStore, read_image_file
+from kovilt.datasets.members import Member
 from kovilt.datasets.prepared_check import CHECKSUM, REMEDY, check_patches, check_summary, check_tables
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.table import Table, map_table
-from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 from kovilt.files import check_file, file_sha256, open_file, read_json, read_json_lines
 from kovilt.registry import READERS
@@ -183,7 +183,7 @@ class PreparedImage(NamedTuple):
     Like a Path it has `read_bytes`, `name` and a string form: those of the original.
     """
 
-    original: Path | ZipMember
+    original: Path | Member
     images: PreparedImages
     number: int
 
@@ -220,7 +220,7 @@ class PreparedImages(ImageStore):
         original = self.original(number)
         return original if original is None or not self._split['shards'] else PreparedImage(original, self, number)
 
-    def original(self, number: int) -> Path | ZipMember | None:
+    def original(self, number: int) -> Path | Member | None:
         """Where an image lay when the data was prepared."""
         return super().__getitem__(number)
 

@@ -108,7 +108,7 @@ def prepare(
     out = Path(out)
     if overwrite and task.count > 1:
         raise KoviltError(f'--overwrite: {task} would remove what the others write; empty {out} first')
-    splits = _open_splits(configs, rows=rows, val_rows=val_rows, seed=seed, images=images)
+    splits = open_splits(configs, rows=rows, val_rows=val_rows, seed=seed, images=images)
     for split in splits.values():
         _check_pipeline(split)
     descriptions = {name: split.describe() for name, split in splits.items()}
@@ -187,9 +187,11 @@ def _split_identity(description: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _open_splits(
+def open_splits(
     configs: Mapping[str, Mapping[str, Any]], *, rows: int | None, val_rows: int, seed: int, images: bool
 ) -> dict[str, OpenSplit]:
+    """Open the splits that `prepare` takes; a config of 'test' is one more, which `prepare` does not give."""
+
     def open_split(config: Mapping[str, Any]) -> OpenSplit:
         config = {'seed': seed, **config}
         used = {key: value for key, value in config.items() if key not in _UNUSED_ARGUMENTS}
@@ -200,8 +202,12 @@ def _open_splits(
         arguments['reader'] = {**used['reader'], 'data_root': dataset.data_root}
         return OpenSplit(dataset, arguments, list(config['image_pipeline']) if images else [])
 
-    train = dict(configs['train'], **({} if rows is None else {'limit': rows}))
     splits = {}
+    if 'train' not in configs:
+        if rows is not None or val_rows:
+            raise KoviltError('--rows, --val-rows: there are no training rows, of which they take some')
+        return {name: open_split(config) for name, config in configs.items()}
+    train = dict(configs['train'], **({} if rows is None else {'limit': rows}))
     if val_rows:
         source = open_split({key: value for key, value in train.items() if key not in ('answers', 'limit')})
         train['held_out'] = _hold_out_rows(source.dataset, val_rows, seed)
@@ -209,6 +215,8 @@ def _open_splits(
     splits['train'] = open_split(train)
     if 'val' in configs:
         splits['test' if val_rows else 'val'] = open_split(configs['val'])
+    if 'test' in configs and 'test' not in splits:
+        splits['test'] = open_split(configs['test'])
     return {name: splits[name] for name in SPLITS if name in splits}
 
 

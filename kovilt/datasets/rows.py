@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from kovilt.datasets.answer_maps import fold, load_answer_map
 from kovilt.datasets.folders import locate
 from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.members import Member
 from kovilt.datasets.rng import hash63, hash_texts
 from kovilt.datasets.table import CATEGORY_LIST, Table, TableBuilder
 from kovilt.datasets.values import check_text, text_of
-from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class FoundImage(NamedTuple):
         listed: False = absent even from the labels; training leaves its rows out and counts them.
     """
 
-    place: Path | ZipMember | None
+    place: Path | Member | None
     identity: str
     name: str
     listed: bool = True
@@ -166,11 +167,13 @@ def clean_records(reader: Reader, report: ReadReport) -> Iterator[tuple[dict[str
     A value that is no text by the rule of `text_of` is refused, for all readers alike; a question or caption that is a
     number is, too.
     """
+    name = getattr(reader, 'answer_map', None)  # of readers of questions
+    answer_map = None if name is None else load_answer_map(name)
     for record in reader.records(report):
         try:
             place = record.get('source') or reader.data_root
             check_text(record.get(reader.TEXT), reader.TEXT, place)
-            values = clean_row(reader.COLUMNS, record, place)
+            values = clean_row(reader.COLUMNS, record, place, answer_map)
             if not isinstance(record['image'], FoundImage):
                 record = {**record, 'image': _find_image(reader, str(record['image']), place)}
         except KoviltError as error:
@@ -187,8 +190,18 @@ def _find_image(reader: Reader, path: str, place: object) -> FoundImage:
     return FoundImage(found, identity=path, name=path)
 
 
-def clean_row(columns: Mapping[str, pa.DataType], record: dict[str, Any], place: object) -> dict[str, Any]:
-    """The normalized values, by column, of a record; `place` is named by errors."""
+def clean_row(
+    columns: Mapping[str, pa.DataType],
+    record: dict[str, Any],
+    place: object,
+    answer_map: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The normalized values, by column, of a record.
+
+    Args:
+        place: named by errors.
+        answer_map: a table of `load_answer_map`, by which answers are replaced.
+    """
     values: dict[str, Any] = {}
     for name, kind in columns.items():
         value = record.get(name)
@@ -197,6 +210,10 @@ def clean_row(columns: Mapping[str, pa.DataType], record: dict[str, Any], place:
             values[name] = [text for text in texts if text]
         else:
             values[name] = normalize_korean(value if value.__class__ is str else text_of(value, name, place))
+    if answer_map is not None:
+        values['answer'] = answer_map.get(fold(values['answer']), values['answer'])
+        if 'answers' in values:
+            values['answers'] = [answer_map.get(fold(answer), answer) for answer in values['answers']]
     if answers := values.get('answers'):
         # of equally frequent answers the first
         values['answer'] = values['answer'] or Counter(answers).most_common(1)[0][0]

@@ -14,11 +14,11 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.members import Member
 from kovilt.errors import KoviltError
 from kovilt.files import MAX_BYTES, FileKind, open_file
 
@@ -30,19 +30,10 @@ _CHUNK = 256 << 10  # compressed bytes read at a time
 _IS_UTF8, _IS_ENCRYPTED = 0x800, 0x1  # flags of a member
 
 
-class ZipMember(NamedTuple):
-    """A file inside a zip. Like a Path it has `read_bytes`, `name` and a string form."""
+class ZipMember(Member):
+    """A file inside a zip. `start` is the offset in bytes of its header, `method` 0 = stored, 8 = deflated."""
 
-    container: str
-    name: str
-    start: int  # offset in bytes of the member's header in the zip
-    size: int  # bytes in the zip, compressed
-    content_size: int  # bytes of the content
-    method: int  # compression: 0 stored, 8 deflated
-    checksum: int  # CRC-32 of the content
-
-    def __str__(self) -> str:
-        return f'{self.container}/{self.name}'
+    __slots__ = ()
 
     def read_bytes(self) -> bytes:
         """Read the file. Raises KoviltError when the zip is gone, has changed or is damaged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from kovilt.registry import METRICS
 LENGTH_EDGES = (1, 4, 7, 10)  # words (eojeol) of a question
 FREQUENCY_EDGES = (1, 10, 100, 1000)  # number of training rows with an answer
 MAX_TYPES = 10  # answer types in the table of the log
+MIN_OF_TYPE = 20  # questions of a type that is told to be wrong as a whole
 
 
 class ScoredQuestion(NamedTuple):
@@ -163,7 +165,8 @@ class VQAAccuracy(BaseMetric):
         if majority is not None:
             counts = [vocabulary.get(most_frequent(question.answers), 0) for question in questions]
             metrics |= _group_accuracies('_by_frequency', [band_of(count, FREQUENCY_EDGES) for count in counts], scores)
-        _log_table(metrics, types, reachable > 0 if vocabulary else None, majority)
+        warnings = _wholly_wrong(questions, types, scores)
+        _log_table(metrics, types, reachable > 0 if vocabulary else None, majority, warnings)
         return metrics
 
     def _answer_counts(self) -> dict[str, int]:
@@ -177,9 +180,13 @@ class VQAAccuracy(BaseMetric):
 
 
 def _log_table(
-    metrics: dict[str, float | int], types: np.ndarray, covered: np.ndarray | None, majority: str | None
+    metrics: dict[str, float | int],
+    types: np.ndarray,
+    covered: np.ndarray | None,
+    majority: str | None,
+    warnings: Sequence[str],
 ) -> None:
-    """Log a table of the largest answer types and the figures of the whole."""
+    """Log a table of the largest answer types, the figures of the whole, and warnings."""
     header = ['answer type', 'questions', 'accuracy'] + ['coverage'] * (covered is not None)
     rows = []
     names = groups_by_size(types)
@@ -197,13 +204,29 @@ def _log_table(
         figures.append(f'at random: {metrics["random_accuracy"]:.2f}; CircularEval: {metrics["circular_accuracy"]:.2f}')
     if metrics['broken']:
         figures.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
-    lines = ['VQA accuracy in percent', format_table(header, rows), '; '.join(figures)]
+    lines = ['VQA accuracy in percent', format_table(header, rows), '; '.join(figures), *warnings]
     MMLogger.get_current_instance().info('\n'.join(lines))
 
 
 def _is_tied(prediction: Mapping[str, Any]) -> bool:
     first, second = [*(guess['score'] for guess in prediction.get('topk') or ()), 0.0, -1.0][:2]
     return first == second
+
+
+def _wholly_wrong(questions: Sequence[ScoredQuestion], types: np.ndarray, scores: np.ndarray) -> list[str]:
+    """A line on each answer type of which no question is right, such as English yes/no answered in Korean."""
+    lines = []
+    for name in groups_by_size(types):
+        own = np.flatnonzero(types == name).tolist()
+        if len(own) < MIN_OF_TYPE or scores[own].any() or not scores.any():
+            continue
+        given = Counter(most_frequent(questions[row].answers) for row in own)
+        predicted = Counter(questions[row].prediction for row in own)
+        true, wrong = (', '.join(repr(answer) for answer, _ in found.most_common(3)) for found in (given, predicted))
+        lines.append(
+            f'none of the {len(own):,} questions of type {name!r} is right: {true} expected, {wrong} predicted'
+        )
+    return lines
 
 
 def _percent(shares: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import math
 import os
 import pprint
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ import torch
 
 import kovilt
 from kovilt.config_names import find_config
-from kovilt.datasets.folders import check_data_root
 from kovilt.datasets.readers.plain import PlainReader
+from kovilt.datasets.readers.table_reader import TableReader
+from kovilt.datasets.recognition import find_questions
+from kovilt.datasets.table import digest_table
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.engine.config import load_config
 from kovilt.engine.config_options import parse_option
 from kovilt.errors import KoviltError
-from kovilt.files import file_sha256, write_text
+from kovilt.files import write_text
 from kovilt.model_names import find_model
 from kovilt.modules.processor import has_fast_bfloat16
 from kovilt.recipes.commands import SHIPPED_ENCODER
@@ -50,7 +52,8 @@ class Choices:
     model: 'auto', 'small', 'base', the name of a packaged model, a folder of a model (kovilt's, or public weights), or
         the name of public weights on HuggingFace's hub.
     tokenizer: in place of the packaged one; for public weights as `import_weights` takes it. bert: for those alone.
-    minutes: of the whole command. epochs: of the fine-tuning. image_size: shorter side in pixels.
+    minutes: of the whole command. epochs: of the fine-tuning. image_size: shorter side in pixels. columns: as those of
+        a `TableReader`.
     """
 
     folder: str
@@ -62,12 +65,16 @@ class Choices:
     image_size: int | None = None
     seed: int = 0
     allow_outside: bool = False
+    columns: Mapping[str, str] | None = None
     cfg_options: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Data:
-    """The questions of a folder. `digest` identifies its tables, `val_share` is 0 if one of them is val."""
+    """The questions of a folder, as `reader` reads them.
+
+    `digest` identifies questions and images; `val_share` is 0 if the data set has a validation split.
+    """
 
     questions: dict[str, int]  # by split
     images: dict[str, int]
@@ -76,6 +83,7 @@ class Data:
     texts: list[str] = field(repr=False)
     val_share: float
     digest: str
+    reader: str = PlainReader.__name__
 
 
 @dataclass(frozen=True)
@@ -124,25 +132,22 @@ class Schedule:
 
 
 def read_data(choices: Choices) -> Data:
-    """Read the tables of the folder.
+    """Read the questions of the folder.
 
     Raises:
-        KoviltError: no folder or table, a malformed row, a single image.
+        KoviltError: no folder or data set of questions, a malformed row, a single image, no validation split where none
+            can be made.
     """
-    root = check_data_root(choices.folder, PlainReader.HOW_TO_GET)
-    tables = [root / f'{split}.{suffix}' for split in ('train', 'val') for suffix in ('jsonl', 'csv')]
-    tables = [table for table in tables if table.is_file()]
-    val_share = 0.0 if any(table.stem == 'val' for table in tables) else VAL_SHARE
+    kind, splits = find_questions(choices.folder, allow_outside=choices.allow_outside)
+    val_share = 0.0 if 'val' in splits else VAL_SHARE
+    if not issubclass(kind, TableReader) and (val_share or choices.columns):
+        what = '--columns is for tables' if choices.columns else 'there is no validation split'
+        raise KoviltError(f'{choices.folder}: {kind.__name__}: {what}; train a config of this data set')
     questions, images, answers, texts, val_answers = {}, {}, Counter[str](), list[str](), list[str]()
+    digest = hashlib.sha256()
     for split in ('train', 'val'):
-        reader = PlainReader(
-            data_root=choices.folder,
-            split=split,
-            allow_outside=choices.allow_outside,
-            val_share=val_share,
-            val_seed=choices.seed,
-        )
-        rows = reader.read_rows()
+        rows = kind(split=split, **_reader_arguments(choices, choices.folder, val_share)).read_rows()
+        digest.update(digest_table(rows.table) + rows.images.image_ids.tobytes())
         questions[split], images[split] = len(rows), len(rows.images)
         found = rows.columns['answer'].to_pylist()
         if split == 'train':
@@ -150,8 +155,19 @@ def read_data(choices: Choices) -> Data:
         else:
             val_answers = found
     covered = sum(answer in answers for answer in val_answers) / max(1, len(val_answers))
-    digest = hashlib.sha256(''.join(file_sha256(table, 'table') for table in tables).encode()).hexdigest()[:16]
-    return Data(questions, images, answers, covered, texts, val_share, digest)
+    return Data(questions, images, answers, covered, texts, val_share, digest.hexdigest()[:16], kind.__name__)
+
+
+def _reader_arguments(choices: Choices, data_root: str, val_share: float) -> dict[str, Any]:
+    """The arguments of the reader but its split, without those that are its defaults."""
+    arguments: dict[str, Any] = dict(data_root=data_root)
+    if val_share:
+        arguments |= dict(val_share=val_share, val_seed=choices.seed)
+    if choices.allow_outside:
+        arguments |= dict(allow_outside=True)
+    if choices.columns:
+        arguments |= dict(columns=dict(choices.columns))
+    return arguments
 
 
 def make_start(choices: Choices, data: Data, out: Path) -> Start:
@@ -222,11 +238,8 @@ def write_config(
     Raises:
         KoviltError: the image size is below that of a patch.
     """
-    reader: dict[str, Any] = dict(data_root=str(Path(os.path.expanduser(choices.folder)).absolute()))
-    if data.val_share:
-        reader |= dict(val_share=data.val_share, val_seed=choices.seed)
-    if choices.allow_outside:
-        reader |= dict(allow_outside=True)
+    root = str(Path(os.path.expanduser(choices.folder)).absolute())
+    reader = dict(type=data.reader) | _reader_arguments(choices, root, data.val_share)
     dataset: dict[str, Any] = dict(
         reader=reader, text_pipeline=[dict(type='TokenizeKorean', tokenizer=start.folder, max_text_len=40)]
     )

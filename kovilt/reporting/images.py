@@ -8,9 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from kovilt.datasets.base64_files import find_base64
 from kovilt.datasets.image_store import IMAGE_SUFFIXES
+from kovilt.datasets.members import Member
+from kovilt.datasets.table_files import find_cell
+from kovilt.datasets.tar_files import tar_members
 from kovilt.datasets.transforms.load_image import LoadImage
-from kovilt.datasets.zip_files import ZipMember, zip_members
+from kovilt.datasets.zip_files import zip_members
 from kovilt.errors import KoviltError
 from kovilt.visualization.report import image_url
 
@@ -27,15 +31,21 @@ def thumbnail_of(path: str) -> str:
         return ''
 
 
-def find_image(path: str) -> Path | ZipMember | None:
-    """Where an image lies that `ImageStore.name` calls so: a file, or a member of a zip."""
+def find_image(path: str) -> Path | Member | None:
+    """Where an image lies that `ImageStore.name` calls so: a file, or a member of a zip, tar or table."""
     # os.path: Path.is_file raises at a name that no file can have, such as one of 300 characters
     if os.path.isfile(path):
         return Path(path)
-    zips = [folder for folder in Path(path).parents if folder.suffix.lower() == '.zip' and os.path.isfile(folder)]
-    return _members(str(zips[0])).get(path) if zips else None
+    container = next((folder for folder in Path(path).parents if os.path.isfile(folder)), None)
+    if container is None:
+        return None
+    if container.suffix.lower() in ('.zip', '.tar'):
+        return _members(str(container)).get(path)
+    name = path[len(str(container)) + 1 :]
+    return find_base64(str(container), name) or find_cell(str(container), name)
 
 
 @functools.lru_cache(maxsize=8)
-def _members(path: str) -> dict[str, ZipMember]:
-    return {str(member): member for _, member in zip_members(path, IMAGE_SUFFIXES, 'image')}
+def _members(path: str) -> dict[str, Member]:
+    members = zip_members if path.lower().endswith('.zip') else tar_members
+    return {str(member): member for _, member in members(path, IMAGE_SUFFIXES, 'image')}

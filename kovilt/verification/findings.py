@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kovilt.datasets.zip_files import ZipMember
+from kovilt.datasets.members import Member
 
 Severity = Literal['error', 'warning', 'note']
-ImageLocation = Path | ZipMember
+ImageLocation = Path | Member
 _LINE = re.compile(r', (?:line|row|record|character) \d.*$', re.DOTALL)  # of a place in a file
 SEVERITIES: tuple[Severity, ...] = ('error', 'warning', 'note')
 
@@ -33,6 +33,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'row.left_out': FindingKind('warning', 'the reader skips it; correct the ids'),
     # Images.
     'image.missing': FindingKind('error', 'put the image there or remove its rows'),
+    'image.compressed': FindingKind('error', 'missing images may be in it'),
     'image.empty': FindingKind('error', 'the file has no content; get it again'),
     'image.unreadable': FindingKind('error', 'not an image, or a damaged one; get it again'),
     'image.broken': FindingKind('error', 'its header is intact, its content is damaged; get it again'),
@@ -56,12 +57,15 @@ FINDING_KINDS: dict[str, FindingKind] = {
     'text.short': FindingKind('note', 'hardly a question or a caption'),
     'text.decomposed': FindingKind('note', 'it is composed (NFC) when read'),
     'text.invisible': FindingKind('note', 'such characters are removed when read'),
+    'text.statement': FindingKind('note', 'such questions are read like all others'),
+    'text.fixed': FindingKind('note', 'one question about all images; scores by answer_type show its share'),
     'text.repeated': FindingKind('warning', 'the same text and answer about the same image; keep one'),
     # Ids and types.
     'id.empty': FindingKind('warning', 'give every row an id'),
     'id.repeated': FindingKind('warning', 'the second row is left out; give it an id of its own'),
     'id.shared': FindingKind('warning', 'rows of two images have one id; give each its own'),
     'type.missing': FindingKind('note', 'other rows have an answer_type; scores by type omit this one'),
+    'type.disagrees': FindingKind('note', 'scores by type follow answer_type'),
     # Answers.
     'answer.empty': FindingKind('warning', 'the row is left out; write the answer or remove the row'),
     'answer.placeholder': FindingKind('warning', 'the text of an empty table cell would become a class'),
@@ -74,6 +78,9 @@ FINDING_KINDS: dict[str, FindingKind] = {
         'warning', 'one answer to the tolerant score, but a class for each spelling; write them alike'
     ),
     'answer.case': FindingKind('note', 'differs in capitals or blanks only; they become two classes'),
+    'answer.english': FindingKind(
+        'warning', 'a model that answers in Korean is wrong there; answer_map of the reader maps them'
+    ),
     'answer.contradictory': FindingKind('warning', 'the same question about the same image; keep one answer'),
     'answer.number': FindingKind('warning', 'answers of some people are missing or repeated'),
     'answer.majority': FindingKind('warning', 'compare an accuracy with that of the majority answer'),

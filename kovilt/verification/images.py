@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from kovilt.datasets.base64_files import Base64Image
 from kovilt.datasets.image_formats import exif_orientation, open_image
 from kovilt.datasets.image_store import read_image_file
+from kovilt.datasets.members import Member
+from kovilt.datasets.table_files import TableCell
 from kovilt.datasets.transforms.load_image import LoadImage
-from kovilt.datasets.zip_files import ZipMember
 from kovilt.errors import KoviltError
 from kovilt.files import open_file
 from kovilt.processes import map_in_processes
@@ -43,8 +45,8 @@ class ImageCheck(NamedTuple):
 def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
     """Check an image by its header; `deep` decodes it as training does."""
     try:
-        content = place.read_bytes() if isinstance(place, ZipMember) else _read_file(place, None if deep else _HEADER)
-        size = len(content) if isinstance(place, ZipMember) else place.stat().st_size
+        content = place.read_bytes() if isinstance(place, Member) else _read_file(place, None if deep else _HEADER)
+        size = len(content) if isinstance(place, Member) else place.stat().st_size
     except (OSError, KoviltError) as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return ImageCheck([('image.missing', str(error).removeprefix(f'{place}: '))])
@@ -55,7 +57,7 @@ def check_image(place: ImageLocation, *, deep: bool) -> ImageCheck:
         try:
             image = open_image(content)
         except Exception:  # a header may be longer, and that of a TIFF may lie at the end
-            if len(content) == size or isinstance(place, ZipMember):
+            if len(content) == size or isinstance(place, Member):
                 raise
             image = open_image(_read_file(place, None))
     except KoviltError as error:
@@ -118,7 +120,8 @@ def _header_faults(image: Image.Image, place: ImageLocation) -> Iterator[tuple[s
     if (orientation := exif_orientation(image)) != 1:
         yield 'image.turned', f'EXIF orientation {orientation}'
     name = (image.format or '').lower()
-    if _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(name, name):
+    has_name = bool(suffix) or not isinstance(place, TableCell | Base64Image)  # which may name no file
+    if has_name and _SUFFIXES.get(suffix, suffix) != _SUFFIXES.get(name, name):
         yield 'image.suffix', f'a {image.format} named .{suffix}'
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kovilt.datasets.folders import list_folders
+from kovilt.datasets.tar_files import extract_command, find_compressed
 from kovilt.datasets.transforms.text import load_tokenizer
 from kovilt.errors import KoviltError
 from kovilt.terminal import printable
@@ -94,6 +98,7 @@ def verify(
                 own['answerable_share'] = check_val_answers(training, val, findings)
                 check_leaks(training, val, images, findings)
     _check_missing_splits(sources, findings)
+    _check_compressed_images(splits, findings)
     return VerificationReport(findings, figures, images.figures())
 
 
@@ -104,6 +109,14 @@ def _check_missing_splits(sources: Sequence[DataSource], findings: Findings) -> 
         for wanted, name in ((True, 'train'), (False, 'val')):
             if all(source.training is not wanted for source in own):
                 findings.add('split.absent', own[0].place, f'{reader.__name__} has no {name} split')
+
+
+def _check_compressed_images(splits: Sequence[SplitRows], findings: Findings) -> None:
+    """Compressed tars where images are missing."""
+    for split in splits:
+        root = Path(os.path.expanduser(split.source.place))
+        if len(split.places.absent()) and (compressed := find_compressed(list_folders(root, allow_outside=True))):
+            findings.add('image.compressed', compressed, f'not extracted: {extract_command(compressed)}')
 
 
 def _check_split(split: SplitRows, findings: Findings) -> dict[str, Any]:

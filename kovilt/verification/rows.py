@@ -157,5 +157,9 @@ def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: Reader) -> 
     for answer in dict.fromkeys([row.get('answer'), *(row.get('answers') or ())]):
         if answer is not None:
             yield from ((f'answer.{name}', description) for name, description in answer_faults(str(answer)))
+    if row.get('answerable') in (0, 1):
+        says, kind = bool(row['answerable']), values.get('answer_type', '')
+        if kind and says != (kind != 'unanswerable'):
+            yield 'type.disagrees', f'answerable is {int(says)}, but answer_type {kind!r}'
     if not values['question_id']:
         yield 'id.empty', 'the question_id is blank'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from kovilt.datasets.answers import AnswerVocabulary
+from kovilt.datasets.korean import HANGUL
 from kovilt.datasets.rng import hash_texts
 from kovilt.datasets.tokenizer_check import REFUSED_UNKNOWN_SHARE, TokenCounts, count_tokens
 from kovilt.errors import KoviltError
@@ -26,6 +28,12 @@ MIN_ROWS = 50  # shares of fewer rows mean nothing
 MAX_MAJORITY_SHARE = 0.5  # of the rows have one answer
 MAX_RARE_SHARE = 0.5  # of the rows have an answer outside the vocabulary
 MAX_UNANSWERABLE_SHARE = 0.5  # of the validation rows have no answer that training can give
+MIN_YES_NO = 10  # yes/no questions of which it is told how they end
+MIN_FIXED_SHARE = 0.95  # of the images, about which a question is called the same for all
+MAX_LATIN_SHARE = 0.5  # of the answers are English
+_ENGLISH = ('yes', 'no', 'maybe', 'unanswerable')
+_YES_NO = ('예', '네', '아니요', '아니오', 'yes', 'no')
+_LATIN = re.compile('[A-Za-z]')
 MAX_UNKNOWN_SHARE = 0.01  # of [UNK] tokens with which training still works well
 
 
@@ -35,6 +43,8 @@ def check_rows(split: SplitRows, findings: Findings) -> None:
     _check_repeats(split, findings)
     if 'answer' not in split.source.reader.COLUMNS or not len(split):
         return
+    _check_questions(split, findings)
+    _check_languages(split, findings)
     _check_numbers(split, findings)
     if split.source.training:
         _check_spellings(split, findings)
@@ -143,6 +153,46 @@ def _check_repeats(split: SplitRows, findings: Findings) -> None:
         elif answer and other:
             answers = f'{answer!r}, but {other!r} in {split.place(earlier)}'
             findings.add('answer.contradictory', split.place(row), f'{text!r} is answered {answers}')
+
+
+def _check_questions(split: SplitRows, findings: Findings) -> None:
+    """Note yes/no questions that are statements, as in AI-Hub 101, and a question that is asked about all images."""
+    yes_no = np.array([answer.casefold() in _YES_NO for answer in split.answer.dictionary.to_pylist()], dtype=bool)
+    rows = np.flatnonzero(yes_no[split.answer.indices.to_numpy()])
+    open_ended = [row for row in rows.tolist() if not split.text[row].as_py().endswith('?')]
+    if len(rows) >= MIN_YES_NO and open_ended:
+        first, count = open_ended[0], f'{len(open_ended):,} of {len(rows):,} yes/no questions of {split.source}'
+        description = f'{count} end without a question mark, such as {split.text[first].as_py()!r}'
+        findings.add('text.statement', split.place(first), description)
+    images, hashes = len(np.unique(split.images)), hash_texts(split.text)
+    if images < MIN_ROWS:
+        return
+    # a key for each question about each image
+    keys = hashes ^ (split.images.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    _, once = np.unique(keys, return_index=True)
+    texts, counts = np.unique(hashes[once], return_counts=True)
+    if len(texts) == 1:
+        return
+    for text, count in zip(texts, counts.tolist(), strict=True):
+        if count >= MIN_FIXED_SHARE * images:
+            row = int(np.flatnonzero(hashes == text)[0])
+            shown = f'{split.text[row].as_py()!r} is asked about {count / images:.0%} of the images'
+            findings.add('text.fixed', split.place(row), f'{shown} of {split.source}')
+
+
+def _check_languages(split: SplitRows, findings: Findings) -> None:
+    """Find the English yes and no among Korean questions, and answers that are mostly English."""
+    if not any(HANGUL.search(split.text[row].as_py()) for row in range(min(len(split), MIN_ROWS))):
+        return
+    rows, first = split.count_answers(), _first_rows_of_answers(split)
+    english = [answer for answer in _by_frequency(rows) if answer.casefold() in _ENGLISH]
+    if english:
+        listed = ', '.join(f'{answer!r} ({rows[answer]:,} rows)' for answer in english)
+        findings.add('answer.english', split.place(first[english[0]]), f'{listed}, where questions are Korean')
+    latin = sum(count for answer, count in rows.items() if _LATIN.search(answer) and not HANGUL.search(answer))
+    if not english and rows.total() >= MIN_ROWS and latin > MAX_LATIN_SHARE * rows.total():
+        description = f'{latin / rows.total():.0%} of the answers of {split.source} are English, its questions Korean'
+        findings.add('answer.english', split.source.place, description)
 
 
 def _repeats(*keys: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -76,3 +76,37 @@ def test_wrong_arguments_are_refused(arguments, capsys):
     except SystemExit as left:  # argparse leaves by itself
         code = left.code
     assert code == 2 and capsys.readouterr().err.startswith('error: ')
+
+
+def test_a_folder_is_prepared_and_written_for_others(rooms, tmp_path, capsys):
+    data = tmp_path / 'mine'
+    data.mkdir()
+    images = sorted((rooms / 'captions' / 'train2014').iterdir())[:4]
+    rows = [{'사진': image.name, 'question': '소파가 있어요?', 'answer': '예'} for image in images]
+    for image in images:
+        (data / image.name).write_bytes(image.read_bytes())
+    for split, part in (('train', rows[:3]), ('val', rows[3:])):
+        (data / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, part)) + '\n', encoding='utf-8')
+    arguments = [data, tmp_path / 'out', '--columns', 'image=사진']
+    assert run(*arguments, '--to', 'parquet') == 0
+    said = capsys.readouterr().out
+    assert f'{tmp_path}/out train: 3 rows on 3 images in 1 files' in said and 'out val: 1 rows' in said
+    assert run(*arguments, '--to', 'parquet') == 2 and 'give --overwrite' in capsys.readouterr().err
+    assert run(*arguments, '--to', 'hf', '--overwrite', '--rows', 2) == 0
+    assert 'out train: 2 rows' in capsys.readouterr().out
+    assert run(tmp_path / 'out', tmp_path / 'prepared', '--workers', 1) == 0  # what was written is read as any other
+    assert 'prepared train: 2 rows on 2 images' in capsys.readouterr().out
+    assert main(['browse', str(tmp_path / 'out'), '--out', str(tmp_path / 'shown'), '--count', '2']) == 0
+    assert '소파가 있어요?' in (tmp_path / 'shown' / 'index.html').read_text('utf-8')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (('--to', 'hf', '--no-images'), '--no-images: --to writes rows with their images'),
+        (('--columns', 'image=사진'), '--columns is for a folder; rooms/vqa is a config'),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, capsys, options, message):
+    assert run('rooms/vqa', tmp_path / 'out', *options) == 2
+    assert message in capsys.readouterr().err

@@ -366,3 +366,40 @@ def test_an_image_smaller_than_a_patch_is_refused(tmp_path):
     with pytest.raises(KoviltError, match='--image-size 16: a patch of this model has 32 pixels a side'):
         own_images.write_config(tmp_path / 'x.py', choices, data, start, schedule, '')
     assert not (tmp_path / 'x.py').exists()
+
+
+def test_a_folder_of_parquet_files_is_planned_like_any_other(tmp_path, within, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    source = write_folder(tmp_path / 'source')
+    rows = [row for _, row in read_json_lines(source / 'train.jsonl', 'table')]
+    cells = [{'bytes': (source / row['image']).read_bytes(), 'path': row['image']} for row in rows]
+    kind = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+    table = {'사진': pa.array(cells, kind), 'question': [row['question'] for row in rows]}
+    (tmp_path / 'mine').mkdir()
+    pq.write_table(pa.table(table | {'answer': [row['answer'] for row in rows]}), tmp_path / 'mine' / 'kvqa.parquet')
+    monkeypatch.setattr(own_images_run, 'run_steps', lambda steps, work_dir: {}['reached'])
+    lines = []
+    with pytest.raises(KeyError, match='reached'):
+        choices = Choices('mine', columns={'image': '사진'})
+        own_images_run.train_folder(choices, tmp_path / 'work', workers=1, show=lines.append)
+    assert 'validation  4 questions on 2 images, 20% of the images kept' in '\n'.join(lines)
+    reader = load_config(tmp_path / 'work' / 'work.py').train_dataloader.dataset.reader
+    assert reader == {
+        'type': 'ParquetReader', 'data_root': str(tmp_path / 'mine'), 'val_share': 0.2, 'val_seed': 0,
+        'columns': {'image': '사진'}, 'split': 'train',
+    }  # fmt: skip
+
+
+def test_a_folder_without_training_questions_is_told(tmp_path, call):
+    for name, message in (('mine', 'no data set that kovilt knows'), ('none', 'no such config file')):
+        if name == 'mine':
+            (tmp_path / name).mkdir()
+            (tmp_path / name / 'a.txt').touch()
+        code, _, error = call('train', tmp_path / name)
+        assert code == 2 and message in error
+    (tmp_path / 'mine' / 'val.jsonl').write_text('{"image": "a.png", "question": "뭐?", "answer": "공"}\n', 'utf-8')
+    code, _, error = call('train', tmp_path / 'mine')
+    assert code == 2 and "mine: no training questions, only 'val'" in error

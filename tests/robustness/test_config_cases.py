@@ -27,7 +27,7 @@ def refused(call, *arguments: object) -> str:
     ('arguments', 'due'),
     [
         (['train', 'none.py'], 'none.py: no such config file'),                                        # 1
-        (['train', '.'], '.: a folder; name a config file'),                                            # 2
+        (['train', str(CONFIGS)], 'configs: no data set that kovilt knows .*; give a config'),          # 2
         (['train', VQA, '--cfg-options', 'a.b'], 'write KEY=VALUE'),                                    # 24
         (['train', VQA, '--cfg-options', 'model.encoder.pos_init=[sincos'], "pos_init is '\\[sincos'"),  # 25
         (['train', VQA, '--cfg-options', 'model.encoder.hidden_size={"a": 1}'], 'hidden_size'),  # 26

@@ -137,13 +137,21 @@ ALLOWED = {
         'children.read_text()',
         "told.read_text('ascii')",
     },
+    'datasets/data_set_files.py': {'place.read_bytes()'},  # of a Member
     'datasets/image_formats.py': {'Image.open(io.BytesIO(content), formats=_FORMATS)'},  # not a path
-    'datasets/image_store.py': {'place.read_bytes()'},  # of a ZipMember
+    'datasets/image_store.py': {'place.read_bytes()'},  # of a Member
     'datasets/prepared.py': {"np.memmap(path, dtype=np.uint8, mode='r', offset=HEADER_BYTES)"},  # checked on opening
-    'datasets/readers/aihub_living.py': {'file.open()'},  # of a JSONFile
+    'datasets/readers/aihub_dialogue.py': {'file.open()'},  # of a JSONFile
+    'datasets/readers/aihub_living.py': {'file.open()'},
+    'datasets/readers/webdataset.py': {'file.read_bytes()'},  # of a Member
+    'datasets/recognition.py': {'file.open()'},  # of a JSONFile
     'datasets/row_cache.py': {'path.read_bytes()'},  # of modules that are imported already
     'datasets/table.py': {'pa.memory_map(path)'},  # after check_file
-    'datasets/transforms/load_image.py': {'path.read_bytes()'},  # of a ZipMember or PreparedImage
+    'datasets/table_files.py': {'pa.memory_map(path)'},  # after check_file
+    'datasets/tar_files.py': {  # of an opened file
+        "tarfile.open(fileobj=file, mode='r:', encoding='utf-8', errors='surrogateescape')"
+    },
+    'datasets/transforms/load_image.py': {'path.read_bytes()'},  # of a Member or PreparedImage
     'datasets/tokenizer_training.py': {'file.read_bytes()'},  # just written
     'datasets/zip_files.py': {'zipfile.ZipFile(file)'},  # of an opened file
     'engine/config.py': {'Config.fromfile(path)'},  # parsed by parse_config_files before
@@ -162,8 +170,7 @@ ALLOWED = {
     'formats/torch_file.py': {'zipfile.ZipFile(file)'},  # of an opened file
     'recipes/quickstart_results.py': {"(work_dir / 'contact_sheet.txt').read_text(encoding='utf-8')"},  # just written
     'rooms/write.py': {"(root / 'captions' / entry.coco_file).read_bytes()"},  # just written
-    'verification/images.py': {'place.read_bytes()'},  # of a ZipMember
-    'verification/sources.py': {'file.open()'},  # of a JSONFile
+    'verification/images.py': {'place.read_bytes()'},  # of a Member
     'visualization/report.py': {'Path(png).read_bytes()'},  # just drawn
     'weights/graph_files.py': {  # after their digests or check_torch_file
         'torch.export.load(file)',

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import shutil
 import struct
+import tarfile
 import unicodedata
 import zipfile
 import zlib
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from tests.support.pair_data import SUBSET, Data
@@ -100,6 +104,59 @@ def captions(data: Data) -> None:
         data.image(str(path.relative_to(data.root)), size=(48, 36), seed=int(path.stem[-3:]))
 
 
+def parquet(data: Data) -> None:
+    kind = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+    for split, images in (('train', range(4)), ('validation', range(4, 6))):
+        files = [data.image(f'{number}.png', size=(48, 36), seed=number) for number in images for _ in QUESTIONS]
+        cells = [{'bytes': file.read_bytes(), 'path': None} for file in files]
+        rows = {'question': QUESTIONS * len(images), 'answer': ANSWERS * len(images)}
+        table = pa.table({'image': pa.array(cells, kind), **rows})
+        (data.root / 'data').mkdir(exist_ok=True)
+        pq.write_table(table, data.root / 'data' / f'{split}-00000-of-00001.parquet')
+    for file in data.root.glob('*.png'):
+        file.unlink()
+
+
+def tsv(data: Data) -> None:
+    for split, images in (('TRAIN', range(4)), ('DEV', range(4, 6))):
+        lines = ['index\timage\tquestion\tA\tB\tanswer\tcategory']
+        for number in images:
+            file = data.image(f'{number}.png', size=(48, 36), seed=number)
+            text = base64.b64encode(file.read_bytes()).decode()
+            file.unlink()
+            lines.append(f'{number}\t{text}\t{QUESTIONS[0]}\t{ANSWERS[0]}\t파란색\tA\t색')
+        data.write(f'MMBench_{split}_KO.tsv', '\n'.join(lines) + '\n')
+
+
+def conversations(data: Data) -> None:
+    for split, images in (('train', range(4)), ('val', range(4, 6))):
+        rows = []
+        for number in images:
+            data.image(f'images/{number}.png', size=(48, 36), seed=number)
+            turns = [{'from': 'human', 'value': f'<image>\n{QUESTIONS[1]}'}, {'from': 'gpt', 'value': ANSWERS[1]}]
+            rows.append({'id': number, 'image': f'images/{number}.png', 'conversations': turns})
+        data.write(f'{split}.json', rows)
+
+
+def shards(data: Data) -> None:
+    for split, images in (('train', range(4)), ('val', range(4, 6))):
+        with tarfile.open(data.root / f'{split}-0.tar', 'w') as tar:
+            for number in images:
+                file = data.image(f'{number}.png', size=(48, 36), seed=number)
+                caption = data.write(f'{number}.txt', f'방 안에 의자가 {number}개 있다.')
+                for path in (file, caption):
+                    tar.add(path, path.name)
+                    path.unlink()
+
+
+def dialogue(data: Data) -> None:
+    for number, folder in enumerate(('1.Training', '2.Validation')):
+        data.image(f'{folder}/원천데이터/{number}.jpg', size=(48, 36), seed=number)
+        turns = [{'question': q, 'answer': a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
+        record = {'image': f'{number}.jpg', 'instruction': {'persona': '어린이'}, 'scene': '거실', 'qa': turns}
+        data.write(f'{folder}/라벨링데이터/{number}.json', record)
+
+
 LAYOUTS = {
     plain: 'PlainReader',
     plain_csv: 'PlainReader',
@@ -110,6 +167,11 @@ LAYOUTS = {
     kvqa: 'KVQAReader',
     vqav2: 'VQAv2Reader',
     captions: 'AIHubCOCOKoreanReader',
+    parquet: 'ParquetReader',
+    tsv: 'TSVReader',
+    conversations: 'LLaVAReader',
+    shards: 'WebDatasetReader',
+    dialogue: 'AIHubDialogueReader',
 }
 
 

@@ -73,6 +73,11 @@ def test_a_planted_fault_is_found_where_it_is_and_nothing_else(data, code, layou
 
 
 ELSEWHERE = {
+    'text.statement',
+    'text.fixed',
+    'type.disagrees',
+    'answer.english',
+    'image.compressed',
     'split.absent',
     'answer.rare',
     'answer.no_class',

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 
+from kovilt.datasets.answer_maps import load_answer_map
 from kovilt.datasets.folders import Folder, check_data_root, find_file, list_folders, where_instead
 from kovilt.datasets.row_cache import read_rows_cached
 from kovilt.datasets.rows import ReadReport, RowSet, collect_rows
@@ -88,7 +89,15 @@ class QuestionReader(Reader):
     A data set in which several people answer each question sets `COLUMNS = QuestionReader.SEVERAL_ANSWERS` and gives
     `answers`, a list; where the reader gives no `answer`, it is the most frequent of them. Of several rows with the
     same question_id and image only the first is used. One of multiple-choice questions sets `COLUMNS =
-    QuestionReader.WITH_OPTIONS` and gives `options`, a list of texts, of which `answer` is one (see `read_options`).
+    QuestionReader.WITH_OPTIONS` and gives `options`, a list of texts, of which `answer` is one (see `read_choice`).
+
+    Args:
+        answer_map: replaces answers by others: the name of a packaged table ('kvqa', '71357') or the path of a JSON
+            file {"Yes": "예", ...}, see `answer_maps`. Training and evaluation need the same.
+        others: as in Reader.
+
+    Raises:
+        KoviltError: as Reader and `load_answer_map`.
     """
 
     COLUMNS = {
@@ -100,6 +109,20 @@ class QuestionReader(Reader):
     SEVERAL_ANSWERS = {**COLUMNS, 'answers': CATEGORY_LIST}
     WITH_OPTIONS = {**COLUMNS, 'options': CATEGORY_LIST}
     TEXT = 'question'
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        split: str,
+        allow_outside: bool = False,
+        cache: bool | str = False,
+        answer_map: str | None = None,
+    ) -> None:
+        super().__init__(data_root=data_root, split=split, allow_outside=allow_outside, cache=cache)
+        self.answer_map = answer_map
+        if answer_map is not None:
+            load_answer_map(answer_map)  # a wrong name is told before the files are read
 
 
 def refusing(items: Iterable[Item], report: ReadReport) -> Iterator[Item]:

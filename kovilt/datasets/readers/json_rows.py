@@ -50,7 +50,12 @@ class RowSource(ABC):
 
 
 def describe_place(path: str | Path, line: int, column: int) -> str:
-    """The file, the line and, if the row is not the first of its line, the column, for messages."""
+    """The file, the line and, if the row is not the first of its line, the column, for messages.
+
+    Files without lines have rows, which count from 0, as their libraries do.
+    """
+    if str(path).lower().endswith(('.parquet', '.arrow')):
+        return f'{path}, row {line - 1}'
     return f'{path}, line {line}' + (f', column {column}' if column else '')
 
 

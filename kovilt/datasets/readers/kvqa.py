@@ -30,7 +30,9 @@ class KVQAReader(QuestionReader):
     name of its image.
 
     A question that cannot be answered from its image has the answer that people gave, usually the English
-    `unanswerable`, which counts like any other answer. `answer_type` identifies these questions.
+    `unanswerable`, which counts like any other answer. `answer_type` identifies these questions; the key `answerable`,
+    which disagrees with it in about 5 % of the rows, is read by verification alone. Answers to yes/no questions are the
+    English `Yes` and `No`, too: `answer_map='kvqa'` makes them Korean.
 
     Source of layout and keys: SKTBrain/KVQA, whose licence allows research and education only.
     """
@@ -63,6 +65,7 @@ class KVQAReader(QuestionReader):
                     'question_id': os.path.splitext(name)[0],
                     'answers': parse_answers(row.get('answers'), source),
                     'answer_type': row.get('answer_type'),
+                    'answerable': row.get('answerable'),
                     'source': source,
                 }
             except KoviltError as error:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
-from kovilt.errors import KoviltError, nearest
+from kovilt.errors import KoviltError, nearest, nearest_name
 from kovilt.files import read_lines
 from kovilt.json_text import parse_json
 
 COLUMNS = ('image', 'question', 'answer', 'answers', 'question_id', 'answer_type')  # `answer` or `answers`
-_MEANT = {  # names that people give to the columns
-    'image': '이미지 사진 이미지명 파일명 img img_name image_name img_path image_path file file_name filename',
-    'question': '질문 문제 question_ko query text',
-    'answer': '답 정답 답변 대답 answer_ko label ground_truth',
+_MEANT = {  # names that people give to the columns, without blanks and underscores
+    'image': '이미지 사진 이미지명 이미지이름 이미지파일 이미지경로 사진명 사진파일 파일 파일명 파일이름 파일경로 경로 '
+    'img imgname imagename imgpath imagepath imgfile imagefile images file filename filepath path',
+    'question': '질문 질문내용 질의 문제 문항 물음 questionko questiontext query prompt text',
+    'answer': '답 정답 답변 대답 응답 정답내용 answerko answertext multiplechoiceanswer label groundtruth response gt',
 }
 _ANSWER_SEPARATOR = '|'  # in a cell of a CSV file
 _CELL = re.compile(r'(?:"(?:[^"]++|"")*+"|[^",\n]*)(?:,|\r?\n)')
@@ -33,14 +35,20 @@ class TableFile(RowSource):
 
     Args:
         needs_answer: whether a table without answers is refused.
+        columns: the names of its columns where they are not kovilt's, by kovilt's name: {'question': '질문'}.
     """
 
-    def __init__(self, path: Path, *, needs_answer: bool = True) -> None:
+    def __init__(self, path: Path, *, needs_answer: bool = True, columns: Mapping[str, str] | None = None) -> None:
         super().__init__(path)
-        self._line, self._needs_answer = 0, needs_answer
+        self._line, self._needs_answer, self._given = 0, needs_answer, columns or {}
 
     @property
     def line(self) -> int:
+        return self._line
+
+    @property
+    def number(self) -> int:
+        """The number of the latest row, which stands for an id where it has none."""
         return self._line
 
     def __iter__(self) -> TableFile:
@@ -53,8 +61,8 @@ class TableFile(RowSource):
 class JSONLines(TableFile):
     """The objects of a JSONL file. If the first has wrong keys, those with the same are not reported again."""
 
-    def __init__(self, path: Path, *, needs_answer: bool = True) -> None:
-        super().__init__(path, needs_answer=needs_answer)
+    def __init__(self, path: Path, *, needs_answer: bool = True, columns: Mapping[str, str] | None = None) -> None:
+        super().__init__(path, needs_answer=needs_answer, columns=columns)
         self._texts = read_lines(path, 'table')
         self._wrong: Collection[str] | None = None  # None before the first row, empty if its keys are right
 
@@ -65,12 +73,15 @@ class JSONLines(TableFile):
             if not text:
                 continue
             row = parse_json(text, self.path, line=self._line, remedy='write one object in each line')
-            if self._wrong is None and isinstance(row, dict):
+            if not isinstance(row, dict):
+                return row
+            if self._wrong is None:
                 self._wrong = row.keys()
-                check_names(row, self.place, 'key', needs_answer=self._needs_answer)
+                names = map_names(list(row), self._given, self.place, 'key')
+                check_names(names, self.place, 'key', needs_answer=self._needs_answer)
                 self._wrong = ()
             if not self._wrong or self._wrong != row.keys():
-                return row
+                return rename_keys(row, self._given)
 
 
 class CSVTable(TableFile):
@@ -80,8 +91,8 @@ class CSVTable(TableFile):
     a gap. The first column may lack a name, as that of pandas' index does; it is ignored.
     """
 
-    def __init__(self, path: Path, *, needs_answer: bool = True) -> None:
-        super().__init__(path, needs_answer=needs_answer)
+    def __init__(self, path: Path, *, needs_answer: bool = True, columns: Mapping[str, str] | None = None) -> None:
+        super().__init__(path, needs_answer=needs_answer, columns=columns)
         self._source, self._pushed_back = read_lines(path, 'table'), deque[str]()
         self._read = 0  # number of the latest line that was read; a row may have several
         self._record: list[str] = []  # the lines of the latest row
@@ -92,7 +103,7 @@ class CSVTable(TableFile):
     def __next__(self) -> dict[str, Any]:
         if self._columns is None:
             self._read_header()
-            table = CSVTable(Path(self.path), needs_answer=self._needs_answer)
+            table = CSVTable(Path(self.path), needs_answer=self._needs_answer, columns=self._given)
             table._read_header()
             self._whole = _whole_columns(table)
         row = self._next_row()
@@ -169,8 +180,36 @@ class CSVTable(TableFile):
             raise KoviltError(f'{place}: two columns are called {repeated[0]!r}, of {found}; keep or rename one')
         if '' in names[1:]:
             raise KoviltError(f'{place}: column {names.index("", 1) + 1} has no name, of {found}; name or remove it')
+        names = map_names(names, self._given, place, 'column')
         check_names(names, place, 'column', needs_answer=self._needs_answer)
         self._columns = names
+
+
+def map_names(names: Sequence[str], columns: Mapping[str, str], place: str, kind: str) -> list[str]:
+    """The names of the columns of a table in kovilt's words.
+
+    Args:
+        names: as the table has them.
+        columns: kovilt's name -> that of the table.
+        kind: 'column' or 'key', for messages.
+
+    Raises:
+        KoviltError: `columns` names one that is not there.
+    """
+    for ours, theirs in columns.items():
+        if theirs not in names:
+            guess = nearest(theirs, names)
+            shown = ', '.join(map(repr, names))[:200]
+            raise KoviltError(f'{place}: no {kind} {theirs!r}{guess} to take as {ours!r} among {shown}')
+    return list(rename_keys(dict.fromkeys(names), columns))
+
+
+def rename_keys(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """A row with kovilt's names; a column whose name another one gets is called '... (not used)'."""
+    if not columns:
+        return row
+    ours = {theirs: name for name, theirs in columns.items()}
+    return {ours.get(name, f'{name} (not used)' if name in columns else name): value for name, value in row.items()}
 
 
 def check_names(names: Collection[str], place: str, kind: str, *, needs_answer: bool) -> None:
@@ -184,17 +223,24 @@ def check_names(names: Collection[str], place: str, kind: str, *, needs_answer: 
         missing.append('answer')
     if missing:
         free = [name for name in names if name not in COLUMNS]
-        wanted = ', '.join(f'{name!r}{_meant_by(name, free)}' for name in missing)
+        meant = {name: found for name in missing if (found := _meant_by(name, free))}
+        near = {name: found for name in missing if name not in meant and (found := nearest_name(name, free))}
+        mapped = ' '.join(shlex.quote(f'{ours}={theirs}') for ours, theirs in (meant | near).items())
+        hints = {name: f' (rename {found!r})' for name, found in meant.items()}
+        hints |= {name: f' (did you mean {found!r}?)' for name, found in near.items()}
+        wanted = ', '.join(f'{name!r}{hints.get(name, "")}' for name in missing)
         needed = "'image', 'question' and 'answer', or 'answers' of several people"
         needed = needed if needs_answer else "'image' and 'question'"
         raise KoviltError(
             f'{place}: no {kind} {wanted} among {", ".join(map(repr, names))[:200]}; every row needs {needed}'
+            + (f'; --columns {mapped} takes them' if mapped else '')
         )
 
 
-def _meant_by(name: str, others: Collection[str]) -> str:
-    found = next((other for other in others if other.lower().replace(' ', '') in _MEANT[name].split()), None)
-    return f' (rename {found!r})' if found else nearest(name, others)
+def _meant_by(name: str, others: Collection[str]) -> str | None:
+    """The column that people who give it such a name mean by it."""
+    known = _MEANT[name].split()
+    return next((other for other in others if re.sub(r'[\s_]', '', other.lower()) in known), None)
 
 
 def _whole_columns(table: CSVTable) -> list[str]:
