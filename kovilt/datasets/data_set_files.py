@@ -162,7 +162,7 @@ def _read_image(dataset: PairDataset, number: int) -> dict[str, Any] | None:
     if place is None:
         return None
     try:
-        content = read_image_file(place) if isinstance(place, Path) else place.read_bytes()
+        content = read_image_file(place)
     except KoviltError:
         return None
     name = os.path.basename(place.name)

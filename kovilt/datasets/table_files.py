@@ -12,6 +12,7 @@ import base64
 import binascii
 import functools
 import json
+import os
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -162,7 +163,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     try:
         features = json.loads((schema.metadata or {})[b'huggingface'])['info']['features']
         found = {column: feature['names'] for column, feature in features.items() if 'names' in feature}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return {}
     return {column: [str(name) for name in names] for column, names in found.items() if isinstance(names, list)}
 
@@ -197,11 +198,9 @@ class _TableFile(ABC):
 class _ArrowFile(_TableFile):
     def __init__(self, path: str) -> None:
         file = pa.memory_map(path)
-        try:
-            self._table = pa.ipc.open_stream(file).read_all()
-        except pa.ArrowInvalid:  # the other format of Arrow
-            file.seek(0)
-            self._table = pa.ipc.open_file(file).read_all()
+        is_stream = file.read(6) != b'ARROW1'  # `datasets` writes streams
+        file.seek(0)
+        self._table = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file).read_all()
         self._table.validate(full=True)  # offsets from outside; of images it reads nothing else
         self.schema = self._table.schema
 
@@ -241,17 +240,25 @@ class _ParquetFile(_TableFile):
                 self._first += 0 if self._batch is None else self._batch.num_rows
                 self._batch = None  # before the next is decoded: two would take twice the memory
                 try:
-                    self._batch = next(self._batches)
+                    self._batch = next(self._batches, None)
                 except BaseException:
                     self._reading = None  # a batch that failed is not passed over
                     raise
+                if self._batch is None:
+                    self._reading = None
+                    raise IndexError(f'row {row} is not in its row group')
             return self._batch.column(0)[row - self._first].as_py()
 
 
-@functools.lru_cache(maxsize=_OPEN_FILES)
 def _open(path: str) -> _TableFile:
-    """Open a file once per process. A forked process shares the mapped pages."""
+    """Open a file once per process, and again if it has changed. A forked process shares the mapped pages."""
     check_file(path, 'archive')
+    status = os.stat(path)
+    return _open_stamped(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=_OPEN_FILES)
+def _open_stamped(path: str, stamp: tuple[int, int, int]) -> _TableFile:
     try:
         return (_ParquetFile if is_parquet(path) else _ArrowFile)(path)
     except _ERRORS as error:

@@ -137,7 +137,6 @@ ALLOWED = {
         'children.read_text()',
         "told.read_text('ascii')",
     },
-    'datasets/data_set_files.py': {'place.read_bytes()'},  # of a Member
     'datasets/image_formats.py': {'Image.open(io.BytesIO(content), formats=_FORMATS)'},  # not a path
     'datasets/image_store.py': {'place.read_bytes()'},  # of a Member
     'datasets/prepared.py': {"np.memmap(path, dtype=np.uint8, mode='r', offset=HEADER_BYTES)"},  # checked on opening

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from kovilt.datasets.image_store import ImageIndex
+from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageIndex
 from kovilt.datasets.readers.aihub import AIHubReader, JSONFile, index_by_subset, json_files
 from kovilt.datasets.readers.base import refusing
 from kovilt.datasets.readers.json_rows import JSONRows, RowSource
@@ -141,7 +141,8 @@ def _read_rows(
     name = text_of(value, path[-1], source)
     number = images.find(images.groups, '', os.path.basename(name.replace('\\', '/')))
     if number is None and not os.path.splitext(name)[1]:  # an id, which is the name without its suffix
-        number = next(filter(None, (images.find(images.groups, '', f'{name}{end}') for end in ('.jpg', '.png'))), None)
+        found = (images.find(images.groups, '', f'{name}{suffix}') for suffix in IMAGE_SUFFIXES)
+        number = next((one for one in found if one is not None), None)
     image = FoundImage(images[number], f'aihub101-dialogue/{name}', name)
     used['.'.join(path)] += 1
     rows = []

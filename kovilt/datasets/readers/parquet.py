@@ -90,6 +90,8 @@ class CellTable(TableFile):
         """The values of each row, by kovilt's names, and the name of the column of images."""
         path = str(self.path)
         names = read_schema(path).names
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise KoviltError(f'{path}: two columns are called {repeated!r}; keep or rename one')
         columns = map_aliases(names, self._given)
         ours = map_names(names, columns, path, 'column')
         used = CAPTION_COLUMNS if self._captions else COLUMNS + OPTION_COLUMNS

@@ -99,7 +99,7 @@ class TableReader(QuestionReader):
                     report.refuse(error)
                 else:
                     yield record
-            rows_before += table.line
+            rows_before += table.number + 1
 
     def _choose_val_images(self, folders: list[Folder]) -> Callable[[Any], bool]:
         """A function that tells of each row of `train` whether its image is one of the validation split."""
@@ -151,7 +151,7 @@ class TableReader(QuestionReader):
     def _open_tables(self, folders: list[Folder]) -> list[TableFile]:
         split = self.split
         if self.val_share and split in ('train', 'val'):
-            if found := self.tables('val', folders):
+            if self.files is None and (found := self.tables('val', folders)):
                 name = os.path.relpath(found[0].path, self.data_root)
                 raise KoviltError(f'{self.data_root}: {name} is the validation split; leave out val_share')
             split = 'train'

@@ -94,7 +94,7 @@ class TSVTable(TableFile):
 
     def _next_cells(self) -> tuple[int, bytes, list[_Cell]]:
         """Where the next row begins in the file, its bytes and its cells."""
-        start = self._file.tell()
+        start = 0 if self._file.closed else self._file.tell()
         row = first = self._next_line()
         self._line = self._read
         cells, at = list[_Cell](), 3 if self._read == 1 and row.startswith(b'\xef\xbb\xbf') else 0
@@ -123,8 +123,9 @@ class TSVTable(TableFile):
                 return start, row, cells
 
     def _next_line(self) -> bytes:
-        line = self._file.readline(_MAX_ROW + 1)
+        line = b'' if self._file.closed else self._file.readline(_MAX_ROW + 1)
         if not line:
+            self._file.close()
             raise StopIteration
         self._read += 1
         if len(line) > _MAX_ROW:
