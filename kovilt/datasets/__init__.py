@@ -14,7 +14,7 @@ from kovilt.datasets.readers.aihub_knowledge import AIHubKnowledgeReader
 from kovilt.datasets.readers.aihub_living import AIHubLivingReader
 from kovilt.datasets.readers.aihub_visual import AIHubVisualReader
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
-from kovilt.datasets.readers.choice import ChoiceReader
+from kovilt.datasets.readers.choice import ChoiceHFDatasetReader, ChoiceParquetReader, ChoiceReader, ChoiceTSVReader
 from kovilt.datasets.readers.kvqa import KVQAReader
 from kovilt.datasets.readers.llava import LLaVAReader
 from kovilt.datasets.readers.parquet import HFDatasetReader, ParquetCaptionReader, ParquetReader
@@ -57,7 +57,10 @@ __all__ = [
     'AIHubVisualReader',
     'AnswerVocabulary',
     'ChoiceDataset',
+    'ChoiceHFDatasetReader',
+    'ChoiceParquetReader',
     'ChoiceReader',
+    'ChoiceTSVReader',
     'ColorJitter',
     'CropSquare',
     'GaussianBlur',

@@ -11,6 +11,7 @@ from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 
 SEPARATOR = '|'  # of the options in a cell of a table, and on a command line
+OPTION_LISTS = ('options', 'choices')  # columns that hold all options of a row
 _COLUMN = re.compile(r'(?:choice_|option_)?([a-j])', re.IGNORECASE)
 _IN_QUESTION = re.compile(r'\s*(?:options|choices|옵션|선택지|보기)\s*[:：]\s*(?=A\s*[:.)])', re.IGNORECASE)
 _LETTERS = 'ABCDEFGHIJ'
@@ -70,6 +71,11 @@ def has_options(row: Mapping[str, Any]) -> bool:
     """Whether a row has options beside its question: a list, or the first two columns with a letter."""
     names = {found[1].upper() for name, value in row.items() if value and (found := _COLUMN.fullmatch(str(name)))}
     return row.get('options', row.get('choices')) is not None or {'A', 'B'} <= names
+
+
+def is_option_column(name: str) -> bool:
+    """Whether a column of a table may hold options, by its name."""
+    return name in OPTION_LISTS or bool(_COLUMN.fullmatch(name))
 
 
 def split_options(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from rich.cells import cell_len
 
 from kovilt.evaluation import VQAAccuracy
@@ -210,3 +211,18 @@ def test_multiple_choice_has_random_and_circular_accuracies():
     assert scores['random_accuracy'] == pytest.approx(100 * 1.25 / 3)
     named = VQAAccuracy.metric_names(dict(choice_head=dict(type='ChoiceHead')))
     assert {'random_accuracy', 'circular_accuracy'} <= {*named}
+
+
+def test_an_answer_type_of_which_all_is_wrong_is_told(monkeypatch):
+    told = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'info', told.append)
+    rows = [(row, ('Yes', 'No')[row % 3 == 0], '예', 'yes/no') for row in range(20)]
+    right = [(100, '공', '공', 'other')]
+    evaluate(rows + right)
+    assert told[0].splitlines()[-1] == (
+        "none of the 20 questions of type 'yes/no' is right: 'Yes', 'No' expected, '예' predicted"
+    )
+    for others in (rows[:19] + right, [*rows, (50, 'Yes', 'Yes', 'yes/no'), *right], rows):
+        told.clear()
+        evaluate(others)  # too few, one that is right, all wrong
+        assert 'none of the' not in told[0]

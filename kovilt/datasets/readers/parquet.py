@@ -9,8 +9,8 @@ from typing import Any
 import xxhash
 
 from kovilt.datasets.folders import Folder, normalize_path
+from kovilt.datasets.options import is_option_column
 from kovilt.datasets.readers.base import CaptionReader, refusing
-from kovilt.datasets.readers.options import OPTION_COLUMNS
 from kovilt.datasets.readers.table_reader import SPLITS, TableReader, split_files, split_name
 from kovilt.datasets.readers.tables import COLUMNS, TableFile, check_names, map_names
 from kovilt.datasets.rows import FoundImage, ReadReport
@@ -94,12 +94,13 @@ class CellTable(TableFile):
             raise KoviltError(f'{path}: two columns are called {repeated!r}; keep or rename one')
         columns = map_aliases(names, self._given)
         ours = map_names(names, columns, path, 'column')
-        used = CAPTION_COLUMNS if self._captions else COLUMNS + OPTION_COLUMNS
+        both = dict(zip(names, ours, strict=True))
         if self._captions:
             _check_caption_names(ours, path)
+            wanted = {theirs: name for theirs, name in both.items() if name in CAPTION_COLUMNS}
         else:
             check_names(ours, path, 'column', needs_answer=self._needs_answer)
-        wanted = {theirs: name for theirs, name in zip(names, ours, strict=True) if name in used}
+            wanted = {theirs: name for theirs, name in both.items() if name in COLUMNS or is_option_column(name)}
         for rows in read_batches(path, list(wanted)):
             for row in rows:
                 yield {name: _plain(row[theirs]) for theirs, name in wanted.items()}, columns.get('image', 'image')

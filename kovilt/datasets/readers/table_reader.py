@@ -17,9 +17,9 @@ from kovilt.datasets.folders import Folder, locate, normalize_path
 from kovilt.datasets.image_store import ImageIndex, folder_images
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.members import Member
+from kovilt.datasets.options import has_options, is_option_column, read_choice
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import required_text
-from kovilt.datasets.readers.options import OPTION_COLUMNS, read_options, right_option
 from kovilt.datasets.readers.tables import COLUMNS, TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.values import text_of
@@ -38,9 +38,9 @@ _SHARD = re.compile(r'(?P<set>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a
 class TableReader(QuestionReader):
     """Reader of tables: a row has `image`, `question` and `answer`, or `answers` where several people answered.
 
-    It may have `question_id` (default: the number of its row) and `answer_type`. The right one of several options
-    (columns A, B, C, ..., or a list `options` or `choices`) may be named by its letter or number: the answer of the row
-    is then its text. A subclass names the files of a split and iterates over their rows.
+    It may have `question_id` (default: the number of its row) and `answer_type`. Where it has options, in a form of
+    `read_choice`, the answer of the row is the text of the right one. A subclass names the files of a split and
+    iterates over their rows.
 
     `image` is a path beneath `data_root` (see `allow_outside`), or lies in the table. An image in a zip or tar has the
     path that it would have if that were extracted in place, with or without a folder of its name.
@@ -135,8 +135,8 @@ class TableReader(QuestionReader):
         answer = row.get('answer')
         if isinstance(answer, (list, dict)):
             raise KoviltError(f"{table.place}: 'answer' is {str(answer)[:40]}; several are called 'answers'")
-        if answer not in (None, '') and (options := read_options(row, table)):
-            answer = right_option(answer, options, table)
+        if has_options(row):
+            question, _, answer = read_choice(row, table)
         question_id = row.get('question_id')
         return {
             'image': image if isinstance(image, FoundImage) else images.find(image, table),
@@ -184,7 +184,7 @@ class TableReader(QuestionReader):
 def check_columns(columns: Mapping[str, str]) -> dict[str, str]:
     """The normalized names of columns by kovilt's. Raises KoviltError for a name that is none of kovilt's."""
     for ours in columns:
-        if ours not in COLUMNS and ours not in OPTION_COLUMNS:
+        if ours not in COLUMNS and not is_option_column(ours):
             known = ', '.join(map(repr, COLUMNS))
             raise KoviltError(f'columns: {ours!r} is no column of kovilt{nearest(ours, COLUMNS)}; give one of {known}')
     return {ours: normalize_korean(theirs) for ours, theirs in columns.items()}

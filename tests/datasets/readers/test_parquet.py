@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kovilt.datasets import HFDatasetReader, ParquetCaptionReader, ParquetReader
+from kovilt.datasets import ChoiceParquetReader, HFDatasetReader, ParquetCaptionReader, ParquetReader
 from kovilt.datasets.table_files import TableCell, find_cell, is_base64, read_cell
 from kovilt.errors import KoviltError
 
@@ -141,6 +141,13 @@ def test_the_shape_of_a_benchmark_with_options(data, images):
     }
 
 
+def test_the_options_of_multiple_choice(data, images):
+    options = {letter: [f'{letter}{row}' for row in range(8)] for letter in 'ABC'}
+    write(data, 'train.parquet', questions(images) | options | {'answer': ['B'] * 8})
+    rows = ChoiceParquetReader(data_root=str(data.root), split='train').read_rows()
+    assert rows.table['options'][0].as_py() == ['A0', 'B0', 'C0'] and rows.table['answer'][0].as_py() == 'B0'
+
+
 def test_options_in_a_list_with_the_number_of_the_right_one(data, images):
     rows = questions(images) | {'options': [['공', '탁자']] * 8, 'answer': [0, 1] * 4}
     write(data, 'train.parquet', rows)
@@ -206,7 +213,7 @@ BAD = {
     ),
     'unknown option': (
         lambda images: failing_rows(images, A=['공'] * 8, B=['탁자'] * 8, answer=['E'] * 8),
-        "row 0: 'answer' is 'E', which names none of 2 options",
+        "row 0: 'answer' is 'E', none of the 2 options",
     ),
 }
 

@@ -80,7 +80,7 @@ def bad(images):
     return {
         'two images': (with_row(image=f"['{images[0]}', '{images[1]}']"), "line 2: 2 images in 'image'"),
         'no such row': (with_row(image='99'), "line 2: 'image' is 99, but no row of that index has an image"),
-        'wrong letter': (with_row(answer='E'), "line 2: 'answer' is 'E', which names none of 4 options"),
+        'wrong letter': (with_row(answer='E'), "line 2: 'answer' is 'E', none of the 4 options"),
         'cells': ([usual[0][:-1], *usual[1:]], 'line 2: 10 cells, but 11 columns'),
         'outside': (with_row(image='../a.png'), "line 2: the path '../a.png' leads out of"),
     }
