@@ -87,7 +87,7 @@ def test_an_image_of_several_rows_is_stored_once(data, tmp_path):
     data.image('a.png', size=(400, 300))
     size = (data.root / 'a.png').stat().st_size
     row = {'image': 'a.png', 'answer': '공'}
-    rows = [json.dumps(row | {'question': f'뭐 {number}?'}) for number in range(20)]
+    rows = [json.dumps(row | {'question': f'소파 {number}'}) for number in range(20)]
     data.write('train.jsonl', '\n'.join(rows) + '\n')
     write_data_set(tmp_path / 'out', {'train': data.open(PlainReader)}, 'parquet')
     assert (tmp_path / 'out' / 'data' / 'train-00000-of-00001.parquet').stat().st_size < 1.5 * size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -63,7 +64,7 @@ class AIHubDialogueReader(AIHubReader):
                 except KoviltError as error:
                     report.refuse(error)
                     continue
-                others.update(record)
+                others.update(record.keys())
                 if not rows:
                     report.leave_out('a record without a question', source)
                 for row in rows:
@@ -101,15 +102,15 @@ def is_dialogue_file(file: JSONFile) -> bool:
 def _read_records(file: JSONFile) -> Iterator[tuple[dict[str, Any], RowSource]]:
     """The records of a label file."""
     with file.open() as stream:
-        rows = JSONRows(stream, file.path)
-        first = next(iter(rows), None)
-        if first is not None and _find_turns(first[1]) and _image_field(first[1]) is not None:
-            yield first[1], rows
-            for key, row in rows:
-                if key == first[0]:
-                    if not isinstance(row, dict):
-                        raise KoviltError(f'{rows.place}: expecting an object, found {str(row)[:40]!r}')
-                    yield row, rows
+        source = JSONRows(stream, file.path)
+        rows = iter(source)
+        key, row = next(rows, ('', None))
+        if key is None or _find_turns(row) and _image_field(row) is not None:
+            for found, record in itertools.chain([(key, row)], rows):
+                if found == key and not isinstance(record, dict):
+                    raise KoviltError(f'{source.place}: expecting an object, found {str(record)[:40]!r}')
+                if found == key:
+                    yield record, source
             return
     with file.open() as stream:  # no list of records: the file is one
         content = stream.read(MAX_VALUE + 1)

@@ -96,19 +96,19 @@ class CellTable(TableFile):
         ours = map_names(names, columns, path, 'column')
         both = dict(zip(names, ours, strict=True))
         if self._captions:
-            _check_caption_names(ours, path)
+            _check_caption_names(ours, names, path)
             wanted = {theirs: name for theirs, name in both.items() if name in CAPTION_COLUMNS}
         else:
-            check_names(ours, path, 'column', needs_answer=self._needs_answer)
+            check_names(ours, path, 'column', needs_answer=self._needs_answer, given=names)
             wanted = {theirs: name for theirs, name in both.items() if name in COLUMNS or is_option_column(name)}
         for rows in read_batches(path, list(wanted)):
             for row in rows:
                 yield {name: _plain(row[theirs]) for theirs, name in wanted.items()}, columns.get('image', 'image')
 
 
-def _check_caption_names(names: Collection[str], path: str) -> None:
+def _check_caption_names(names: Collection[str], given: Collection[str], path: str) -> None:
     if missing := [name for name in CAPTION_COLUMNS if name not in names]:
-        there = ', '.join(map(repr, names))[:200]
+        there = ', '.join(map(repr, given))[:200]
         wanted = ' and '.join(f'{name!r} ({" or ".join(ALIASES[name])})' for name in missing)
         raise KoviltError(f"{path}: no column {wanted} among {there}; columns={{'{missing[0]}': '...'}} names it")
 

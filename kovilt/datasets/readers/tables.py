@@ -78,7 +78,7 @@ class JSONLines(TableFile):
             if self._wrong is None:
                 self._wrong = row.keys()
                 names = map_names(list(row), self._given, self.place, 'key')
-                check_names(names, self.place, 'key', needs_answer=self._needs_answer)
+                check_names(names, self.place, 'key', needs_answer=self._needs_answer, given=list(row))
                 self._wrong = ()
             if not self._wrong or self._wrong != row.keys():
                 return rename_keys(row, self._given)
@@ -180,9 +180,9 @@ class CSVTable(TableFile):
             raise KoviltError(f'{place}: two columns are called {repeated[0]!r}, of {found}; keep or rename one')
         if '' in names[1:]:
             raise KoviltError(f'{place}: column {names.index("", 1) + 1} has no name, of {found}; name or remove it')
-        names = map_names(names, self._given, place, 'column')
-        check_names(names, place, 'column', needs_answer=self._needs_answer)
-        self._columns = names
+        ours = map_names(names, self._given, place, 'column')
+        check_names(ours, place, 'column', needs_answer=self._needs_answer, given=names)
+        self._columns = ours
 
 
 def map_names(names: Sequence[str], columns: Mapping[str, str], place: str, kind: str) -> list[str]:
@@ -212,8 +212,13 @@ def rename_keys(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, An
     return {ours.get(name, f'{name} (not used)' if name in columns else name): value for name, value in row.items()}
 
 
-def check_names(names: Collection[str], place: str, kind: str, *, needs_answer: bool) -> None:
+def check_names(
+    names: Collection[str], place: str, kind: str, *, needs_answer: bool, given: Collection[str] | None = None
+) -> None:
     """Check that a row has an image, a question and, if it needs one, an answer, by the names of its columns or keys.
+
+    Args:
+        given: the names as the file has them, if `map_names` has changed some.
 
     Raises:
         KoviltError: it names all that are there, and those that may be meant.
@@ -222,19 +227,24 @@ def check_names(names: Collection[str], place: str, kind: str, *, needs_answer: 
     if needs_answer and 'answer' not in names and 'answers' not in names:
         missing.append('answer')
     if missing:
-        free = [name for name in names if name not in COLUMNS]
+        there = names if given is None else given
+        free = [name for name in there if name not in COLUMNS]
         meant = {name: found for name in missing if (found := _meant_by(name, free))}
         near = {name: found for name in missing if name not in meant and (found := nearest_name(name, free))}
-        mapped = ' '.join(shlex.quote(f'{ours}={theirs}') for ours, theirs in (meant | near).items())
+        mapped = ' '.join(_shell_word(f'{ours}={theirs}') for ours, theirs in (meant | near).items())
         hints = {name: f' (rename {found!r})' for name, found in meant.items()}
         hints |= {name: f' (did you mean {found!r}?)' for name, found in near.items()}
         wanted = ', '.join(f'{name!r}{hints.get(name, "")}' for name in missing)
         needed = "'image', 'question' and 'answer', or 'answers' of several people"
         needed = needed if needs_answer else "'image' and 'question'"
         raise KoviltError(
-            f'{place}: no {kind} {wanted} among {", ".join(map(repr, names))[:200]}; every row needs {needed}'
+            f'{place}: no {kind} {wanted} among {", ".join(map(repr, there))[:200]}; every row needs {needed}'
             + (f'; --columns {mapped} takes them' if mapped else '')
         )
+
+
+def _shell_word(text: str) -> str:
+    return text if re.fullmatch(r'[\w=.:/-]+', text) else shlex.quote(text)  # which would quote Hangul
 
 
 def _meant_by(name: str, others: Collection[str]) -> str | None:

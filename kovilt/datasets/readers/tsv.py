@@ -88,9 +88,9 @@ class TSVTable(TableFile):
         names = [normalize_korean(self._text(row, cell)) for cell in cells]
         if repeated := next((name for name in names if names.count(name) > 1), None):
             raise KoviltError(f'{self.place}: two columns are called {repeated!r}; keep or rename one')
-        names = map_names(names, map_aliases(names, self._given), self.place, 'column')
-        check_names(names, self.place, 'column', needs_answer=self._needs_answer)
-        self._names = names
+        ours = map_names(names, map_aliases(names, self._given), self.place, 'column')
+        check_names(ours, self.place, 'column', needs_answer=self._needs_answer, given=names)
+        self._names = ours
 
     def _next_cells(self) -> tuple[int, bytes, list[_Cell]]:
         """Where the next row begins in the file, its bytes and its cells."""

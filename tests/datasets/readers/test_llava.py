@@ -66,7 +66,7 @@ BAD = {
 @pytest.mark.parametrize('row, message', BAD.values(), ids=list(BAD))
 def test_bad_conversations_are_one_line_with_their_place(folder, row, message):
     folder.write('train.json', [conversation(1), row])
-    with pytest.raises(KoviltError, match=rf'train.json, line \d+.*: {message}') as error:
+    with pytest.raises(KoviltError, match=rf'train.json, line \d+.*[:;] {message}') as error:
         folder.open(LLaVAReader)
     assert '\n' not in str(error.value)
 
