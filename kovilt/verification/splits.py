@@ -34,6 +34,7 @@ MAX_LATIN_SHARE = 0.5  # of the answers are English
 _ENGLISH = ('yes', 'no', 'maybe', 'unanswerable')
 _YES_NO = ('예', '네', '아니요', '아니오', 'yes', 'no')
 _LATIN = re.compile('[A-Za-z]')
+_STATEMENT = re.compile('(?:있어|없어|이야|맞아|보여|다)[.!]?$')
 MAX_UNKNOWN_SHARE = 0.01  # of [UNK] tokens with which training still works well
 
 
@@ -159,10 +160,10 @@ def _check_questions(split: SplitRows, findings: Findings) -> None:
     """Note yes/no questions that are statements, as in AI-Hub 101, and a question that is asked about all images."""
     yes_no = np.array([answer.casefold() in _YES_NO for answer in split.answer.dictionary.to_pylist()], dtype=bool)
     rows = np.flatnonzero(yes_no[split.answer.indices.to_numpy()])
-    open_ended = [row for row in rows.tolist() if not split.text[row].as_py().endswith('?')]
-    if len(rows) >= MIN_YES_NO and open_ended:
-        first, count = open_ended[0], f'{len(open_ended):,} of {len(rows):,} yes/no questions of {split.source}'
-        description = f'{count} end without a question mark, such as {split.text[first].as_py()!r}'
+    statements = [row for row in rows.tolist() if _STATEMENT.search(split.text[row].as_py())]
+    if len(rows) >= MIN_YES_NO and statements:
+        first, count = statements[0], f'{len(statements):,} of {len(rows):,} yes/no questions of {split.source}'
+        description = f'{count} are statements without a question mark, such as {split.text[first].as_py()!r}'
         findings.add('text.statement', split.place(first), description)
     images, hashes = len(np.unique(split.images)), hash_texts(split.text)
     if images < MIN_ROWS:
@@ -185,7 +186,10 @@ def _check_languages(split: SplitRows, findings: Findings) -> None:
     if not any(HANGUL.search(split.text[row].as_py()) for row in range(min(len(split), MIN_ROWS))):
         return
     rows, first = split.count_answers(), _first_rows_of_answers(split)
-    english = [answer for answer in _by_frequency(rows) if answer.casefold() in _ENGLISH]
+    # one that is also given in Korean is a spelling of that, which `_check_spellings` tells
+    korean = {tolerant_form(answer) for answer in rows if answer.casefold() not in _ENGLISH}
+    words = (answer for answer in _by_frequency(rows) if answer.casefold() in _ENGLISH)
+    english = [word for word in words if not (split.source.training and tolerant_form(word) in korean)]
     if english:
         listed = ', '.join(f'{answer!r} ({rows[answer]:,} rows)' for answer in english)
         findings.add('answer.english', split.place(first[english[0]]), f'{listed}, where questions are Korean')

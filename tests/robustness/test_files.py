@@ -84,7 +84,7 @@ def test_three_gigabytes_of_nothing_are_refused_before_they_are_read(tmp_path):
     with open(tmp_path / 'a', 'wb') as file:
         file.truncate(3 << 30)
     large = [kind for kind in KINDS if MAX_BYTES[kind] > 3 << 30]
-    assert large == ['weights', 'zip', 'prepared', 'answers']  # none is read whole
+    assert large == ['weights', 'zip', 'archive', 'prepared', 'answers']  # none is read whole
     assert '3,221,225,472 bytes' in refusal(read_json, tmp_path / 'a')
 
 

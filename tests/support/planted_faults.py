@@ -139,6 +139,7 @@ def conversations(data: Data) -> None:
 
 
 def shards(data: Data) -> None:
+    data.root.mkdir(exist_ok=True)
     for split, images in (('train', range(4)), ('val', range(4, 6))):
         with tarfile.open(data.root / f'{split}-0.tar', 'w') as tar:
             for number in images:

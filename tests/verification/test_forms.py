@@ -29,7 +29,7 @@ def test_statements_and_a_question_about_all_images(data):
     data.write('Training/라벨링데이터/개인.json', labels)
     findings = check(data)
     (statement,), (fixed,) = descriptions(findings, 'text.statement'), descriptions(findings, 'text.fixed')
-    assert '50 of 50 yes/no questions of AIHubLivingReader train end without a question mark' in statement
+    assert '50 of 50 yes/no questions of AIHubLivingReader train are statements without a question mark' in statement
     assert "'위험한 물건 또는 상황은 무엇이 있습니까' is asked about 100% of the images" in fixed
     assert not findings.of('image.missing')
     data.zip('Training/원천데이터.zip', 'images')  # in a zip with the same folder

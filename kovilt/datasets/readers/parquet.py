@@ -147,7 +147,7 @@ class ParquetReader(TableReader):
 class HFDatasetReader(TableReader):
     """Reader of a folder that `save_to_disk` of a `Dataset` or `DatasetDict` wrote; else as `ParquetReader`.
 
-    The folder of a split is called train, validation (or val, dev) or test; a data set without splits is 'train'. The
+    The folder of a split is called train, validation (or val) or test; a data set without splits is 'train'. The
     images are mapped from the files, not copied.
 
     Layout: that of the library `datasets`.

@@ -51,7 +51,7 @@ class TableReader(QuestionReader):
         val_seed: chooses these images. An image's place in the order that is drawn depends on its path alone, or on its
             content where it lies in the table.
         columns: the names of columns where they are not kovilt's, by kovilt's name: {'question': '질문'}.
-        files: the files of the split beneath `data_root`, as a pattern (`data/dev*.parquet`); None = those whose name
+        files: the files of the split beneath `data_root`, as a pattern (`data/part*.parquet`); None = those whose name
             or folder names the split, and all where none names any.
         others: as in Reader.
 

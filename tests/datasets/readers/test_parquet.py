@@ -93,7 +93,9 @@ def test_shards_are_one_split_and_their_default_ids_differ(data, images):
     assert sorted(int(record['question_id']) for record in records(dataset)) == list(range(16))
 
 
-@pytest.mark.parametrize('name', ['data/validation-00000-of-00001.parquet', 'default/val/0000.parquet', 'dev.parquet'])
+@pytest.mark.parametrize(
+    'name', ['data/validation-00000-of-00001.parquet', 'default/val/0000.parquet', 'MMBench_DEV.parquet']
+)
 def test_the_names_of_splits(data, images, name):
     write(data, name, questions(images))
     check_images(data.open(ParquetReader, 'val'))
