@@ -81,7 +81,7 @@ def test_the_data_of_a_config_with_its_tokenizer(rooms, tmp_path, capsys, task):
     report = json.loads((tmp_path / 'report.json').read_text('utf-8'))
     assert [split['split'] for split in report['splits']] == ['train', 'val']
     assert all(split['text_length']['unit'] == 'tokens' for split in report['splits'])
-    assert set(report['counts']) <= {'text.long', 'tokenizer.unknown', 'answer.only_in_val'}
+    assert set(report['counts']) <= {'text.long', 'text.statement', 'tokenizer.unknown', 'answer.only_in_val'}
     assert report['images']['checked'] == sum(split['images'] for split in report['splits'])
 
 
