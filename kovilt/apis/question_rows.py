@@ -96,11 +96,10 @@ def _folder_tables(folder: Path, allow_outside: bool, columns: Mapping[str, str]
     found = recognize(folders)
     if not found:
         raise KoviltError(f'{folder}: a folder of images needs a question for them: --question "..."')
-    kinds = [(kind, split) for kind, splits in found.items() for split in sorted(splits)]
-    if len(kinds) != 1 or not issubclass(kinds[0][0], TableReader):
-        names = ', '.join(f'{split!r} of {kind.__name__}' for kind, split in kinds)
+    kind, split = next((kind, split) for kind, splits in found.items() for split in splits)
+    if sum(map(len, found.values())) != 1 or not issubclass(kind, TableReader):
+        names = ', '.join(f'{split!r} of {kind.__name__}' for kind, splits in found.items() for split in sorted(splits))
         raise KoviltError(f'{folder}: holds {names}; give the file or folder of one table of questions')
-    ((kind, split),) = kinds
     reader = kind(data_root=str(folder), split=split, allow_outside=allow_outside, columns=columns)
     return reader.tables(split, folders, needs_answer=False)
 
@@ -109,7 +108,7 @@ def _table_rows(table: TableFile, root: Path, allow_outside: bool) -> Iterator[Q
     names: dict[str, str] = {}  # one string for all rows of an image
     places: dict[str, Path | Member] = {}
     for row in table:
-        if isinstance(row, dict) and isinstance(found := row.get('image'), FoundImage):
+        if isinstance(row, dict) and isinstance(found := row.get('image'), FoundImage) and found.place:
             image = f'{os.path.basename(table.path)}/{found.name}'
             places.setdefault(image, found.place)
         else:
@@ -121,7 +120,8 @@ def _table_rows(table: TableFile, root: Path, allow_outside: bool) -> Iterator[Q
             except KoviltError as error:
                 raise KoviltError(f'{table.place}: {error}') from None
         question_id: Any = row.get('question_id')
-        question, choices = required(row, 'question', table), ()
+        question = required(row, 'question', table)
+        choices: tuple[str, ...] = ()
         if has_options(row):
             question, options, _ = read_choice({**row, 'question': question, 'answer': None}, table)
             choices = tuple(options)

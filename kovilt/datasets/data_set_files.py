@@ -180,7 +180,7 @@ def _write_states(folder: Path, split: str, names: list[str], schema: pa.Schema)
     digest = hashlib.blake2b(f'{names} {features}'.encode(), digest_size=8)
     for name in names:
         digest.update(str((folder / name).stat().st_size).encode())
-    state = {
+    state: dict[str, Any] = {
         '_data_files': [{'filename': name} for name in names],
         '_fingerprint': digest.hexdigest(),
         '_format_columns': None,

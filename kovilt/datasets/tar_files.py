@@ -114,7 +114,7 @@ def _read_headers(path: str) -> Iterator[tuple[tarfile.TarInfo, int]]:
             with tarfile.open(fileobj=file, mode='r:', encoding='utf-8', errors='surrogateescape') as archive:
                 number = 0
                 while (info := archive.next()) is not None:
-                    archive.members.clear()  # tarfile keeps them all
+                    archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
                     number += 1
                     if number > _MAX_MEMBERS:
                         raise KoviltError(f'{path}: more than {_MAX_MEMBERS:,} members; extract it to a folder')

@@ -105,7 +105,7 @@ def _read_records(file: JSONFile) -> Iterator[tuple[dict[str, Any], RowSource]]:
         source = JSONRows(stream, file.path)
         rows = iter(source)
         key, row = next(rows, ('', None))
-        if key is None or _find_turns(row) and _image_field(row) is not None:
+        if key is None or isinstance(row, dict) and _find_turns(row) and _image_field(row) is not None:
             for found, record in itertools.chain([(key, row)], rows):
                 if found == key and not isinstance(record, dict):
                     raise KoviltError(f'{source.place}: expecting an object, found {str(record)[:40]!r}')
@@ -206,7 +206,7 @@ def _numbered_turns(value: Mapping[str, Any], path: KeyPath) -> list[Turn]:
             kind = 'question' if found[1].lower() in _QUESTIONS else 'answer' if found[1].lower() in _ANSWERS else ''
             if kind:
                 by_number.setdefault(int(found[2]), {})[kind] = key
-    turns = []
+    turns = list[Turn]()
     for _, keys in sorted(by_number.items()):
         if 'question' in keys and value[keys['question']] not in (None, ''):
             fields = ['.'.join((*path, _unnumbered(key))) for key in keys.values()]
