@@ -37,6 +37,7 @@ RUN: dict[str, list[str]] = {
         'kovilt test rooms/vqa work_dirs/vqa/iter_2000.pth --out B.jsonl',
     ],
     'explain': [],
+    'formats': [],
     'interrupted': [],
     'model_zoo': [],
     'multiple_choice': [],
