@@ -199,7 +199,7 @@ def _question_routes(service: Service) -> APIRouter:
         """한 이미지에 대한 질문들에 답합니다. JSON 으로 보내거나 파일로 올립니다."""
         with service.slot():
             image, asked = await read_vqa_body(request, service)
-            work = service.answer(image, asked.questions, asked.topk, explain=asked.explain)
+            work = service.answer(image, asked.questions, asked.topk, choices=asked.choices, explain=asked.explain)
             answers: list[Any] = await _while_connected(request, work)
         _note(request, questions=len(answers))
         return schema.VQAResponse(model=name, answers=answers)

@@ -124,7 +124,9 @@ class BatchStream(Response):
             asked = await service.in_thread(lambda: parse_body(line, BatchLine, number))
             identity = asked.id
             image = await service.in_thread(lambda: decode_image(asked.image, service.settings.max_image_bytes))
-            answers: list[Any] = await service.answer(image, asked.questions, asked.topk, explain=asked.explain)
+            answers: list[Any] = await service.answer(
+                image, asked.questions, asked.topk, choices=asked.choices, explain=asked.explain
+            )
             result = BatchResult(id=identity, line=number, answers=answers)
         except Exception as error:
             found = as_request_error(error)

@@ -15,7 +15,7 @@ from kovilt.json_text import parse_json
 from kovilt.serving.failures import RequestError, too_large
 from kovilt.serving.schema import Questions, VQARequest
 from kovilt.serving.service import Service
-from kovilt.serving.settings import MAX_QUESTIONS
+from kovilt.serving.settings import MAX_CHOICES, MAX_QUESTIONS
 
 Body = TypeVar('Body', bound=BaseModel)
 _MAX_FIELD = 64 << 10  # bytes; a question has at most 10,000 characters
@@ -98,15 +98,16 @@ async def _read_upload(request: Request, max_bytes: int) -> tuple[bytes, Questio
         request.headers,
         request.stream(),
         max_files=1,
-        max_fields=MAX_QUESTIONS + 10,
+        max_fields=MAX_QUESTIONS + MAX_CHOICES + 10,
         max_part_size=_MAX_FIELD,
     )
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise RequestError(400, f'the body: {error.message} Send one file and few short fields') from None
-    fields: dict[str, Any] = {'questions': form.getlist('questions')}
-    fields |= {name: value for name, value in form.multi_items() if name not in ('image', 'questions')}
+    lists = {name: form.getlist(name) for name in ('questions', 'choices')}
+    fields: dict[str, Any] = {name: values for name, values in lists.items() if values or name == 'questions'}
+    fields |= {name: value for name, value in form.multi_items() if name != 'image' and name not in lists}
     flag = str(fields.get('explain')).lower()
     if flag in ('true', 'false'):
         fields['explain'] = flag == 'true'

@@ -11,7 +11,7 @@ from typing import Any
 from kovilt.apis import VQAInferencer
 from kovilt.apis.image_cache import CachedImage
 from kovilt.apis.pair_transforms import Part, ReadQuestion
-from kovilt.apis.questions import clean_question
+from kovilt.apis.questions import check_asked, clean_choices, clean_question
 from kovilt.apis.vqa import PreparedPair
 from kovilt.serving.metrics import Metrics
 from kovilt.serving.settings import ServerSettings
@@ -57,10 +57,15 @@ class Engine:
         self._readers, self._metrics, self._max_images = readers, metrics, settings.cache_images
         self._images: OrderedDict[bytes, asyncio.Future[PreparedImage]] = OrderedDict()
 
-    def read_questions(self, questions: list[str]) -> list[ReadQuestion]:
-        """Raises KoviltError for one that cannot be used."""
-        cleaned = [clean_question(text, f'question {number}') for number, text in enumerate(questions)]
-        return [self.inferencer.transforms.read_question(text) for text in cleaned]
+    def read_questions(self, questions: list[str], choices: list[str] | None = None) -> list[ReadQuestion]:
+        """The questions with the choices of each. Raises KoviltError for texts that cannot be used."""
+        inferencer, chooses = self.inferencer, self.inferencer.chooses
+        own = None if choices is None else clean_choices(choices, 'choices', inferencer.answers)
+        check_asked(own, chooses=chooses)
+        cleaned = [
+            clean_question(text, f'question {number}', may_be_empty=chooses) for number, text in enumerate(questions)
+        ]
+        return [inferencer.transforms.read_question(text, own) for text in cleaned]
 
     async def prepare_image(self, content: bytes, digest: bytes) -> PreparedImage:
         """The image in a file. Requests that come together or one after the other with the same file share it.
@@ -121,7 +126,9 @@ class Engine:
         """
         from kovilt.apis.explanation import find_relevance  # which can also draw, as answering does not
 
-        found = find_relevance(self.inferencer, image, question, self.inferencer.model.answers.index(answer))
+        answers = self.inferencer.answers  # none of a model of multiple choice, which `find_relevance` refuses
+        label = answers.index(answer) if answers else None
+        found = find_relevance(self.inferencer, image, question, label)
         return {
             'tokens': self.inferencer.transforms.token_texts(question.tokens['input_ids'].tolist()),
             'token_relevance': [_short(value) for value in found.tokens.tolist()],

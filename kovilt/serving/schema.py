@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from kovilt.serving.settings import MAX_EXPLAINED, MAX_QUESTIONS
+from kovilt.serving.settings import MAX_CHOICES, MAX_EXPLAINED, MAX_QUESTIONS
 
 TopK = Annotated[int, Field(ge=1, le=100)]
 QUESTIONS: list[JsonValue] = ['소파는 무슨 색이에요?', '의자가 있어요?']
@@ -35,6 +35,12 @@ class Questions(Strict):
 
     questions: list[str] = Field(min_length=1, max_length=MAX_QUESTIONS, description='질문들, 한국어 문장')
     topk: TopK = Field(5, description='질문마다 돌려줄 답의 수')
+    choices: list[str] | None = Field(
+        None,
+        min_length=2,
+        max_length=MAX_CHOICES,
+        description='모든 질문의 보기. 객관식 모델에는 필요하고, 다른 모델에서는 그 모델의 답이어야 함',
+    )
     explain: bool = Field(
         False, strict=True, description=f'답마다 근거(패치와 토큰의 관련도)를 덧붙임, 질문은 {MAX_EXPLAINED}개까지'
     )
@@ -59,7 +65,7 @@ class BatchLine(VQARequest):
 
 
 class ScoredAnswer(BaseModel):
-    """An answer and its softmax probability among all answers of the model."""
+    """An answer and its softmax probability among all answers of the model, or among the choices."""
 
     answer: str
     score: float = Field(ge=0, le=1)
@@ -83,6 +89,7 @@ class VQAAnswer(ScoredAnswer):
     topk: list[ScoredAnswer]
     unknown_token_share: float | None = Field(description='질문의 토큰 가운데 모델이 모르는 것의 비율, 0~1')
     warnings: list[str] = Field(description='모델이 질문에서 읽지 못하는 것')
+    choice: int | None = Field(None, description='고른 보기의 번호, 0부터. 요청에 choices 가 있을 때만')
     explanation: Relevance | None = Field(None, description='요청에 explain 이 있을 때만')
 
 

@@ -86,15 +86,21 @@ class Service:
         return asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def answer(
-        self, image: bytes, questions: list[str], topk: int, *, explain: bool = False
+        self,
+        image: bytes,
+        questions: list[str],
+        topk: int,
+        *,
+        choices: list[str] | None = None,
+        explain: bool = False,
     ) -> list[dict[str, Any]]:
-        """Answer questions about the image in a file, in their order.
+        """Answer questions about the image in a file, in their order, each among the choices if there are any.
 
         Returns:
             For each the keys of `VQAAnswer`, and num_tokens, of the question; explanation only with `explain`.
 
         Raises:
-            KoviltError: an image or a question that cannot be used, or a model that cannot be explained.
+            KoviltError: an image, a question or a choice that cannot be used, or a model that cannot be explained.
             RequestError: more questions with `explain` than `MAX_EXPLAINED`.
             TimeoutError: not in time.
         """
@@ -104,7 +110,7 @@ class Service:
         engine, loop = self.engine, asyncio.get_running_loop()
         async with asyncio.timeout(self.settings.timeout):
             read, digest = await self.in_thread(
-                lambda: (engine.read_questions(questions), hashlib.sha256(image).digest())
+                lambda: (engine.read_questions(questions, choices), hashlib.sha256(image).digest())
             )
             prepared = await engine.prepare_image(image, digest)
             jobs = [Job(engine, prepared, question, topk, loop.create_future()) for question in read]

@@ -10,6 +10,7 @@ from kovilt.apis.precision import Precision
 from kovilt.errors import KoviltError
 from kovilt.ranges import Range, check_value
 
+MAX_CHOICES = 100  # of one request
 MAX_QUESTIONS = 64  # of one request about one image
 MAX_EXPLAINED = 8  # questions of one request whose answers are explained, each at the cost of several
 MAX_LINES = 10_000  # of one request to /v1/batch
