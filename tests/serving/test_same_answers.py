@@ -1,4 +1,4 @@
-"""The same answers to 50 questions from Python, the command, HTTP, the chat format, the graphs and transformers."""
+"""The same answers to 50 questions by Python, the command, HTTP, the chat format, the demo, graphs, transformers."""
 
 import base64
 import json
@@ -16,6 +16,8 @@ from transformers import AutoProcessor, ViltForQuestionAnswering
 from kovilt.apis import VQAInferencer
 from kovilt.datasets import normalize_korean
 from kovilt.files import read_json_lines
+from kovilt.serving.demo.settings import DemoSettings
+from kovilt.serving.demo.tabs import Demo, read_upload
 
 ASKED = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?', '책은 몇 개 ?', ' 빨간  의자 위에 책이 있어요 ?', '소파 ?']
 FILES = [('PNG', (60, 40)), ('JPEG', (80, 100)), ('WEBP', (40, 64)), ('BMP', (33, 31)), ('PNG', (200, 45))] * 2
@@ -101,6 +103,16 @@ def from_chat(client, items):
     return answers
 
 
+def from_demo(exported, items):
+    """By the function behind its tab, from files as a browser uploads them."""
+    demo, answers = Demo(DemoSettings(model=str(exported['hf']), device='cpu')), []
+    for path, question in items:
+        _, pixels = read_upload({'path': str(path), 'orig_name': path.name}, path.parent)
+        listed = [{'answer': text, 'score': score} for text, score in demo.ask(pixels, question).answers.items()]
+        answers.append(listed[0] | {'topk': listed[:TOPK]})
+    return answers
+
+
 @torch.no_grad()
 def from_transformers(exported, items):
     processor = AutoProcessor.from_pretrained(exported['hf'])
@@ -127,6 +139,7 @@ ROUTES = {
     'HTTP': lambda _, items, request: from_uploads(request.getfixturevalue('clients')['hf'], items),
     'HTTP, ONNX': lambda _, items, request: from_uploads(request.getfixturevalue('clients')['onnx'], items),
     'HTTP, lines': lambda _, items, request: from_lines(request.getfixturevalue('clients')['hf'], items),
+    'the demo': lambda exported, items, _: from_demo(exported, items),
     'chat': lambda _, items, request: from_chat(request.getfixturevalue('clients')['hf'], items),
 }
 
