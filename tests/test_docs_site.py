@@ -137,6 +137,6 @@ def test_a_page_is_as_wide_as_the_window(open_page, path):
     page = open_page(path)
     for width in (400, 1200):
         page.set_viewport_size({'width': width, 'height': 900})
-        assert page.evaluate('document.documentElement.scrollWidth') == width
+        page.wait_for_function('width => document.documentElement.scrollWidth === width', arg=width)  # it is animated
     broken = 'images => images.filter(image => !image.complete || !image.naturalWidth).map(image => image.src)'
     assert page.eval_on_selector_all('article img', broken) == []
