@@ -80,6 +80,8 @@ def find_questions(root: str, *, allow_outside: bool = False) -> tuple[type[Ques
     path = check_data_root(root, PlainReader.HOW_TO_GET)
     found = find_data_sets(path, allow_outside=allow_outside)
     questions = {reader: splits for reader, splits in found.items() if issubclass(reader, QuestionReader)}
+    if PlainReader in questions:  # a table in the folder itself goes before what lies beneath
+        questions = {PlainReader: questions[PlainReader]}
     if len(questions) != 1:
         names = ', '.join(reader.__name__ for reader in found)
         what = 'several data sets of questions' if questions else 'no questions'
