@@ -106,6 +106,7 @@ class KoviltRunner(Runner):
     _load_from: str | None
     _resume: bool | str
     _has_loaded: bool
+    _timestamp: str
     console: RunConsole
 
     def __init__(self, model: nn.Module | dict[str, Any], work_dir: str, **kwargs: Any) -> None:
