@@ -55,6 +55,8 @@ NOT_RUN = {
     r'docker |kubectl |KOVILT_TOKEN=': 'Docker or a cluster; tests/serving/test_deploy.py compares the files',
     r'pip install ': 'a package index',
     r'kovilt serve |curl ': 'tests/serving asks the server in every way',
+    r'kovilt demo': 'tests/serving/demo asks the page in every way',
+    r'from kovilt\.apis\.masked_words ': 'tests/apis/test_masked_words.py fills in words in the same way',
     r'import base64': 'tests/serving/test_chat.py asks with the same client',
     r'@MODELS|_base_ = ': 'parts of examples/plugin, which the other commands of plugins.md train',
     r'kovilt report ': 'commands of training.md (see below)',
