@@ -46,10 +46,13 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     require_extra('demo')
-    from mmengine.logging import MMLogger
+    from kovilt.serving.ending import ended_by_signals
 
-    from kovilt.serving.demo.server import serve_demo
-    from kovilt.serving.demo.settings import DemoSettings
+    with ended_by_signals():  # before the imports, as those of torch and gradio take seconds
+        from mmengine.logging import MMLogger
 
-    MMLogger.get_current_instance().setLevel('WARNING')  # it writes to stdout
-    serve_demo(DemoSettings(**{name: value for name, value in vars(args).items() if name != 'debug'}))
+        from kovilt.serving.demo.server import serve_demo
+        from kovilt.serving.demo.settings import DemoSettings
+
+        MMLogger.get_current_instance().setLevel('WARNING')  # it writes to stdout
+        serve_demo(DemoSettings(**{name: value for name, value in vars(args).items() if name != 'debug'}))

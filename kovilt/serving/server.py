@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from kovilt.errors import KoviltError
+from kovilt.serving.listening import address_of, bind, is_local
 from kovilt.serving.metrics import FOLDER
 from kovilt.serving.settings import ServerSettings
 from kovilt.terminal import set_up_output, show
@@ -39,9 +40,8 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         KoviltError: the address is not free, or the model cannot be loaded.
     """
-    with _bind(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        address = f'http://{f"[{host}]" if ":" in host else host}:{port}'
+    with bind(settings.host, settings.port) as listener:
+        address = address_of(listener)
         if settings.workers > 1:
             _run_workers(settings, listener, address)
             return
@@ -68,25 +68,8 @@ def create(settings: ServerSettings) -> FastAPI:
 
 def _announce(settings: ServerSettings, address: str) -> None:
     show(f'{address}: {settings.model_name} is served; {address}/docs shows how to ask', flush=True)
-    if not settings.token and settings.host not in ('127.0.0.1', '::1', 'localhost'):
+    if not settings.token and not is_local(settings.host):
         show('warning: no --token: everybody who reaches this address can ask', flush=True)
-
-
-def _bind(settings: ServerSettings) -> socket.socket:
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise KoviltError(
-            f'{settings.host}, port {settings.port}: cannot be used ({reason}); name another --host or --port'
-        ) from error
-    listener.set_inheritable(True)
-    return listener
 
 
 def _config(app: Any, **more: Any) -> uvicorn.Config:

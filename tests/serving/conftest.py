@@ -21,6 +21,7 @@ from tiny_models import IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, t
 
 from kovilt.serving import server
 from kovilt.serving.app import create_app
+from kovilt.serving.listening import bind
 from kovilt.serving.settings import ServerSettings
 from kovilt.weights import save_model_folder
 
@@ -74,7 +75,7 @@ def idle_app(make_app: Callable[..., FastAPI]) -> FastAPI:
 @pytest.fixture(scope='session')
 def address(make_app: Callable[..., FastAPI]) -> Iterator[tuple[str, int]]:
     """Host and port of a server in a thread of this process."""
-    listener = server._bind(ServerSettings(model='', port=0))
+    listener = bind('127.0.0.1', 0)
     running = uvicorn.Server(server._config(make_app(max_image_mb=5, timeout=60, max_queue=8)))
     thread = threading.Thread(target=running.run, kwargs={'sockets': [listener]})
     thread.start()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -20,10 +18,10 @@ from fastapi.responses import RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
-from kovilt.errors import KoviltError
 from kovilt.serving.demo.settings import DemoSettings
 from kovilt.serving.demo.tabs import Demo, draw_examples
 from kovilt.serving.demo.texts import LANGUAGES
+from kovilt.serving.listening import address_of, bind, is_local
 from kovilt.terminal import show
 
 _OVERHEAD = 1_000_000  # bytes of a request beside the file
@@ -34,22 +32,16 @@ _RESOLVING = ('socket.getaddrinfo', 'socket.gethostbyname')  # audit events with
 
 
 def serve_demo(settings: DemoSettings) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, which are raised again at the end (`kovilt.serving.ending`).
 
     Raises:
         KoviltError: the address is not free, or a model or the predictions cannot be loaded.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when all is done
-        signal.signal(number, _leave)
     with open_demo(settings) as demo:
         show(f'{demo.address}: the demo of {settings.model}; Ctrl-C ends it', flush=True)
-        if not _is_local(settings.host):
+        if not is_local(settings.host):
             show('warning: everybody who reaches this address can use the models', flush=True)
         demo.run()
-
-
-def _leave(number: int, frame: Any) -> None:
-    sys.exit(0)
 
 
 class DemoServer(uvicorn.Server):
@@ -72,8 +64,7 @@ class DemoServer(uvicorn.Server):
         )
         self._pages = [route.app for route in app.routes if isinstance(route, Mount)]
         self._listener = listener
-        host, port = listener.getsockname()[:2]
-        self.address = f'http://{f"[{host}]" if ":" in host else host}:{port}'
+        self.address = address_of(listener)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or [self._listener])
@@ -91,24 +82,12 @@ def open_demo(settings: DemoSettings) -> Iterator[DemoServer]:
     Raises:
         KoviltError: as `serve_demo`.
     """
-    with _bind(settings) as listener, temporary_files() as folder:
+    with bind(settings.host, settings.port) as listener, temporary_files() as folder:
+        listener.listen()
         demo = Demo(settings)
         app = _make_app(demo, settings, folder)
         with only_this_machine():
             yield DemoServer(app, listener)
-
-
-def _bind(settings: DemoSettings) -> socket.socket:
-    try:
-        family, _, _, _, place = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(place[:2], family=family)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise KoviltError(
-            f'{settings.host}, port {settings.port}: cannot be used ({reason}); name another --host or --port'
-        ) from error
 
 
 @contextmanager
@@ -135,7 +114,7 @@ def _make_app(demo: Demo, settings: DemoSettings, folder: Path) -> FastAPI:
     from kovilt.serving.demo.page import build_page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=settings.max_image_bytes + _OVERHEAD)
-    if _is_local(settings.host):  # no page from elsewhere reaches it under a name of its own (DNS rebinding)
+    if is_local(settings.host):  # no page from elsewhere reaches it under a name of its own (DNS rebinding)
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOCAL_NAMES, settings.host])
 
     @app.get('/')
@@ -201,14 +180,5 @@ def _refuse_connection(event: str, arguments: tuple[Any, ...]) -> None:
     host = arguments[0] if event in _RESOLVING else None
     if event in _CONNECTING and isinstance(arguments[1], tuple):  # else a Unix socket
         host = arguments[1][0]
-    if host and not _is_local(host):
+    if host and not is_local(host):
         raise PermissionError(f'the demo opens no connection to {host!r}')
-
-
-def _is_local(host: str | bytes) -> bool:
-    """Whether a host name or address is that of this machine alone."""
-    name = host.decode('latin-1') if isinstance(host, bytes) else host
-    try:
-        return ipaddress.ip_address(name.partition('%')[0]).is_loopback
-    except ValueError:
-        return name == 'localhost'

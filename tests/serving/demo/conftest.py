@@ -14,6 +14,12 @@ from kovilt.serving.demo.settings import DemoSettings
 from kovilt.serving.demo.tabs import Demo, draw_examples
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Made before a demo that runs takes all temporary files of this process, and removes them at its end."""
+    tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture(scope='session')
 def examples(tmp_path_factory: pytest.TempPathFactory) -> list:
     return draw_examples(tmp_path_factory.mktemp('examples'), count=3)

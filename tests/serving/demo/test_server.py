@@ -116,22 +116,16 @@ def test_nothing_is_left_behind(tmp_path, examples, monkeypatch):
     assert socket.getaddrinfo('192.0.2.1', 80)  # other programs of this process may connect again
 
 
-def test_a_signal_ends_it_with_code_0(tmp_path, monkeypatch, capsys):
+def test_a_signal_ends_it_with_code_0(tmp_path, monkeypatch, call):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     async def started(self, sockets=None):
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(server.DemoServer, 'startup', started)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            server.serve_demo(DemoSettings(port=0, device='cpu', host='0.0.0.0'))  # noqa: S104  # nothing is served
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert ended.value.code == 0 and not list(tmp_path.iterdir())
-    shown, warning = capsys.readouterr().out.splitlines()
+    code, out, _ = call('demo', '--port', 0, '--device', 'cpu', '--host', '0.0.0.0')  # noqa: S104  # nothing is served
+    assert code == 0 and not list(tmp_path.iterdir())
+    shown, warning = out.splitlines()
     assert shown.startswith('http://0.0.0.0:') and shown.endswith(': the demo of rooms; Ctrl-C ends it')
     assert warning.startswith('warning: everybody who reaches this address')
 
