@@ -126,3 +126,10 @@ def test_the_names_in_the_manifest_lead_to_each_other():
     assert template['metadata']['annotations']['prometheus.io/port'] == str(*ports.values())
     assert 1 <= scaler['minReplicas'] < scaler['maxReplicas'] and scaler['metrics'][0]['type'] == 'Pods'
     assert int(scaler['metrics'][0]['pods']['target']['averageValue']) < ServerSettings(model='').max_queue
+
+
+def test_the_page_shows_the_commands_of_the_files():
+    page = (DEPLOY.parent / 'docs' / 'en' / 'deploy.md').read_text('utf-8')
+    lines = ''.join(re.findall(r'^```sh\n(.*?)^```$', page, re.M | re.S)).splitlines()
+    heads = ''.join(file.read_text('utf-8') for file in DEPLOY.iterdir())
+    assert len(lines) >= 5 and [line for line in lines if line not in heads] == []
