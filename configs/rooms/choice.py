@@ -2,8 +2,9 @@
 
 Data: kovilt rooms data/rooms --images 2000 --choices
     KOVILT_ROOMS names another folder.
-Expected: see docs/en/multiple_choice.md; before any training, kovilt test rooms/choice rooms_encoder.
-Time: about a quarter of an hour on two CPU cores.
+Expected: 63.6 % after 250 steps of 16 questions on 10,000 images; 58.5 % before any training, by
+    kovilt test rooms/choice rooms_encoder; 31.4 % at random (docs/en/multiple_choice.md).
+Time: that of rooms/vqa.py, times the options of a question: three on average.
 Command: kovilt train rooms/choice --amp
 """
 import os

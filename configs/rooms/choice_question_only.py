@@ -1,8 +1,8 @@
 """Multiple choice on Rooms without images, from random weights: what questions and options alone tell.
 
 Data: kovilt rooms data/rooms --images 2000 --choices
-Expected: about what options at random reach (docs/en/multiple_choice.md).
-Time: about 5 minutes on two CPU cores.
+Expected: 32.9 % after 250 steps of 16 questions; 31.4 % at random (docs/en/multiple_choice.md).
+Time: a fraction of rooms/choice.py, as there are no patches.
 Command: kovilt train rooms/choice_question_only --amp
 """
 _base_ = './choice.py'
