@@ -25,6 +25,7 @@ from kovilt.datasets.preparing_task import THE_ONLY_TASK, Task
 from kovilt.errors import KoviltError, RunFault
 from kovilt.files import atomic_path, file_sha256, open_file
 from kovilt.json_text import MAX_VALUE, dump_json
+from kovilt.weights import GraphVQA
 
 
 class AnswerSummary(NamedTuple):
@@ -115,7 +116,8 @@ def _line(number: int, row: QuestionRow, result: dict[str, Any]) -> bytes:
 def _digest(inferencer: VQAInferencer, rows: Sequence[QuestionRow], topk: int) -> str:
     """Identifies what is asked, and the model that answers: only answers of the same belong into one file."""
     digest = hashlib.sha256(dump_json([inferencer.precision, topk, inferencer.answers, inferencer.choices]).encode())
-    for name, value in inferencer.model.state_dict().items():
+    weights = {} if isinstance(inferencer.model, GraphVQA) else inferencer.model.state_dict()
+    for name, value in weights.items():
         if isinstance(value, torch.Tensor):
             digest.update(name.encode() + value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     for graph in sorted(Path(inferencer.source).glob('*.onnx')) + sorted(Path(inferencer.source).glob('*.pt2')):

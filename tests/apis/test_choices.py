@@ -197,7 +197,7 @@ def test_the_command_chooses_among_what_bars_separate(folders, choose, tmp_path,
 
 
 @pytest.mark.parametrize('kind', ['onnx', 'pt2'])
-def test_an_exported_scorer_chooses_as_its_model(folders, choose, tmp_path, kind):
+def test_an_exported_scorer_chooses_as_its_model(folders, choose, tmp_path, kind, call):
     folder = export_checkpoint(folders['choice'], tmp_path / kind, format=kind)
     assert 'float32 (batch, 1)' in (folder / 'README.md').read_text('utf-8')
     graph = VQAInferencer(folder, trust=True)
@@ -206,5 +206,14 @@ def test_an_exported_scorer_chooses_as_its_model(folders, choose, tmp_path, kind
         graph(images, QUESTION, choices=lists), choose(images, QUESTION, choices=lists), strict=True
     ):
         assert ours['choice'] == theirs['choice'] and ours['score'] == pytest.approx(theirs['score'], abs=1e-5)
+    Image.fromarray(image(0)).save(tmp_path / 'a.png')
+    row = dict(image='a.png', question=QUESTION, options=CHOICES)
+    (tmp_path / 'rows.jsonl').write_text(json.dumps(row, ensure_ascii=False), encoding='utf-8')
+    files = '--input', tmp_path / 'rows.jsonl', '--output', tmp_path / 'answers.jsonl'
+    assert call('predict', folder, *files, '--trust')[0] == 0
+    assert (
+        json.loads((tmp_path / 'answers.jsonl').read_text('utf-8'))['choice']
+        == choose(image(0), QUESTION, choices=CHOICES)[0]['choice']
+    )
     with pytest.raises(KoviltError, match='give choices'):
         graph(images, QUESTION)
