@@ -27,6 +27,12 @@ from kovilt.terminal import show
 _OVERHEAD = 1_000_000  # bytes of a request beside the file
 _END_SECONDS = 3  # that running answers have when the demo ends
 _LOCAL_NAMES = ('localhost', '127.0.0.1', '[::1]', '::1')
+# For screen readers. Gradio sets the language of the browser, and that later than the page is loaded.
+_KEEP_LANGUAGE = """<script>(() => {{
+  const root = document.documentElement, keep = () => {{ if (root.lang !== '{language}') root.lang = '{language}' }};
+  new MutationObserver(keep).observe(root, {{attributeFilter: ['lang']}});
+  keep();
+}})()</script>"""
 _CONNECTING = ('socket.connect', 'socket.sendto', 'socket.sendmsg')  # audit events with (socket, address)
 _RESOLVING = ('socket.getaddrinfo', 'socket.gethostbyname')  # audit events with (host, ...)
 
@@ -144,7 +150,7 @@ def _make_app(demo: Demo, settings: DemoSettings, folder: Path) -> FastAPI:
             enable_monitoring=False,
             pwa=False,
             mcp_server=False,
-            head=f'<script>document.documentElement.lang = "{language}"</script>',
+            head=_KEEP_LANGUAGE.format(language=language),
         )
         # As `launch` does: only then does Gradio refuse files outside the folder of uploads, and SVG inline.
         page.has_launched = page.is_running = True
