@@ -10,11 +10,10 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.model_figures_data import Example, load_example, read_pairs
 from kovilt.cli.arguments import CommandParser
 from kovilt.errors import KoviltError, run_cli
 from kovilt.files import atomic_path
@@ -23,11 +22,6 @@ from kovilt.terminal import show
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL import Image
-
-    from kovilt.apis.pair_transforms import PairTransforms
-    from kovilt.batch import Batch
-    from kovilt.models.pretraining import ViLTForPreTraining
 
 FIGURES = ('how_packing.png', 'how_masking.png', 'how_matching.png', 'how_transport.png')
 # The number of a validation image of Rooms (seed 0), and of one of its captions.
@@ -36,55 +30,6 @@ MASKED, ALIGNED = (48, 3), (41, 3)
 MATCHED = ((41, 3), (8, 1), (10, 1), (6, 4))
 MASKING_SEED, MATCHING_SEED = 1, 7  # of the random numbers of the samples
 TEXT, CLS, PATCH, PADDING, MASK = '#4e79a7', '#e15759', '#a0cbe8', '#e3e3e3', '#f1ce63'
-
-
-@dataclass(frozen=True)
-class Example:
-    """The encoder, its transforms, and the font of the labels."""
-
-    model: ViLTForPreTraining
-    transforms: PairTransforms
-    font: Any  # matplotlib's FontProperties
-
-    def token_texts(self, input_ids: Sequence[int]) -> list[str]:
-        return self.transforms.token_texts(input_ids)
-
-
-def load_example() -> Example:
-    """Load `rooms_encoder`; KoviltError without a font that has Hangul."""
-    from matplotlib.font_manager import FontProperties
-
-    from kovilt.apis.loading import build_pipelines
-    from kovilt.apis.pair_transforms import PairTransforms
-    from kovilt.model_names import packaged_models
-    from kovilt.visualization import MISSING_FONT_HINT, korean_font
-    from kovilt.weights import load_model_folder
-
-    font = korean_font()
-    if font is None:
-        raise KoviltError(MISSING_FONT_HINT)
-    trained = load_model_folder(packaged_models()['rooms_encoder'])
-    return Example(trained.model, PairTransforms(*build_pipelines(trained)), FontProperties(fname=str(font)))
-
-
-def read_pairs(
-    example: Example, pairs: Sequence[tuple[int, int]], seed: int = 0
-) -> tuple[list[Image.Image], list[str], Batch]:
-    """The image and the caption of each pair, and their batch. A pair is (number of an image, number of a caption)."""
-    from kovilt.datasets.collate import pack
-    from kovilt.rooms.captions import write_captions
-    from kovilt.rooms.draw_scene import draw_scene
-    from kovilt.rooms.scene import sample_scene
-
-    images, captions, samples = [], [], []
-    for place, (number, caption) in enumerate(pairs):
-        scene = sample_scene(0, 'val', number)
-        images.append(draw_scene(scene, 0, 'val', number)[0])
-        captions.append(write_captions(scene, 0, 'val', number)[0][caption])
-        tokens = example.transforms.read_question(captions[-1]).tokens
-        image = example.transforms.read_image(images[-1])
-        samples.append(dict(tokens, image=image, image_id=number, sample_seed=seed * 7919 + place))
-    return images, captions, pack(samples)
 
 
 def draw_packing(example: Example) -> Figure:

@@ -66,9 +66,10 @@ class StepProfile:
         self._parts = ['model']
         for name, module in model.named_modules():
             part = re.sub(r'\.\d+', '.*', name) or 'model'
-            methods = vars(type(module)) if type(module).__module__.startswith('kovilt.') else ['forward']
+            own = type(module).__module__.startswith('kovilt.')
+            methods = [key for key, value in vars(type(module)).items() if callable(value)] if own else ['forward']
             for method in methods:
-                if not method.startswith('_') and callable(getattr(module, method)):
+                if not method.startswith('_'):
                     setattr(module, method, self.in_part(part, getattr(module, method)))
 
     def in_part(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:

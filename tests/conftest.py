@@ -39,10 +39,12 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='session')
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint and what `kovilt export` makes of it: 'hf', 'pt2', 'triton', and 'onnx', which lies in that."""
+    import torch
     from tiny_models import tiny_checkpoint
 
     from kovilt.apis import export_checkpoint
 
+    torch.ones(1, requires_grad=True).sum().backward()  # where an export is first, later tests cannot train in forks
     checkpoint = tiny_checkpoint(run := tmp_path_factory.mktemp('exported'), seed=33)  # it gives different answers
     made = {kind: export_checkpoint(checkpoint, run / kind, format=kind) for kind in ('hf', 'pt2', 'triton')}
     return {'checkpoint': checkpoint, 'onnx': made['triton'] / 'kovilt' / '1', **made}

@@ -139,6 +139,7 @@ class WatchedBatches:
         for dead in multiprocessing.connection.wait(list(workers), timeout=1):
             number = workers[int(dead)]  # type: ignore[arg-type]  # of a process, an int
             worker = self._batches._workers[number]
+            worker.join(timeout=1)  # it has closed its files, and may still be about to end
             end = f'ended with exit code {worker.exitcode}'
             if worker.exitcode is not None and worker.exitcode < 0:
                 end = f'was ended by {signal.Signals(-worker.exitcode).name}'

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import own_images
-from benchmarks.own_images import TINTS, _options, compose, write_set
+from benchmarks.own_images import _options
+from benchmarks.own_images_sets import TINTS, compose, write_set
 from kovilt.errors import KoviltError
 from kovilt.files import write_json
 

@@ -7,6 +7,7 @@ import time
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
@@ -145,7 +146,8 @@ BOMBS = {
         lambda: b'BM' + struct.pack('<IHHIIiiHHIIiiII', 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6),
         'meg',
     ),
-    'a WebP': (lambda: webp_header(16_384, 16_384), 'megapixels'),
+    # Pillow 12 creates no decoder for it, later versions read the header first.
+    'a WebP': (lambda: webp_header(16_384, 16_384), 'decoder' if PIL.__version__ < '13' else 'megapixels'),
     'a JPEG': (lambda: JPEG.replace(struct.pack('>HH', 32, 48), struct.pack('>HH', 60_000, 60_000)), 'megapixels'),
     'text in a PNG': (
         lambda: png_of(8, 8, chunk(b'zTXt', b'a\0\0' + zlib.compress(bytes(20_000_000), 1))),

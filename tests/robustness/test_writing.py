@@ -215,7 +215,11 @@ WRITES = {
 }
 ALLOWED = {
     'apis/answer_file.py': {"open(path, 'ab')", 'file.truncate(end)'},  # ends at its last whole line when it is read
+    'apis/loading.py': {'dataclasses.replace(trained, model=model.eval(), info=info)'},  # of a value
     'cli/explain.py': {'explanation.save(args.out)'},  # by atomic_path
+    'datasets/data_set_files.py': {  # in a draft
+        "path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + '\\n', encoding='utf-8')"
+    },
     'datasets/preparing.py': {'vocabulary.save(out / ANSWER_FILE)'},  # by write_json
     'datasets/tokenizer_training.py': {'trained.save_pretrained(made)'},  # in the temporary folder
     'engine/distributed.py': {  # for the launcher of this process, in a temporary folder
@@ -239,6 +243,9 @@ ALLOWED = {
         'target.write_bytes(buffer.getvalue())',
         "zipfile.ZipFile(folder / f'[라벨]{subset}.zip', 'w')",
         "zipfile.ZipFile(folder / f'{subset}.zip', 'w')",
+    },
+    'serving/demo/tabs.py': {  # in the temporary folder of the demo
+        "draw_scene(scene, 0, 'val', index)[0].save(file, 'JPEG', quality=90)"
     },
     'visualization/curves.py': {"figure.savefig(buffer, format='png')"},  # these four in memory
     'visualization/explanation.py': {"image.save(buffer, 'JPEG', quality=90)"},

@@ -28,7 +28,8 @@ def test_every_mode_becomes_rgb(mode):
     kind = 'TIFF' if mode in ('CMYK', 'YCbCr', 'F', 'I') else 'PNG'
     grey = Image.fromarray(noise(20, 10, 1))
     image = grey.convert('I').convert('I;16') if mode == 'I;16' else grey.convert(mode)
-    loaded = load(encoded(image, kind))
+    options = {'compression': 'tiff_lzw'} if mode == 'YCbCr' else {}  # Pillow 12 cannot read it uncompressed
+    loaded = load(encoded(image, kind, **options))
     assert (loaded.dtype, loaded.shape) == (np.uint8, (10, 20, 3))
 
 
