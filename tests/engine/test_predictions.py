@@ -105,3 +105,5 @@ def test_without_a_report_that_of_earlier_steps_goes_once_and_by_one_process(tmp
     hook = NoReportHook()
     assert len(remains(NoReportHook(), rank=1)) == 5
     assert remains(hook, rank=0) == ['vqa.py'] and len(remains(hook, rank=0)) == 5
+    hook.before_test(SimpleNamespace(rank=0, work_dir=str(tmp_path)))
+    assert sorted(file.name for file in files if file.exists()) == ['curves.csv', 'curves.png', 'vqa.py']

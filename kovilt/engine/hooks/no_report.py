@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ class NoReportHook(Hook):
     """Lets no file tell of fewer steps than the run has taken, or of an earlier test, when `--no-report` makes no new
     ones.
 
-    The files go at the first step of a training, or before a test. The model folder stays: others may use it, and its
-    kovilt.json names its step. A file that cannot be removed ends no run.
+    The files go at the first step of a training, or before a test, which leaves curves. The model folder stays: others
+    may use it, and its kovilt.json names its step. A file that cannot be removed ends no run.
     """
 
     def __init__(self) -> None:
@@ -27,11 +28,15 @@ class NoReportHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         if not self._has_removed:
-            self.before_test(runner)
+            self._has_removed = True
+            self._remove(runner, REPORT_FILES)
 
     def before_test(self, runner: Runner) -> None:
-        self._has_removed = True
+        self._remove(runner, ('report.html', 'predictions.jsonl'))  # curves are those of a training
+
+    @staticmethod
+    def _remove(runner: Runner, names: Sequence[str]) -> None:
         if runner.rank == 0:
-            for name in REPORT_FILES:
+            for name in names:
                 with suppress(OSError):
                     Path(runner.work_dir, name).unlink(missing_ok=True)
