@@ -28,8 +28,7 @@ done
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 failed=()
-running=
-trap 'kill "$running"; wait "$running"; exit 143' INT TERM # what runs ends with the script, and is saved first
+trap 'kill $(jobs -p); wait; exit 143' INT TERM # what runs ends with the script, and is saved first
 
 run() { # run LIMIT_SECONDS NAME COMMAND...: run the command for at most that long, with its output in NAME.log
     local limit=$1 name=$2 start=$SECONDS left=$((${TOTAL:-3000} - SECONDS))
@@ -42,8 +41,7 @@ run() { # run LIMIT_SECONDS NAME COMMAND...: run the command for at most that lo
     fi
     [ "$limit" -le "$left" ] || limit=$left
     timeout --kill-after 60 "$limit" "$@" >"$out/$name.log" 2>&1 </dev/null &
-    running=$!
-    wait "$running" || failed+=("$name ($?)")
+    wait $! || failed+=("$name ($?)")
     echo "== $name: $((SECONDS - start)) s"
     tail -n "${TAIL:-25}" "$out/$name.log" | cut -c 1-300
 }

@@ -21,6 +21,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip('torch sees no GPU')
 
 
+@pytest.fixture(scope='session', autouse=True)
+def training_in_forks() -> None:
+    """If torch exports a program before its first backward pass, it starts threads, and forks can no longer train."""
+    if (torch := sys.modules.get('torch')) is not None:
+        torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(autouse=True)
 def logger_of_its_own() -> Iterator[None]:
     """MMEngine keeps the loggers of runs that are over, and they write to the output of a test that is over."""
@@ -39,12 +46,10 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='session')
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint and what `kovilt export` makes of it: 'hf', 'pt2', 'triton', and 'onnx', which lies in that."""
-    import torch
     from tiny_models import tiny_checkpoint
 
     from kovilt.apis import export_checkpoint
 
-    torch.ones(1, requires_grad=True).sum().backward()  # where an export is first, later tests cannot train in forks
     checkpoint = tiny_checkpoint(run := tmp_path_factory.mktemp('exported'), seed=33)  # it gives different answers
     made = {kind: export_checkpoint(checkpoint, run / kind, format=kind) for kind in ('hf', 'pt2', 'triton')}
     return {'checkpoint': checkpoint, 'onnx': made['triton'] / 'kovilt' / '1', **made}
