@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from kovilt.errors import KoviltError
+from kovilt.processes import end_with_parent
 from kovilt.serving.listening import address_of, bind, is_local
 from kovilt.serving.metrics import FOLDER
 from kovilt.serving.settings import ServerSettings
@@ -234,6 +236,9 @@ def _worker_app(settings: ServerSettings, failure: int = STARTUP_FAILURE) -> Fas
     """
     import torch
 
+    end_with_parent(signal.SIGTERM)
+    if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
+        sys.exit(failure)  # it ended while this process began
     _log_to_output()
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
     handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvicorn's would wait until the model is loaded
