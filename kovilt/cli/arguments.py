@@ -101,10 +101,19 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument('--workers', type=at_least(1), default=available_cpus(), metavar='W', help=help)
 
 
-def parse_columns(options: Sequence[str]) -> dict[str, str]:
-    """The names of columns by kovilt's, of texts NAME=COLUMN. Raises KoviltError for any other text."""
+def parse_columns(options: Sequence[str], *, config: str | None = None) -> dict[str, str]:
+    """The names of columns by kovilt's, of texts NAME=COLUMN.
+
+    Args:
+        config: that is read in place of a table; it names the columns itself.
+
+    Raises:
+        KoviltError: another text, or columns beside a config.
+    """
     from kovilt.errors import KoviltError
 
+    if options and config is not None:
+        raise KoviltError(f'--columns is for a folder; {config} is a config, whose readers take columns=dict(...)')
     columns: dict[str, str] = {}
     for option in options:
         ours, _, theirs = option.partition('=')

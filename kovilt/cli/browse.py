@@ -241,15 +241,11 @@ def label_of(answer: str, answers: list[str]) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    from kovilt.engine.config import load_config
-    from kovilt.engine.folder_config import config_of_folder
+    from kovilt.engine.folder_config import load_data_config
     from kovilt.visualization import MISSING_FONT_HINT, draw_cards, korean_font, write_report
 
-    if Path(args.config).is_dir():
-        columns = parse_columns(args.columns)
-        config = config_of_folder(args.config, 'kovilt_vqa_custom_small', args.cfg_options, columns=columns)
-    else:
-        config = load_config(args.config, args.cfg_options)
+    columns = parse_columns(args.columns, config=None if Path(args.config).is_dir() else args.config)
+    config = load_data_config(args.config, 'kovilt_vqa_custom_small', args.cfg_options, columns=columns)
     dataset, batch = open_batch(config, args)
     cards = make_cards(config, dataset, batch)
     out = args.out or Path('work_dirs', 'browse', Path(args.config).stem)

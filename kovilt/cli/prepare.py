@@ -71,15 +71,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _load_config(args: argparse.Namespace) -> Config:
-    from kovilt.engine.config import load_config
-    from kovilt.engine.folder_config import config_of_folder
+    from kovilt.engine.folder_config import load_data_config
 
-    columns = parse_columns(args.columns)
-    if Path(args.config).is_dir():
-        return config_of_folder(args.config, 'kovilt_vqa_custom', args.cfg_options, columns=columns)
-    if columns:
-        raise KoviltError(f'--columns is for a folder; {args.config} is a config, whose readers take columns=dict(...)')
-    return load_config(args.config, args.cfg_options)
+    columns = parse_columns(args.columns, config=None if Path(args.config).is_dir() else args.config)
+    return load_data_config(args.config, 'kovilt_vqa_custom', args.cfg_options, columns=columns)
 
 
 def _write_data_set(config: Config, args: argparse.Namespace) -> None:

@@ -50,10 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from kovilt.verification import sources_of_config, sources_of_folder, verify, write_verification_page
 
     if args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).is_dir()):
-        if args.columns:
-            raise KoviltError(
-                f'--columns is for a folder; {args.data} is a config, whose readers take columns=dict(...)'
-            )
+        parse_columns(args.columns, config=args.data)
         sources = sources_of_config(load_config(args.data, args.cfg_options).to_dict(), args.data)
     else:
         columns = parse_columns(args.columns)

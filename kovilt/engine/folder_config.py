@@ -18,6 +18,15 @@ from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
 
 
+def load_data_config(
+    data: str, base: str, options: Iterable[str] = (), *, columns: Mapping[str, str] | None = None
+) -> Config:
+    """The config `data`, or, where it is a folder, that of the data set in it; arguments as of `config_of_folder`."""
+    if Path(data).is_dir():
+        return config_of_folder(data, base, options, columns=columns)
+    return load_config(data, options)
+
+
 def config_of_folder(
     folder: str,
     base: str,

@@ -35,6 +35,11 @@ class StepProgress:
         self._patterns = {name: re.compile(rf'\b{re.escape(name)}: (-?\d+\.?\d*)') for name in watch}
 
     def read(self, line: str) -> None:
+        for name, pattern in self._patterns.items():
+            if found := pattern.search(line):
+                self.values[name] = found[1]
+        if '(val)' in line:  # [2/2] of a validation, which is a part of the training
+            return
         now = time.monotonic()
         if found := _ETA.search(line):
             days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
@@ -43,9 +48,6 @@ class StepProgress:
         elif (found := _COUNT.search(line)) and 0 < int(found[1]) <= int(found[2]):
             self.end = self.start + (now - self.start) * int(found[2]) / int(found[1])
             self._is_measured = True
-        for name, pattern in self._patterns.items():
-            if found := pattern.search(line):
-                self.values[name] = found[1]
 
     def elapsed(self) -> float:
         return time.monotonic() - self.start

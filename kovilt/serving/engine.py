@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from kovilt.apis import VQAInferencer
 from kovilt.apis.image_cache import CachedImage
 from kovilt.apis.pair_transforms import Part, ReadQuestion
 from kovilt.apis.questions import check_asked, clean_choices, clean_question
@@ -44,16 +43,8 @@ class Engine:
     """
 
     def __init__(self, settings: ServerSettings, readers: Executor, metrics: Metrics) -> None:
-        self.inferencer = VQAInferencer(
-            settings.model,
-            config=settings.config,
-            tokenizer=settings.tokenizer,
-            device=settings.device,
-            precision=settings.precision,
-            trust=settings.trust,
-            batch_size=settings.max_batch,
-            image_cache_size=0,  # encoded images are kept here, among other models' prepared ones
-        )
+        # Encoded images are kept here, among other models' prepared ones.
+        self.inferencer = settings.open_model(batch_size=settings.max_batch, image_cache_size=0)
         self._readers, self._metrics, self._max_images = readers, metrics, settings.cache_images
         self._images: OrderedDict[bytes, asyncio.Future[PreparedImage]] = OrderedDict()
 

@@ -110,3 +110,9 @@ def test_a_folder_is_prepared_and_written_for_others(rooms, tmp_path, capsys):
 def test_options_that_do_not_fit(tmp_path, capsys, options, message):
     assert run('rooms/vqa', tmp_path / 'out', *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_columns_of_a_config_are_refused_by_all_that_take_a_folder(capsys):
+    for verb in ('browse', 'verify'):
+        assert main([verb, 'rooms/vqa', '--columns', 'image=사진']) == 2
+        assert '--columns is for a folder; rooms/vqa is a config' in capsys.readouterr().err

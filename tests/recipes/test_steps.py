@@ -134,6 +134,9 @@ def test_a_step_whose_output_was_deleted_runs_again(tmp_path):
         ('Epoch(train) [1][ 5/10]  eta: 1 day, 0:00:10  loss: 2.5', 86410),
         ('drawing rooms 25/100, 12 images/s', 30),
         ('loss: 2.5', None),
+        ('Iter(val) [2/2]    accuracy: 58.0', None),  # of a validation within a training
+        ('Iter(val) [50/63]    eta: 0:00:03  accuracy: 58.0', None),
+        ('Iter(test) [1/4]    eta: 0:00:30', 30),
         ('11/26 03:56:51 - mmengine - INFO - Saving checkpoint at 500 iterations', None),
         ('wrote 3.5/4.5 of 2026/13.5', None),
     ],

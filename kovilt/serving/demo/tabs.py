@@ -80,14 +80,7 @@ class Demo:
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
-        self.model = VQAInferencer(
-            settings.model,
-            config=settings.config,
-            tokenizer=settings.tokenizer,
-            device=settings.device,
-            precision=settings.precision,
-            trust=settings.trust,
-        )
+        self.model = settings.open_model()
         self.other = None if settings.compare is None else VQAInferencer(settings.compare, device=settings.device)
         for name, model in zip(self.names, (self.model, self.other), strict=False):
             if model is not None and model.chooses:
