@@ -359,3 +359,13 @@ def test_workers_are_announced_once_when_the_first_can_answer(monkeypatch):
         worker.is_ready = lambda: True
         workers.keep_subprocess_alive()
         assert workers.said == ['served']
+
+
+def test_a_worker_whose_parent_is_gone_ends_before_it_loads_a_model(monkeypatch):
+    asked = []
+    monkeypatch.setattr(server, 'end_with_parent', asked.append)
+    monkeypatch.setattr(server.multiprocessing, 'parent_process', lambda: SimpleNamespace(is_alive=lambda: False))
+    monkeypatch.setattr(server, 'create', lambda settings: pytest.fail('it loads the model'))
+    with pytest.raises(SystemExit):
+        server._worker_app(server.ServerSettings(model='none'), failure=7)
+    assert asked == [signal.SIGTERM]
