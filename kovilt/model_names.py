@@ -15,6 +15,11 @@ def packaged_models() -> dict[str, Path]:
     return {file.parent.name: file.parent for file in sorted(ASSETS.glob('*/kovilt.json'))}
 
 
+def is_packaged(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is the folder of a packaged model."""
+    return Path(path).resolve().parent == ASSETS.resolve()
+
+
 def find_model(name: str | os.PathLike[str]) -> Path:
     """The path that `name` stands for: its own, if something is there; else the packaged model of that name.
 

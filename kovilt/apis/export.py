@@ -87,6 +87,7 @@ def export_trained(
         training=trained.info['training'],
         dtype=torch.float16 if dtype == 'float16' else torch.float32,
         graph=None if format == 'hf' else (format, 'int8' if dtype == 'int8' else 'float32'),
+        calibration=trained.calibration,
         name=name,
         overwrite=overwrite,
     )

@@ -19,9 +19,11 @@ class AnsweringModel(KoviltModel):
 
     Attributes:
         answers_in_bfloat16: whether scores are computed in bfloat16; see `kovilt.apis.precision.set_precision`.
+        temperature: by which scores are divided before the softmax; see `kovilt.weights.calibration`.
     """
 
     answers_in_bfloat16 = False
+    temperature = 1.0
 
     @property
     @abstractmethod

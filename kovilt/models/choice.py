@@ -78,7 +78,7 @@ class ViLTForMultipleChoice(AnsweringModel):
 
         Threads may share the model.
         """
-        return rank_options(self.scores(self.data_preprocessor(batch)), choices, topk)
+        return rank_options(self.scores(self.data_preprocessor(batch)) / self.temperature, choices, topk)
 
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
         """For each question its best option, the softmax probability, all options by both, and the question's record.
@@ -90,7 +90,7 @@ class ViLTForMultipleChoice(AnsweringModel):
             return []
         if 'records' not in batch:
             raise KoviltError('a ChoiceDataset of an evaluation needs keep_record=True, which names the options')
-        ranked = rank_options(self.scores(batch), [record['options'] for record in batch['records']])
+        ranked = rank_options(self.scores(batch) / self.temperature, [record['options'] for record in batch['records']])
         return [dict(best, record=record) for best, record in zip(ranked, batch['records'], strict=True)]
 
     @staticmethod

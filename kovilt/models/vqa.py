@@ -75,7 +75,7 @@ class ViLTForVQA(AnsweringModel):
 
     def answer(self, batch: Batch, topk: int, choices: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
         """For each pair of a batch of `PairCollate` what `rank_answers` gives. Threads may share the model."""
-        return rank_answers(self.scores(self.data_preprocessor(batch)), self.answers, topk, choices)
+        return rank_answers(self.scores(self.data_preprocessor(batch)) / self.temperature, self.answers, topk, choices)
 
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
         """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record.
@@ -86,5 +86,5 @@ class ViLTForVQA(AnsweringModel):
             return []
         records = batch.get('records') or [{}] * len(batch['input_ids'])
         options = [record['options'] for record in records if 'options' in record]
-        ranked = rank_answers(self.scores(batch), self.answers, self.topk, options)
+        ranked = rank_answers(self.scores(batch) / self.temperature, self.answers, self.topk, options)
         return [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]

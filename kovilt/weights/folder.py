@@ -44,6 +44,7 @@ from kovilt.formats.tensor_files import (
     save_safetensors,
 )
 from kovilt.modules import PrefixViLT
+from kovilt.weights.calibration import Calibration
 from kovilt.weights.card import model_card
 from kovilt.weights.folder_info import (
     FORMAT,
@@ -79,6 +80,10 @@ class TrainedModel:
     info: dict[str, Any]
     source: str = ''
 
+    @property
+    def calibration(self) -> Calibration | None:
+        return Calibration.from_info(self.info)
+
 
 def save_model_folder(
     model: BaseModel,
@@ -92,6 +97,7 @@ def save_model_folder(
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     graph: tuple[Format, Precision] | None = None,
+    calibration: Calibration | None = None,
     name: str = '',
     overwrite: bool = False,
 ) -> Path:
@@ -107,6 +113,7 @@ def save_model_folder(
         training: plain values worth knowing later (epochs, seed, scores, ...).
         dtype: of the stored weights; they are always read back as float32.
         graph: format and precision of `write_graph`, to write a graph in place of the weights.
+        calibration: of the model, which the folder keeps.
         name: of the model in its card; '' = that of the folder.
 
     Raises:
@@ -157,6 +164,8 @@ def save_model_folder(
         }
         if graph_info is not None:
             info['graph'] = graph_info
+        if calibration is not None:
+            info['calibration'] = calibration.to_json()
         files = [file for file in sorted(draft.iterdir()) if file.suffix != DIGEST_SUFFIX]
         info['files'] = {file.name: size_and_digest(file) for file in files}
         write_json(draft / INFO, info)

@@ -35,7 +35,15 @@ _FIELDS = dict(
     answer_counts=Field(list, items=Field(int, low=0)),
     training=Field(dict),
     graph=Field(dict),
+    calibration=Field(dict),
     files=_OBJECT,
+)
+CALIBRATION_FIELDS = dict(
+    temperature=Field(float, low=0.01, high=100, is_required=True),
+    threshold=Field(float, low=0, high=1, is_required=True),
+    precision_target=Field(float, low=0, high=1),
+    abstention=Field(str, low=1, high=200, is_required=True),
+    questions=Field(int, low=0, is_required=True),
 )
 _FILE = dict(bytes=Field(int, low=0, is_required=True), sha256=Field(str, low=64, high=64, is_required=True))
 _GRAPH = dict(
@@ -62,6 +70,8 @@ def read_folder_info(path: Path) -> dict[str, Any]:
     check_fields(info, _FIELDS, source)
     if info.get('graph') is not None:
         check_fields(info['graph'], _GRAPH, f'{source}: graph')
+    if info.get('calibration') is not None:
+        check_fields(info['calibration'], CALIBRATION_FIELDS, f'{source}: calibration')
     check_stored_model(info['model'], f'{source}: model')
     check_stored_pipeline(info['image_pipeline'], f'{source}: image_pipeline')
     longest = info['model']['encoder'].get('max_text_len')

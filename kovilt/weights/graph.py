@@ -93,7 +93,12 @@ class GraphVQA:
     Args:
         run: computes scores from the inputs of `PaddedVQA.forward`, by name.
         grids: those that the graph was made for, in its order.
+
+    Attributes:
+        temperature: of the answering model.
     """
+
+    temperature = 1.0
 
     def __init__(self, run: Callable[[Inputs], Tensor], grids: Sequence[Sequence[int]], answers: Sequence[str]) -> None:
         self._run = run
@@ -116,7 +121,8 @@ class GraphVQA:
         Raises:
             KoviltError: as `pad`, or the graph gives something else than a finite score for each pair and answer.
         """
-        return rank_answers(self._checked_scores(batch, len(self.answers)), self.answers, topk, choices)
+        scores = self._checked_scores(batch, len(self.answers)) / self.temperature
+        return rank_answers(scores, self.answers, topk, choices)
 
     def _checked_scores(self, batch: Batch, columns: int) -> Tensor:
         scores, expected = self.scores(batch), (len(batch['input_ids']), columns)
@@ -162,4 +168,4 @@ class GraphChoice(GraphVQA):
 
     def answer(self, batch: Batch, topk: int, choices: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
         """As `ViLTForMultipleChoice.answer`; raises KoviltError as `GraphVQA.answer`."""
-        return rank_options(self._checked_scores(batch, 1).squeeze(1), choices, topk)
+        return rank_options(self._checked_scores(batch, 1).squeeze(1) / self.temperature, choices, topk)

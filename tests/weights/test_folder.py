@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -31,10 +32,13 @@ from transformers import (
     ViltModel,
 )
 
+from kovilt.apis.export import export_trained
 from kovilt.datasets.transforms.text import tokenizer_sizes
 from kovilt.errors import KoviltError
 from kovilt.formats.huggingface import from_huggingface, to_huggingface
+from kovilt.model_names import ASSETS
 from kovilt.weights import load_model_folder, save_model_folder
+from kovilt.weights.calibration import Calibration, store_calibration
 from kovilt.weights.folder import folder_as_checkpoint
 from kovilt.weights.folder_info import size_and_digest
 
@@ -340,3 +344,52 @@ def test_a_folder_that_cannot_be_saved_leaves_nothing_behind(tmp_path):
     with pytest.raises(KoviltError, match='cannot be written'):
         save(tmp_path / 'file' / 'model')
     assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_a_calibration_is_kept_and_changes_nothing_else(folder, tmp_path):
+    before = load_model_folder(folder)
+    assert before.calibration is None
+    stored = Calibration(temperature=1.7, threshold=0.6, precision_target=0.95, questions=400)
+    store_calibration(folder, stored)
+    after = load_model_folder(folder)
+    assert after.calibration == stored and after.calibration.abstention == '모르겠음'
+    assert {key: value for key, value in after.info.items() if key != 'calibration'} == before.info
+    export_trained(after, tmp_path / 'again')
+    assert load_model_folder(tmp_path / 'again').calibration == stored
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('temperature', 0),
+        ('temperature', -1.0),
+        ('temperature', 'warm'),
+        ('temperature', None),
+        ('threshold', 1.5),
+        ('threshold', [0.5]),
+        ('precision_target', 95),
+        ('abstention', ['모르겠음']),
+        ('abstention', '모' * 1000),
+        ('questions', 0.5),
+        ('questions', True),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused_by_name(folder, key, value):
+    good = Calibration(questions=4).to_json()
+    rewrite(folder, 'kovilt.json', edit_json(calibration=good | {key: value}))
+    with pytest.raises(KoviltError, match=rf'kovilt\.json: calibration: {key} '):
+        load_model_folder(folder)
+    rewrite(folder, 'kovilt.json', edit_json(calibration=[good]))
+    with pytest.raises(KoviltError, match=r'calibration is a list of 1; it must be an object'):
+        load_model_folder(folder)
+
+
+def test_a_calibration_is_stored_in_a_model_folder_of_ones_own(folder, tmp_path):
+    content = (ASSETS / 'rooms' / 'kovilt.json').read_bytes()
+    for other, match in ((tmp_path, 'no model folder'), (ASSETS / 'rooms', 'comes with kovilt')):
+        with pytest.raises(KoviltError, match=rf'{match}.*kovilt export MODEL FOLDER'):
+            store_calibration(other, Calibration())
+    assert (ASSETS / 'rooms' / 'kovilt.json').read_bytes() == content
+    with pytest.raises(KoviltError, match='threshold is nan'):
+        store_calibration(folder, Calibration(threshold=math.nan))
+    assert load_model_folder(folder).calibration is None
