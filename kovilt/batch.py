@@ -14,9 +14,9 @@ from torch import Tensor
 class Batch(TypedDict):
     """B pairs of a text and one of I images. A new key is added here, with who writes it and who reads it.
 
-    `PairCollate` (datasets/collate.py) writes every key but the last. The model's preprocessor moves `patches` and
-    `label` to the device; the other tensors stay on the host, where the packed layout is computed without waiting for
-    the device.
+    `PairCollate` (datasets/collate.py) writes every key but the last. The model's preprocessor moves `patches`,
+    `label` and `teacher_log_probs` to the device; the other tensors stay on the host, where the packed layout is
+    computed without waiting for the device.
 
     Shapes: B pairs, I images, L tokens of the longest text, P patches of an image (differs from image to image),
     p side of a patch in pixels, C answers of the vocabulary, Q questions of multiple choice.
@@ -38,6 +38,9 @@ class Batch(TypedDict):
 
     # Fine-tuning and evaluation read these, where the samples have them.
     label: NotRequired[Tensor]  # int64 (B,), -1 = out of vocabulary (OOV), or soft float32 (B, C)
+    # float32 (B, C): a teacher's log-probabilities, which `VQAHead` reads in training (distillation); -inf = an answer
+    # that the teacher does not list, a row of -inf = it has no scores for the pair.
+    teacher_log_probs: NotRequired[Tensor]
     records: NotRequired[list[dict[str, Any]]]  # B rows of the table; predictions carry them to the metric
 
     # Multiple choice: the pairs are each question with its options, one question after another, and `label` int64 (Q,),

@@ -31,6 +31,7 @@ RUN: dict[str, list[str]] = {
     'aihub': [],
     'data': [],
     'demo': [],
+    'distillation': [],
     'distributed': [],
     'encoders': [],
     'evaluation': [

@@ -223,7 +223,10 @@ def answer_lines(answers: list[str] | None, batch: Batch, number: int) -> list[C
     lines = [CardLine('answer', record['answer'] + kind)]
     if 'options' in record:
         lines.append(CardLine('options', ', '.join(record['options'])))
-    if 'answers' in record:
+    if weights := record.get('answer_weights'):
+        weighted = zip(record['answers'], weights, strict=True)
+        lines.append(CardLine('weights', ', '.join(f'{answer} {weight:g}' for answer, weight in weighted)))
+    elif 'answers' in record:
         counts = Counter(record['answers']).most_common()
         lines.append(CardLine('people', ', '.join(f'{answer} x {people}' for answer, people in counts)))
     if not answers:

@@ -1,4 +1,4 @@
-"""The answer vocabulary, and the official VQA score of an answer."""
+"""The answers of a row and their weights, the answer vocabulary, and the official VQA score of an answer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
+from kovilt.json_text import parse_json
 from kovilt.ranges import Count, check_value
 
 
@@ -31,6 +32,80 @@ def parse_answers(value: Any, source: RowSource) -> list[str]:
         answer['answer'] if isinstance(answer, dict) and 'answer' in answer else answer for answer in value or ()
     )
     return [text_of(answer, 'answers', source) for answer in answers]
+
+
+def read_answers(row: Mapping[str, Any], source: RowSource) -> dict[str, list[Any]]:
+    """`answers` of a row, and `answer_weights`, one for each, where it has weights. Answers of weight 0 are left out.
+
+    Weights stand with the answers: {"빨간색": 0.8, "분홍색": 0.2}, in a cell of a table the same as text; as objects,
+    [{"answer": "빨간색", "weight": 0.8}, ...]; or as pairs, which is how Arrow gives a map. An answer whose weight is
+    null is none, as in Arrow's structs. Or they are a list `answer_weights` as long as `answers`, in a cell 0.8|0.2.
+
+    Raises:
+        KoviltError: as `parse_answers`; a weight that is no number from 0 to 1, no weight above 0, an empty answer, not
+            as many weights as answers. The message has the file and line.
+    """
+    value, numbers = row.get('answers'), row.get('answer_weights')
+    if isinstance(value, str) and value.lstrip().startswith('{'):
+        value = parse_json(value, source.place, remedy='write {"answer": weight, ...}')
+    pairs = _weighted_pairs(value)
+    if isinstance(numbers, str):
+        numbers = [_number_in(text) for text in numbers.split('|')] if numbers.strip() else None
+    if not numbers and pairs is None:
+        return {'answers': parse_answers(value, source)}
+    if numbers:
+        count = len(value) if isinstance(value, list) else 0
+        if pairs is not None or not isinstance(numbers, list) or len(numbers) != count:
+            raise KoviltError(
+                f"{source.place}: 'answers' has {count} texts, 'answer_weights' is {str(numbers)[:40]!r}; give a list "
+                'with a weight for each'
+            )
+        pairs = list(zip(parse_answers(value, source), numbers, strict=True))
+    weights = [
+        (text_of(answer, 'answers', source), check_weight(weight, answer, source.place))
+        for answer, weight in pairs or ()
+        if weight is not None
+    ]
+    if weights and not any(weight for _, weight in weights):
+        raise KoviltError(f"{source.place}: 'answers' gives no answer a weight above 0; give one, or remove the row")
+    if not all(normalize_korean(answer) for answer, _ in weights):
+        raise KoviltError(f"{source.place}: 'answers' gives an empty answer a weight; remove it, or write its text")
+    kept = [(answer, weight) for answer, weight in weights if weight]
+    return {'answers': [answer for answer, _ in kept], 'answer_weights': [weight for _, weight in kept]}
+
+
+def check_weight(weight: Any, answer: object, place: object) -> float:
+    """The weight of an answer, which is a number from 0 to 1: its score as an answer, or its probability.
+
+    Raises:
+        KoviltError: it is not; `place` is the file and line.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise KoviltError(
+            f"{place}: 'answers' gives {str(answer)[:40]!r} the weight {str(weight)[:40]!r}; give a number from 0 to 1"
+        )
+    return float(weight)
+
+
+def _weighted_pairs(value: Any) -> list[tuple[Any, Any]] | None:
+    """(answer, weight) of each answer of a value that has weights; None for one without."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if not isinstance(value, list) or not value:
+        return None
+    if all(isinstance(one, tuple) and len(one) == 2 for one in value):
+        return value
+    if any(isinstance(one, Mapping) and 'weight' in one for one in value):  # one that has none is refused
+        objects = (one if isinstance(one, Mapping) else {'answer': one} for one in value)
+        return [(one.get('answer'), one.get('weight', '')) for one in objects]
+    return None
+
+
+def _number_in(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def vqa_score(count: ArrayLike, people: int) -> np.ndarray:

@@ -63,6 +63,8 @@ def pack(samples: list[dict[str, Any]]) -> Batch:
     if samples and 'label' in samples[0]:
         labels = [sample['label'] for sample in samples]
         batch['label'] = torch.from_numpy(np.stack(labels)) if isinstance(labels[0], np.ndarray) else _int64(labels)
+    if samples and 'teacher_log_probs' in samples[0]:
+        batch['teacher_log_probs'] = torch.from_numpy(np.stack([sample['teacher_log_probs'] for sample in samples]))
     if samples and 'record' in samples[0]:
         batch['records'] = [sample['record'] for sample in samples]
     return batch

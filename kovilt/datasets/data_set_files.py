@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from kovilt.datasets.image_store import IMAGE_SUFFIXES, read_image_file
 from kovilt.datasets.pairs import PairDataset
-from kovilt.datasets.table import CATEGORY_LIST
+from kovilt.datasets.table import CATEGORY_LIST, NUMBER_LIST
 from kovilt.errors import KoviltError
 from kovilt.files import atomic_folder
 
@@ -125,11 +125,12 @@ def _open_writer(path: Path, schema: pa.Schema, target: Target) -> Any:
 def _schema(dataset: PairDataset) -> pa.Schema:
     """The columns, with the features of `datasets` in their metadata."""
     fields, features = [], {}
-    text = {'dtype': 'string', '_type': 'Value'}
-    for name, kind in dataset.reader.COLUMNS.items():
-        several = kind == CATEGORY_LIST
-        fields.append((name, pa.list_(pa.string()) if several else pa.string()))
-        features[name] = {'feature': text, '_type': 'Sequence'} if several else text
+    for name, column in dataset.row_set.columns.items():
+        item, dtype = (pa.float64(), 'float64') if column.type == NUMBER_LIST else (pa.string(), 'string')
+        several = column.type in (CATEGORY_LIST, NUMBER_LIST)
+        fields.append((name, pa.list_(item) if several else item))
+        feature = {'dtype': dtype, '_type': 'Value'}
+        features[name] = {'feature': feature, '_type': 'Sequence'} if several else feature
     features['image'] = {'_type': 'Image'}
     metadata = {'huggingface': json.dumps({'info': {'features': features}})}
     return pa.schema([*fields, ('image', _IMAGE)], metadata=metadata)
@@ -149,7 +150,7 @@ def _batches(
         if image is not None:
             record = dataset.record(row)
             numbers.append(number)
-            rows.append({name: record.get(name) for name in dataset.reader.COLUMNS} | {'image': image})
+            rows.append({name: record.get(name) for name in dataset.row_set.columns} | {'image': image})
         if len(rows) == _ROWS or row + 1 == len(dataset):
             progress(row + 1, len(dataset))
             if rows:

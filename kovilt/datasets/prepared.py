@@ -32,7 +32,7 @@ from kovilt.datasets.members import Member
 from kovilt.datasets.prepared_check import CHECKSUM, REMEDY, check_patches, check_summary, check_tables
 from kovilt.datasets.readers.base import CaptionReader, QuestionReader, Reader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
-from kovilt.datasets.table import Table, map_table
+from kovilt.datasets.table import Table, map_table, named_type
 from kovilt.errors import KoviltError
 from kovilt.files import check_file, file_sha256, open_file, read_json, read_json_lines
 from kovilt.registry import READERS
@@ -299,7 +299,8 @@ class PreparedReader(Reader):
         rows, images = _map_table(folder / ROWS_FILE), _map_table(folder / IMAGES_FILE)
         check_tables(rows, images, split, folder, (ROWS_FILE, IMAGES_FILE))
         kind = QuestionReader if QuestionReader.TEXT in rows else CaptionReader
-        self.TEXT, self.COLUMNS = kind.TEXT, {name: rows[name].type for name in rows if name != 'image'}
+        self.TEXT = kind.TEXT
+        self.COLUMNS = {name: named_type(column.type) for name, column in rows.items() if name != 'image'}
         return RowSet(self, rows, PreparedImages(folder, images, split, files), Counter(split['left_out']))
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from kovilt.datasets.folders import normalize_path
 from kovilt.datasets.image_store import ImageStore
-from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING, Table
+from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, NUMBER_LIST, STRING, Table
 from kovilt.errors import KoviltError
 
 REMEDY = 'copy it again, or prepare again: kovilt prepare CONFIG OUT --overwrite'
@@ -29,6 +29,7 @@ _ROW_COLUMNS = {
     'answer': CATEGORY,
     'answer_type': CATEGORY,
     'answers': CATEGORY_LIST,
+    'answer_weights': NUMBER_LIST,
     'options': CATEGORY_LIST,
     'image': pa.int32(),
 }
@@ -82,6 +83,10 @@ def check_tables(rows: Table, images: Table, split: Mapping[str, Any], folder: P
     for name in ('image', 'text' if 'text' in rows else 'question'):
         _require(rows_path, f'no column {name!r}', name in rows)
     _require(rows_path, f'{len(rows["image"]):,} rows, not {split["rows"]:,}', len(rows['image']) == split['rows'])
+    if 'answer_weights' in rows:
+        _require(rows_path, "no column 'answers'", 'answers' in rows)
+        weights, answers = (rows[name].value_lengths().to_numpy() for name in ('answer_weights', 'answers'))
+        _require(rows_path, 'not as many weights as answers', ((weights == 0) | (weights == answers)).all())
     expected = ImageStore.COLUMNS | ({'grid': GRID} if split['shards'] else {})
     for name, kind in expected.items():
         _require(images_path, f'no column {name!r} of type {kind}', name in images and images[name].type == kind)

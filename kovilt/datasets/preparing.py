@@ -33,7 +33,8 @@ from kovilt.version import __version__
 IMAGES_PER_SHARD = 1024  # 600 MB at 144 to 240 patches of 32 pixels
 SPLITS = ('train', 'val', 'test')
 _SAMPLED_IMAGES = 64  # images whose size is measured to estimate the disk space
-_UNUSED_ARGUMENTS = ('text_pipeline', 'keep_record', 'cache_images')  # they do not change what is written
+# They do not change what is written.
+_UNUSED_ARGUMENTS = ('text_pipeline', 'keep_record', 'cache_images', 'teacher_answers')
 
 
 class OpenSplit(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 
 from kovilt.datasets.answers import AnswerOptions, AnswerVocabulary, soft_scores
 from kovilt.datasets.pairs import PairDataset
+from kovilt.datasets.teacher_answers import TeacherAnswers
 from kovilt.errors import KoviltError
 from kovilt.ranges import check_arguments
 from kovilt.registry import DATASETS
@@ -24,12 +26,15 @@ class QuestionDataset(PairDataset):
             training split; a path loads one; None = samples have no `label` (evaluation compares strings). It is built
             before `limit` is applied, so that a run on a part of the data has the labels of the whole. Training rows
             without an answer in the vocabulary are left out and counted; in evaluation their label is -1.
-        target: form of `label`. 'hard': the label of the row's most frequent answer in the vocabulary. 'soft': the
-            `soft_scores` of all its answers, float32 (C,), for a head with loss='bce'.
+        target: form of `label`. 'hard': the label of the row's most frequent answer in the vocabulary, or of the one of
+            greatest weight. 'soft': float32 (C,), the scores of all its answers: their weights where the row has them
+            (`read_answers`), else their `soft_scores`.
+        teacher_answers: a file of another model's answers to these questions, from which `VQAHead` learns beside the
+            labels (see `teacher_answers`, docs/en/distillation.md). Of training alone. Rows that it lacks are counted.
         others: as in PairDataset.
 
     Raises:
-        KoviltError: an empty answer vocabulary; others as in PairDataset.
+        KoviltError: an empty answer vocabulary; a file of teacher_answers that does not fit; others as in PairDataset.
     """
 
     @check_arguments
@@ -38,11 +43,25 @@ class QuestionDataset(PairDataset):
         *,
         answers: AnswerOptions | str | Path | None = None,
         target: Literal['hard', 'soft'] = 'hard',
+        teacher_answers: str | Path | None = None,
         **others: Any,
     ) -> None:
         self._answers, self.target = answers, target
         self.answer_vocabulary: AnswerVocabulary | None = None
+        self._teacher: TeacherAnswers | None = None
         super().__init__(**others)
+        if teacher_answers is not None:
+            self._teacher = self._open_teacher(teacher_answers)
+
+    def _open_teacher(self, path: str | Path) -> TeacherAnswers:
+        if self.answer_vocabulary is None or self.test_mode:
+            raise KoviltError(
+                f'teacher_answers={str(path)!r}: a student learns from them, so they belong to training rows with an '
+                'answer vocabulary, answers=dict(min_count=...); leave them out here'
+            )
+        teacher = TeacherAnswers(path, row_set=self.row_set, vocabulary=self.answer_vocabulary, rows=self.rows)
+        self._log(f"teacher's answers in {path}: {teacher.coverage}")
+        return teacher
 
     def _select_rows(self, held_out: Collection[int]) -> np.ndarray:
         table, rows = self.row_set.table, super()._select_rows(held_out)
@@ -93,17 +112,27 @@ class QuestionDataset(PairDataset):
         known = {'answers': vocabulary.answers, 'answer_counts': vocabulary.counts} if vocabulary else {}
         return {**super().metainfo, **known}
 
+    def summary(self) -> dict[str, Any]:
+        """As in PairDataset; the digest is also of the teacher's answers, and `teacher_answers` says how many fit."""
+        summary = super().summary()
+        if self._teacher is None:
+            return summary
+        digest = hashlib.blake2b(summary['digest'].encode() + self._teacher.digest(), digest_size=16)
+        return summary | {'digest': digest.hexdigest(), 'teacher_answers': self._teacher.coverage._asdict()}
+
     def record(self, row: int) -> dict[str, Any]:
-        """As in PairDataset; `answers` is included only where several people answered."""
+        """As in PairDataset; `answers` is included only where there are several or weights, `answer_weights` only with
+        weights.
+        """
         record = super().record(row)
-        if not record.get('answers', True):
-            del record['answers']
-        return record
+        return {name: value for name, value in record.items() if value or name not in ('answers', 'answer_weights')}
 
     def _make_sample(self, row: int, epoch: int, number: int, image: dict[str, Any] | None) -> dict[str, Any]:
         sample = super()._make_sample(row, epoch, number, image)
         if self.answer_vocabulary is not None:
             sample['label'] = self._label(self.answer_vocabulary, self.rows[row])
+        if self._teacher is not None:
+            sample['teacher_log_probs'] = self._teacher.log_probabilities(self.rows[row])
         return sample
 
     def _label(self, vocabulary: AnswerVocabulary, stored: int) -> int | np.ndarray:
@@ -111,20 +140,26 @@ class QuestionDataset(PairDataset):
         table = self.row_set.table
         if self.target == 'hard' and 'answers' not in table:
             return int(self._answer_labels[table['answer'].indices[stored].as_py()])
-        labels, counts = self._answers_of(stored)
+        labels, counts, scores = self._answers_of(stored)
         known = labels >= 0
         if self.target == 'soft':
             label = np.zeros(len(vocabulary), dtype=np.float32)
-            label[labels[known]] = soft_scores(counts)[known]
+            label[labels[known]] = scores[known]
             return label
         best = labels[known & (counts == counts[known].max(initial=0))]
         return int(best.min()) if len(best) else -1  # of equally frequent ones the one more frequent in training
 
-    def _answers_of(self, stored: int) -> tuple[np.ndarray, np.ndarray]:
-        """The distinct answers of a row of the table: labels (k,), -1 = OOV, and how many people gave each."""
+    def _answers_of(self, stored: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The distinct answers of a row of the table, each (k,): labels, -1 = OOV; how many people gave each, or its
+        weight; scores, float32.
+        """
         table = self.row_set.table
         codes = table['answers'][stored].values.indices.to_numpy() if 'answers' in table else ()
         if not len(codes):
-            return self._answer_labels[[table['answer'].indices[stored].as_py()]], np.ones(1, dtype=np.int64)
+            one = np.ones(1, dtype=np.float32)
+            return self._answer_labels[[table['answer'].indices[stored].as_py()]], one, one
+        weights = table['answer_weights'][stored].values.to_numpy() if 'answer_weights' in table else ()
+        if len(weights):
+            return self._item_labels[codes], weights, weights.astype(np.float32)
         distinct, counts = np.unique(codes, return_counts=True)
-        return self._item_labels[distinct], counts
+        return self._item_labels[distinct], counts, soft_scores(counts)

@@ -17,7 +17,7 @@ from kovilt.datasets.image_store import ImageStore
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.members import Member
 from kovilt.datasets.rng import hash63, hash_texts
-from kovilt.datasets.table import CATEGORY_LIST, Table, TableBuilder
+from kovilt.datasets.table import CATEGORY_LIST, NUMBER_LIST, Table, TableBuilder
 from kovilt.datasets.values import check_text, text_of
 from kovilt.errors import KoviltError
 
@@ -146,13 +146,17 @@ def collect_rows(reader: Reader, report: ReadReport) -> RowSet:
     Raises:
         KoviltError: what the reader cannot read, unless `report` records that; no rows.
     """
-    collector = RowCollector(reader.COLUMNS)
+    weights = {'answer_weights': NUMBER_LIST} if 'answers' in reader.COLUMNS else {}
+    collector = RowCollector({**reader.COLUMNS, **weights})
     for record, values in clean_records(reader, report):
         if values[reader.TEXT]:
+            values.setdefault('answer_weights', ())
             collector.append(values, record['image'])
         else:
             report.leave_out(f'empty {reader.TEXT}', record.get('source'))
     table, images = collector.finish()
+    if weights and not len(table['answer_weights'].values):
+        del table['answer_weights']  # most data sets have none
     table, repeated = group_by_image(table)
     if repeated:
         report.leave_out('question_id seen before', None, repeated)
@@ -196,7 +200,10 @@ def clean_row(
     place: object,
     answer_map: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The normalized values, by column, of a record.
+    """The normalized values, by column, of a record; with `answer_weights` where its answers have weights.
+
+    `answer`, where the record has none, is the most frequent of several answers, or the one of greatest weight; of
+    equal ones the first.
 
     Args:
         place: named by errors.
@@ -208,14 +215,20 @@ def clean_row(
         if kind is CATEGORY_LIST:
             texts = (normalize_korean(text_of(item, name, place)) for item in value or ())
             values[name] = [text for text in texts if text]
-        else:
+        elif kind is not NUMBER_LIST:  # which comes with the answers, below
             values[name] = normalize_korean(value if value.__class__ is str else text_of(value, name, place))
     if answer_map is not None:
         values['answer'] = answer_map.get(fold(values['answer']), values['answer'])
         if 'answers' in values:
             values['answers'] = [answer_map.get(fold(answer), answer) for answer in values['answers']]
-    if answers := values.get('answers'):
-        # of equally frequent answers the first
+    answers = values.get('answers')
+    if answers and (weights := record.get('answer_weights')):
+        merged: dict[str, float] = {}  # normalized answers may be equal
+        for answer, weight in zip(answers, weights, strict=True):
+            merged[answer] = min(merged.get(answer, 0.0) + weight, 1.0)
+        values |= {'answers': list(merged), 'answer_weights': list(merged.values())}
+        values['answer'] = values['answer'] or max(merged, key=merged.__getitem__)
+    elif answers:
         values['answer'] = values['answer'] or Counter(answers).most_common(1)[0][0]
         values['answers'] = answers if len(answers) > 1 else []
     return values

@@ -23,13 +23,19 @@ Table = dict[str, pa.Array]
 STRING = pa.large_string()
 CATEGORY = pa.dictionary(pa.int32(), pa.large_string())  # strings that repeat, such as answers
 CATEGORY_LIST = pa.list_(CATEGORY)  # lists of such strings, such as the answers of ten people; a list may be empty
+NUMBER_LIST = pa.list_(pa.float64())  # lists of numbers, such as the weights of answers
+
+
+def named_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column of a file as the object that readers name: STRING, CATEGORY, CATEGORY_LIST, NUMBER_LIST."""
+    return next((known for known in (STRING, CATEGORY, CATEGORY_LIST, NUMBER_LIST) if known == kind), kind)
 
 
 class TableBuilder:
     """Collects rows into a table. Values go into the buffers of the table at once, so nothing is copied at the end.
 
     Args:
-        columns: the Arrow type of each column: STRING, CATEGORY, CATEGORY_LIST or an integer.
+        columns: the Arrow type of each column: STRING, CATEGORY, CATEGORY_LIST, a list of numbers, or an integer.
     """
 
     def __init__(self, columns: Mapping[str, pa.DataType]) -> None:
@@ -54,7 +60,7 @@ class TableBuilder:
 # Columns that grow: `append` takes the value of a row, `finish` gives the Arrow array.
 
 
-class _Integers:
+class _Numbers:
     def __init__(self, kind: pa.DataType) -> None:
         self._kind, self._values = kind, array(np.dtype(kind.to_pandas_dtype()).char)
         self.append = self._values.append
@@ -78,7 +84,7 @@ class _Strings:
 
 class _Categories:
     def __init__(self) -> None:
-        self._codes = _Integers(pa.int32())
+        self._codes = _Numbers(pa.int32())
         self._code_of: dict[str, int] = {}
 
     def append(self, text: str) -> None:
@@ -88,14 +94,14 @@ class _Categories:
         return pa.DictionaryArray.from_arrays(self._codes.finish(), pa.array(self._code_of, type=STRING))
 
 
-class _CategoryLists:
-    def __init__(self) -> None:
-        self._items, self._offsets, self._end = _Categories(), _Integers(pa.int32()), 0
+class _Lists:
+    def __init__(self, items: _Categories | _Numbers) -> None:
+        self._items, self._offsets, self._end = items, _Numbers(pa.int32()), 0
         self._offsets.append(0)
 
-    def append(self, texts: Iterable[str]) -> None:
-        for text in texts:
-            self._items.append(text)
+    def append(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self._items.append(value)
             self._end += 1
         self._offsets.append(self._end)
 
@@ -108,7 +114,9 @@ def _column_builder(kind: pa.DataType) -> Any:
         return _Strings()
     if kind == CATEGORY:
         return _Categories()
-    return _CategoryLists() if kind == CATEGORY_LIST else _Integers(kind)
+    if pa.types.is_list(kind):
+        return _Lists(_Categories() if kind == CATEGORY_LIST else _Numbers(kind.value_type))
+    return _Numbers(kind)
 
 
 def take_rows(table: Table, rows: np.ndarray) -> Table:

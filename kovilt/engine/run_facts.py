@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Keys of files and folders, which lie elsewhere on another machine. What is read from them stands in `data`,
 # `tokenizer` and `answers`.
-_PATHS = ('data_root', 'tokenizer', 'answers', 'cache', 'work_dir', 'load_from')
+_PATHS = ('data_root', 'tokenizer', 'answers', 'teacher_answers', 'cache', 'work_dir', 'load_from')
 _START_OPTIONS = ('resume', 'launcher')
 
 # Capitals, accents, full-width letters, Hanja, jamo, digits and punctuation: what tokenizers of one vocabulary can

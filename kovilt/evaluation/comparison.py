@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kovilt.datasets.answers import check_weight
 from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.evaluation.scoring import bootstrap_interval, groups_by_size, mcnemar_p
@@ -49,6 +50,9 @@ def check_prediction(line: dict[str, Any], place: str) -> dict[str, Any]:
         if not isinstance(line[key], bool | int | float) or not 0 <= line[key] <= 1:
             raise KoviltError(f'{place}: {key!r} is {str(line[key])[:40]!r}, not true, false or a score from 0 to 1')
     answers = line.get('answers') or []
+    if isinstance(answers, dict):  # with their weights
+        weights = {answer: check_weight(weight, answer, place) for answer, weight in answers.items()}
+        return {**line, **texts, 'answers': weights}
     if not isinstance(answers, list):
         raise KoviltError(f"{place}: 'answers' is {str(answers)[:40]!r}, not a list")
     return {**line, **texts, 'answers': [text_of(answer, 'answers', place) for answer in answers]}

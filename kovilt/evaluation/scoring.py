@@ -11,30 +11,44 @@ from kovilt.datasets.answers import vqa_score
 from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.tolerant import tolerant_form
 
+GroundTruth = Sequence[str] | Mapping[str, float]  # an answer of each person, or the weight of each answer
 _RESAMPLES_AT_ONCE = 10  # bounds the memory of a bootstrap: each resample holds a number for every image
 
 
-def ground_truth_answers(record: Mapping[str, Any]) -> list[str]:
-    """The normalized answers of a record: its `answers` where several people answered, else its one `answer`."""
+def ground_truth_answers(record: Mapping[str, Any]) -> list[str] | dict[str, float]:
+    """The normalized answers of a record: its `answers` where several people answered, else its one `answer`.
+
+    Where its answers have weights, the weight of each.
+    """
+    if weights := record.get('answer_weights'):
+        return dict(zip(map(normalize_korean, record['answers']), weights, strict=True))
     return [normalize_korean(answer) for answer in record.get('answers') or [record['answer']]]
 
 
-def most_frequent(answers: Sequence[str]) -> str:
-    """The answer that most people gave; the first of several such."""
+def most_frequent(answers: GroundTruth) -> str:
+    """The answer that most people gave, or the one of greatest weight; the first of several such."""
+    if isinstance(answers, Mapping):
+        return max(answers, key=answers.__getitem__)
     return max(answers, key=answers.count)
 
 
-def answer_score(prediction: str, answers: Sequence[str]) -> float:
-    """The score, 0 to 1, of a prediction against the ground-truth answers: the official VQA rule, see `vqa_score`.
+def answer_score(prediction: str, answers: GroundTruth) -> float:
+    """The score, 0 to 1, of a prediction against the ground-truth answers: its weight where they have weights, else by
+    the official VQA rule, see `vqa_score`.
 
     Strings are compared as they are, so that the score against a single answer is exact match. The official script
     also rewrites English numbers, articles and punctuation, which would damage Korean.
     """
+    if isinstance(answers, Mapping):
+        return answers.get(prediction, 0.0)
     return float(vqa_score(answers.count(prediction), len(answers)))
 
 
-def tolerant_score(prediction: str, answers: Sequence[str]) -> float:
-    """As `answer_score`, but strings are equal if their `tolerant_form` is."""
+def tolerant_score(prediction: str, answers: GroundTruth) -> float:
+    """As `answer_score`, but strings are equal if their `tolerant_form` is; their weights add up, at most to 1."""
+    if isinstance(answers, Mapping):
+        form = tolerant_form(prediction)
+        return min(sum(weight for answer, weight in answers.items() if tolerant_form(answer) == form), 1.0)
     return answer_score(tolerant_form(prediction), [tolerant_form(answer) for answer in answers])
 
 

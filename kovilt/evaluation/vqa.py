@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.evaluation.scoring import (
+    GroundTruth,
     answer_score,
     bootstrap_interval,
     ground_truth_answers,
@@ -37,7 +38,7 @@ class ScoredQuestion(NamedTuple):
     image: str
     answer_type: str
     words: int  # of the question, separated by blanks
-    answers: list[str]
+    answers: list[str] | dict[str, float]  # with their weights
     prediction: str
     broken: bool  # the image cannot be read
     options: int = 0  # of a multiple-choice question
@@ -49,9 +50,10 @@ class VQAAccuracy(BaseMetric):
     """Accuracy of predicted answers, in percent.
 
     A question with one answer is right if the prediction equals it after `normalize_korean`; one with several
-    (`answers`) is scored by the official VQA rule, see `scoring.answer_score`. Every question counts once, with any
-    number of processes. A question whose image is broken, or whose answer is out of vocabulary (OOV), is wrong. Where a
-    figure needs one answer of several, it takes the most frequent.
+    (`answers`) is scored by the official VQA rule, see `scoring.answer_score`; where answers have weights, the score
+    of an answer is its weight. Every question counts once, with any number of processes. A question whose image is
+    broken, or whose answer is out of vocabulary (OOV), is wrong. Where a figure needs one answer of several, it takes
+    the most frequent, or the one of greatest weight.
 
     Reads predictions {'record', 'answer', ...}, where a record has `row`, `answer` or `answers`, and where known
     `image`, `question`, `answer_type` and `broken`; from `dataset_meta` the answer vocabulary `answers` and
@@ -233,7 +235,7 @@ def _percent(shares: np.ndarray) -> float:
     return float((100 * shares).mean())
 
 
-def _best_score(vocabulary: Mapping[str, int], answers: list[str]) -> float:
+def _best_score(vocabulary: Mapping[str, int], answers: GroundTruth) -> float:
     """The best score that an answer of the vocabulary gets."""
     return max((answer_score(answer, answers) for answer in set(answers) if answer in vocabulary), default=0.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
@@ -10,10 +12,13 @@ from kovilt.batch import Batch
 from kovilt.ranges import Positive, check_arguments
 from kovilt.registry import MODELS
 
+_TARGETS: tuple[Literal['label', 'teacher_log_probs'], ...] = ('label', 'teacher_log_probs')
+
 
 @MODELS.register_module()
 class ViLTPreprocessor(BaseDataPreprocessor):
-    """Move `patches` and `label` to the device and scale the patches from 0..255 to -1..1 (ViLT's mean and std of 0.5).
+    """Move `patches`, labels and a teacher's scores to the device and scale the patches from 0..255 to -1..1, by ViLT's
+    mean and std of 0.5.
 
     Patches travel as bytes, a quarter of the size of floats. The other tensors stay on the host, where the model
     computes the packed layout without waiting for the device.
@@ -23,13 +28,14 @@ class ViLTPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=True)
 
     def forward(self, data: Batch, training: bool = False) -> Batch:
-        """Returns the batch with `patches` float32 (sum of P, 3*p*p) and `label` on the device."""
+        """Returns the batch with `patches` float32 (sum of P, 3*p*p), `label` and `teacher_log_probs` on the device."""
         batch = data.copy()
         if 'patches' in data:
             patches = data['patches'].to(self.device, non_blocking=self._non_blocking)
             batch['patches'] = patches.div(127.5).sub_(1)  # division converts to float32 in the same pass
-        if 'label' in data:
-            batch['label'] = data['label'].to(self.device, non_blocking=self._non_blocking)
+        for key in _TARGETS:
+            if key in data:
+                batch[key] = data[key].to(self.device, non_blocking=self._non_blocking)
         return batch
 
 

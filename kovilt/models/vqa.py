@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kovilt.batch import Batch
+from kovilt.errors import KoviltError
 from kovilt.models.answering import AnsweringModel, rank_answers
 from kovilt.ranges import Count, check_arguments
 from kovilt.registry import MODELS
@@ -46,6 +47,8 @@ class ViLTForVQA(AnsweringModel):
             sizes['pooled_size'] = self.encoder.pooled_size
         self.vqa_head = MODELS.build(vqa_head | sizes)
         self.num_answers: int = vqa_head['num_answers']
+        if getattr(self.vqa_head, 'distillation_weight', 0):  # a head of a plugin need not have it
+            self.loss_names = ('vqa_loss', 'distillation_loss', 'vqa_accuracy')
         self.topk = topk
         self.answers: list[str] = []
 
@@ -66,7 +69,14 @@ class ViLTForVQA(AnsweringModel):
         return self.vqa_head
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return self.vqa_head.loss(self.pooled(batch), batch['label'])
+        if 'distillation_loss' not in self.loss_names:
+            return self.vqa_head.loss(self.pooled(batch), batch['label'])
+        if 'teacher_log_probs' not in batch:
+            raise KoviltError(
+                "model.vqa_head.distillation_weight needs a teacher's scores; give "
+                'train_dataloader.dataset.teacher_answers, a file of kovilt distill'
+            )
+        return self.vqa_head.loss(self.pooled(batch), batch['label'], batch['teacher_log_probs'])
 
     def scores(self, batch: Batch) -> Tensor:
         """Scores before the softmax of a preprocessed batch, float32 (B, C)."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kovilt.datasets import AnswerVocabulary, soft_scores
-from kovilt.datasets.answers import parse_answers
+from kovilt.datasets.answers import parse_answers, read_answers
 from kovilt.errors import KoviltError
 
 COUNTS = {'예': 9, '아니요': 9, '빨간색': 6, '파란색': 5, 'TV': 7}
@@ -115,6 +115,71 @@ def test_answers_of_people_are_texts_or_objects():
             KoviltError, match="line 4.*: 'answers' is (a list|an object|a truth value), .*; write a text"
         ):
             parse_answers(['예', bad], source)
+
+
+WEIGHTED = {'answers': ['빨간색', '분홍색'], 'answer_weights': [0.8, 0.2]}
+SOURCE = SimpleNamespace(place='train.jsonl, line 4')
+
+
+@pytest.mark.parametrize(
+    'row',
+    [
+        {'answers': {'빨간색': 0.8, '파란색': 0, '분홍색': 0.2}},  # 0 is none
+        {'answers': {'빨간색': 0.8, '파란색': None, '분홍색': 0.2}},  # a struct of Arrow
+        {'answers': [('빨간색', 0.8), ('분홍색', 0.2)]},  # a map of Arrow
+        {'answers': [{'answer': '빨간색', 'weight': 0.8}, {'answer': '분홍색', 'weight': 0.2}]},
+        {'answers': ['빨간색', '분홍색'], 'answer_weights': [0.8, 0.2]},
+        {'answers': ['빨간색', '분홍색'], 'answer_weights': '0.8 | 0.2'},  # cells of a table
+        {'answers': ' {"빨간색": 0.8, "분홍색": 0.2}'},
+    ],
+    ids=str,
+)
+def test_weights_are_read_in_all_forms(row):
+    assert read_answers(row, SOURCE) == WEIGHTED
+
+
+def test_answers_without_weights_are_read_as_before():
+    for row in ({'answers': ['예', '네']}, {'answers': ['예', '네'], 'answer_weights': None}):
+        assert read_answers(row, SOURCE) == {'answers': ['예', '네']}
+    for row in ({'answers': ['예', '네'], 'answer_weights': ''}, {'answers': [{'answer': '예'}, '네']}):
+        assert read_answers(row, SOURCE) == {'answers': ['예', '네']}
+    assert read_answers({}, SOURCE) == {'answers': []}
+    assert read_answers({'answers': {}}, SOURCE)['answers'] == []
+
+
+@pytest.mark.parametrize('weight', [1.5, -0.1, float('nan'), float('inf'), True, '0.5', [0.5], {}], ids=str)
+@pytest.mark.parametrize('form', ['object', 'beside', 'list'])
+def test_one_rule_holds_for_the_weights_of_all_forms(weight, form):
+    row = {
+        'object': {'answers': {'예': 0.5, '네': weight}},
+        'beside': {'answers': ['예', '네'], 'answer_weights': [0.5, weight]},
+        'list': {'answers': [{'answer': '예', 'weight': 0.5}, {'answer': '네', 'weight': weight}]},
+    }[form]
+    with pytest.raises(KoviltError, match="^train.jsonl, line 4: 'answers' gives '네' the weight .* from 0 to 1$"):
+        read_answers(row, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ('row', 'message'),
+    [
+        ({'answers': {'예': 0, '네': 0.0}}, 'no answer a weight above 0'),
+        ({'answers': {' ': 0.5}}, 'an empty answer a weight'),
+        ({'answers': ['예'], 'answer_weights': [0.5, 0.5]}, "'answers' has 1 texts, 'answer_weights' is '.0.5, 0.5.'"),
+        (
+            {'answers': {'예': 1}, 'answer_weights': [1]},
+            "'answer_weights' is '.1.'; give a list with a weight for each",
+        ),
+        ({'answer_weights': [1]}, "'answers' has 0 texts"),
+        ({'answers': [{'answer': '예', 'weight': 1}, {'answer': '네'}]}, "gives '네' the weight ''"),
+        ({'answers': [{'answer': '예', 'weight': 1}, '네']}, "gives '네' the weight ''"),
+        ({'answers': ['예'], 'answer_weights': 'many'}, "the weight 'many'"),
+        ({'answers': '{"예": 0.5'}, 'column 9'),
+    ],
+    ids=str,
+)
+def test_what_is_no_set_of_weighted_answers_is_refused(row, message):
+    with pytest.raises(KoviltError, match=rf'^train.jsonl, line 4.*{message}'):
+        read_answers(row, SOURCE)
 
 
 def test_classes_of_answers():

@@ -108,3 +108,20 @@ def test_a_folder_that_holds_something_else_is_left_alone(data, splits, tmp_path
     with pytest.raises(KoviltError, match="no row of split 'train' has an image that can be read"):
         write_data_set(tmp_path / 'none', splits, 'hf')
     assert not (tmp_path / 'none').exists()
+
+
+@pytest.mark.parametrize(('target', 'reader'), [('parquet', ParquetReader), ('hf', HFDatasetReader)])
+def test_weights_of_answers_come_back(data, tmp_path, target, reader):
+    for number in range(3):
+        data.image(f'{number}.png', seed=number)
+    answers = [{'answers': {'빨간색': 0.8, '분홍색': 0.2}}, {'answer': '예'}, {'answers': {'예': 0.7}}]
+    rows = [{'image': f'{n}.png', 'question': f'소파 {n}', **own} for n, own in enumerate(answers)]
+    data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
+    dataset = data.open(PlainReader)
+    write_data_set(tmp_path / 'out', {'train': dataset}, target)
+    data.root = tmp_path / 'out'
+    again = data.open(reader)
+    for row in range(3):
+        ours, theirs = ({k: v for k, v in one.record(row).items() if k != 'image'} for one in (dataset, again))
+        assert ours == theirs
+    assert again.record(0)['answer_weights'] == [0.8, 0.2] and again.record(0)['answer'] == '빨간색'

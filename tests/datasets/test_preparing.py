@@ -1,5 +1,6 @@
 """Preparing continues where it was interrupted, samples rows by their content, and refuses before it writes."""
 
+import json
 import multiprocessing
 import shutil
 from collections import namedtuple
@@ -8,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kovilt.datasets import PreparedReader, QuestionDataset, prepare, prepared_writer, preparing
+from kovilt.datasets import PlainReader, PreparedReader, QuestionDataset, prepare, prepared_writer, preparing
 from kovilt.datasets.preparing import Preparation
 from kovilt.datasets.preparing_task import Task, task_of_environment
 from kovilt.errors import KoviltError
+from kovilt.verification.findings import Findings
+from kovilt.verification.rows import read_split
+from kovilt.verification.sources import DataSource
 from tests.support.pair_data import SUBSET
 
 LABELS = f'Training/labels/[라벨]{SUBSET}/{SUBSET}.json'
@@ -261,3 +265,22 @@ def test_the_environment_names_the_task(environment, task):
 def test_a_wrong_environment_is_named(environment, message):
     with pytest.raises(KoviltError, match=message):
         task_of_environment(environment)
+
+
+def test_weights_of_answers_are_prepared(data, tmp_path):
+    data.image('a.png')
+    answers = [{'예': 0.75, '네': 0.25}, ['예', '네', '네'], {'네': 0.5}]
+    rows = [{'image': 'a.png', 'question': f'소파 {n}', 'answers': own} for n, own in enumerate(answers)]
+    data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
+    reader = {'type': 'PlainReader', 'data_root': str(data.root), 'split': 'train'}
+    prepare(tmp_path / 'out', {'train': {'type': 'QuestionDataset', 'reader': reader, **data.pipelines}})
+    dataset, again = data.open(PlainReader), opened(tmp_path / 'out', data)
+    for row in range(3):
+        ours, theirs = ({k: v for k, v in one.record(row).items() if k != 'image'} for one in (dataset, again))
+        assert ours == theirs
+    assert again.record(0)['answer_weights'] == [0.75, 0.25] and 'answer_weights' not in again.record(1)
+    findings = Findings()
+    split = read_split(
+        DataSource(PreparedReader, {'data_root': str(tmp_path / 'out'), 'split': 'train'}, True), findings
+    )
+    assert len(split) == 3 and split.answers[1].as_py() == ['예', '네', '네'] and not findings.times['labels.refused']

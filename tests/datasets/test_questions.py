@@ -174,3 +174,41 @@ def test_in_evaluation_unknown_answers_have_no_class(people, tmp_path):
     for target, label in (('hard', -1), ('soft', [0, 0])):
         dataset = people('val', test_mode=True, answers=tmp_path / 'answers.json', target=target)
         assert len(dataset) == 15 and np.array_equal(dataset[3]['label'], label)
+
+
+WEIGHTS = [{'예': 0.3, '네': 0.6, '응': 0.1}, {'응': 0.9, '예': 0.05}, {'네': 0.7}]
+
+
+@pytest.fixture
+def weighted(data):
+    """Rows whose answers have weights, before rows without; 예 and 네 are frequent enough."""
+    rows = [{'image': 'a.png', 'question': f'소파 {n}', 'answers': answers} for n, answers in enumerate(WEIGHTS)]
+    rows += [{'image': 'b.png', 'question': '소파 위에', 'answer': answer} for answer in ['예'] * 6 + ['네'] * 4]
+    for name in ('a.png', 'b.png'):
+        data.image(name)
+    data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
+    return data
+
+
+def test_a_weight_is_the_score_of_its_answer(weighted):
+    dataset = weighted.open(PlainReader, answers={'min_count': 4}, target='soft')
+    assert dataset.metainfo['answers'] == ['예', '네'] and dataset.metainfo['answer_counts'] == [6, 6]
+    for row, expected in enumerate([[0.3, 0.6], [0.05, 0], [0, 0.7], [1, 0]]):
+        np.testing.assert_array_equal(dataset[row]['label'], np.array(expected, np.float32))
+
+
+def test_a_hard_label_is_the_known_answer_of_greatest_weight(weighted):
+    dataset = weighted.open(PlainReader, answers={'min_count': 4})
+    assert [dataset[row]['label'] for row in range(4)] == [1, 0, 1, 0]
+    records = [dataset.record(row) for row in range(4)]
+    assert [record['answer'] for record in records] == ['네', '응', '네', '예']
+    assert records[0]['answers'] == ['예', '네', '응'] and records[0]['answer_weights'] == [0.3, 0.6, 0.1]
+    assert not {'answers', 'answer_weights'} & records[3].keys()
+
+
+def test_equal_answers_add_their_weights_after_normalization_and_a_map(data):
+    data.image('a.png')
+    row = {'image': 'a.png', 'question': '소파', 'answers': {'Yes': 0.4, '예 ': 0.3, '아니요': 0.5, 'yes': 0.5}}
+    data.write('train.jsonl', json.dumps(row, ensure_ascii=False))
+    record = data.open(PlainReader, files={'answer_map': 'kvqa'}).record(0)
+    assert record['answers'] == ['예', '아니요'] and record['answer_weights'] == [1.0, 0.5]

@@ -9,6 +9,7 @@ import pytest
 
 from kovilt.engine.hooks import NoReportHook, PredictionsHook
 from kovilt.evaluation import VQAAccuracy
+from kovilt.evaluation.comparison import read_predictions
 
 
 def prediction(row: int, guess: str, **record) -> dict:
@@ -44,6 +45,22 @@ def test_a_line_scores_its_question_as_the_metric_does(tmp_path):
     assert ['answers' in line for line in lines] == [False, False, True, False]
     for key, name in (('correct', 'accuracy'), ('tolerant_correct', 'tolerant_accuracy')):
         assert 100 * sum(line[key] for line in lines) / 4 == pytest.approx(scores[name])
+
+
+def test_a_line_with_weights_has_its_score_and_can_be_compared(tmp_path):
+    hook = PredictionsHook(str(tmp_path / 'predictions.jsonl'))
+    runner = SimpleNamespace(
+        test_dataloader=SimpleNamespace(dataset=range(2)), logger=SimpleNamespace(info=lambda text: None)
+    )
+    hook.before_test_epoch(runner)
+    weights = [dict(answers=['예', '네'], answer_weights=[0.8, 0.2]), dict(answers=['네'], answer_weights=[0.7])]
+    hook.after_test_iter(runner, 0, outputs=[prediction(n, '네', answer='예', **own) for n, own in enumerate(weights)])
+    hook.after_test_epoch(runner)
+    lines = [json.loads(line) for line in hook.out.read_text(encoding='utf-8').splitlines()]
+    assert [line['correct'] for line in lines] == [0.2, 0.7]
+    assert [line['answers'] for line in lines] == [{'예': 0.8, '네': 0.2}, {'네': 0.7}]
+    assert [line['ground_truth'] for line in lines] == ['예', '네']
+    assert read_predictions(hook.out)['0']['answers'] == {'예': 0.8, '네': 0.2}
 
 
 def test_a_training_keeps_the_predictions_of_its_best_checkpoint(tmp_path):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from tiny_rooms import CONFIGS
+from tiny_rooms import CONFIGS, tiny_teacher
 
 from kovilt.engine.config import load_config
 from kovilt.models.sizes import build_model, complete_model_config
@@ -39,6 +39,7 @@ def test_a_saved_full_size_config_is_the_same_and_its_model_is_built(entry, tmp_
 @pytest.mark.parametrize('entry', SMOKE, ids=str)
 def test_a_saved_config_trains_tests_and_answers(entry, rooms, tmp_path, call, monkeypatch):
     monkeypatch.setenv('KOVILT_ROOMS_ALONE', str(rooms))
+    monkeypatch.setenv('KOVILT_TEACHER', str(tiny_teacher(tmp_path / 'teacher.jsonl')))
     folders = [tmp_path / name for name in ('first', 'again', 'test')]
     options = [*ONE_STEP, *MORE.get(entry.stem, ())]
     code, _, error = call('train', CONFIGS / entry, '--work-dir', folders[0], '--cfg-options', *options)

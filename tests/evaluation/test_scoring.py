@@ -125,3 +125,12 @@ def test_random_cases_agree_with_mmpretrains_metric_over_leave_one_out_sets():
         found = reference.compute_metrics(reference.results)['acc']
         reference.results.clear()
         assert 100 * answer_score('red', answers) == pytest.approx(found)
+
+
+def test_the_weight_of_an_answer_is_its_score():
+    record = {'answer': '빨간색', 'answers': ['빨간색', '빨강', '분홍 색'], 'answer_weights': [0.5, 0.3, 0.2]}
+    answers = ground_truth_answers(record)
+    assert [answer_score(one, answers) for one in ('빨간색', '빨강', '파란색')] == [0.5, 0.3, 0]
+    assert tolerant_score('분홍색', answers) == 0.2 and answer_score('분홍색', answers) == 0
+    assert most_frequent(answers) == '빨간색'
+    assert tolerant_score('두 개', {'두 개': 0.8, '2개': 0.7}) == 1  # equal but for spelling

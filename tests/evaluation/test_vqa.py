@@ -226,3 +226,18 @@ def test_an_answer_type_of_which_all_is_wrong_is_told(monkeypatch):
         told.clear()
         evaluate(others)  # too few, one that is right, all wrong
         assert 'none of the' not in told[0]
+
+
+def test_weights_of_answers_are_scores():
+    """The best answer of the vocabulary decides coverage and ceiling, the answer of greatest weight the frequency."""
+    weights = [{'예': 0.8, '네': 0.2}, {'응': 1.0}, {'응': 0.6, '네': 0.4}]
+    metric = VQAAccuracy()
+    metric.dataset_meta = dict(answers=['예', '네'], answer_counts=[20, 5])
+    for row, own in enumerate(weights):
+        record = dict(row=row, answer='', answers=list(own), answer_weights=list(own.values()))
+        metric.process(None, [{'record': record, 'answer': '네'}])
+    scores = metric.evaluate(3)
+    assert scores['accuracy'] == pytest.approx(100 * (0.2 + 0 + 0.4) / 3)
+    assert scores['coverage'] == pytest.approx(200 / 3) and scores['ceiling'] == pytest.approx(100 * (0.8 + 0.4) / 3)
+    assert scores['majority_accuracy'] == pytest.approx(80 / 3)
+    assert scores['questions_by_frequency/0'] == 2 and scores['questions_by_frequency/10-99'] == 1

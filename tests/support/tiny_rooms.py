@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def tiny_rooms(root: Path, images: int = 12, val_images: int = 4) -> Path:
     train_tokenizer(texts, root / 'tokenizer', vocab_size=300)
     os.environ['KOVILT_ROOMS'] = str(root)
     return root
+
+
+def tiny_teacher(path: Path, share: float = 0.7) -> Path:
+    """Write a teacher's answers to the training questions: the right one with this share, others with the rest."""
+    rows = AIHubLivingReader(data_root=f'{os.environ["KOVILT_ROOMS"]}/vqa', split='train').read_rows().table
+    with path.open('w', encoding='utf-8') as file:
+        for question_id, answer in zip(rows['question_id'].to_pylist(), rows['answer'].to_pylist(), strict=True):
+            answers = {answer: share, '아마도': 0.1, ('아니요' if answer == '예' else '예'): 0.9 - share}
+            line = {'question_id': question_id, 'answers': answers}
+            file.write(json.dumps(line, ensure_ascii=False) + '\n')
+    return path
 
 
 def tiny_config(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from kovilt.datasets.answers import parse_answers
+from kovilt.datasets.answers import read_answers
 from kovilt.datasets.folders import find_file
 from kovilt.datasets.image_store import index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
@@ -63,7 +63,7 @@ class KVQAReader(QuestionReader):
                     'image': FoundImage(images[number], f'kvqa/{name}', name),
                     'question': required_text(row, 'question', source),
                     'question_id': os.path.splitext(name)[0],
-                    'answers': parse_answers(row.get('answers'), source),
+                    **read_answers(row, source),
                     'answer_type': row.get('answer_type'),
                     'answerable': row.get('answerable'),
                     'source': source,

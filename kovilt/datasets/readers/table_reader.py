@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from kovilt.datasets.answers import parse_answers
+from kovilt.datasets.answers import read_answers
 from kovilt.datasets.folders import Folder, locate, normalize_path
 from kovilt.datasets.image_store import ImageIndex, folder_images
 from kovilt.datasets.korean import normalize_korean
@@ -143,7 +143,7 @@ class TableReader(QuestionReader):
             'question': question,
             'question_id': rows_before + table.number if question_id in (None, '') else question_id,
             'answer': answer,
-            'answers': parse_answers(row.get('answers'), table),
+            **read_answers(row, table),
             'answer_type': row.get('answer_type'),
             'source': table,
         }

@@ -17,7 +17,8 @@ from kovilt.errors import KoviltError, nearest, nearest_name
 from kovilt.files import read_lines
 from kovilt.json_text import parse_json
 
-COLUMNS = ('image', 'question', 'answer', 'answers', 'question_id', 'answer_type')  # `answer` or `answers`
+# `answer` or `answers`, of which `answer_weights` may hold the weights
+COLUMNS = ('image', 'question', 'answer', 'answers', 'question_id', 'answer_type', 'answer_weights')
 _MEANT = {  # names that people give to the columns, without blanks and underscores
     'image': '이미지 사진 이미지명 이미지이름 이미지파일 이미지경로 사진명 사진파일 파일 파일명 파일이름 파일경로 경로 '
     'img imgname imagename imgpath imagepath imgfile imagefile images file filename filepath path',
@@ -111,7 +112,9 @@ class CSVTable(TableFile):
             row[name] = _ANSWER_SEPARATOR.join(map(_without_point, row[name].split(_ANSWER_SEPARATOR)))
         if 'question_id' in row:
             row['question_id'] = _without_point(row['question_id'])
-        return row | ({'answers': row['answers'].split(_ANSWER_SEPARATOR)} if 'answers' in row else {})
+        if 'answers' in row and not row['answers'].lstrip().startswith('{'):  # else answers with their weights
+            row['answers'] = row['answers'].split(_ANSWER_SEPARATOR)
+        return row
 
     def _next_row(self) -> dict[str, Any]:
         if not self._columns:

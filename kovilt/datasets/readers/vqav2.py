@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kovilt.datasets.answers import parse_answers
+from kovilt.datasets.answers import read_answers
 from kovilt.datasets.image_store import ImageIndex, index_by_folder
 from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import read_rows, required, required_text
@@ -90,7 +90,7 @@ class VQAv2Reader(QuestionReader):
                     'question': question,
                     'question_id': question_id,
                     'answer': row.get('multiple_choice_answer'),
-                    'answers': parse_answers(row.get('answers'), source),
+                    **read_answers(row, source),
                     'answer_type': row.get('answer_type'),
                     'source': source,
                 }

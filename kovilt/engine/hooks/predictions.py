@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
-from kovilt.evaluation.scoring import answer_score, ground_truth_answers, most_frequent, tolerant_score
+from kovilt.evaluation.scoring import GroundTruth, answer_score, ground_truth_answers, most_frequent, tolerant_score
 from kovilt.files import write_json_lines
 from kovilt.registry import HOOKS
 
@@ -26,10 +26,10 @@ class PredictionsHook(Hook):
     is kept, of the latest validation: those of the checkpoint that `choose_checkpoint` takes. They cost no computation.
 
     Keys: question_id, image, question, answer (the model's), score (its softmax probability), ground_truth (of
-    several answers the most frequent), answers (only where there are several), answer_type, correct and
-    tolerant_correct, topk. The two `correct` keys come from `answer_score` and `tolerant_score`: true or false with
-    one answer in the ground truth, 0 to 1 with several; a question whose image is broken is never correct. The file
-    appears when it is complete.
+    several answers the most frequent or the one of greatest weight), answers (a list where there are several, an object
+    where they have weights), answer_type, correct and tolerant_correct, topk. The two `correct` keys come from
+    `answer_score` and `tolerant_score`: true or false with one answer in the ground truth, 0 to 1 with several or with
+    weights; a question whose image is broken is never correct. The file appears when it is complete.
 
     Args:
         out: path of the file; its folder is created.
@@ -108,7 +108,7 @@ def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:
         'answer': prediction['answer'],
         'score': round(prediction['score'], 6),
         'ground_truth': most_frequent(answers),
-        **({'answers': answers} if len(answers) > 1 else {}),
+        **({} if _is_one(answers) else {'answers': answers}),
         'answer_type': record.get('answer_type'),
         'correct': _round_score(answer_score(predicted, answers), record, answers),
         'tolerant_correct': _round_score(tolerant_score(predicted, answers), record, answers),
@@ -116,7 +116,12 @@ def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _round_score(score: float, record: Mapping[str, Any], answers: Sequence[str]) -> bool | float:
+def _round_score(score: float, record: Mapping[str, Any], answers: GroundTruth) -> bool | float:
     """A score as the file holds it: a bool with one answer in the ground truth, else a number."""
     score = 0.0 if record.get('broken', False) else score
-    return bool(score) if len(answers) == 1 else round(score, 6)
+    return bool(score) if _is_one(answers) else round(score, 6)
+
+
+def _is_one(answers: GroundTruth) -> bool:
+    """Whether a ground truth is one answer without a weight."""
+    return len(answers) == 1 and not isinstance(answers, Mapping)

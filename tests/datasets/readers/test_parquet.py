@@ -318,3 +318,21 @@ def test_what_is_base64_and_what_a_path():
     with pytest.raises(ValueError, match='damaged base64 of 68 characters'):
         read_cell('iVBO' + 'A' * 60 + '=A==')
     assert read_cell(None).content is None and read_cell([cell(b'x')]).content == b'x'
+
+
+@pytest.mark.parametrize('kind', ['struct', 'map', 'lists'])
+def test_weights_of_answers(data, images, kind):
+    weights = [{'예': 0.75, '네': 0.25}, {'아니요': 1.0}] * 4
+    if kind == 'map':
+        more = {'answers': pa.array([list(row.items()) for row in weights], pa.map_(pa.string(), pa.float32()))}
+    elif kind == 'struct':
+        more = {'answers': pa.array(weights)}  # a field for each answer, null where a row lacks it
+    else:
+        more = {'answers': [list(row) for row in weights], 'answer_weights': [list(row.values()) for row in weights]}
+    rows = questions(images) | more
+    del rows['answer']
+    write(data, 'train.parquet', rows)
+    for record in records(data.open(ParquetReader)):
+        expected = weights[int(record['question'].split()[-1]) % 2]
+        assert dict(zip(record['answers'], record['answer_weights'], strict=True)) == expected
+        assert record['answer'] == max(expected, key=expected.get)

@@ -253,3 +253,16 @@ def test_one_image_cannot_be_divided(plain):
     write_jsonl(plain, ROWS[:1])
     with pytest.raises(KoviltError, match='1 images in train, none can be kept for validation'):
         open_(plain, 'val', files=dict(val_share=0.3))
+
+
+def test_weights_in_cells(plain):
+    row = {'image': 'images/0.png', 'question': '가', 'answers': '예|네', 'answer_weights': '0.75|0.25'}
+    whole = {**row, 'answers': '{"예": 0.75, "네": 0.25}', 'answer_weights': ''}
+    write_csv(plain, [row, whole, {**row, 'answer_weights': ''}])
+    first, second, third = content(open_(plain))
+    for record in (first, second):
+        assert (record['answers'], record['answer_weights']) == (['예', '네'], [0.75, 0.25])
+    assert third['answers'] == ['예', '네'] and 'answer_weights' not in third
+    write_csv(plain, [row, {**row, 'answer_weights': '0.5|2'}])
+    with pytest.raises(KoviltError, match="train.csv, line 3: 'answers' gives '네' the weight '2.0'; give a number"):
+        open_(plain)
