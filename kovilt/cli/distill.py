@@ -1,6 +1,6 @@
 """Write a trained model's scores of answers, from which a smaller model learns beside the labels (distillation).
 
-kovilt distill rooms rooms/vqa --out work_dirs/teacher.arrow
+kovilt distill rooms rooms/vqa_distill --out work_dirs/teacher.arrow
 kovilt train rooms/vqa_distill
 kovilt distill work_dirs/meter_vqa kovilt_vqa_custom --out work_dirs/teacher.arrow --device cuda
 """
