@@ -85,9 +85,16 @@ def write_teacher_scores(
     if not answers:
         raise KoviltError(f'{teacher}: it does not say which answers its scores are of; give its model folder')
     build_pipelines(trained)  # checks the tokenizer
-    about = {'kovilt': __version__, 'teacher': trained.source or str(teacher), 'weights': _digest_weights(model)}
     dataset = open_questions(data, split, trained)
-    about |= {'answers': len(answers), 'topk': topk, 'data': str(dataset.data_root), 'split': split}
+    about = {
+        'kovilt': __version__,
+        'teacher': trained.source or str(teacher),
+        'weights': _digest_weights(model),
+        'answers': len(answers),
+        'topk': topk,
+        'data': str(dataset.data_root),
+        'split': split,
+    }
     move_to_device(model, device)
     set_precision(model, precision, teacher)
     loader = watch_workers(

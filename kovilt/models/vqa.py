@@ -29,7 +29,7 @@ class ViLTForVQA(AnsweringModel):
         answers: the answer vocabulary in label order; empty until `set_answers`.
     """
 
-    loss_names = ('vqa_loss', 'vqa_accuracy')
+    loss_names: tuple[str, ...] = ('vqa_loss', 'vqa_accuracy')
 
     @check_arguments
     def __init__(
