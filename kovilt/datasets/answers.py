@@ -47,7 +47,10 @@ def read_answers(row: Mapping[str, Any], source: RowSource) -> dict[str, list[An
     """
     value, numbers = row.get('answers'), row.get('answer_weights')
     if isinstance(value, str) and value.lstrip().startswith('{'):
-        value = parse_json(value, source.place, remedy='write {"answer": weight, ...}')
+        try:
+            value = parse_json(value, 'answers', remedy='write {"answer": weight, ...}')
+        except KoviltError as error:
+            raise KoviltError(f"{source.place}: the cell 'answers' is not JSON ({error})") from None
     pairs = _weighted_pairs(value)
     if isinstance(numbers, str):
         numbers = [_number_in(text) for text in numbers.split('|')] if numbers.strip() else None

@@ -173,7 +173,7 @@ def test_one_rule_holds_for_the_weights_of_all_forms(weight, form):
         ({'answers': [{'answer': '예', 'weight': 1}, {'answer': '네'}]}, "gives '네' the weight ''"),
         ({'answers': [{'answer': '예', 'weight': 1}, '네']}, "gives '네' the weight ''"),
         ({'answers': ['예'], 'answer_weights': 'many'}, "the weight 'many'"),
-        ({'answers': '{"예": 0.5'}, 'column 9'),
+        ({'answers': '{"예": 0.5'}, "the cell 'answers' is not JSON .answers, line 1, column 10: .*; write "),
     ],
     ids=str,
 )

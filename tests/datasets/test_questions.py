@@ -183,7 +183,7 @@ WEIGHTS = [{'예': 0.3, '네': 0.6, '응': 0.1}, {'응': 0.9, '예': 0.05}, {'�
 def weighted(data):
     """Rows whose answers have weights, before rows without; 예 and 네 are frequent enough."""
     rows = [{'image': 'a.png', 'question': f'소파 {n}', 'answers': answers} for n, answers in enumerate(WEIGHTS)]
-    rows += [{'image': 'b.png', 'question': '소파 위에', 'answer': answer} for answer in ['예'] * 6 + ['네'] * 4]
+    rows += [{'image': 'b.png', 'question': '소파 위에', 'answer': answer} for answer in ['예'] * 7 + ['네'] * 4]
     for name in ('a.png', 'b.png'):
         data.image(name)
     data.write('train.jsonl', '\n'.join(json.dumps(row, ensure_ascii=False) for row in rows))
@@ -192,7 +192,7 @@ def weighted(data):
 
 def test_a_weight_is_the_score_of_its_answer(weighted):
     dataset = weighted.open(PlainReader, answers={'min_count': 4}, target='soft')
-    assert dataset.metainfo['answers'] == ['예', '네'] and dataset.metainfo['answer_counts'] == [6, 6]
+    assert dataset.metainfo['answers'] == ['예', '네'] and dataset.metainfo['answer_counts'] == [7, 6]
     for row, expected in enumerate([[0.3, 0.6], [0.05, 0], [0, 0.7], [1, 0]]):
         np.testing.assert_array_equal(dataset[row]['label'], np.array(expected, np.float32))
 
