@@ -11,6 +11,7 @@ of the user's umask, like any other new file.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import functools
 import hashlib
@@ -117,7 +118,12 @@ def read_lines(path: str | os.PathLike[str], kind: FileKind) -> Iterator[str]:
     Raises:
         KoviltError: as `open_file`; a line that is not UTF-8, holds a NUL or is longer than MAX_VALUE bytes.
     """
-    number = 0
+    return (text for _, text in read_placed_lines(path, kind))
+
+
+def read_placed_lines(path: str | os.PathLike[str], kind: FileKind) -> Iterator[tuple[int, str]]:
+    """As `read_lines`, each with the byte of the file with which it begins."""
+    number, start = 0, 0
     with open_file(path, kind) as file:
         try:
             while line := file.readline(MAX_VALUE + 1):
@@ -127,7 +133,9 @@ def read_lines(path: str | os.PathLike[str], kind: FileKind) -> Iterator[str]:
                 text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
                 if '\0' in text:
                     raise KoviltError(f'{path}, line {number}: {NUL_BYTE}')
-                yield text
+                has_mark = number == 1 and line.startswith(codecs.BOM_UTF8)
+                yield start + len(codecs.BOM_UTF8) * has_mark, text
+                start += len(line)
         except UnicodeDecodeError as error:
             raise encoding_error(f'{path}, line {number}', error) from error
         except OSError as error:

@@ -108,9 +108,9 @@ def _table_rows(table: TableFile, root: Path, allow_outside: bool) -> Iterator[Q
     names: dict[str, str] = {}  # one string for all rows of an image
     places: dict[str, Path | Member] = {}
     for row in table:
-        if isinstance(row, dict) and isinstance(found := row.get('image'), FoundImage) and found.place:
+        if isinstance(row, dict) and isinstance(found := row.get('image'), FoundImage):
             image = f'{os.path.basename(table.path)}/{found.name}'
-            places.setdefault(image, found.place)
+            places.setdefault(image, found.place or Path(found.name))
         else:
             image = required(row, 'image', table)
         image = names.setdefault(image, image)

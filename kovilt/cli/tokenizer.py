@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from kovilt.cli.arguments import CommandParser
+from kovilt.cli.arguments import CommandParser, parse_columns
 from kovilt.errors import KoviltError
 from kovilt.files import read_lines
 from kovilt.terminal import show
@@ -28,6 +28,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         '--data', action='append', default=[], metavar='FOLDER', help='of any data set that kovilt verify recognizes'
     )
+    parser.add_columns()
     parser.add_argument('--text', action='append', default=[], metavar='FILE', help='UTF-8 text, one sentence a line')
 
 
@@ -41,7 +42,7 @@ def read_texts(args: argparse.Namespace) -> Iterator[str]:
     for root in args.questions:
         yield from AIHubLivingReader(data_root=root, split='train').read_rows().texts()
     for folder in args.data:
-        for source in sources_of_folder(folder, None):
+        for source in sources_of_folder(folder, None, columns=parse_columns(args.columns)):
             if source.training:
                 yield from source.reader(**source.options).read_rows().texts()
     for file in args.text:
@@ -51,6 +52,8 @@ def read_texts(args: argparse.Namespace) -> Iterator[str]:
 def run(args: argparse.Namespace) -> None:
     if not (args.captions or args.questions or args.data or args.text):
         raise KoviltError('nothing to train on: give --captions, --questions, --data or --text')
+    if args.columns and not args.data:
+        raise KoviltError('--columns names the columns of a table in --data FOLDER; give that, or leave it out')
     from kovilt.datasets import train_tokenizer
 
     size = train_tokenizer(read_texts(args), args.out, vocab_size=args.vocab_size, min_frequency=args.min_frequency)

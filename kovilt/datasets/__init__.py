@@ -21,7 +21,7 @@ from kovilt.datasets.readers.parquet import HFDatasetReader, ParquetCaptionReade
 from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.readers.tsv import TSVReader
 from kovilt.datasets.readers.vqav2 import VQAv2Reader
-from kovilt.datasets.readers.webdataset import WebDatasetReader
+from kovilt.datasets.readers.webdataset import WebDatasetQuestionReader, WebDatasetReader
 from kovilt.datasets.rows import FoundImage, ReadReport, RowSet
 from kovilt.datasets.samplers import GlobalBatchSampler, ImageGroupSampler
 from kovilt.datasets.tokenizer_training import train_tokenizer
@@ -88,6 +88,7 @@ __all__ = [
     'TSVReader',
     'TokenizeKorean',
     'VQAv2Reader',
+    'WebDatasetQuestionReader',
     'WebDatasetReader',
     'collate_pairs',
     'load_tokenizer',

@@ -1,9 +1,10 @@
-"""Images as base64 text in the middle of a large text file, read by their offset."""
+"""Images as base64 text in the middle of a large text file, a TSV or a JSONL, read by their offset."""
 
 from __future__ import annotations
 
 import functools
 import io
+import json
 import os
 import re
 
@@ -14,6 +15,7 @@ from kovilt.files import open_file
 
 BASE64 = -3  # the `method` of a Base64Image
 _NAME = re.compile(r'line \d+, bytes (\d{1,18})\+(\d{1,18})')  # of a Base64Image
+_JSON_TEXT = re.compile(r'"((?:[^"\\]++|\\.)*+)"')
 
 
 class Base64Image(Member):
@@ -30,7 +32,8 @@ class Base64Image(Member):
         if len(text) < self.size:
             raise KoviltError(f'{self}: not found where the file had it; the file has changed')
         try:
-            return decode_base64(text)
+            # In JSON a line break is written as \n, and pandas writes / as \/.
+            return decode_base64(json.loads(b'"%s"' % text) if b'\\' in text else text)
         except ValueError as error:
             raise KoviltError(f'{self}: {error}; download the file again') from None
 
@@ -38,6 +41,19 @@ class Base64Image(Member):
 def base64_image(path: str, line: int, start: int, size: int) -> Base64Image:
     """The image whose text lies in a file."""
     return Base64Image(path, f'line {line}, bytes {start}+{size}', start, size, 0, BASE64, 0)
+
+
+def base64_in_json(path: str, line: int, start: int, text: str, image: str) -> Base64Image:
+    """The image that is a value in a line of JSON.
+
+    Args:
+        start: the byte of the file with which the line begins.
+        text: the line.
+        image: the value.
+    """
+    texts = (found for found in _JSON_TEXT.finditer(text) if len(found[0]) > len(image))
+    found = next(found for found in texts if json.loads(found[0]) == image)
+    return base64_image(path, line, start + len(text[: found.start(1)].encode()), len(found[1].encode()))
 
 
 def find_base64(path: str, name: str) -> Base64Image | None:

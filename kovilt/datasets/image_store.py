@@ -29,6 +29,7 @@ from kovilt.files import read_bytes
 
 # by `method`; all others lie in zips
 _MEMBERS: dict[int, type[Member]] = {TAR: TarMember, TABLE_CELL: TableCell, BASE64: Base64Image}
+ARCHIVES = ('.zip', '.tar')  # that may hold images
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 
 
@@ -203,10 +204,15 @@ def folder_images(folder: Folder) -> Iterator[tuple[tuple[str, ...], Path | Memb
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in IMAGE_SUFFIXES:
             yield folder.parts, Path(folder.path, name)
-        elif suffix.lower() in ('.zip', '.tar'):
-            members = zip_members if suffix.lower() == '.zip' else tar_members
-            for inside, member in members(os.path.join(folder.path, name), IMAGE_SUFFIXES, 'image'):
+        elif suffix.lower() in ARCHIVES:
+            for inside, member in archive_images(os.path.join(folder.path, name)):
                 yield (*folder.parts, normalize_korean(stem), *inside), member
+
+
+def archive_images(path: str) -> Iterator[tuple[tuple[str, ...], Member]]:
+    """List the images in a zip or tar: (normalized folders inside it, member)."""
+    members = zip_members if path.lower().endswith('.zip') else tar_members
+    yield from members(path, IMAGE_SUFFIXES, 'image')
 
 
 def index_by_folder(folders: Iterable[Folder]) -> ImageIndex:

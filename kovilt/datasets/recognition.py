@@ -25,7 +25,7 @@ from kovilt.datasets.readers.plain import PlainReader
 from kovilt.datasets.readers.table_reader import split_files
 from kovilt.datasets.readers.tsv import TSVReader
 from kovilt.datasets.readers.vqav2 import VQAv2Reader
-from kovilt.datasets.readers.webdataset import WebDatasetReader, is_shard
+from kovilt.datasets.readers.webdataset import WebDatasetQuestionReader, WebDatasetReader, has_questions, is_shard
 from kovilt.datasets.table_files import read_schema
 from kovilt.errors import KoviltError
 
@@ -113,31 +113,37 @@ def _table_files(folders: list[Folder]) -> DataSets:
     found: DataSets = {}
     parquet, saved = split_files(folders, ParquetReader.SUFFIXES), saved_splits(folders)
     if parquet:
-        first = next(iter(parquet.values()))[0]
-        found[ParquetCaptionReader if _has_captions(first) else ParquetReader] = set(parquet)
+        found[_reader_of_table(next(iter(parquet.values()))[0], ParquetReader)] = set(parquet)
     if saved:
         first = next(iter(sorted(next(iter(saved.values()))[0].glob('*.arrow'))), Path())
-        found[ParquetCaptionReader if _has_captions(first) else HFDatasetReader] = set(saved)
+        found[_reader_of_table(first, HFDatasetReader)] = set(saved)
     return found
+
+
+def _reader_of_table(path: Path, questions: type[Reader]) -> type[Reader]:
+    """By the columns of a table that is no table of questions; `questions` if it is, or cannot be read."""
+    try:
+        names = set(read_schema(str(path)).names)
+    except KoviltError:  # which the reader will report
+        return questions
+    if 'question' in names:
+        return questions
+    if has_conversations(path):
+        return LLaVAReader
+    return ParquetCaptionReader if {'text', *ALIASES['text']} & names else questions
 
 
 def _other_tables(folders: list[Folder]) -> DataSets:
     """Formats whose files are called in any way."""
-    conversations = split_files(folders[:1], LLaVAReader.SUFFIXES, has_conversations)
+    conversations = split_files(folders[:1], ('.json', '.jsonl'), has_conversations)
     tsv = split_files(folders[:1], TSVReader.SUFFIXES)
     shards = split_files(folders, ('.tar',), is_shard)
-    found: DataSets = {LLaVAReader: set(conversations), TSVReader: set(tsv), WebDatasetReader: set(shards)}
-    if 'train' in shards:
-        found[WebDatasetReader].add('val')  # of which it makes one, if there is none
+    found: DataSets = {LLaVAReader: set(conversations), TSVReader: set(tsv)}
+    if shards and has_questions(next(iter(shards.values()))[0]):
+        found[WebDatasetQuestionReader] = set(shards)
+    elif shards:  # of captions, of which it makes a split 'val' if there is none
+        found[WebDatasetReader] = {*shards, *(['val'] if 'train' in shards else [])}
     return {reader: splits for reader, splits in found.items() if splits}
-
-
-def _has_captions(path: Path) -> bool:
-    try:
-        names = set(read_schema(str(path)).names)
-    except KoviltError:  # which the reader will report
-        return False
-    return 'question' not in names and bool({'text', *ALIASES['text']} & names)
 
 
 def _aihub_reader(folders: list[Folder]) -> type[Reader] | None:

@@ -12,7 +12,6 @@ from mmengine.config import Config
 
 from kovilt.datasets.folders import check_data_root
 from kovilt.datasets.readers.base import QuestionReader
-from kovilt.datasets.readers.table_reader import TableReader
 from kovilt.datasets.recognition import find_data_sets
 from kovilt.engine.config import load_config
 from kovilt.errors import KoviltError
@@ -41,7 +40,7 @@ def config_of_folder(
     Args:
         base: the config, with a `train_dataloader` and a `val_dataloader` of questions.
         options: `a.b=value` texts for the base.
-        columns: as those of a `TableReader`.
+        columns: as those of a `TableReader` or `ParquetCaptionReader`.
 
     Raises:
         KoviltError: as `find_data_sets`; several data sets; columns for a reader that takes none.
@@ -54,7 +53,7 @@ def config_of_folder(
     ((reader, splits),) = found.items()
     arguments: dict[str, Any] = {'type': reader.__name__, 'data_root': os.fspath(Path(root))}
     if columns:
-        if not issubclass(reader, TableReader):
+        if not reader.MAPS_COLUMNS:
             raise KoviltError(f'--columns: {reader.__name__} has columns of its own')
         arguments['columns'] = dict(columns)
     config = load_config(base, options)

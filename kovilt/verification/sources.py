@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.datasets.readers.base import Reader
-from kovilt.datasets.readers.table_reader import TableReader
 from kovilt.datasets.recognition import find_data_sets
 from kovilt.errors import KoviltError
 from kovilt.registry import READERS
@@ -89,7 +88,7 @@ def sources_of_folder(
     Args:
         tokenizer: to count tokens with.
         allow_outside: of the readers: follow links and read images that lead out of the folder.
-        columns: of the readers of tables.
+        columns: of the readers that take them.
 
     Raises:
         KoviltError: no such folder, an incomplete download, no known data set; `columns` for a data set that has none.
@@ -98,13 +97,13 @@ def sources_of_folder(
     if not path.is_dir():
         raise KoviltError(f'{root}: neither a config (.py) nor a folder')
     found = find_data_sets(path, allow_outside=allow_outside)
-    if columns and not any(issubclass(reader, TableReader) for reader in found):
+    if columns and not any(reader.MAPS_COLUMNS for reader in found):
         raise KoviltError(f'--columns: {", ".join(reader.__name__ for reader in found)} has columns of its own')
     return [
         DataSource(
             reader,
             {'data_root': root, 'split': split, 'allow_outside': allow_outside}
-            | ({'columns': dict(columns)} if columns and issubclass(reader, TableReader) else {}),
+            | ({'columns': dict(columns)} if columns and reader.MAPS_COLUMNS else {}),
             training=split == 'train',
             tokenizer=tokenizer,
         )

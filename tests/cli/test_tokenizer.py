@@ -38,6 +38,15 @@ def test_it_trains_on_every_data_set_that_verification_recognizes(tmp_path, kind
     assert texts and count_tokens(tokenizer, texts).unknown_share == 0
 
 
+def test_columns_of_a_table(tmp_path, capsys):
+    data = Data(tmp_path / 'data')
+    data.write('train.jsonl', '{"사진": "a.png", "질문": "소파는 무슨 색이에요?", "정답": "빨간색"}\n' * 3)
+    arguments = [tmp_path / 'korean', '--vocab-size', 200, '--data', data.root]
+    assert run(*arguments) == 2 and '--columns image=사진 question=질문 answer=정답' in capsys.readouterr().err
+    assert run(*arguments, '--columns', 'image=사진', 'question=질문', 'answer=정답') == 0
+    assert count_tokens(load_tokenizer(tmp_path / 'korean'), ['소파는 무슨 색이에요?']).unknown_share == 0
+
+
 def rows_of(source):
     return source.reader(**source.options).read_rows().texts()
 
@@ -46,6 +55,10 @@ def rows_of(source):
     'arguments, message',
     [
         (['out', '--vocab-size', '100'], 'error: nothing to train on'),
+        (
+            ['out', '--vocab-size', '100', '--text', 'x', '--columns', 'image=a'],
+            'error: --columns names the columns of',
+        ),
         (['out', '--vocab-size', '100', '--captions', 'nowhere'], 'error: data_root nowhere: no such folder'),
         (['out', '--vocab-size', '100', '--text', 'nowhere.txt'], 'error: nowhere.txt: no such file'),
         (['out', '--vocab-size', 'many', '--text', 'x'], 'error: argument --vocab-size'),

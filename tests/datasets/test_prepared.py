@@ -1,5 +1,6 @@
 """Prepared data gives the same batches as the files it was made from, and reports damage in one line."""
 
+import base64
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pandas
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -16,10 +18,14 @@ from kovilt.datasets import (
     AIHubLivingReader,
     GlobalBatchSampler,
     ImageGroupSampler,
+    LLaVAReader,
     PairDataset,
+    ParquetReader,
     PlainReader,
     PreparedReader,
     QuestionDataset,
+    TSVReader,
+    WebDatasetQuestionReader,
     collate_pairs,
     prepare,
     preparing,
@@ -30,6 +36,7 @@ from kovilt.datasets.prepared_writer import file_entry
 from kovilt.datasets.table import map_table, write_table
 from kovilt.errors import KoviltError
 from kovilt.verification import sources_of_config, verify
+from tests.datasets.test_tar_files import write_tar
 from tests.support.pair_data import failure
 
 LOAD = [{'type': 'LoadPrepared'}]
@@ -153,6 +160,60 @@ def test_the_answers_of_several_people(data, tmp_path):
     files, prepared = pair.open()
     assert_same(files, prepared)
     assert [prepared.record(row) for row in range(3)] == [files.record(row) for row in range(3)]
+
+
+def in_every_format(data, rows: list[dict], contents: list[bytes]) -> dict[str, type]:
+    """Writes questions, one about each image, in a folder for each format; its reader."""
+    root, kind = data.root, pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+    texts = [base64.b64encode(content).decode() for content in contents]
+    for name in ('parquet', 'talks', 'tsv', 'shards', 'lines'):
+        (root / name).mkdir(parents=True)
+    cells = pa.array([{'bytes': content, 'path': None} for content in contents], kind)
+    turns = [
+        [{'from': 'human', 'value': f'<image>\n{row["question"]}'}, {'from': 'gpt', 'value': row['answer']}]
+        for row in rows
+    ]
+    columns = {key: [row[key] for row in rows] for key in ('question', 'answer')}
+    pq.write_table(pa.table({'image': cells, **columns}), root / 'parquet' / 'train.parquet')
+    pq.write_table(pa.table({'image': cells, 'conversations': turns}), root / 'talks' / 'train.parquet')
+    lines = [f'{text}\t{row["question"]}\t{row["answer"]}' for text, row in zip(texts, rows, strict=True)]
+    data.write('tsv/train.tsv', '\n'.join(['image\tquestion\tanswer', *lines]))
+    write_tar(
+        root / 'shards' / '0.tar',
+        {
+            f'{n}.{part}': [contents[n], json.dumps(rows[n]).encode()][part == 'json']
+            for n in range(4)
+            for part in ('png', 'json')
+        },
+    )
+    data.write(
+        'lines/train.jsonl', '\n'.join(json.dumps({'image': t} | row) for t, row in zip(texts, rows, strict=True))
+    )
+    return {
+        'parquet': ParquetReader,
+        'talks': LLaVAReader,
+        'tsv': TSVReader,
+        'shards': WebDatasetQuestionReader,
+        'lines': PlainReader,
+    }
+
+
+def test_every_format_prepares_to_the_same_data(data, tmp_path):
+    contents = [data.image(f'{number}.png', seed=number).read_bytes() for number in range(4)]
+    rows = [{'question': f'소파 {number}', 'answer': ['예', '아니요'][number % 2]} for number in range(4)]
+    found = {}
+    for name, reader in in_every_format(data, rows, contents).items():
+        config = {'type': reader.__name__, 'data_root': str(data.root / name), 'split': 'train'}
+        prepare(tmp_path / name, {'train': {'type': 'QuestionDataset', 'reader': config, **data.pipelines}})
+        ours = {**data.pipelines, 'image_pipeline': LOAD}
+        prepared = QuestionDataset(reader=PreparedReader(data_root=str(tmp_path / name), split='train'), **ours)
+        samples, records = prepared.__getitems__(range(4)), [prepared.record(row) for row in range(4)]
+        found[name] = [
+            (record['question'], record['answer'], sample['image']['patches'].tobytes())
+            for record, sample in zip(records, samples, strict=True)
+        ]
+    assert [row[:2] for row in found['parquet']] == [(row['question'], row['answer']) for row in rows]
+    assert all(rows == found['parquet'] for rows in found.values())
 
 
 def test_images_may_stay_in_their_files(living):

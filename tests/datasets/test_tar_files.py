@@ -7,8 +7,9 @@ import tarfile
 
 import pytest
 
-from kovilt.datasets import KVQAReader, WebDatasetReader
+from kovilt.datasets import KVQAReader, WebDatasetQuestionReader, WebDatasetReader
 from kovilt.datasets.folders import list_folders
+from kovilt.datasets.recognition import find_data_sets
 from kovilt.datasets.tar_files import TarMember, extract_command, find_compressed, tar_members
 from kovilt.errors import KoviltError
 
@@ -194,3 +195,76 @@ def test_a_tar_of_images_is_no_shard(data, image):
     write_tar(data.root / 'images.tar', {'1.png': image})
     with pytest.raises(KoviltError, match="no shard of split 'train'"):
         data.open(WebDatasetReader)
+
+
+def question_shard(image, numbers, *, several=False, **more):
+    """Shards as webdataset writes them: 00003.png and 00003.json."""
+    members = {}
+    for number in numbers:
+        row = {'question': f'공이 {number}개예요?', 'answer': ['예', '아니요'][number % 2]} | more
+        members[f'{number:05d}.png'] = image + bytes([number])
+        content = [row, row | {'question': '소파는 무슨 색?', 'answer': '빨간색'}] if several else row
+        members[f'{number:05d}.json'] = json.dumps(content).encode()
+    return members
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_shards_of_questions(data, image, several):
+    write_tar(data.root / 'train' / '0.tar', question_shard(image, range(3), several=several))
+    write_tar(data.root / 'train' / '1.tar', question_shard(image, range(3, 5), several=several))
+    write_tar(data.root / 'val' / '0.tar', question_shard(image, range(2)))
+    assert find_data_sets(data.root) == {WebDatasetQuestionReader: {'train', 'val'}}
+    train, val = (data.open(WebDatasetQuestionReader, split) for split in ('train', 'val'))
+    rows = 10 if several else 5
+    assert len(train) == rows and train.num_images == 5 and len(val) == 2
+    assert not {*train.image_store.image_ids} & {*val.image_store.image_ids}
+    found = [train.record(row) for row in range(rows)]
+    assert [record['question_id'] for record in found] == [str(number) for number in range(rows)]
+    assert (found[0]['question'], found[0]['answer']) == ('공이 0개예요?', '예')
+    assert found[-1]['image'] == f'{data.root}/train/1.tar/00004.png'
+    assert {sample['image']['grid'] for sample in train.__getitems__(list(range(rows)))} == {(2, 3)}
+
+
+def test_rows_of_shards_are_those_of_tables(data, image):
+    options = {'options': ['예', '아니요'], 'answer': 1, 'question_id': 'q', 'answer_type': '존재'}
+    write_tar(data.root / '0.tar', question_shard(image, range(4), **options))
+    splits = [data.open(WebDatasetQuestionReader, split, files={'val_share': 0.25}) for split in ('train', 'val')]
+    assert list(map(len, splits)) == [3, 1]
+    record = splits[0].record(0)
+    assert [record[name] for name in ('answer', 'question_id', 'answer_type')] == ['아니요', 'q', '존재']
+    renamed = json.dumps({'질문': '뭐?', '정답': '공'}).encode()
+    write_tar(data.root / '0.tar', {'00000.png': image, '00000.json': renamed})
+    assert find_data_sets(data.root) == {WebDatasetQuestionReader: {'train'}}
+    with pytest.raises(KoviltError, match='0.tar/00000: .*--columns question=질문 answer=정답 takes them'):
+        data.open(WebDatasetQuestionReader)
+    columns = {'question': '질문', 'answer': '정답'}
+    assert data.open(WebDatasetQuestionReader, files={'columns': columns}).record(0)['question'] == '뭐?'
+
+
+@pytest.mark.parametrize('key', ['caption', 'text'])
+def test_shards_of_captions_beside_something_of_a_question_are_captions(data, image, key):
+    write_tar(data.root / '0.tar', {'1.png': image, '1.json': json.dumps({key: '공', 'prompt': 'a ball'}).encode()})
+    assert find_data_sets(data.root) == {WebDatasetReader: {'train', 'val'}}
+
+
+@pytest.mark.parametrize(
+    'members, message',
+    [
+        (
+            {'1.png': b'x', '1.jpg': b'y', '1.json': b'{"question": "?", "answer": "a"}'},
+            '0.tar/1: 2 images of one name',
+        ),
+        ({'1.png': b'x', '1.json': b'{"question": '}, '0.tar/1.json, line 1, column 14'),
+        ({'1.png': b'x', '1.json': b'{"question": "?"}'}, "0.tar/1: no key 'answer' among 'question'"),
+        ({'1.png': b'x', '1.json': b'{"question": 3, "answer": "a"}'}, "0.tar/1: 'question' is the number 3"),
+        ({'1.png': b'x', '1.json': b'[null]'}, "0.tar/1: expecting an object, found 'None'"),
+        ({'1.png': b'x', '1.txt': b'x'}, '0.tar/1: no .json with a question beside this image'),
+        ({'1.json': b'{"question": "?", "answer": "a"}'}, '1 of 1 images are absent, e.g. .*0.tar/1'),
+        ({'1.png': b'x', '1.json': '{"question": "공"}'.encode('cp949')}, '0.tar/1.json: not UTF-8 text but CP949'),
+    ],
+)
+def test_bad_questions_are_one_line_with_their_place(data, members, message):
+    write_tar(data.root / 'train-0.tar', members)
+    with pytest.raises(KoviltError, match=message) as error:
+        data.open(WebDatasetQuestionReader, files={'files': 'train-0.tar'})
+    assert '\n' not in str(error.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, ClassVar, NamedTuple
 
 from kovilt.datasets.folders import Folder
-from kovilt.datasets.image_store import IMAGE_SUFFIXES, ImageIndex
+from kovilt.datasets.image_store import ARCHIVES, IMAGE_SUFFIXES, ImageIndex, archive_images
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.base import QuestionReader
 from kovilt.datasets.zip_files import zip_members
@@ -25,7 +25,7 @@ PathParts = tuple[str, ...]  # normalized folder names beneath data_root, then t
 
 
 class FoundFile(NamedTuple):
-    """A JSON file or a zip."""
+    """A JSON file, a zip or a tar."""
 
     path: str
     parts: PathParts
@@ -44,14 +44,14 @@ class AIHubReader(QuestionReader):
 
     The split of a file is given by the last part of its path that contains one of `SPLIT_WORDS`. Labels are JSON files,
     or zips of them, whose name begins with [라벨] or that lie in a folder 라벨링데이터, label, labels or [라벨]...; a
-    reader may add others by `_is_label`. All other folders and zips may hold images.
+    reader may add others by `_is_label`. All other folders and zips, and tars, may hold images.
     """
 
     DATA_SET: ClassVar[str]  # its name in messages: 'AI-Hub 101'
     SPLIT_WORDS: ClassVar[dict[str, str]] = {'train': 'training', 'val': 'validation'}
 
     def _find_files(self) -> tuple[list[FoundFile], list[Folder], list[FoundFile]]:
-        """Find the label files of the split, and the folders and zips that may hold its images.
+        """Find the label files of the split, and the folders, zips and tars that may hold its images.
 
         Raises:
             KoviltError: an unknown split, an incomplete download, no label file.
@@ -61,21 +61,21 @@ class AIHubReader(QuestionReader):
         labels: list[FoundFile] = []
         elsewhere: list[FoundFile] = []  # labels of another split, or of none
         image_folders: list[Folder] = []
-        zips: list[FoundFile] = []
+        archives: list[FoundFile] = []
         for folder in self.list_folders():
             has_images = False
             for name in folder.files:
                 stem, suffix = os.path.splitext(name)
                 suffix = suffix.lower()
-                if suffix not in ('.json', '.zip'):
+                if suffix not in ('.json', *ARCHIVES):
                     has_images |= suffix in IMAGE_SUFFIXES
                     continue
                 file = FoundFile(os.path.join(folder.path, name), (*folder.parts, normalize_korean(stem)))
                 split = self._split_of(file.parts)
-                if self._is_label(file.parts, suffix):
+                if suffix != '.tar' and self._is_label(file.parts, suffix):
                     (labels if split == self.split else elsewhere).append(file)
-                elif suffix == '.zip' and split in (self.split, None):
-                    zips.append(file)
+                elif suffix in ARCHIVES and split in (self.split, None):
+                    archives.append(file)
             if has_images and self._split_of(folder.parts) in (self.split, None):
                 image_folders.append(folder)
         if not labels:
@@ -86,7 +86,7 @@ class AIHubReader(QuestionReader):
                 f'{self.data_root}: no label file ([라벨]*.zip, or .json beneath 라벨링데이터 or labels) of '
                 f'{self.SPLIT_WORDS[self.split].capitalize()}{found}. {self.HOW_TO_GET}'
             )
-        return labels, image_folders, zips
+        return labels, image_folders, archives
 
     def _is_label(self, parts: PathParts, suffix: str) -> bool:
         """Whether a .json or .zip file holds labels."""
@@ -120,7 +120,7 @@ def remove_number(name: str) -> str:
     return _NUMBERED.sub('', name.strip())
 
 
-def index_by_subset(folders: list[Folder], zips: list[FoundFile], subsets: set[str]) -> ImageIndex:
+def index_by_subset(folders: list[Folder], archives: list[FoundFile], subsets: set[str]) -> ImageIndex:
     """Index all images; the group of an image is the subset named in its path, or '' if no subset is."""
     index = ImageIndex()
 
@@ -133,7 +133,7 @@ def index_by_subset(folders: list[Folder], zips: list[FoundFile], subsets: set[s
         for name in folder.files:
             if name.lower().endswith(IMAGE_SUFFIXES):
                 index.add(group, category, Path(folder.path, name))
-    for file in zips:
-        for inside, member in zip_members(file.path, IMAGE_SUFFIXES, 'image'):
+    for file in archives:
+        for inside, member in archive_images(file.path):
             index.add(group_of((*file.parts, *inside)), (*file.parts, *inside)[-1], member)
     return index

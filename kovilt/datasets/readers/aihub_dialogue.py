@@ -54,8 +54,8 @@ class AIHubDialogueReader(AIHubReader):
     )
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        labels, folders, zips = self._find_files()
-        images = index_by_subset(folders, zips, set())
+        labels, folders, archives = self._find_files()
+        images = index_by_subset(folders, archives, set())
         used, others = Counter[str](), Counter[str]()
         for file in (file for label in labels for file in refusing(json_files(label), report)):
             for record, source in refusing(_read_records(file), report):

@@ -33,8 +33,8 @@ class AIHubKnowledgeReader(AIHubReader):
     )
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        labels, folders, zips = self._find_files()
-        images = index_by_subset(folders, zips, set())
+        labels, folders, archives = self._find_files()
+        images = index_by_subset(folders, archives, set())
         for file in (file for label in labels for file in refusing(json_files(label), report)):
             if not _is_question_file(file.parts):
                 continue

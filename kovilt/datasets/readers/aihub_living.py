@@ -42,8 +42,8 @@ class AIHubLivingReader(AIHubReader):
     )
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        labels, folders, zips = self._find_files()
-        images = index_by_subset(folders, zips, {_subset_of(label.parts) for label in labels})
+        labels, folders, archives = self._find_files()
+        images = index_by_subset(folders, archives, {_subset_of(label.parts) for label in labels})
         for label in labels:
             subset = _subset_of(label.parts)
             groups = [subset, ''] if subset in images.groups else images.groups

@@ -40,14 +40,14 @@ class AIHubVisualReader(AIHubReader):
     )
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
-        labels, image_folders, zips = self._find_files()
+        labels, image_folders, archives = self._find_files()
         folders: dict[PathParts, dict[str, JSONFile]] = {}
         for label in labels:
             for file in refusing(json_files(label), report):
                 *folder, stem = file.parts
                 if stem.lower() in FILES and self._split_of(file.parts) == self.split:
                     folders.setdefault(tuple(folder), {})[stem.lower()] = file
-        images = index_by_subset(image_folders, zips, {_category_of(folder) for folder in folders})
+        images = index_by_subset(image_folders, archives, {_category_of(folder) for folder in folders})
         for place, found in folders.items():
             try:
                 listed, answers = _read_images_and_answers(found)

@@ -38,6 +38,7 @@ class Reader(ABC):
     COLUMNS: Mapping[str, pa.DataType]  # name -> STRING, or CATEGORY or CATEGORY_LIST if strings repeat
     TEXT: str  # the column that the text pipeline reads
     HOW_TO_GET: ClassVar[str] = ''  # part of the message when there is no data
+    MAPS_COLUMNS: ClassVar[bool] = False  # it has an argument `columns`, the names of the columns by kovilt's
 
     def __init__(self, *, data_root: str, split: str, allow_outside: bool = False, cache: bool | str = False) -> None:
         self.data_root = check_data_root(data_root, self.HOW_TO_GET)

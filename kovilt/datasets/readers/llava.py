@@ -1,16 +1,18 @@
-"""Reads conversations about images, as LLaVA is trained on: JSON or JSONL with `image` and `conversations`."""
+"""Reads conversations about images, as LLaVA is trained on: rows of `image` and `conversations` in JSON or Parquet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from kovilt.datasets.folders import Folder
 from kovilt.datasets.readers.json_rows import JSONRows, RowSource, read_rows
+from kovilt.datasets.readers.parquet import CellTable, cell_files
 from kovilt.datasets.readers.table_reader import TableReader, split_files
-from kovilt.datasets.readers.tables import TableFile
+from kovilt.datasets.readers.tables import JSONLines, TableFile, missing_columns
+from kovilt.datasets.table_files import read_schema
 from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError
 from kovilt.files import open_file, read_lines
@@ -42,15 +44,22 @@ class ConversationTable(TableFile):
         turns: Turns = 'first',
     ) -> None:
         super().__init__(path, needs_answer=needs_answer, columns=columns)
-        self._turns = turns
-        self._source: RowSource | None = None
+        self._turns, self._number = turns, -1
         self._pending: Iterator[dict[str, Any]] = iter(())
-        self._conversations = self._read_jsonl() if path.suffix.lower() == '.jsonl' else self._read_json()
-        self._number = -1
+        self._source: RowSource | None = None  # known with the first conversation
+        self._next: Callable[[], Any]
+        if path.suffix.lower() == '.jsonl':
+            self._source = lines = JSONLines(path)
+            self._next = lines.next_object
+        elif path.suffix.lower() == '.json':
+            self._next = self._read_json().__next__
+        else:
+            self._source = cells = _ConversationCells(path)
+            self._next = cells.__next__
 
     @property
     def line(self) -> int:
-        return self._line if self._source is None else self._source.line
+        return 0 if self._source is None else self._source.line
 
     @property
     def column(self) -> int:
@@ -62,7 +71,7 @@ class ConversationTable(TableFile):
 
     def __next__(self) -> dict[str, Any]:
         while (row := next(self._pending, None)) is None:
-            self._pending = iter(self._rows(next(self._conversations)))
+            self._pending = iter(self._rows(self._next()))
         self._number += 1
         return row
 
@@ -70,12 +79,6 @@ class ConversationTable(TableFile):
         for row, source in read_rows(self.path, None):
             self._source = source
             yield row
-
-    def _read_jsonl(self) -> Iterator[Any]:
-        for text in read_lines(self.path, 'table'):
-            self._line += 1
-            if text.strip():
-                yield parse_json(text.rstrip(), self.path, line=self._line, remedy='write one object in each line')
 
     def _rows(self, row: Any) -> list[dict[str, Any]]:
         """The rows of one conversation."""
@@ -96,7 +99,8 @@ class ConversationTable(TableFile):
                 if text.count(_IMAGE) > 1:
                     raise KoviltError(f'{self.place}: {text.count(_IMAGE)} times {_IMAGE} in a question; one is read')
                 number = f'-{len(found)}' if found else ''
-                question_id = None if row.get('id') is None else text_of(row['id'], 'id', self.place) + number
+                own = row.get('id', row.get('question_id'))
+                question_id = None if own is None else text_of(own, 'id', self.place) + number
                 question = text.replace(_IMAGE, ' ').strip()
                 found.append({'image': images[0], 'question': question, 'answer': None, 'question_id': question_id})
             elif speaker in _ANSWERING and found and found[-1]['answer'] is None:
@@ -113,13 +117,23 @@ class ConversationTable(TableFile):
         return speaker, text
 
 
+class _ConversationCells(CellTable):
+    """As CellTable; its rows have `image`, a list of turns and maybe an id, and no questions."""
+
+    def used_columns(self, names: Sequence[str], given: Sequence[str]) -> list[str]:
+        if 'image' not in names:
+            raise missing_columns(['image'], given, str(self.path), 'column', "'image' and a list of turns")
+        return ['image', 'question_id', *LISTS]
+
+
 @READERS.register_module()
 class LLaVAReader(TableReader):
     """Reader of conversations in `data_root`: [{"id", "image", "conversations": [{"from", "value"}, ...]}, ...].
 
-    A file is JSON (a list) or JSONL; `messages` with `role` and `content` are read as well. `<image>` is taken out of a
-    question. The split of a file is a word of its name, and 'train' where none is. Answers of conversations are
-    sentences, of which few occur twice: only those that do become classes.
+    A file is JSON (a list) or JSONL in `data_root` itself, or else Parquet, or of a folder that `save_to_disk` wrote,
+    beneath it; images may lie in JSONL and in the cells. `messages` with `role` and `content` are read as well.
+    `<image>` is taken out of a question. The split of a file is a word of its name, and 'train' where none is. Answers
+    of conversations are sentences, of which few occur twice: only those that do become classes.
 
     Args:
         turns: 'first': the first question of a conversation and its answer; 'all': every question is a row of its own,
@@ -129,7 +143,8 @@ class LLaVAReader(TableReader):
     Layout and keys: haotian-liu/LLaVA.
     """
 
-    SUFFIXES = ('.json', '.jsonl')
+    SUFFIXES = ('.json', '.jsonl', '.parquet')
+    MAPS_COLUMNS = False
     HOW_TO_GET = 'Put the JSON file there, [{"image": "a.jpg", "conversations": [...]}, ...], and the images beneath'
 
     @check_arguments
@@ -141,17 +156,20 @@ class LLaVAReader(TableReader):
 
     def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
         if self.files is None:
-            paths = split_files(folders[:1], self.SUFFIXES, has_conversations).get(split, [])
+            named = split_files(folders[:1], ('.json', '.jsonl'), has_conversations)
+            paths = named.get(split, []) if named else cell_files(split, folders, has_conversations)
         else:
             paths = self._split_files(split, folders)
         return [ConversationTable(path, needs_answer=needs_answer, turns=self.turns) for path in paths]
 
 
 def has_conversations(path: Path) -> bool:
-    """Whether a JSON or JSONL file begins with a conversation."""
+    """Whether a JSON or JSONL file begins with a conversation, or a table of `datasets` has a column of them."""
     try:
+        if path.suffix.lower() in ('.parquet', '.arrow'):
+            return not set(LISTS).isdisjoint(read_schema(str(path)).names)
         if path.suffix.lower() == '.jsonl':
-            row = next((parse_json(text, path) for text in islice(read_lines(path, 'table'), 1)), None)
+            row = next((parse_json(text, path) for text in islice(read_lines(path, 'archive'), 1)), None)
         else:
             with open_file(path, 'labels') as stream:
                 key, row = next(iter(JSONRows(stream, path)), ('', None))

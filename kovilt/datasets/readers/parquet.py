@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from kovilt.datasets.folders import Folder, normalize_path
 from kovilt.datasets.options import is_option_column
 from kovilt.datasets.readers.base import CaptionReader, refusing
 from kovilt.datasets.readers.table_reader import SPLITS, TableReader, split_files, split_name
-from kovilt.datasets.readers.tables import COLUMNS, TableFile, check_names, map_names
+from kovilt.datasets.readers.tables import COLUMNS, TableFile, check_names, map_names, missing_columns
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.table_files import TABLE_CELL, TableCell, cell_name, read_batches, read_cell, read_schema
 from kovilt.errors import KoviltError
@@ -45,24 +45,12 @@ class CellTable(TableFile):
 
     Images of equal content are one image, whatever their names.
 
-    Args:
-        captions: its rows have `image` and `text`, and no questions.
-        others: as in TableFile.
-
     Raises:
         KoviltError: a damaged file, missing columns, a cell that holds several images or none.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        needs_answer: bool = True,
-        columns: Mapping[str, str] | None = None,
-        captions: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, *, needs_answer: bool = True, columns: Mapping[str, str] | None = None) -> None:
         super().__init__(path, needs_answer=needs_answer, columns=columns)
-        self._captions = captions
         self._rows = self._read()
         self._latest: FoundImage | None = None  # rows about one image are usually neighbors
 
@@ -86,6 +74,19 @@ class CellTable(TableFile):
             self._latest = FoundImage(cell, identity, name)
         return values | {'image': self._latest}
 
+    def used_columns(self, names: Sequence[str], given: Sequence[str]) -> list[str]:
+        """The columns that are read.
+
+        Args:
+            names: of all columns, by kovilt's names.
+            given: as the file has them.
+
+        Raises:
+            KoviltError: one that every row needs is missing.
+        """
+        check_names(names, str(self.path), 'column', needs_answer=self._needs_answer, given=given)
+        return [name for name in names if name in COLUMNS or is_option_column(name)]
+
     def _read(self) -> Iterator[tuple[dict[str, Any], str]]:
         """The values of each row, by kovilt's names, and the name of the column of images."""
         path = str(self.path)
@@ -95,22 +96,20 @@ class CellTable(TableFile):
         columns = map_aliases(names, self._given)
         ours = map_names(names, columns, path, 'column')
         both = dict(zip(names, ours, strict=True))
-        if self._captions:
-            _check_caption_names(ours, names, path)
-            wanted = {theirs: name for theirs, name in both.items() if name in CAPTION_COLUMNS}
-        else:
-            check_names(ours, path, 'column', needs_answer=self._needs_answer, given=names)
-            wanted = {theirs: name for theirs, name in both.items() if name in COLUMNS or is_option_column(name)}
+        used = self.used_columns(ours, names)
+        wanted = {theirs: name for theirs, name in both.items() if name in used}
         for rows in read_batches(path, list(wanted)):
             for row in rows:
                 yield {name: _plain(row[theirs]) for theirs, name in wanted.items()}, columns.get('image', 'image')
 
 
-def _check_caption_names(names: Collection[str], given: Collection[str], path: str) -> None:
-    if missing := [name for name in CAPTION_COLUMNS if name not in names]:
-        there = ', '.join(map(repr, given))[:200]
-        wanted = ' and '.join(f'{name!r} ({" or ".join(ALIASES[name])})' for name in missing)
-        raise KoviltError(f"{path}: no column {wanted} among {there}; columns={{'{missing[0]}': '...'}} names it")
+class CaptionTable(CellTable):
+    """As CellTable; its rows have `image` and `text`, and no questions."""
+
+    def used_columns(self, names: Sequence[str], given: Sequence[str]) -> list[str]:
+        if missing := [name for name in CAPTION_COLUMNS if name not in names]:
+            raise missing_columns(missing, given, str(self.path), 'column', "'image' and 'text'")
+        return list(CAPTION_COLUMNS)
 
 
 def _plain(value: Any) -> Any:
@@ -182,6 +181,7 @@ class ParquetCaptionReader(CaptionReader):
     """
 
     HOW_TO_GET = ParquetReader.HOW_TO_GET
+    MAPS_COLUMNS = True
 
     def __init__(self, *, columns: Mapping[str, str] | None = None, **others: Any) -> None:
         super().__init__(**others)
@@ -191,12 +191,11 @@ class ParquetCaptionReader(CaptionReader):
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         folders = self.list_folders()
-        paths = split_files(folders, ParquetReader.SUFFIXES).get(self.split, [])
-        paths += [path for found in saved_splits(folders).get(self.split, []) for path in _data_files(found)]
+        paths = cell_files(self.split, folders)
         if not paths:
             raise KoviltError(f'{self.data_root}: no captions of split {self.split!r}. {self.HOW_TO_GET}')
         for path in paths:
-            table = CellTable(path, columns=self.columns, captions=True)
+            table = CaptionTable(path, columns=self.columns)
             for row in refusing(table, report):
                 texts, image = row['text'], row['image']
                 if image is None:
@@ -204,6 +203,13 @@ class ParquetCaptionReader(CaptionReader):
                     continue
                 for text in texts if isinstance(texts, list) else [texts]:
                     yield {'text': text, 'image': image, 'source': table}
+
+
+def cell_files(split: str, folders: list[Folder], accept: Callable[[Path], bool] = lambda path: True) -> list[Path]:
+    """The Parquet files of a split, and the files of its saved data sets, that `accept` takes."""
+    saved = saved_splits(folders).get(split, [])
+    paths = [path for folder in saved for path in _data_files(folder) if accept(path)]
+    return split_files(folders, ParquetReader.SUFFIXES, accept).get(split, []) + paths
 
 
 def saved_splits(folders: list[Folder]) -> dict[str, list[Path]]:

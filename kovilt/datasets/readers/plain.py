@@ -14,7 +14,7 @@ class PlainReader(TableReader):
     """Reader of `<split>.jsonl` or `<split>.csv` in `data_root`, one question a row (see `TableReader`).
 
     `answers` is a list of strings, or of objects with an `answer`, in JSONL, and a cell separated by | in CSV. Files
-    are UTF-8.
+    are UTF-8. In JSONL `image` may be the image itself, in base64, with or without `data:image/jpeg;base64,` before it.
 
     Layout and keys: kovilt's own, see docs/en/data.md.
     """

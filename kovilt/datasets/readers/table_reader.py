@@ -22,6 +22,7 @@ from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import required_text
 from kovilt.datasets.readers.tables import COLUMNS, TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
+from kovilt.datasets.table_files import is_base64
 from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError, nearest
 from kovilt.ranges import Range, check_arguments
@@ -60,6 +61,7 @@ class TableReader(QuestionReader):
     """
 
     COLUMNS = QuestionReader.SEVERAL_ANSWERS
+    MAPS_COLUMNS = True
     SUFFIXES: ClassVar[tuple[str, ...]]  # of the files
 
     @check_arguments
@@ -251,6 +253,11 @@ class _ImagePaths:
         if self._images is None:
             self._images = _index_by_path(self._folders)
         text = text_of(image, 'image', table)
+        if is_base64(text):
+            raise KoviltError(
+                f"{table.place}: 'image' is base64, which JSONL, TSV and Parquet may hold; convert the table, or write "
+                'the images to files'
+            )
         try:
             path = normalize_path(text, root, allow_outside=allow_outside)
             place = self._images[self._images.at('', *map(normalize_korean, posixpath.split(path)))]

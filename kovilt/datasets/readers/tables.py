@@ -11,10 +11,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
+from kovilt.datasets.base64_files import Base64Image, base64_in_json
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
+from kovilt.datasets.rows import FoundImage
+from kovilt.datasets.table_files import is_base64
 from kovilt.errors import KoviltError, nearest, nearest_name
-from kovilt.files import read_lines
+from kovilt.files import read_lines, read_placed_lines
 from kovilt.json_text import parse_json
 
 # `answer` or `answers`, of which `answer_weights` may hold the weights
@@ -24,6 +29,7 @@ _MEANT = {  # names that people give to the columns, without blanks and undersco
     'img imgname imagename imgpath imagepath imgfile imagefile images file filename filepath path',
     'question': '질문 질문내용 질의 문제 문항 물음 questionko questiontext query prompt text',
     'answer': '답 정답 답변 대답 응답 정답내용 answerko answertext multiplechoiceanswer label groundtruth response gt',
+    'text': '설명 설명문 이미지설명 캡션 문장 글 captionko captionsko captiontext description sentence sentences',
 }
 _ANSWER_SEPARATOR = '|'  # in a cell of a CSV file
 _CELL = re.compile(r'(?:"(?:[^"]++|"")*+"|[^",\n]*)(?:,|\r?\n)')
@@ -59,30 +65,57 @@ class TableFile(RowSource):
     def __next__(self) -> Any: ...
 
 
-class JSONLines(TableFile):
-    """The objects of a JSONL file. If the first has wrong keys, those with the same are not reported again."""
+class ObjectTable(TableFile):
+    """The rows of a table of objects. If the first has wrong keys, those with the same are not reported again."""
+
+    FOUND: Collection[str] = ()  # keys that an object need not have, because the table finds their values elsewhere
 
     def __init__(self, path: Path, *, needs_answer: bool = True, columns: Mapping[str, str] | None = None) -> None:
         super().__init__(path, needs_answer=needs_answer, columns=columns)
-        self._texts = read_lines(path, 'table')
         self._wrong: Collection[str] | None = None  # None before the first row, empty if its keys are right
+
+    @abstractmethod
+    def next_object(self) -> Any:
+        """The next value, which should be an object, with the keys that it has in the file."""
 
     def __next__(self) -> Any:
         while True:
-            text = next(self._texts).rstrip()
-            self._line += 1
-            if not text:
-                continue
-            row = parse_json(text, self.path, line=self._line, remedy='write one object in each line')
+            row = self.next_object()
             if not isinstance(row, dict):
                 return row
             if self._wrong is None:
                 self._wrong = row.keys()
-                names = map_names(list(row), self._given, self.place, 'key')
+                names = [*map_names(list(row), self._given, self.place, 'key'), *self.FOUND]
                 check_names(names, self.place, 'key', needs_answer=self._needs_answer, given=list(row))
                 self._wrong = ()
             if not self._wrong or self._wrong != row.keys():
                 return rename_keys(row, self._given)
+
+
+class JSONLines(ObjectTable):
+    """The objects of a JSONL file. `image` of a row is a FoundImage where it is base64."""
+
+    def __init__(self, path: Path, *, needs_answer: bool = True, columns: Mapping[str, str] | None = None) -> None:
+        super().__init__(path, needs_answer=needs_answer, columns=columns)
+        self._lines = read_placed_lines(path, 'archive')  # which may have images in it
+
+    def next_object(self) -> Any:
+        text = ''
+        while not text:
+            start, text = next(self._lines)
+            text = text.rstrip()
+            self._line += 1
+        row = parse_json(text, self.path, line=self._line, remedy='write one object in each line')
+        key = self._given.get('image', 'image')
+        image = row.get(key) if isinstance(row, dict) else None
+        if not isinstance(image, str) or not is_base64(image):
+            return row
+        return row | {key: found_base64(base64_in_json(str(self.path), self._line, start, text, image), image)}
+
+
+def found_base64(place: Base64Image, text: str | bytes) -> FoundImage:
+    """The image whose base64 text stands in a table; equal texts are one image."""
+    return FoundImage(place, f'base64/{xxhash.xxh3_128_hexdigest(text)}', place.name)
 
 
 class CSVTable(TableFile):
@@ -230,24 +263,40 @@ def check_names(
     if needs_answer and 'answer' not in names and 'answers' not in names:
         missing.append('answer')
     if missing:
-        there = names if given is None else given
-        free = [name for name in there if name not in COLUMNS]
-        meant = {name: found for name in missing if (found := _meant_by(name, free))}
-        near = {name: found for name in missing if name not in meant and (found := nearest_name(name, free))}
-        mapped = ' '.join(_shell_word(f'{ours}={theirs}') for ours, theirs in (meant | near).items())
-        hints = {name: f' (rename {found!r})' for name, found in meant.items()}
-        hints |= {name: f' (did you mean {found!r}?)' for name, found in near.items()}
-        wanted = ', '.join(f'{name!r}{hints.get(name, "")}' for name in missing)
         needed = "'image', 'question' and 'answer', or 'answers' of several people"
         needed = needed if needs_answer else "'image' and 'question'"
-        raise KoviltError(
-            f'{place}: no {kind} {wanted} among {", ".join(map(repr, there))[:200]}; every row needs {needed}'
-            + (f'; --columns {mapped} takes them' if mapped else '')
-        )
+        raise missing_columns(missing, names if given is None else given, place, kind, needed)
+
+
+def missing_columns(missing: Sequence[str], there: Collection[str], place: str, kind: str, needed: str) -> KoviltError:
+    """The message about missing columns; it proposes those of `there` that may be meant.
+
+    Args:
+        missing: by kovilt's names.
+        there: as the file has them.
+        kind: 'column' or 'key'.
+        needed: what every row needs.
+    """
+    free = [name for name in there if name not in COLUMNS]
+    meant = {name: found for name in missing if (found := _meant_by(name, free))}
+    near = {name: found for name in missing if name not in meant and (found := nearest_name(name, free))}
+    mapped = ' '.join(_shell_word(f'{ours}={theirs}') for ours, theirs in (meant | near).items())
+    hints = {name: f' (rename {found!r})' for name, found in meant.items()}
+    hints |= {name: f' (did you mean {found!r}?)' for name, found in near.items()}
+    wanted = ', '.join(f'{name!r}{hints.get(name, "")}' for name in missing)
+    return KoviltError(
+        f'{place}: no {kind} {wanted} among {", ".join(map(repr, there))[:200]}; every row needs {needed}'
+        + (f'; --columns {mapped} takes them' if mapped else '')
+    )
 
 
 def _shell_word(text: str) -> str:
     return text if re.fullmatch(r'[\w=.:/-]+', text) else shlex.quote(text)  # which would quote Hangul
+
+
+def names_question(names: Collection[str]) -> bool:
+    """Whether a row has a question, by the names of its columns or by names that may be meant."""
+    return 'question' in names or _meant_by('question', names) is not None
 
 
 def _meant_by(name: str, others: Collection[str]) -> str | None:

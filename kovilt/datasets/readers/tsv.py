@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xxhash
-
 from kovilt.datasets.base64_files import base64_image
 from kovilt.datasets.folders import Folder
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.parquet import map_aliases
 from kovilt.datasets.readers.table_reader import TableReader
-from kovilt.datasets.readers.tables import TableFile, check_names, map_names
+from kovilt.datasets.readers.tables import TableFile, check_names, found_base64, map_names
 from kovilt.datasets.rows import FoundImage
 from kovilt.datasets.table_files import is_base64
 from kovilt.errors import KoviltError
@@ -150,7 +148,7 @@ class TSVTable(TableFile):
             text = self._text(row, cell).strip()
             return int(text) if text.isdecimal() and len(text) <= _LONGEST_REFERENCE and self._follow else text
         place = base64_image(str(self.path), self._line, start + cell.start, size)
-        return FoundImage(place, f'base64/{xxhash.xxh3_128_hexdigest(row[cell.start : cell.end])}', place.name)
+        return found_base64(place, row[cell.start : cell.end])
 
     def _only_item(self, row: bytes, cell: _Cell) -> _Cell:
         """The text in a list of one text."""

@@ -1,3 +1,4 @@
+import shutil
 import unicodedata
 import zipfile
 
@@ -47,6 +48,15 @@ def test_the_current_layout_of_folders(data):
     folder = data.root / '126.생활 및 거주환경 VQA/01.데이터/1.Training'
     (folder / '원천데이터/labels').rename(folder / '라벨링데이터')
     assert content(open_(data)) == EXPECTED
+
+
+def test_images_in_a_tar(data):
+    data.living()
+    shutil.make_archive(str(data.root / 'Training' / SUBSET), 'tar', data.root / 'Training/images')
+    shutil.rmtree(data.root / 'Training/images')
+    dataset = open_(data)
+    assert f'Training/{SUBSET}.tar/{SUBSET}/음식/' in dataset.record(0)['image']
+    assert {sample['image']['grid'] for sample in dataset.__getitems__(range(len(dataset)))} == {(2, 3)}
 
 
 def test_the_current_layout_of_zips(data):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kovilt.datasets import ChoiceParquetReader, HFDatasetReader, ParquetCaptionReader, ParquetReader
+from kovilt.datasets.recognition import find_data_sets
 from kovilt.datasets.table_files import TableCell, find_cell, is_base64, read_cell
 from kovilt.errors import KoviltError
 
@@ -278,9 +279,28 @@ def test_captions(data, images):
     check_images(dataset, rows=16)
     assert dataset.record(0)['text'] == '소파 0'
     write(data, 'train-00000-of-00001.parquet', {'image': rows['image'], '설명': rows['question']})
-    with pytest.raises(KoviltError, match=r"no column 'text' \(caption_ko or .*columns={'text': '...'} names it"):
+    with pytest.raises(KoviltError, match=r"no column 'text' \(rename '설명'\) among .*--columns text=설명 takes them"):
         data.open(ParquetCaptionReader)
     check_images(data.open(ParquetCaptionReader, files={'columns': {'text': '설명'}}))
+
+
+@pytest.mark.parametrize('key', ['caption_ko', 'captions_ko'])
+def test_the_shape_of_ko_coco(data, images, key):
+    """English beside Korean captions, ids, and an image in each row."""
+    rows = {
+        'image': questions(images)['image'],
+        'id': list(range(8)),
+        'captions': [['a sofa', 'a chair']] * 8,
+        key: [[f'소파 {row}', f'의자 {row}'] for row in range(8)],
+    }
+    write(data, 'data/train-00000-of-00001.parquet', rows)
+    write(data, 'data/validation-00000-of-00001.parquet', rows)
+    assert find_data_sets(data.root) == {ParquetCaptionReader: {'train', 'val'}}
+    dataset = data.open(ParquetCaptionReader)
+    check_images(dataset, rows=16)
+    assert {dataset.record(row)['text'] for row in range(16)} == {
+        f'{what} {row}' for what in ('소파', '의자') for row in range(8)
+    }
 
 
 def test_a_folder_that_datasets_has_saved(data, images):

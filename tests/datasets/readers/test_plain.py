@@ -1,5 +1,7 @@
+import base64
 import csv
 import json
+import shutil
 import unicodedata
 
 import pytest
@@ -138,6 +140,47 @@ def test_links_out_of_the_folder_need_permission(plain, tmp_path, linked):
         open_(plain)
 
 
+def spelled(rows, how):
+    """JSONL as programs write base64: plain, as pandas (\\/), or with line breaks (\\n) as of MIME."""
+    if how == 'lines':
+        rows = [{**row, 'image': base64.encodebytes(base64.b64decode(row['image'])).decode()} for row in rows]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    return [line.replace('/', '\\/') for line in lines] if how == 'pandas' else lines
+
+
+@pytest.mark.parametrize('how', ['plain', 'uri', 'pandas', 'lines'])
+@pytest.mark.parametrize('mark', ['', '\ufeff'])
+def test_images_in_base64(plain, how, mark):
+    contents = [(plain.root / f'images/{number}.png').read_bytes() for number in range(4)]
+    shutil.rmtree(plain.root / 'images')
+    rows = [{**row, 'image': base64.b64encode(contents[place % 4]).decode()} for place, row in enumerate(ROWS)]
+    if how == 'uri':
+        rows = [{**row, 'image': f'data:image/png;base64,{row["image"]}'} for row in rows]
+    rows = [{'메모': '"가" \\ 나', **row} for row in rows]  # before it in the line: letters of several bytes, quotes
+    path = plain.write('train.jsonl', mark + '\n'.join(['', *spelled(rows, how)]) + '\n')
+    dataset = open_(plain)
+    assert len(dataset) == 10 and dataset.num_images == 4
+    records = [dataset.record(row) for row in range(10)]
+    assert {record['image'].split(',')[0] for record in records} == {f'{path}/line {line}' for line in range(2, 6)}
+    assert {dataset.image_store[number].read_bytes() for number in range(4)} == set(contents)
+    assert all(sample['image']['grid'] == (2, 3) for sample in dataset.__getitems__(range(10)))
+
+
+def test_damaged_base64_is_a_broken_image_and_csv_has_none(plain):
+    text = base64.b64encode((plain.root / 'images/0.png').read_bytes()).decode()
+    write_jsonl(plain, [*ROWS, {**ROWS[0], 'image': text[:-9] + '*' + text[-8:]}])
+    dataset = open_(plain, max_broken_fraction=1.0)
+    assert len(dataset.__getitems__(range(11))) == 10
+    (broken,) = dataset.broken_images()
+    assert f'{plain.root}/train.jsonl/line 11, bytes ' in broken
+    with pytest.raises(KoviltError, match='line 11, bytes .*: damaged base64 of .*; download the file again'):
+        dataset.image_store[4].read_bytes()
+    (plain.root / 'train.jsonl').unlink()
+    write_csv(plain, [{**ROWS[0], 'image': text[:300]}])
+    with pytest.raises(KoviltError, match=r"train\.csv, line 2: 'image' is base64, which JSONL, TSV"):
+        open_(plain)
+
+
 def test_the_table_of_another_split_or_folder(plain, tmp_path):
     write_jsonl(plain, ROWS)
     with pytest.raises(KoviltError, match=r'neither val.jsonl nor val.csv\. Put'):
@@ -176,6 +219,26 @@ def test_splits_are_files(plain):
     write_csv(plain, ROWS)
     with pytest.raises(KoviltError, match='both train.jsonl and train.csv; keep one of them'):
         open_(plain)
+
+
+def test_the_csv_of_bok_vqa(plain):
+    """Without a name for the index, images of 21 digits, English answers, cells with a line break."""
+    name = f'{"123456789012345678901"}.jpg'
+    plain.image(name)
+    text = (
+        ',img_name,question,h,r,t,answer,fold\n'
+        f'0,{name},누가\u00a0썼어요?,소파,위치,거실,Kim Gu,1\n1,{name},"소파는\n무슨 색?",소파,색,red,Red,2\n'
+    )
+    plain.write('train.csv', text)
+    with pytest.raises(
+        KoviltError, match=r"no column 'image' \(rename 'img_name'\).*--columns image=img_name takes them"
+    ):
+        open_(plain)
+    records = content(open_(plain, files=dict(columns={'image': 'img_name'}, answer_map='71357')))
+    assert [(row['question'], row['answer']) for row in records] == [
+        ('누가 썼어요?', 'Kim Gu'),
+        ('소파는 무슨 색?', '빨간색'),
+    ]
 
 
 ROW = '{"image": "images/0.png", "question": "가", "answer": "예"}\n'
