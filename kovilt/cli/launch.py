@@ -7,7 +7,7 @@ for bad input, 75 for a run that is saved), and a process that was stopped (SIGS
 environment:
 
     NNODES (1), NODE_RANK (0), MASTER_ADDR, PORT (29500)   of several machines; on one, torchrun takes a free port
-    MAX_RESTARTS (0)      how often all processes are started again when one has died
+    MAX_RESTARTS (0)      how often all processes are started again when one has died, but not after bad input
     JOIN_TIMEOUT (120)    seconds that this machine waits for the others, at the start and at each restart
 """
 
@@ -127,11 +127,24 @@ def run_torchrun(arguments: Sequence[str]) -> int:
     Raises:
         RunFault: the machines do not find each other, or a process was killed.
     """
+    from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.launcher import api
     from torch.distributed.run import parse_args, run
 
+    class Agent(LocalElasticAgent):
+        """Starts nothing again after bad input, which ends every start alike. torchrun has no option for that."""
+
+        def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+            result = super()._monitor_workers(worker_group)
+            if any(failure.exitcode == KoviltError.exit_code for failure in result.failures.values()):
+                self._remaining_restarts = 0
+            return result
+
+    api.LocalElasticAgent = Agent  # type: ignore[misc]  # torchrun makes its agent by this name
     try:
         run(parse_args(list(arguments)))
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -156,3 +157,21 @@ def test_machines_that_do_not_find_each_other_are_one_line(monkeypatch, node):
     due = f'^the 2 machines did not find each other at 127.0.0.1:{port} within 1 s.* each with its NODE_RANK'
     with pytest.raises(RunFault, match=due):
         run_torchrun(torchrun_arguments('1', ['train', 'own.py']))
+
+
+@pytest.mark.parametrize(('codes', 'starts'), [('2', 1), ('1', 3), ('1 2', 2), ('1 0', 2)])
+def test_bad_input_is_not_tried_again(monkeypatch, tmp_path, codes, starts):
+    """The processes end with one code after the other, and with the last from then on."""
+    script, log = tmp_path / 'ends.py', tmp_path / 'log'
+    script.write_text(
+        f'import sys\nfile = open({str(log)!r}, "a+")\nfile.seek(0)\nn = len(file.read())\nfile.write("x")\n'
+        f'file.close()\ncodes = {codes.split()}\nsys.exit(int(codes[min(n, len(codes) - 1)]))\n'
+    )
+    monkeypatch.setenv('TORCHELASTIC_SIGNALS_TO_HANDLE', '')  # to be set back
+    before = signal.getsignal(signal.SIGUSR2)
+    options = ['--standalone', '--local-addr=127.0.0.1', '--max-restarts=2', '--signals-to-handle=SIGUSR2']
+    try:
+        assert run_torchrun([*options, '--monitor-interval=0.01', str(script)]) == int(codes.split()[-1])
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert len(log.read_text()) == starts
