@@ -127,6 +127,11 @@ def checked(outcome: Outcome) -> Outcome:
     return outcome
 
 
+def describe_end(outcome: Outcome) -> str:
+    """How a run ended, for a message about a try that failed."""
+    return f'it ended with {outcome.code}: {last_line(outcome)}'
+
+
 def last_line(outcome: Outcome) -> str:
     return ([line for line in outcome.text.splitlines() if line.strip()] or ['no output'])[-1][:300]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.checks import Silent, expect, expect_told, latest
+from benchmarks.faults.checks import Silent, describe_end, expect, expect_told, latest
 from benchmarks.faults.rig import STEPS, Try, at_step
 from benchmarks.faults.suite import row
 
@@ -198,7 +198,7 @@ def damaged_labels(attempt: Try) -> None:
         path.write_bytes(HARMLESS[kind - len(REFUSED)](text))
         golden = attempt.golden_of()
         outcome = attempt.train(environment=environment)
-        expect(outcome.code == 0, f'it ended with {outcome.code}')
+        expect(outcome.code == 0, describe_end(outcome))
         attempt.check(golden)
         return
     name = list(REFUSED)[kind]

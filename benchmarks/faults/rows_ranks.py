@@ -12,7 +12,16 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.faults.checks import Failed, Outcome, check_close, check_no_drafts, checked, expect, expect_told
+from benchmarks.faults.checks import (
+    Failed,
+    Outcome,
+    check_close,
+    check_no_drafts,
+    checked,
+    describe_end,
+    expect,
+    expect_told,
+)
 from benchmarks.faults.processes import check_no_orphans
 from benchmarks.faults.rig import ROOT, STEPS, TWO_RANKS, Try, at_step
 from benchmarks.faults.suite import row
@@ -94,7 +103,7 @@ def dead_rank(attempt: Try) -> None:
         expect(outcome.code == 0, f'it ended with {outcome.code}: {outcome.text[-300:]}')
         attempt.check(golden)
         return
-    expect(outcome.code not in (0, 75), f'it ended with {outcome.code}')
+    expect(outcome.code not in (0, 75), describe_end(outcome))
     expect(outcome.seconds < 120, f'it took {outcome.seconds:.0f} s')
     attempt.resume_exactly(*TWO_RANKS, ranks=2, golden=golden)
 
@@ -233,7 +242,7 @@ def same_files(attempt: Try) -> None:
     golden = attempt.golden_of(*options, ranks=2)
     shutil.rmtree(cache)
     outcome = attempt.train(*options, ranks=2)
-    expect(outcome.code == 0, f'it ended with {outcome.code}')
+    expect(outcome.code == 0, describe_end(outcome))
     attempt.check(golden, lost=0)
     expect(len(list(attempt.work.glob('*/*.log'))) == 1, 'both ranks write a log')
     check_no_drafts(cache)

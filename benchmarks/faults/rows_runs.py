@@ -15,15 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.checks import (
-    Outcome,
-    Silent,
-    checked,
-    digest_folder,
-    expect,
-    expect_told,
-    latest,
-)
+from benchmarks.faults.checks import Outcome, Silent, checked, describe_end, digest_folder, expect, expect_told, latest
 from benchmarks.faults.files import FileEvent, FileEvents
 from benchmarks.faults.hooks import FaultHook
 from benchmarks.faults.rig import STEPS, Try
@@ -309,7 +301,7 @@ def soak(attempt: Try) -> None:
         'val_dataloader.num_workers=1',
     )
     outcome = attempt.train(*options, fault=plan, timeout=1200)
-    expect(outcome.code == 0, f'it ended with {outcome.code}')
+    expect(outcome.code == 0, describe_end(outcome))
     found = {int(step): values for step, values in json.loads(log.read_text()).items()}
     first, last = found[min(found)], found[max(found)]
     growth = 100 * (last['memory'] - first['memory']) / first['memory']

@@ -13,6 +13,7 @@ from benchmarks.faults.checks import (
     Silent,
     check_no_drafts,
     checked,
+    describe_end,
     digest_checkpoint,
     expect,
     expect_told,
@@ -168,7 +169,7 @@ def cannot_write(attempt: Try) -> None:
     options = (f'on_save_error={"warn" if warn else "stop"}',)
     outcome = attempt.train(*options, fault=partial(fault, attempt))
     if warn:
-        expect(outcome.code == (fault is limit_files), f'it ended with {outcome.code}')  # 1: the last one failed, too
+        expect(outcome.code == (fault is limit_files), describe_end(outcome))  # 1: the last one failed, too
         expect('the training goes on' in outcome.text, 'it does not tell')
     else:
         remedy = '--resume' if any(attempt.work.glob('iter_*')) else 'start again'

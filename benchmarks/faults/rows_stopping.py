@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.faults.checks import expect, expect_told, steps_taken
+from benchmarks.faults.checks import describe_end, expect, expect_told, steps_taken
 from benchmarks.faults.files import FileEvent, FileEvents
 from benchmarks.faults.hooks import FaultHook, send
 from benchmarks.faults.processes import check_no_orphans
@@ -155,7 +155,7 @@ def killed_while_it_ends(attempt: Try) -> None:
         FaultHook.plan['before_step', step] = ask
 
     outcome = attempt.train(fault=fault)
-    expect(outcome.code in (-signal.SIGKILL, 75), f'it ended with {outcome.code}')
+    expect(outcome.code in (-signal.SIGKILL, 75), describe_end(outcome))
     attempt.resume_exactly()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.checks import Silent, check_exact, expect, expect_told, read_metrics, read_trace
+from benchmarks.faults.checks import Silent, check_exact, describe_end, expect, expect_told, read_metrics, read_trace
 from benchmarks.faults.hooks import FaultHook
 from benchmarks.faults.rig import STEPS, TWO_RANKS, Try, at_step
 from benchmarks.faults.suite import row
@@ -82,7 +82,7 @@ def not_finite(attempt: Try) -> None:
         attempt.forget_step(step)  # its loss was broken, so its line differs
         attempt.resume_exactly(*options, ranks=ranks, golden=golden)
         return
-    expect(outcome.code == 0, f'it ended with {outcome.code}')
+    expect(outcome.code == 0, describe_end(outcome))
     if action == 'roll_back':
         attempt.forget_step(step)
         check_exact(attempt.work, golden)
@@ -122,7 +122,7 @@ def explosion(attempt: Try) -> None:
 
     outcome = attempt.train(fault=plan)
     check_finite(attempt.work)
-    expect(outcome.code in (0, 1), f'it ended with {outcome.code}')
+    expect(outcome.code in (0, 1), describe_end(outcome))
     rows = {row['step']: row for row in read_metrics(attempt.work) if row['mode'] == 'train'}
     usual = {row['step']: row for row in attempt.golden[attempt.task].metrics if row['mode'] == 'train'}
     if attempt.number % 2:
@@ -183,5 +183,5 @@ def repeated(attempt: Try) -> None:
     ][attempt.number // 2 % 5]
     golden = attempt.golden_of(seed)
     outcome = attempt.train(seed, *loader)
-    expect(outcome.code == 0, f'it ended with {outcome.code}')
+    expect(outcome.code == 0, describe_end(outcome))
     check_exact(attempt.work, golden, lost=0)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_rooms import tiny_config
 
+from benchmarks.faults import processes
 from kovilt.cli.main import main
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
@@ -38,9 +38,7 @@ def wait(*launched: subprocess.Popen) -> None:
 
 
 def free_port() -> str:
-    with socket.socket() as place:
-        place.bind(('127.0.0.1', 0))
-        return str(place.getsockname()[1])
+    return str(processes.free_port())
 
 
 def lines(work: Path, mode: str) -> list[dict]:
