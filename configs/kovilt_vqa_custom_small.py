@@ -9,7 +9,7 @@ Command: KOVILT_CUSTOM=FOLDER kovilt train kovilt_vqa_custom_small --amp
 import os
 import sys
 
-_base_ = ['./_base_/runtime.py', './_base_/models/vilt_rooms.py']
+_base_ = './rooms/vqa.py'
 
 # Data
 data_root = os.environ.get('KOVILT_CUSTOM', 'data/custom')
@@ -19,34 +19,16 @@ reader = dict(type='PlainReader', data_root=data_root)
 text_pipeline = [dict(type='TokenizeKorean', tokenizer=start, max_text_len=40)]
 train_dataloader = dict(
     batch_size=32,
-    dataset=dict(type='QuestionDataset', reader=reader, text_pipeline=text_pipeline, answers=dict(min_count=1)))
-val_dataloader = dict(
-    batch_size=256,
-    dataset=dict(type='QuestionDataset', reader=reader, text_pipeline=text_pipeline, keep_record=True))
-val_evaluator = dict(type='VQAAccuracy')
+    dataset=dict(reader=reader, text_pipeline=text_pipeline, answers=dict(min_count=1)))
+val_dataloader = dict(dataset=dict(reader=reader, text_pipeline=text_pipeline))
 
 # Objective: answers as classes
-model = dict(
-    type='ViLTForVQA',
-    encoder=dict(drop_rate=0.1),
-    vqa_head=dict(
-        type='VQAHead',
-        num_answers=None,                                              # the training set's
-        loss='cross_entropy'))
+model = dict(encoder=dict(drop_rate=0.1))
 custom_hooks = [
     dict(type='InitCLSFromMaskHook'),
     dict(type='EarlyStoppingHook', monitor='accuracy', rule='greater', min_delta=0.0, patience=5)]
 load_from = start
 
 # Schedule, counted in steps
-optim_wrapper = dict(
-    type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor', clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='MuonAdamW', lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05),
-    paramwise_cfg=dict(head_prefixes=['vqa_head'], head_lr_mult=3.0))
-param_scheduler = dict(type='WarmupLinearLR', warmup=0.05, by_epoch=False)
-train_cfg = dict(type='StepTrainLoop', max_iters=600, val_interval=60)
-val_cfg = dict()
-default_hooks = dict(
-    logger=dict(log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=60, save_best='accuracy', rule='greater'))
-log_processor = dict(by_epoch=False)
+train_cfg = dict(max_iters=600, val_interval=60)
+default_hooks = dict(checkpoint=dict(interval=60))
