@@ -73,9 +73,7 @@ def _read_question(question: Any, source: RowSource) -> dict[str, Any]:
         'question': required_text(question, 'question_ko', source),
         'question_id': required(question, 'question_id', source),
         'answer': question.get('answer_ko'),
-        'answer_type': ', '.join(text_of(kind, 'question_type', source) for kind in types)
-        if isinstance(types, list)
-        else types,
+        'answer_type': types,
     }
 
 

@@ -154,13 +154,12 @@ class LLaVAReader(TableReader):
         if self.columns:
             raise KoviltError('columns: conversations have none; leave it out')
 
-    def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        if self.files is None:
-            named = split_files(folders[:1], ('.json', '.jsonl'), has_conversations)
-            paths = named.get(split, []) if named else cell_files(split, folders, has_conversations)
-        else:
-            paths = self._split_files(split, folders)
-        return [ConversationTable(path, needs_answer=needs_answer, turns=self.turns) for path in paths]
+    def find_files(self, split: str, folders: list[Folder]) -> list[Path]:
+        named = split_files(folders[:1], ('.json', '.jsonl'), has_conversations)
+        return named.get(split, []) if named else cell_files(split, folders, has_conversations)
+
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        return ConversationTable(path, needs_answer=needs_answer, turns=self.turns)
 
 
 def has_conversations(path: Path) -> bool:

@@ -137,9 +137,8 @@ class ParquetReader(TableReader):
         '`hf download OWNER/NAME --repo-type dataset --local-dir FOLDER` fetches'
     )
 
-    def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        paths = self._split_files(split, folders)
-        return [CellTable(path, needs_answer=needs_answer, columns=self.columns) for path in paths]
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        return CellTable(path, needs_answer=needs_answer, columns=self.columns)
 
 
 @READERS.register_module()
@@ -155,12 +154,11 @@ class HFDatasetReader(TableReader):
     SUFFIXES = ('.arrow',)
     HOW_TO_GET = 'Write it there: datasets.load_dataset("OWNER/NAME").save_to_disk("FOLDER")'
 
-    def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        if self.files is not None:
-            paths = self._split_files(split, folders)
-        else:
-            paths = [path for found in saved_splits(folders).get(split, []) for path in _data_files(found)]
-        return [CellTable(path, needs_answer=needs_answer, columns=self.columns) for path in paths]
+    def find_files(self, split: str, folders: list[Folder]) -> list[Path]:
+        return _saved_files(split, folders)
+
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        return CellTable(path, needs_answer=needs_answer, columns=self.columns)
 
     def _missing(self, split: str, folders: list[Folder]) -> str:
         there = ', '.join(map(repr, saved_splits(folders)))
@@ -207,9 +205,13 @@ class ParquetCaptionReader(CaptionReader):
 
 def cell_files(split: str, folders: list[Folder], accept: Callable[[Path], bool] = lambda path: True) -> list[Path]:
     """The Parquet files of a split, and the files of its saved data sets, that `accept` takes."""
-    saved = saved_splits(folders).get(split, [])
-    paths = [path for folder in saved for path in _data_files(folder) if accept(path)]
-    return split_files(folders, ParquetReader.SUFFIXES, accept).get(split, []) + paths
+    saved = filter(accept, _saved_files(split, folders))
+    return [*split_files(folders, ParquetReader.SUFFIXES, accept).get(split, []), *saved]
+
+
+def _saved_files(split: str, folders: list[Folder]) -> list[Path]:
+    """The files of the saved data sets of a split."""
+    return [path for folder in saved_splits(folders).get(split, []) for path in _data_files(folder)]
 
 
 def saved_splits(folders: list[Folder]) -> dict[str, list[Path]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kovilt.datasets.folders import Folder, where_instead
 from kovilt.datasets.readers.table_reader import TableReader
 from kovilt.datasets.readers.tables import CSVTable, JSONLines, TableFile
@@ -25,16 +27,15 @@ class PlainReader(TableReader):
         '"answer": "..."}, and the images beneath, in folders or zips'
     )
 
-    def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        if self.files is None:
-            names = [name for name in (f'{split}.jsonl', f'{split}.csv') if name in folders[0].files]
-            if len(names) > 1:
-                raise KoviltError(f'{self.data_root}: both {names[0]} and {names[1]}; keep one of them')
-            paths = [self.data_root / name for name in names]
-        else:
-            paths = self._split_files(split, folders)
-        kinds: dict[str, type[TableFile]] = {'.jsonl': JSONLines, '.csv': CSVTable}
-        return [kinds[path.suffix.lower()](path, needs_answer=needs_answer, columns=self.columns) for path in paths]
+    def find_files(self, split: str, folders: list[Folder]) -> list[Path]:
+        names = [name for name in (f'{split}.jsonl', f'{split}.csv') if name in folders[0].files]
+        if len(names) > 1:
+            raise KoviltError(f'{self.data_root}: both {names[0]} and {names[1]}; keep one of them')
+        return [self.data_root / name for name in names]
+
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        kind = CSVTable if path.suffix.lower() == '.csv' else JSONLines
+        return kind(path, needs_answer=needs_answer, columns=self.columns)
 
     def _missing(self, split: str, folders: list[Folder]) -> str:
         if self.files is not None:

@@ -40,8 +40,8 @@ class TableReader(QuestionReader):
     """Reader of tables: a row has `image`, `question` and `answer`, or `answers` where several people answered.
 
     It may have `question_id` (default: the number of its row) and `answer_type`. Where it has options, in a form of
-    `read_choice`, the answer of the row is the text of the right one. A subclass names the files of a split and
-    iterates over their rows.
+    `read_choice`, the answer of the row is the text of the right one. A subclass finds the files of a split and
+    opens them as tables.
 
     `image` is a path beneath `data_root` (see `allow_outside`), or lies in the table. An image in a zip or tar has the
     path that it would have if that were extracted in place, with or without a folder of its name.
@@ -83,8 +83,17 @@ class TableReader(QuestionReader):
         self.columns = check_columns(columns or {})
 
     @abstractmethod
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        """Open a file. `needs_answer`: refuse one without answers."""
+
+    def find_files(self, split: str, folders: list[Folder]) -> list[Path]:
+        """The files of a split, where no pattern names them."""
+        return split_files(folders, self.SUFFIXES).get(split, [])
+
     def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        """The tables of a split; empty if there are none. `needs_answer`: refuse those without answers."""
+        """The tables of a split; empty if there are none."""
+        paths = self.find_files(split, folders) if self.files is None else self._matching_files(self.files, folders)
+        return [self.open_table(path, needs_answer=needs_answer) for path in paths]
 
     def records(self, report: ReadReport) -> Iterator[dict[str, Any]]:
         folders = self.list_folders()
@@ -169,12 +178,10 @@ class TableReader(QuestionReader):
         there = sorted(split_files(folders, self.SUFFIXES), key=str)
         return f'no {kinds} of split {split!r}' + (f'; there is {", ".join(map(repr, there))}' if there else '')
 
-    def _split_files(self, split: str, folders: list[Folder]) -> list[Path]:
-        """The files of a split with the suffixes of this reader, by `files` or by their names."""
-        if self.files is None:
-            return split_files(folders, self.SUFFIXES).get(split, [])
+    def _matching_files(self, files: str, folders: list[Folder]) -> list[Path]:
+        """The files with the suffixes of this reader whose path beneath the root is as the pattern says."""
         found = (Path(folder.path, name) for folder in folders for name in folder.files)
-        pattern = posixpath.normpath(normalize_korean(self.files))
+        pattern = posixpath.normpath(normalize_korean(files))
         return [
             path
             for path in found

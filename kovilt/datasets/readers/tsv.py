@@ -204,6 +204,8 @@ class TSVReader(TableReader):
     SUFFIXES = ('.tsv',)
     HOW_TO_GET = 'Put the .tsv of the benchmark there; VLMEvalKit downloads them to ~/LMUData'
 
-    def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        paths = self._split_files(split, folders[:1] if self.files is None else folders)
-        return [TSVTable(path, needs_answer=needs_answer, columns=self.columns) for path in paths]
+    def find_files(self, split: str, folders: list[Folder]) -> list[Path]:
+        return super().find_files(split, folders[:1])
+
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        return TSVTable(path, needs_answer=needs_answer, columns=self.columns)

@@ -143,16 +143,12 @@ class WebDatasetQuestionReader(TableReader):
         'Put shards there, 00000.tar with a.jpg and a.json, {"question": "...", "answer": "..."}, for each image'
     )
 
-    def tables(self, split: str, folders: list[Folder], *, needs_answer: bool = True) -> list[TableFile]:
-        if self.files is None:
-            paths = split_files(folders, self.SUFFIXES, is_shard).get(split, [])
-        else:
-            paths = self._split_files(split, folders)
-        names = [os.path.relpath(path, self.data_root) for path in paths]
-        return [
-            ShardTable(path, name=name, needs_answer=needs_answer, columns=self.columns)
-            for path, name in zip(paths, names, strict=True)
-        ]
+    def find_files(self, split: str, folders: list[Folder]) -> list[Path]:
+        return split_files(folders, self.SUFFIXES, is_shard).get(split, [])
+
+    def open_table(self, path: Path, *, needs_answer: bool) -> TableFile:
+        name = os.path.relpath(path, self.data_root)
+        return ShardTable(path, name=name, needs_answer=needs_answer, columns=self.columns)
 
 
 def is_shard(path: Path) -> bool:
