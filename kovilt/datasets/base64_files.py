@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 import os
 import re
 
-from kovilt.datasets.members import Member
+from kovilt.datasets.members import Member, open_container
 from kovilt.datasets.table_files import decode_base64
 from kovilt.errors import KoviltError
-from kovilt.files import open_file
 
 BASE64 = -3  # the `method` of a Base64Image
 _NAME = re.compile(r'line \d+, bytes (\d{1,18})\+(\d{1,18})')  # of a Base64Image
@@ -28,7 +25,7 @@ class Base64Image(Member):
 
     def read_bytes(self) -> bytes:
         """Read the image. Raises KoviltError when the file is gone or has become shorter, or its text is damaged."""
-        text = os.pread(_open_container(self.container).fileno(), self.size, self.start)
+        text = os.pread(open_container(self.container, 'archive').fileno(), self.size, self.start)
         if len(text) < self.size:
             raise KoviltError(f'{self}: not found where the file had it; the file has changed')
         try:
@@ -60,9 +57,3 @@ def find_base64(path: str, name: str) -> Base64Image | None:
     """The image that a Base64Image of the file calls so; None if the name is none of such an image."""
     found = _NAME.fullmatch(name)
     return Base64Image(path, name, int(found[1]), int(found[2]), 0, BASE64, 0) if found else None
-
-
-@functools.lru_cache(maxsize=64)
-def _open_container(path: str) -> io.BufferedReader:
-    """Open a file once per process; pread uses no file position, which a forked process would share."""
-    return open_file(path, 'archive')

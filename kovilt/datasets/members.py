@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from typing import NamedTuple
+
+from kovilt.files import FileKind, open_file
 
 
 class _Place(NamedTuple):
@@ -36,3 +40,9 @@ class Member(_Place):
     def read_bytes(self) -> bytes:
         """Read the file. Raises KoviltError when the container is gone, has changed or is damaged."""
         raise NotImplementedError
+
+
+@functools.lru_cache(maxsize=128)
+def open_container(path: str, kind: FileKind) -> io.BufferedReader:
+    """Open a container once per process; pread uses no file position, which a forked process would share."""
+    return open_file(path, kind)

@@ -6,7 +6,6 @@ read in the middle; `extract_command` tells how to extract it.
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import posixpath
@@ -17,7 +16,7 @@ from itertools import islice
 
 from kovilt.datasets.folders import Folder
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.members import Member
+from kovilt.datasets.members import Member, open_container
 from kovilt.errors import KoviltError, first_line
 from kovilt.files import MAX_BYTES, FileKind, open_file
 
@@ -34,16 +33,10 @@ class TarMember(Member):
 
     def read_bytes(self) -> bytes:
         """Read the file. Raises KoviltError when the tar is gone or has become shorter."""
-        content = os.pread(_open_container(self.container).fileno(), self.size, self.start)
+        content = os.pread(open_container(self.container, 'archive').fileno(), self.size, self.start)
         if len(content) < self.size:
             raise KoviltError(f'{self}: not found where the tar listed it; the tar has changed or is damaged')
         return content
-
-
-@functools.lru_cache(maxsize=64)
-def _open_container(path: str) -> io.BufferedReader:
-    """Open a tar once per process; pread uses no file position, which a forked process would share."""
-    return open_file(path, 'archive')
 
 
 class _BoundedFile(io.BufferedReader):

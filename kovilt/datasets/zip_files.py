@@ -6,7 +6,6 @@ checked before they are used: a small zip can state millions of members, or one 
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import struct
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kovilt.datasets.korean import normalize_korean
-from kovilt.datasets.members import Member
+from kovilt.datasets.members import Member, open_container
 from kovilt.errors import KoviltError
 from kovilt.files import MAX_BYTES, FileKind, open_file
 
@@ -50,7 +49,7 @@ class _MemberStream(io.RawIOBase):
 
     def __init__(self, member: ZipMember) -> None:
         self._member = member
-        self._file = _open_container(member.container).fileno()
+        self._file = open_container(member.container, 'zip').fileno()
         header = os.pread(self._file, 30, member.start)
         if len(header) < 30 or header[:4] != b'PK\x03\x04':
             raise KoviltError(f'{member}: not found where the zip listed it; the zip has changed or is damaged')
@@ -94,12 +93,6 @@ class _MemberStream(io.RawIOBase):
         packed = os.pread(self._file, min(size, self._end - self._at), self._at)
         self._at += len(packed)
         return packed
-
-
-@functools.lru_cache(maxsize=64)
-def _open_container(path: str) -> io.BufferedReader:
-    """Open a zip once per process. A handle inherited from the parent process is safe: pread uses no file position."""
-    return open_file(path, 'zip')
 
 
 class _BoundedFile(io.BufferedReader):

@@ -10,6 +10,7 @@ import pytest
 from kovilt.datasets import zip_files
 from kovilt.datasets.folders import list_folders
 from kovilt.datasets.image_store import IMAGE_SUFFIXES, index_by_folder
+from kovilt.datasets.members import open_container
 from kovilt.datasets.zip_files import zip_members
 from kovilt.errors import KoviltError
 from tests.support.memory_limit import memory_limit
@@ -80,7 +81,7 @@ def test_flipped_bytes_are_noticed(tmp_path, method):
     original = path.read_bytes()
     for place in range(0, len(original), 67):
         path.write_bytes(original[:place] + bytes([original[place] ^ 255]) + original[place + 1 :])
-        zip_files._open_container.cache_clear()
+        open_container.cache_clear()
         try:
             found = [member.read_bytes() for member in members_of(path)]
         except KoviltError as error:
