@@ -31,6 +31,7 @@ TABLE_CELL = -2  # the `method` of a TableCell
 BATCH_ROWS = 32  # rows that are decoded at a time; with images of 1 MB that is 32 MB
 _OPEN_FILES = 8  # of which a process keeps the current batch
 _DATA_URI = re.compile(r'data:image/[\w.+-]+;base64,')
+_IMAGE_STARTS = ('/9j/', 'iVBOR', 'R0lGOD', 'UklGR', 'Qk', 'SUkq', 'TU0A')  # of JPEG, PNG, GIF, WebP, BMP, TIFF
 _BASE64 = re.compile(r'[A-Za-z0-9+/_\s-]{64}')
 _NAME = re.compile(r'(?P<column>.+)\[(?P<row>\d{1,18})\]/[^/]+')  # of a TableCell
 _ERRORS = (pa.ArrowException, OSError, ValueError, LookupError, MemoryError, OverflowError)
@@ -113,6 +114,11 @@ def content_of(value: Any) -> bytes | None:
 def is_base64(text: str) -> bool:
     """Whether a text is an image in base64 and no path: long, of base64's letters, without a suffix at its end."""
     return bool(_DATA_URI.match(text)) or len(text) > 64 and bool(_BASE64.match(text)) and '.' not in text[-6:]
+
+
+def is_base64_image(text: str) -> bool:
+    """As `is_base64`, where a path is usual and may have no suffix: the text begins as a known kind of image does."""
+    return bool(_DATA_URI.match(text)) or text.startswith(_IMAGE_STARTS) and is_base64(text)
 
 
 def decode_base64(text: str | bytes) -> bytes:

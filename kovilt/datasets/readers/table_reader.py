@@ -22,7 +22,7 @@ from kovilt.datasets.readers.base import QuestionReader, refusing
 from kovilt.datasets.readers.json_rows import required_text
 from kovilt.datasets.readers.tables import COLUMNS, TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
-from kovilt.datasets.table_files import is_base64
+from kovilt.datasets.table_files import is_base64_image
 from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError, nearest
 from kovilt.ranges import Range, check_arguments
@@ -260,7 +260,7 @@ class _ImagePaths:
         if self._images is None:
             self._images = _index_by_path(self._folders)
         text = text_of(image, 'image', table)
-        if is_base64(text):
+        if is_base64_image(text):
             raise KoviltError(
                 f"{table.place}: 'image' is base64, which JSONL, TSV and Parquet may hold; convert the table, or write "
                 'the images to files'

@@ -17,7 +17,7 @@ from kovilt.datasets.base64_files import Base64Image, base64_in_json
 from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.rows import FoundImage
-from kovilt.datasets.table_files import is_base64
+from kovilt.datasets.table_files import is_base64_image
 from kovilt.errors import KoviltError, nearest, nearest_name
 from kovilt.files import read_lines, read_placed_lines
 from kovilt.json_text import parse_json
@@ -108,12 +108,12 @@ class JSONLines(ObjectTable):
         row = parse_json(text, self.path, line=self._line, remedy='write one object in each line')
         key = self._given.get('image', 'image')
         image = row.get(key) if isinstance(row, dict) else None
-        if not isinstance(image, str) or not is_base64(image):
+        if not isinstance(image, str) or not is_base64_image(image):
             return row
-        return row | {key: found_base64(base64_in_json(str(self.path), self._line, start, text, image), image)}
+        return row | {key: found_base64(base64_in_json(str(self.path), self._line, start, text, image), image.encode())}
 
 
-def found_base64(place: Base64Image, text: str | bytes) -> FoundImage:
+def found_base64(place: Base64Image, text: bytes) -> FoundImage:
     """The image whose base64 text stands in a table; equal texts are one image."""
     return FoundImage(place, f'base64/{xxhash.xxh3_128_hexdigest(text)}', place.name)
 

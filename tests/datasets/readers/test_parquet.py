@@ -11,7 +11,7 @@ import pytest
 
 from kovilt.datasets import ChoiceParquetReader, HFDatasetReader, ParquetCaptionReader, ParquetReader
 from kovilt.datasets.recognition import find_data_sets
-from kovilt.datasets.table_files import TableCell, find_cell, is_base64, read_cell
+from kovilt.datasets.table_files import TableCell, find_cell, is_base64, is_base64_image, read_cell
 from kovilt.errors import KoviltError
 
 IMAGE = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
@@ -333,6 +333,8 @@ def test_a_folder_that_datasets_has_saved(data, images):
 
 
 def test_what_is_base64_and_what_a_path():
+    assert is_base64_image('data:image/png;base64,iVBO') and is_base64_image('iVBORw0KGgo' + 'A' * 60)
+    assert not is_base64_image('A' * 300) and not is_base64_image('/9j/' * 20 + 'a.jpg') and not is_base64_image('')
     assert is_base64('data:image/png;base64,iVBO') and is_base64('iVBORw0KGgo' + 'A' * 60)
     assert not is_base64('images/a.png') and not is_base64('folder/' * 20 + 'a.jpeg') and not is_base64('')
     with pytest.raises(ValueError, match='damaged base64 of 68 characters'):
