@@ -144,7 +144,7 @@ def run_torchrun(arguments: Sequence[str]) -> int:
                 self._remaining_restarts = 0
             return result
 
-    api.LocalElasticAgent = Agent  # type: ignore[misc]  # torchrun makes its agent by this name
+    api.LocalElasticAgent = Agent  # type: ignore[attr-defined]  # not declared as exported; torchrun uses this name
     try:
         run(parse_args(list(arguments)))
         return 0
