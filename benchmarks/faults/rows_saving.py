@@ -130,13 +130,15 @@ def limit_files(attempt: Try) -> None:
 
 
 def refuse(number: int) -> Callable[[Try], None]:
-    """Writing fails with an error number at a random file operation and at the next three."""
+    """Writing fails with an error number at a random file operation, or the next one that writes, and three more."""
 
     def fault(attempt: Try) -> None:
-        first = attempt.rng.randint(20, 120)
+        first, left = attempt.rng.randint(20, 120), 4
 
         def fail(count: int, event: FileEvent) -> None:
-            if first <= count < first + 4 and event.name in ('open', 'fsync', 'rename', 'save.half'):
+            nonlocal left
+            if count >= first and left and event.name in ('open', 'fsync', 'rename', 'save.half'):
+                left -= 1
                 raise OSError(number, os.strerror(number))
 
         FileEvents(attempt.work, fail)
