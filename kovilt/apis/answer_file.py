@@ -34,6 +34,7 @@ class AnswerSummary(NamedTuple):
     rows: int  # with an answer or an error
     failed: int  # with an error
     missing: int  # of other processes; 0: the output is complete
+    abstained: int  # answered with the abstention; counted when the output is complete
 
 
 def write_answers(
@@ -57,7 +58,8 @@ def write_answers(
         progress: called with (done, total) rows of this process.
 
     Raises:
-        KoviltError: the output exists and `overwrite` is not set; it was begun with another model or other questions.
+        KoviltError: the output exists and `overwrite` is not set; it was begun with another model, options (topk,
+            threshold, abstention) or questions.
         RunFault: the output cannot be written, such as for a full disk.
     """
     check_count('topk', topk)
@@ -115,7 +117,9 @@ def _line(number: int, row: QuestionRow, result: dict[str, Any]) -> bytes:
 
 def _digest(inferencer: VQAInferencer, rows: Sequence[QuestionRow], topk: int) -> str:
     """Identifies what is asked, and the model that answers: only answers of the same belong into one file."""
-    digest = hashlib.sha256(dump_json([inferencer.precision, topk, inferencer.answers, inferencer.choices]).encode())
+    asked = [inferencer.precision, topk, inferencer.answers, inferencer.choices]
+    asked += [inferencer.model.temperature, inferencer.threshold, inferencer.abstention]
+    digest = hashlib.sha256(dump_json(asked).encode())
     weights = {} if isinstance(inferencer.model, GraphVQA) else inferencer.model.state_dict()
     for name, value in weights.items():
         if isinstance(value, torch.Tensor):
@@ -123,8 +127,8 @@ def _digest(inferencer: VQAInferencer, rows: Sequence[QuestionRow], topk: int) -
     for graph in sorted(Path(inferencer.source).glob('*.onnx')) + sorted(Path(inferencer.source).glob('*.pt2')):
         digest.update(file_sha256(graph, 'weights').encode())
     for row in rows:
-        asked = '\0'.join((row.image, row.question, str(row.question_id), *row.choices))
-        digest.update(f'{asked}\0'.encode(errors='backslashreplace'))
+        line = '\0'.join((row.image, row.question, str(row.question_id), *row.choices))
+        digest.update(f'{line}\0'.encode(errors='backslashreplace'))
     return digest.hexdigest()
 
 
@@ -136,7 +140,7 @@ class _Part:
     """The rows in a part and where their lines begin. A last line without an end, as a kill leaves it, does not count.
 
     Raises:
-        KoviltError: no such file, a damaged one, or one that was begun with another model or other questions.
+        KoviltError: no such file, a damaged one, or one that was begun with another model, options or questions.
     """
 
     def __init__(self, path: Path, digest: str, rows: int) -> None:
@@ -147,7 +151,7 @@ class _Part:
         if not _header(digest).startswith(header):
             self.file.close()
             raise KoviltError(
-                f'{path}: begun with another model or other questions; name another output, or add --overwrite'
+                f'{path}: begun with another model, options or questions; name another output, or add --overwrite'
             )
         if header.endswith(b'\n'):
             self.end = len(header)
@@ -208,7 +212,7 @@ def _join(output: Path, own: Path, digest: str, rows: int) -> AnswerSummary:
         for index, part in enumerate(parts):
             where[part.numbers] = np.stack([np.full(len(part.numbers), index), np.array(part.starts)], axis=1)
         if missing := int((where[:, 0] < 0).sum()):
-            return AnswerSummary(rows - missing, 0, missing)
+            return AnswerSummary(rows - missing, 0, missing, 0)
         with atomic_path(output) as draft, open(draft, 'wb') as file:
             file.writelines(parts[index].line(start) for index, start in where.tolist())
     for path in _parts(output):
@@ -218,5 +222,5 @@ def _join(output: Path, own: Path, digest: str, rows: int) -> AnswerSummary:
 
 def _summary(output: Path) -> AnswerSummary:
     with open_file(output, 'answers') as file:
-        failed = [b'"error": ' in line for line in file]  # a text cannot hold it: its quotes are escaped
-    return AnswerSummary(len(failed), sum(failed), 0)
+        kinds = [(b'"error": ' in line, b'"abstained": true' in line) for line in file]  # no text: quotes are escaped
+    return AnswerSummary(len(kinds), sum(failed for failed, _ in kinds), 0, sum(abstained for _, abstained in kinds))

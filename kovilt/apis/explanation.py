@@ -51,8 +51,9 @@ class Explanation:
     Attributes:
         image: upright, RGB.
         question: normalized.
-        answer, score: that is explained, and its softmax probability.
-        best_answer: the answer that the model gives.
+        answer, score: that is explained, and its softmax probability, calibrated if the model is.
+        best_answer: the answer that the model gives, or would give if it did not abstain.
+        abstention: what the model answers in its place, below its threshold; None = it does not abstain.
         patch_relevance: float32 (rows, columns).
         attention: float32 (rows, columns), of the text [CLS] to each patch in the last block, for comparison: it is no
             explanation.
@@ -76,6 +77,7 @@ class Explanation:
     transport_plan: np.ndarray | None
     part: Part
     source: str
+    abstention: str | None = None
 
     @property
     def words(self) -> list[str]:
@@ -170,6 +172,7 @@ class Explanation:
             answer=self.answer,
             score=self.score,
             best=None if self.best_answer == self.answer else self.best_answer,
+            abstention=self.abstention,
             words=[
                 ExplainedWord(word, float(share) / total, None if plans is None else plans[number])
                 for number, (word, share) in enumerate(zip(self.words, self.word_relevance, strict=True))
@@ -196,7 +199,7 @@ def explain_answer(
         warnings.warn(f'question: {message}', KoviltWarning, stacklevel=3)
     pixels, part = inferencer.transforms.read_source(image)
     found = find_relevance(inferencer, inferencer.transforms.read_image(image), read, label)
-    probabilities = found.scores.softmax(dim=0)
+    probabilities = (found.scores / model.temperature).softmax(dim=0)
     return Explanation(
         image=Image.fromarray(pixels),
         question=text,
@@ -211,6 +214,7 @@ def explain_answer(
         transport_plan=None if found.plan is None else found.plan.cpu().numpy(),
         part=part,
         source=inferencer.source,
+        abstention=inferencer.abstention if float(probabilities.max()) < inferencer.threshold else None,
     )
 
 

@@ -13,6 +13,7 @@ from kovilt.errors import KoviltError, nearest
 
 MAX_CHARACTERS = 10_000  # far beyond the 40 tokens that a model reads, so more is a mistake of the caller
 MAX_UNKNOWN_SHARE = 0.3  # of the tokens of a question
+_MAX_ABSTENTION = 200  # characters
 _SURROGATE = re.compile('[\ud800-\udfff]')
 
 
@@ -24,22 +25,19 @@ def clean_question(question: object, place: str, *, may_be_empty: bool = False) 
     Raises:
         KoviltError: no text, text that no file could hold, text without a word, or too long a text.
     """
-    if not isinstance(question, str):
-        raise KoviltError(f'{place}: {reprlib.repr(question)} is a {type(question).__name__}; give text')
-    if '\0' in question:
-        raise KoviltError(f'{place}: it holds the character NUL, as binary data does; give text')
-    if half := _SURROGATE.search(question):
-        raise KoviltError(f'{place}: it holds {show_codes(half[0])}, half a character; give it in valid UTF-8')
-    text = normalize_korean(question)
-    if not text and may_be_empty:
-        return ''
-    if not text:
-        raise KoviltError(f'{place}: it is empty; give text')
-    if len(text) > MAX_CHARACTERS:
-        raise KoviltError(f'{place}: {len(text):,} characters ({text[:20]}...); give at most {MAX_CHARACTERS:,}')
-    if not any(character.isalnum() or _is_drawing(character) for character in text):
+    text = _clean_text(question, place, MAX_CHARACTERS, may_be_empty=may_be_empty)
+    if text and not any(character.isalnum() or _is_drawing(character) for character in text):
         raise KoviltError(f'{place}: {text[:20]!r} is punctuation only; give a question in words')
     return text
+
+
+def clean_abstention(abstention: object, place: str) -> str:
+    """The normalized text that stands for the answer where a model abstains; `place` is named in errors.
+
+    Raises:
+        KoviltError: no text, text that no file could hold, an empty one, or more than 200 characters.
+    """
+    return _clean_text(abstention, place, _MAX_ABSTENTION)
 
 
 def clean_choices(choices: object, place: str, known: Collection[str] = ()) -> list[str]:
@@ -88,6 +86,21 @@ def question_warnings(text: str, counts: TokenCounts, num_read: int, *, korean: 
         yield 'no Hangul in it; the model has learned Korean questions'
     if counts.unknown_share > MAX_UNKNOWN_SHARE:
         yield f'{counts.unknown_share:.0%} of its tokens are unknown to the model, so the answer is a guess'
+
+
+def _clean_text(text: object, place: str, most: int, *, may_be_empty: bool = False) -> str:
+    if not isinstance(text, str):
+        raise KoviltError(f'{place}: {reprlib.repr(text)} is a {type(text).__name__}; give text')
+    if '\0' in text:
+        raise KoviltError(f'{place}: it holds the character NUL, as binary data does; give text')
+    if half := _SURROGATE.search(text):
+        raise KoviltError(f'{place}: it holds {show_codes(half[0])}, half a character; give it in valid UTF-8')
+    cleaned = normalize_korean(text)
+    if not cleaned and not may_be_empty:
+        raise KoviltError(f'{place}: it is empty; give text')
+    if len(cleaned) > most:
+        raise KoviltError(f'{place}: {len(cleaned):,} characters ({cleaned[:20]}...); give at most {most:,}')
+    return cleaned
 
 
 def _is_drawing(character: str) -> bool:

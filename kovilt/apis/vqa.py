@@ -19,15 +19,17 @@ from kovilt.apis.image_cache import CachedImage, EncodedImageCache
 from kovilt.apis.loading import as_choice_model, build_pipelines, load_trained
 from kovilt.apis.pair_transforms import ImageLike, PairTransforms, ReadQuestion
 from kovilt.apis.precision import Precision, check_precision, set_precision
-from kovilt.apis.questions import check_asked, clean_choices, clean_question
+from kovilt.apis.questions import check_asked, clean_abstention, clean_choices, clean_question
 from kovilt.datasets.korean import find_loose_jamo
 from kovilt.errors import KoviltError, KoviltWarning
 from kovilt.model_names import find_model
 from kovilt.models.choice import ViLTForMultipleChoice
 from kovilt.models.memory import memory_errors
 from kovilt.modules.prefix_vilt import PrefixImages, PrefixViLT
+from kovilt.ranges import Share, check_value
 from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
+from kovilt.weights.calibration import Calibration
 from kovilt.weights.graph import GraphChoice
 
 if TYPE_CHECKING:
@@ -72,16 +74,21 @@ class VQAInferencer:
         precision: 'float32'; 'int8' to answer two to three times as fast on a CPU; or 'bfloat16', which is faster on
             GPUs and on CPUs with AMX or, of AMD, AVX512-BF16. Some answers change (`kovilt.apis.precision`). A graph
             keeps the precision that it was exported with; leave this out.
+        threshold: the probability, 0 to 1, below which the model abstains; 0 = it always answers; None = that of the
+            model's calibration, of which only a model folder can have one, else 0.
+        abstention: what the model answers then; None = that of its calibration, else 모르겠음.
 
     Attributes:
         source: the model folder or checkpoint that was loaded; of a checkpoint also its step and kind of weights.
         device, precision: with which it computes.
         chooses: whether it is a model of multiple choice, whose questions need choices.
         transforms: that prepare its images and questions.
+        calibration: of the model folder, None = it has none; its temperature is in every score.
+        threshold, abstention: in force.
 
     Raises:
-        KoviltError: no such model, a damaged one, one that does not answer questions, or a precision that it does not
-            support.
+        KoviltError: no such model, a damaged one, one that does not answer questions, a precision that it does not
+            support, or a threshold or an abstention that is none.
     """
 
     def __init__(
@@ -96,7 +103,11 @@ class VQAInferencer:
         image_cache_size: int = 16,
         precision: Precision = 'float32',
         choices: Sequence[str] | None = None,
+        threshold: float | None = None,
+        abstention: str | None = None,
     ) -> None:
+        check_value('threshold', threshold, Share | None)
+        given_abstention = None if abstention is None else clean_abstention(abstention, 'abstention')
         check_count('batch_size', batch_size)
         check_precision(precision, device)
         device = 'cpu' if precision == 'int8' else device
@@ -120,6 +131,12 @@ class VQAInferencer:
         self.transforms = PairTransforms(*build_pipelines(trained), reads_options=self.chooses)
         caches = isinstance(getattr(self.model, 'encoder', None), PrefixViLT)
         self._image_cache = EncodedImageCache(image_cache_size) if caches else None
+        self.calibration = trained.calibration
+        if self.calibration is not None:
+            self.model.temperature = self.calibration.temperature
+        fitted = self.calibration or Calibration()
+        self.threshold = fitted.threshold if threshold is None else threshold
+        self.abstention = given_abstention or clean_abstention(fitted.abstention, f'{model}: abstention')
         self._collate: Any = FUNCTIONS.get('PairCollate')
         self.choices = None if choices is None else clean_choices(choices, 'choices', self.answers)
         if loose := [answer for answer in self.answers if find_loose_jamo(answer)]:
@@ -139,13 +156,16 @@ class VQAInferencer:
         return f'<table><caption>{type(self).__name__}</caption>{cells}</table>'
 
     def _summary(self) -> dict[str, Any]:
-        return {
+        summary: dict[str, Any] = {
             'source': self.source,
             'model': type(self.model).__name__,
             'answers': len(self.answers) or 'the given choices',
             'precision': self.precision,
             'device': str(self.device),
         }
+        if self.calibration is not None:
+            summary['temperature'] = self.calibration.temperature
+        return summary | ({'threshold': self.threshold, 'abstention': self.abstention} if self.threshold else {})
 
     @property
     def answers(self) -> list[str]:
@@ -180,6 +200,10 @@ class VQAInferencer:
             a score is the softmax probability of the answer among all answers of the model, and unknown_token_share (0
             to 1) the share of the question's tokens that the model does not know, None if it has no tokenizer. With
             choices a score is the probability among these, and `choice` the number of the answer, counted from 0.
+            A calibrated model gives calibrated probabilities. Where a threshold is in force, `abstained` says whether
+            the best answer is less probable: then `answer` is the abstention and `choice` None, while score and topk
+            are those of what the model would have said. A model that has `answers` never abstains among choices: no
+            threshold was fitted for these.
 
         Warns:
             KoviltWarning: a question that is cut, has no Hangul, or has more than 30 % unknown tokens.
@@ -239,7 +263,25 @@ class VQAInferencer:
         return [one | {'unknown_token_share': share} for one, share in zip(answers, shares, strict=True)]
 
     def rank(self, batch: Batch, choices: Sequence[Sequence[str]], topk: int) -> list[dict[str, Any]]:
-        """The answers to the questions of a batch, each among its choices, or among all that the model has."""
+        """The answers to the questions of a batch, each among its choices, or among all that the model has.
+
+        They are what `__call__` returns, but for `unknown_token_share`.
+        """
+        answers = self._rank(batch, choices, topk)
+        if not self.threshold:
+            return answers
+        return [
+            one if own and not self.chooses else self._answer_or_abstain(one)
+            for own, one in zip(choices, answers, strict=True)
+        ]
+
+    def _answer_or_abstain(self, best: dict[str, Any]) -> dict[str, Any]:
+        if best['score'] >= self.threshold:
+            return best | {'abstained': False}
+        no_choice = {'choice': None} if 'choice' in best else {}
+        return best | no_choice | {'answer': self.abstention, 'abstained': True}
+
+    def _rank(self, batch: Batch, choices: Sequence[Sequence[str]], topk: int) -> list[dict[str, Any]]:
         if not any(choices):
             return self.model.answer(batch, topk)
         if all(choices):
@@ -259,7 +301,7 @@ class VQAInferencer:
 
         Args:
             image, question: one of each, as of a call.
-            answer: one of `answers`; None = the one that the model gives.
+            answer: one of `answers`; None = the one that the model gives, or would give if it did not abstain.
 
         Warns:
             KoviltWarning: as a call.

@@ -52,6 +52,20 @@ class CommandParser(argparse.ArgumentParser):
             'answers change (default: float32)',
         )
 
+    def add_abstention(self, model: str = 'the model') -> None:
+        """Add `--threshold` and `--abstention`: when the model abstains, and what it answers then."""
+        self.add_argument(
+            '--threshold',
+            type=float,
+            metavar='P',
+            help=f'probability, 0 to 1, below which {model} abstains; 0: never (default: of its calibration, else 0)',
+        )
+        self.add_argument(
+            '--abstention',
+            metavar='TEXT',
+            help=f'what {model} answers then (default: of its calibration, else 모르겠음)',
+        )
+
     def add_logger(self) -> None:
         """Add `--logger`, where a run logs besides its work folder."""
         self.add_argument(

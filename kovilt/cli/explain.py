@@ -58,7 +58,10 @@ def run(args: argparse.Namespace) -> None:
     show(explanation.question)
     show(f'  {explanation.answer}  {100 * explanation.score:.2f} %')
     if explanation.best_answer != explanation.answer:
-        show(f'  the model answers {explanation.best_answer}')
+        would = 'answers' if explanation.abstention is None else 'would answer'
+        show(f'  the model {would} {explanation.best_answer}')
+    if explanation.abstention is not None:
+        show(f'  it abstains, as that is below its threshold: {explanation.abstention}')
     named = ', '.join(
         f'{word} {100 * share / total:.1f} %' for word, share in zip(explanation.words, words, strict=True)
     )

@@ -3,6 +3,7 @@
 kovilt predict work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?"
 kovilt predict work_dirs/vqa/epoch_10.pth room.jpg "의자가 있어요?" "의자는 몇 개예요?" --topk 3
 kovilt predict work_dirs/choice/model room.jpg "소파는 무슨 색이에요?" --choices "빨간색|파란색|노란색"
+kovilt predict work_dirs/quickstart/model room.jpg "소파는 무슨 색이에요?" --threshold 0.6 --abstention "모르겠음"
 kovilt predict work_dirs/quickstart/model --input questions.jsonl --output answers.jsonl
 kovilt predict work_dirs/quickstart/model --input images --question "소파가 있어요?" --output answers.jsonl
 torchrun --nproc-per-node 2 -m kovilt predict work_dirs/quickstart/model --input questions.csv --output answers.jsonl
@@ -37,6 +38,7 @@ def add_arguments(parser: CommandParser) -> None:
         metavar='"A|B|C"',
         help='choose among these: any, for a model of multiple choice or a pre-trained one, else some of its answers',
     )
+    parser.add_abstention()
     parser.add_argument('--topk', type=int, default=5, metavar='K', help='number of answers to list (default: 5)')
     parser.add_argument('--json', action='store_true', help='print what the API returns, one line for each question')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
@@ -79,17 +81,19 @@ def run(args: argparse.Namespace) -> None:
         trust=args.trust,
         precision=args.precision,
         choices=None if args.choices is None else split_options(args.choices),
+        threshold=args.threshold,
+        abstention=args.abstention,
     )
     results = inferencer(args.image, args.text, topk=args.topk) if one else []
     if inferencer.source != args.model:
         print(f'{printable(inferencer.source)}: loaded', file=sys.stderr)
     if one:
-        _print_answers(results, args)
+        _print_answers(inferencer, results, args)
     else:
         _write_answers(inferencer, rows, args)
 
 
-def _print_answers(results: list[dict[str, Any]], args: argparse.Namespace) -> None:
+def _print_answers(inferencer: VQAInferencer, results: list[dict[str, Any]], args: argparse.Namespace) -> None:
     from rich.cells import cell_len
 
     from kovilt.terminal import json_line, printable
@@ -101,6 +105,9 @@ def _print_answers(results: list[dict[str, Any]], args: argparse.Namespace) -> N
         answers = [printable(row['answer']) for row in result['topk']]
         width = max(map(cell_len, answers))
         print(printable(question))
+        if result.get('abstained'):
+            best = f'{answers[0]} has {100 * result["score"]:.2f} %, the threshold is {100 * inferencer.threshold:g} %'
+            print(f'  {printable(result["answer"])} ({best})')
         for answer, row in zip(answers, result['topk'], strict=True):
             print(f'  {answer}{" " * (width - cell_len(answer))}  {100 * row["score"]:6.2f} %')
 
@@ -142,6 +149,7 @@ def _write_answers(inferencer: VQAInferencer, rows: list[QuestionRow], args: arg
         )
         return
     failed = f', {summary.failed:,} of them with an error in place of the answer' if summary.failed else ''
-    show(f'{args.output}: {summary.rows:,} questions{failed}, in {time.monotonic() - start:.1f} s')
+    abstained = f', {summary.abstained:,} of them answered with {inferencer.abstention}' if summary.abstained else ''
+    show(f'{args.output}: {summary.rows:,} questions{failed}{abstained}, in {time.monotonic() - start:.1f} s')
     if summary.failed == summary.rows:
         raise KoviltError(f'{args.output}: no question could be answered; its lines say why')

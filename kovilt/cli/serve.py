@@ -22,6 +22,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
     parser.add_precision()
     parser.add_argument('--trust', action='store_true', help='run a .pt2 file, a program; only from people you trust')
+    parser.add_abstention()
     parser.add_argument('--name', default='', help='of the model in answers (default: the last part of its path)')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: 127.0.0.1, this machine)')
     parser.add_argument('--port', type=int, default=8000, help='port, 0 = any that is free (default: 8000)')

@@ -99,5 +99,6 @@ class Batcher:
             log.exception('a batch of %d questions failed', len(jobs))
             return [(job, error) for job in jobs]
         self._metrics.batch_pairs.observe(len(jobs))
+        self._metrics.abstained.inc(sum(one.get('abstained', False) for one in answers))
         self._metrics.batch_seconds.observe(time.perf_counter() - start)
         return list(zip(jobs, answers, strict=True))

@@ -37,7 +37,7 @@ def find_question(messages: list[ChatMessage]) -> tuple[str, str]:
 
 
 class Completion:
-    """An answer in OpenAI's format.
+    """An answer in OpenAI's format. Of an abstention the log probabilities are those of what would have been said.
 
     Args:
         answer: of `Service.answer`, with as many answers in `topk` as logprobs are wanted.

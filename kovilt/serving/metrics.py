@@ -33,6 +33,7 @@ class Metrics:
             'kovilt_batch_pairs', 'Pairs in a batch of the model', registry=registry, buckets=_BATCH_SIZES
         )
         self.batch_seconds = Histogram('kovilt_batch_seconds', 'Of the model for a batch', registry=registry)
+        self.abstained = Counter('kovilt_abstained', 'Questions answered with the abstention', registry=registry)
         self.images = Counter('kovilt_images', 'Images, read or found prepared', ['source'], registry=registry)
         self.reloads = Counter('kovilt_reloads', 'Times that the model was loaded anew', ['result'], registry=registry)
         if FOLDER not in os.environ:

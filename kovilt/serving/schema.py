@@ -22,6 +22,12 @@ _ANSWER: dict[str, JsonValue] = {
     'unknown_token_share': 0.0,
     'warnings': [],
 }
+_ABSTAINED: dict[str, JsonValue] = _ANSWER | {
+    'answer': '모르겠음',
+    'score': 0.41,
+    'abstained': True,
+    'topk': [{'answer': '빨간색', 'score': 0.41}, {'answer': '갈색', 'score': 0.38}],
+}
 
 
 class Strict(BaseModel):
@@ -83,13 +89,18 @@ class Relevance(BaseModel):
 class VQAAnswer(ScoredAnswer):
     """The best answer to a question and the next ones."""
 
-    model_config = ConfigDict(json_schema_extra={'examples': [_ANSWER]})
+    model_config = ConfigDict(json_schema_extra={'examples': [_ANSWER, _ABSTAINED]})
 
     question: str
     topk: list[ScoredAnswer]
     unknown_token_share: float | None = Field(description='질문의 토큰 가운데 모델이 모르는 것의 비율, 0~1')
     warnings: list[str] = Field(description='모델이 질문에서 읽지 못하는 것')
-    choice: int | None = Field(None, description='고른 보기의 번호, 0부터. 요청에 choices 가 있을 때만')
+    choice: int | None = Field(None, description='고른 보기의 번호, 0부터. 요청에 choices 가 있을 때만, 보류하면 null')
+    abstained: bool | None = Field(
+        None,
+        description='답변을 보류했는지: 가장 그럴듯한 답의 확률 score 가 임곗값보다 작으면 answer 는 모르겠음이고, '
+        'topk 는 보류하지 않았다면 했을 답들. 임곗값이 있을 때만',
+    )
     explanation: Relevance | None = Field(None, description='요청에 explain 이 있을 때만')
 
 

@@ -116,7 +116,8 @@ class Service:
             jobs = [Job(engine, prepared, question, topk, loop.create_future()) for question in read]
             answers = await asyncio.gather(*map(self._batcher.submit, jobs))
             if explain:
-                explanations = await self._explain(engine, image, read, [one['answer'] for one in answers])
+                best = [one['topk'][0]['answer'] for one in answers]  # also where the model abstains
+                explanations = await self._explain(engine, image, read, best)
                 answers = [one | {'explanation': why} for one, why in zip(answers, explanations, strict=True)]
         return [
             {'question': text, 'num_tokens': len(one.tokens['input_ids'])} | answer

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 from kovilt.apis import VQAInferencer
 from kovilt.apis.precision import Precision
 from kovilt.errors import KoviltError
-from kovilt.ranges import Range, check_value
+from kovilt.ranges import Range, Share, check_value
 
 MAX_CHOICES = 100  # of one request
 MAX_QUESTIONS = 64  # of one request about one image
@@ -22,7 +22,8 @@ class ModelSettings:
     """A model and where it is asked; named as the options of `kovilt serve` and `kovilt demo`.
 
     Attributes:
-        model: that answers; `config`, `tokenizer`, `precision` and `trust` are about it alone.
+        model: that answers; `config`, `tokenizer`, `precision`, `trust`, `threshold` and `abstention` are about it
+            alone.
         max_image_mb: megabytes of an image file.
 
     Raises:
@@ -35,6 +36,8 @@ class ModelSettings:
     device: str | None = None
     precision: Precision = 'float32'
     trust: bool = False
+    threshold: Share | None = None
+    abstention: str | None = None
     host: str = '127.0.0.1'
     port: Annotated[int, Range(ge=0, le=65_535)]
     max_image_mb: Annotated[float, Range(gt=0, le=200)] = 10
@@ -56,6 +59,8 @@ class ModelSettings:
             device=self.device,
             precision=self.precision,
             trust=self.trust,
+            threshold=self.threshold,
+            abstention=self.abstention,
             **options,
         )
 

@@ -37,7 +37,8 @@ class ExplainedImage(NamedTuple):
         part: in pixels of the image.
         patches: (rows, columns), share of all relevance, 0 to 1.
         question, answer, score: what was asked, and the answer that is explained with its softmax probability.
-        best: the answer that the model gives, if it is another.
+        best: the answer that the model gives or, if it abstains, would give, where it is another.
+        abstention: what the model answers in its place; None = it does not abstain.
         words: of the question, as far as the model reads it.
     """
 
@@ -48,6 +49,7 @@ class ExplainedImage(NamedTuple):
     answer: str
     score: float
     best: str | None
+    abstention: str | None
     words: Sequence[ExplainedWord]
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from kovilt.errors import KoviltError
-from kovilt.files import read_json, write_json
+from kovilt.files import read_json, read_text, write_json, write_text
 from kovilt.formats.fields import check_fields
 from kovilt.model_names import is_packaged
-from kovilt.weights.folder_info import CALIBRATION_FIELDS, INFO
+from kovilt.weights.card import with_calibration
+from kovilt.weights.folder_info import CALIBRATION_FIELDS, CARD, INFO
 
 ABSTENTION = '모르겠음'  # what is answered below the threshold, unless told otherwise
 
@@ -63,15 +64,18 @@ def check_calibratable(folder: str | os.PathLike[str]) -> None:
 
 
 def store_calibration(folder: str | os.PathLike[str], calibration: Calibration) -> None:
-    """Keep a calibration in a model folder, in place of an earlier one: atomically, and nothing else is changed.
+    """Keep a calibration in a model folder, in place of an earlier one: atomically, and nothing else is changed but
+    the section of the model card, which tells of it.
 
     Raises:
         KoviltError: as `check_calibratable`; values that kovilt.json may not have; the folder cannot be written.
     """
     check_calibratable(folder)
-    file = Path(folder) / INFO
+    file, card = Path(folder) / INFO, Path(folder) / CARD
     check_fields(calibration.to_json(), CALIBRATION_FIELDS, f'{file}: calibration')
     try:
         write_json(file, {**read_json(file), 'calibration': calibration.to_json()})
+        if card.is_file():
+            write_text(card, with_calibration(read_text(card, 'config'), calibration.to_json()))
     except OSError as error:
         raise KoviltError(f'{file}: the calibration cannot be written ({error.strerror})') from error

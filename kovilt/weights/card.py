@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_CALIBRATION = re.compile(r'^## Calibration\n.*?(?=^## |\Z)', re.M | re.S)  # the section of a card
 
 
 def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *, num_parameters: int) -> str:
@@ -17,9 +20,18 @@ def model_card(name: str, config: Mapping[str, Any], info: Mapping[str, Any], *,
         config=config,
         info=info,
         graph=info.get('graph', {}),
+        calibration=info.get('calibration'),
         transforms=[_as_call(step) for step in info['image_pipeline']],
         num_parameters=num_parameters,
     )
+
+
+def with_calibration(card: str, calibration: Mapping[str, Any]) -> str:
+    """A card with the section on a new calibration in place of an older one, before the section on its use."""
+    without = _CALIBRATION.sub('', card)
+    start = without.find('## Use\n')
+    start = len(without) if start < 0 else start
+    return f'{without[:start]}{render("calibration.md.j2", calibration=calibration)}{without[start:]}'
 
 
 def render(template: str, **values: Any) -> str:

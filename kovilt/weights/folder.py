@@ -47,6 +47,7 @@ from kovilt.modules import PrefixViLT
 from kovilt.weights.calibration import Calibration
 from kovilt.weights.card import model_card
 from kovilt.weights.folder_info import (
+    CARD,
     FORMAT,
     HEADS,
     INFO,
@@ -60,8 +61,6 @@ from kovilt.weights.folder_info import (
 from kovilt.weights.graph_files import Format, Precision, open_graph, write_graph
 from kovilt.weights.huggingface_config import ARCHITECTURES, image_processor_config, vilt_config
 from kovilt.weights.stored_model import build_stored_model
-
-_CARD = 'README.md'
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def save_model_folder(
         card = model_card(
             name or out.name, config, info, num_parameters=sum(tensor.numel() for tensor in state.values())
         )
-        write_text(draft / _CARD, card)
+        write_text(draft / CARD, card)
     return out
 
 

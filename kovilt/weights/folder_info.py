@@ -12,7 +12,7 @@ from kovilt.formats.fields import Field, check_answers, check_field, check_field
 from kovilt.weights.stored_config import check_stored_model, check_stored_pipeline
 
 FORMAT = 1
-INFO = 'kovilt.json'
+INFO, CARD = 'kovilt.json', 'README.md'
 NORMALIZER = 'normalize_korean'
 WEIGHTS, PREFIX_WEIGHTS, HEADS = 'model.safetensors', 'prefix_model.safetensors', 'kovilt_heads.safetensors'
 

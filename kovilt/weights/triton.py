@@ -44,6 +44,7 @@ def write_triton_repository(
         values = {
             'config': config,
             'info': info,
+            'calibration': info.get('calibration'),
             'resize': next(step for step in info['image_pipeline'] if str(step['type']).endswith('ResizeViLT')),
             'max_batch': 32,
             'max_delay': 5000,  # microseconds that a pair waits for others, as in `kovilt serve`

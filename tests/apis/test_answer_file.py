@@ -75,7 +75,7 @@ def test_each_row_has_the_answer_that_it_gets_alone(inferencer, table, folder, t
     monkeypatch.setattr('kovilt.apis.answer_rows._BATCHES_OF_WINDOW', 2)
     rows, output = read_question_rows(table), tmp_path / 'answers.jsonl'
     summary = write_answers(inferencer, rows, output, topk=2, workers=workers)
-    assert summary == (20, 2, 0)
+    assert summary == (20, 2, 0, 0)
     lines = lines_of(output)
     assert [line['question_id'] for line in lines] == [str(100 + i) for i in range(20)]
     assert 'none.png: no such file' in lines[7]['error'] and 'punctuation only' in lines[11]['error']
@@ -110,7 +110,7 @@ def test_every_encoder_and_precision_answers_as_one_by_one(models, table, tmp_pa
     monkeypatch.setattr(precision, 'has_fast_bfloat16', lambda: True)
     inferencer = VQAInferencer(models[encoder], device='cpu', batch_size=3, precision=kind)
     rows, output = read_question_rows(table), tmp_path / 'answers.jsonl'
-    assert write_answers(inferencer, rows, output, workers=0) == (20, 2, 0)
+    assert write_answers(inferencer, rows, output, workers=0) == (20, 2, 0, 0)
     for row, line in zip(rows, lines_of(output), strict=True):
         if 'error' not in line:
             (alone,) = inferencer(row.place, row.question)
@@ -140,7 +140,7 @@ def test_a_folder_and_its_zips_are_asked_the_same_questions(inferencer, folder, 
     assert [(row.image, row.question) for row in rows] == [
         (image, question) for image in ('c.zip/a.png', 'more/b.png') for question in QUESTIONS[:2]
     ]
-    assert write_answers(inferencer, rows, tmp_path / 'out' / 'answers.jsonl', workers=0) == (4, 0, 0)
+    assert write_answers(inferencer, rows, tmp_path / 'out' / 'answers.jsonl', workers=0) == (4, 0, 0, 0)
 
 
 @pytest.mark.parametrize('batches', [0, 1, 4])
@@ -182,7 +182,7 @@ def test_several_processes_share_the_rows_and_the_last_one_writes_the_output(inf
     write_answers(inferencer, rows, whole, workers=0)
     first = write_answers(inferencer, rows, output, workers=0, task=Task(0, 2))
     assert first.missing == 20 - first.rows > 0 and not output.exists()
-    assert write_answers(inferencer, rows, output, workers=0, task=Task(1, 2)) == (20, 2, 0)
+    assert write_answers(inferencer, rows, output, workers=0, task=Task(1, 2)) == (20, 2, 0, 0)
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -191,7 +191,7 @@ def test_answers_of_another_model_or_other_questions_are_never_mixed(inferencer,
     write_answers(inferencer, rows, output, workers=0, task=Task(0, 2))
     part = tmp_path / 'answers.jsonl.partial-0'
     begun = part.read_bytes()
-    with pytest.raises(KoviltError, match='partial-0: begun with another model or other questions'):
+    with pytest.raises(KoviltError, match='partial-0: begun with another model, options or questions'):
         write_answers(inferencer, rows[:10], output, workers=0)
     with pytest.raises(KoviltError, match='begun with another model'):
         write_answers(inferencer, rows, output, workers=0, topk=1)

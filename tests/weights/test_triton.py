@@ -137,6 +137,20 @@ def test_an_int8_graph_stays_on_the_cpu_and_every_answer_has_one_line(exported, 
     assert (out / 'kovilt' / 'answers.txt').read_text('utf-8').splitlines() == [r'yes\nor no', *ANSWERS[1:]]
 
 
+def test_a_calibrated_repository_says_where_its_calibration_is_applied(exported, tmp_path):
+    assert not read_config(exported['triton'] / 'kovilt').parameters
+    assert 'Calibration' not in (exported['triton'] / 'README.md').read_text('utf-8')
+    stored = dict(temperature=1.5, threshold=0.6, precision_target=0.95, abstention='모르겠음', questions=40)
+    write = copied(exported, kovilt=lambda info: info.update(calibration=stored))
+    out = write_triton_repository(tmp_path / 'repository', write)
+    parameters = {key: value.string_value for key, value in read_config(out / 'kovilt').parameters.items()}
+    assert parameters == {'temperature': '1.5', 'threshold': '0.6'}
+    readme = (out / 'README.md').read_text('utf-8')
+    assert 'softmax of `scores / 1.5`' in readme and 'below 0.6, the threshold, answer `모르겠음`' in readme.replace(
+        '\n', ' '
+    )
+
+
 def test_a_repository_replaces_another_on_request_and_nothing_else(exported, tmp_path):
     out = write_triton_repository(tmp_path / 'repository', copied(exported))
     with pytest.raises(KoviltError, match='repository: exists already'):

@@ -17,6 +17,7 @@ import gradio as gr
 from kovilt.apis.questions import MAX_CHARACTERS
 from kovilt.errors import KoviltError, user_error
 from kovilt.serving.demo.tabs import (
+    Asked,
     Demo,
     Example,
     Looked,
@@ -131,7 +132,13 @@ def _shown(text: Texts) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+def _bars(found: Asked, label: str) -> Any:
+    """The answers as bars; the best one stands above them, unless the model abstains."""
+    return gr.update(value=found.answers, label=label, show_heading=found.abstention is None)
+
+
 def _ask_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any], ask: gr.Button, tabs: gr.Tabs) -> None:
+    abstained = gr.HTML(visible=False, elem_id='abstained')
     answers = gr.Label(label=text.answers, elem_id='answers')
     asked = gr.State([])
     history = gr.Dataframe(
@@ -144,15 +151,18 @@ def _ask_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any],
         found = demo.ask(pixels, question)
         for warning in found.warnings:
             gr.Warning(html.escape(warning), title=text.warning)
-        row = [name, question, found.best, f'{100 * found.answers[found.best]:.1f}']
-        rows = [row, *rows][:_MAX_HISTORY]
-        return found.answers, rows, rows, gr.update(selected='ask')
+        share = 100 * found.answers[found.best]
+        rows = [[name, question, found.given, f'{share:.1f}'], *rows][:_MAX_HISTORY]
+        why = text.abstained.format(found.best, share, 100 * demo.model.threshold)
+        heading = f'<h2>{html.escape(found.given)}</h2><p>{html.escape(why)}</p>'
+        shown = gr.update(value=heading, visible=found.abstention is not None)
+        return shown, _bars(found, text.answers), rows, rows, gr.update(selected='ask')
 
     gr.on(
         [ask.click, inputs.question.submit],
         on_ask,
         [inputs.image, inputs.question, asked],
-        [answers, asked, history, tabs],
+        [abstained, answers, asked, history, tabs],
         preprocess=False,
     )
 
@@ -177,11 +187,12 @@ def _look_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any]
         _, pixels = read(upload)
         found = demo.look(pixels, question, answer)
         largest = max((share for _, share in found.words), default=0.0) or 1.0
+        abstention = '' if found.abstention is None else f' ({text.look_abstained.format(found.abstention)})'
         shaded = [(f'{word} {share:.0%}', share / largest) for word, share in found.words]
         return (
             demo.ask(pixels, question).answers,
             shaded,
-            gr.update(value=found.image, label=text.relevance.format(found.answer)),
+            gr.update(value=found.image, label=f'{text.relevance.format(found.answer)}{abstention}'),
             show_word(found, found.most_relevant_word),
             found,
         )
@@ -248,9 +259,10 @@ def _compare_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., A
         answers = [gr.Label(label=name, elem_id=f'model-{number}') for number, name in enumerate(demo.names)]
 
     @_shown(text)
-    def on_compare(upload: dict[str, Any] | None, question: str) -> list[dict[str, float]]:
+    def on_compare(upload: dict[str, Any] | None, question: str) -> list[Any]:
         _, pixels = read(upload)
-        return [found.answers for found in demo.compare(pixels, question)]
+        both = zip(demo.names, demo.compare(pixels, question), strict=True)
+        return [_bars(found, name if found.abstention is None else f'{name}: {found.given}') for name, found in both]
 
     compare.click(on_compare, [inputs.image, inputs.question], answers, preprocess=False)
 

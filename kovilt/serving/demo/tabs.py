@@ -33,14 +33,26 @@ _MAX_ROWS = 500  # of the table of errors
 
 
 class Asked(NamedTuple):
-    """The answers to a question with their probability, best first, and what the model cannot read of the question."""
+    """The answers to a question with their probability, best first, and what the model cannot read of the question.
+
+    Attributes:
+        abstention: what the model answers in place of the best one, which is below its threshold; None = it does not
+            abstain.
+    """
 
     answers: dict[str, float]
     warnings: list[str]
+    abstention: str | None = None
 
     @property
     def best(self) -> str:
+        """The most probable answer, which the model gives if it does not abstain."""
         return next(iter(self.answers))
+
+    @property
+    def given(self) -> str:
+        """What the model answers."""
+        return self.best if self.abstention is None else self.abstention
 
 
 class Looked(NamedTuple):
@@ -51,12 +63,14 @@ class Looked(NamedTuple):
         image: coloured by the relevance of its patches for the answer.
         words: of the question, each with its share of all relevance, 0 to 1.
         plans: the image coloured by the transport plan of each word; empty for METER.
+        abstention: what the model answers in place of its best answer; None = it does not abstain.
     """
 
     answer: str
     image: Image.Image
     words: list[tuple[str, float]]
     plans: list[Image.Image]
+    abstention: str | None = None
 
     @property
     def most_relevant_word(self) -> int:
@@ -108,7 +122,8 @@ class Demo:
         read = model.transforms.read_question(clean_question(question, 'question'))
         with self._lock:
             (found,) = model(pixels, question, topk=_TOPK)
-        return Asked({one['answer']: one['score'] for one in found['topk']}, read.warnings)
+        answers = {one['answer']: one['score'] for one in found['topk']}
+        return Asked(answers, read.warnings, found['answer'] if found.get('abstained') else None)
 
     def look(self, pixels: np.ndarray, question: str, answer: str | None = None) -> Looked:
         """Where the model looks for an answer, None = its own."""
@@ -116,7 +131,7 @@ class Demo:
             found = self.model.explain(pixels, question, answer)
         total = max(float(found.patch_relevance.sum() + found.token_relevance.sum()), 1e-30)
         words = [(word, float(share) / total) for word, share in zip(found.words, found.word_relevance, strict=True)]
-        return Looked(found.answer, found.relevance_image(), words, found.plan_images())
+        return Looked(found.answer, found.relevance_image(), words, found.plan_images(), found.abstention)
 
     def fill(self, pixels: np.ndarray, caption: str, hidden: int) -> FilledWord:
         """What the pre-trained model puts in the place of a word of a caption."""

@@ -21,6 +21,7 @@ class Texts(NamedTuple):
 
     ask_tab: str
     answers: str
+    abstained: str
     history: str
     history_header: tuple[str, str, str, str]
 
@@ -29,6 +30,7 @@ class Texts(NamedTuple):
     look: str
     look_answers: str
     look_words: str
+    look_abstained: str
     relevance: str
     plan: str
     no_plan: str
@@ -68,6 +70,7 @@ KOREAN = Texts(
     no_image='이미지를 먼저 올리거나 예제를 고르세요.',
     ask_tab='묻기',
     answers='답과 확률',
+    abstained='답변 보류: 가장 그럴듯한 답 {}의 확률 {:.1f} %가 임곗값 {:g} %보다 낮습니다.',
     history='지금까지 물은 것',
     history_header=('이미지', '질문', '답', '확률, %'),
     look_tab='어디를 보는가',
@@ -78,6 +81,7 @@ KOREAN = Texts(
     look='보기',
     look_answers='답 (누르면 그 답의 관련도)',
     look_words='질문의 어절과 관련도 비율 (누르면 그 어절의 수송 계획)',
+    look_abstained='답변 보류: {}',
     relevance='관련도: {}',
     plan='수송 계획: {}',
     no_plan='이 모델은 어절과 패치를 정렬하지 않아 수송 계획이 없습니다.',
@@ -123,6 +127,7 @@ ENGLISH = Texts(
     no_image='Upload an image or choose an example first.',
     ask_tab='Ask',
     answers='Answers and their probability',
+    abstained='The model abstains: its best answer, {}, has {:.1f} %, and the threshold is {:g} %.',
     history='Asked so far',
     history_header=('image', 'question', 'answer', 'probability, %'),
     look_tab='Where does it look',
@@ -134,6 +139,7 @@ ENGLISH = Texts(
     look='Show',
     look_answers='Answers (click one for its relevance)',
     look_words='Words of the question with their share of the relevance (click one for its transport plan)',
+    look_abstained='the model abstains: {}',
     relevance='Relevance: {}',
     plan='Transport plan: {}',
     no_plan='This model aligns no words with patches, so there is no transport plan.',

@@ -8,7 +8,7 @@ import pytest
 from kovilt.errors import KoviltError
 from kovilt.serving.demo.page import build_page
 from kovilt.serving.demo.settings import DemoSettings
-from kovilt.serving.demo.tabs import Demo
+from kovilt.serving.demo.tabs import Demo, read_upload
 from kovilt.serving.demo.texts import ENGLISH, KOREAN, LANGUAGES
 
 
@@ -39,10 +39,12 @@ def upload(examples):
 
 
 def test_questions_one_after_the_other_are_listed(call, demo, upload, examples):
-    answers, rows, shown, tabs = call('on_ask', upload, examples[0].question, [])
+    abstained, bars, rows, shown, tabs = call('on_ask', upload, examples[0].question, [])
+    answers = bars['value']
+    assert bars['show_heading'] and not abstained['visible']
     assert answers[rows[0][2]] == max(answers.values()) and rows == shown and tabs['selected'] == 'ask'
     assert rows[0] == ['방.jpg', examples[0].question, next(iter(answers)), f'{100 * max(answers.values()):.1f}']
-    _, rows, *_ = call('on_ask', upload, '의자가 있어요?', rows)
+    _, _, rows, *_ = call('on_ask', upload, '의자가 있어요?', rows)
     assert [row[1] for row in rows] == ['의자가 있어요?', examples[0].question]
 
 
@@ -102,7 +104,30 @@ def test_a_hidden_word_has_candidates_and_a_plan(call, upload, event):
 
 def test_two_models_answer(call, upload):
     one, other = call('on_compare', upload, '의자가 있어요?')
-    assert one == other and len(one) == 5
+    assert one == other and len(one['value']) == 5 and one['label'] == 'rooms'
+
+
+def test_an_abstention_stands_above_what_would_have_been_said(call, demo, upload, examples, monkeypatch):
+    question, expected = (
+        examples[0].question,
+        demo.ask(read_upload(upload, Path(upload['path']).parent)[1], examples[0].question),
+    )
+    monkeypatch.setattr(demo.model, 'threshold', 1.0)
+    monkeypatch.setattr(demo.model, 'abstention', '<모름>')
+    abstained, bars, rows, *_ = call('on_ask', upload, question, [])
+    assert abstained['visible'] and abstained['value'].startswith('<h2>&lt;모름&gt;</h2><p>답변 보류: ')
+    assert expected.best in abstained['value'] and '임곗값 100 %보다' in abstained['value']
+    assert bars['value'] == expected.answers and not bars['show_heading'] and rows[0][2] == '<모름>'
+    answers, _, relevance, *_ = call('on_look', upload, question)
+    assert answers == expected.answers
+    assert relevance['label'] == f'{KOREAN.relevance.format(expected.best)} (답변 보류: <모름>)'
+    one, other = call('on_compare', upload, question)
+    assert (
+        one['label'] == 'rooms: <모름>'
+        and not one['show_heading']
+        and other['label'] == 'rooms'
+        and other['show_heading']
+    )
 
 
 def test_errors_are_listed_and_taken_over(call, demo, event):
