@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / 'docs').rglob('*.md'))
 # The pages whose commands run in the test below, and what their readers have done before.
 RUN: dict[str, list[str]] = {
+    'abstention': [],
     'aihub': [],
     'data': [],
     'demo': [],

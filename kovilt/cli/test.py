@@ -1,12 +1,15 @@
 """Evaluate a checkpoint: accuracy with its interval, by groups, and beside the majority answer (docs/en/evaluation.md).
 
 kovilt test rooms/vqa work_dirs/vqa/iter_2000.pth --out predictions.jsonl
+kovilt test rooms/vqa models/rooms --precision-target 0.95     (docs/en/abstention.md)
 bash tools/dist_test.sh kovilt_vqa_aihub CHECKPOINT 8
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ from kovilt.cli.arguments import CommandParser
 from kovilt.cli.report import leave_report
 from kovilt.errors import KoviltError
 from kovilt.model_names import packaged_models
-from kovilt.terminal import show
+from kovilt.terminal import printable, show
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -34,6 +37,20 @@ def add_arguments(parser: CommandParser) -> None:
         help='folder of metrics.json and logs (default: the folder test beside the checkpoint; of a packaged model '
         'work_dirs/NAME_test)',
     )
+    parser.add_argument(
+        '--calibrate',
+        action='store_true',
+        help='fit a temperature on these questions, by which probabilities tell how often answers are right, and store '
+        'it in the model folder',
+    )
+    parser.add_argument(
+        '--precision-target',
+        type=precision_target,
+        metavar='P',
+        help='with --calibrate, which it implies: store also the probability below which the model abstains, so that '
+        'this share of its answers is right, such as 0.95',
+    )
+    parser.add_argument('--abstention', metavar='TEXT', help='what it answers then (default: 모르겠음)')
     parser.add_no_report()
     parser.add_logger()
     parser.add_precision()
@@ -41,20 +58,39 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_launcher('tools/dist_test.sh')
 
 
-def run(args: argparse.Namespace) -> None:
+def precision_target(text: str) -> float:
+    """The `type` of `--precision-target`."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f'must be above 0 and at most 1, such as 0.95, not {text}')
+    return value
+
+
+precision_target.__name__ = 'float'  # argparse names the type in its message: invalid float value: 'x'
+
+
+def run(args: argparse.Namespace) -> int:
     from mmengine.hooks import Hook
 
     from kovilt.apis.precision import set_precision
+    from kovilt.datasets.korean import normalize_korean
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher
-    from kovilt.engine.hooks import NoReportHook, PredictionsHook
+    from kovilt.engine.hooks import CalibrationHook, NoReportHook, PredictionsHook
     from kovilt.engine.hooks.run_record import describe_data, describe_environment, to_numbers
     from kovilt.engine.log_backends import add_backends
     from kovilt.files import write_json
     from kovilt.formats.checkpoint import choose_checkpoint
     from kovilt.registry import RUNNERS
+    from kovilt.weights.calibration import ABSTENTION, store_calibration
 
     checkpoint = choose_checkpoint(args.checkpoint)
+    is_fit = args.calibrate or args.precision_target is not None
+    abstention = ABSTENTION if args.abstention is None else normalize_korean(args.abstention)
+    if is_fit:
+        _check_calibratable(checkpoint, abstention)
+    if args.abstention is not None and args.precision_target is None:
+        raise KoviltError('--abstention is answered below the threshold of --precision-target; give that, too')
     work_dir = args.work_dir or str(default_work_dir(checkpoint))
     overrides = {'launcher': args.launcher, 'work_dir': work_dir, 'load_from': str(checkpoint), 'resume': False}
     config = load_config(args.config, args.cfg_options, overrides)
@@ -77,6 +113,10 @@ def run(args: argparse.Namespace) -> None:
             set_precision(getattr(model, 'module', model), args.precision, checkpoint)
 
     runner.register_hook(PrecisionHook())
+    calibration = CalibrationHook(
+        checkpoint, is_fit=is_fit, precision_target=args.precision_target, abstention=abstention
+    )
+    runner.register_hook(calibration)
     metrics = runner.test()
     if runner.rank == 0:
         report = {
@@ -84,14 +124,38 @@ def run(args: argparse.Namespace) -> None:
             'checkpoint': str(checkpoint),
             'precision': args.precision,
             'metrics': to_numbers(metrics),
+            **({'calibration': calibration.result} if calibration.result else {}),
             'data': {'test': describe_data(runner.test_dataloader.dataset)},
             'environment': describe_environment(runner),
         }
         write_json(Path(work_dir) / 'metrics.json', report)
         show(f'{work_dir}/metrics.json')
-    has_report = runner.rank == 0 and not args.no_report
+        if is_fit and calibration.calibration is not None:
+            store_calibration(checkpoint, calibration.calibration)
+            show(f'{checkpoint}/kovilt.json: calibration stored')
     elsewhere = Path(args.out) if args.out and Path(args.out).resolve() != predictions.resolve() else None
-    end_process(last=(lambda: leave_report(work_dir, elsewhere)) if has_report else None)
+
+    def finish() -> None:
+        if runner.rank == 0 and not args.no_report:
+            leave_report(work_dir, elsewhere)
+        if calibration.failure:
+            print(printable(f'error: {calibration.failure}'), file=sys.stderr)
+
+    code = 2 if calibration.failure else 0
+    end_process(code, last=finish)
+    return code
+
+
+def _check_calibratable(folder: Path, abstention: str) -> None:
+    """KoviltError, before the test, if its calibration could not be stored."""
+    from kovilt.formats.fields import check_field
+    from kovilt.weights.calibration import check_calibratable
+    from kovilt.weights.folder_info import CALIBRATION_FIELDS
+
+    check_calibratable(folder)
+    check_field(abstention, CALIBRATION_FIELDS['abstention'], '--abstention')
+    if not os.access(folder, os.W_OK):
+        raise KoviltError(f'{folder}: cannot be written, so that no calibration can be stored; copy the folder')
 
 
 def default_work_dir(checkpoint: Path) -> Path:

@@ -11,7 +11,7 @@ from mmengine.runner import LogProcessor, Runner
 from kovilt.engine.hooks.epoch_time import peak_memory_mb
 from kovilt.registry import LOG_PROCESSORS
 
-SUBSET_METRIC = re.compile(r'(?:\w+/)?(?:accuracy|questions)\w*/.*: ')
+SUBSET_METRIC = re.compile(r'(?:\w+/)?(?:accuracy|questions|coverage_at_precision)\w*/.*: ')
 
 
 @LOG_PROCESSORS.register_module()
@@ -20,8 +20,8 @@ class BriefLogProcessor(LogProcessor):
 
     While a loop runs, the line also holds samples a second, on a CPU the peak memory, and, where a training counts
     steps, its epoch. After an evaluation it holds only the metrics of the whole set: those of subsets
-    (`accuracy/색`, `questions_by_length/4-6`) would fill the screen. They are in metrics.jsonl, metrics.json and
-    TensorBoard.
+    (`accuracy/색`, `questions_by_length/4-6`), and those at a precision, would fill the screen. They are in
+    metrics.jsonl, metrics.json and TensorBoard.
     """
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:

@@ -53,10 +53,11 @@ def tolerant_score(prediction: str, answers: GroundTruth) -> float:
 
 
 def is_lower_better(metric: str) -> bool:
-    """Whether the smaller of two values of a metric is the better one: of losses, and of the distance between the words
-    and the patches of matched pairs. That of mismatched pairs is to be large.
+    """Whether the smaller of two values of a metric is the better one: of losses, of `ece` and `aurc`, and of the
+    distance between the words and the patches of matched pairs. That of mismatched pairs is to be large.
     """
-    return 'loss' in metric or metric.endswith('_matched_distance')
+    is_error = metric.rpartition('/')[2] in ('ece', 'aurc')
+    return is_error or 'loss' in metric or metric.endswith('_matched_distance')
 
 
 def groups_by_size(groups: np.ndarray) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from bisect import bisect_right
 from collections import Counter
@@ -13,6 +14,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.evaluation.calibration import expected_calibration_error, reliability_bins
 from kovilt.evaluation.scoring import (
     GroundTruth,
     answer_score,
@@ -22,11 +24,13 @@ from kovilt.evaluation.scoring import (
     most_frequent,
     tolerant_score,
 )
+from kovilt.evaluation.selective import area_under_risk_coverage, coverage_at_precision, risk_coverage
 from kovilt.evaluation.table import format_table
 from kovilt.registry import METRICS
 
 LENGTH_EDGES = (1, 4, 7, 10)  # words (eojeol) of a question
 FREQUENCY_EDGES = (1, 10, 100, 1000)  # number of training rows with an answer
+PRECISIONS = (90, 95, 99)  # percent, for which the coverage is given
 MAX_TYPES = 10  # answer types in the table of the log
 MIN_OF_TYPE = 20  # questions of a type that is told to be wrong as a whole
 
@@ -43,6 +47,7 @@ class ScoredQuestion(NamedTuple):
     broken: bool  # the image cannot be read
     options: int = 0  # of a multiple-choice question
     tied: bool = False  # another option has the probability of the predicted one
+    confidence: float = math.nan  # the probability of the prediction; NaN = unknown
 
 
 @METRICS.register_module()
@@ -55,8 +60,8 @@ class VQAAccuracy(BaseMetric):
     broken, or whose answer is out of vocabulary (OOV), is wrong. Where a figure needs one answer of several, it takes
     the most frequent, or the one of greatest weight.
 
-    Reads predictions {'record', 'answer', ...}, where a record has `row`, `answer` or `answers`, and where known
-    `image`, `question`, `answer_type` and `broken`; from `dataset_meta` the answer vocabulary `answers` and
+    Reads predictions {'record', 'answer', 'score', ...}, where a record has `row`, `answer` or `answers`, and where
+    known `image`, `question`, `answer_type` and `broken`; from `dataset_meta` the answer vocabulary `answers` and
     `answer_counts`, the number of training rows with each.
 
     Returns `accuracy`, its 95 % interval `accuracy_low` to `accuracy_high` (see `scoring.bootstrap_interval`),
@@ -74,6 +79,13 @@ class VQAAccuracy(BaseMetric):
     - `answerable_accuracy`: accuracy over the questions of `coverage` alone;
     - `majority_accuracy`: accuracy of always predicting the most frequent answer of the training rows, broken
       images counted as wrong.
+
+    With known probabilities (`score` of the predictions) also how far they can be trusted, see docs/en/abstention.md:
+
+    - `ece`: the expected calibration error, `expected_calibration_error`;
+    - `coverage_at_precision/<90, 95, 99>`: the share of the questions, the surest ones, that can be answered with this
+      precision, whatever the vocabulary; 0 = none;
+    - `aurc`: the area under the risk-coverage curve, `area_under_risk_coverage`.
 
     Of multiple-choice questions, whose records have `options`, also:
 
@@ -96,7 +108,8 @@ class VQAAccuracy(BaseMetric):
         frequencies = dict.fromkeys(band_of(rows, FREQUENCY_EDGES) for rows in (0, *FREQUENCY_EDGES))
         groups = ['/*', *(f'_by_length/{band}' for band in lengths), *(f'_by_frequency/{band}' for band in frequencies)]
         whole = ['accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'coverage', 'ceiling']
-        whole += ['answerable_accuracy', 'majority_accuracy', 'questions', 'broken']
+        whole += ['answerable_accuracy', 'majority_accuracy', 'questions', 'broken', 'ece', 'aurc']
+        whole += [f'coverage_at_precision/{percent}' for percent in PRECISIONS]
         whole += ['random_accuracy', 'circular_accuracy'] if model.get('choice_head') else []
         return whole + [f'{name}{group}' for group in groups for name in ('accuracy', 'questions')]
 
@@ -117,6 +130,7 @@ class VQAAccuracy(BaseMetric):
                     broken=bool(record.get('broken', False)),
                     options=len(record.get('options') or ()),
                     tied=_is_tied(prediction),
+                    confidence=float(prediction.get('score', math.nan)),
                 )
             )
 
@@ -160,6 +174,9 @@ class VQAAccuracy(BaseMetric):
             at_random = np.array([1 / question.options for question in questions])
             metrics |= {'random_accuracy': _percent(at_random), 'circular_accuracy': _percent(scores * untied)}
 
+        confidences = np.array([question.confidence for question in questions])
+        if not np.isnan(confidences).any():
+            metrics |= _confidence_metrics(confidences, scores)
         types = np.array([question.answer_type for question in questions])
         metrics |= _group_accuracies('', types, scores)
         lengths = [band_of(question.words, LENGTH_EDGES) if question.words else '' for question in questions]
@@ -204,6 +221,11 @@ def _log_table(
         figures.append(f'always predicting {majority!r}: {metrics["majority_accuracy"]:.2f}')
     if 'random_accuracy' in metrics:
         figures.append(f'at random: {metrics["random_accuracy"]:.2f}; CircularEval: {metrics["circular_accuracy"]:.2f}')
+    if 'ece' in metrics:
+        figures.append(
+            f'calibration error (ECE): {metrics["ece"]:.2f}; coverage at 95 % precision: '
+            f'{metrics["coverage_at_precision/95"]:.2f}'
+        )
     if metrics['broken']:
         figures.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
     lines = ['VQA accuracy in percent', format_table(header, rows), '; '.join(figures), *warnings]
@@ -233,6 +255,16 @@ def _wholly_wrong(questions: Sequence[ScoredQuestion], types: np.ndarray, scores
 
 def _percent(shares: np.ndarray) -> float:
     return float((100 * shares).mean())
+
+
+def _confidence_metrics(confidences: np.ndarray, scores: np.ndarray) -> dict[str, float | int]:
+    """What the probabilities of the answers are worth, in percent. confidences, scores (N,): 0 to 1."""
+    curve = risk_coverage(confidences, scores)
+    return {
+        'ece': 100 * expected_calibration_error(reliability_bins(confidences, scores)),
+        'aurc': 100 * area_under_risk_coverage(curve),
+        **{f'coverage_at_precision/{one}': 100 * coverage_at_precision(curve, one / 100) for one in PRECISIONS},
+    }
 
 
 def _best_score(vocabulary: Mapping[str, int], answers: GroundTruth) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,10 +20,12 @@ class AnsweringModel(KoviltModel):
     Attributes:
         answers_in_bfloat16: whether scores are computed in bfloat16; see `kovilt.apis.precision.set_precision`.
         temperature: by which scores are divided before the softmax; see `kovilt.weights.calibration`.
+        keeps_scores: whether predictions hold `scores`, numpy float32 (C,), before that division.
     """
 
     answers_in_bfloat16 = False
     temperature = 1.0
+    keeps_scores = False
 
     @property
     @abstractmethod
@@ -42,6 +44,15 @@ class AnsweringModel(KoviltModel):
         """The images of a preprocessed batch, as the encoder takes them."""
         images = batch.get('encoded_images')  # of `PrefixViLT`, from the cache of `VQAInferencer`
         return self.encoder.embed_images(batch['patches'], batch['grids']) if images is None else images
+
+    def join_records(
+        self, ranked: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], scores: Iterable[Tensor]
+    ) -> list[dict[str, Any]]:
+        """Predictions as the metric takes them: ranked answers with their records and, if asked for, their scores."""
+        found = [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]
+        if self.keeps_scores:
+            found = [dict(one, scores=own.cpu().numpy()) for one, own in zip(found, scores, strict=True)]
+        return found
 
     def answer_context(self) -> AbstractContextManager[Any]:
         """The context in which the encoder and the head compute scores."""

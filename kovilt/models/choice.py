@@ -90,8 +90,9 @@ class ViLTForMultipleChoice(AnsweringModel):
             return []
         if 'records' not in batch:
             raise KoviltError('a ChoiceDataset of an evaluation needs keep_record=True, which names the options')
-        ranked = rank_options(self.scores(batch) / self.temperature, [record['options'] for record in batch['records']])
-        return [dict(best, record=record) for best, record in zip(ranked, batch['records'], strict=True)]
+        scores, options = self.scores(batch), [record['options'] for record in batch['records']]
+        ranked = rank_options(scores / self.temperature, options)
+        return self.join_records(ranked, batch['records'], scores.split([len(texts) for texts in options]))
 
     @staticmethod
     def from_matching(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -96,5 +96,6 @@ class ViLTForVQA(AnsweringModel):
             return []
         records = batch.get('records') or [{}] * len(batch['input_ids'])
         options = [record['options'] for record in records if 'options' in record]
-        ranked = rank_answers(self.scores(batch) / self.temperature, self.answers, self.topk, options)
-        return [dict(best, record=record) for best, record in zip(ranked, records, strict=True)]
+        scores = self.scores(batch)
+        ranked = rank_answers(scores / self.temperature, self.answers, self.topk, options)
+        return self.join_records(ranked, records, scores)

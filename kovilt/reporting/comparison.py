@@ -10,8 +10,9 @@ from typing import Any
 from kovilt.errors import KoviltError
 from kovilt.evaluation.breakdown import Prediction, different_images
 from kovilt.evaluation.comparison import compare_predictions, read_predictions
+from kovilt.reporting.calibration import calibration_blocks
 from kovilt.reporting.facts import describe_run, number_text, panel_figures
-from kovilt.reporting.predictions import calibration_blocks, prediction_card
+from kovilt.reporting.predictions import prediction_card
 from kovilt.reporting.run import Run
 from kovilt.visualization import run_panels, write_report
 from kovilt.visualization.report import Bar, Block, Card, Cards, Paragraph, Section, Table
@@ -111,7 +112,7 @@ def _curve_blocks(one: Run, other: Run, names: tuple[str, str]) -> list[Block]:
 
 def _calibration_sections(one: Run, other: Run, names: tuple[str, str]) -> list[Section]:
     return [
-        Section(f'Calibration · 확률 보정: {name}', calibration_blocks(run.predictions))
+        Section(f'Calibration · 확률 보정: {name}', calibration_blocks(run.predictions, run.calibration))
         for run, name in zip((one, other), names, strict=True)
         if run.predictions
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kovilt.errors import first_line
+from kovilt.files import read_json
 from kovilt.reporting.facts import (
     data_section,
     losses_table,
@@ -81,10 +82,17 @@ class _Attempts:
 def _write_model(run: Run) -> None:
     """Write the checkpoint as the model folder `model`; a test of a model folder needs none."""
     from kovilt.apis.export import export_trained
+    from kovilt.weights.calibration import Calibration, store_calibration
+    from kovilt.weights.folder_info import INFO
 
     if run.is_test and (run.checkpoint is None or run.checkpoint.is_dir()):
         return
-    export_trained(run.trained, run.folder / 'model', overwrite=True)
+    folder = run.folder / 'model'
+    before = read_json(folder / INFO) if (folder / INFO).is_file() else {}
+    export_trained(run.trained, folder, overwrite=True)
+    calibration = Calibration.from_info(before)
+    if calibration is not None and read_json(folder / INFO)['files'] == before.get('files'):  # the same weights
+        store_calibration(folder, calibration)
 
 
 def _curve_blocks(run: Run) -> list[Block]:
@@ -101,7 +109,8 @@ def _curve_blocks(run: Run) -> list[Block]:
 def _prediction_sections(run: Run, attempt: _Attempts) -> list[Section]:
     if not run.has_predictions:
         return []
-    return prediction_sections(run.predictions, attempt('frequency of answers', lambda: run.answer_counts, {}))
+    counts = attempt('frequency of answers', lambda: run.answer_counts, {})
+    return prediction_sections(run.predictions, counts, run.calibration)
 
 
 def _pretraining_sections(run: Run) -> list[Section]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kovilt.evaluation.breakdown import (
     GroupAccuracy,
@@ -10,28 +11,32 @@ from kovilt.evaluation.breakdown import (
     by_answer_frequency,
     by_answer_type,
     by_question_length,
-    column,
     find_confusions,
     pick_examples,
 )
-from kovilt.evaluation.calibration import NUM_BINS, expected_calibration_error, reliability_bins
+from kovilt.reporting.calibration import calibration_blocks
 from kovilt.reporting.images import thumbnail_of
-from kovilt.visualization.reliability import draw_reliability
-from kovilt.visualization.report import Bar, Block, Card, Cards, Figure, Paragraph, Section, Table, data_url
+from kovilt.visualization.report import Bar, Block, Card, Cards, Paragraph, Section, Table
 
 EXAMPLES = {
     'best': 'Right and surest · 가장 확신한 정답',
     'worst': 'Wrong and surest · 가장 확신한 오답',
     'random': 'At random · 무작위',
 }
-_AS_SURE_AS_RIGHT = 1.0  # points between the mean probability and the accuracy
 
 
-def prediction_sections(predictions: Sequence[Prediction], answer_counts: Mapping[str, int]) -> list[Section]:
-    """What a file of predictions shows. answer_counts: answer -> training rows with it; empty if unknown."""
+def prediction_sections(
+    predictions: Sequence[Prediction], answer_counts: Mapping[str, int], calibration: Mapping[str, Any] | None = None
+) -> list[Section]:
+    """What a file of predictions shows.
+
+    Args:
+        answer_counts: answer -> training rows with it; empty if unknown.
+        calibration: of metrics.json, if there is one.
+    """
     return [
         Section('Groups of questions · 질문 묶음별', _group_blocks(predictions, answer_counts)),
-        Section('Calibration · 확률 보정', calibration_blocks(predictions)),
+        Section('Calibration · 확률 보정', calibration_blocks(predictions, calibration)),
         Section('Confused answers · 혼동한 답', _confusion_blocks(predictions)),
         Section('Predictions · 예측', _example_blocks(predictions)),
     ]
@@ -52,33 +57,6 @@ def _group_blocks(predictions: Sequence[Prediction], answer_counts: Mapping[str,
 def group_table(name: str, groups: Sequence[GroupAccuracy]) -> Table:
     rows = [[one.name, f'{one.questions:,}', Bar(one.accuracy, one.low, one.high)] for one in groups]
     return Table([name, 'questions', '% (95 % interval)'], rows)
-
-
-def calibration_blocks(predictions: Sequence[Prediction]) -> list[Block]:
-    """The expected calibration error and the reliability diagram, with its numbers."""
-    bins = reliability_bins(column(predictions, 'score'), column(predictions, 'correct'))
-    ece = expected_calibration_error(bins)
-    confidence, accuracy = (100 * column(predictions, key).mean() for key in ('score', 'correct'))
-    verdict = 'too sure' if confidence > accuracy else 'not sure enough'
-    if abs(confidence - accuracy) < _AS_SURE_AS_RIGHT:
-        verdict = 'about as sure as it is right'
-    text = (
-        f'Expected calibration error (ECE, {NUM_BINS} bins): {100 * ece:.1f} %. Mean probability of the answers '
-        f'{confidence:.1f} %, accuracy {accuracy:.1f} %: on the whole the model is {verdict}.'
-    )
-    rows = [
-        [f'{one.low:.2f} to {one.high:.2f}', f'{one.questions:,}', 100 * one.confidence, 100 * one.accuracy]
-        for one in bins
-    ]
-    return [
-        Paragraph(text),
-        Figure(
-            data_url(draw_reliability(bins, ece), 'svg+xml'),
-            'How often answers of a probability are right; dashed: as often as the probability says.',
-            f'Reliability diagram; the table below has its numbers. ECE {100 * ece:.1f} %',
-        ),
-        Table(['probability', 'questions', 'mean probability, %', 'accuracy, %'], rows),
-    ]
 
 
 def _confusion_blocks(predictions: Sequence[Prediction]) -> list[Block]:

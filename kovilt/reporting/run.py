@@ -69,6 +69,11 @@ class Run:
             evaluated = [row for row in evaluated if row.get(key) == number] or evaluated
         return {name: value for name, value in evaluated[-1].items() if name != 'mode'} if evaluated else {}
 
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What the test tells of a calibration; empty if there was none."""
+        return dict(self._test.get('calibration') or {})
+
     @functools.cached_property
     def curves(self) -> Metrics:
         """The metrics of the training; of a test those of the training beside its checkpoint, if they are there."""

@@ -213,6 +213,22 @@ def test_multiple_choice_has_random_and_circular_accuracies():
     assert {'random_accuracy', 'circular_accuracy'} <= {*named}
 
 
+def test_probabilities_are_judged_where_they_are_known():
+    rows = predictions(*((row, '네', '네' if row < 15 else '예', '') for row in range(20)), (20, '네', '네', '', True))
+    rows = [row | {'score': 0.9 if row['record']['row'] < 10 else 0.6} for row in rows]
+    metric = VQAAccuracy()
+    metric.process(None, rows)
+    scores = metric.evaluate(21)
+    assert scores['ece'] == pytest.approx(100 * (10 * 0.1 + 11 * (0.6 - 5 / 11)) / 21)  # a broken image is wrong
+    assert [scores[f'coverage_at_precision/{percent}'] for percent in (90, 95, 99)] == pytest.approx([1000 / 21] * 3)
+    assert scores['aurc'] == pytest.approx(100 * (11 / 21) * (6 / 21))
+    names = VQAAccuracy.metric_names({})
+    assert {'ece', 'aurc', *(f'coverage_at_precision/{percent}' for percent in (90, 95, 99))} <= {*names}
+    del rows[0]['score']
+    metric.process(None, rows)
+    assert not {'ece', 'aurc', 'coverage_at_precision/95'} & metric.evaluate(21).keys()
+
+
 def test_an_answer_type_of_which_all_is_wrong_is_told(monkeypatch):
     told = []
     monkeypatch.setattr(MMLogger.get_current_instance(), 'info', told.append)

@@ -192,6 +192,7 @@ def test_the_metric_is_that_of_the_best_checkpoint_or_the_first(rooms, tmp_path)
         load_config(tiny_config(tmp_path / f'{task}.py', task=task, steps=1)) for task in ('vqa', 'pretrain')
     )
     assert choose_metric(vqa, '', 'x') == Metric('accuracy', is_lower_better=False, takes_best=True)
+    assert all(choose_metric(vqa, name, 'x').is_lower_better for name in ('ece', 'aurc'))
     assert choose_metric(vqa, 'coverage', 'x') == Metric('coverage', is_lower_better=False, takes_best=False)
     assert choose_metric(pretrain, '', 'x') == Metric('mlm_loss', is_lower_better=True, takes_best=False)
     assert choose_metric(pretrain, 'wpa_matched_distance', 'x').is_lower_better

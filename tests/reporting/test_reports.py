@@ -15,12 +15,13 @@ from PIL import Image
 from kovilt.apis import VQAInferencer
 from kovilt.cli import report as report_verb
 from kovilt.evaluation.breakdown import by_answer_frequency, by_answer_type, by_question_length, read_all_predictions
-from kovilt.files import write_json_lines
+from kovilt.files import read_json, write_json_lines
 from kovilt.reporting import facts, prediction_sections, write_comparison, write_run_report
+from kovilt.reporting.calibration import calibration_blocks
 from kovilt.reporting.images import thumbnail_of
-from kovilt.reporting.predictions import calibration_blocks
 from kovilt.reporting.run import Run
 from kovilt.visualization import fonts, write_report
+from kovilt.weights.calibration import Calibration, store_calibration
 
 LEFT = {'report.html', 'curves.png', 'curves.csv', 'model'}
 OF_ANSWERS = (
@@ -149,6 +150,41 @@ def test_a_verification_that_is_slower_than_expected_is_given_up(runs, monkeypat
 def test_the_verdict_of_calibration_is_that_of_its_numbers(score, verdict):
     text = calibration_blocks([{'score': score, 'correct': correct} for correct in (False, True)])[0].text
     assert f'accuracy 50.0 %: on the whole the model is {verdict}.' in text
+
+
+def test_the_risk_coverage_curve_stands_beside_the_reliability_diagram_with_its_numbers():
+    sure = [{'score': 0.9, 'correct': number < 9} for number in range(10)]
+    unsure = [{'score': 0.4, 'correct': number < 2} for number in range(10)]
+    text, surest, figures, _, table = calibration_blocks([*sure, *unsure])
+    assert [figure.data.startswith('data:image/svg+xml') for figure in figures.figures] == [True, True]
+    assert '50.0 % at 90 %, 0.0 % at 95 %, 0.0 % at 99 % precision' in surest.text and 'ECE' in text.text
+    assert [row[:3] for row in table.rows] == [['50.0 %', '10', '0.9000'], ['100.0 %', '20', '0.4000']]
+    assert [row[3] for row in table.rows] == pytest.approx([90, 55])
+
+
+def test_a_calibration_is_told_before_the_figures():
+    stored = dict(temperature=1.5, threshold=0.5, abstention='모르겠음', answered=50.0, precision=90.0)
+    stored |= dict(ece_before=8.0, ece_after=2.0)
+    rows = [{'score': 0.9, 'correct': True}, {'score': 0.4, 'correct': False}]
+    text = calibration_blocks(rows, stored)[1].text
+    assert 'ECE 8.00 % before and 2.00 % after, on these questions' in text and '(모르겠음)' in text
+    held = dict(ece=2.5, answered=48.0, precision=88.0, precision_low=80.0, precision_high=94.0)
+    text = calibration_blocks(rows, stored | {'held_out': held})[1].text
+    assert 'not seen. The figures below are those before' in text and '48.0 % and 88.0 % (80.0 to 94.0)' in text
+    text = calibration_blocks(rows, stored | {'held_out': None, 'threshold': None})[1].text
+    assert 'abstains' not in text and 'questions of the fit' in text
+
+
+def test_a_model_folder_that_is_written_anew_with_the_same_weights_stays_calibrated(runs, call):
+    folder = runs.vqa / 'model'
+    store_calibration(folder, calibration := Calibration(temperature=1.5, questions=100))
+    assert call('report', runs.vqa)[0] == 0
+    info = read_json(folder / 'kovilt.json')
+    assert Calibration.from_info(info) == calibration
+    info['files']['model.safetensors']['sha256'] = '0' * 64  # other weights
+    (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
+    assert call('report', runs.vqa)[0] == 0
+    assert Calibration.from_info(read_json(folder / 'kovilt.json')) is None
 
 
 def test_a_name_that_no_file_can_have_is_no_image():

@@ -1,6 +1,9 @@
-"""Hooks of a run: checkpoints, averaged weights, exact resuming, bad losses, times, the record, predictions."""
+"""Hooks of a run: checkpoints, averaged weights, exact resuming, bad losses, times, the record, predictions,
+calibration.
+"""
 
 from kovilt.engine.hooks.average import EMAHook
+from kovilt.engine.hooks.calibration import CalibrationHook
 from kovilt.engine.hooks.checkpoint import CheckpointHook
 from kovilt.engine.hooks.early_stopping import EarlyStoppingHook
 from kovilt.engine.hooks.epoch_time import EpochTimeHook
@@ -15,6 +18,7 @@ from kovilt.engine.hooks.run_record import RunRecordHook
 from kovilt.engine.hooks.step_info import StepInfoHook
 
 __all__ = [
+    'CalibrationHook',
     'CheckpointHook',
     'EMAHook',
     'EarlyStoppingHook',
