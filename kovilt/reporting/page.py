@@ -109,8 +109,9 @@ def _curve_blocks(run: Run) -> list[Block]:
 def _prediction_sections(run: Run, attempt: _Attempts) -> list[Section]:
     if not run.has_predictions:
         return []
-    counts = attempt('frequency of answers', lambda: run.answer_counts, {})
-    return prediction_sections(run.predictions, counts, run.calibration)
+    return prediction_sections(
+        run.predictions, attempt('frequency of answers', lambda: run.answer_counts, {}), run.calibration
+    )
 
 
 def _pretraining_sections(run: Run) -> list[Section]:

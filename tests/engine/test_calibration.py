@@ -21,8 +21,8 @@ from kovilt.files import read_json, read_json_lines
 pytestmark = pytest.mark.usefixtures('unformatted_configs')
 
 
-class Tested:
-    """A model folder that is tested into folders of their own."""
+class FolderTests:
+    """Tests of a model folder, each in a work folder of its own."""
 
     def __init__(self, config: Path, folder: Path) -> None:
         self.config, self.folder, self.count = config, folder, 0
@@ -46,14 +46,14 @@ class Tested:
 
 
 @pytest.fixture(scope='module')
-def tested(rooms, tmp_path_factory) -> Tested:
+def tested(rooms, tmp_path_factory) -> FolderTests:
     folder = tmp_path_factory.mktemp('folder')
     config, work = tiny_config(folder / 'tiny.py', steps=3), str(folder / 'work')
     # Such weights give questions different probabilities, which three steps would not teach.
     wide = 'model.encoder.init_std=0.4'
     assert main(['train', str(config), '--work-dir', work, '--seed', '0', '--cfg-options', wide]) == 0
     assert main(['export', work, str(folder / 'model')]) == 0
-    return Tested(config, folder / 'model')
+    return FolderTests(config, folder / 'model')
 
 
 def test_a_temperature_is_stored_and_applied_in_the_next_test(tested, call):

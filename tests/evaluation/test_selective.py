@@ -54,7 +54,7 @@ def test_the_area_of_models_that_know_all_and_nothing():
     equal = area_under_risk_coverage(risk_coverage(np.full(100, 0.5), right))
     opposite = area_under_risk_coverage(risk_coverage(np.linspace(0, 1, 100), right))
     assert knows == pytest.approx(sum(wrong / (60 + wrong) for wrong in range(1, 41)) / 100)
-    assert knows < equal == pytest.approx(0.4) < opposite
+    assert equal == pytest.approx(0.4) and knows < equal < opposite
     assert area_under_risk_coverage(risk_coverage(np.linspace(0, 1, 5), np.ones(5))) == 0
 
 

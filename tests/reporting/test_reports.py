@@ -19,6 +19,7 @@ from kovilt.files import read_json, write_json_lines
 from kovilt.reporting import facts, prediction_sections, write_comparison, write_run_report
 from kovilt.reporting.calibration import calibration_blocks
 from kovilt.reporting.images import thumbnail_of
+from kovilt.reporting.page import _write_model
 from kovilt.reporting.run import Run
 from kovilt.visualization import fonts, write_report
 from kovilt.weights.calibration import Calibration, store_calibration
@@ -175,15 +176,15 @@ def test_a_calibration_is_told_before_the_figures():
     assert 'abstains' not in text and 'questions of the fit' in text
 
 
-def test_a_model_folder_that_is_written_anew_with_the_same_weights_stays_calibrated(runs, call):
-    folder = runs.vqa / 'model'
+def test_a_model_folder_that_is_written_anew_with_the_same_weights_stays_calibrated(runs):
+    folder, run = runs.vqa / 'model', Run(runs.vqa)
     store_calibration(folder, calibration := Calibration(temperature=1.5, questions=100))
-    assert call('report', runs.vqa)[0] == 0
+    _write_model(run)
     info = read_json(folder / 'kovilt.json')
     assert Calibration.from_info(info) == calibration
     info['files']['model.safetensors']['sha256'] = '0' * 64  # other weights
     (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
-    assert call('report', runs.vqa)[0] == 0
+    _write_model(run)
     assert Calibration.from_info(read_json(folder / 'kovilt.json')) is None
 
 
