@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kovilt.evaluation.calibration import expected_calibration_error, reliability_bins
-from kovilt.evaluation.scoring import answer_score, bootstrap_interval
+from kovilt.evaluation.scoring import GroundTruth, answer_score, bootstrap_interval
 from kovilt.evaluation.selective import best_precision, choose_threshold, risk_coverage
 
 # From 1/20 to 20: where the probabilities of each question are computed. Others are interpolated.
@@ -47,11 +47,11 @@ def log_confidences(scores: np.ndarray, temperatures: np.ndarray = TEMPERATURES)
     return -np.log(np.exp(below / temperatures.astype(np.float32)[:, None]).sum(axis=1))
 
 
-def target_gap(scores: np.ndarray, classes: Mapping[str, int], answers: Sequence[str]) -> float:
+def target_gap(scores: np.ndarray, classes: Mapping[str, int], answers: GroundTruth) -> float:
     """How far the score of the correct answer lies below the best one; NaN if the model cannot give it.
 
-    Where several people answered it is the mean over their answers, weighted by the `answer_score` of each. The
-    cross-entropy at a temperature is then `gap / temperature - log_confidence`.
+    Where there are several answers it is the mean over them, weighted by the `answer_score` of each. The cross-entropy
+    at a temperature is then `gap / temperature - log_confidence`.
 
     Args:
         scores: (C,), before the softmax.

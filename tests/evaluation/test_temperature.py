@@ -65,7 +65,7 @@ def test_few_numbers_hold_the_probabilities_at_every_temperature():
 @pytest.mark.parametrize('temperature', [0.5, 1.0, 2.5])
 def test_the_temperature_is_that_of_the_labels_and_of_a_direct_search(temperature):
     scores, answers = sampled(temperature)
-    answers[0], answers[1] = ['out of vocabulary'], ['3', '3', '3', 'out', '5']
+    answers[:3] = [['out of vocabulary'], ['3', '3', '3', 'out', '5'], {'3': 0.7, 'out': 0.2, '5': 0.1}]
     data = data_of(scores, answers)
     found = fit_calibration(data)
     assert found.temperature == pytest.approx(temperature, rel=0.08) and data.num_labelled == 1999
