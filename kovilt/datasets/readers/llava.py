@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kovilt.datasets.folders import Folder
+from kovilt.datasets.readers.column_names import missing_columns
 from kovilt.datasets.readers.json_rows import JSONRows, RowSource, read_rows
 from kovilt.datasets.readers.parquet import CellTable, cell_files
 from kovilt.datasets.readers.table_reader import TableReader, split_files
-from kovilt.datasets.readers.tables import JSONLines, TableFile, missing_columns
+from kovilt.datasets.readers.tables import JSONLines, TableFile
 from kovilt.datasets.table_files import read_schema
 from kovilt.datasets.values import text_of
 from kovilt.errors import KoviltError

@@ -11,8 +11,9 @@ import xxhash
 from kovilt.datasets.folders import Folder, normalize_path
 from kovilt.datasets.options import is_option_column
 from kovilt.datasets.readers.base import CaptionReader, refusing
+from kovilt.datasets.readers.column_names import COLUMNS, check_names, map_names, missing_columns
 from kovilt.datasets.readers.table_reader import SPLITS, TableReader, split_files, split_name
-from kovilt.datasets.readers.tables import COLUMNS, TableFile, check_names, map_names, missing_columns
+from kovilt.datasets.readers.tables import TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.table_files import TABLE_CELL, TableCell, cell_name, read_batches, read_cell, read_schema
 from kovilt.errors import KoviltError

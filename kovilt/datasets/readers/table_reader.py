@@ -19,8 +19,9 @@ from kovilt.datasets.korean import normalize_korean
 from kovilt.datasets.members import Member
 from kovilt.datasets.options import has_options, is_option_column, read_choice
 from kovilt.datasets.readers.base import QuestionReader, refusing
+from kovilt.datasets.readers.column_names import COLUMNS
 from kovilt.datasets.readers.json_rows import required_text
-from kovilt.datasets.readers.tables import COLUMNS, TableFile
+from kovilt.datasets.readers.tables import TableFile
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.table_files import is_base64_image
 from kovilt.datasets.values import text_of

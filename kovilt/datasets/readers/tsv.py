@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from kovilt.datasets.base64_files import base64_image
 from kovilt.datasets.folders import Folder
 from kovilt.datasets.korean import normalize_korean
+from kovilt.datasets.readers.column_names import check_names, map_names
 from kovilt.datasets.readers.parquet import map_aliases
 from kovilt.datasets.readers.table_reader import TableReader
-from kovilt.datasets.readers.tables import TableFile, check_names, found_base64, map_names
+from kovilt.datasets.readers.tables import TableFile, found_base64
 from kovilt.datasets.rows import FoundImage
 from kovilt.datasets.table_files import is_base64
 from kovilt.errors import KoviltError

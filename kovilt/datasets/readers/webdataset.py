@@ -11,9 +11,10 @@ from typing import Any
 from kovilt.datasets.folders import Folder
 from kovilt.datasets.image_store import IMAGE_SUFFIXES
 from kovilt.datasets.readers.base import CaptionReader, refusing
+from kovilt.datasets.readers.column_names import names_question
 from kovilt.datasets.readers.json_rows import RowSource
 from kovilt.datasets.readers.table_reader import TableReader, split_files
-from kovilt.datasets.readers.tables import ObjectTable, TableFile, names_question
+from kovilt.datasets.readers.tables import ObjectTable, TableFile
 from kovilt.datasets.rng import hash63
 from kovilt.datasets.rows import FoundImage, ReadReport
 from kovilt.datasets.tar_files import TarMember, member_names, tar_members
