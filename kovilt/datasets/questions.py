@@ -158,8 +158,8 @@ class QuestionDataset(PairDataset):
         if not len(codes):
             one = np.ones(1, dtype=np.float32)
             return self._answer_labels[[table['answer'].indices[stored].as_py()]], one, one
-        weights = table['answer_weights'][stored].values.to_numpy() if 'answer_weights' in table else ()
-        if len(weights):
+        if 'answer_weights' in table and len(listed := table['answer_weights'][stored].values):
+            weights = listed.to_numpy()
             return self._item_labels[codes], weights, weights.astype(np.float32)
         distinct, counts = np.unique(codes, return_counts=True)
         return self._item_labels[distinct], counts, soft_scores(counts)
