@@ -72,7 +72,7 @@ REFUSED = {
     'question a list': (kvqa, [{**KVQA_ROW, 'question': ['무엇?']}], "'question' is a list"),
     'question null': (plain, lines({**ROW, 'question': None}), "line 1: no 'question' in this row"),
     'answers no list': (kvqa, [{**KVQA_ROW, 'answers': '예'}], "'answers' is not a list"),
-    'weight above 1': (kvqa, [{**KVQA_ROW, 'answers': {'예': 2}}], "line 1: 'answers' gives '예' the weight '2'"),
+    'weight above 1': (kvqa, [{**KVQA_ROW, 'answers': {'예': 2}}], "column 2: 'answers' gives '예' the weight '2'"),
     'weight a text': (plain, lines({**ROW, 'answers': {'예': 'a'}}), "line 1: 'answers' gives '예' the weight 'a'"),
     'weights all 0': (vqav2, (QUESTIONS, [{**ANNOTATIONS[0], 'answers': {'예': 0}}]), 'no answer a weight above 0'),
     'answer a list': (vqav2, (QUESTIONS, [{**ANNOTATIONS[0], 'multiple_choice_answer': ['예']}]), "'answer' is a list"),
