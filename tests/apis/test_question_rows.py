@@ -12,6 +12,7 @@ from PIL import Image
 from kovilt.apis.question_rows import read_question_rows
 from kovilt.datasets.readers.parquet import TableCell
 from kovilt.errors import KoviltError
+from tests.datasets.test_tar_files import write_tar
 
 
 @pytest.fixture
@@ -39,6 +40,20 @@ def test_images_in_the_cells_of_a_table(folder):
     assert isinstance(rows[0].place, TableCell) and rows[0].place.read_bytes() == (folder / 'a.png').read_bytes()
     (row,) = read_question_rows(folder / 'a.tsv')
     assert row.place.read_bytes() == (folder / 'a.png').read_bytes() and row.question_id == '1'
+
+
+def test_images_in_base64_and_in_a_shard(folder, tmp_path_factory):
+    content = (folder / 'a.png').read_bytes()
+    row = {'image': base64.b64encode(content).decode(), 'question': '뭐?'}
+    (folder / 'b.jsonl').write_text(json.dumps(row, ensure_ascii=False) + '\n', encoding='utf-8')
+    (found,) = read_question_rows(folder / 'b.jsonl')
+    assert found.place.read_bytes() == content and found.image.startswith('b.jsonl/line 1, bytes ')
+    shards = tmp_path_factory.mktemp('shards')
+    members = {'1.png': content, '1.json': b'{"question": "?"}', '2.json': b'[{"question": "a"}, {"question": "b"}]'}
+    write_tar(shards / '0.tar', members)
+    rows = read_question_rows(shards)
+    assert [row.question for row in rows] == ['?', 'a', 'b'] and rows[0].place.read_bytes() == content
+    assert rows[1].place == rows[2].place and not rows[1].place.exists()  # only its questions cannot be answered
 
 
 def test_a_folder_with_the_tables_of_one_split(folder):
