@@ -9,12 +9,10 @@ from pathlib import Path
 from PIL import Image
 
 from kovilt.datasets.base64_files import find_base64
-from kovilt.datasets.image_store import IMAGE_SUFFIXES
+from kovilt.datasets.image_store import ARCHIVES, archive_images
 from kovilt.datasets.members import Member
 from kovilt.datasets.table_files import find_cell
-from kovilt.datasets.tar_files import tar_members
 from kovilt.datasets.transforms.load_image import LoadImage
-from kovilt.datasets.zip_files import zip_members
 from kovilt.errors import KoviltError
 from kovilt.visualization.report import image_url
 
@@ -39,7 +37,7 @@ def find_image(path: str) -> Path | Member | None:
     container = next((folder for folder in Path(path).parents if os.path.isfile(folder)), None)
     if container is None:
         return None
-    if container.suffix.lower() in ('.zip', '.tar'):
+    if container.suffix.lower() in ARCHIVES:
         return _members(str(container)).get(path)
     name = path[len(str(container)) + 1 :]
     return find_base64(str(container), name) or find_cell(str(container), name)
@@ -47,5 +45,4 @@ def find_image(path: str) -> Path | Member | None:
 
 @functools.lru_cache(maxsize=8)
 def _members(path: str) -> dict[str, Member]:
-    members = zip_members if path.lower().endswith('.zip') else tar_members
-    return {str(member): member for _, member in members(path, IMAGE_SUFFIXES, 'image')}
+    return {str(member): member for _, member in archive_images(path)}
