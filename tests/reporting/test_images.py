@@ -19,7 +19,16 @@ def in_a_tar(data: Data) -> None:
 
 
 @pytest.mark.parametrize(
-    'layout', [planted_faults.plain, planted_faults.zipped, in_a_tar, planted_faults.parquet, planted_faults.tsv]
+    'layout',
+    [
+        planted_faults.plain,
+        planted_faults.zipped,
+        in_a_tar,
+        planted_faults.parquet,
+        planted_faults.tsv,
+        planted_faults.question_shards,
+        planted_faults.in_base64,
+    ],
 )
 def test_every_image_is_found_by_its_name(tmp_path, layout):
     data = Data(tmp_path / 'data')

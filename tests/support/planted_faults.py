@@ -122,7 +122,7 @@ def tsv(data: Data) -> None:
         lines = ['index\timage\tquestion\tA\tB\tanswer\tcategory']
         for number in images:
             file = data.image(f'{number}.png', size=(48, 36), seed=number)
-            text = base64.b64encode(file.read_bytes()).decode()
+            text = base64_of(file)
             file.unlink()
             lines.append(f'{number}\t{text}\t{QUESTIONS[0]}\t{ANSWERS[0]}\t파란색\tA\t색')
         data.write(f'MMBench_{split}_KO.tsv', '\n'.join(lines) + '\n')
@@ -150,6 +150,43 @@ def shards(data: Data) -> None:
                     path.unlink()
 
 
+def question_shards(data: Data) -> None:
+    data.root.mkdir(exist_ok=True)
+    for split, images in (('train', range(4)), ('val', range(4, 6))):
+        with tarfile.open(data.root / f'{split}-0.tar', 'w') as tar:
+            for number in images:
+                rows = [{'question': q, 'answer': a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
+                file = data.image(f'{number}.png', size=(48, 36), seed=number)
+                for path in (file, data.write(f'{number}.json', rows)):
+                    tar.add(path, path.name)
+                    path.unlink()
+
+
+def conversation_cells(data: Data) -> None:
+    conversations(data)
+    kind = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+    for file in [*data.root.glob('*.json')]:
+        rows = json.loads(file.read_text('utf-8'))
+        cells = [{'bytes': (data.root / row['image']).read_bytes(), 'path': None} for row in rows]
+        turns = [row['conversations'] for row in rows]
+        table = pa.table({'image': pa.array(cells, kind), 'conversations': turns})
+        pq.write_table(table, file.with_suffix('.parquet'))
+        file.unlink()
+    shutil.rmtree(data.root / 'images')
+
+
+def in_base64(data: Data) -> None:
+    plain(data)
+    for file in data.root.glob('*.jsonl'):
+        rows = [json.loads(line) for line in file.read_text('utf-8').splitlines()]
+        write_rows(data, file.name, [{**row, 'image': base64_of(data.root / row['image'])} for row in rows])
+    shutil.rmtree(data.root / 'images')
+
+
+def base64_of(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
+
+
 def dialogue(data: Data) -> None:
     for number, folder in enumerate(('1.Training', '2.Validation')):
         data.image(f'{folder}/원천데이터/{number}.jpg', size=(48, 36), seed=number)
@@ -172,6 +209,9 @@ LAYOUTS = {
     tsv: 'TSVReader',
     conversations: 'LLaVAReader',
     shards: 'WebDatasetReader',
+    question_shards: 'WebDatasetQuestionReader',
+    conversation_cells: 'LLaVAReader',
+    in_base64: 'PlainReader',
     dialogue: 'AIHubDialogueReader',
 }
 
