@@ -2,8 +2,9 @@
 
 import torch
 
+from kovilt.models.sizes import build_model
 from tests.models.test_steps import make_batch
-from tests.support.tiny_models import ANSWERS, tiny_model
+from tests.support.tiny_models import ANSWERS, tiny_config, tiny_model
 
 
 @torch.no_grad()
@@ -29,3 +30,25 @@ def test_pixels_are_scaled_as_vilt_does():
     patches = make_batch(2)['patches']
     scaled = tiny_model().data_preprocessor(make_batch(2))['patches']
     torch.testing.assert_close(scaled, (patches.float() / 255 - 0.5) / 0.5)
+
+
+def test_a_student_names_its_loss_on_every_batch_and_padding_changes_nothing():
+    """Also where the teacher has no scores, and where all images are broken."""
+    config = tiny_config()
+    config['vqa_head'] |= dict(distillation_weight=0.5, distillation_temperature=2.0)
+    config['encoder']['drop_rate'] = 0.0
+    torch.manual_seed(0)
+    model, batch = build_model(config, answers=ANSWERS), make_batch(4)
+    teacher = torch.randn(4, len(ANSWERS)).log_softmax(dim=1)
+    taught = model(batch | dict(teacher_log_probs=teacher), mode='loss')
+    untaught = model(batch | dict(teacher_log_probs=torch.full_like(teacher, -torch.inf)), mode='loss')
+    none = model(make_batch(0), mode='loss')
+    assert taught.keys() == untaught.keys() == none.keys() == set(model.loss_names)
+    assert taught['distillation_loss'] > 0 == untaught['distillation_loss'] == none['distillation_loss']
+    padded = {
+        name: torch.cat([batch[name], torch.zeros(4, 3, dtype=batch[name].dtype)], dim=1)
+        for name in ('input_ids', 'text_mask')
+    }
+    again = model(batch | padded | dict(teacher_log_probs=teacher), mode='loss')
+    for name, value in taught.items():
+        torch.testing.assert_close(again[name], value)
