@@ -117,9 +117,9 @@ def _line(number: int, row: QuestionRow, result: dict[str, Any]) -> bytes:
 
 def _digest(inferencer: VQAInferencer, rows: Sequence[QuestionRow], topk: int) -> str:
     """Identifies what is asked, and the model that answers: only answers of the same belong into one file."""
-    asked = [inferencer.precision, topk, inferencer.answers, inferencer.choices]
-    asked += [inferencer.model.temperature, inferencer.threshold, inferencer.abstention]
-    digest = hashlib.sha256(dump_json(asked).encode())
+    asked = inferencer.precision, topk, inferencer.answers, inferencer.choices
+    abstaining = inferencer.model.temperature, inferencer.threshold, inferencer.abstention
+    digest = hashlib.sha256(dump_json([*asked, *abstaining]).encode())
     weights = {} if isinstance(inferencer.model, GraphVQA) else inferencer.model.state_dict()
     for name, value in weights.items():
         if isinstance(value, torch.Tensor):

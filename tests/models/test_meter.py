@@ -320,6 +320,9 @@ optim_wrapper = dict(optimizer=dict(lr=1e-30))""",
     half = VQAInferencer(work / 'iter_2.pth', device='cpu', precision='bfloat16')
     [nearly] = half(str(image), '소파는 무슨 색이에요?', topk=3)
     assert abs(nearly['score'] - answer['score']) < 0.05
+    unsure = VQAInferencer(work / 'iter_2.pth', threshold=answer['score'] + 1e-3, abstention='글쎄요')
+    [abstained] = unsure(str(image), '소파는 무슨 색이에요?', topk=3)
+    assert abstained == answer | {'answer': '글쎄요', 'abstained': True}
 
 
 @torch.no_grad()

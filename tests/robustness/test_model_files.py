@@ -74,6 +74,7 @@ def _with_digest(folder, name):
 
 KEYS = [
     *('format', 'model', 'image_pipeline', 'max_text_len', 'vocabulary_digest', 'answer_counts', 'files', 'graph'),
+    'calibration',
     *('model__type', 'model__encoder', 'model__vqa_head', 'model__vqa_head__num_answers', 'model__encoder__num_layers'),
     *('model__encoder__hidden_size', 'model__encoder__num_heads', 'model__encoder__mlp_ratio', 'normalizer'),
     *('model__encoder__vocab_size', 'model__encoder__image_size', 'model__encoder__patch_size', 'training'),
