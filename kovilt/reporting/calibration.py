@@ -43,10 +43,10 @@ def calibration_blocks(predictions: Sequence[Prediction], calibration: Mapping[s
     )
     curve = risk_coverage(scores, correct)
     aurc = area_under_risk_coverage(curve)
-    shares = [f'{100 * coverage_at_precision(curve, one / 100):.1f} % at {one} %' for one in PRECISIONS]
+    shares = [f'{100 * coverage_at_precision(curve, one / 100):.1f} % with {one} %' for one in PRECISIONS]
     surest = (
-        f'Answering only the surest questions, it can answer {", ".join(shares)} precision. Area under the '
-        f'risk-coverage curve (AURC): {100 * aurc:.2f} %.'
+        f'The share of the questions that it can answer, the surest ones, with a precision: {", ".join(shares)}. Area '
+        f'under the risk-coverage curve (AURC): {100 * aurc:.2f} %.'
     )
     figures = [
         Figure(

@@ -48,7 +48,7 @@ def draw_risk_coverage(coverage: Sequence[float], risk: Sequence[float], aurc: f
     axes.fill_between(coverage, risk, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot([0, 1], [error, error], '--', color=GREY, linewidth=1)
     axes.set(xlabel='coverage: share of questions that are answered', ylabel='risk: share of wrong answers')
-    axes.set(xlim=(0, 1), ylim=(0, None), title=f'area under the risk-coverage curve {100 * aurc:.1f} %')
+    axes.set(xlim=(0, 1), ylim=(0, None), title=f'area under the risk-coverage curve {100 * aurc:.2f} %')
     return _finish(figure, (axes,))
 
 

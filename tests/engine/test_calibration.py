@@ -203,6 +203,10 @@ def test_broken_images_and_unknown_answers_are_wrong_and_have_no_label(tmp_path)
     said = run_hook(hook, own)
     assert hook.result['precision'] == 100 and hook.result['answered'] == pytest.approx(100 * 60 / 130)
     assert hook.calibration.questions == 130 and 'only' not in said[0]
+    assert not any('grows' in text for text in said)
+    many = [*own, *(prediction(row, sure, answer='모르는 답') for row in range(200, 300))]
+    said = run_hook(CalibrationHook(tmp_path, is_fit=True), many)
+    assert '130 of 230 questions have an answer that the model cannot give' in ' '.join(said)
     hook = CalibrationHook(tmp_path, is_fit=True, precision_target=0.95, abstention=f' {ANSWERS[0]}')
     run_hook(hook, own)  # all predictions are the abstention, so none is an answer
     assert hook.calibration is None and hook.failure.startswith(f'{tmp_path}: no threshold')

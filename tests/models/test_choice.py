@@ -89,6 +89,18 @@ def test_permuted_options_have_permuted_scores_and_the_same_answer(encoder):
     assert order[second['choice']] == first['choice']
 
 
+def test_a_temperature_divides_the_scores_which_predictions_may_keep():
+    model, samples = choosing('ViLT'), make_samples()
+    model.temperature, model.keeps_scores = 2.5, True
+    with torch.no_grad():
+        found = model.val_step([pack(samples)])
+    kept = [torch.from_numpy(one['scores']) for one in found]
+    torch.testing.assert_close(torch.cat(kept), scores_of(model, samples))
+    for one, own, sample in zip(found, kept, samples, strict=True):
+        assert len(own) == len(sample['options'])
+        assert one['score'] == pytest.approx(float((own / 2.5).softmax(dim=0).max()), abs=1e-6)
+
+
 @pytest.mark.parametrize('encoder', ENCODERS)
 def test_padding_other_questions_and_a_repeated_image_change_nothing(encoder):
     model, samples = choosing(encoder), make_samples()

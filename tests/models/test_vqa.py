@@ -20,6 +20,19 @@ def test_predictions_are_softmax_probabilities_best_first():
 
 
 @torch.no_grad()
+def test_a_temperature_divides_the_scores_which_predictions_may_keep():
+    model, batch = tiny_model(), make_batch(6)
+    plain = model.val_step([batch])
+    assert not any('scores' in prediction for prediction in plain)
+    model.temperature, model.keeps_scores = 2.5, True
+    scores = model.scores(model.data_preprocessor(batch))
+    for row, before, prediction in zip(scores, plain, model.val_step([batch]), strict=True):
+        torch.testing.assert_close(torch.from_numpy(prediction['scores']), row)
+        assert prediction['answer'] == before['answer'] and prediction['score'] < before['score']
+        assert abs(prediction['score'] - float((row / 2.5).softmax(dim=0).max())) < 1e-6
+
+
+@torch.no_grad()
 def test_records_come_back_with_their_answers():
     records = [dict(row=i, question_id=str(i)) for i in range(6)]
     predictions = tiny_model().val_step([dict(make_batch(6), records=records)])

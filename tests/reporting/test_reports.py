@@ -158,7 +158,7 @@ def test_the_risk_coverage_curve_stands_beside_the_reliability_diagram_with_its_
     unsure = [{'score': 0.4, 'correct': number < 2} for number in range(10)]
     text, surest, figures, _, table = calibration_blocks([*sure, *unsure])
     assert [figure.data.startswith('data:image/svg+xml') for figure in figures.figures] == [True, True]
-    assert '50.0 % at 90 %, 0.0 % at 95 %, 0.0 % at 99 % precision' in surest.text and 'ECE' in text.text
+    assert '50.0 % with 90 %, 0.0 % with 95 %, 0.0 % with 99 %.' in surest.text and 'ECE' in text.text
     assert [row[:3] for row in table.rows] == [['50.0 %', '10', '0.9000'], ['100.0 %', '20', '0.4000']]
     assert [row[3] for row in table.rows] == pytest.approx([90, 55])
 

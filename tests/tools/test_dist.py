@@ -15,6 +15,7 @@ import pytest
 from tiny_rooms import tiny_config
 
 from benchmarks.faults import processes
+from kovilt.apis import export_checkpoint
 from kovilt.cli.main import main
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
@@ -169,13 +170,16 @@ def test_a_lost_machine_is_started_anew_and_two_equal_one_process(one, tmp_path)
 
 
 def test_two_processes_test_as_one(one, tmp_path):
+    """The results of a checkpoint and of its model folder, which is also calibrated."""
     checkpoint, port = one / 'work' / 'iter_4.pth', free_port()
+    folders = [export_checkpoint(checkpoint, tmp_path / f'{name}_model') for name in ('two', 'one')]
     wait(
         start(
             'dist_test.sh',
             one / 'tiny.py',
-            checkpoint,
+            folders[0],
             2,
+            '--calibrate',
             '--work-dir',
             tmp_path / 'two',
             '--out',
@@ -189,6 +193,12 @@ def test_two_processes_test_as_one(one, tmp_path):
     assert main(['test', *map(str, alone)]) == 0
     metrics = [json.loads((tmp_path / name / 'metrics.json').read_text())['metrics'] for name in ('two', 'one')]
     assert_same_metrics(*metrics)
+    assert (
+        main(['test', str(one / 'tiny.py'), str(folders[1]), '--calibrate', '--work-dir', str(tmp_path / 'fit')]) == 0
+    )
+    stored = [json.loads((folder / 'kovilt.json').read_text('utf-8'))['calibration'] for folder in folders]
+    assert stored[0].pop('temperature') == pytest.approx(stored[1].pop('temperature'), rel=1e-3)
+    assert stored[0] == stored[1] and stored[0]['questions'] == metrics[0]['questions']
     ours, theirs = (
         [json.loads(line) for line in (tmp_path / f'{name}.jsonl').read_text(encoding='utf-8').splitlines()]
         for name in ('two', 'one')

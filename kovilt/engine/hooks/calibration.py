@@ -33,6 +33,7 @@ from kovilt.weights.calibration import ABSTENTION, Calibration
 from kovilt.weights.folder_info import INFO
 
 MIN_QUESTIONS = 100  # with fewer a fit is told to be uncertain
+_WORSE = 0.01  # growth of the calibration error that is told
 
 
 class CalibrationHook(Hook):
@@ -198,6 +199,13 @@ def _doubts(data: CalibrationData, found: CalibrationFit) -> list[str]:
         texts.append(
             f'calibration: the temperature {found.temperature:.3g} is at the end of what is tried '
             f'({TEMPERATURES[0]:.2f} to {TEMPERATURES[-1]:.1f}); are all answers right, or all wrong?'
+        )
+    error = found.held_out.ece if found.held_out else found.ece_after
+    if error > found.ece_before + _WORSE:
+        texts.append(
+            f'calibration: the calibration error grows from {100 * found.ece_before:.1f} to {100 * error:.1f} %: '
+            f'{len(data) - data.num_labelled:,} of {len(data):,} questions have an answer that the model cannot give, '
+            'and a temperature knows nothing of these'
         )
     if found.held_out is None:
         texts.append('calibration: all questions are about one image, so nothing is left to measure it on')
