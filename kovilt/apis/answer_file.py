@@ -126,6 +126,8 @@ def _digest(inferencer: VQAInferencer, rows: Sequence[QuestionRow], topk: int) -
             digest.update(name.encode() + value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     for graph in sorted(Path(inferencer.source).glob('*.onnx')) + sorted(Path(inferencer.source).glob('*.pt2')):
         digest.update(file_sha256(graph, 'weights').encode())
+    if inferencer.image_detector is not None:
+        digest.update(inferencer.image_detector.whitening.numpy().tobytes())
     for row in rows:
         line = '\0'.join((row.image, row.question, str(row.question_id), *row.choices))
         digest.update(f'{line}\0'.encode(errors='backslashreplace'))

@@ -88,6 +88,7 @@ def export_trained(
         dtype=torch.float16 if dtype == 'float16' else torch.float32,
         graph=None if format == 'hf' else (format, 'int8' if dtype == 'int8' else 'float32'),
         calibration=trained.calibration,
+        image_detector=trained.image_detector if format == 'hf' else None,  # a graph gives answers alone
         name=name,
         overwrite=overwrite,
     )

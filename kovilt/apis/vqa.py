@@ -31,6 +31,7 @@ from kovilt.registry import FUNCTIONS
 from kovilt.weights import GraphVQA
 from kovilt.weights.calibration import Calibration
 from kovilt.weights.graph import GraphChoice
+from kovilt.weights.image_detector import ImageDetector
 
 if TYPE_CHECKING:
     from kovilt.apis.explanation import Explanation
@@ -85,6 +86,7 @@ class VQAInferencer:
         transforms: that prepare its images and questions.
         calibration: of the model folder, None = it has none; its temperature is in every score.
         threshold, abstention: in force.
+        image_detector: tells images that are unlike those of training, if `kovilt distance` has fitted one.
 
     Raises:
         KoviltError: no such model, a damaged one, one that does not answer questions, a precision that it does not
@@ -123,6 +125,7 @@ class VQAInferencer:
         self.source: str = trained.source or str(model if found == Path(model) else found)
         self.precision: Precision = (trained.info.get('graph') or {}).get('precision', precision)
         self.model = trained.model
+        self.image_detector = trained.image_detector
         self.device = move_to_device(self.model, device or ('cpu' if isinstance(self.model, GraphVQA) else None))
         set_precision(self.model, precision, model)
         self.chooses = isinstance(self.model, ViLTForMultipleChoice | GraphChoice)
@@ -204,6 +207,8 @@ class VQAInferencer:
             the best answer is less probable: then `answer` is the abstention and `choice` None, while score and topk
             are those of what the model would have said. A model that has `answers` never abstains among choices: no
             threshold was fitted for these.
+            With an `image_detector` also image_distance=..., the Mahalanobis distance of the image from those of
+            training, and unlike_training=..., whether it is above that of 99 % of them; neither changes an answer.
 
         Warns:
             KoviltWarning: a question that is cut, has no Hangul, or has more than 30 % unknown tokens.
@@ -268,11 +273,25 @@ class VQAInferencer:
         They are what `__call__` returns, but for `unknown_token_share`.
         """
         answers = self._rank(batch, choices, topk)
+        if self.image_detector is not None:
+            answers = self._add_distances(batch, answers, self.image_detector)
         if not self.threshold:
             return answers
         return [
             one if own and not self.chooses else self._answer_or_abstain(one)
             for own, one in zip(choices, answers, strict=True)
+        ]
+
+    def _add_distances(
+        self, batch: Batch, answers: list[dict[str, Any]], detector: ImageDetector
+    ) -> list[dict[str, Any]]:
+        offsets = batch.get('option_offsets')  # the options of a question are pairs with its image
+        images = batch['image_index'] if offsets is None else batch['image_index'][offsets[:-1]]
+        features = self.model.image_features(self.model.data_preprocessor(batch))
+        distances = detector.distances(features)[images].tolist()
+        return [
+            one | {'image_distance': distance, 'unlike_training': distance > detector.threshold}
+            for one, distance in zip(answers, distances, strict=True)
         ]
 
     def _answer_or_abstain(self, best: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ VERBS = {
     'prepare': 'resize the images of a data set once, for long runs',
     'tokenizer': 'train a Korean WordPiece tokenizer',
     'distill': "write a model's scores of answers, from which a smaller model learns",
+    'distance': 'fit which images a model knows, so that it tells of those that are unlike them',
     'rooms': 'draw Rooms, the synthetic data',
     'config': 'print a config as a run reads it, with the origin of each value',
     'export': 'write a trained model as a folder for transformers, onnxruntime or torch.export',

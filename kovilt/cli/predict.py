@@ -110,6 +110,8 @@ def _print_answers(inferencer: VQAInferencer, results: list[dict[str, Any]], arg
             print(f'  {printable(result["answer"])} ({best})')
         for answer, row in zip(answers, result['topk'], strict=True):
             print(f'  {answer}{" " * (width - cell_len(answer))}  {100 * row["score"]:6.2f} %')
+        if result.get('unlike_training'):
+            print(f'  the image is unlike those of training (distance {result["image_distance"]:.1f})')
 
 
 def _read_rows(args: argparse.Namespace) -> list[QuestionRow]:

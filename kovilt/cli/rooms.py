@@ -35,6 +35,9 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='same seed, same bytes (default: 0)')
     parser.add_workers('draw')
     parser.add_argument('--choices', action='store_true', help='multiple-choice questions, too: OUT/choices')
+    parser.add_argument(
+        '--unanswerable', action='store_true', help='two more questions for each image, which it does not answer'
+    )
     parser.add_argument('--zip', action='store_true', help='zips, as AI-Hub 101 is downloaded, instead of folders')
 
 
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
             zipped=args.zip,
             alone=ALONE if args.alone is None else args.alone,
+            unanswerable=args.unanswerable,
             progress=progress,
         )
     if args.choices:

@@ -13,6 +13,7 @@ from pathlib import Path
 from kovilt.datasets.korean import normalize_korean
 from kovilt.errors import KoviltError
 from kovilt.files import read_json
+from kovilt.unanswerable import ENGLISH_ANSWERS, NO_ANSWER
 
 _YES_NO = {'yes': '예', 'no': '아니요', 'maybe': '아마도'}
 _COLOURS = {
@@ -20,8 +21,8 @@ _COLOURS = {
     'gray': '회색', 'grey': '회색', 'brown': '갈색', 'pink': '분홍색', 'purple': '보라색', 'orange': '주황색',
 }  # fmt: skip
 PACKAGED: dict[str, dict[str, str]] = {
-    # KVQA: its answers are Korean but for these; the last two are what people say of an image that shows too little.
-    'kvqa': {**_YES_NO, 'unanswerable': '답할 수 없음', 'unsuitable': '답할 수 없음'},
+    # KVQA: its answers are Korean but for these.
+    'kvqa': {**_YES_NO, **dict.fromkeys(ENGLISH_ANSWERS, NO_ANSWER)},
     # AI-Hub 71357 (BOK-VQA): its Korean file has English answers, mostly names, which stay; these do not.
     '71357': {**_YES_NO, **_COLOURS},
 }

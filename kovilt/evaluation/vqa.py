@@ -14,6 +14,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from kovilt.datasets.korean import normalize_korean
+from kovilt.evaluation.auroc import auroc
 from kovilt.evaluation.calibration import expected_calibration_error, reliability_bins
 from kovilt.evaluation.scoring import (
     GroundTruth,
@@ -27,11 +28,13 @@ from kovilt.evaluation.scoring import (
 from kovilt.evaluation.selective import area_under_risk_coverage, coverage_at_precision, risk_coverage
 from kovilt.evaluation.table import format_table
 from kovilt.registry import METRICS
+from kovilt.unanswerable import is_unanswerable
 
 LENGTH_EDGES = (1, 4, 7, 10)  # words (eojeol) of a question
 FREQUENCY_EDGES = (1, 10, 100, 1000)  # number of training rows with an answer
 PRECISIONS = (90, 95, 99)  # percent, for which the coverage is given
 MAX_TYPES = 10  # answer types in the table of the log
+_ANSWERABILITY = 'answerable', 'unanswerable'
 MIN_OF_TYPE = 20  # questions of a type that is told to be wrong as a whole
 
 
@@ -48,6 +51,7 @@ class ScoredQuestion(NamedTuple):
     options: int = 0  # of a multiple-choice question
     tied: bool = False  # another option has the probability of the predicted one
     confidence: float = math.nan  # the probability of the prediction; NaN = unknown
+    no_answer: float = math.nan  # that of the classes for questions that cannot be answered
 
 
 @METRICS.register_module()
@@ -94,6 +98,12 @@ class VQAAccuracy(BaseMetric):
       its options in every cyclic order. A kovilt model scores each option by itself, so that orders matter only where
       two options have equal scores, which count as wrong here: no order has to be computed.
 
+    Where questions cannot be answered (`kovilt.unanswerable.is_unanswerable`) and others can, also:
+
+    - `accuracy_by_answerability/answerable` and `.../unanswerable`;
+    - `unanswerable_auroc`: how well 1 - the probability of the predicted answer tells the two apart, AUROC from 0 to 1;
+    - `unanswerable_class_auroc`: the same of the probability of the class for such questions, if the model has one.
+
     Args:
         prefix: put before each key with a slash; None = bare keys.
         others: as in MMEngine's BaseMetric.
@@ -107,9 +117,11 @@ class VQAAccuracy(BaseMetric):
         lengths = dict.fromkeys(band_of(words, LENGTH_EDGES) for words in range(1, LENGTH_EDGES[-1] + 1))
         frequencies = dict.fromkeys(band_of(rows, FREQUENCY_EDGES) for rows in (0, *FREQUENCY_EDGES))
         groups = ['/*', *(f'_by_length/{band}' for band in lengths), *(f'_by_frequency/{band}' for band in frequencies)]
+        groups += [f'_by_answerability/{name}' for name in _ANSWERABILITY]
         whole = ['accuracy', 'accuracy_low', 'accuracy_high', 'tolerant_accuracy', 'coverage', 'ceiling']
         whole += ['answerable_accuracy', 'majority_accuracy', 'questions', 'broken', 'ece', 'aurc']
         whole += [f'coverage_at_precision/{percent}' for percent in PRECISIONS]
+        whole += ['unanswerable_auroc', 'unanswerable_class_auroc']
         whole += ['random_accuracy', 'circular_accuracy'] if model.get('choice_head') else []
         return whole + [f'{name}{group}' for group in groups for name in ('accuracy', 'questions')]
 
@@ -131,6 +143,7 @@ class VQAAccuracy(BaseMetric):
                     options=len(record.get('options') or ()),
                     tied=_is_tied(prediction),
                     confidence=float(prediction.get('score', math.nan)),
+                    no_answer=float(prediction.get('unanswerable', math.nan)),
                 )
             )
 
@@ -181,6 +194,7 @@ class VQAAccuracy(BaseMetric):
         metrics |= _group_accuracies('', types, scores)
         lengths = [band_of(question.words, LENGTH_EDGES) if question.words else '' for question in questions]
         metrics |= _group_accuracies('_by_length', lengths, scores)
+        metrics |= _answerability(questions, scores)
         if majority is not None:
             counts = [vocabulary.get(most_frequent(question.answers), 0) for question in questions]
             metrics |= _group_accuracies('_by_frequency', [band_of(count, FREQUENCY_EDGES) for count in counts], scores)
@@ -226,10 +240,29 @@ def _log_table(
             f'calibration error (ECE): {metrics["ece"]:.2f}; coverage at 95 % precision: '
             f'{metrics["coverage_at_precision/95"]:.2f}'
         )
+    for name in _ANSWERABILITY if 'unanswerable_auroc' in metrics else ():
+        figures.append(f'{name} questions: {metrics[f"accuracy_by_answerability/{name}"]:.2f}')
+    for key, signal in (('unanswerable_auroc', 'confidence'), ('unanswerable_class_auroc', 'the class')):
+        if key in metrics:
+            figures.append(f'AUROC of {signal} for these two: {metrics[key]:.3f}')
     if metrics['broken']:
         figures.append(f'{metrics["broken"]:,} questions have a missing or broken image and count as wrong')
     lines = ['VQA accuracy in percent', format_table(header, rows), '; '.join(figures), *warnings]
     MMLogger.get_current_instance().info('\n'.join(lines))
+
+
+def _answerability(questions: Sequence[ScoredQuestion], scores: np.ndarray) -> dict[str, float | int]:
+    """How questions without an answer fare beside the others, and how well the two are told apart."""
+    unanswerable = np.array([is_unanswerable(question.answer_type, question.answers) for question in questions])
+    if not unanswerable.any() or unanswerable.all():
+        return {}
+    metrics = _group_accuracies('_by_answerability', np.array(_ANSWERABILITY)[unanswerable.astype(int)], scores)
+    doubt = 1 - np.array([question.confidence for question in questions])
+    no_answer = np.array([question.no_answer for question in questions])
+    for key, signal in (('unanswerable_auroc', doubt), ('unanswerable_class_auroc', no_answer)):
+        if not np.isnan(signal).any():
+            metrics[key] = auroc(signal, unanswerable)
+    return metrics
 
 
 def _is_tied(prediction: Mapping[str, Any]) -> bool:

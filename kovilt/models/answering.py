@@ -54,6 +54,11 @@ class AnsweringModel(KoviltModel):
             found = [dict(one, scores=own.cpu().numpy()) for one, own in zip(found, scores, strict=True)]
         return found
 
+    def image_features(self, batch: Batch) -> Tensor:
+        """A vector for each image of a preprocessed batch, which no question decides, float32 (I, F)."""
+        with self.answer_context():
+            return self.encoder.image_features(self.embedded_images(batch), batch['grids']).float()
+
     def answer_context(self) -> AbstractContextManager[Any]:
         """The context in which the encoder and the head compute scores."""
         if not self.answers_in_bfloat16:

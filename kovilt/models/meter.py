@@ -242,6 +242,10 @@ class METER(BaseModule):
             text = self.text_encoder(input_ids, text_mask)
             return METERStates(*self.cross_modal(text, text_mask, images.index_select(0, image_index), output=output))
 
+    def image_features(self, images: Tensor, grids: Tensor) -> Tensor:
+        """A vector for each image that no text decides: the mean of its states in the image encoder, (I, D)."""
+        return images.mean(dim=1)
+
     def pool(self, states: METERStates) -> Tensor:
         """See `CrossModal.pool`."""
         return self.cross_modal.pool(*states)

@@ -12,6 +12,7 @@ from kovilt.errors import KoviltError
 from kovilt.models.answering import AnsweringModel, rank_answers
 from kovilt.ranges import Count, check_arguments
 from kovilt.registry import MODELS
+from kovilt.unanswerable import is_no_answer
 
 
 @MODELS.register_module()
@@ -51,6 +52,7 @@ class ViLTForVQA(AnsweringModel):
             self.loss_names = ('vqa_loss', 'distillation_loss', 'vqa_accuracy')
         self.topk = topk
         self.answers: list[str] = []
+        self._no_answer: list[int] = []  # the classes that say that a question cannot be answered
 
     def set_answers(self, answers: Sequence[str]) -> None:
         """Name the labels of the answer head; `kovilt.models.sizes.build_model` calls it.
@@ -63,6 +65,7 @@ class ViLTForVQA(AnsweringModel):
         if len(set(answers)) != len(answers):
             raise ValueError(f'{len(answers)} answers, but only {len(set(answers))} different ones')
         self.answers = list(answers)
+        self._no_answer = [label for label, answer in enumerate(answers) if is_no_answer(answer)]
 
     @property
     def head(self) -> nn.Module:
@@ -90,7 +93,8 @@ class ViLTForVQA(AnsweringModel):
     def predict(self, batch: Batch) -> list[dict[str, Any]]:
         """For each pair its best answer, the softmax probability, the `topk` best of both, and the pair's record.
 
-        A question whose record has `options` is answered with one of them.
+        A question whose record has `options` is answered with one of them. A model with a class for questions that
+        cannot be answered (`is_no_answer`) also gives its probability, `unanswerable`.
         """
         if not len(batch['input_ids']):
             return []
@@ -98,4 +102,7 @@ class ViLTForVQA(AnsweringModel):
         options = [record['options'] for record in records if 'options' in record]
         scores = self.scores(batch)
         ranked = rank_answers(scores / self.temperature, self.answers, self.topk, options)
+        if self._no_answer and not options:
+            shares = (scores / self.temperature).softmax(dim=1)[:, self._no_answer].sum(dim=1).tolist()
+            ranked = [dict(best, unanswerable=share) for best, share in zip(ranked, shares, strict=True)]
         return self.join_records(ranked, records, scores)

@@ -101,6 +101,15 @@ class PrefixViLT(ViLT):
         images.keys_values.append(last.attn.project_kv(last.norm1(inputs[-1])))
         return images
 
+    def image_features(self, images: PrefixImages, grids: Tensor) -> Tensor:
+        """As `ViLT.image_features`: the mean of the values to which texts attend in the last block, (I, D).
+
+        Of images that have been encoded already it costs nothing else.
+        """
+        encoded = images if images.keys_values else self.encode_images(images)
+        values = encoded.keys_values[-1][:, 1].flatten(1)  # (S, D)
+        return torch.stack([own.mean(dim=0) for own in values.split((encoded.patch_counts + 1).tolist())])
+
     def run_blocks(
         self, text: Tensor, images: PrefixImages, packing: Packing, output: Output, inner_block: int | None
     ) -> tuple[Tensor, Tensor | None]:

@@ -183,6 +183,16 @@ class ViLT(nn.Module):
         """The pooled state of each pair, tanh(Linear(text [CLS])), (B, D)."""
         return torch.tanh(self.pooler(states.cls()))
 
+    def image_features(self, images: Any, grids: Tensor) -> Tensor:
+        """A vector for each image that no text decides: the mean of its patch states, encoded without a text, (I, D).
+
+        images from `embed_images`; grids int64 (I, 2), on the host.
+        """
+        no_text, index = torch.zeros(len(grids), 0, dtype=torch.int64), torch.arange(len(grids))
+        states = self(input_ids=no_text, text_mask=no_text.bool(), images=images, grids=grids, image_index=index)
+        patches, mask = states.patches()
+        return (patches * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
     def compile_blocks(self, options: Mapping[str, Any] | None) -> None:
         """Run the blocks, all but their attention, through torch.compile; None = no longer.
 

@@ -11,9 +11,9 @@
     OUT/rooms.json                                                        parameters, counts
     OUT/choices/{train,val}.jsonl                                         multiple-choice questions, with --choices
 
-`scene` samples the objects and their boxes, `questions`, `choices` and `captions` write the texts, `draw_scene` and
-`draw_object` draw the image, `write` writes the files. Image i of a split depends on (seed, split, i) alone; its bytes
-depend on the version of Pillow too. Nothing here needs torch.
+`scene` samples the objects and their boxes, `questions`, `unanswerable`, `choices` and `captions` write the texts,
+`draw_scene` and `draw_object` draw the image, `write` writes the files. Image i of a split depends on (seed, split, i)
+alone; its bytes depend on the version of Pillow too. Nothing here needs torch.
 """
 
 from kovilt.rooms.choices import write_choices

@@ -118,12 +118,21 @@ def ask_existence(rng: random.Random, scene: Scene, answer: str) -> Question:
         asked = Noun(rng.choice(present if answer == '예' else sorted(set(KINDS) - set(present))))
     else:
         kind = rng.choice(present)
-        colors: set[str] = {obj.color.name for obj in scene.objects if obj.kind.name == kind}
-        if answer == '아니요':  # mostly a color that another object has
-            elsewhere = {str(obj.color.name) for obj in scene.objects} - colors
-            colors = elsewhere if elsewhere and rng.random() < 0.6 else set(COLORS) - colors
+        colors = missing_colors(rng, scene, kind) if answer == '아니요' else colors_of(scene, kind)
         asked = Noun(f'{COLORS[rng.choice(sorted(colors))].attribute} {kind}')
     return Question(choose_form(rng, 'existence', it=asked), answer, '존재')
+
+
+def colors_of(scene: Scene, kind: str) -> set[str]:
+    """The colors that objects of a kind have."""
+    return {str(obj.color.name) for obj in scene.objects if obj.kind.name == kind}
+
+
+def missing_colors(rng: random.Random, scene: Scene, kind: str) -> set[str]:
+    """Colors that no object of a kind has: mostly those of other objects of the scene."""
+    own = colors_of(scene, kind)
+    elsewhere = {str(obj.color.name) for obj in scene.objects} - own
+    return elsewhere if elsewhere and rng.random() < 0.6 else set(COLORS) - own
 
 
 def ask_color(rng: random.Random, scene: Scene) -> Question | None:

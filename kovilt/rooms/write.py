@@ -21,6 +21,7 @@ from kovilt.rooms.captions import write_captions
 from kovilt.rooms.draw_scene import draw_scene
 from kovilt.rooms.questions import write_questions
 from kovilt.rooms.scene import sample_scene
+from kovilt.rooms.unanswerable import write_unanswerable
 
 VERSION = 5  # grows when the same seed would draw other bytes
 JPEG_QUALITY = 90
@@ -78,6 +79,8 @@ def draw_image(root: Path, wanted: dict[str, Any], job: Job) -> Drawn:
     if not wanted['zip']:
         link_or_copy(target, root / 'vqa' / folder / 'images' / member)
     rows = write_questions(scene, seed, split, index)
+    if wanted.get('unanswerable'):
+        rows += write_unanswerable(scene, seed, split, index)
     questions = [
         json_line(question_id=question_id, image_id=image_id, question=text, answer=answer, answer_type=answer_type)
         for question_id, (text, answer, answer_type) in enumerate(rows, image_id * MAX_QUESTIONS)
@@ -114,6 +117,7 @@ def make_rooms(
     workers: int = 1,
     zipped: bool = False,
     alone: float = ALONE,
+    unanswerable: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
     """Draws a Rooms folder, whole or not at all.
@@ -125,6 +129,7 @@ def make_rooms(
         workers: processes that draw.
         zipped: write zips, as AI-Hub 101 is downloaded, instead of folders.
         alone: share (0 to 1) of the training images that show a single object; no validation image does.
+        unanswerable: ask two more questions about each image, which it does not answer (`write_unanswerable`).
         progress: called with the number of images drawn and of all images.
 
     Returns:
@@ -135,6 +140,8 @@ def make_rooms(
     """
     out = Path(out)
     wanted = dict(version=VERSION, images=images, val_images=val_images, seed=seed, zip=zipped, alone=alone)
+    if unanswerable:  # else the key is absent, and all files are as those of earlier releases
+        wanted['unanswerable'] = True
     if holds_rooms(out, wanted):
         return False
     with atomic_folder(out) as draft:
@@ -156,6 +163,7 @@ def holds_rooms(out: Path, wanted: dict[str, Any]) -> bool:
         there = read_json(out / SUMMARY_FILE)
     except KoviltError:
         raise KoviltError(f'{out} is not empty and holds no Rooms: name another folder or empty it') from None
+    there, wanted = ({'unanswerable': False} | values for values in (there, wanted))
     differing = [f'{key} {there.get(key)}, not {value}' for key, value in wanted.items() if there.get(key) != value]
     if differing:
         raise KoviltError(f'{out} holds other Rooms ({"; ".join(differing)}): name another folder or remove it')

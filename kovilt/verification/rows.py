@@ -14,6 +14,7 @@ from kovilt.datasets.readers.json_rows import RowSource, describe_place
 from kovilt.datasets.rows import FoundImage, ReadReport, RowCollector, clean_records
 from kovilt.datasets.table import CATEGORY, CATEGORY_LIST, STRING
 from kovilt.errors import KoviltError
+from kovilt.unanswerable import UNANSWERABLE
 from kovilt.verification.findings import Findings
 from kovilt.verification.sources import DataSource
 from kovilt.verification.texts import answer_faults, text_faults
@@ -159,7 +160,7 @@ def _row_faults(row: dict[str, Any], values: dict[str, Any], reader: Reader) -> 
             yield from ((f'answer.{name}', description) for name, description in answer_faults(str(answer)))
     if row.get('answerable') in (0, 1):
         says, kind = bool(row['answerable']), values.get('answer_type', '')
-        if kind and says != (kind != 'unanswerable'):
+        if kind and says != (kind != UNANSWERABLE):
             yield 'type.disagrees', f'answerable is {int(says)}, but answer_type {kind!r}'
     if not values['question_id']:
         yield 'id.empty', 'the question_id is blank'

@@ -6,6 +6,7 @@
     kovilt_heads.safetensors    of pre-training models: the matching head, which HuggingFace's classes do not have
     tokenizer.json, ...         the tokenizer
     preprocessor_config.json    ViltImageProcessor
+    image_detector-*.safetensors    what tells images unlike training, where `kovilt distance` has fitted it
     kovilt.json                 the rest: model config, pipelines, training, size and digest of every file
     README.md                   model card
 
@@ -60,6 +61,7 @@ from kovilt.weights.folder_info import (
 )
 from kovilt.weights.graph_files import Format, Precision, open_graph, write_graph
 from kovilt.weights.huggingface_config import ARCHITECTURES, image_processor_config, vilt_config
+from kovilt.weights.image_detector import ImageDetector, read_image_detector, write_image_detector
 from kovilt.weights.stored_model import build_stored_model
 
 
@@ -71,6 +73,7 @@ class TrainedModel:
     image_pipeline, text_pipeline: transforms of an image and of a text, as configs.
     info: kovilt.json of a model folder, or the same keys read from a checkpoint.
     source: of a checkpoint its file, step and kind of weights.
+    image_detector: of a model folder that has one.
     """
 
     model: Any
@@ -78,6 +81,7 @@ class TrainedModel:
     text_pipeline: list[dict[str, Any]]
     info: dict[str, Any]
     source: str = ''
+    image_detector: ImageDetector | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -97,6 +101,7 @@ def save_model_folder(
     dtype: torch.dtype = torch.float32,
     graph: tuple[Format, Precision] | None = None,
     calibration: Calibration | None = None,
+    image_detector: ImageDetector | None = None,
     name: str = '',
     overwrite: bool = False,
 ) -> Path:
@@ -112,7 +117,7 @@ def save_model_folder(
         training: plain values worth knowing later (epochs, seed, scores, ...).
         dtype: of the stored weights; they are always read back as float32.
         graph: format and precision of `write_graph`, to write a graph in place of the weights.
-        calibration: of the model, which the folder keeps.
+        calibration, image_detector: of the model, which the folder keeps.
         name: of the model in its card; '' = that of the folder.
 
     Raises:
@@ -165,6 +170,8 @@ def save_model_folder(
             info['graph'] = graph_info
         if calibration is not None:
             info['calibration'] = calibration.to_json()
+        if image_detector is not None:
+            info['image_detector'] = write_image_detector(draft, image_detector)
         files = [file for file in sorted(draft.iterdir()) if file.suffix != DIGEST_SUFFIX]
         info['files'] = {file.name: size_and_digest(file) for file in files}
         write_json(draft / INFO, info)
@@ -206,7 +213,8 @@ def load_model_folder(
     else:
         model = _load_model(path, model_cfg, answers)
     text_pipeline = [dict(type='TokenizeKorean', tokenizer=str(path), max_text_len=info['max_text_len'])]
-    return TrainedModel(model, info['image_pipeline'], text_pipeline, info)
+    detector = None if info.get('graph') else read_image_detector(path, info)
+    return TrainedModel(model, info['image_pipeline'], text_pipeline, info, image_detector=detector)
 
 
 def folder_as_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

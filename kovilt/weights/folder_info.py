@@ -36,6 +36,7 @@ _FIELDS = dict(
     training=Field(dict),
     graph=Field(dict),
     calibration=Field(dict),
+    image_detector=Field(dict),
     files=_OBJECT,
 )
 CALIBRATION_FIELDS = dict(
@@ -44,6 +45,11 @@ CALIBRATION_FIELDS = dict(
     precision_target=Field(float, low=0, high=1),
     abstention=Field(str, low=1, high=200, is_required=True),
     questions=Field(int, low=0, is_required=True),
+)
+_IMAGE_DETECTOR = dict(
+    file=Field(str, low=1, is_required=True),
+    threshold=Field(float, low=0, is_required=True),
+    images=Field(int, low=1, is_required=True),
 )
 _FILE = dict(bytes=Field(int, low=0, is_required=True), sha256=Field(str, low=64, high=64, is_required=True))
 _GRAPH = dict(
@@ -72,6 +78,10 @@ def read_folder_info(path: Path) -> dict[str, Any]:
         check_fields(info['graph'], _GRAPH, f'{source}: graph')
     if info.get('calibration') is not None:
         check_fields(info['calibration'], CALIBRATION_FIELDS, f'{source}: calibration')
+    if (detector := info.get('image_detector')) is not None:
+        check_fields(detector, _IMAGE_DETECTOR, f'{source}: image_detector')
+        if detector['file'] not in info['files']:
+            raise KoviltError(f'{source}: image_detector names {detector["file"]!r}, which is none of its files')
     check_stored_model(info['model'], f'{source}: model')
     check_stored_pipeline(info['image_pipeline'], f'{source}: image_pipeline')
     longest = info['model']['encoder'].get('max_text_len')

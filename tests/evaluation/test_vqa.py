@@ -257,3 +257,32 @@ def test_weights_of_answers_are_scores():
     assert scores['coverage'] == pytest.approx(200 / 3) and scores['ceiling'] == pytest.approx(100 * (0.8 + 0.4) / 3)
     assert scores['majority_accuracy'] == pytest.approx(80 / 3)
     assert scores['questions_by_frequency/0'] == 2 and scores['questions_by_frequency/10-99'] == 1
+
+
+def test_questions_without_an_answer_are_told_apart():
+    rows = [  # ground truth, type, prediction, its probability, probability of the class
+        ('빨간색', '색', '빨간색', 0.9, 0.05),
+        ('네', '있다', '아니요', 0.8, 0.1),
+        ('답할 수 없음', '색', '빨간색', 0.8, 0.15),
+        ('unanswerable', 'unanswerable', 'unanswerable', 0.6, 0.6),
+    ]
+    metrics = []
+    for kept in (('answer', 'score', 'unanswerable'), ('answer', 'score'), ('answer',)):
+        metric = VQAAccuracy()
+        for row, (truth, kind, answer, score, share) in enumerate(rows):
+            prediction = dict(answer=answer, score=score, unanswerable=share)
+            record = dict(row=row, answer=truth, answer_type=kind)
+            metric.process(None, [{'record': record} | {key: prediction[key] for key in kept}])
+        metrics.append(metric.evaluate(4))
+    for found in metrics:
+        assert found['accuracy_by_answerability/answerable'] == 50
+        assert found['accuracy_by_answerability/unanswerable'] == 50
+        assert found['questions_by_answerability/unanswerable'] == 2
+    assert [found.get('unanswerable_auroc') for found in metrics] == [0.875, 0.875, None]
+    assert [found.get('unanswerable_class_auroc') for found in metrics] == [1.0, None, None]
+    names = VQAAccuracy.metric_names({})
+    assert {key for key in metrics[0] if 'answerab' in key} <= set(names) | {'accuracy/unanswerable'} | {
+        'questions/unanswerable'
+    }
+    plain = evaluate([(0, '네', '네', '있다'), (1, '네', '아니요', '있다')])
+    assert not any('answerabil' in key or 'auroc' in key for key in plain)

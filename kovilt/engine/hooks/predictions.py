@@ -27,9 +27,10 @@ class PredictionsHook(Hook):
 
     Keys: question_id, image, question, answer (the model's), score (its softmax probability), ground_truth (of
     several answers the most frequent or the one of greatest weight), answers (a list where there are several, an object
-    where they have weights), answer_type, correct and tolerant_correct, topk. The two `correct` keys come from
-    `answer_score` and `tolerant_score`: true or false with one answer in the ground truth, 0 to 1 with several or with
-    weights; a question whose image is broken is never correct. The file appears when it is complete.
+    where they have weights), answer_type, correct and tolerant_correct, topk, and `unanswerable` of a model that has a
+    class for it (`ViLTForVQA.predict`). The two `correct` keys come from `answer_score` and `tolerant_score`: true or
+    false with one answer in the ground truth, 0 to 1 with several or with weights; a question whose image is broken is
+    never correct. The file appears when it is complete.
 
     Args:
         out: path of the file; its folder is created.
@@ -113,6 +114,7 @@ def prediction_line(prediction: Mapping[str, Any]) -> dict[str, Any]:
         'correct': _round_score(answer_score(predicted, answers), record, answers),
         'tolerant_correct': _round_score(tolerant_score(predicted, answers), record, answers),
         'topk': [{**guess, 'score': round(guess['score'], 6)} for guess in prediction['topk']],
+        **({'unanswerable': round(share, 6)} if (share := prediction.get('unanswerable')) is not None else {}),
     }
 
 
