@@ -1,4 +1,4 @@
-"""Questions that an image does not answer, because they speak of something that is not there.
+"""Questions that an image does not answer, because they are about something that is not there.
 
 They ask for the color or the side of an object, or for what is on or beside it. The object is of an absent kind or, in
 half of the questions that may name its color, of a kind that is there in other colors alone. How many there are is

@@ -102,9 +102,7 @@ class VQAAnswer(ScoredAnswer):
         'topk 는 보류하지 않았다면 했을 답들. 임곗값이 있을 때만',
     )
     image_distance: float | None = Field(None, description='학습 이미지들과의 거리, 모델에 이미지 검출기가 있을 때만')
-    unlike_training: bool | None = Field(
-        None, description='학습 이미지와 다른지, 모델에 이미지 검출기가 있을 때만'
-    )
+    unlike_training: bool | None = Field(None, description='학습 이미지와 다른지, 모델에 이미지 검출기가 있을 때만')
     explanation: Relevance | None = Field(None, description='요청에 explain 이 있을 때만')
 
 

@@ -269,9 +269,9 @@ def test_questions_without_an_answer_are_told_apart():
     metrics = []
     for kept in (('answer', 'score', 'unanswerable'), ('answer', 'score'), ('answer',)):
         metric = VQAAccuracy()
-        for row, (truth, kind, answer, score, share) in enumerate(rows):
+        for row, (given, kind, answer, score, share) in enumerate(rows):
             prediction = dict(answer=answer, score=score, unanswerable=share)
-            record = dict(row=row, answer=truth, answer_type=kind)
+            record = dict(row=row, answer=given, answer_type=kind)
             metric.process(None, [{'record': record} | {key: prediction[key] for key in kept}])
         metrics.append(metric.evaluate(4))
     for found in metrics:

@@ -1,4 +1,4 @@
-"""Unanswerable questions of Rooms speak of what is not there, in words that answerable questions use as well."""
+"""Unanswerable questions of Rooms are about what is not there, in words that answerable questions use as well."""
 
 from __future__ import annotations
 
