@@ -51,8 +51,10 @@ texts = [dict(type='TokenizeKorean', tokenizer={model!r}, max_text_len={max_text
 images = {image_pipeline!r}
 train_dataloader = dict(batch_size=64, dataset=dict(reader=reader, text_pipeline=texts, image_pipeline=images))
 val_dataloader = dict(dataset=dict(reader=reader, text_pipeline=texts, image_pipeline=images))
-model = dict(encoder=dict(_delete_=True, **{encoder!r}))
-load_from, load_encoder_only, custom_hooks = {model!r}, True, []
+model = dict(encoder=dict(_delete_=True, vocab_size=None, **{encoder!r}))
+load_from = {model!r}
+load_encoder_only = True
+custom_hooks = []
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 train_cfg = dict(max_iters={steps}, val_interval={steps})
 default_hooks = dict(checkpoint=dict(interval={steps}), predictions=dict(type='PredictionsHook', out={out!r}))
@@ -157,10 +159,11 @@ def compare_images(args: argparse.Namespace, inferencer: VQAInferencer, report: 
         ]
         for wanted in (('train', args.fit), ('val', args.val_images))
     )
+    kinds = foreign_images(args.foreign, args.crops, args.seed)
     fitted, own = describe(inferencer, train), describe(inferencer, val)
     detectors = {name: fit_image_detector(fitted[name]) for name in VECTORS}
     rows: list[list[object]] = []
-    for kind, images in foreign_images(args.foreign, args.crops, args.seed).items():
+    for kind, images in kinds.items():
         pairs = [Pair(image, val[rng.integers(len(val))].question, group) for image, group in images]
         other = describe(inferencer, pairs)
         foreign = np.arange(len(val) + len(pairs)) >= len(val)

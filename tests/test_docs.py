@@ -44,6 +44,7 @@ RUN: dict[str, list[str]] = {
     'interrupted': [],
     'model_zoo': [],
     'multiple_choice': [],
+    'out_of_domain': [],
     'own_images': [],
     'plugins': [],
     'predict': [],
