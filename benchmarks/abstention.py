@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.abstention_images import FOREIGN_QUESTIONS, foreign_images
+from benchmarks.own_images import _run as run_command
 from benchmarks.report import Report
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
@@ -222,10 +222,8 @@ def train(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     base, data = str(find_config('kovilt_vqa_custom_small')), str(folder.absolute())
     values |= dict(base=base, data=data, model=str(model), encoder=encoder, steps=args.steps, out=str(out.absolute()))
     config.write_text(CONFIG.format(**values), encoding='utf-8')
-    command = [sys.executable, *commands.train(str(config), folder / 'run', seed=args.seed, amp='')]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise KoviltError(f'a training ended with exit code {done.returncode}: {(done.stderr or done.stdout)[-500:]}')
+    seconds = run_command(commands.train(str(config), folder / 'run', seed=args.seed, amp=''))
+    print(f'{folder.name}: {args.steps} steps, {seconds:.0f} s of processor time', file=sys.stderr, flush=True)
     return [line for _, line in read_json_lines(out, 'table')]
 
 

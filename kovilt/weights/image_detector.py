@@ -80,10 +80,13 @@ def _gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (F,) and whitening matrix (F, F) of vectors (N, F)."""
     mean = x.mean(axis=0)
     covariance, _ = shrunk_covariance(x - mean)
-    if not np.trace(covariance) > 0:
-        raise KoviltError('the images are all alike to the model, so no other can be told from them; give other images')
-    # covariance = L L^T: vectors times L^-T have the identity as covariance.
-    return mean, np.linalg.inv(np.linalg.cholesky(covariance)).T
+    try:  # covariance = L L^T: vectors times L^-T have the identity as covariance
+        return mean, np.linalg.inv(np.linalg.cholesky(covariance)).T
+    except np.linalg.LinAlgError:
+        message = (
+            'the images are all alike to the model, so no other can be told from them; give more and different ones'
+        )
+        raise KoviltError(message) from None
 
 
 def shrunk_covariance(x: np.ndarray) -> tuple[np.ndarray, float]:
