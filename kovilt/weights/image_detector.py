@@ -84,7 +84,7 @@ def _gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return mean, np.linalg.inv(np.linalg.cholesky(covariance)).T
     except np.linalg.LinAlgError:
         message = (
-            'the images are all alike to the model, so no other can be told from them; give more and different ones'
+            'the images are all alike to the model, so no other can be told from them; give different ones'
         )
         raise KoviltError(message) from None
 
