@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 UNANSWERABLE = 'unanswerable'  # the answer type of such questions in KVQA and Rooms, and KVQA's answer to them
 NO_ANSWER = '답할 수 없음'  # their answer in Rooms, and in KVQA with its answer map
 ENGLISH_ANSWERS = UNANSWERABLE, 'unsuitable'  # what people wrote into KVQA of an image that shows too little
@@ -14,9 +12,9 @@ def is_no_answer(answer: str) -> bool:
     return answer.strip().casefold() in (NO_ANSWER, *ENGLISH_ANSWERS)
 
 
-def is_unanswerable(answer_type: str, answers: Sequence[str]) -> bool:
-    """Whether a question cannot be answered: its type says so, or the answer that most people gave.
+def is_unanswerable(answer_type: str, answer: str) -> bool:
+    """Whether a question cannot be answered: its type says so, or its answer; of several, that of most people.
 
     KVQA's mark `answerable` is not read: in part of its rows it contradicts the type and the answers.
     """
-    return answer_type.casefold() == UNANSWERABLE or is_no_answer(max(answers, key=answers.count))
+    return answer_type.casefold() == UNANSWERABLE or is_no_answer(answer)

@@ -253,7 +253,7 @@ def _log_table(
 
 def _answerability(questions: Sequence[ScoredQuestion], scores: np.ndarray) -> dict[str, float | int]:
     """How questions without an answer fare beside the others, and how well the two are told apart."""
-    unanswerable = np.array([is_unanswerable(question.answer_type, question.answers) for question in questions])
+    unanswerable = np.array([is_unanswerable(one.answer_type, most_frequent(one.answers)) for one in questions])
     if not unanswerable.any() or unanswerable.all():
         return {}
     metrics = _group_accuracies('_by_answerability', np.array(_ANSWERABILITY)[unanswerable.astype(int)], scores)

@@ -83,9 +83,7 @@ def _gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:  # covariance = L L^T: vectors times L^-T have the identity as covariance
         return mean, np.linalg.inv(np.linalg.cholesky(covariance)).T
     except np.linalg.LinAlgError:
-        message = (
-            'the images are all alike to the model, so no other can be told from them; give different ones'
-        )
+        message = 'the images are all alike to the model, so no other can be told from them; give different ones'
         raise KoviltError(message) from None
 
 

@@ -284,5 +284,10 @@ def test_questions_without_an_answer_are_told_apart():
     assert {key for key in metrics[0] if 'answerab' in key} <= set(names) | {'accuracy/unanswerable'} | {
         'questions/unanswerable'
     }
+    several = VQAAccuracy()
+    for row, answers in enumerate((['unanswerable', 'unanswerable', '네'], ['네', '네', 'unanswerable'])):
+        record = dict(row=row, answer='', answers=answers)
+        several.process(None, [{'record': record, 'answer': '네', 'score': 0.5}])
+    assert several.evaluate(2)['questions_by_answerability/unanswerable'] == 1
     plain = evaluate([(0, '네', '네', '있다'), (1, '네', '아니요', '있다')])
     assert not any('answerabil' in key or 'auroc' in key for key in plain)
