@@ -4,9 +4,10 @@
     python -m benchmarks.abstention data/rooms --foreign FOLDER --parts images texts
 
 images: validation images of Rooms against foreign ones, all asked with questions of Rooms: parts of the photographs in
-the given folders, drawn documents, noise, single colors. Signals: 1 - the probability of the answer, and the
-Mahalanobis distance of three vectors: the mean of the patch states without a text (that of `kovilt distance`), the
-pooled state of image and question, and the mean of the patch embeddings. Parts of a photograph are resampled together.
+the given folders, drawn documents, noise, single colors, altered images of Rooms. Signals: 1 - the probability of the
+answer, and the Mahalanobis distance of three vectors: the mean of the patch states without a text (that of `kovilt
+distance`), the pooled state of image and question, and the mean of the patch embeddings. Parts of a photograph are
+resampled together.
 texts: questions of Rooms against questions about other things, by the share of unknown tokens.
 classes: unanswerable questions of Rooms, as a class of their own in training (`class`), or by the probability of the
 answer of a model that was trained without them (`threshold`). Both start from the encoder of the model and take the
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.abstention_images import FOREIGN_QUESTIONS, foreign_images
+from benchmarks.abstention_images import FOREIGN_QUESTIONS, MADE, altered_images, foreign_images
 from benchmarks.own_images import _run as run_command
 from benchmarks.report import Report
 from kovilt.cli.arguments import CommandParser, at_least
@@ -159,7 +160,7 @@ def compare_images(args: argparse.Namespace, inferencer: VQAInferencer, report: 
         ]
         for wanted in (('train', args.fit), ('val', args.val_images))
     )
-    kinds = foreign_images(args.foreign, args.crops, args.seed)
+    kinds = foreign_images(args.foreign, args.crops, args.seed) | altered_images([one.image for one in val[:MADE]])
     fitted, own = describe(inferencer, train), describe(inferencer, val)
     detectors = {name: fit_image_detector(fitted[name]) for name in VECTORS}
     rows: list[list[object]] = []

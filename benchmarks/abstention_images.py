@@ -1,4 +1,7 @@
-"""What `abstention` takes for foreign: parts of photographs, drawn documents, noise, single colors, other questions."""
+"""What `abstention` takes for foreign: parts of photographs, drawn documents, noise, single colors, other questions.
+
+Rooms images in gray, blurred or upside down are foreign, too, and nearer.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from kovilt.errors import KoviltError
 
@@ -58,6 +61,17 @@ def foreign_images(folders: Sequence[Path], crops: int, seed: int) -> dict[str, 
     for kind, make in made.items():
         found[kind] = [(make(rng, _SIZES[number % len(_SIZES)]), f'{kind} {number}') for number in range(MADE)]
     return found
+
+
+def altered_images(files: Sequence[Path]) -> dict[str, list[tuple[Image.Image, str]]]:
+    """Images as training has not seen them, and the file of each, by kind."""
+    ways = {
+        'Rooms in gray': lambda image: ImageOps.grayscale(image).convert('RGB'),
+        'Rooms blurred': lambda image: image.filter(ImageFilter.GaussianBlur(4)),
+        'Rooms upside down': ImageOps.flip,
+    }
+    images = [(Image.open(file).convert('RGB'), str(file)) for file in files]
+    return {kind: [(alter(image), file) for image, file in images] for kind, alter in ways.items()}
 
 
 def _part(whole: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -34,10 +34,11 @@ def test_signals_of_images_and_texts(call_benchmark, folders, tmp_path, monkeypa
     assert code == 0, error
     figures = json.loads(file.read_text('utf-8'))
     found = {(row['foreign'], row['signal']): row for row in figures['images']}
-    assert len(found) == len(figures['images']) == 4 * (1 + len(abstention.VECTORS))
+    assert len(found) == len(figures['images']) == 7 * (1 + len(abstention.VECTORS))
     states = abstention.VECTORS['states']
     assert {name: row['images'] for (name, signal), row in found.items() if signal == states} == {
         'photographs': 4, 'documents': 3, 'noise': 3, 'single colors': 3,
+        'Rooms in gray': 6, 'Rooms blurred': 6, 'Rooms upside down': 6,
     }  # fmt: skip
     assert found['photographs', states]['of sources'] == 2
     assert found['noise', states]['AUROC'] == '1.000 (1.000 to 1.000)'
