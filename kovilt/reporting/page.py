@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from kovilt.errors import first_line
+from kovilt.errors import KoviltError, first_line
 from kovilt.files import read_json
 from kovilt.reporting.facts import (
     data_section,
@@ -82,17 +83,31 @@ class _Attempts:
 def _write_model(run: Run) -> None:
     """Write the checkpoint as the model folder `model`; a test of a model folder needs none."""
     from kovilt.apis.export import export_trained
-    from kovilt.weights.calibration import Calibration, store_calibration
-    from kovilt.weights.folder_info import INFO
 
     if run.is_test and (run.checkpoint is None or run.checkpoint.is_dir()):
         return
     folder = run.folder / 'model'
-    before = read_json(folder / INFO) if (folder / INFO).is_file() else {}
-    export_trained(run.trained, folder, overwrite=True)
-    calibration = Calibration.from_info(before)
-    if calibration is not None and read_json(folder / INFO)['files'] == before.get('files'):  # the same weights
-        store_calibration(folder, calibration)
+    export_trained(_with_fitted(run.trained, folder), folder, overwrite=True)
+
+
+def _with_fitted(trained: Any, folder: Path) -> Any:
+    """A `TrainedModel` with what was fitted to the model folder that it replaces, if its weights are the same: the
+    calibration and the image detector.
+    """
+    from kovilt.weights.folder import load_model_folder
+    from kovilt.weights.folder_info import INFO
+
+    if not (folder / INFO).is_file() or not {'calibration', 'image_detector'} & read_json(folder / INFO).keys():
+        return trained
+    try:
+        before = load_model_folder(folder)
+    except KoviltError:  # damaged
+        return trained
+    ours, theirs = trained.model.state_dict(), before.model.state_dict()
+    if ours.keys() != theirs.keys() or not all(ours[name].equal(theirs[name]) for name in ours):
+        return trained
+    info = {**trained.info, 'calibration': before.info.get('calibration')}
+    return replace(trained, info=info, image_detector=before.image_detector)
 
 
 def _curve_blocks(run: Run) -> list[Block]:

@@ -59,7 +59,7 @@ def tested(rooms, tmp_path_factory) -> FolderTests:
 def test_a_temperature_is_stored_and_applied_in_the_next_test(tested, call):
     code, out, error = call(*tested.arguments())
     assert code == 0 and 'temperature' not in out, error
-    plain, before = tested.report, tested.lines
+    plain, before, first = tested.report, tested.lines, tested.out
     assert 'calibration' not in plain and tested.stored is None
     code, out, error = call(*tested.arguments('--calibrate'))
     assert code == 0 and 'on images that the fit has not seen' in out and 'calibration stored' in out, error
@@ -82,6 +82,8 @@ def test_a_temperature_is_stored_and_applied_in_the_next_test(tested, call):
     assert metrics['ece'] == pytest.approx(after['calibration']['ece_after'], abs=1e-3)
     assert plain['metrics']['ece'] == pytest.approx(after['calibration']['ece_before'], abs=1e-3)
     assert [line['answer'] for line in tested.lines] == [line['answer'] for line in before]
+    code, out, error = call('compare', first / 'out.jsonl', tested.out / 'out.jsonl')
+    assert code == 0 and 'better answered by A: 0 questions, by B: 0' in out, error
     of_probabilities = ('ece', 'aurc', 'coverage_at_precision')
     for key, value in plain['metrics'].items():
         if not key.startswith(of_probabilities):

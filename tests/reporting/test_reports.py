@@ -10,12 +10,13 @@ import signal
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 from kovilt.apis import VQAInferencer
 from kovilt.cli import report as report_verb
 from kovilt.evaluation.breakdown import by_answer_frequency, by_answer_type, by_question_length, read_all_predictions
-from kovilt.files import read_json, write_json_lines
+from kovilt.files import write_json_lines
 from kovilt.reporting import facts, prediction_sections, write_comparison, write_run_report
 from kovilt.reporting.calibration import calibration_blocks
 from kovilt.reporting.images import thumbnail_of
@@ -23,6 +24,8 @@ from kovilt.reporting.page import _write_model
 from kovilt.reporting.run import Run
 from kovilt.visualization import fonts, write_report
 from kovilt.weights.calibration import Calibration, store_calibration
+from kovilt.weights.folder import load_model_folder
+from kovilt.weights.image_detector import ImageDetector, store_image_detector
 
 LEFT = {'report.html', 'curves.png', 'curves.csv', 'model'}
 OF_ANSWERS = (
@@ -176,16 +179,19 @@ def test_a_calibration_is_told_before_the_figures():
     assert 'abstains' not in text and 'questions of the fit' in text
 
 
-def test_a_model_folder_that_is_written_anew_with_the_same_weights_stays_calibrated(runs):
+def test_a_model_folder_that_is_written_anew_keeps_what_was_fitted_to_the_same_weights(runs):
     folder, run = runs.vqa / 'model', Run(runs.vqa)
     store_calibration(folder, calibration := Calibration(temperature=1.5, questions=100))
+    store_image_detector(folder, ImageDetector(torch.zeros(3), torch.eye(3), threshold=2.0, images=50))
     _write_model(run)
-    info = read_json(folder / 'kovilt.json')
-    assert Calibration.from_info(info) == calibration
-    info['files']['model.safetensors']['sha256'] = '0' * 64  # other weights
-    (folder / 'kovilt.json').write_text(json.dumps(info), encoding='utf-8')
+    kept = load_model_folder(folder)
+    assert kept.calibration == calibration and kept.image_detector.threshold == 2
+    with torch.no_grad():
+        run.trained.model.encoder.norm.weight += 1
     _write_model(run)
-    assert Calibration.from_info(read_json(folder / 'kovilt.json')) is None
+    kept = load_model_folder(folder)
+    assert kept.calibration is None and kept.image_detector is None
+    _write_model(Run(runs.vqa))
 
 
 def test_a_name_that_no_file_can_have_is_no_image():
