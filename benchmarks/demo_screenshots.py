@@ -8,10 +8,11 @@ python -m benchmarks.demo_screenshots docs/images
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from benchmarks.screenshots import find_browser
 from kovilt.cli.arguments import CommandParser
@@ -20,6 +21,8 @@ from kovilt.terminal import show
 
 WIDTH, HEIGHT = 1360, 900  # pixels of the window
 HISTORY = '#history .virtual-row'  # the rows of the table of questions
+_EVENT_SECONDS = 30
+_awaits_results: MutableMapping[Any, bool] = WeakKeyDictionary()  # of each page
 
 
 @contextmanager
@@ -52,16 +55,47 @@ def open_browser(locale: str) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser())
         context = browser.new_context(locale=locale, viewport={'width': WIDTH, 'height': HEIGHT})
+        page = context.new_page()
+        _watch_events(page)
         try:
-            yield context.new_page()
+            yield page
         finally:
             browser.close()
+
+
+def _watch_events(page: Any) -> None:
+    """Note when Gradio sends an event to the server, and when the stream ends that brings the results."""
+    _awaits_results[page] = False
+
+    def begin(request: Any) -> None:
+        if '/queue/join' in request.url:
+            _awaits_results[page] = True
+
+    def end(request: Any) -> None:
+        if '/queue/data' in request.url:
+            _awaits_results[page] = False
+
+    page.on('request', begin)
+    page.on('requestfinished', end)
+    page.on('requestfailed', end)  # Gradio aborts the stream when its last message has come
+
+
+def click(page: Any, clicked: Any) -> None:
+    """Click a locator when the results of all events before have come and their stream has ended.
+
+    Gradio loses an event that begins just before: it counts on the stream that is still open, and then that closes.
+    """
+    for _ in range(50 * _EVENT_SECONDS):
+        if not _awaits_results[page]:
+            break
+        page.wait_for_timeout(20)  # milliseconds, in which playwright tells of requests
+    clicked.click()
 
 
 def choose_example(page: Any, number: int) -> None:
     """Click an example and wait until its question stands in the page."""
     before = page.locator('#question textarea').input_value()
-    page.locator('#examples tbody tr').nth(number).click()
+    click(page, page.locator('#examples tbody tr').nth(number))
     page.wait_for_function('before => document.querySelector("#question textarea").value !== before', arg=before)
 
 
@@ -70,14 +104,14 @@ def ask(page: Any, question: str | None = None) -> str:
     asked = page.locator(HISTORY).count()
     if question is not None:
         page.locator('#question textarea').fill(question)
-    page.locator('#ask').click()
+    click(page, page.locator('#ask'))
     page.locator(HISTORY).nth(asked).wait_for()
     return page.locator('#answers h2').inner_text().strip()
 
 
 def open_look_tab(page: Any) -> None:
     """Open the tab that shows where the model looks, and wait for both heat maps."""
-    page.get_by_role('tab').nth(1).click()
+    click(page, page.get_by_role('tab').nth(1))
     for name in ('relevance', 'plan'):
         page.locator(f'#{name} img').wait_for()
 

@@ -5,33 +5,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.demo_screenshots import HISTORY, ask, choose_example, open_browser, open_look_tab, running_demo
+from benchmarks.demo_screenshots import HISTORY, ask, choose_example, click, open_browser, open_look_tab, running_demo
 from benchmarks.screenshots import find_browser
 from kovilt.serving.demo.texts import ENGLISH, KOREAN
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
-PlaywrightTimeout = pytest.importorskip(
-    'playwright.sync_api', reason="the browser test needs pip install 'kovilt[tests]'"
-).TimeoutError
+pytest.importorskip('playwright', reason="the browser test needs pip install 'kovilt[tests]'")
 
 
 def open_tab(page, text):
-    page.get_by_role('tab', name=text, exact=True).click()
+    click(page, page.get_by_role('tab', name=text, exact=True))
 
 
 def wait_for_text(page, selector, text):
     page.locator(selector, has_text=text).first.wait_for()
-
-
-def click_until(page, clicked, selector, text, tries=3):
-    """Click until a text appears: a component that is being drawn anew may lose a click, as it does that of a user."""
-    for left in reversed(range(tries)):
-        clicked.click()
-        try:
-            return page.locator(selector, has_text=text).first.wait_for(timeout=10_000)
-        except PlaywrightTimeout:
-            if not left:
-                raise
 
 
 def test_all_tabs_in_chromium(tmp_path, monkeypatch, demo, examples, predictions):
@@ -78,37 +65,39 @@ def check_answers(page, demo, examples):
 def check_heat_maps(page):
     choose_example(page, 1)
     open_look_tab(page)
-    question = page.locator('#question textarea').input_value()
-    page.locator('#look-words').get_by_text(question.split()[0]).first.click()
-    wait_for_text(page, '#plan label', KOREAN.plan.format(question.split()[0]))
+    question, shown = page.locator('#question textarea').input_value(), page.locator('#plan label').inner_text()
+    word = next(word for word in question.split() if KOREAN.plan.format(word) not in shown)
+    click(page, page.locator('#look-words').get_by_text(word).first)
+    wait_for_text(page, '#plan label', KOREAN.plan.format(word))
     other = page.locator('#look-answers .confidence-set').nth(1)
     answer = other.locator('dt').first.inner_text().strip()
-    click_until(page, other, '#relevance label', KOREAN.relevance.format(answer))
+    click(page, other)
+    wait_for_text(page, '#relevance label', KOREAN.relevance.format(answer))
 
 
 def check_masked_words(page):
     open_tab(page, KOREAN.words_tab)
     caption = page.locator('#caption textarea').input_value()
     assert len(caption.split()) > 2
-    page.locator('#caption-words').get_by_text(caption.split()[0]).first.click()
+    click(page, page.locator('#caption-words').get_by_text(caption.split()[0]).first)
     page.locator('#word-plan img').wait_for()
     wait_for_text(page, '#candidates', '%')
 
 
 def check_comparison_and_errors(page):
     open_tab(page, KOREAN.compare_tab)
-    page.locator('#compare').click()
+    click(page, page.locator('#compare'))
     for number in range(2):
         page.locator(f'#model-{number} .confidence-set').first.wait_for()
     open_tab(page, KOREAN.errors_tab)
-    page.locator('#errors-table .virtual-row [role=gridcell]', has_text='의자는 무슨 색이에요?').click()
+    click(page, page.locator('#errors-table .virtual-row [role=gridcell]', has_text='의자는 무슨 색이에요?'))
     page.locator('#error-image img').wait_for()
-    page.locator('#take-over').click()
+    click(page, page.locator('#take-over'))
     page.wait_for_function('document.querySelector("#question textarea").value === "의자는 무슨 색이에요?"')
 
 
 def check_a_broken_file(page):
-    page.locator('#image button[aria-label="Remove Image"]').click()
+    click(page, page.locator('#image button[aria-label="Remove Image"]'))
     page.locator('#image input[type=file]').set_input_files(
         {'name': '깨진.png', 'mimeType': 'image/png', 'buffer': b'\x89PNG no image'}
     )
