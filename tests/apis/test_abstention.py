@@ -22,8 +22,9 @@ from tiny_models import (
 from kovilt.apis import VQAInferencer, export_checkpoint
 from kovilt.datasets.collate import pack
 from kovilt.errors import KoviltError
-from kovilt.weights import load_model_folder, save_model_folder
+from kovilt.weights import save_model_folder
 from kovilt.weights.calibration import Calibration, store_calibration
+from kovilt.weights.folder_info import read_folder_info
 
 QUESTIONS = ['소파는 무슨 색 이에요 ?', '의자가 있어요 ?', '책은 몇 개 ?']
 CHOICES = ['빨간 책', '파란 의자', '소파', '책 위']
@@ -268,7 +269,7 @@ def test_answers_of_another_threshold_are_not_continued(calibrated, tmp_path, mo
     assert len(set(digests)) == 4 and digest() == digests[0]
 
 
-def test_the_card_tells_of_the_calibration_and_exports_keep_it(plain, tmp_path):
+def test_the_card_tells_of_the_calibration_and_exports_keep_it(tmp_path, monkeypatch):
     folder = save(tmp_path / 'model')
     written = (folder / 'README.md').read_text('utf-8')
     assert '## Calibration' not in written
@@ -277,10 +278,14 @@ def test_the_card_tells_of_the_calibration_and_exports_keep_it(plain, tmp_path):
     card = (folder / 'README.md').read_text('utf-8')
     assert '| temperature | 1.235, fitted on 1,234 questions |\n| threshold | 0.61, for a precision of 95 % |\n' in card
     assert '| abstention | 모르겠음 |\n' in card and card.index('## Calibration') < card.index('## Use')
-    out = export_checkpoint(folder, tmp_path / 'pt2', format='pt2')
-    assert load_model_folder(out, graphs=True, trust=True).calibration == calibration
-    found, expected = re.findall(r'## Calibration\n.*?(?=## )', (out / 'README.md').read_text('utf-8') + card, re.S)
-    assert found == expected
+    graph = dict(precision='float32', grids=[[4, 6]], inputs=8, largest_difference=1e-6)
+    monkeypatch.setattr('kovilt.weights.folder.write_graph', lambda *_, format, **__: graph | {'format': format})
+    for kind in ('hf', 'onnx', 'pt2', 'triton'):  # real graphs are asked in tests/serving/test_same_answers.py
+        out = export_checkpoint(folder, tmp_path / kind, format=kind) / ('kovilt/1' if kind == 'triton' else '')
+        assert read_folder_info(out)['calibration'] == calibration.to_json()
+        both = (out / 'README.md').read_text('utf-8') + card
+        found, expected = re.findall(r'## Calibration\n.*?(?=## )', both, re.S)
+        assert found == expected
     store_calibration(folder, Calibration(2.0))
     card = (folder / 'README.md').read_text('utf-8')
     assert card.count('## Calibration') == 1 and '| threshold | none: it always answers |' in card
