@@ -79,3 +79,15 @@ def test_a_model_with_answers_chooses_among_some_beside_questions_without_choice
     assert all('choice' not in one for one in free) and all(own[one['choice']] == one['answer'] for one in bound)
     refused = client.post('/v1/vqa', json=body(choices=['초록색', '네']))
     assert refused.status_code == 400 and "'초록색' is none of the 5 answers" in refused.json()['error']['message']
+
+
+def test_a_model_of_multiple_choice_abstains_and_one_with_answers_does_not_among_choices(choosing, make_app):
+    own = [ANSWERS[3], ANSWERS[0]]
+    for model, choices, abstains in ((str(choosing), CHOICES, True), (None, own, False)):
+        settings = {'model': model} if model else {}
+        with TestClient(make_app(**settings, threshold=1.0, abstention='글쎄요')) as client:
+            for one in client.post('/v1/vqa', json=body(choices=choices)).json()['answers']:
+                assert one['topk'][0]['answer'] in choices and one.get('abstained') == (True if abstains else None)
+                assert (one['answer'], one['choice']) == (
+                    ('글쎄요', None) if abstains else (one['topk'][0]['answer'], choices.index(one['answer']))
+                )

@@ -190,6 +190,8 @@ def test_an_address_in_use_and_bad_values_are_refused_in_one_line(call, folder, 
         assert code == 2 and 'cannot be used (Address already in use); name another' in said
     for arguments, message in (
         (('--max-batch', 0), 'max_batch is 0'),
+        (('--threshold', 2), 'threshold is 2'),
+        (('--abstention', ' '), 'abstention: it is empty'),
         (('--port', 70000), 'port is 70,000; it must be|port is 70000'),
         (('--timeout', 'nan'), 'timeout is nan'),
         (('--max-image-mb', -1), 'max_image_mb is -1'),
