@@ -197,8 +197,8 @@ def _doubts(data: CalibrationData, found: CalibrationFit) -> list[str]:
         )
     if not TEMPERATURES[1] < found.temperature < TEMPERATURES[-2]:
         texts.append(
-            f'calibration: the temperature {found.temperature:.3g} is at the end of what is tried '
-            f'({TEMPERATURES[0]:.2f} to {TEMPERATURES[-1]:.1f}): all answers are right, or the scores say nothing about them'
+            f'calibration: the temperature {found.temperature:.3g} is at the end of what is tried, '
+            f'{TEMPERATURES[0]:.2f} to {TEMPERATURES[-1]:.1f}: all answers are right, or scores say nothing about them'
         )
     error = found.held_out.ece if found.held_out else found.ece_after
     if error > found.ece_before + _WORSE:
