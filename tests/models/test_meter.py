@@ -175,6 +175,15 @@ def test_an_image_is_encoded_once_and_neither_padding_nor_other_pairs_matter():
         )
 
 
+@torch.no_grad()
+def test_no_text_decides_the_vector_of_an_image():
+    model, batch = tiny_meter(), make_batch()
+    other = batch | {'input_ids': batch['input_ids'].flip(0), 'text_mask': batch['text_mask'].flip(0)}
+    found, again = (model.image_features(model.data_preprocessor(one)) for one in (batch, other))
+    assert found.shape == (2, model.encoder.hidden_size) and torch.equal(found, again)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
 @pytest.mark.parametrize('kind', ['METERForVQA', 'METERForPreTraining'])
 @pytest.mark.parametrize('encoder', [{}, dict(image_encoder=SWIN, image_pooling='mean')], ids=['vit', 'swin'])
 def test_every_parameter_learns_also_in_bfloat16(kind, encoder):
