@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tiny_models import IMAGE_PIPELINE, MAX_TEXT_LEN, tiny_config, tiny_model, tiny_tokenizer
 
@@ -25,6 +26,7 @@ from kovilt.rooms import make_rooms
 from kovilt.visualization import write_report
 from kovilt.visualization.cards import save_sheet
 from kovilt.weights import load_model_folder, save_model_folder
+from kovilt.weights.image_detector import ImageDetector, store_image_detector
 from tests.support.pair_data import TEXTS
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -160,6 +162,20 @@ def test_a_folder_that_is_replaced_is_the_old_or_the_new_one(tmp_path):
     assert found[-1] == 'new' and found.count('old') > 2 and set(found) == {'old', 'new'}
     replace()
     assert os.listdir(tmp_path) == ['model']
+
+
+def test_a_detector_that_is_replaced_is_the_old_or_the_new_one(tmp_path):
+    write_model(tmp_path)
+    model = tmp_path / 'model'
+    old, new = (ImageDetector(torch.full((16,), value), torch.eye(16), 1.0, 20) for value in (0.0, 1.0))
+    found, points, killed = [], 0, True
+    while killed:
+        store_image_detector(model, old)
+        killed = run_in_child(lambda: store_image_detector(model, new), points)
+        found.append(float(load_model_folder(model).image_detector.mean[0]))
+        points += 1
+    assert found == sorted(found) and found.count(0.0) > 2 and found[-1] == 1.0
+    assert len(list(model.glob('image_detector-*'))) == 1
 
 
 def test_prepared_data_is_completed_by_the_same_command(rooms, tmp_path):
