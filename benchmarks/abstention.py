@@ -11,8 +11,8 @@ resampled together.
 texts: questions of Rooms against questions about other things, by the share of unknown tokens.
 classes: unanswerable questions of Rooms, as a class of their own in training (`class`), or by the probability of the
 answer of a model that was trained without them (`threshold`). Both start from the encoder of the model and take the
-same number of steps. "declined" is the share of unanswerable questions that is declined where 5 % of the answerable
-ones are. Images are resampled with their questions.
+same number of steps; without images the class shows what the words alone tell. "declined" is the share of unanswerable
+questions that is declined where 5 % of the answerable ones are. Images are resampled with their questions.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def write_tables(args: argparse.Namespace, folder: Path, *, unanswerable: bool) 
                     file.write(json.dumps({'image': place, **values}, ensure_ascii=False) + '\n')
 
 
-def train(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def train(args: argparse.Namespace, folder: Path, *, sees_images: bool) -> list[dict[str, Any]]:
     """Train on the tables of a folder; the predictions of the validation."""
     from kovilt.config_names import find_config
     from kovilt.files import read_json_lines
@@ -217,7 +217,8 @@ def train(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
     model = find_model(args.model).absolute()
     info = read_folder_info(model)
-    values = dict(image_pipeline=info['image_pipeline'], max_text_len=info['max_text_len'])
+    pipeline = info['image_pipeline'] if sees_images else [dict(type='NoImage')]
+    values = dict(image_pipeline=pipeline, max_text_len=info['max_text_len'])
     encoder = {key: value for key, value in info['model']['encoder'].items() if key != 'vocab_size'}
     config, out = folder / 'training.py', folder / 'predictions.jsonl'
     base, data = str(find_config('kovilt_vqa_custom_small')), str(folder.absolute())
@@ -236,15 +237,15 @@ def compare_classes(args: argparse.Namespace, report: Report) -> None:
 
     rows: list[list[object]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for way in ('threshold', 'class'):
-            folder = Path(scratch, way)
-            write_tables(args, folder, unanswerable=way == 'class')
-            predictions = train(args, folder)
+        for way in ('threshold', 'class', 'class without images'):
+            folder, has_class = Path(scratch, way.replace(' ', '_')), way != 'threshold'
+            write_tables(args, folder, unanswerable=has_class)
+            predictions = train(args, folder, sees_images=way != 'class without images')
             without = np.array([line['answer_type'] == UNANSWERABLE for line in predictions])
             correct = np.array([line['correct'] for line in predictions], dtype=float)
             images = np.array([line['image'] for line in predictions])
             signals = {'1 - probability of the answer': 1 - np.array([line['score'] for line in predictions])}
-            if way == 'class':
+            if has_class:
                 signals['probability of the class'] = np.array([line['unanswerable'] for line in predictions])
             accuracy = '{} ({})'.format(*percent_with_interval(correct[~without], images[~without]))
             found = '{} ({})'.format(*percent_with_interval(correct[without], images[without]))
@@ -254,7 +255,7 @@ def compare_classes(args: argparse.Namespace, report: Report) -> None:
                     *percent_with_interval((signal[without] > limit).astype(float), images[without])
                 )
                 auc = area(signal, without, images)
-                rows.append([way, label, accuracy, found if way == 'class' else '', auc, declined])
+                rows.append([way, label, accuracy, found if has_class else '', auc, declined])
     head = ['way', 'signal', 'answerable right (%)', 'unanswerable right (%)', 'AUROC', 'declined (%)']
     report.add_table('classes', head, rows)
     print(f'{(~without).sum():,} answerable and {without.sum():,} unanswerable questions')

@@ -47,7 +47,7 @@ def test_signals_of_images_and_texts(call_benchmark, folders, tmp_path, monkeypa
     assert '| noise |' in out
 
 
-def test_both_ways_are_trained_from_the_same_start(call_benchmark, folders, tmp_path, monkeypatch):
+def test_all_ways_are_trained_from_the_same_start(call_benchmark, folders, tmp_path, monkeypatch):
     """In this process, where everything is imported."""
 
     def run(command):
@@ -62,6 +62,7 @@ def test_both_ways_are_trained_from_the_same_start(call_benchmark, folders, tmp_
     rows = json.loads(file.read_text('utf-8'))['classes']
     assert [(row['way'], row['signal'].split()[0]) for row in rows] == [
         ('threshold', '1'), ('class', '1'), ('class', 'probability'),
+        ('class without images', '1'), ('class without images', 'probability'),
     ]  # fmt: skip
     assert rows[0]['unanswerable right (%)'] == '' and rows[1]['unanswerable right (%)'] != ''
     assert 'answerable and 12 unanswerable questions' in out
