@@ -11,7 +11,8 @@ resampled together.
 texts: questions of Rooms against questions about other things, by the share of unknown tokens.
 classes: unanswerable questions of Rooms, as a class of their own in training (`class`), or by the probability of the
 answer of a model that was trained without them (`threshold`). Both start from the encoder of the model and take the
-same number of steps; without images the class shows what the words alone tell. "declined" is the share of unanswerable
+same number of steps; without images the class shows what the words alone tell. "same types" leaves out the types of
+answerable questions that no unanswerable one resembles, such as counts. "declined" is the share of unanswerable
 questions that is declined where 5 % of the answerable ones are. Images are resampled with their questions.
 """
 
@@ -233,6 +234,7 @@ def compare_classes(args: argparse.Namespace, report: Report) -> None:
     import numpy as np
 
     from benchmarks.explaining import percent_with_interval
+    from kovilt.rooms.unanswerable import WRITERS
     from kovilt.unanswerable import UNANSWERABLE
 
     rows: list[list[object]] = []
@@ -244,6 +246,7 @@ def compare_classes(args: argparse.Namespace, report: Report) -> None:
             without = np.array([line['answer_type'] == UNANSWERABLE for line in predictions])
             correct = np.array([line['correct'] for line in predictions], dtype=float)
             images = np.array([line['image'] for line in predictions])
+            alike = np.array([line['answer_type'] in (UNANSWERABLE, *WRITERS) for line in predictions])
             signals = {'1 - probability of the answer': 1 - np.array([line['score'] for line in predictions])}
             if has_class:
                 signals['probability of the class'] = np.array([line['unanswerable'] for line in predictions])
@@ -254,9 +257,9 @@ def compare_classes(args: argparse.Namespace, report: Report) -> None:
                 declined = '{} ({})'.format(
                     *percent_with_interval((signal[without] > limit).astype(float), images[without])
                 )
-                auc = area(signal, without, images)
-                rows.append([way, label, accuracy, found if has_class else '', auc, declined])
-    head = ['way', 'signal', 'answerable right (%)', 'unanswerable right (%)', 'AUROC', 'declined (%)']
+                areas = area(signal, without, images), area(signal[alike], without[alike], images[alike])
+                rows.append([way, label, accuracy, found if has_class else '', *areas, declined])
+    head = ['way', 'signal', 'answerable right (%)', 'unanswerable right (%)', 'AUROC', 'same types', 'declined (%)']
     report.add_table('classes', head, rows)
     print(f'{(~without).sum():,} answerable and {without.sum():,} unanswerable questions')
 

@@ -1,9 +1,10 @@
 """Questions that an image does not answer, because they are about something that is not there.
 
-They ask for the color or the side of an object, or for what is on or beside it. The object is of an absent kind or, in
-half of the questions that may name its color, of a kind that is there in other colors alone. How many there are is
-never asked: that has an answer, none. Forms and words are those of answerable questions, so that the words alone do not
-tell the two apart.
+They ask for the color or the side of an object, for what is on or beside it, for the larger one or the one further left
+of two, or for what has a color. The object is of an absent kind or, in some questions that may name its color, of a
+kind that is there in other colors alone; the color that is asked for is absent. Whether something is there and how
+many there are is never asked: that has an answer. Forms, words and the frequency of types are those of answerable
+questions of these types, so that among them the words alone tell little.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from kovilt.rooms.scene import CENTER, COLORS, KINDS, LEFT, RIGHT, SIZES, Scene,
 from kovilt.unanswerable import NO_ANSWER, UNANSWERABLE
 
 QUESTIONS = 2  # of an image: a fifth of all
-_COLOR_SHARE, _SIZE_SHARE = 0.3, 0.15  # as in `refer_to`
+WRONG_COLOR = 0.3  # of the objects that may have a color: their kind is there
+_COLOR_SHARE, _SIZE_SHARE = 0.2, 0.15  # of the others; together about as many as in answerable questions
 
 
 def absent_object(rng: random.Random, scene: Scene, *, color: bool = True) -> Noun:
     """A phrase that fits no object of the scene; `color=False` leaves a color out, because the question asks for it."""
-    if color and rng.random() < 0.5:
+    if color and rng.random() < WRONG_COLOR:
         kind = rng.choice(kind_names(scene.objects))
         return Noun(f'{COLORS[rng.choice(sorted(missing_colors(rng, scene, kind)))].attribute} {kind}')
     kind = rng.choice(absent_kinds(scene))
@@ -47,6 +49,12 @@ def ask_position(rng: random.Random, scene: Scene) -> str:
     return choose_form(rng, 'position', it=absent_object(rng, scene), choices=choices)
 
 
+def ask_relation(rng: random.Random, scene: Scene) -> str | None:
+    """What is on or beside an object that is not there, or on which side of another it is."""
+    ways = shuffled(rng, (ask_what_is_on, ask_what_is_beside, ask_which_side))
+    return next((text for way in ways if (text := way(rng, scene))), None)
+
+
 def ask_what_is_on(rng: random.Random, scene: Scene) -> str | None:
     """What is on a table or a bed that is not there."""
     holders = [name for name in absent_kinds(scene) if KINDS[name].support]
@@ -58,22 +66,48 @@ def ask_what_is_beside(rng: random.Random, scene: Scene) -> str:
 
 
 def ask_which_side(rng: random.Random, scene: Scene) -> str | None:
-    """On which side of another object something is, where one of the two is not there."""
-    present = next((found for obj in shuffled(rng, scene.objects) if (found := refer_to(rng, scene, obj))), None)
-    if present is None:
+    pair = absent_and_present(rng, scene)
+    return choose_form(rng, 'which side', it=pair[0], other=pair[1]) if pair else None
+
+
+def ask_comparison(rng: random.Random, scene: Scene) -> str | None:
+    """Which of two objects is larger, smaller, further left or right."""
+    which, polite, plain = rng.choice(COMPARISONS)
+    pair = absent_and_present(rng, scene, size=which.endswith('있는'))
+    if pair is None:
         return None
-    # A kind of its own: a red sofa is on no side of a blue one that is the only sofa there.
-    it, other = rng.sample((present, rng.choice(absent_kinds(scene))), 2)
-    return choose_form(rng, 'which side', it=it, other=other)
+    return choose_form(rng, 'comparison', it=pair[0], other=pair[1], which=which, polite=polite, plain=plain)
 
 
-WRITERS: tuple[Callable[[random.Random, Scene], str | None], ...] = (
-    ask_color, ask_position, ask_what_is_on, ask_what_is_beside, ask_which_side,
-)  # fmt: skip
+def absent_and_present(rng: random.Random, scene: Scene, *, size: bool = True) -> list[Noun] | None:
+    """Two objects in random order, one of a kind that is absent; None = no phrase fits a single object of the scene.
+
+    A red sofa in place of the absent kind would not do: it may be the blue one that is there.
+    """
+    found = (refer_to(rng, scene, obj, size=size) for obj in shuffled(rng, scene.objects))
+    present = next((phrase for phrase in found if phrase), None)
+    return present and rng.sample((present, rng.choice(absent_kinds(scene))), 2)
+
+
+def ask_kind_of_color(rng: random.Random, scene: Scene) -> str | None:
+    """What has a color that nothing has. Not green where a plant, whose leaves are green, could be meant."""
+    used = {obj.color.name for obj in scene.objects} | ({'초록색'} if scene.count(KINDS['화분']) else set())
+    color = rng.choice([color for name, color in COLORS.items() if name not in used])
+    return choose_form(rng, 'kind of color', that_is=color.that_is, color=color.name)
+
+
+COMPARISONS = (
+    ('큰', '큰가요', '커'),
+    ('작은', '작은가요', '작아'),
+    *((f'{side}에 있는', f'{side}에 있나요', f'{side}에 있어') for side in (LEFT, RIGHT)),
+)
+WRITERS: dict[str, Callable[[random.Random, Scene], str | None]] = {  # by the type of the answerable questions
+    '색': ask_color, '위치': ask_position, '관계': ask_relation, '비교': ask_comparison, '종류': ask_kind_of_color,
+}  # fmt: skip
 
 
 def write_unanswerable(scene: Scene, seed: int, split: str, index: int) -> list[Question]:
-    """Two questions of different forms about a scene, of answer type `unanswerable`."""
+    """Two questions of different types about a scene, whose answer type is `unanswerable`."""
     rng = seeded_rng('kovilt rooms unanswerable', seed, split, index)
-    texts = (text for ask in shuffled(rng, WRITERS) if (text := ask(rng, scene)))
+    texts = (text for ask in shuffled(rng, list(WRITERS.values())) if (text := ask(rng, scene)))
     return [Question(text, NO_ANSWER, UNANSWERABLE) for text in itertools.islice(texts, QUESTIONS)]
