@@ -86,7 +86,7 @@ def absent_and_present(rng: random.Random, scene: Scene, *, size: bool = True) -
     """
     found = (refer_to(rng, scene, obj, size=size) for obj in shuffled(rng, scene.objects))
     present = next((phrase for phrase in found if phrase), None)
-    return present and rng.sample((present, rng.choice(absent_kinds(scene))), 2)
+    return None if present is None else rng.sample((present, rng.choice(absent_kinds(scene))), 2)
 
 
 def ask_kind_of_color(rng: random.Random, scene: Scene) -> str | None:
