@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from mmengine.hooks import Hook
 
     from kovilt.apis.precision import set_precision
-    from kovilt.datasets.korean import normalize_korean
+    from kovilt.apis.questions import clean_abstention
     from kovilt.engine.config import load_config
     from kovilt.engine.distributed import end_process, follow_launcher
     from kovilt.engine.hooks import CalibrationHook, NoReportHook, PredictionsHook
@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
 
     checkpoint = choose_checkpoint(args.checkpoint)
     is_fit = args.calibrate or args.precision_target is not None
-    abstention = ABSTENTION if args.abstention is None else normalize_korean(args.abstention)
+    abstention = ABSTENTION if args.abstention is None else clean_abstention(args.abstention, '--abstention')
     if is_fit:
-        _check_calibratable(checkpoint, abstention)
+        _check_calibratable(checkpoint)
     if args.abstention is not None and args.precision_target is None:
         raise KoviltError('--abstention is answered below the threshold of --precision-target; give that, too')
     work_dir = args.work_dir or str(default_work_dir(checkpoint))
@@ -146,14 +146,11 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _check_calibratable(folder: Path, abstention: str) -> None:
+def _check_calibratable(folder: Path) -> None:
     """KoviltError, before the test, if its calibration could not be stored."""
-    from kovilt.formats.fields import check_field
     from kovilt.weights.calibration import check_calibratable
-    from kovilt.weights.folder_info import CALIBRATION_FIELDS
 
     check_calibratable(folder)
-    check_field(abstention, CALIBRATION_FIELDS['abstention'], '--abstention')
     if not os.access(folder, os.W_OK):
         raise KoviltError(f'{folder}: cannot be written, so that no calibration can be stored; copy the folder')
 

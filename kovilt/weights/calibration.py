@@ -56,7 +56,7 @@ class Calibration:
 
 def check_calibratable(folder: str | os.PathLike[str]) -> None:
     """KoviltError if a calibration cannot be stored in `folder`: it is no model folder, or one that kovilt carries."""
-    remedy = 'kovilt export MODEL FOLDER writes a model folder that can be calibrated'
+    remedy = 'kovilt export MODEL FOLDER writes one of your own'
     if is_packaged(folder):
         raise KoviltError(f'{folder}: comes with kovilt and is not changed; {remedy}')
     if not (Path(folder) / INFO).is_file():

@@ -137,8 +137,8 @@ def test_what_cannot_be_stored_is_told_before_the_test(tested, call):
     assert 'invalid float value' in refused(*tested.arguments('--precision-target', 'high'))
     assert 'at most 1' in refused(*tested.arguments('--precision-target', 'nan'))
     assert '--precision-target' in refused(*tested.arguments('--abstention', '글쎄요'))
-    for text in ('', '  ', '글' * 201):
-        assert '--abstention has' in refused(*tested.arguments('--precision-target', 0.5, '--abstention', text))
+    for text in ('', '  ', '글' * 201, '\udcff'):
+        assert '--abstention: ' in refused(*tested.arguments('--precision-target', 0.5, '--abstention', text))
 
 
 # The hook on predictions that are made up
