@@ -1,4 +1,4 @@
-"""Distillation on Rooms: a student of half the layers learns from the scores of the packaged model `rooms`.
+"""Distillation on Rooms: a student with half the layers of the packaged model `rooms` learns from its scores.
 
 Data: kovilt rooms data/rooms --images 2000
     kovilt distill rooms rooms/vqa_distill --out work_dirs/teacher.arrow
@@ -10,7 +10,7 @@ Command: kovilt train rooms/vqa_distill --amp
 import os
 
 _base_ = './vqa.py'
-text_pipeline = [dict(type='TokenizeKorean', tokenizer='rooms_encoder', max_text_len=40)]
+text_pipeline = [dict(type='TokenizeKorean', tokenizer='rooms', max_text_len=40)]
 train_dataloader = dict(dataset=dict(
     text_pipeline=text_pipeline,
     teacher_answers=os.environ.get('KOVILT_TEACHER', 'work_dirs/teacher.arrow')))
@@ -18,4 +18,6 @@ val_dataloader = dict(dataset=dict(text_pipeline=text_pipeline))
 model = dict(
     encoder=dict(num_layers=2),
     vqa_head=dict(distillation_weight=0.5, distillation_temperature=2.0))
-load_from = 'rooms_encoder'                                # its embeddings and first two layers
+load_from = 'rooms'                                        # the teacher's embeddings and the first two of its layers
+load_encoder_only = True
+custom_hooks = []                                          # [CLS] is that of a model which answers
