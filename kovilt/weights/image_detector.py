@@ -49,7 +49,14 @@ class ImageDetector:
     images: int
 
     def distances(self, features: Tensor) -> Tensor:
-        """The Mahalanobis distance of each vector (I, F) from the mean, (I,); about sqrt(F) for images of training."""
+        """The Mahalanobis distance of each vector (I, F) from the mean, (I,); about sqrt(F) for images of training.
+
+        Raises:
+            KoviltError: the vectors are those of another model.
+        """
+        if features.shape[1] != len(self.mean):
+            sizes = f'{len(self.mean)} components, but this model gives {features.shape[1]}'
+            raise KoviltError(f'image_detector: vectors of {sizes}; fit it again by kovilt distance')
         mean, whitening = self.mean.to(features.device), self.whitening.to(features.device)
         return ((features - mean) @ whitening).norm(dim=1)
 

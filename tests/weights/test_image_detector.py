@@ -12,7 +12,13 @@ from kovilt.errors import KoviltError
 from kovilt.files import read_json, write_json
 from kovilt.model_names import ASSETS
 from kovilt.weights import image_detector, load_model_folder, save_model_folder
-from kovilt.weights.image_detector import MIN_IMAGES, fit_image_detector, shrunk_covariance, store_image_detector
+from kovilt.weights.image_detector import (
+    MIN_IMAGES,
+    ImageDetector,
+    fit_image_detector,
+    shrunk_covariance,
+    store_image_detector,
+)
 
 
 @pytest.fixture
@@ -141,3 +147,9 @@ def test_a_packaged_model_is_not_changed(tmp_path):
     for other, match in ((tmp_path, 'no model folder'), (ASSETS / 'rooms', 'comes with kovilt')):
         with pytest.raises(KoviltError, match=match):
             store_image_detector(other, fit_image_detector(vectors()))
+
+
+def test_a_detector_of_another_model_is_refused():
+    detector = ImageDetector(torch.zeros(16), torch.eye(16), threshold=2.0, images=20)
+    with pytest.raises(KoviltError, match='16 components, but this model gives 8; fit it again'):
+        detector.distances(torch.zeros(2, 8))
