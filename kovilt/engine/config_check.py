@@ -165,6 +165,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     if 'model' not in config:
         raise KoviltError("the config has no 'model'")
     _check_loss_weights(config['model'])
+    _check_teacher(config)
     _check_checkpoint_unit(config)
     check_monitors(config)
     _check_schedules(config)
@@ -189,6 +190,19 @@ def _check_loss_weights(model: Any) -> None:
     }
     if weights and not any(weights.values()):
         raise KoviltError(f'{" and ".join(weights)}: 0, so nothing is trained; give one a weight above 0')
+
+
+def _check_teacher(config: Mapping[str, Any]) -> None:
+    """Refuse a student without a teacher's scores before the data is opened; the model sees it only in a batch."""
+    model, loader = config['model'], config.get('train_dataloader')
+    head = model.get('vqa_head') if isinstance(model, Mapping) else None
+    dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+    if isinstance(head, Mapping) and head.get('distillation_weight') and isinstance(dataset, Mapping):
+        if 'reader' in dataset and not dataset.get('teacher_answers'):
+            raise KoviltError(
+                f"model.vqa_head.distillation_weight is {head['distillation_weight']}, which needs a teacher's scores; "
+                'give train_dataloader.dataset.teacher_answers, a file of kovilt distill'
+            )
 
 
 def _check_dataloader(node: Any, path: str) -> None:

@@ -78,4 +78,4 @@ def test_without_weight_it_is_the_plain_training_bit_for_bit(build, teacher, tmp
 
 def test_weight_without_scores_is_refused(build):
     with pytest.raises(KoviltError, match="needs a teacher's scores; give train_dataloader.dataset.teacher_answers"):
-        build(options=(f'{TEACHER}=None',), **RUN).train()
+        build(options=(f'{TEACHER}=None',), **RUN)  # before the data is opened
