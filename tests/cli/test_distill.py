@@ -101,3 +101,23 @@ def test_a_teacher_that_does_not_answer_questions_is_refused(tmp_path, rooms, ca
     pretrained = tiny_checkpoint(tmp_path / 'model', 'ViLTForPreTraining')
     code, _, error = call('distill', pretrained, 'rooms/vqa', '--out', tmp_path / 'teacher.arrow')
     assert code == 2 and 'ViLTForPreTraining' in error and not (tmp_path / 'teacher.arrow').exists()
+
+
+def test_a_meter_teaches_too(rooms, tmp_path, call):
+    few = (
+        'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=4',
+        'train_dataloader.dataset.limit=4', 'train_dataloader.dataset.answers.min_count=1',
+        'val_dataloader.dataset.limit=4', 'load_from=None',
+    )  # fmt: skip
+    code, _, error = call(
+        'train', 'rooms/meter_vqa', '--work-dir', tmp_path / 'meter', '--no-report', '--cfg-options', *few
+    )
+    assert code == 0, error
+    out = tmp_path / 'teacher.arrow'
+    code, text, error = call(
+        'distill', tmp_path / 'meter', 'rooms/vqa', '--out', out, '--topk', 2, '--workers', 1, *ALL_ANSWERS
+    )
+    assert code == 0, error
+    table = map_table(out)
+    assert f'{len(table["question"]):,} questions, the 2 best of' in text
+    assert table['log_probabilities'].value_lengths().to_pylist() == [2] * len(table['question'])
