@@ -149,7 +149,7 @@ def _ask_tab(demo: Demo, text: Texts, inputs: _Inputs, read: Callable[..., Any],
     def on_ask(upload: dict[str, Any] | None, question: str, rows: list[list[str]]) -> tuple[Any, ...]:
         name, pixels = read(upload)
         found = demo.ask(pixels, question)
-        for warning in found.warnings:
+        for warning in found.warnings + [text.unlike_training] * found.unlike_training:
             gr.Warning(html.escape(warning), title=text.warning)
         share = 100 * found.answers[found.best]
         rows = [[name, question, found.given, f'{share:.1f}'], *rows][:_MAX_HISTORY]

@@ -38,11 +38,13 @@ class Asked(NamedTuple):
     Attributes:
         abstention: what the model answers in place of the best one, which is below its threshold; None = it does not
             abstain.
+        unlike_training: whether the image is unlike those of training; False if the model has no image detector.
     """
 
     answers: dict[str, float]
     warnings: list[str]
     abstention: str | None = None
+    unlike_training: bool = False
 
     @property
     def best(self) -> str:
@@ -123,7 +125,8 @@ class Demo:
         with self._lock:
             (found,) = model(pixels, question, topk=_TOPK)
         answers = {one['answer']: one['score'] for one in found['topk']}
-        return Asked(answers, read.warnings, found['answer'] if found.get('abstained') else None)
+        abstention = found['answer'] if found.get('abstained') else None
+        return Asked(answers, read.warnings, abstention, found.get('unlike_training', False))
 
     def look(self, pixels: np.ndarray, question: str, answer: str | None = None) -> Looked:
         """Where the model looks for an answer, None = its own."""

@@ -22,6 +22,7 @@ class Texts(NamedTuple):
     ask_tab: str
     answers: str
     abstained: str
+    unlike_training: str
     history: str
     history_header: tuple[str, str, str, str]
 
@@ -71,6 +72,7 @@ KOREAN = Texts(
     ask_tab='묻기',
     answers='답과 확률',
     abstained='답변 보류: 가장 그럴듯한 답 {}의 확률 {:.1f} %가 임곗값 {:g} %보다 낮습니다.',
+    unlike_training='이 이미지는 학습한 이미지와 다릅니다. 답을 믿지 마세요.',
     history='지금까지 물은 것',
     history_header=('이미지', '질문', '답', '확률, %'),
     look_tab='어디를 보는가',
@@ -128,6 +130,7 @@ ENGLISH = Texts(
     ask_tab='Ask',
     answers='Answers and their probability',
     abstained='The model abstains: its best answer, {}, has {:.1f} %, and the threshold is {:g} %.',
+    unlike_training='The image is unlike those of training: do not trust the answer.',
     history='Asked so far',
     history_header=('image', 'question', 'answer', 'probability, %'),
     look_tab='Where does it look',

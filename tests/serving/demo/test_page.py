@@ -4,12 +4,14 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import torch
 
 from kovilt.errors import KoviltError
 from kovilt.serving.demo.page import build_page
 from kovilt.serving.demo.settings import DemoSettings
 from kovilt.serving.demo.tabs import Demo, read_upload
 from kovilt.serving.demo.texts import ENGLISH, KOREAN, LANGUAGES
+from kovilt.weights.image_detector import ImageDetector
 
 
 @pytest.fixture(scope='module')
@@ -128,6 +130,17 @@ def test_an_abstention_stands_above_what_would_have_been_said(call, demo, upload
         and other['label'] == 'rooms'
         and other['show_heading']
     )
+
+
+@pytest.mark.parametrize(('threshold', 'shown'), [(0.0, [KOREAN.unlike_training]), (1e6, [])])
+def test_an_image_unlike_training_is_told(call, demo, upload, monkeypatch, threshold, shown):
+    told = []
+    monkeypatch.setattr(gr, 'Warning', lambda text, title: told.append(text))
+    size = demo.model.model.encoder.hidden_size
+    detector = ImageDetector(torch.zeros(size), torch.eye(size), threshold, 20)
+    monkeypatch.setattr(demo.model, 'image_detector', detector)
+    call('on_ask', upload, '의자가 있어요?', [])
+    assert told == shown
 
 
 def test_errors_are_listed_and_taken_over(call, demo, event):
