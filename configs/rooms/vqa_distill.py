@@ -3,7 +3,8 @@
 Data: kovilt rooms data/rooms --images 2000
     kovilt distill rooms rooms/vqa_distill --out work_dirs/teacher.arrow
     KOVILT_ROOMS names another folder of Rooms, KOVILT_TEACHER another file of a teacher's answers.
-Expected: not measured at this length; python -m benchmarks.distillation compares it with labels alone.
+Expected: 62.6 % after 1,000 steps on 20,000 questions, 62.1 % from labels alone; of 3,000 questions 45.0 and 42.9 %
+    (docs/en/distillation.md).
 Time: about 5 minutes on two CPU cores.
 Command: kovilt train rooms/vqa_distill --amp
 """
