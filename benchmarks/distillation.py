@@ -9,7 +9,8 @@ configs/rooms/vqa_distill.py is trained twice for each seed: with both, and on t
 same weights, see the same questions in the same order and take as many steps. Both answer the validation questions;
 their difference has a 95 % interval (paired bootstrap of images). The last row pools the seeds.
 
-Repeated with the same --out, the command goes on where it was; runs that are complete are not repeated.
+Repeated with the same --out, the command goes on where it was; runs that are complete are not repeated. Other --batch
+and --more than those of these runs are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.report import markdown_table
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.cli.rooms import share
 from kovilt.errors import KoviltError, run_cli
-from kovilt.files import read_json_lines, write_json
+from kovilt.files import read_json, read_json_lines, write_json
 from kovilt.recipes import commands
 
 CONFIG, TEACHER = 'rooms/vqa_distill', 'rooms'
@@ -54,6 +55,7 @@ def main(args: argparse.Namespace) -> None:
     if not (args.rooms / 'vqa').is_dir():
         raise KoviltError(f'{args.rooms}: no Rooms; kovilt rooms {args.rooms} --images 40000 --val-images 500')
     args.out.mkdir(parents=True, exist_ok=True)
+    _check_settings(args)
     teacher = args.out / f'teacher_{args.questions}.arrow'
     if not teacher.exists():
         options = ['--workers', 1, '--cfg-options', *_data(args), *args.more]
@@ -75,6 +77,14 @@ def main(args: argparse.Namespace) -> None:
     print(
         markdown_table(['answer type', *_HEADER[1:]], [_cells(part | {'seed': name}) for name, part in pooled.items()])
     )
+
+
+def _check_settings(args: argparse.Namespace) -> None:
+    """Refuse settings that the names of the runs in --out do not tell, if others made them."""
+    file, settings = args.out / 'settings.json', {'rooms': str(args.rooms), 'batch': args.batch, 'more': args.more}
+    if file.exists() and (found := read_json(file)) != settings:
+        raise KoviltError(f'{args.out}: holds runs with {found}, not {settings}; name another --out')
+    write_json(file, settings)
 
 
 def run_once(args: argparse.Namespace, teacher: Path, name: str, options: list[str], seed: int) -> Path:

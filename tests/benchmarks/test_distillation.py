@@ -54,6 +54,9 @@ def test_both_students_differ_by_the_teacher_alone(rooms, commands, call_benchma
     results = json.loads((tmp_path / 'results.json').read_text('utf-8'))
     assert [row['seed'] for row in results['rows']] == [3, 'all'] and results['steps'] == 2
 
+    code, _, error = call_benchmark('distillation', rooms, '--out', tmp_path, '--seeds', 3, '--batch', 4)
+    assert code == 2 and 'holds runs with' in error and 'name another --out' in error and len(commands) == 5
+
 
 def test_a_folder_that_is_no_rooms_is_refused(call_benchmark, tmp_path):
     code, _, error = call_benchmark('distillation', tmp_path, '--out', tmp_path / 'out')
