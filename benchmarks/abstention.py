@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.abstention_images import FOREIGN_QUESTIONS, MADE, altered_images, foreign_images
-from benchmarks.own_images import _run as run_command
 from benchmarks.report import Report
+from benchmarks.timing import run_kovilt
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
 
@@ -225,7 +225,7 @@ def train(args: argparse.Namespace, folder: Path, *, sees_images: bool) -> list[
     base, data = str(find_config('kovilt_vqa_custom_small')), str(folder.absolute())
     values |= dict(base=base, data=data, model=str(model), encoder=encoder, steps=args.steps, out=str(out.absolute()))
     config.write_text(CONFIG.format(**values), encoding='utf-8')
-    seconds = run_command(commands.train(str(config), folder / 'run', seed=args.seed, amp=''))
+    seconds = run_kovilt(commands.train(str(config), folder / 'run', seed=args.seed, amp=''))
     print(f'{folder.name}: {args.steps} steps, {seconds:.0f} s of processor time', file=sys.stderr, flush=True)
     return [line for _, line in read_json_lines(out, 'table')]
 

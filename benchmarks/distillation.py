@@ -16,14 +16,12 @@ and --more than those of these runs are refused.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import markdown_table
+from benchmarks.timing import run_kovilt
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.cli.rooms import share
 from kovilt.errors import KoviltError, run_cli
@@ -146,19 +144,8 @@ def _tests(options: list[str]) -> list[str]:
 
 
 def _run(args: argparse.Namespace, teacher: Path, command: list[str]) -> float:
-    """Run a command of kovilt on the data; returns its processor time in seconds, with that of its processes.
-
-    Raises:
-        KoviltError: it fails.
-    """
-    environment = os.environ | {'KOVILT_ROOMS': str(args.rooms), 'KOVILT_TEACHER': str(teacher)}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        line = f'kovilt {command[2]} ended with exit code {done.returncode}'
-        raise KoviltError(f'{line}: {(done.stderr or done.stdout)[-500:]}')
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    """As `run_kovilt`, on the data of ROOMS and with the scores of the teacher."""
+    return run_kovilt(command, KOVILT_ROOMS=str(args.rooms), KOVILT_TEACHER=str(teacher))
 
 
 if __name__ == '__main__':

@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ from typing import Any
 
 from benchmarks.own_images_sets import write_set
 from benchmarks.report import markdown_table
+from benchmarks.timing import run_kovilt
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
 from kovilt.files import read_json, read_json_lines
@@ -117,7 +116,7 @@ def compare(args: argparse.Namespace, out: Path, images: int, seed: int) -> list
     data = make_set(args, out, images, seed)
     work_dir = out / f'{data.name}_command'
     options = ['--model', 'small', '--minutes', 2 * args.minutes, '--seed', seed, '--no-report']
-    seconds = _run(commands.kovilt('train', data, '--work-dir', work_dir, *options))
+    seconds = run_kovilt(commands.kovilt('train', data, '--work-dir', work_dir, *options))
     result = read_json(work_dir / 'result.json')
     low, high = result['images_bring_interval']
     row = [f'{result[key]:.1f}' for key in ('accuracy', 'question_only_accuracy', 'majority_accuracy')]
@@ -158,7 +157,7 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
     write_config(config, choices, found, start, Schedule.of(found.questions['train'], start, choices, 0.2), '')
     schedule = Schedule.of(found.questions['train'], start, choices, measure_step(config, choices).seconds)
     write_config(config, choices, found, start, schedule, '')
-    seconds = _run(commands.train(str(config), work_dir / 'train', list(_options(variant))))
+    seconds = run_kovilt(commands.train(str(config), work_dir / 'train', list(_options(variant))))
     lines = [row for _, row in read_json_lines(work_dir / 'train' / 'metrics.jsonl', 'table')]
     best = max((row for row in lines if row['mode'] == 'val'), key=lambda row: row['accuracy'])
     return {
@@ -168,21 +167,6 @@ def train(data: Path, work_dir: Path, seed: int, variant: str, minutes: float) -
         'steps': lines[-1]['step'],
         'seconds': seconds,
     }
-
-
-def _run(command: list[str]) -> float:
-    """Run a command of kovilt; returns its processor time in seconds, with that of its processes.
-
-    Raises:
-        KoviltError: it fails.
-    """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        line = f'kovilt {command[2]} ended with exit code {done.returncode}'
-        raise KoviltError(f'{line}: {(done.stderr or done.stdout)[-500:]}')
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _options(variant: str) -> Iterator[str]:

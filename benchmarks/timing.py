@@ -6,10 +6,13 @@ variants alike. A ratio of two variants is the median over the rounds of each ro
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import resource
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -95,6 +98,23 @@ def processor_clock() -> float:
     """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def run_kovilt(command: list[str], **environment: str) -> float:
+    """Run a command of `kovilt.recipes.commands`; returns its processor seconds, with those of its processes.
+
+    Args:
+        environment: variables beside those of this process.
+
+    Raises:
+        KoviltError: it fails.
+    """
+    before, variables = processor_clock(), os.environ | environment
+    done = subprocess.run([sys.executable, *command], env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        line = f'kovilt {command[2]} ended with exit code {done.returncode}'
+        raise KoviltError(f'{line}: {(done.stderr or done.stdout)[-500:]}')
+    return processor_clock() - before
 
 
 wall_clock: Clock = time.perf_counter

@@ -54,7 +54,7 @@ def test_all_ways_are_trained_from_the_same_start(call_benchmark, folders, tmp_p
         assert main([str(word) for word in command[2:]]) == 0
         return 1.0
 
-    monkeypatch.setattr(abstention, 'run_command', run)
+    monkeypatch.setattr(abstention, 'run_kovilt', run)
     file = tmp_path / 'figures.json'
     arguments = ['--parts', 'classes', '--train-images', 24, '--val-images', 6, '--steps', 1, '--json', file]
     code, out, error = call_benchmark('abstention', folders / 'data', *arguments)

@@ -82,7 +82,7 @@ def test_the_whole_command_is_compared_with_its_training_without_images(images, 
         write_json(Path(command[command.index('--work-dir') + 1], 'result.json'), accuracies | bring)
         return 61.2
 
-    monkeypatch.setattr(own_images, '_run', train)
+    monkeypatch.setattr(own_images, 'run_kovilt', train)
     arguments = ('--images', 4, '--seeds', 7, '--noise', '--without-images', '--keep', tmp_path / 'kept')
     code, out, error = call_benchmark('own_images', images, *arguments)
     assert code == 0 and '| 4 | 7 | 25.0 | 25.0 | 25.0 | -1.5 (-4.0 to +1.0) | 61 s |' in out, error
