@@ -1,10 +1,11 @@
-"""Pre-training of a small METER on Rooms captions, from random weights.
+"""Pre-training of a small METER on Rooms captions.
 
 Data: kovilt rooms data/rooms --images 2000
-Expected: not measured; mlm_accuracy and itm_accuracy rise.
-Time: not measured; each pair takes two passes, in rooms/meter_vqa.py one.
-Command: kovilt train rooms/meter_pretrain --amp
-    Then: kovilt train rooms/meter_vqa --amp --load-from work_dirs/meter_pretrain/iter_2000.pth
+    and the checkpoint of rooms/meter_pretrain_single_objects.py.
+Expected: not measured.
+Time: not measured.
+Command: kovilt train rooms/meter_pretrain --amp --load-from work_dirs/meter_pretrain_single_objects/iter_2000.pth
+    Then: kovilt train rooms/choice_meter --amp
 """
 import os
 
@@ -26,13 +27,16 @@ model = dict(
     mlm_head=dict(
         type='MLMHead',
         mask_token_id=None, special_token_ids=None,        # the tokenizer's
-        mask_ratio=0.15, whole_word=True, loss_weight=1.0),
+        mask_ratio=0.15, whole_word=True, loss_weight=1.0,
+        content_ratio=0.9,                                 # as in rooms/pretrain.py: the names of objects
+        content_words=['소파', '의자', '탁자', '침대', '램프', '텔레비전', '냉장고', '화분', '책',
+                       '시계', '창문', '액자', '고양이', '강아지', '컵', '공', '우산', '가방']),
     itm_head=dict(type='ITMHead', loss_weight=1.0))
 
 # Schedule, counted in steps
 optim_wrapper = dict(
     type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor', clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.98), weight_decay=0.05))
+    optimizer=dict(type='MuonAdamW', lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05))
 param_scheduler = dict(type='WarmupLinearLR', warmup=0.05, by_epoch=False)
 train_cfg = dict(type='StepTrainLoop', max_iters=2000, val_interval=1000)
 val_cfg = dict()

@@ -79,7 +79,7 @@ def test_an_entry_trains_and_validates_on_the_splits_of_one_data_set(entry):
     config = load_config(CONFIGS / entry)
     train, val = config.train_dataloader.dataset, config.val_dataloader.dataset
     assert (train.type, train.reader.type) == (val.type, val.reader.type)
-    assert train.reader.data_root == val.reader.data_root or entry.name == 'pretrain_single_objects.py'
+    assert train.reader.data_root == val.reader.data_root or 'single_objects' in entry.name
     assert (train.reader.split, val.reader.split) == ('train', 'val')
     assert (train.get('test_mode', False), val.test_mode) == (False, True)
 
@@ -112,8 +112,9 @@ def test_an_ablation_changes_its_subject_and_nothing_else(entry):
     assert changed_keys(ours.to_dict(), theirs.to_dict()) == subject
 
 
-def test_the_words_that_rooms_masks_most_often_are_its_objects():
-    assert load_config(CONFIGS / 'rooms' / 'pretrain.py').model.mlm_head.content_words == list(KINDS)
+@pytest.mark.parametrize('name', ['pretrain', 'meter_pretrain'])
+def test_the_words_that_rooms_masks_most_often_are_its_objects(name):
+    assert load_config(CONFIGS / 'rooms' / f'{name}.py').model.mlm_head.content_words == list(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,7 @@ def test_the_words_that_rooms_masks_most_often_are_its_objects():
         ('rooms/pretrain', 'rooms/vqa'),
         ('rooms/pretrain_prefix', 'rooms/vqa_prefix'),
         ('rooms/meter_pretrain', 'rooms/meter_vqa'),
+        ('rooms/meter_pretrain', 'rooms/choice_meter'),
     ],
 )
 def test_pretraining_and_finetuning_share_one_encoder(pretrain, vqa):
