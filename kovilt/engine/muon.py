@@ -34,13 +34,14 @@ _POLYNOMIALS = (
 class MuonAdamW(Optimizer):
     """AdamW, except that parameter groups with `matrices` > 0 take Muon's step.
 
-    `matrices` = n: each weight of the group is n matrices, stacked along its rows. `ViLTOptimWrapperConstructor` makes
-    such groups of the weights in the encoder's blocks: for `qkv` the queries, keys and values of each head, for the
-    others 1. (Heads apart: Zhang et al. 2026, arXiv 2605.08933; here it takes less time and the loss falls sooner.)
+    `matrices` = n: each weight of the group is n matrices, stacked along its rows.
+    `ViLTOptimWrapperConstructor` makes such groups of the weights in the encoder's blocks: 3 for `qkv`, which stacks
+    queries, keys and values, 1 for all others. (Each head apart, as in Zhang et al. 2026, arXiv 2605.08933, takes less
+    time and learns less: docs/en/benchmarks.md, Mixed precision on a CPU, which also compares the times.)
 
-    Differences from torch.optim.Muon: heads are orthogonalized apart, in four steps where torch takes five, products
-    are computed in float32 where bfloat16 is slow, and one optimizer holds all parameters. Matrices of one shape are
-    computed in one batch. docs/en/benchmarks.md (Mixed precision on a CPU) compares the times.
+    Differences from torch.optim.Muon: queries, keys and values are orthogonalized apart, in four steps where torch
+    takes five, products are computed in float32 where bfloat16 is slow, and one optimizer holds all parameters.
+    Matrices of one shape are computed in one batch.
 
     Attributes:
         found_inf: float (), on the device of the parameters: 1 = the next step changes nothing, as with torch's fused

@@ -94,7 +94,7 @@ class ViLTOptimWrapperConstructor:
                 continue
             parts = (part for prefix, part in self.parts.items() if name.startswith(prefix))
             part, lr_mult = next(parts, ('encoder', 1.0))
-            matrices = self._stacked_matrices(model, name) if parameter.ndim == 2 else 0
+            matrices = self._stacked_matrices(name, parameter)
             key = f'{part}.{"no_decay" if name in undecayed else "decay"}{f".muon{matrices}" if matrices else ""}'
             group = groups.setdefault(key, {'name': key, 'params': []})
             group['params'].append(parameter)
@@ -123,15 +123,11 @@ class ViLTOptimWrapperConstructor:
                     f'with {prefix!r}{nearest(prefix, modules)}'
                 )
 
-    def _stacked_matrices(self, model: nn.Module, name: str) -> int:
-        """How many matrices MuonAdamW finds in a weight of the encoder's blocks; 0 for other parameters.
-
-        The query, key and value of each head are one; of an encoder of others without `num_heads`, those of all heads.
-        """
-        if self.optimizer_cfg['type'] != 'MuonAdamW' or '.blocks.' not in name:
+    def _stacked_matrices(self, name: str, parameter: nn.Parameter) -> int:
+        """How many matrices MuonAdamW finds in a weight of the encoder's blocks; 0 for other parameters."""
+        if self.optimizer_cfg['type'] != 'MuonAdamW' or '.blocks.' not in name or parameter.ndim != 2:
             return 0
-        attention, _, is_qkv = name.partition('.qkv.')
-        return 3 * getattr(model.get_submodule(attention), 'num_heads', 1) if is_qkv else 1
+        return 3 if 'qkv' in name else 1
 
 
 def _undecayed_parameters(model: nn.Module) -> set[str]:

@@ -114,7 +114,7 @@ def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_
     optimizer = make(model).optimizer
     named = {parameter: name for name, parameter in model.named_parameters()}
     matrices = {named[p]: group['matrices'] for group in optimizer.param_groups for p in group['params']}
-    assert matrices['encoder.blocks.0.attn.qkv.weight'] == 3 * model.encoder.blocks[0].attn.num_heads
+    assert matrices['encoder.blocks.0.attn.qkv.weight'] == 3
     assert matrices['encoder.blocks.1.mlp.fc1.weight'] == 1
     others = ('text.word_embed.weight', 'image.proj.weight', 'pooler.weight')
     assert {matrices[f'encoder.{name}'] for name in others} == {0}
@@ -137,8 +137,8 @@ def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_
         assert torch.equal(value, after[name])
 
 
-def test_a_checkpoint_of_whole_queries_keys_and_values_keeps_its_matrices():
-    """Earlier versions took the queries of all heads as one matrix; such a run goes on as it began."""
+def test_a_checkpoint_of_single_heads_keeps_its_matrices():
+    """A development version took the queries of each head as a matrix; such a run goes on as it began."""
     torch.manual_seed(0)
     model = tiny_model()
     make = ViLTOptimWrapperConstructor(dict(type='OptimWrapper', optimizer=dict(type='MuonAdamW', lr=0.01)))
@@ -146,9 +146,9 @@ def test_a_checkpoint_of_whole_queries_keys_and_values_keeps_its_matrices():
     before = optimizer.state_dict()
     heads = 3 * model.encoder.blocks[0].attn.num_heads
     for group in before['param_groups']:
-        group['matrices'] = 3 if group['matrices'] == heads else group['matrices']
+        group['matrices'] = heads if group['matrices'] == 3 else group['matrices']
     optimizer.load_state_dict(before)
-    assert sorted(group['matrices'] for group in optimizer.param_groups if group['matrices']) == [1, 3]
+    assert sorted(group['matrices'] for group in optimizer.param_groups if group['matrices']) == [1, heads]
 
 
 @pytest.mark.parametrize('fused', [False, True])
