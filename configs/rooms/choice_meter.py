@@ -2,8 +2,8 @@
 
 Data: kovilt rooms data/rooms --images 2000 --choices
     and the checkpoint of rooms/meter_pretrain.py.
-Expected: not measured.
-Time: not measured.
+Expected: 51.6 % after 1,000 steps on 10,000 images; 50.3 % before that training (docs/en/multiple_choice.md).
+Time: about 20 minutes on one CPU core.
 Command: kovilt train rooms/choice_meter --amp
 """
 import os
@@ -21,10 +21,10 @@ val_evaluator = dict(type='VQAAccuracy')
 model = dict(type='METERForMultipleChoice', choice_head=dict(type='ChoiceHead'))
 load_from = 'work_dirs/meter_pretrain/iter_2000.pth'       # its matching (ITM) head becomes the choice head
 
-# Schedule, counted in steps: that of rooms/choice.py
+# Schedule, counted in steps
 optim_wrapper = dict(
     type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor', clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='MuonAdamW', lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05))
+    optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.98), weight_decay=0.05))    # Muon's 1e-3 undoes pre-training
 param_scheduler = dict(type='WarmupLinearLR', warmup=0.05, by_epoch=False)
 train_cfg = dict(type='StepTrainLoop', max_iters=2000, val_interval=1000)
 val_cfg = dict()

@@ -1,7 +1,7 @@
 """The questions of rooms/choice.py answered by classes: an answer head, of whose answers those among the options count.
 
 Data: kovilt rooms data/rooms --images 2000 --choices
-Expected: 36.8 % after 250 steps of 16 questions on 10,000 images (docs/en/multiple_choice.md).
+Expected: 49.2 % after 1,000 steps on 10,000 images (docs/en/multiple_choice.md).
 Time: half of rooms/vqa.py, as a step has half the questions.
 Command: kovilt train rooms/choice_vocabulary --amp
 """

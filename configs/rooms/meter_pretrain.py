@@ -2,8 +2,9 @@
 
 Data: kovilt rooms data/rooms --images 2000
     and the checkpoint of rooms/meter_pretrain_single_objects.py.
-Expected: not measured.
-Time: not measured.
+Expected: from that start, on 10,000 images, 63.6 % of the masked words and 82.6 % of the pairs after 2,000 steps
+    (docs/en/multiple_choice.md).
+Time: about half an hour on one CPU core.
 Command: kovilt train rooms/meter_pretrain --amp --load-from work_dirs/meter_pretrain_single_objects/iter_2000.pth
     Then: kovilt train rooms/choice_meter --amp
 """

@@ -23,6 +23,7 @@ ONE_STEP = (
     'val_dataloader.dataset.limit=4',
 )
 MORE = {'choice_vocabulary': ('train_dataloader.dataset.answers.min_count=1',)}  # its answers are rare in so few rows
+CHOOSE = ('choice', 'choice_meter', 'choice_question_only')  # their models need options
 
 
 @pytest.mark.parametrize('entry', [entry for entry in ENTRIES if entry not in SMOKE], ids=str)
@@ -57,6 +58,6 @@ def test_a_saved_config_trains_tests_and_answers(entry, rooms, tmp_path, call, m
     load_config(folders[2] / entry.name)
     if 'accuracy' in metrics:
         image = next((rooms / 'vqa').rglob('*.jpg'))
-        choices = ['--choices', '빨간색|파란색'] if entry.stem in ('choice', 'choice_meter', 'choice_question_only') else []
+        choices = ['--choices', '빨간색|파란색'] if entry.stem in CHOOSE else []
         code, out, error = call('predict', folders[0], image, '소파는 무슨 색이에요?', '--config', saved, *choices)
         assert code == 0 and out.startswith('소파는'), error
