@@ -24,7 +24,7 @@ load_from = 'work_dirs/meter_pretrain/iter_2000.pth'       # its matching (ITM) 
 # Schedule, counted in steps
 optim_wrapper = dict(
     type='ViLTOptimWrapper', constructor='ViLTOptimWrapperConstructor', clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.98), weight_decay=0.05))    # Muon's 1e-3 undoes pre-training
+    optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.98), weight_decay=0.05))        # 1e-3 undoes pre-training
 param_scheduler = dict(type='WarmupLinearLR', warmup=0.05, by_epoch=False)
 train_cfg = dict(type='StepTrainLoop', max_iters=2000, val_interval=1000)
 val_cfg = dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypedDict
@@ -104,6 +105,13 @@ class ViLTOptimWrapperConstructor:
             if lr is not None:
                 group['lr'] = lr * lr_mult
         ordered = [groups[key] for key in sorted(groups)]
+        if self.optimizer_cfg['type'] == 'MuonAdamW' and not any(group.get('matrices') for group in ordered):
+            print_log(
+                "optimizer MuonAdamW: no matrix of encoder.blocks is trained, so all parameters take AdamW's step; "
+                'AdamW does the same',
+                logger='current',
+                level=logging.WARNING,
+            )
         for group in ordered:
             count = sum(parameter.numel() for parameter in group['params'])
             MMLogger.get_current_instance().info(

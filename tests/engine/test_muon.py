@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from kovilt.engine import ViLTOptimWrapperConstructor, muon
+from kovilt.engine import ViLTOptimWrapperConstructor, muon, optim
 from kovilt.engine.muon import MuonAdamW, orthogonalize
 from tests.support.tiny_models import tiny_model
 
@@ -135,6 +135,22 @@ def test_the_weights_of_the_blocks_are_groups_of_their_own_and_the_state_can_be_
     step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, after[name])
+
+
+@pytest.mark.parametrize('kind', ['blocks', 'frozen blocks', 'no blocks'])
+def test_where_no_block_is_trained_it_is_told_that_all_is_adamw(kind, monkeypatch):
+    """METER's layers have other names: MuonAdamW is AdamW there, which nobody should take for Muon."""
+    model = torch.nn.ModuleDict({'encoder': torch.nn.Linear(4, 4)}) if kind == 'no blocks' else tiny_model()
+    if kind == 'frozen blocks':
+        model.encoder.blocks.requires_grad_(False)
+    told = []
+    monkeypatch.setattr(optim, 'print_log', lambda text, **_: told.append(text))
+    make = ViLTOptimWrapperConstructor(dict(type='OptimWrapper', optimizer=dict(type='MuonAdamW', lr=0.01)))
+    groups = make(model).optimizer.param_groups
+    assert any(group['matrices'] for group in groups) == (kind == 'blocks')
+    assert [text.split(',')[0] for text in told] == (
+        [] if kind == 'blocks' else ['optimizer MuonAdamW: no matrix of encoder.blocks is trained']
+    )
 
 
 def test_a_checkpoint_of_single_heads_keeps_its_matrices():
