@@ -19,18 +19,17 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import markdown_table
 from benchmarks.timing import run_kovilt
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
-from kovilt.evaluation.comparison import Predictions, compare_predictions, pool_predictions, read_predictions
-from kovilt.evaluation.scoring import bootstrap_interval, groups_by_size
 from kovilt.files import read_json, read_json_lines, write_json
 from kovilt.recipes import commands
+
+if TYPE_CHECKING:
+    from kovilt.evaluation.comparison import Predictions
 
 MODELS = {
     'ViLT': 'rooms/choice',
@@ -56,6 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from kovilt.evaluation.comparison import read_predictions
+
     options = args.rooms / 'choices' / 'val.jsonl'
     if not options.is_file():
         raise KoviltError(f'{args.rooms}: no multiple choice; kovilt rooms {args.rooms} --choices draws it')
@@ -120,6 +121,11 @@ def summarize(found: Mapping[str, Mapping[int, Predictions]], questions: Mapping
         found: the predictions of each model by seed.
         questions: by id, with their `options`.
     """
+    import numpy as np
+
+    from kovilt.evaluation.comparison import compare_predictions, pool_predictions
+    from kovilt.evaluation.scoring import bootstrap_interval, groups_by_size
+
     first = next(iter(next(iter(found.values())).values()))
     types = {name: {row['answer_type'] for row in first.values()} for name in ['all', 'ordinary']}
     types['ordinary'] -= _WITHOUT_ANSWERS
