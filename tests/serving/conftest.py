@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,8 +85,14 @@ def address(make_app: Callable[..., FastAPI]) -> Iterator[tuple[str, int]]:
     listener.listen()
     yield listener.getsockname()
     running.should_exit = True
-    thread.join(30)
-    assert not thread.is_alive()
+    thread.join(60)
+    assert not thread.is_alive(), _where(thread, running.servers[0].get_loop())
+
+
+def _where(thread: threading.Thread, loop: asyncio.AbstractEventLoop) -> str:
+    """What a thread and the tasks of its loop wait for."""
+    stack = traceback.format_stack(sys._current_frames()[thread.ident])
+    return '\n'.join([*stack, *map(repr, asyncio.all_tasks(loop))])
 
 
 @pytest.fixture(scope='session')
