@@ -18,15 +18,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import markdown_table
 from benchmarks.timing import run_kovilt
+from benchmarks.training_runs import check_settings, test, train_and_test
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.errors import KoviltError, run_cli
-from kovilt.files import read_json, read_json_lines, write_json
-from kovilt.recipes import commands
+from kovilt.files import read_json_lines, write_json
 
 if TYPE_CHECKING:
     from kovilt.evaluation.comparison import Predictions
@@ -61,56 +62,34 @@ def main(args: argparse.Namespace) -> None:
     if not options.is_file():
         raise KoviltError(f'{args.rooms}: no multiple choice; kovilt rooms {args.rooms} --choices draws it')
     args.out.mkdir(parents=True, exist_ok=True)
-    _check_settings(args)
+    check_settings(args.out, {'rooms': str(args.rooms), 'meter': args.meter, 'batch': args.batch, 'more': args.more})
+    run = partial(_run, args)
     columns = {}
     for name, model in UNTRAINED.items():
         if start := model or args.meter:
             work_dir = args.out / f'untrained_{name}'
-            columns[f'{name}, not trained'] = {0: ask(args, MODELS[name], start, work_dir)}
+            columns[f'{name}, not trained'] = {0: test(run, MODELS[name], start, work_dir, args.more)}
     for name, config in MODELS.items():
-        if name != 'METER' or args.meter:
-            columns[name] = {seed: train_once(args, config, seed) for seed in args.seeds}
+        if name == 'METER' and not args.meter:
+            continue
+        columns[name] = {
+            seed: train_and_test(
+                run,
+                config,
+                args.out / f'{Path(config).name}_{args.steps}_{seed}',
+                args.more,
+                steps=args.steps,
+                batch=args.batch,
+                seed=seed,
+                load_from=args.meter if name == 'METER' else '',
+            )
+            for seed in args.seeds
+        }
     found = {name: {seed: read_predictions(path) for seed, path in paths.items()} for name, paths in columns.items()}
     results = summarize(found, {str(row['question_id']): row for _, row in read_json_lines(options, 'table')})
     write_json(args.out / 'results.json', results)
     for table in tables(results):
         print(table, end='\n\n')
-
-
-def _check_settings(args: argparse.Namespace) -> None:
-    """Refuse settings that the names of the runs in --out do not tell, if others made them."""
-    file = args.out / 'settings.json'
-    settings = {'rooms': str(args.rooms), 'meter': args.meter, 'batch': args.batch, 'more': args.more}
-    if file.exists() and (found := read_json(file)) != settings:
-        raise KoviltError(f'{args.out}: holds runs with {found}, not {settings}; name another --out')
-    write_json(file, settings)
-
-
-def train_once(args: argparse.Namespace, config: str, seed: int) -> Path:
-    """Train and test one model unless that is done; the file of its predictions."""
-    work_dir = args.out / f'{Path(config).name}_{args.steps}_{seed}'
-    predictions = work_dir / 'test' / 'predictions.jsonl'
-    if predictions.exists():
-        return predictions
-    options = [
-        *commands.length_options(args.steps, args.steps, max(1, args.steps // 20)),
-        f'train_dataloader.batch_size={args.batch}',
-        f'default_hooks.checkpoint.interval={args.steps}',
-        *args.more,
-    ]
-    start = args.meter if config == MODELS['METER'] else ''
-    seconds = _run(args, commands.train(config, work_dir, options, load_from=start, seed=seed))
-    print(f'{work_dir.name}: {seconds:.0f} s of processor time', file=sys.stderr, flush=True)
-    return ask(args, config, str(work_dir / f'iter_{args.steps}.pth'), work_dir / 'test')
-
-
-def ask(args: argparse.Namespace, config: str, checkpoint: str, work_dir: Path) -> Path:
-    """Test one model unless that is done; the file of its predictions."""
-    predictions = work_dir / 'predictions.jsonl'
-    if not predictions.exists():
-        options = [option for option in args.more if option.startswith(('model.', 'val_'))]
-        _run(args, commands.test(config, checkpoint, work_dir, options))
-    return predictions
 
 
 def summarize(found: Mapping[str, Mapping[int, Predictions]], questions: Mapping[str, dict]) -> dict[str, Any]:

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import markdown_table
 from benchmarks.timing import run_kovilt
+from benchmarks.training_runs import check_settings, train_and_test
 from kovilt.cli.arguments import CommandParser, at_least
 from kovilt.cli.rooms import share
 from kovilt.errors import KoviltError, run_cli
-from kovilt.files import read_json, read_json_lines, write_json
+from kovilt.files import write_json
 from kovilt.recipes import commands
 
 CONFIG, TEACHER = 'rooms/vqa_distill', 'rooms'
@@ -53,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
     if not (args.rooms / 'vqa').is_dir():
         raise KoviltError(f'{args.rooms}: no Rooms; kovilt rooms {args.rooms} --images 40000 --val-images 500')
     args.out.mkdir(parents=True, exist_ok=True)
-    _check_settings(args)
+    check_settings(args.out, {'rooms': str(args.rooms), 'batch': args.batch, 'more': args.more})
     teacher = args.out / f'teacher_{args.questions}.arrow'
     if not teacher.exists():
         options = ['--workers', 1, '--cfg-options', *_data(args), *args.more]
@@ -66,7 +68,21 @@ def main(args: argparse.Namespace) -> None:
             losses,
         ],
     }
-    runs = [[run_once(args, teacher, name, options, seed) for name, options in variants.items()] for seed in args.seeds]
+    runs = [
+        [
+            train_and_test(
+                partial(_run, args, teacher),
+                CONFIG,
+                args.out / f'{name}_{args.questions}_{args.steps}_{seed}',
+                [*_data(args), *options, *args.more],
+                steps=args.steps,
+                batch=args.batch,
+                seed=seed,
+            )
+            for name, options in variants.items()
+        ]
+        for seed in args.seeds
+    ]
     results = compare(args.seeds, runs)
     write_json(args.out / 'results.json', {'questions': args.questions, 'steps': args.steps, 'rows': results})
     print(markdown_table(_HEADER, [_cells(row) for row in results]))
@@ -75,37 +91,6 @@ def main(args: argparse.Namespace) -> None:
     print(
         markdown_table(['answer type', *_HEADER[1:]], [_cells(part | {'seed': name}) for name, part in pooled.items()])
     )
-
-
-def _check_settings(args: argparse.Namespace) -> None:
-    """Refuse settings that the names of the runs in --out do not tell, if others made them."""
-    file, settings = args.out / 'settings.json', {'rooms': str(args.rooms), 'batch': args.batch, 'more': args.more}
-    if file.exists() and (found := read_json(file)) != settings:
-        raise KoviltError(f'{args.out}: holds runs with {found}, not {settings}; name another --out')
-    write_json(file, settings)
-
-
-def run_once(args: argparse.Namespace, teacher: Path, name: str, options: list[str], seed: int) -> Path:
-    """Train and test one student unless that is done; the file of its predictions."""
-    work_dir = args.out / f'{name}_{args.questions}_{args.steps}_{seed}'
-    predictions = work_dir / 'test' / 'predictions.jsonl'
-    if predictions.exists():
-        return predictions
-    options = [
-        *_data(args),
-        *commands.length_options(args.steps, args.steps, max(1, args.steps // 20)),
-        f'train_dataloader.batch_size={args.batch}',
-        f'default_hooks.checkpoint.interval={args.steps}',
-        *options,
-        *args.more,
-    ]
-    seconds = _run(args, teacher, commands.train(CONFIG, work_dir, options, seed=seed))
-    checkpoint = str(work_dir / f'iter_{args.steps}.pth')
-    _run(args, teacher, commands.test(CONFIG, checkpoint, work_dir / 'test', [*_tests(options)]))
-    lines = [row for _, row in read_json_lines(work_dir / 'metrics.jsonl', 'table') if row['mode'] == 'train']
-    found = ', '.join(f'{key} {lines[-1][key]:.3f}' for key in lines[-1] if key.endswith(('_loss', '_accuracy')))
-    print(f'{work_dir.name}: {found}; {seconds:.0f} s of processor time', file=sys.stderr, flush=True)
-    return predictions
 
 
 def compare(seeds: list[int], runs: list[list[Path]]) -> list[dict[str, Any]]:
@@ -136,11 +121,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _data(args: argparse.Namespace) -> list[str]:
     """Config options that choose the same training questions for the teacher and for all seeds."""
     return [f'train_dataloader.dataset.limit={args.questions}', 'train_dataloader.dataset.seed=0']
-
-
-def _tests(options: list[str]) -> list[str]:
-    """The config options that concern a test."""
-    return [option for option in options if option.startswith(('model.', 'val_'))]
 
 
 def _run(args: argparse.Namespace, teacher: Path, command: list[str]) -> float:
